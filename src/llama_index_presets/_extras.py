@@ -1,0 +1,42 @@
+"""Optional packages: import one, or say how to install it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from llama_index_presets.errors import MissingExtraError
+
+__all__ = ["installed", "require"]
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional module.
+
+    Args:
+        module: Dotted module name, such as ``"torch"``.
+        extra: The extra of llama-index-presets that brings it.
+
+    Raises:
+        MissingExtraError: It is not installed; the message carries the install line.
+
+    Example:
+        >>> require("json", extra="local").dumps([1])
+        '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if module == missing or module.startswith(missing + "."):
+            raise MissingExtraError(module, extra) from error
+        raise
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported, found without importing it (parent packages excepted)."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

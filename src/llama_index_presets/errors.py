@@ -1,0 +1,186 @@
+"""Every error this package raises on purpose.
+
+    PresetsError
+    ├── MissingExtraError (ImportError)      an optional package is not installed; carries the install line
+    ├── SettingsError (ValueError)           a name or value given by the caller is wrong
+    │   └── UnknownPresetError               no such preset; names the nearest
+    ├── FilterError (ValueError)             a metadata filter cannot be expressed
+    ├── StoreError (RuntimeError)            a vector store cannot do what was asked
+    │   ├── StoreLockedError                 another process holds the file; names the pid
+    │   ├── StoreCorruptError                the files cannot be read; nothing was touched
+    │   ├── StoreWriteError                  the folder or file cannot be written
+    │   ├── NodeRejectedError (ValueError)   a node cannot be stored; names the ids, nothing was written
+    │   ├── QueryError (ValueError)          a query cannot be run as asked
+    │   └── FingerprintError (ValueError)    index and caller use different models
+    ├── IngestError (RuntimeError)           documents could not be ingested
+    ├── ModelError (RuntimeError)            a model cannot be found, verified or run
+    ├── RetrievalError (RuntimeError)        a retriever leg failed
+    ├── RankingError (ValueError)            rankings, weights or parameters do not fit
+    ├── RerankError (RuntimeError)           a reranker cannot score
+    ├── AnswerError (ValueError)             a question cannot be answered as asked
+    └── MonitorError (RuntimeError)          ledger, audit log or traces
+        ├── BudgetExceededError              refused before the call; limit, spent, reset time
+        └── AuditError                       the audit log does not verify
+
+A message states the fact with its values, then what was expected, then what to do next; the values are
+attributes too, where a program would want them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AnswerError",
+    "AuditError",
+    "BudgetExceededError",
+    "FilterError",
+    "FingerprintError",
+    "IngestError",
+    "MissingExtraError",
+    "ModelError",
+    "MonitorError",
+    "NodeRejectedError",
+    "PresetsError",
+    "QueryError",
+    "RankingError",
+    "RerankError",
+    "RetrievalError",
+    "SettingsError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreWriteError",
+    "UnknownPresetError",
+]
+
+
+class PresetsError(Exception):
+    """Root of the tree: catch this to catch everything raised on purpose."""
+
+
+class MissingExtraError(PresetsError, ImportError):
+    """An optional package is needed and not installed.
+
+    Attributes:
+        package: The distribution that is missing.
+        extra: The extra of llama-index-presets that brings it.
+        install: The command that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        self.install = f'pip install "llama-index-presets[{extra}]"'
+        super().__init__(f"{package} is not installed. Run: {self.install}")
+
+
+class SettingsError(PresetsError, ValueError):
+    """A name or value given by the caller is wrong."""
+
+
+class UnknownPresetError(SettingsError):
+    """No preset has this name.
+
+    Attributes:
+        name: What was asked for.
+        nearest: The closest known name, or None.
+    """
+
+    def __init__(self, name: str, known: list[str], nearest: str | None) -> None:
+        self.name = name
+        self.nearest = nearest
+        hint = f"Did you mean '{nearest}'?" if nearest else f"Choose one of: {', '.join(known)}."
+        super().__init__(f"There is no preset '{name}'. {hint}")
+
+
+class FilterError(PresetsError, ValueError):
+    """A metadata filter cannot be expressed."""
+
+
+class StoreError(PresetsError, RuntimeError):
+    """A vector store cannot do what was asked."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the store's file.
+
+    Attributes:
+        pid: The process that holds it, where the database tells, else None.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        self.pid = pid
+        super().__init__(message)
+
+
+class StoreCorruptError(StoreError):
+    """The store's files cannot be read; nothing was touched."""
+
+
+class StoreWriteError(StoreError):
+    """The store's folder or file cannot be written."""
+
+
+class NodeRejectedError(StoreError, ValueError):
+    """Nodes cannot be stored; nothing of the call was written.
+
+    Attributes:
+        node_ids: The ids of the refused nodes.
+    """
+
+    def __init__(self, message: str, node_ids: list[str]) -> None:
+        self.node_ids = node_ids
+        super().__init__(message)
+
+
+class QueryError(StoreError, ValueError):
+    """A query cannot be run as asked."""
+
+
+class FingerprintError(StoreError, ValueError):
+    """The index was made by another model than the one in use.
+
+    Attributes:
+        stored: The fingerprint the index remembers.
+        given: The fingerprint of the caller.
+    """
+
+    def __init__(self, message: str, *, stored: str, given: str) -> None:
+        self.stored = stored
+        self.given = given
+        super().__init__(message)
+
+
+class IngestError(PresetsError, RuntimeError):
+    """Documents could not be ingested."""
+
+
+class ModelError(PresetsError, RuntimeError):
+    """A model cannot be found, verified or run."""
+
+
+class RetrievalError(PresetsError, RuntimeError):
+    """A retriever, or one leg of it, failed."""
+
+
+class RankingError(PresetsError, ValueError):
+    """Rankings, weights or parameters do not fit together."""
+
+
+class RerankError(PresetsError, RuntimeError):
+    """A reranker cannot score what it was given."""
+
+
+class AnswerError(PresetsError, ValueError):
+    """A question cannot be answered as asked."""
+
+
+class MonitorError(PresetsError, RuntimeError):
+    """The ledger, the audit log, the alerts or the traces cannot do what was asked."""
+
+
+class BudgetExceededError(MonitorError):
+    """A call was refused before it was made, because a budget would be exceeded."""
+
+
+class AuditError(MonitorError):
+    """The audit log does not verify."""

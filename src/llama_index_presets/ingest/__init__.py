@@ -1,0 +1,1 @@
+"""Files and documents in, clean chunks out."""

@@ -1,0 +1,1 @@
+"""What every call cost, how long it took and what went wrong."""

@@ -1,0 +1,61 @@
+"""Where a hit came from: the rank and score that each stage gave it.
+
+A `RankedNode` is a `NodeWithScore` that carries this beside the node, not in its metadata, so neither the
+LLM prompt, nor the text that is embedded, nor the node's hash ever sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llama_index.core.schema import NodeWithScore
+from pydantic import Field
+
+__all__ = ["RankedNode", "StageRank", "ranked"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageRank:
+    """What one stage said of one node.
+
+    Attributes:
+        rank: 1-based place among the stage's hits; 1 is best.
+        score: The stage's own score, higher is better; None where it gave none.
+    """
+
+    rank: int
+    score: float | None
+
+
+class RankedNode(NodeWithScore):
+    """A hit with its history.
+
+    Attributes:
+        stages: Stage name (``"vector"``, ``"bm25"``, ``"fusion"``, ``"rerank"``) -> its rank and score, in the
+            order in which the stages ran. A stage that did not return the node is absent.
+    """
+
+    stages: dict[str, StageRank] = Field(default_factory=dict)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "RankedNode"
+
+
+def ranked(hit: NodeWithScore, score: float, **stages: StageRank) -> RankedNode:
+    """Copy a hit with a new score and more history; the hit itself is left as it was.
+
+    Args:
+        hit: Any hit; the history of a `RankedNode` is kept.
+        score: The new score, higher is better.
+        **stages: What further stages said of it.
+
+    Example:
+        >>> from llama_index.core.schema import NodeWithScore, TextNode
+        >>> hit = NodeWithScore(node=TextNode(text="a"), score=0.3)
+        >>> ranked(hit, 0.9, rerank=StageRank(1, 0.9)).stages["rerank"].rank
+        1
+    """
+    before = hit.stages if isinstance(hit, RankedNode) else {}
+    return RankedNode(node=hit.node, score=score, stages={**before, **stages})

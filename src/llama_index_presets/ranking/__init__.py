@@ -1,0 +1,1 @@
+"""Pure ranking arithmetic: fusion, BM25, maximal marginal relevance."""

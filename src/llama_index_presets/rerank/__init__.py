@@ -1,0 +1,1 @@
+"""Hits in, the same hits out in a better order."""

@@ -1,0 +1,1 @@
+"""Vector stores that keep the same promises."""

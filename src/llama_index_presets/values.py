@@ -1,0 +1,31 @@
+"""Frozen values that cross stages. Nothing here imports LlamaIndex, DuckDB or torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["Fingerprint"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What made the vectors of an index; two indexes with equal fingerprints can be mixed.
+
+    Attributes:
+        model: Name of the embedding model, with its organisation where it has one.
+        dim: Length of its vectors.
+        normalized: Whether the vectors have unit length.
+        chunker: Name and size of the splitter, such as ``"sentence-254"``; empty when unknown.
+
+    Example:
+        >>> str(Fingerprint(model="all-MiniLM-L6-v2", dim=384, chunker="sentence-254"))
+        'model=all-MiniLM-L6-v2;dim=384;normalized=True;chunker=sentence-254'
+    """
+
+    model: str
+    dim: int
+    normalized: bool = True
+    chunker: str = ""
+
+    def __str__(self) -> str:
+        return ";".join(f"{name}={value}" for name, value in asdict(self).items())
