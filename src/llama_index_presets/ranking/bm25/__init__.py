@@ -1,0 +1,13 @@
+"""BM25 without a database: text to tokens, tokens to postings, postings to scores.
+
+Pure: numpy and PyStemmer only. `retrieve/keyword.py` adds files and LlamaIndex; a store may use the parts
+directly.
+
+    Analyzer(language="german").tokens("Die Übermittlung")  ->  ["ubermittl"]
+    Postings().add(ids, token_lists); .search(tokens, k, allowed=mask)  ->  [(id, score), ...]
+"""
+
+from llama_index_presets.ranking.bm25.analyzer import LANGUAGES, Analyzer
+from llama_index_presets.ranking.bm25.postings import Postings
+
+__all__ = ["LANGUAGES", "Analyzer", "Postings"]

@@ -1,0 +1,213 @@
+"""Text to tokens, the same way for documents and queries, in a way that can be written down and read back."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+
+import Stemmer
+
+from llama_index_presets.errors import SettingsError
+
+__all__ = ["LANGUAGES", "Analyzer"]
+
+_UNSPACED = ("cjk", "none")
+"""Settings without a stemmer and without stop words."""
+
+LANGUAGES: tuple[str, ...] = (*sorted(set(Stemmer.algorithms()) - {"porter"}), *_UNSPACED)
+"""Every accepted `language`: the Snowball languages, ``"cjk"`` and ``"none"``."""
+
+_ALIASES = {
+    "ar": "arabic", "hy": "armenian", "eu": "basque", "ca": "catalan", "da": "danish", "nl": "dutch", "en":
+    "english", "fi": "finnish", "fr": "french", "de": "german", "el": "greek", "hi": "hindi", "hu":
+    "hungarian", "id": "indonesian", "ga": "irish", "it": "italian", "lt": "lithuanian", "ne": "nepali", "no":
+    "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian", "es": "spanish",
+    "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
+    "zh": "cjk", "ja": "cjk", "ko": "cjk", "chinese": "cjk", "japanese": "cjk", "korean": "cjk",
+}  # fmt: skip
+
+# Letters that an apostrophe ties to a word without being one: "company's", "l'eau", "dell'anno".
+_ENCLITICS = frozenset({"s", "t", "d", "m", "re", "ve", "ll"})
+_ELISIONS = frozenset(
+    [
+        "l",
+        "d",
+        "j",
+        "m",
+        "t",
+        "s",
+        "c",
+        "n",
+        "qu",
+        "jusqu",
+        "lorsqu",
+        "puisqu",
+        "quoiqu",
+        "dell",
+        "nell",
+        "all",
+        "sull",
+        "dall",
+        "un",
+        "quell",
+    ]
+)
+_ELIDING = frozenset({"french", "italian", "catalan"})
+
+_ASCII_WORDS = re.compile(r"[a-z0-9_]+(?:'[a-z0-9_]+)*")
+# Scripts written without spaces: Han, kana, Hangul, Thai, Lao, Myanmar, Khmer (and their supplements).
+_UNSPACED_SCRIPTS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_MEMO_WORDS = 300_000
+_LONGEST_WORD = 64
+"""Longer runs of letters are cut into pieces of this length, so that base64 cannot fill the memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyzer:
+    """Turns text into tokens: NFKC, lower case, words, stop words away, stemmed.
+
+    Digits, underscores and words of one letter are always kept. Scripts without spaces (Chinese, Japanese,
+    Korean, Thai, ...) give every character and every pair of neighbours, in any `language`. Compare two
+    analyzers with ``==``; write one down with `settings` and read it back with `from_settings`.
+
+    Attributes:
+        language: One of `LANGUAGES` or an ISO 639-1 code of one; ``"cjk"`` and ``"none"`` stem nothing.
+        stem: Whether to stem with the language's Snowball stemmer.
+        stopwords: Whether to drop the language's stop words of two letters and more. Languages without a list
+            (see the files beside this module) drop nothing.
+
+    Raises:
+        SettingsError: The language is not known; the message lists those that are.
+
+    Example:
+        >>> Analyzer().tokens("The valve AB-123's running temperatures, type C")
+        ['valv', 'ab', '123', 'run', 'temperatur', 'type', 'c']
+        >>> Analyzer(language="cjk").tokens("東京都")
+        ['東', '東京', '京', '京都', '都']
+    """
+
+    language: str = "english"
+    stem: bool = True
+    stopwords: bool = True
+
+    def __post_init__(self) -> None:
+        name = _ALIASES.get(self.language.lower(), self.language.lower())
+        if name not in LANGUAGES:
+            raise SettingsError(
+                f"There is no language '{self.language}'. Choose one of: {', '.join(LANGUAGES)}."
+            )
+        object.__setattr__(self, "language", name)
+
+    def tokens(self, text: str) -> list[str]:
+        """Split a text into tokens, in their order, repeats kept."""
+        memo = _memo(self)
+        if text.isascii():
+            return [token for word in _ASCII_WORDS.findall(text.lower()) for token in memo[word]]
+        text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+        return [token for word in _any_words().findall(text) for token in memo[word]]
+
+    def settings(self) -> dict[str, Any]:
+        """Everything needed to make an equal analyzer, as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Analyzer:
+        """Make the analyzer that `settings` describes.
+
+        Raises:
+            SettingsError: A key or a value is not known.
+        """
+        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise SettingsError(f"Analyzer has no setting {', '.join(unknown)}. Upgrade llama-index-presets.")
+        return cls(**settings)
+
+
+class _Memo(dict[str, tuple[str, ...]]):
+    """word -> its tokens, filled as words are met; words repeat, so this is what makes tokenising fast."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        super().__init__()
+        self._stems = analyzer.stem and analyzer.language not in _UNSPACED
+        self._stemmer = Stemmer.Stemmer(analyzer.language) if self._stems else None
+        self._stop = stop_words(analyzer.language) if analyzer.stopwords else frozenset()
+        self._elides = analyzer.language in _ELIDING
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        found = self._tokens(word)
+        if len(self) >= _MEMO_WORDS:
+            self.clear()
+        if len(word) <= _LONGEST_WORD:
+            self[word] = found
+        return found
+
+    def _tokens(self, word: str) -> tuple[str, ...]:
+        if word in self._stop:
+            return ()
+        if _is_unspaced(word[0]):
+            return tuple(_characters_and_pairs(word))
+        kept = (part for part in self._parts(word) if part not in self._stop)
+        return tuple(self._stemmed(piece) for part in kept for piece in _pieces(part))
+
+    def _parts(self, word: str) -> list[str]:
+        parts = word.split("'")
+        if len(parts) > 1 and parts[-1] in _ENCLITICS:
+            parts.pop()
+        if self._elides and len(parts) > 1 and parts[0] in _ELISIONS:
+            parts.pop(0)
+        return parts
+
+    def _stemmed(self, word: str) -> str:
+        return sys.intern(self._stemmer.stemWord(word) if self._stemmer else word)
+
+
+@functools.lru_cache(maxsize=64)
+def _memo(analyzer: Analyzer) -> _Memo:
+    return _Memo(analyzer)
+
+
+@functools.cache
+def stop_words(language: str) -> frozenset[str]:
+    """The Snowball stop words of a language, those of one letter left out; empty where there is no list."""
+    file = resources.files(__package__) / "stopwords" / f"{language}.txt"
+    if not file.is_file():
+        return frozenset()
+    words = unicodedata.normalize("NFKC", file.read_text(encoding="utf-8")).lower().split()
+    return frozenset(word for word in words if len(word) > 1)
+
+
+@functools.cache
+def _any_words() -> re.Pattern[str]:
+    """Words of any script. Python's ``\\w`` lacks combining marks, without which Hindi words fall apart."""
+    marks = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)).startswith("M"))
+    letter = rf"(?:(?![{_UNSPACED_SCRIPTS}])[\w{marks}])"
+    return re.compile(rf"{letter}+(?:'{letter}+)*|[{_UNSPACED_SCRIPTS}]+")
+
+
+def _is_unspaced(character: str) -> bool:
+    return character > "\u0dff" and re.match(f"[{_UNSPACED_SCRIPTS}]", character) is not None
+
+
+def _characters_and_pairs(run: str) -> list[str]:
+    """Every character and every pair, so that a query of one character finds it inside a longer word."""
+    found = []
+    for place, character in enumerate(run):
+        found.append(character)
+        if place + 1 < len(run):
+            found.append(run[place : place + 2])
+    return found
+
+
+def _pieces(word: str) -> list[str]:
+    if len(word) <= _LONGEST_WORD:
+        return [word]
+    return [word[start : start + _LONGEST_WORD] for start in range(0, len(word), _LONGEST_WORD)]

@@ -1,0 +1,53 @@
+"""The best few of a long vector of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["best_rows"]
+
+_BLOCK = 64
+
+
+def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[str, float]]:
+    """The k highest scores above 0.
+
+    Args:
+        scores: One score for each row, shape (rows,).
+        ids: Id of each row; at least as long as `scores`.
+        k: How many at most, >= 1.
+
+    Returns:
+        (id, score) pairs, highest first, ties by id.
+
+    Example:
+        >>> best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
+        [('c', 3.0), ('b', 2.0)]
+    """
+    rows = np.flatnonzero(scores >= floor) if (floor := _floor(scores, k)) > 0 else np.flatnonzero(scores > 0)
+    values = scores[rows]
+    if len(rows) > k:
+        least = np.partition(values, len(rows) - k)[len(rows) - k]
+        rows, values = rows[values >= least], values[values >= least]
+    pairs = [
+        (-value, name)
+        for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+        if (name := ids[row])
+    ]
+    return [(name, -value) for value, name in sorted(pairs)[:k]]
+
+
+def _floor(scores: NDArray[np.float32], k: int) -> float:
+    """A number that the k-th highest score is not below, 0.0 where none is known.
+
+    The k-th highest of the maxima of disjoint blocks is such a number, and far cheaper than a partition of
+    all scores, most of which are 0.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks <= k:
+        return 0.0
+    highest = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+    return float(np.partition(highest, blocks - k)[blocks - k])
