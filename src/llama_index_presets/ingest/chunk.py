@@ -1,0 +1,159 @@
+"""Cut plain text into nodes that the embedding model reads whole, at sentence ends, each with its place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.plain import PlainText, Section
+from llama_index_presets.sentences import split_sentences
+
+__all__ = ["SentenceChunker", "SourceText"]
+
+PLACE_KEYS = ("source", "page", "char_start", "char_end")
+"""Metadata that says where a chunk stands; never part of the text that is embedded."""
+
+_SPECIAL = 2  # the two special tokens that encoder models add to every text
+_SLACK = 4  # joining metadata and text may make a token or two more than the parts have
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceText:
+    """One document, ready to be cut.
+
+    Attributes:
+        doc_id: Stable id; chunks carry it as ``ref_doc_id``.
+        plain: Its text.
+        metadata: Given by the user or the reader; copied to every chunk.
+        hidden_from_embedding: Metadata keys left out of the embedded text.
+        hidden_from_llm: Metadata keys left out of LLM prompts.
+        content_hash: Of the raw input; equal hash means nothing to do.
+    """
+
+    doc_id: str
+    plain: PlainText
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    hidden_from_embedding: Sequence[str] = ()
+    hidden_from_llm: Sequence[str] = ()
+    content_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentenceChunker:
+    """Sentence-aware chunks, measured with the embedding model's own tokenizer.
+
+    A chunk with its embedded metadata never exceeds ``max_tokens``; a sentence is cut only where it alone is longer.
+
+    Attributes:
+        tokenize: Text to tokens, without special tokens.
+        max_tokens: Upper bound for a chunk with its embedded metadata and special tokens.
+
+    Example:
+        >>> chunker = SentenceChunker(tokenize=str.split, max_tokens=12)
+        >>> source = SourceText(doc_id="d", plain=PlainText("One two three. Four five six seven. Eight."))
+        >>> [chunk.text for chunk in chunker.chunks(source)]
+        ['One two three.', 'Four five six seven. Eight.']
+    """
+
+    tokenize: Callable[[str], Sequence[Any]]
+    max_tokens: int
+
+    @property
+    def name(self) -> str:
+        """Name and size, for the fingerprint of an index."""
+        return f"sentence-{self.max_tokens}"
+
+    def chunks(self, source: SourceText) -> list[TextNode]:
+        """Cut one document.
+
+        Raises:
+            IngestError: Its embedded metadata alone fills more than half of a chunk.
+        """
+        nodes = [node for section in source.plain.sections() for node in self._section(source, section)]
+        for place, node in enumerate(nodes):
+            node.id_ = _chunk_id(source.doc_id, place, node.text)
+        _link(nodes)
+        return nodes
+
+    def length(self, node: TextNode) -> int:
+        """Tokens of what is embedded for a node, special tokens included."""
+        return len(self.tokenize(node.get_content(MetadataMode.EMBED))) + _SPECIAL
+
+    def _section(self, source: SourceText, section: Section) -> Iterator[TextNode]:
+        heading = self._short_heading(section.heading)
+        template = self._node(source, section, heading, "", 0)
+        overhead = self.length(template) + _SLACK
+        if overhead > self.max_tokens // 2 + _SLACK + _SPECIAL:
+            raise IngestError(
+                f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the embedding "
+                "model reads. Name long keys in the document's excluded_embed_metadata_keys."
+            )
+        place = 0
+        for text in self._split(section.text, self.max_tokens - overhead):
+            place = section.text.index(text, place)
+            yield self._node(source, section, heading, text, place)
+            place += len(text)
+
+    def _split(self, text: str, tokens: int) -> list[str]:
+        splitter = SentenceSplitter(
+            chunk_size=tokens,
+            chunk_overlap=0,
+            tokenizer=self.tokenize,
+            paragraph_separator="\n\n",
+            chunking_tokenizer_fn=split_sentences,
+        )
+        return [
+            part
+            for chunk in splitter.split_text(text)
+            # Merged sentences can, rarely, have more tokens together than apart: cut such a chunk again.
+            for part in ([chunk] if len(self.tokenize(chunk)) <= tokens + _SLACK else self._split(chunk, tokens - _SLACK))
+        ]
+
+    def _short_heading(self, heading: str) -> str:
+        """The end of the path that fits a quarter of a chunk."""
+        parts = heading.split(" > ")
+        while len(parts) > 1 and len(self.tokenize(" > ".join(parts))) > self.max_tokens // 4:
+            parts = parts[1:]
+        words = " > ".join(parts).split(" ")
+        while len(self.tokenize(" ".join(words))) > self.max_tokens // 4:
+            words = words[: len(words) * 3 // 4]
+        return " ".join(words)
+
+    def _node(self, source: SourceText, section: Section, heading: str, text: str, place: int) -> TextNode:
+        start = section.start + place
+        own = {
+            "heading": heading or None,
+            "page": source.plain.page(start),
+            "char_start": start,
+            "char_end": start + len(text),
+        }
+        metadata = {**source.metadata, **{key: value for key, value in own.items() if value is not None}}
+        node = TextNode(
+            text=text,
+            metadata=metadata,
+            excluded_embed_metadata_keys=[*source.hidden_from_embedding, *PLACE_KEYS],
+            excluded_llm_metadata_keys=[*source.hidden_from_llm, "char_start", "char_end"],
+            start_char_idx=start,
+            end_char_idx=start + len(text),
+        )
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(
+            node_id=source.doc_id, hash=source.content_hash or None
+        )
+        return node
+
+
+def _chunk_id(doc_id: str, place: int, text: str) -> str:
+    """Stable: the same place and text of the same document gives the same id."""
+    return hashlib.sha256(f"{doc_id}\0{place}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _link(nodes: Sequence[TextNode]) -> None:
+    for before, after in zip(nodes, nodes[1:], strict=False):
+        before.relationships[NodeRelationship.NEXT] = RelatedNodeInfo(node_id=after.node_id)
+        after.relationships[NodeRelationship.PREVIOUS] = RelatedNodeInfo(node_id=before.node_id)

@@ -1,0 +1,189 @@
+"""Read, cut, embed and store documents in batches, each of which is complete or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
+from llama_index_presets.ingest.progress import Progress
+from llama_index_presets.ingest.sources import Source
+
+__all__ = ["FailedSource", "IngestReport", "Pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSource:
+    """A document that was left out, and why, in one line."""
+
+    source: str
+    error: str
+
+
+@dataclass(slots=True, kw_only=True)
+class IngestReport:
+    """What a run did.
+
+    Attributes:
+        documents: Documents written, new or changed.
+        unchanged: Documents that were there already.
+        removed: Documents that vanished and were taken out (`sync`).
+        failed: Documents that were left out.
+        chunks: Chunks of the documents written.
+        embedded: Chunks that were embedded in this run.
+        tokens: Their tokens.
+        cost_usd: What embedding them cost, in US dollars; None when the model's price is unknown.
+    """
+
+    documents: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failed: list[FailedSource] = field(default_factory=list)
+    chunks: int = 0
+    embedded: int = 0
+    tokens: int = 0
+    cost_usd: float | None = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+class KeywordSide(Protocol):
+    """A keyword index that follows the vector store (the hybrid pattern)."""
+
+    def upsert(self, nodes: Sequence[BaseNode], /) -> object:
+        """Add nodes or replace those with the same id."""
+
+    def delete_documents(self, ref_doc_ids: Sequence[str], /) -> object:
+        """Take out all nodes of these documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """From sources to a store.
+
+    Attributes:
+        embed_model: Any LlamaIndex embedding.
+        chunker: Cuts documents.
+        store: Any LlamaIndex vector store; one with ``replace_documents`` swaps a document's chunks atomically.
+        manifest: What the store holds.
+        keyword: A keyword index to keep in step, or None.
+        batch_chunks: Chunks embedded and committed together; what a kill may cost.
+    """
+
+    embed_model: BaseEmbedding
+    chunker: SentenceChunker
+    store: BasePydanticVectorStore
+    manifest: Manifest
+    keyword: KeywordSide | None = None
+    batch_chunks: int = 256
+
+    def run(self, sources: Sequence[Source], progress: Progress, *, sync: Callable[[str], bool] | None = None) -> IngestReport:
+        """Bring the store in line with the sources.
+
+        Args:
+            sources: What should be there.
+            progress: Told of each document.
+            sync: Which of the documents that are stored but not among the sources have vanished and go.
+        """
+        report, known = IngestReport(), self.manifest.hashes()
+        changed = [source for source in sources if not self._unchanged(source, known)]
+        report.unchanged = len(sources) - len(changed)
+        progress.start(len(changed))
+        for batch in self._batches(self._cut(changed, report, progress)):
+            self._commit(batch, report, progress)
+        if sync:
+            self._remove([doc_id for doc_id in known.keys() - {source.doc_id for source in sources} if sync(doc_id)], report)
+        self._finish(report)
+        return report
+
+    def _unchanged(self, source: Source, known: dict[str, str]) -> bool:
+        return bool(source.content_hash) and known.get(source.doc_id) == source.content_hash
+
+    def _cut(self, sources: Iterable[Source], report: IngestReport, progress: Progress) -> Iterator[tuple[Source, list[TextNode]]]:
+        for source in sources:
+            try:
+                found = source.read()
+                nodes = self.chunker.chunks(found) if isinstance(found, SourceText) else self._checked(found)
+            except (IngestError, MissingExtraError) as error:
+                report.failed.append(FailedSource(source.doc_id, str(error)))
+                progress.advance()
+                continue
+            yield source, nodes
+
+    def _checked(self, nodes: list[TextNode]) -> list[TextNode]:
+        for node in nodes:
+            tokens = self.chunker.length(node)
+            if tokens > self.chunker.max_tokens:
+                raise IngestError(
+                    f"Node '{node.node_id}' has {tokens:,} tokens; the embedding model reads {self.chunker.max_tokens:,}. "
+                    "Split it, or give the Document and let it be split."
+                )
+        return nodes
+
+    def _batches(self, cut: Iterable[tuple[Source, list[TextNode]]]) -> Iterator[list[tuple[Source, list[TextNode]]]]:
+        batch: list[tuple[Source, list[TextNode]]] = []
+        size = 0
+        for source, nodes in cut:
+            batch.append((source, nodes))
+            size += len(nodes)
+            if size >= self.batch_chunks:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _commit(self, batch: list[tuple[Source, list[TextNode]]], report: IngestReport, progress: Progress) -> None:
+        nodes = [node for _, members in batch for node in members]
+        tokens = self._embed(nodes, report)
+        self._replace([source.doc_id for source, _ in batch], nodes)
+        self.manifest.record(
+            ManifestEntry(source.doc_id, source.content_hash, len(members), sum(tokens[node.node_id] for node in members))
+            for source, members in batch
+        )
+        report.documents += len(batch)
+        report.chunks += len(nodes)
+        progress.advance(len(batch))
+
+    def _embed(self, nodes: Sequence[TextNode], report: IngestReport) -> dict[str, int]:
+        tokens = {node.node_id: self.chunker.length(node) for node in nodes}
+        missing = [node for node in nodes if node.embedding is None]
+        texts = [node.get_content(MetadataMode.EMBED) for node in missing]
+        for node, vector in zip(missing, self.embed_model.get_text_embedding_batch(texts), strict=True):
+            node.embedding = vector
+        report.embedded += len(missing)
+        report.tokens += sum(tokens[node.node_id] for node in missing)
+        return tokens
+
+    def _replace(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
+        if self.keyword is not None:
+            self.keyword.delete_documents(doc_ids)
+        replace_documents = getattr(self.store, "replace_documents", None)
+        if replace_documents is not None:
+            replace_documents(doc_ids, nodes)
+        else:
+            for doc_id in doc_ids:
+                self.store.delete(doc_id)
+            self.store.add(list(nodes))
+        if self.keyword is not None:
+            self.keyword.upsert(nodes)
+
+    def _remove(self, doc_ids: Sequence[str], report: IngestReport) -> None:
+        if doc_ids:
+            self._replace(doc_ids, [])
+            self.manifest.forget(doc_ids)
+            report.removed = len(doc_ids)
+
+    def _finish(self, report: IngestReport) -> None:
+        """Index and compact once, after the bulk of the load."""
+        finish_load = getattr(self.store, "finish_load", None)
+        if finish_load is not None and (report.documents or report.removed):
+            finish_load()

@@ -1,0 +1,55 @@
+"""Plain text with the places of its headings and pages: what every reader gives and the chunker takes."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Mark", "PlainText", "Section"]
+
+Mark = tuple[int, str]
+"""Character offset at which a heading path or a page begins, and its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of text under one heading.
+
+    Attributes:
+        heading: Path of headings, such as ``"Botulism > Treatment"``; empty above the first.
+        start: Offset of ``text`` in the whole, in characters.
+        text: The stretch.
+    """
+
+    heading: str
+    start: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """Text without markup.
+
+    Attributes:
+        text: The whole text.
+        headings: Where each heading path begins, ascending.
+        pages: Where each page begins, ascending; empty for formats without pages.
+    """
+
+    text: str
+    headings: Sequence[Mark] = ()
+    pages: Sequence[Mark] = ()
+
+    def sections(self) -> Iterator[Section]:
+        """The text cut at its headings, in order; stretches of white space are left out."""
+        marks = [(0, ""), *self.headings]
+        ends = [*(offset for offset, _ in marks[1:]), len(self.text)]
+        for (start, heading), end in zip(marks, ends, strict=True):
+            if self.text[start:end].strip():
+                yield Section(heading, start, self.text[start:end])
+
+    def page(self, offset: int) -> str | None:
+        """Label of the page that holds a character offset, or None where there are no pages."""
+        place = bisect_right([start for start, _ in self.pages], offset) - 1
+        return self.pages[place][1] if place >= 0 else None

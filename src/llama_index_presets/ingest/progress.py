@@ -1,0 +1,81 @@
+"""Progress of a long ingest: a bar on a terminal, nothing in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol
+
+__all__ = ["Progress", "Silent", "TerminalBar", "progress_bar"]
+
+
+class Progress(Protocol):
+    """Told how many documents there are and when some are done."""
+
+    def start(self, total: int) -> None:
+        """The run is about to begin."""
+
+    def advance(self, documents: int = 1) -> None:
+        """So many more documents are done."""
+
+    def __enter__(self) -> Progress:
+        """Begin to show."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop showing."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, total: int) -> None:
+        """Nothing to show."""
+
+    def advance(self, documents: int = 1) -> None:
+        """Nothing to show."""
+
+    def __enter__(self) -> Silent:
+        """Nothing to begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""
+
+
+class TerminalBar:
+    """A bar on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("Ingesting"), BarColumn(), MofNCompleteColumn(), TextColumn("documents"), TimeRemainingColumn())
+        self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("ingest", total=None)
+
+    def start(self, total: int) -> None:
+        """Show the total."""
+        self._bar.update(self._task, total=total)
+
+    def advance(self, documents: int = 1) -> None:
+        """Move the bar."""
+        self._bar.advance(self._task, documents)
+
+    def __enter__(self) -> TerminalBar:
+        """Draw it."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take it away."""
+        self._bar.stop()
+
+
+def progress_bar(show: bool | None = None) -> Progress:
+    """A bar where someone is looking, else nothing.
+
+    Args:
+        show: None asks whether standard error is a terminal.
+    """
+    return TerminalBar() if (sys.stderr.isatty() if show is None else show) else Silent()

@@ -1,0 +1,129 @@
+"""Find files and read each into plain text; one bad file is one error, never the end of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.clean import (
+    plain_from_html,
+    plain_from_markdown,
+    plain_from_pages,
+    plain_from_rows,
+    plain_from_text,
+)
+from llama_index_presets.ingest.plain import PlainText
+
+__all__ = ["file_hash", "find_files", "read_file"]
+
+_PARSED_AS_TEXT: dict[str, Callable[[str], PlainText]] = {
+    ".md": plain_from_markdown,
+    ".markdown": plain_from_markdown,
+    ".html": plain_from_html,
+    ".htm": plain_from_html,
+    ".csv": plain_from_rows,
+    ".tsv": lambda text: plain_from_rows(text, delimiter="\t"),
+}
+_READ_BY_LLAMA_INDEX = {".pdf", ".docx", ".pptx", ".epub", ".ipynb", ".rtf", ".xlsx", ".xls", ".mbox", ".hwp"}
+
+
+def find_files(paths: Iterable[str | Path]) -> list[Path]:
+    """All files under the paths, absolute and sorted; hidden files and folders are left out.
+
+    Raises:
+        IngestError: A path does not exist, or there is no file at all.
+    """
+    found: dict[Path, None] = {}
+    roots = [Path(path) for path in paths]
+    for root in roots:
+        if not root.exists():
+            raise IngestError(f"There is no '{root}'. Give a file or a folder that exists.")
+        inside = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        found |= {path.resolve(): None for path in inside if not _hidden(path, root)}
+    if not found:
+        raise IngestError(f"There is no file to ingest in {', '.join(f'{str(root)!r}' for root in roots)}.")
+    return list(found)
+
+
+def file_hash(path: Path) -> str:
+    """Of the raw bytes: telling that a file did not change must not need reading it as a document."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_file(path: Path, content_hash: str) -> SourceText:
+    """Read one file of any supported kind.
+
+    Args:
+        path: Absolute path; it becomes the document's id and its ``source``.
+        content_hash: See `file_hash`.
+
+    Raises:
+        IngestError: It is empty, binary, damaged, or holds no text.
+        MissingExtraError: The reader of this kind of file is not installed.
+    """
+    if path.stat().st_size == 0:
+        raise IngestError("The file is empty (0 bytes).")
+    try:
+        plain = _read_plain(path)
+    except (IngestError, MissingExtraError):
+        raise
+    except Exception as error:  # any reader may fail in any way on a damaged file
+        cause = error.__cause__ or error
+        raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error
+    if not plain.text.strip():
+        raise IngestError("The file holds no text (a scan, or images only?).")
+    return SourceText(
+        doc_id=path.as_posix(),
+        plain=plain,
+        metadata={"source": path.as_posix(), "file_name": path.name},
+        hidden_from_embedding=("file_name",),
+        content_hash=content_hash,
+    )
+
+
+def _read_plain(path: Path) -> PlainText:
+    suffix = path.suffix.lower()
+    if suffix in _READ_BY_LLAMA_INDEX:
+        return plain_from_pages(list(_pages(path)))
+    return _PARSED_AS_TEXT.get(suffix, plain_from_text)(_decode(path.read_bytes()))
+
+
+def _pages(path: Path) -> Iterator[tuple[str, str]]:
+    require("llama_index.readers.file", extra="readers")
+    from llama_index.core import SimpleDirectoryReader
+
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of every odd object; the error below says enough
+    try:
+        documents = SimpleDirectoryReader.load_file(path, lambda _: {}, {}, raise_on_error=True)
+    except ImportError as error:
+        raise MissingExtraError(f"The reader for {path.suffix} files ({_one_line(error)})", "readers") from error
+    for number, document in enumerate(documents, start=1):
+        yield str(document.metadata.get("page_label", number)), document.text
+
+
+def _decode(raw: bytes) -> str:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16")
+    if b"\x00" in raw[:8192]:
+        raise IngestError("The file is binary, not text.")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")
+    if text.count("\ufffd") + sum(not (char.isprintable() or char.isspace()) for char in text[:4096]) > 64:
+        raise IngestError("The file is neither UTF-8 nor Western text. Convert it to UTF-8.")
+    return text
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts) if path != root else False
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,0 +1,148 @@
+"""Everything that can be ingested, as a stream of documents: files, `Document`s, nodes, data frames."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import BaseNode, Document, MetadataMode, TextNode
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.clean import plain_from_text
+from llama_index_presets.ingest.read import file_hash, find_files, read_file
+
+__all__ = ["Source", "sources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One document to come: its id and hash are known before it is read.
+
+    Attributes:
+        doc_id: Stable id.
+        content_hash: Equal hash, equal content.
+        read: Gives the text, or ready nodes; may raise `IngestError`.
+    """
+
+    doc_id: str
+    content_hash: str
+    read: Callable[[], SourceText | list[TextNode]]
+
+
+def sources(data: Any, *, text_column: str | None = None, id_column: str | None = None) -> list[Source]:
+    """List what is to be ingested.
+
+    Args:
+        data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
+        text_column: Column of a frame that holds the text; the others become metadata.
+        id_column: Column of a frame with a unique id; without it a row's id is the hash of its text.
+
+    Raises:
+        IngestError: A path is missing, a folder is empty, a column is unknown, or the kind of data is.
+    """
+    if _is_frame(data):
+        return list(_from_frame(data, text_column, id_column))
+    if isinstance(data, str | Path):
+        return [_from_file(path) for path in find_files([data])]
+    items = [data] if isinstance(data, BaseNode) else list(data)
+    if items and all(isinstance(item, str | Path) for item in items):
+        return [_from_file(path) for path in find_files(items)]
+    if items and all(isinstance(item, BaseNode) for item in items):
+        documents = [item for item in items if isinstance(item, Document)]
+        nodes = [item for item in items if not isinstance(item, Document)]
+        return [*map(_from_document, documents), *_from_nodes(nodes)]
+    kinds = sorted({type(item).__name__ for item in items}) or ["nothing"]
+    raise IngestError(f"Got {', '.join(kinds)}; give paths, LlamaIndex Documents or nodes, or a data frame.")
+
+
+def _from_file(path: Path) -> Source:
+    try:
+        digest = file_hash(path)
+    except OSError as error:
+        message = f"The file cannot be opened ({error.strerror})."
+        return Source(path.as_posix(), "", lambda: _fail(message))
+    return Source(path.as_posix(), digest, lambda: read_file(path, digest))
+
+
+def _from_document(document: Document) -> Source:
+    digest = _digest(document.text, document.metadata)
+    text = SourceText(
+        doc_id=document.doc_id,
+        plain=plain_from_text(document.text),
+        metadata=dict(document.metadata),
+        hidden_from_embedding=tuple(document.excluded_embed_metadata_keys),
+        hidden_from_llm=tuple(document.excluded_llm_metadata_keys),
+        content_hash=digest,
+    )
+    empty = f"Document '{document.doc_id}' holds no text."
+    return Source(document.doc_id, digest, lambda: text if text.plain.text.strip() else _fail(empty))
+
+
+def _from_nodes(nodes: Sequence[BaseNode]) -> Iterator[Source]:
+    by_document: dict[str, list[TextNode]] = {}
+    for node in nodes:
+        if not isinstance(node, TextNode):
+            raise IngestError(f"Node '{node.node_id}' is a {type(node).__name__}; give TextNodes or Documents.")
+        by_document.setdefault(node.ref_doc_id or node.node_id, []).append(node)
+    for doc_id, members in by_document.items():
+        digest = _digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
+        yield Source(doc_id, digest, lambda members=members: members)  # type: ignore[misc]
+
+
+def _from_frame(frame: Any, text_column: str | None, id_column: str | None) -> Iterator[Source]:
+    columns = [str(column) for column in frame.columns]
+    if text_column is None:
+        raise IngestError(f"A data frame needs text_column. Its columns: {', '.join(columns)}.")
+    for column in filter(None, (text_column, id_column)):
+        _check_column(column, columns)
+    for row in _rows(frame):
+        text, given = row.pop(text_column), row.pop(id_column) if id_column else None
+        digest = _digest(text, row)
+        doc_id = f"row-{given if given is not None else digest[:32]}"
+        metadata = {key: _plain_value(value) for key, value in row.items() if value is not None}
+        yield _from_document(Document(text="" if text is None else str(text), doc_id=doc_id, metadata=metadata))
+
+
+def _check_column(column: str, columns: list[str]) -> None:
+    if column not in columns:
+        nearest = get_close_matches(column, columns, n=1)
+        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Its columns: {', '.join(columns)}."
+        raise IngestError(f"The data frame has no column '{column}'. {hint}")
+
+
+def _is_frame(data: Any) -> bool:
+    return type(data).__module__.partition(".")[0] in ("polars", "pandas") and hasattr(data, "columns")
+
+
+def _rows(frame: Any) -> Iterable[dict[str, Any]]:
+    if hasattr(frame, "collect"):  # a polars LazyFrame
+        frame = frame.collect()
+    if hasattr(frame, "iter_rows"):
+        yield from frame.iter_rows(named=True)
+        return
+    missing = frame.isna()
+    for place, row in enumerate(frame.to_dict(orient="records")):
+        yield {str(key): None if missing.iloc[place, at] else value for at, (key, value) in enumerate(row.items())}
+
+
+def _plain_value(value: Any) -> Any:
+    """Metadata values are JSON: numpy scalars become Python's, dates become ISO text."""
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    return value if isinstance(value, bool | int | float | str | list) else str(value)
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _fail(message: str) -> SourceText:
+    raise IngestError(message)
+
