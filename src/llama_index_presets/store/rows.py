@@ -1,0 +1,218 @@
+"""A node as a row of any store, and back. Only the embedding is left out: it has a column of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    Node,
+    RelatedNodeInfo,
+    TextNode,
+)
+from pydantic_core import PydanticSerializationError, to_json
+
+from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
+from llama_index_presets.filters.metadata import metadata_json
+
+__all__ = ["Row", "restricting_ids", "to_node", "to_row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What every store keeps of a node, beside its embedding.
+
+    Attributes:
+        node_id: The node's id, the key of the row.
+        ref_doc_id: The id of its source document; None where it has none.
+        text: Its text; None for a node that has no text resource at all.
+        metadata: Its metadata as a JSON object.
+        kind: Name of its LlamaIndex type, such as ``"TextNode"``.
+        node: Every other field as a JSON object, defaults left out.
+    """
+
+    node_id: str
+    ref_doc_id: str | None
+    text: str | None
+    metadata: str
+    kind: str
+    node: str
+
+
+_TYPES: dict[str, type[BaseNode]] = {
+    kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, Document, ImageDocument)
+}
+# Fields that have columns of their own, or are written by hand below.
+_RESOURCES = ("text_resource", "image_resource", "audio_resource", "video_resource")
+_ELSEWHERE = {"id_", "embedding", "metadata", "text", "obj", *_RESOURCES}
+
+
+def _fields(kind: type[BaseNode]) -> tuple[tuple[str, Any], ...]:
+    """Name and default of each field that goes into the `node` column."""
+    return tuple(
+        (name, field.get_default(call_default_factory=True))
+        for name, field in kind.model_fields.items()
+        if name not in _ELSEWHERE
+    )
+
+
+_FIELDS = {name: _fields(kind) for name, kind in _TYPES.items()}
+
+
+def to_row(node: BaseNode) -> Row:
+    """Take a node apart.
+
+    Every LlamaIndex node type is kept as what it is; a subclass from elsewhere becomes its nearest
+    LlamaIndex type.
+
+    Raises:
+        NodeRejectedError: A value in it has no JSON form; names the node and the value.
+
+    Example:
+        >>> row = to_row(TextNode(id_="n1", text="hello", metadata={"page": 3}))
+        >>> row.kind, row.metadata, row.node
+        ('TextNode', '{"page":3}', '{}')
+    """
+    try:
+        return _to_row(node)
+    except (PydanticSerializationError, ValueError, TypeError) as error:
+        raise NodeRejectedError(
+            f"Node '{node.node_id}' cannot be stored: {error}. "
+            "Metadata and node fields must be JSON values; convert or remove that one. Nothing was written.",
+            [node.node_id],
+        ) from error
+
+
+def _to_row(node: BaseNode) -> Row:
+    kind = _kind(type(node))
+    values = node.__dict__
+    rest: dict[str, Any] = {}
+    for name, default in _FIELDS[kind]:
+        value = values[name]
+        if value is not default and value != default:
+            rest[name] = value
+    source = None
+    if "relationships" in rest:
+        source = node.ref_doc_id
+        rest["relationships"] = {
+            relation.value: _related(other) for relation, other in node.relationships.items()
+        }
+    _add_media(node, rest)
+    text = _text(node)
+    if text is not None and not text.isascii():
+        text.encode()  # a lone surrogate has no UTF-8 form: refused here, where the id is known
+    return Row(node.id_, source, text, metadata_json(node.metadata), kind, _json(rest))
+
+
+def _json(value: dict[str, Any]) -> str:
+    return to_json(value, inf_nan_mode="null").decode()
+
+
+@cache
+def _kind(type_: type[BaseNode]) -> str:
+    for ancestor in type_.__mro__:
+        name = ancestor.class_name() if issubclass(ancestor, BaseNode) else ""
+        if _TYPES.get(name) is ancestor:
+            return name
+    raise ValueError(f"{type_.__name__} is no LlamaIndex node type")
+
+
+def _related(other: RelatedNodeInfo | list[RelatedNodeInfo]) -> Any:
+    # By hand: pydantic's way through the models takes as long as the rest of the row.
+    if isinstance(other, list):
+        return [_related(one) for one in other]
+    related: dict[str, Any] = {"node_id": other.node_id}
+    if other.node_type is not None:
+        related["node_type"] = other.node_type
+    if other.metadata:
+        related["metadata"] = other.metadata
+    if other.hash is not None:
+        related["hash"] = other.hash
+    return related
+
+
+def _text(node: BaseNode) -> str | None:
+    if isinstance(node, TextNode):
+        return node.text
+    return node.text_resource.text if isinstance(node, Node) and node.text_resource else None
+
+
+def _add_media(node: BaseNode, rest: dict[str, Any]) -> None:
+    if isinstance(node, IndexNode):
+        rest["obj"] = node._serialize_obj()
+    elif isinstance(node, Node):
+        for name in _RESOURCES:
+            resource: MediaResource | None = getattr(node, name)
+            if resource is not None:
+                rest[name] = resource.model_dump(mode="json", exclude={"text"}, exclude_none=True)
+                # MediaResource leaves its bytes out of every dump; without them the node would be another.
+                if resource.data is not None:
+                    rest[name]["data"] = resource.data.decode("ascii")
+                if resource.text is not None and name != "text_resource":
+                    rest[name]["text"] = resource.text
+
+
+def to_node(row: Row, embedding: list[float] | None = None) -> BaseNode:
+    """Put a node together again.
+
+    Args:
+        row: What `to_row` made.
+        embedding: Its vector, where the caller wants it on the node.
+
+    Raises:
+        StoreCorruptError: The row does not hold a node that this version knows.
+
+    Example:
+        >>> to_node(to_row(TextNode(id_="n1", text="hello"))).text
+        'hello'
+    """
+    try:
+        fields = json.loads(row.node)
+        kind = _TYPES[row.kind]
+        fields |= {"id_": row.node_id, "metadata": json.loads(row.metadata), "embedding": embedding}
+        if issubclass(kind, TextNode):
+            fields["text"] = row.text or ""
+        elif "text_resource" in fields:
+            fields["text_resource"]["text"] = row.text
+        return kind.from_dict(fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreCorruptError(
+            f"The row of node '{row.node_id}' does not hold a node: {error!r}. "
+            "It was written by a newer version or by hand; delete or re-add the node."
+        ) from error
+
+
+def restricting_ids(node_ids: Sequence[str] | None, kinds: Mapping[str, str]) -> list[str] | None:
+    """Decide what ``node_ids`` of a query means: only these nodes, or no restriction at all.
+
+    `VectorStoreIndex.as_retriever` fills ``node_ids`` from its own bookkeeping, in which a store that keeps
+    the text has only image and index nodes: ``[]``, or ``["image-1"]`` beside a thousand text nodes that it
+    never lists. So an empty list, and a list that names image and index nodes but no other node, restrict
+    nothing. A list that names a text node or document, or no stored node at all, restricts.
+
+    Args:
+        node_ids: From the query.
+        kinds: Stored node id -> `Row.kind`, at least for those of `node_ids` that are stored.
+
+    Returns:
+        The ids to restrict to, or None for all nodes.
+
+    Example:
+        >>> restricting_ids(["i1"], {"i1": "ImageNode"}) is None
+        True
+        >>> restricting_ids(["i1", "t1"], {"i1": "ImageNode", "t1": "TextNode"})
+        ['i1', 't1']
+    """
+    if not node_ids:
+        return None
+    named = {kinds[node_id] for node_id in node_ids if node_id in kinds}
+    return None if named and named <= {"ImageNode", "IndexNode"} else list(node_ids)
