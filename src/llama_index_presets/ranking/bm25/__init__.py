@@ -9,5 +9,6 @@ directly.
 
 from llama_index_presets.ranking.bm25.analyzer import LANGUAGES, Analyzer
 from llama_index_presets.ranking.bm25.postings import Postings
+from llama_index_presets.ranking.bm25.view import View
 
-__all__ = ["LANGUAGES", "Analyzer", "Postings"]
+__all__ = ["LANGUAGES", "Analyzer", "Postings", "View"]

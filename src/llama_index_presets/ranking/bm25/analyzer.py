@@ -23,40 +23,22 @@ _UNSPACED = ("cjk", "none")
 LANGUAGES: tuple[str, ...] = (*sorted(set(Stemmer.algorithms()) - {"porter"}), *_UNSPACED)
 """Every accepted `language`: the Snowball languages, ``"cjk"`` and ``"none"``."""
 
+# fmt: off
 _ALIASES = {
-    "ar": "arabic", "hy": "armenian", "eu": "basque", "ca": "catalan", "da": "danish", "nl": "dutch", "en":
-    "english", "fi": "finnish", "fr": "french", "de": "german", "el": "greek", "hi": "hindi", "hu":
-    "hungarian", "id": "indonesian", "ga": "irish", "it": "italian", "lt": "lithuanian", "ne": "nepali", "no":
-    "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian", "es": "spanish",
-    "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
+    "ar": "arabic", "hy": "armenian", "eu": "basque", "ca": "catalan", "da": "danish", "nl": "dutch",
+    "en": "english", "fi": "finnish", "fr": "french", "de": "german", "el": "greek", "hi": "hindi",
+    "hu": "hungarian", "id": "indonesian", "ga": "irish", "it": "italian", "lt": "lithuanian",
+    "ne": "nepali", "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian",
+    "sr": "serbian", "es": "spanish", "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
     "zh": "cjk", "ja": "cjk", "ko": "cjk", "chinese": "cjk", "japanese": "cjk", "korean": "cjk",
-}  # fmt: skip
+}
+# fmt: on
 
 # Letters that an apostrophe ties to a word without being one: "company's", "l'eau", "dell'anno".
 _ENCLITICS = frozenset({"s", "t", "d", "m", "re", "ve", "ll"})
 _ELISIONS = frozenset(
-    [
-        "l",
-        "d",
-        "j",
-        "m",
-        "t",
-        "s",
-        "c",
-        "n",
-        "qu",
-        "jusqu",
-        "lorsqu",
-        "puisqu",
-        "quoiqu",
-        "dell",
-        "nell",
-        "all",
-        "sull",
-        "dall",
-        "un",
-        "quell",
-    ]
+    {"l", "d", "j", "m", "t", "s", "c", "n", "qu", "jusqu", "lorsqu", "puisqu", "quoiqu"}
+    | {"dell", "nell", "all", "sull", "dall", "un", "quell"}
 )
 _ELIDING = frozenset({"french", "italian", "catalan"})
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.bm25.impacts import Impacts, Statistics
 from llama_index_presets.ranking.bm25.segment import Segment
-from llama_index_presets.ranking.bm25.selection import best_rows
+from llama_index_presets.ranking.bm25.view import View
 
 __all__ = ["Postings"]
 
@@ -67,7 +67,8 @@ class Postings:
         self._alive = np.empty(0, np.bool_)
         self._segments: list[Segment] = []
         self._tokens = 0
-        self._impacts: Impacts | None = None
+        self._view: View | None = None
+        self._epoch = 0
 
     # -- what is in it ------------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ class Postings:
             self._ids[row] = None
         self._alive[rows] = False
         self._tokens -= int(self._lengths[rows].sum(dtype=np.int64))
-        self._impacts = None
+        self._view = None
 
     def compact(self) -> None:
         """Renumber the rows without those of removed documents, and put all postings into one segment."""
@@ -162,7 +163,8 @@ class Postings:
             self._row = {name: row for row, name in enumerate(self._ids) if name is not None}
             self._lengths = self._lengths[self._alive]
             self._alive = np.ones(len(self._ids), np.bool_)
-            self._impacts = None
+            self._epoch += 1
+            self._view = None
 
     def _append(self, names: list[str], lists: list[Sequence[str]]) -> None:
         first = len(self._ids)
@@ -179,7 +181,7 @@ class Postings:
         self._tokens += len(terms)
         self._row.update(zip(names, range(first, first + len(names)), strict=True))
         self._ids.extend(names)
-        self._impacts = None
+        self._view = None
 
     def _merge_small(self) -> None:
         """Keep each segment at least twice as large as the next, so that there are few of them."""
@@ -205,34 +207,22 @@ class Postings:
         Raises:
             RankingError: k is negative, or the mask's length is not the number of rows.
         """
-        if k < 0:
-            raise RankingError(f"k is {k}; it must be 0 or more.")
-        impacts, ids = self._now()
-        if allowed is not None and allowed.shape != (impacts.rows,):
-            raise RankingError(
-                f"The mask has shape {allowed.shape}, the index {impacts.rows} rows; give one entry for each row."
-            )
-        scores = impacts.scores(tokens)
-        if scores is None or k == 0:
-            return []
-        if allowed is not None:
-            scores *= allowed
-        return best_rows(scores, ids, k)
+        return self.view().search(tokens, k, allowed)
 
     def scores(self, tokens: Sequence[str], ids: Sequence[str]) -> list[float]:
         """Scores of given documents, 0.0 where none of the tokens occurs; KeyError for an unknown id."""
         with self._lock:
-            impacts, _ = self._now()
-            rows = [self._row[name] for name in ids]
-        found = impacts.scores(tokens)
+            view, rows = self.view(), [self._row[name] for name in ids]
+        found = view.impacts.scores(tokens)
         return [0.0] * len(rows) if found is None else found[rows].tolist()
 
-    def _now(self) -> tuple[Impacts, list[str | None]]:
-        """The state that one search works on, whole, even while another thread adds."""
+    def view(self) -> View:
+        """The present state, whole, even while another thread changes the index."""
         with self._lock:
-            if self._impacts is None:
-                self._impacts = Impacts(self._statistics(), tuple(self._segments), self._vocabulary)
-            return self._impacts, self._ids
+            if self._view is None:
+                impacts = Impacts(self._statistics(), tuple(self._segments), self._vocabulary)
+                self._view = View(impacts, self._ids, self._epoch)
+            return self._view
 
     def _statistics(self) -> Statistics:
         return Statistics(

@@ -12,7 +12,7 @@ __all__ = ["best_rows"]
 _BLOCK = 64
 
 
-def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[str, float]]:
+def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[int, float]]:
     """The k highest scores above 0.
 
     Args:
@@ -21,11 +21,11 @@ def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) ->
         k: How many at most, >= 1.
 
     Returns:
-        (id, score) pairs, highest first, ties by id.
+        (row, score) pairs, highest first, ties by id; rows without an id are passed over.
 
     Example:
         >>> best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
-        [('c', 3.0), ('b', 2.0)]
+        [(2, 3.0), (3, 2.0)]
     """
     rows = np.flatnonzero(scores >= floor) if (floor := _floor(scores, k)) > 0 else np.flatnonzero(scores > 0)
     values = scores[rows]
@@ -33,11 +33,11 @@ def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) ->
         least = np.partition(values, len(rows) - k)[len(rows) - k]
         rows, values = rows[values >= least], values[values >= least]
     pairs = [
-        (-value, name)
+        (-value, name, row)
         for row, value in zip(rows.tolist(), values.tolist(), strict=True)
-        if (name := ids[row])
+        if (name := ids[row]) is not None
     ]
-    return [(name, -value) for value, name in sorted(pairs)[:k]]
+    return [(row, -value) for value, _, row in sorted(pairs)[:k]]
 
 
 def _floor(scores: NDArray[np.float32], k: int) -> float:
