@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 # name -> module, grouped in the order in which data flows.
-_PUBLIC: dict[str, str] = {}
+_PUBLIC: dict[str, str] = {
+    "CostTrackingHandler": "llama_index_presets.monitor.handler",
+    "Ledger": "llama_index_presets.monitor.ledger",
+}
 
 __all__ = [*_PUBLIC]
 

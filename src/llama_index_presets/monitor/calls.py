@@ -1,0 +1,121 @@
+"""The row: one call of a model, or one retrieval, or one whole query. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+__all__ = ["BILLABLE_KINDS", "CALLER_PRICED", "COLUMNS", "KINDS", "STATUSES", "Call", "as_json_fields"]
+
+BILLABLE_KINDS: Final = ("llm", "embedding", "rerank")
+"""Kinds that are calls of a model; the others are stages, which cost nothing by themselves."""
+
+KINDS: Final = (*BILLABLE_KINDS, "retrieval", "query")
+STATUSES: Final = ("success", "error", "abandoned", "refused")
+
+CALLER_PRICED: Final = "caller"
+"""`Call.price_version` of a row whose cost was given to `Ledger.record` by hand."""
+
+COLUMNS: Final[dict[str, str]] = {
+    "call_id": "VARCHAR",
+    "timestamp": "TIMESTAMP",
+    "kind": "VARCHAR",
+    "provider": "VARCHAR",
+    "model": "VARCHAR",
+    "prompt_tokens": "BIGINT",
+    "completion_tokens": "BIGINT",
+    "total_tokens": "BIGINT",
+    "cost_usd": "DECIMAL(18,12)",
+    "latency_ms": "DOUBLE",
+    "status": "VARCHAR",
+    "preset": "VARCHAR",
+    "query_id": "VARCHAR",
+    "parent_id": "VARCHAR",
+    "session": "VARCHAR",
+    "tenant": "VARCHAR",
+    "tags": "VARCHAR[]",
+    "attempt": "INTEGER",
+    "error_type": "VARCHAR",
+    "cached_tokens": "BIGINT",
+    "cache_write_tokens": "BIGINT",
+    "reasoning_tokens": "BIGINT",
+    "usage_source": "VARCHAR",
+    "cache_hit": "BOOLEAN",
+    "prompt_sha256": "VARCHAR",
+    "price_version": "VARCHAR",
+}
+"""Column -> DuckDB type of the table `llm_calls`, in order. Timestamps are UTC."""
+
+
+class Call(NamedTuple):
+    """One row of the ledger.
+
+    Attributes:
+        call_id: Unique in the ledger.
+        timestamp: When the call ended, in microseconds since 1970, UTC.
+        kind: One of `KINDS`.
+        provider: As `genai-prices` spells it; ``"local"`` costs nothing.
+        model: Name the provider was asked for.
+        prompt_tokens: All input tokens, cached ones included.
+        completion_tokens: All output tokens, reasoning ones included.
+        total_tokens: Their sum, or what the provider says.
+        cost_usd: Decimal dollars; None when no price is known, never a guess.
+        latency_ms: From the request to the last byte of the answer, in milliseconds.
+        status: One of `STATUSES`.
+        preset: Which preset asked.
+        query_id: Which query it belongs to.
+        parent_id: The span it ran in, where LlamaIndex tells.
+        session: Conversation or user session.
+        tenant: Who pays.
+        tags: Free labels.
+        attempt: 1-based; above 1 after a retry.
+        error_type: Class name of the exception, empty on success.
+        cached_tokens: Input tokens that the provider read from its cache.
+        cache_write_tokens: Input tokens that the provider wrote to its cache.
+        reasoning_tokens: Output tokens that were thinking.
+        usage_source: ``"reported"``, ``"counted"`` or ``"estimated"``; empty where nothing was used.
+        cache_hit: Whether our own cache answered and no call was made.
+        prompt_sha256: Keyed hash of the prompt, so that equal prompts can be counted and not guessed.
+        price_version: Where the price came from; empty until the ledger has priced the row.
+    """
+
+    call_id: str
+    timestamp: int
+    kind: str
+    provider: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost_usd: Decimal | None
+    latency_ms: float
+    status: str
+    preset: str
+    query_id: str
+    parent_id: str
+    session: str
+    tenant: str
+    tags: tuple[str, ...]
+    attempt: int
+    error_type: str
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    usage_source: str
+    cache_hit: bool
+    prompt_sha256: str
+    price_version: str
+
+
+def as_json_fields(call: Call) -> dict[str, Any]:
+    """Give a row as JSON-ready fields: dollars as text, so that no digit is lost; the time stays an integer.
+
+    Example:
+        >>> as_json_fields(Call("a", 0, "llm", "local", "m", 1, 2, 3, Decimal("0.1"), 5.0, "success", "", "",
+        ...     "", "", "", ("t",), 1, "", 0, 0, 0, "reported", False, "", "caller"))["cost_usd"]
+        '0.1'
+    """
+    fields = call._asdict()
+    if call.cost_usd is not None:
+        fields["cost_usd"] = format(call.cost_usd, "f")
+    return fields

@@ -1,0 +1,112 @@
+"""The two ears on the root dispatcher. They hold their handler weakly, and log what fails in it.
+
+The dispatcher swallows every exception of an event or span handler, so a fault here would vanish: it is
+logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.instrumentation.span import BaseSpan
+from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
+from pydantic import PrivateAttr
+
+if TYPE_CHECKING:
+    from llama_index_presets.monitor.handler import CostTrackingHandler
+
+__all__ = ["EventEar", "SpanEar"]
+
+_log = logging.getLogger(__name__)
+
+
+class EventEar(BaseEventHandler):
+    """Passes the events of the process to its handler."""
+
+    _owner: Any = PrivateAttr()
+
+    def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
+        super().__init__()
+        self._owner = owner
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "CostTrackingEventEar"
+
+    def handle(self, event: BaseEvent, **kwargs: Any) -> Any:
+        """Pass one event on."""
+        owner = self._owner()
+        if owner is not None:
+            try:
+                owner.on_instrumentation_event(event)
+            except Exception:
+                _log.exception("Cost tracking failed on a %s; the call itself goes on.", type(event).__name__)
+
+
+class SpanEar(BaseSpanHandler[BaseSpan]):
+    """Passes the beginnings and ends of spans to its handler; keeps no spans itself."""
+
+    _owner: Any = PrivateAttr()
+
+    def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
+        super().__init__()
+        self._owner = owner
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "CostTrackingSpanEar"
+
+    def span_enter(
+        self,
+        id_: str,
+        bound_args: Any,
+        instance: Any = None,
+        parent_id: str | None = None,
+        tags: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Tell that a span begins."""
+        owner = self._owner()
+        if owner is not None:
+            try:
+                owner.on_span_enter(id_, parent_id, instance, bound_args)
+            except Exception:
+                _log.exception("Cost tracking failed as a span began; the call itself goes on.")
+
+    def span_exit(
+        self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **kwargs: Any
+    ) -> None:
+        """Tell that a span ends."""
+        self._leave(id_, result, None)
+
+    def span_drop(
+        self, id_: str, bound_args: Any, instance: Any = None, err: BaseException | None = None, **kwargs: Any
+    ) -> None:
+        """Tell that a span fails."""
+        self._leave(id_, None, err)
+
+    def _leave(self, id_: str, result: Any, error: BaseException | None) -> None:
+        owner = self._owner()
+        if owner is not None:
+            try:
+                owner.on_span_leave(id_, result, error)
+            except Exception:
+                _log.exception("Cost tracking failed as a span ended; the call itself goes on.")
+
+    def new_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """Make no span: `span_enter` does the work."""
+        return None
+
+    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """Make no span: `span_exit` does the work."""
+        return None
+
+    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """Make no span: `span_drop` does the work."""
+        return None

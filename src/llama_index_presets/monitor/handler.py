@@ -1,0 +1,268 @@
+"""CostTrackingHandler: one object for LlamaIndex's callbacks and its instrumentation, never counting twice.
+
+Two ears listen on the root dispatcher (`ears`), the callback methods listen in a `CallbackManager`, and all
+of them tell one `Tracker`. Whoever hears of a call first opens it; whoever hears of its end first closes it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
+from llama_index.core.instrumentation.events.exception import ExceptionEvent
+from llama_index.core.instrumentation.events.llm import (
+    LLMChatEndEvent,
+    LLMChatInProgressEvent,
+    LLMChatStartEvent,
+    LLMCompletionEndEvent,
+    LLMCompletionInProgressEvent,
+    LLMCompletionStartEvent,
+)
+from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
+from llama_index.core.instrumentation.span import active_span_id
+
+from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.monitor.context import attribution
+from llama_index_presets.monitor.ears import EventEar, SpanEar
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.observe import Observer
+
+__all__ = ["CostTrackingHandler"]
+
+_KINDS: Final = {
+    CBEventType.LLM: "llm",
+    CBEventType.EMBEDDING: "embedding",
+    CBEventType.RERANKING: "rerank",
+    CBEventType.RETRIEVE: "retrieval",
+    CBEventType.QUERY: "query",
+}
+
+
+class CostTrackingHandler(BaseCallbackHandler):
+    """Records every model call that LlamaIndex makes in a `Ledger`.
+
+    Put it in a `CallbackManager`, or call `instrument` to hear the whole process, or both: a call is one row.
+    A call made inside ``attributed(ledger=...)`` is recorded by that ledger's handlers alone.
+
+    Args:
+        ledger: Where the rows go.
+        scope: ``"all"`` records what it hears unless another ledger claims it; ``"bound"`` records only calls
+            made inside ``attributed(ledger=ledger)``.
+        stream_usage: Whether to ask OpenAI for the usage of streams (``stream_options.include_usage``),
+            which it leaves out by default; sets `additional_kwargs` of the `OpenAI` model that streams.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index.core.llms import MockLLM
+        >>> ledger = Ledger(tempfile.mkdtemp() + "/calls.duckdb")
+        >>> with CostTrackingHandler(ledger).instrument():
+        ...     _ = MockLLM().complete("Hello")
+        >>> ledger.get_usage_stats().total_calls
+        1
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, scope: Literal["all", "bound"] = "all", stream_usage: bool = True
+    ) -> None:
+        super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
+        self.ledger = ledger
+        self.scope = scope
+        self._observer = Observer(ledger, stream_usage=stream_usage)
+        self._by_callback: dict[str, Any] = {}
+        self._instrumented = False
+        reference = weakref.ref(self)
+        self._ears = (EventEar(reference), SpanEar(reference))
+        root = get_dispatcher()
+        root.add_event_handler(self._ears[0])
+        root.add_span_handler(self._ears[1])
+        weakref.finalize(self, _detach, self._ears)
+
+    @property
+    def observer(self) -> Observer:
+        """What turns events into rows."""
+        return self._observer
+
+    @property
+    def instrumented(self) -> bool:
+        """Whether it hears the whole process."""
+        return self._instrumented
+
+    def instrument(self) -> CostTrackingHandler:
+        """Hear every call of the process, until `uninstrument` or the end of a ``with`` block."""
+        self._instrumented = True
+        _instrumented.add(self)
+        return self
+
+    def uninstrument(self) -> None:
+        """Hear only the callback managers it is in."""
+        self._instrumented = False
+        _instrumented.discard(self)
+
+    def close(self) -> None:
+        """Stop listening altogether; the ledger stays open."""
+        self.uninstrument()
+        _detach(self._ears)
+
+    def __enter__(self) -> CostTrackingHandler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.uninstrument()
+
+    def hears(self) -> bool:
+        """Tell whether a call made here and now belongs to this handler's ledger."""
+        bound = attribution().ledger
+        return bound is self.ledger or (bound is None and self.scope == "all")
+
+    # -- callbacks -----------------------------------------------------------------------------------------
+
+    def on_event_start(
+        self,
+        event_type: CBEventType,
+        payload: dict[str, Any] | None = None,
+        event_id: str = "",
+        parent_id: str = "",
+        **kwargs: Any,
+    ) -> str:
+        """Open a call, unless instrumentation has opened it already."""
+        kind = _KINDS.get(event_type)
+        if kind is not None and self.hears():
+            span_id = active_span_id.get()
+            if not self._heard_elsewhere(kind, span_id):
+                self._by_callback[event_id] = self._observer.start(kind, span_id, payload or {})
+        return event_id
+
+    def _heard_elsewhere(self, kind: str, span_id: str | None) -> bool:
+        if not self._instrumented:
+            return False
+        return kind in ("retrieval", "query") or self._observer.tracker.first(kind, span_id) is not None
+
+    def on_event_end(
+        self,
+        event_type: CBEventType,
+        payload: dict[str, Any] | None = None,
+        event_id: str = "",
+        **kwargs: Any,
+    ) -> None:
+        """Close a call that a callback opened."""
+        call = self._by_callback.pop(event_id, None)
+        if call is not None:
+            payload = payload or {}
+            if (error := payload.get(EventPayload.EXCEPTION)) is not None:
+                self._observer.fail(call, error)
+            else:
+                self._observer.finish(call, payload)
+
+    # -- instrumentation -----------------------------------------------------------------------------------
+
+    def on_instrumentation_event(self, event: BaseEvent) -> None:
+        """Take an event; without `instrument`, only what completes calls that callbacks opened."""
+        kind = type(event)
+        if (step := _ALWAYS.get(kind)) is not None:
+            step(self, event)
+        elif self._instrumented:
+            if (begin := _STARTS.get(kind)) is not None:
+                if self.hears():
+                    self._observer.start(*begin(event))
+            elif (end := _ENDS.get(kind)) is not None:
+                end(self._observer, event)
+
+    def on_span_enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
+        """Take the beginning of a span."""
+        self._observer.enter(span_id, parent_id, instance)
+
+    def on_span_leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
+        """Take the end of a span."""
+        self._observer.leave(span_id, result, error)
+
+    def _may_begin(self) -> bool:
+        return self._instrumented and self.hears()
+
+    def start_trace(self, trace_id: str | None = None) -> None:
+        """Do nothing: spans carry the nesting."""
+
+    def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None:
+        """Do nothing: spans carry the nesting."""
+
+
+_instrumented: set[CostTrackingHandler] = set()
+
+
+def _end_call(kind: str) -> Callable[[Observer, Any], None]:
+    def end(observer: Observer, event: Any) -> None:
+        call = observer.tracker.first(kind, event.span_id)
+        if call is not None:
+            payload: dict[str, Any] = {}
+            if kind in _ENDINGS:
+                payload[_ENDINGS[kind]] = getattr(event, _FIELDS[kind])
+            observer.finish(call, payload)
+
+    return end
+
+
+_ENDINGS: Final = {"llm": EventPayload.RESPONSE, "embedding": EventPayload.CHUNKS}
+_FIELDS: Final = {"llm": "response", "embedding": "chunks"}
+
+
+def _fail_stream(handler: CostTrackingHandler, event: Any) -> None:
+    call = handler.observer.tracker.first("llm", event.span_id)
+    if call is not None:
+        handler.observer.fail(call, event.exception)
+
+
+_STARTS: Final[dict[type, Callable[[Any], tuple[str, str | None, dict[str, Any]]]]] = {
+    LLMChatStartEvent: lambda event: (
+        "llm",
+        event.span_id,
+        {EventPayload.SERIALIZED: event.model_dict, EventPayload.MESSAGES: event.messages},
+    ),
+    LLMCompletionStartEvent: lambda event: (
+        "llm",
+        event.span_id,
+        {EventPayload.SERIALIZED: event.model_dict, EventPayload.PROMPT: event.prompt},
+    ),
+    EmbeddingStartEvent: lambda event: (
+        "embedding",
+        event.span_id,
+        {EventPayload.SERIALIZED: event.model_dict},
+    ),
+    ReRankStartEvent: lambda event: ("rerank", event.span_id, {EventPayload.MODEL_NAME: event.model_name}),
+    RetrievalStartEvent: lambda event: ("retrieval", event.span_id, {}),
+    QueryStartEvent: lambda event: ("query", event.span_id, {}),
+}
+_ENDS: Final[dict[type, Callable[[Observer, Any], None]]] = {
+    LLMChatEndEvent: _end_call("llm"),
+    LLMCompletionEndEvent: _end_call("llm"),
+    EmbeddingEndEvent: _end_call("embedding"),
+    ReRankEndEvent: _end_call("rerank"),
+    RetrievalEndEvent: _end_call("retrieval"),
+    QueryEndEvent: _end_call("query"),
+}
+_ALWAYS: Final[dict[type, Callable[[CostTrackingHandler, Any], None]]] = {
+    LLMChatInProgressEvent: lambda handler, event: handler.observer.chunk(event.span_id, event.response),
+    LLMCompletionInProgressEvent: lambda handler, event: handler.observer.chunk(
+        event.span_id, event.response
+    ),
+    ExceptionEvent: _fail_stream,
+    EmbeddingUsageEvent: lambda handler, event: handler.observer.embedding_usage(
+        event, may_begin=handler._may_begin()
+    ),
+    RerankUsageEvent: lambda handler, event: handler.observer.rerank_usage(
+        event, may_begin=handler._may_begin()
+    ),
+}
+
+
+def _detach(ears: tuple[EventEar, SpanEar]) -> None:
+    root = get_dispatcher()
+    # By identity: ears of different handlers compare equal.
+    root.event_handlers = [known for known in root.event_handlers if known is not ears[0]]
+    root.span_handlers = [known for known in root.span_handlers if known is not ears[1]]

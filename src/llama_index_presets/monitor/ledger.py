@@ -1,0 +1,410 @@
+"""The ledger: every call of a model as a row in DuckDB, written by many threads and processes at once.
+
+This module imports neither LlamaIndex nor, until a query is run, DuckDB's table module: it starts fast.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import hmac
+import itertools
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, STATUSES, Call
+from llama_index_presets.monitor.journal import Journal, journal_folder, prompt_key
+from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
+from llama_index_presets.monitor.stats import CostRow, UsageStats, costs_by, usage_stats
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Ledger"]
+
+Observer = Callable[[list[Call]], None]
+
+_FOLD_AT_BYTES: Final = 32 * 2**20
+_FLUSH_AT_ROWS: Final = 5_000
+_QUERIES_REMEMBERED: Final = 1_024
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """A table of calls that many processes may write at the same time.
+
+    Rows go to memory, then within `flush_interval_s` to this process's own journal in ``<path>.journal``;
+    `close` (or the end of the process) folds the journal into the DuckDB file at `path`. Readers see
+    everything that has been flushed. A process that is killed loses at most the last interval; with
+    ``durable=True`` nothing. Thread safe; survives `fork`.
+
+    Args:
+        path: The DuckDB file; made when missing, and only once there is something to write.
+        durable: Write each row to the disk before `record` returns (about 0.2 ms a row).
+        flush_interval_s: Longest time that a row stays in memory, in seconds, > 0.
+        keep_days: Rows older than this are deleted when journals are folded; None keeps all.
+        prices: Own prices, looked up before the bundled ones: a `PriceBook` or the path of its TOML file.
+
+    Example:
+        >>> import tempfile
+        >>> with Ledger(tempfile.mkdtemp() + "/calls.duckdb") as ledger:
+        ...     _ = ledger.record(kind="llm", provider="openai", model="gpt-4o-mini", prompt_tokens=1_000_000)
+        ...     ledger.get_usage_stats().total_cost_usd
+        Decimal('0.150000000000')
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        flush_interval_s: float = 1.0,
+        keep_days: float | None = None,
+        prices: PriceBook | str | os.PathLike[str] | None = None,
+    ) -> None:
+        if not flush_interval_s > 0:
+            raise SettingsError(
+                f"flush_interval_s is {flush_interval_s}. Expected seconds > 0; the default is 1."
+            )
+        if keep_days is not None and not keep_days > 0:
+            raise SettingsError(f"keep_days is {keep_days}. Expected days > 0, or None to keep all rows.")
+        self.path = Path(path).expanduser().absolute()
+        if self.path.is_dir():
+            raise SettingsError(
+                f"'{self.path}' is a folder. Expected a file, such as '{self.path / 'calls.duckdb'}'."
+            )
+        self.durable = durable
+        self.keep_days = keep_days
+        self.pricer = Pricer(
+            prices if prices is None or isinstance(prices, PriceBook) else PriceBook.load(Path(prices))
+        )
+        self._interval_s = flush_interval_s
+        self._observers: tuple[Observer, ...] = ()
+        self._closed = False
+        self._reset()
+        _live.add(self)
+
+    def _reset(self) -> None:
+        """Start empty; also in a forked child, where rows, locks and threads belong to the parent."""
+        self._pending: deque[Call] = deque()
+        self._journal = Journal(journal_folder(self.path), durable=self.durable)
+        self._writing = threading.RLock()
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self._numbers = itertools.count()
+        self._prefix = secrets.token_hex(8)
+        self._prompt_key: bytes | None = None
+        self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
+        self._failure_logged = False
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        *,
+        kind: str,
+        provider: str = "",
+        model: str = "",
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        latency_ms: float = 0.0,
+        status: str = "success",
+        tags: Iterable[str] = (),
+        query_id: str = "",
+        preset: str = "",
+        session: str = "",
+        tenant: str = "",
+        parent_id: str = "",
+        attempt: int = 1,
+        error_type: str = "",
+        cached_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        total_tokens: int | None = None,
+        usage_source: str = "",
+        cache_hit: bool = False,
+        prompt_sha256: str = "",
+        cost_usd: Decimal | None = None,
+        timestamp_us: int | None = None,
+    ) -> str:
+        """Add one row; the names are the columns of `Call`.
+
+        Returns at once (microseconds), unless the ledger is durable. A cost that is not given is looked up;
+        one that is given must be a Decimal.
+
+        Returns:
+            The row's call_id.
+
+        Raises:
+            SettingsError: Unknown kind or status, or a cost that is no Decimal.
+            MonitorError: The ledger is closed, or, when durable, cannot be written.
+        """
+        if kind not in KINDS or status not in STATUSES:
+            raise SettingsError(
+                f"kind is '{kind}', status '{status}'. Expected a kind of {KINDS} and a status of {STATUSES}."
+            )
+        if cost_usd is not None and not isinstance(cost_usd, Decimal):
+            raise SettingsError(f"cost_usd is {cost_usd!r}. Expected a Decimal: floats lose cents.")
+        call_id = f"{self._prefix}-{next(self._numbers)}"
+        total = prompt_tokens + completion_tokens if total_tokens is None else total_tokens
+        now = time.time_ns() // 1000 if timestamp_us is None else timestamp_us
+        version = "" if cost_usd is None else CALLER_PRICED
+        self.add(
+            Call(
+                call_id, now, kind, provider, model, prompt_tokens, completion_tokens, total, cost_usd,
+                latency_ms, status, preset, query_id, parent_id, session, tenant, tuple(tags), attempt,
+                error_type, cached_tokens, cache_write_tokens, reasoning_tokens, usage_source, cache_hit,
+                prompt_sha256, version,
+            )
+        )  # fmt: skip
+        return call_id
+
+    def next_call_id(self) -> str:
+        """Give an id that no other row of this ledger has, in any process."""
+        return f"{self._prefix}-{next(self._numbers)}"
+
+    def add(self, call: Call) -> None:
+        """Add a row that is made already; `record` checks its input, this does not."""
+        if self._closed:
+            raise MonitorError(f"Ledger '{self.path}' is closed. Open a new one to record more calls.")
+        self._pending.append(call)
+        if self.durable:
+            self.flush()
+        elif self._flusher is None:
+            self._start()
+        elif len(self._pending) > _FLUSH_AT_ROWS and not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Price the rows in memory and write them to the journal; readers see them from now on.
+
+        Raises:
+            MonitorError: The journal cannot be written; the rows stay in memory.
+        """
+        with self._writing:
+            batch = self._drain()
+            if batch:
+                try:
+                    self._journal.append(batch)
+                except MonitorError:
+                    self._pending.extendleft(reversed(batch))
+                    raise
+                self._remember(batch)
+                self._tell(batch)
+
+    def close(self) -> None:
+        """Flush, and fold the journals that nobody writes any more into the DuckDB file. May be called twice.
+
+        Raises:
+            MonitorError: The rows cannot be written; they stay in memory and a later close tries again.
+        """
+        with self._writing:
+            if self._closed and not self._pending:
+                return
+            self.flush()
+            self._closed = True
+            self._journal.close()
+        self._wake.set()
+        _live.discard(self)
+        self.fold()
+
+    def fold(self) -> int:
+        """Fold journals without a writer into the DuckDB file and drop rows older than `keep_days`."""
+        from llama_index_presets.monitor.table import fold
+
+        return fold(self.path, keep_days=self.keep_days)
+
+    def subscribe(self, observer: Observer) -> None:
+        """Call a function with each batch of priced rows, after it was written, on the writing thread."""
+        self._observers = (*self._observers, observer)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Stop calling a function given to `subscribe`."""
+        self._observers = tuple(known for known in self._observers if known != observer)
+
+    def hash_prompt(self, prompt: str) -> str:
+        """Give the keyed SHA-256 of a prompt, in hex: equal prompts match, none can be guessed."""
+        if self._prompt_key is None:
+            self._prompt_key = prompt_key(journal_folder(self.path))
+        return hmac.digest(self._prompt_key, prompt.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._flusher is None:
+                reference = weakref.ref(self)
+                self._flusher = threading.Thread(
+                    target=_flush_forever,
+                    args=(reference, self._wake, self._interval_s),
+                    daemon=True,
+                    name="ledger",
+                )
+                self._flusher.start()
+
+    def _drain(self) -> list[Call]:
+        batch = []
+        with contextlib.suppress(IndexError):
+            while True:
+                batch.append(self._priced(self._pending.popleft()))
+        return batch
+
+    def _priced(self, call: Call) -> Call:
+        if call.price_version or call.cost_usd is not None:
+            return call
+        if call.kind not in ("llm", "embedding", "rerank") or call.cache_hit or _used_nothing(call):
+            return call._replace(cost_usd=Decimal(0))
+        tokens = Tokens(
+            call.prompt_tokens, call.completion_tokens, call.cached_tokens, call.cache_write_tokens
+        )
+        cost, version = self.pricer.price(call.provider, call.model, tokens, call.timestamp / 1e6)
+        return call._replace(cost_usd=cost, price_version=version)
+
+    def _remember(self, batch: list[Call]) -> None:
+        for call in batch:
+            if call.query_id:
+                before = self._by_query.pop(call.query_id, Decimal(0))
+                known = before is not None and call.cost_usd is not None
+                self._by_query[call.query_id] = before + call.cost_usd if known else None  # type: ignore[operator]
+        while len(self._by_query) > _QUERIES_REMEMBERED:
+            self._by_query.popitem(last=False)
+
+    def _tell(self, batch: list[Call]) -> None:
+        for observer in self._observers:
+            try:
+                observer(batch)
+            except Exception:
+                _log.exception("A ledger observer failed on %d rows; the rows are written.", len(batch))
+
+    def _tick(self) -> None:
+        """Flush from the background thread: log a failure once, and rotate a journal that has grown."""
+        try:
+            self.flush()
+            self._failure_logged = False
+        except MonitorError as error:
+            if not self._failure_logged:
+                _log.error("%s", error)
+            self._failure_logged = True
+        with self._writing:
+            rotate = self._journal.size > _FOLD_AT_BYTES
+            if rotate:
+                self._journal.close()
+        if rotate:
+            self.fold()
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def sql(
+        self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()
+    ) -> duckdb.DuckDBPyConnection:
+        """Run SQL over all rows of all processes; the table is `llm_calls`, its columns are those of `Call`.
+
+        Returns:
+            A finished DuckDB result: ``.fetchall()``, ``.pl()``, ``.df()``, ``.arrow()``.
+
+        Raises:
+            MonitorError: The SQL is wrong or the ledger cannot be read.
+        """
+        from llama_index_presets.monitor.table import query
+
+        if self._pending:
+            self.flush()
+        return query(self.path, statement, parameters)
+
+    def get_usage_stats(self, days: float = 7) -> UsageStats:
+        """Sum up the last days: calls, tokens, dollars, latency, cache hits, errors."""
+        return usage_stats(self._rows, _days_ago(days))
+
+    def costs(self, by: str = "model", *, days: float | None = None) -> list[CostRow]:
+        """Sum up by ``"model"``, ``"day"``, ``"preset"``, ``"tag"``, ``"tenant"`` and more, dearest first.
+
+        Args:
+            by: A key of `stats.GROUPS`.
+            days: Only the last days; None means all.
+
+        Raises:
+            SettingsError: There is no such group.
+        """
+        return costs_by(self._rows, by, 0 if days is None else _days_ago(days))
+
+    def query_cost(self, query_id: str) -> Decimal | None:
+        """Give what a query has cost so far, in USD; None when a call is unpriced, 0 without calls."""
+        with self._writing:
+            self.flush()
+            if query_id in self._by_query:
+                return self._by_query[query_id]
+        statement = (
+            "SELECT coalesce(sum(cost_usd), 0), count(*) - count(cost_usd) FROM llm_calls WHERE query_id = ?"
+        )
+        cost, unpriced = self._rows(statement, [query_id])[0]
+        return None if unpriced else Decimal(cost)
+
+    def _rows(self, statement: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+        return self.sql(statement, parameters).fetchall()
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.path)!r})"
+
+
+def _used_nothing(call: Call) -> bool:
+    """A failed or refused attempt for which no usage is known was not billed."""
+    return call.status in ("error", "refused") and not call.total_tokens
+
+
+def _days_ago(days: float) -> int:
+    return int((time.time() - days * 86_400) * 1e6)
+
+
+def _flush_forever(reference: weakref.ref[Ledger], wake: threading.Event, interval_s: float) -> None:
+    """Flush a ledger until it is closed or forgotten; holds no reference to it while it sleeps."""
+    while True:
+        wake.wait(interval_s)
+        ledger = reference()
+        if ledger is None or ledger._wake is not wake:
+            return
+        wake.clear()
+        ledger._tick()
+        if ledger._closed:
+            return
+        del ledger
+
+
+_live: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for ledger in list(_live):
+        try:
+            ledger.close()
+        except Exception:
+            _log.exception("Ledger '%s' could not be closed; its last rows are lost.", ledger.path)
+
+
+def _reset_all() -> None:
+    for ledger in list(_live):
+        ledger._reset()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_reset_all)

@@ -1,0 +1,269 @@
+"""From events to rows: what each kind of call says at its start and at its end."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections import deque
+from collections.abc import Hashable
+from typing import Any, Final, cast
+
+from llama_index.core.callbacks import EventPayload
+
+from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.monitor.calls import Call
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.providers import provider_of, reranker_model
+from llama_index_presets.monitor.tokens import count_embedding, estimate_chat, estimate_text
+from llama_index_presets.monitor.tracker import OpenCall, Tracker
+from llama_index_presets.monitor.usage import Usage, merged, reported_usage
+
+__all__ = ["Observer"]
+
+_provider_of = functools.lru_cache(maxsize=1024)(provider_of)
+_CUSTOM_LLM: Final = "llama_index.core.llms.custom"
+
+
+class Observer:
+    """Turns starts, chunks, usage reports and ends into rows of one ledger.
+
+    Args:
+        ledger: Where the rows go.
+        stream_usage: Whether to ask OpenAI for the usage of streams.
+    """
+
+    def __init__(self, ledger: Ledger, *, stream_usage: bool = True) -> None:
+        self.ledger = ledger
+        self.tracker = Tracker(ledger)
+        self._stream_usage = stream_usage
+        self._usage: dict[str, deque[EmbeddingUsageEvent]] = {}
+        self._async_streams: dict[int, list[OpenCall]] = {}
+
+    # -- spans ---------------------------------------------------------------------------------------------
+
+    def enter(self, span_id: str, parent_id: str | None, instance: Any) -> None:
+        """Remember a span, and ask for the usage of a stream that is about to begin."""
+        self.tracker.enter(span_id, parent_id, instance)
+        if self._stream_usage and "stream_" in span_id and type(instance).__name__ == "OpenAI":
+            _ask_for_usage(instance)
+
+    def leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
+        """Close the calls that a span leaves open, unless they are streams that are still to be read."""
+        for call in self.tracker.leave(span_id):
+            if error is not None:
+                self.fail(call, error)
+            elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+                call.streaming = True
+                finalizer = weakref.finalize(result, self.abandon, call)
+                finalizer.atexit = False
+            elif call.kind != "llm" or result is not None:
+                self._close(call, self.tracker.row(call))
+        for event in self._usage.pop(span_id, ()):
+            self.record_embedding_usage(event)
+
+    # -- starts --------------------------------------------------------------------------------------------
+
+    def start(self, kind: str, span_id: str | None, payload: dict[str, Any]) -> OpenCall:
+        """Open a call from the payload of a callback; events give the same payload."""
+        call = self.tracker.begin(kind, span_id)
+        call.instance = self.tracker.instance_of(span_id)
+        described = payload.get(EventPayload.SERIALIZED) or {}
+        if kind == "llm":
+            self._start_llm(call, described, payload)
+        elif kind == "embedding":
+            _describe(call, described)
+        elif kind == "rerank":
+            _describe_reranker(call, payload)
+        return call
+
+    def _start_llm(self, call: OpenCall, described: dict[str, Any], payload: dict[str, Any]) -> None:
+        _describe(call, described)
+        messages = payload.get(EventPayload.MESSAGES)
+        texts = [str(payload.get(EventPayload.PROMPT) or "")] if messages is None else message_texts(messages)
+        call.prompt = texts
+        call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(texts))
+        span_id = call.span_id or ""
+        if ".astream_" in span_id and _streams_through_sync(call):
+            self._async_streams.setdefault(id(call.instance), []).append(call)
+        elif ".stream_" in span_id and self._async_streams:
+            self._mark_async_wrapper(call)
+
+    def _mark_async_wrapper(self, inner: OpenCall) -> None:
+        """Find the async stream that this sync one serves: `CustomLLM.astream_*` starts it late."""
+        method = (inner.span_id or "").rpartition("-")[0].split(".stream_")[-1].split("-")[0]
+        for outer in self._async_streams.get(id(inner.instance), ()):
+            same = outer.prompt_sha256 == inner.prompt_sha256 and f".astream_{method}-" in (
+                outer.span_id or ""
+            )
+            if same and not outer.wraps:
+                outer.wraps = True
+                inner.parent, inner.query_id = outer.parent, outer.query_id
+                return
+
+    # -- chunks --------------------------------------------------------------------------------------------
+
+    def chunk(self, span_id: str | None, response: Any) -> None:
+        """Note a piece of a stream: its usage if it has one, and what was said so far."""
+        call = self.tracker.first("llm", span_id)
+        if call is not None:
+            call.chunk = response
+            if (usage := reported_usage(response)) is not None:
+                call.stream_usage = merged(call.stream_usage, usage)
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    def finish(self, call: OpenCall, payload: dict[str, Any]) -> None:
+        """Close a call from the payload of its end."""
+        if call.kind == "llm":
+            response = payload.get(EventPayload.RESPONSE)
+            self.finish_llm(call, payload.get(EventPayload.COMPLETION) if response is None else response)
+        elif call.kind == "embedding":
+            self.finish_embedding(call, payload.get(EventPayload.CHUNKS) or [])
+        else:
+            self._close(call, self.tracker.row(call))
+
+    def finish_llm(self, call: OpenCall, response: Any) -> None:
+        """Close a call of a language model with its last response."""
+        usage, source = self._llm_usage(call, response)
+        self._close(call, self.tracker.row(call, usage, source=source))
+
+    def _llm_usage(self, call: OpenCall, response: Any) -> tuple[Usage, str]:
+        usage = merged(call.stream_usage, reported_usage(response))
+        if usage is not None:
+            return usage, "reported"
+        said = response_text(response if response is not None else call.chunk)
+        prompt = estimate_chat(call.provider, call.model, call.prompt or [])
+        return Usage(prompt, estimate_text(call.provider, call.model, [said])), "estimated"
+
+    def fail(self, call: OpenCall, error: BaseException) -> None:
+        """Close a call that raised; a stream that its reader left is abandoned, not failed."""
+        if isinstance(error, GeneratorExit):
+            self.abandon(call)
+            return
+        self._close(call, self.tracker.row(call, status="error", error_type=type(error).__name__))
+
+    def abandon(self, call: OpenCall) -> None:
+        """Close a stream that nobody reads to its end; what it said is counted, since it is billed."""
+        if not call.done:
+            usage, source = self._llm_usage(call, call.chunk)
+            self._close(call, self.tracker.row(call, usage, source=source, status="abandoned"))
+
+    def finish_embedding(self, call: OpenCall, texts: list[Any]) -> None:
+        """Close an embedding call: what its model said, else what its inner calls said, else a count."""
+        waiting = self._usage.get(call.span_id or "")
+        event = waiting.popleft() if waiting else None
+        if event is not None and (event.prompt_tokens or not call.nested):
+            self._close(call, self._embedding_row(call, event))
+        elif call.nested:
+            self._close(call, *call.nested)
+        else:
+            strings = [text for text in texts if isinstance(text, str)]
+            tokens, source = count_embedding(call.provider, call.model, strings)
+            self._close(call, self.tracker.row(call, Usage(tokens), source=source))
+
+    def _embedding_row(self, call: OpenCall, event: EmbeddingUsageEvent) -> Call:
+        call.provider, call.model = event.provider, event.model
+        return self.tracker.row(
+            call,
+            Usage(event.prompt_tokens),
+            source=event.usage_source,
+            cache_hit=event.texts > 0 and event.cached_texts >= event.texts,
+            attempt=event.attempt,
+        )
+
+    # -- usage events of our own ---------------------------------------------------------------------------
+
+    def embedding_usage(self, event: EmbeddingUsageEvent, *, may_begin: bool) -> None:
+        """Keep what an embedding model says it used for the end of its call; without one, it is a row."""
+        call = self.tracker.around("embedding", event.span_id)
+        if call is not None and call.span_id is not None:
+            self._usage.setdefault(call.span_id, deque()).append(event)
+        elif may_begin:
+            self.record_embedding_usage(event)
+
+    def record_embedding_usage(self, event: EmbeddingUsageEvent) -> None:
+        """Record a usage report that belongs to no open call."""
+        call = self.tracker.begin("embedding", None)
+        call.parent = self.tracker.nearest(event.span_id)
+        self._close(call, self._embedding_row(call, event))
+
+    def rerank_usage(self, event: RerankUsageEvent, *, may_begin: bool) -> None:
+        """Record what a reranker says it used, in place of its own start and end."""
+        call = self.tracker.around("rerank", event.span_id)
+        if call is None and not may_begin:
+            return
+        if call is None:
+            call = self.tracker.begin("rerank", None)
+            call.parent = self.tracker.nearest(event.span_id)
+            call.query_id = call.query_id or (call.parent.query_id if call.parent else "")
+        call.provider, call.model = event.provider, event.model
+        usage = Usage(event.prompt_tokens)
+        self._close(call, self.tracker.row(call, usage, source="counted", latency_ms=event.latency_ms))
+
+    # -- rows ----------------------------------------------------------------------------------------------
+
+    def _close(self, call: OpenCall, *rows: Call) -> None:
+        """End a call once; a wrapper leaves no row, a nested embedding leaves its row to the outer one."""
+        if not self.tracker.take(call):
+            return
+        call.prompt = call.chunk = None
+        self._forget_async_stream(call)
+        if call.wraps:
+            return
+        outer = call.parent
+        if call.kind == "embedding" and outer is not None and outer.kind == "embedding" and not outer.done:
+            outer.nested = [*(outer.nested or ()), *rows]
+            return
+        for row in rows:
+            self.ledger.add(row)
+
+    def _forget_async_stream(self, call: OpenCall) -> None:
+        if self._async_streams and (calls := self._async_streams.get(id(call.instance))) and call in calls:
+            calls.remove(call)
+            if not calls:
+                self._async_streams.pop(id(call.instance), None)
+
+
+def _describe(call: OpenCall, described: dict[str, Any]) -> None:
+    call.model = str(described.get("model_name") or described.get("model") or "")
+    call.provider = _provider_of(str(described.get("class_name") or ""), call.model)
+
+
+def _describe_reranker(call: OpenCall, payload: dict[str, Any]) -> None:
+    call.model = str(payload.get(EventPayload.MODEL_NAME) or reranker_model(call.instance))
+    call.provider = _provider_of(type(call.instance).__name__, call.model)
+
+
+def _ask_for_usage(llm: Any) -> None:
+    """Make OpenAI report the usage of streams, which it does only when asked."""
+    if "stream_options" not in llm.additional_kwargs:
+        llm.additional_kwargs = {**llm.additional_kwargs, "stream_options": {"include_usage": True}}
+
+
+@functools.lru_cache(maxsize=256)
+def _defines(kind: Any, method: str) -> str:
+    return next((base.__module__ for base in kind.__mro__ if method in vars(base)), "")
+
+
+def _streams_through_sync(call: OpenCall) -> bool:
+    method = (call.span_id or "").partition(".")[2].partition("-")[0]
+    return (
+        call.instance is not None and _defines(cast("Hashable", type(call.instance)), method) == _CUSTOM_LLM
+    )
+
+
+def message_texts(messages: Any) -> list[str]:
+    """Give role and text of each chat message."""
+    return [
+        f"{getattr(message.role, 'value', message.role)}: {message.content or ''}" for message in messages
+    ]
+
+
+def response_text(response: Any) -> str:
+    """Give the text of a chat or completion response, so far; empty where there is none."""
+    if response is None:
+        return ""
+    message = getattr(response, "message", None)
+    text = getattr(response, "text", None) if message is None else message.content
+    return text or ""

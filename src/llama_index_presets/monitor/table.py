@@ -1,0 +1,181 @@
+"""The table: journals and the DuckDB file read as one relation, and journals folded into the file.
+
+Readers hold a shared lock, whoever folds holds it alone, and neither holds it longer than one statement. A
+journal's name goes into the table `folded` in the same transaction as its rows, so a crash between commit and
+unlink counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from llama_index_presets.errors import MonitorError
+from llama_index_presets.monitor.calls import COLUMNS
+from llama_index_presets.monitor.journal import is_orphan, journal_folder, journals, locked
+
+__all__ = ["fold", "query"]
+
+_log = logging.getLogger(__name__)
+_READER_PATIENCE_S = 30.0
+# In the journal, times are microseconds and dollars are text.
+_STORED = {
+    name: {"timestamp": "BIGINT", "cost_usd": "VARCHAR"}.get(name, kind) for name, kind in COLUMNS.items()
+}
+_NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+_DEFINITIONS = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
+_SELECTED = ", ".join(
+    {"timestamp": 'make_timestamp("timestamp") AS "timestamp"'}.get(name, f'"{name}"::{kind} AS "{name}"')
+    for name, kind in COLUMNS.items()
+)
+_SCHEMA = "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in _STORED.items()) + "}"
+
+
+def query(
+    ledger: Path, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()
+) -> duckdb.DuckDBPyConnection:
+    """Run SQL over everything that has been flushed; the view is called `llm_calls`.
+
+    The result is complete when this returns: nothing is held open, writers go on.
+
+    Raises:
+        MonitorError: The SQL is wrong, the file is no ledger, or a process outside holds it.
+    """
+    connection = duckdb.connect(":memory:")
+    folder = journal_folder(ledger)
+    with _reading(folder), _explained(ledger):
+        folded = _attach(connection, ledger)
+        files = [str(path) for path in journals(folder) if path.name not in folded]
+        _create_view(connection, attached=ledger.exists(), files=files)
+        connection.execute(statement, parameters)
+    return connection
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    if not folder.exists():
+        yield
+        return
+    try:
+        with locked(folder / "lock", exclusive=False, timeout_s=_READER_PATIENCE_S) as taken:
+            if not taken:
+                raise MonitorError(
+                    f"The ledger's lock '{folder / 'lock'}' was held for {_READER_PATIENCE_S:.0f} s. "
+                    "Expected a fold to end in seconds; look for a process that hangs with it open."
+                )
+            yield
+    except PermissionError:  # a reader without write permission: read without the lock
+        yield
+
+
+@contextlib.contextmanager
+def _explained(ledger: Path) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise MonitorError(f"Ledger '{ledger}': {error}") from error
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, ledger: Path) -> set[str]:
+    """Open the file beside the journals; give the names of the journals that it holds already."""
+    if not ledger.exists():
+        return set()
+    connection.execute(f"ATTACH {_quoted(str(ledger))} AS ledger (READ_ONLY)")
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not {"llm_calls", "folded"} <= tables:
+        raise MonitorError(
+            f"'{ledger}' is a DuckDB file without the tables of a ledger (found: {sorted(tables)}). "
+            "Expected a ledger or a path where no file is; choose another path."
+        )
+    return {row[0] for row in connection.execute("SELECT journal FROM ledger.folded").fetchall()}
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, *, attached: bool, files: list[str]) -> None:
+    legs = [f"SELECT {_NAMES} FROM ledger.llm_calls"] if attached else []  # noqa: S608 (constants)
+    if files:
+        legs.append(_journal_rows(files))
+    if not legs:
+        connection.execute(f"CREATE TABLE llm_calls ({_DEFINITIONS})")
+        return
+    connection.execute("CREATE VIEW llm_calls AS " + " UNION ALL ".join(legs))
+
+
+def _journal_rows(files: list[str]) -> str:
+    listed = ", ".join(_quoted(name) for name in files)
+    # A line torn by a kill parses to nulls; a row always has an id.
+    source = f"read_json([{listed}], format = 'newline_delimited', columns = {_SCHEMA}, ignore_errors = true)"
+    return f"SELECT {_SELECTED} FROM {source} WHERE call_id IS NOT NULL"  # noqa: S608 (quoted above)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def fold(ledger: Path, *, keep_days: float | None = None, timeout_s: float = 5.0) -> int:
+    """Move the rows of journals that nobody writes any more into the DuckDB file, and drop old rows.
+
+    Args:
+        ledger: Path of the DuckDB file; made when missing.
+        keep_days: Rows older than this many days are deleted; None keeps all.
+        timeout_s: How long to wait for readers and others that fold.
+
+    Returns:
+        How many journals were folded; 0 when the lock could not be had in time, which loses nothing.
+    """
+    folder = journal_folder(ledger)
+    if not folder.exists():
+        return 0
+    with locked(folder / "lock", exclusive=True, timeout_s=timeout_s) as taken:
+        if not taken:
+            _log.info(
+                "Ledger '%s' was not folded: its lock was held for %.1f s. The next close will.",
+                ledger,
+                timeout_s,
+            )
+            return 0
+        return _fold_locked(
+            ledger, [path for path in sorted(folder.glob("*.jsonl")) if is_orphan(path)], keep_days
+        )
+
+
+def _fold_locked(ledger: Path, orphans: list[Path], keep_days: float | None) -> int:
+    if not orphans and keep_days is None:
+        return 0
+    connection = duckdb.connect(":memory:")
+    try:
+        with _explained(ledger):
+            _fold_into(connection, ledger, orphans, keep_days)
+    finally:
+        connection.close()
+    for path in orphans:
+        path.unlink()
+    return len(orphans)
+
+
+def _fold_into(
+    connection: duckdb.DuckDBPyConnection, ledger: Path, orphans: list[Path], keep_days: float | None
+) -> None:
+    connection.execute(f"ATTACH {_quoted(str(ledger))} AS ledger")
+    connection.execute("BEGIN")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS ledger.llm_calls ({_DEFINITIONS})")
+    connection.execute("CREATE TABLE IF NOT EXISTS ledger.folded (journal VARCHAR PRIMARY KEY)")
+    done = {row[0] for row in connection.execute("SELECT journal FROM ledger.folded").fetchall()}
+    fresh = [path for path in orphans if path.name not in done and path.stat().st_size]
+    if fresh:
+        rows = _journal_rows([str(path) for path in fresh])
+        connection.execute(f"INSERT INTO ledger.llm_calls ({_NAMES}) {rows}")
+    # Names of journals that are about to be unlinked; those unlinked earlier need no memory.
+    connection.execute("DELETE FROM ledger.folded")
+    if orphans:
+        connection.executemany("INSERT INTO ledger.folded VALUES (?)", [[path.name] for path in orphans])
+    if keep_days is not None:
+        oldest = int((time.time() - keep_days * 86_400) * 1e6)
+        connection.execute("DELETE FROM ledger.llm_calls WHERE timestamp < make_timestamp(?)", [oldest])
+    connection.execute("COMMIT")
+    connection.execute("DETACH ledger")

@@ -1,0 +1,79 @@
+"""Counting tokens where the provider did not say: exact for OpenAI's embeddings, an estimate elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["CHARACTERS_PER_TOKEN", "count_embedding", "estimate_chat", "estimate_text"]
+
+CHARACTERS_PER_TOKEN: Final = 4
+"""Characters of a token, for models whose tokenizer is not at hand."""
+
+_MESSAGE_OVERHEAD: Final = 4  # role and separators of one chat message, in tokens
+_environment = threading.Lock()
+_log = logging.getLogger(__name__)
+
+
+def count_embedding(provider: str, model: str, texts: Sequence[str]) -> tuple[int, str]:
+    """Count the tokens of texts to embed.
+
+    Returns:
+        The tokens, and ``"counted"`` for OpenAI's models (exact) or ``"estimated"`` for others.
+
+    Example:
+        >>> count_embedding("openai", "text-embedding-3-small", ["Hello world"])
+        (2, 'counted')
+    """
+    encoding = _encoding("cl100k_base") if provider in ("openai", "azure") else None
+    if encoding is None or not model.startswith("text-embedding-"):
+        return estimate_text(provider, model, texts), "estimated"
+    return sum(
+        len(tokens) for tokens in encoding.encode_ordinary_batch(list(texts), num_threads=1)
+    ), "counted"
+
+
+def estimate_text(provider: str, model: str, texts: Iterable[str]) -> int:
+    """Estimate the tokens of plain texts."""
+    encoding = _encoding(_chat_encoding(model)) if provider in ("openai", "azure") else None
+    if encoding is None:
+        return sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in texts)
+    return sum(len(encoding.encode_ordinary(text)) for text in texts)
+
+
+def estimate_chat(provider: str, model: str, texts: Sequence[str]) -> int:
+    """Estimate the tokens of chat messages: their texts and the overhead of each."""
+    return estimate_text(provider, model, texts) + _MESSAGE_OVERHEAD * len(texts) + 3
+
+
+def _chat_encoding(model: str) -> str:
+    old = model.startswith(("gpt-4-", "gpt-3.5", "text-embedding")) or model == "gpt-4"
+    return "cl100k_base" if old else "o200k_base"
+
+
+@functools.cache
+def _encoding(name: str) -> Any:
+    """Load a tokenizer from the copy that llama-index-core carries; None without it, never a download."""
+    spec = importlib.util.find_spec("llama_index.core")
+    folder = Path(spec.origin).parent / "_static" / "tiktoken_cache" if spec and spec.origin else None
+    if folder is None or not folder.is_dir():
+        _log.warning("No tokenizer '%s' is at hand: tokens are estimated from characters.", name)
+        return None
+    import tiktoken
+
+    with _environment:
+        before = os.environ.get("TIKTOKEN_CACHE_DIR")
+        os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+        try:
+            return tiktoken.get_encoding(name)
+        finally:
+            if before is None:
+                del os.environ["TIKTOKEN_CACHE_DIR"]
+            else:
+                os.environ["TIKTOKEN_CACHE_DIR"] = before

@@ -1,0 +1,205 @@
+"""Open calls: begun, paired, nested and ended, until each becomes one row of the ledger or none.
+
+Knows nothing of callbacks or events, only of spans (text ids with a parent) and calls. A call of a language
+model that has another one inside it is a wrapper: only the innermost is a row, so `CustomLLM.chat` and
+retrying or routing models are counted once. An embedding call with embedding calls inside it gives way to
+them, unless its model said itself what it used.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Final
+
+from llama_index_presets.monitor.calls import Call
+from llama_index_presets.monitor.context import Attribution, attempt_number, attribution
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.usage import Usage
+
+__all__ = ["OpenCall", "Tracker"]
+
+_NO_USAGE: Final = Usage()
+
+
+class OpenCall:
+    """A call that has begun; plain mutable fields, since one is made for each call."""
+
+    __slots__ = (
+        "attempt",
+        "call_id",
+        "chunk",
+        "done",
+        "instance",
+        "kind",
+        "model",
+        "nested",
+        "parent",
+        "prompt",
+        "prompt_sha256",
+        "provider",
+        "query_id",
+        "reservation",
+        "span_id",
+        "started",
+        "stream_usage",
+        "streaming",
+        "who",
+        "wraps",
+    )
+
+    def __init__(self, kind: str, span_id: str | None, call_id: str, who: Attribution) -> None:
+        self.kind = kind
+        self.span_id = span_id
+        self.call_id = call_id
+        self.who = who
+        self.attempt = attempt_number.get()
+        self.provider = ""
+        self.model = ""
+        self.instance: Any = None
+        self.parent: OpenCall | None = None
+        self.query_id = who.query_id
+        self.prompt_sha256 = ""
+        self.prompt: Any = None
+        self.reservation: Any = None
+        self.chunk: Any = None
+        self.stream_usage: Usage | None = None
+        self.streaming = False
+        self.wraps = False
+        self.nested: list[Call] | None = None
+        self.done = False
+        self.started = time.perf_counter()
+
+
+class Tracker:
+    """The open calls of one handler. Thread safe: every step is one dictionary operation or holds the lock.
+
+    Args:
+        ledger: Where finished calls go.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._parents: dict[str, tuple[str | None, Any]] = {}
+        self._open: dict[str, list[OpenCall]] = {}
+        self._lock = threading.Lock()
+
+    # -- spans ---------------------------------------------------------------------------------------------
+
+    def enter(self, span_id: str, parent_id: str | None, instance: Any) -> None:
+        """Remember a span while it is open."""
+        self._parents[span_id] = (parent_id, instance)
+
+    def leave(self, span_id: str) -> list[OpenCall]:
+        """Forget a span; give the calls in it that are still open."""
+        self._parents.pop(span_id, None)
+        return list(self._open.get(span_id, ()))
+
+    def instance_of(self, span_id: str | None) -> Any:
+        """Give the object whose method the span is, or None."""
+        return self._parents.get(span_id, (None, None))[1] if span_id else None
+
+    # -- calls ---------------------------------------------------------------------------------------------
+
+    def begin(self, kind: str, span_id: str | None, who: Attribution | None = None) -> OpenCall:
+        """Open a call in a span, below the nearest open call around it."""
+        call = OpenCall(kind, span_id, self.ledger.next_call_id(), attribution() if who is None else who)
+        self._place(call)
+        if span_id is not None:
+            with self._lock:
+                self._open.setdefault(span_id, []).append(call)
+        return call
+
+    def _place(self, call: OpenCall) -> None:
+        outer = self.nearest(call.span_id)
+        if outer is not None and call.kind == "llm" and outer.kind == "llm":
+            outer.wraps = True
+        call.parent = outer
+        if not call.query_id:
+            call.query_id = outer.query_id if outer else call.call_id if call.kind == "query" else ""
+
+    def nearest(self, span_id: str | None) -> OpenCall | None:
+        """Give the innermost open call in this span or the spans around it."""
+        while span_id is not None:
+            if calls := self._open.get(span_id):
+                return calls[-1]
+            span_id = self._parents.get(span_id, (None, None))[0]
+        return None
+
+    def first(self, kind: str, span_id: str | None) -> OpenCall | None:
+        """Give the oldest open call of a kind in exactly this span."""
+        for call in self._open.get(span_id, ()) if span_id else ():
+            if call.kind == kind:
+                return call
+        return None
+
+    def around(self, kind: str, span_id: str | None) -> OpenCall | None:
+        """Give the oldest open call of a kind in this span or the nearest span around it that has one."""
+        while span_id is not None:
+            if found := self.first(kind, span_id):
+                return found
+            span_id = self._parents.get(span_id, (None, None))[0]
+        return None
+
+    def take(self, call: OpenCall) -> bool:
+        """Close a call; False when it was closed before, so that each call ends once."""
+        with self._lock:
+            if call.done:
+                return False
+            call.done = True
+            if call.span_id is not None and (calls := self._open.get(call.span_id)):
+                calls.remove(call)
+                if not calls:
+                    del self._open[call.span_id]
+        return True
+
+    def row(
+        self,
+        call: OpenCall,
+        usage: Usage = _NO_USAGE,
+        *,
+        source: str = "",
+        status: str = "success",
+        error_type: str = "",
+        cache_hit: bool = False,
+        latency_ms: float | None = None,
+        attempt: int | None = None,
+        call_id: str | None = None,
+    ) -> Call:
+        """Make the row of a call."""
+        who = call.who
+        elapsed = (time.perf_counter() - call.started) * 1000 if latency_ms is None else latency_ms
+        parent = call.parent
+        return Call(
+            call_id or call.call_id,
+            time.time_ns() // 1000,
+            call.kind,
+            call.provider,
+            call.model,
+            usage.prompt,
+            usage.completion,
+            usage.total or usage.prompt + usage.completion,
+            None,
+            elapsed,
+            status,
+            who.preset,
+            call.query_id,
+            parent.call_id if parent is not None else "",
+            who.session,
+            who.tenant,
+            who.tags,
+            attempt or call.attempt,
+            error_type,
+            usage.cached,
+            usage.cache_write,
+            usage.reasoning,
+            source,
+            cache_hit,
+            call.prompt_sha256,
+            "",
+        )
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls are open now."""
+        return sum(len(calls) for calls in self._open.values())

@@ -1,0 +1,172 @@
+"""Tokens as providers report them: one table of shapes, one place that looks for them. Pure.
+
+A response carries its usage in `raw` or `additional_kwargs`, as a mapping or as an object, under names that
+differ by provider. Each shape below says by which field it is known and how its fields map to `Usage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+__all__ = ["SHAPES", "Usage", "merged", "reported_usage"]
+
+
+class Usage(NamedTuple):
+    """Tokens of one call.
+
+    Attributes:
+        prompt: All input tokens; cached and cache-write ones included.
+        completion: All output tokens; reasoning ones included.
+        cached: Input tokens read from the provider's cache.
+        cache_write: Input tokens written to it.
+        reasoning: Output tokens that were thinking.
+        total: What the provider calls the total, or 0 where it says nothing.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    total: int = 0
+
+
+def field(holder: Any, name: str) -> Any:
+    """Read a key of a mapping or an attribute of an object; None where it is missing."""
+    return holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
+
+
+def _tokens(holder: Any, *path: str) -> int:
+    """Read a count of tokens along a path; 0 where it is missing or no number."""
+    for name in path:
+        if holder is None:
+            return 0
+        holder = field(holder, name)
+    return holder if type(holder) is int else int(holder) if isinstance(holder, float) else 0
+
+
+def _openai_chat(usage: Any) -> Usage:
+    return Usage(
+        prompt=_tokens(usage, "prompt_tokens"),
+        completion=_tokens(usage, "completion_tokens"),
+        cached=_tokens(usage, "prompt_tokens_details", "cached_tokens"),
+        reasoning=_tokens(usage, "completion_tokens_details", "reasoning_tokens"),
+        total=_tokens(usage, "total_tokens"),
+    )
+
+
+def _openai_responses(usage: Any) -> Usage:
+    return Usage(
+        prompt=_tokens(usage, "input_tokens"),
+        completion=_tokens(usage, "output_tokens"),
+        cached=_tokens(usage, "input_tokens_details", "cached_tokens"),
+        reasoning=_tokens(usage, "output_tokens_details", "reasoning_tokens"),
+        total=_tokens(usage, "total_tokens"),
+    )
+
+
+def _anthropic(usage: Any) -> Usage:
+    """Anthropic's input_tokens leave out what the cache read and wrote."""
+    read, written = _tokens(usage, "cache_read_input_tokens"), _tokens(usage, "cache_creation_input_tokens")
+    return Usage(
+        prompt=_tokens(usage, "input_tokens") + read + written,
+        completion=_tokens(usage, "output_tokens"),
+        cached=read,
+        cache_write=written,
+    )
+
+
+def _bedrock(usage: Any) -> Usage:
+    """Bedrock's Converse counts like Anthropic, in camel case."""
+    read, written = _tokens(usage, "cacheReadInputTokens"), _tokens(usage, "cacheWriteInputTokens")
+    return Usage(
+        prompt=_tokens(usage, "inputTokens") + read + written,
+        completion=_tokens(usage, "outputTokens"),
+        cached=read,
+        cache_write=written,
+    )
+
+
+def _gemini(usage: Any) -> Usage:
+    """Gemini counts thoughts beside the candidates, and the results of its own tools beside the prompt."""
+    thoughts = _tokens(usage, "thoughts_token_count")
+    return Usage(
+        prompt=_tokens(usage, "prompt_token_count") + _tokens(usage, "tool_use_prompt_token_count"),
+        completion=_tokens(usage, "candidates_token_count") + thoughts,
+        cached=_tokens(usage, "cached_content_token_count"),
+        reasoning=thoughts,
+        total=_tokens(usage, "total_token_count"),
+    )
+
+
+def _ollama(raw: Any) -> Usage:
+    return Usage(prompt=_tokens(raw, "prompt_eval_count"), completion=_tokens(raw, "eval_count"))
+
+
+SHAPES: Final[tuple[tuple[str, str, Callable[[Any], Usage]], ...]] = (
+    ("openai", "prompt_tokens", _openai_chat),
+    ("openai_responses", "input_tokens_details", _openai_responses),
+    ("anthropic", "input_tokens", _anthropic),
+    ("anthropic", "output_tokens", _anthropic),  # the last event of an Anthropic stream has only these
+    ("bedrock", "inputTokens", _bedrock),
+    ("gemini", "prompt_token_count", _gemini),
+    ("ollama", "prompt_eval_count", _ollama),
+    ("ollama", "eval_count", _ollama),
+)
+"""Name of the shape, the field it is known by, and its reader; the first that fits is used."""
+
+
+def reported_usage(response: Any) -> Usage | None:
+    """Find the usage in a `ChatResponse` or `CompletionResponse`.
+
+    Returns:
+        What the provider reported, or None when it reported nothing.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> raw = {"usage": {"input_tokens": 100, "cache_read_input_tokens": 900, "output_tokens": 7}}
+        >>> reported_usage(SimpleNamespace(raw=raw, additional_kwargs={}))
+        Usage(prompt=1000, completion=7, cached=900, cache_write=0, reasoning=0, total=0)
+    """
+    for holder in _holders(response):
+        for _, mark, read in SHAPES:
+            if _is_count(field(holder, mark)):
+                usage = read(holder)
+                if usage.prompt or usage.completion:
+                    return usage
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    """Tell a count, or the object of details that marks a shape, from a missing field."""
+    return isinstance(value, (int, float, dict)) or hasattr(value, "cached_tokens")
+
+
+def _holders(response: Any) -> Iterator[Any]:
+    """Give the places where usage may be, most trustworthy first."""
+    raw = getattr(response, "raw", None)
+    if raw is not None:
+        for name in ("usage", "usage_metadata"):
+            if (found := field(raw, name)) is not None:
+                yield found
+        # Anthropic's first stream event and the Responses API's last wrap the object once more.
+        for wrapper in ("message", "response", "meta", "metadata"):
+            if (inner := field(raw, wrapper)) is not None and (found := field(inner, "usage")) is not None:
+                yield found
+        yield raw
+    for kwargs in (
+        getattr(response, "additional_kwargs", None),
+        getattr(getattr(response, "message", None), "additional_kwargs", None),
+    ):
+        if kwargs:
+            if (found := kwargs.get("usage")) is not None:
+                yield found
+            yield kwargs
+
+
+def merged(first: Usage | None, second: Usage | None) -> Usage | None:
+    """Join what two chunks of one stream reported: counts only grow, so the larger one holds."""
+    if first is None or second is None:
+        return second if first is None else first
+    return Usage(*(max(pair) for pair in zip(first, second, strict=True)))
