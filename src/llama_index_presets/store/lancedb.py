@@ -1,0 +1,432 @@
+"""Vector store on LanceDB: a folder or an object store, no server, with an index once it is large."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
+from llama_index_presets.store.lancedb_connection import WriteLock, connect, local_folder, open_table
+from llama_index_presets.store.lancedb_filters import one_of
+from llama_index_presets.store.lancedb_index import INDEX_CHOICES
+from llama_index_presets.store.lancedb_maintenance import (
+    build_if_due,
+    finish_load,
+    index_text,
+    optimize,
+    remember_fingerprint,
+)
+from llama_index_presets.store.lancedb_rows import LanceColumns, read_nodes, vectors_of
+from llama_index_presets.store.lancedb_search import LanceSearch, select_where
+
+require("llama_index.vector_stores.lancedb", extra="lancedb")
+from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStore  # noqa: E402
+
+__all__ = ["LanceDBVectorStore"]
+
+
+class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
+    """LanceDB under the promises that every store of this package keeps.
+
+    Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
+    one commit, so it happens whole or not at all, also when the process is killed. Thread safe; processes
+    that share a local folder take turns at writing.
+
+    Args:
+        uri: A folder, or ``s3://``, ``gs://``, ``az://`` with credentials in the environment.
+        table_name: Table inside it; made by the first `add`.
+        index: ``"auto"`` builds IVF_PQ from 20,000 rows on; ``"none"`` always scans (exact); ``"ivf_pq"`` and
+            ``"hnsw"`` build from 256 rows on. Built by `finish_load`, or by an `add` after which the
+            unindexed rows outnumber both 50,000 and the indexed ones.
+        fingerprint: What makes the vectors (see `values.Fingerprint`); an empty table adopts it, another one
+            must agree.
+        text_language: Language of the stemmer and stop words of text search, as Lance names it.
+        storage_options: Options of the object store; never shown or serialised.
+        read_consistency_s: How long, in seconds, writes of other processes may go unseen; 0 sees them at
+            once.
+        vector_column_name, text_key, doc_id_key, nprobes, refine_factor, overfetch_factor, query_type, mode,
+            connection, table: As in the official adapter. ``mode="append"`` refuses a missing table, the
+            other modes create it; none ever wipes an existing one.
+
+    Raises:
+        FingerprintError: The table was made by another model.
+        SettingsError: An option is unknown or not supported.
+        StoreError: The table has other columns, such as one made by the official adapter.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index.core.schema import TextNode
+        >>> from llama_index.core.vector_stores import VectorStoreQuery
+        >>> store = LanceDBVectorStore(tempfile.mkdtemp())
+        >>> a, b = TextNode(id_="a", embedding=[1.0, 0.0]), TextNode(id_="b", embedding=[0.0, 1.0])
+        >>> store.add([a, b])
+        ['a', 'b']
+        >>> found = store.query(VectorStoreQuery(query_embedding=[3, 4], similarity_top_k=1))
+        >>> found.ids, [round(score, 6) for score in found.similarities]
+        (['b'], [0.8])
+    """
+
+    flat_metadata: bool = False
+    table_name: str = "vectors"
+    index: str = "auto"
+    text_language: str = "English"
+    read_consistency_s: float = 0.0
+
+    _columns: LanceColumns = PrivateAttr()
+    _fingerprint: str | None = PrivateAttr(default=None)
+    _lock: WriteLock = PrivateAttr()
+
+    def __init__(
+        self,
+        uri: str | Path | None = None,
+        table_name: str = "vectors",
+        *,
+        index: str = "auto",
+        fingerprint: str | None = None,
+        text_language: str = "English",
+        storage_options: dict[str, str] | None = None,
+        read_consistency_s: float = 0.0,
+        connection: Any | None = None,
+        table: Any | None = None,
+        **official: Any,
+    ) -> None:
+        if index not in INDEX_CHOICES:
+            raise SettingsError(f"index='{index}' is not known. Choose one of: {', '.join(INDEX_CHOICES)}.")
+        if uri is None and connection is None and table is None:
+            raise SettingsError("LanceDBVectorStore needs a uri: a folder, or s3://, gs://, az://.")
+        if connection is None:
+            connection = getattr(table, "_conn", None)
+        uri = str(uri) if uri is not None else str(getattr(connection, "uri", ""))
+        fields = {**_OFFICIAL_DEFAULTS, **official}
+        unknown = sorted(fields.keys() - _OFFICIAL_DEFAULTS.keys())
+        if unknown:
+            raise SettingsError(f"LanceDBVectorStore does not know {', '.join(unknown)}.")
+        super(OfficialStore, self).__init__(
+            uri=uri,
+            table_name=table.name if table is not None else table_name,
+            index=index,
+            text_language=text_language,
+            read_consistency_s=read_consistency_s,
+            **fields,
+        )
+        self._columns = LanceColumns(
+            vector=self.vector_column_name, text=self.text_key, doc_id=self.doc_id_key
+        )
+        self._lock = WriteLock(local_folder(uri), self.table_name)
+        self._connection = connection or connect(
+            uri, storage_options=storage_options, consistency_s=read_consistency_s
+        )
+        self._table = table
+        self._table_name = self.table_name
+        self._reranker = None
+        self._fingerprint = fingerprint
+        self._adopt(self._open())
+        if self._table is None and self.mode not in ("create", "overwrite"):
+            raise StoreError(
+                f"Table '{self.table_name}' does not exist and mode='{self.mode}' does not create it."
+            )
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "LanceDBVectorStore"
+
+    @classmethod
+    def from_table(cls, table: Any, **options: Any) -> LanceDBVectorStore:
+        """Wrap an open Lance table that this class made."""
+        return cls(table=table, **options)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What made the vectors, as the table remembers it or, while it is empty, as the caller gave it."""
+        return self._fingerprint
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        """Insert nodes, replacing those of the same id; one commit.
+
+        Args:
+            nodes: With embeddings. Where an id comes twice, the last one wins.
+
+        Returns:
+            Their ids, in the order given.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; nothing was written.
+            FingerprintError: The table was made by another model in the meantime.
+        """
+        return self._write(nodes, replacing=())
+
+    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
+        """Replace all nodes of some documents by new ones, in one commit.
+
+        A reader, and a process that is killed at any moment, sees all the old nodes of these documents or all
+        the new ones, never a mixture and never none of them.
+
+        Args:
+            ref_doc_ids: Documents whose nodes go.
+            nodes: What comes instead; may be empty, may belong to any document.
+
+        Returns:
+            Ids of the new nodes, in the order given.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; nothing was changed.
+        """
+        return self._write(nodes, replacing=ref_doc_ids)
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete the nodes of one document; an unknown id is no error."""
+        self._delete(one_of(self._columns.doc_id, [ref_doc_id]))
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Delete the nodes that have one of the ids and match the filters.
+
+        Called with neither, it deletes nothing and warns.
+        """
+        if node_ids is None and (filters is None or not filters.filters):
+            warnings.warn(
+                "delete_nodes() got neither node_ids nor filters and deleted nothing. "
+                "Give it one of them, or call clear() to delete everything.",
+                stacklevel=2,
+            )
+            return
+        with self._lock.held():
+            table = self._open()
+            if table is not None:
+                self._delete(select_where(table, self._columns, node_ids=node_ids, filters=filters) or "true")
+
+    def clear(self) -> None:
+        """Delete every node; the empty table takes the dimension and fingerprint of what is added next."""
+        self._delete("true")
+
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **kwargs: Any,
+    ) -> list[BaseNode]:
+        """Nodes, with their embeddings, that have one of the ids and match the filters.
+
+        Args:
+            node_ids: None for any id.
+            filters: None for any metadata.
+
+        Returns:
+            In the order of `node_ids` where they are given, else by id.
+        """
+        table = self._open()
+        if table is None:
+            return []
+        where = select_where(table, self._columns, node_ids=node_ids, filters=filters)
+        rows = table.search().where(where or "true").limit(None).to_arrow()
+        nodes = sorted(read_nodes(rows, self._columns), key=lambda node: node.node_id)
+        if node_ids is None:
+            return nodes
+        found = {node.node_id: node for node in nodes}
+        return [found[node_id] for node_id in dict.fromkeys(node_ids) if node_id in found]
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Find the nodes closest to a query.
+
+        Args:
+            query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids`
+                selects none.
+            **kwargs: ``where``: a further condition in Lance SQL, taken as it is.
+
+        Returns:
+            Best first, ties by id.
+
+        Raises:
+            QueryError: The mode is not supported, or the query lacks what its mode needs.
+            FilterError: A filter's value does not fit its operator.
+        """
+        table = self._open()
+        if table is None or not table.count_rows():
+            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+        search = LanceSearch(
+            table,
+            self._columns,
+            query,
+            nprobes=self.nprobes,
+            refine_factor=self.refine_factor,
+            overfetch=self.overfetch_factor,
+            where=kwargs.get("where"),
+            prepare_text=self._prepare_text_search,
+        )
+        return search.run(kwargs.get("query_type") or self.query_type or "vector")
+
+    def finish_load(self) -> None:
+        """Call once after a bulk load: compact the files, build or extend the indexes.
+
+        Safe at any time; does nothing on an empty table.
+        """
+        with self._lock.held():
+            table = self._open()
+            if table is not None and table.count_rows():
+                finish_load(table, self._columns, self.index)
+
+    def optimize(self, *, keep_versions_s: float = 3600.0) -> None:
+        """Compact the files, fold new rows into the indexes and drop old versions.
+
+        Deleted nodes stay readable in old versions until then; ``keep_versions_s=0`` removes them from the
+        disk for good.
+
+        Args:
+            keep_versions_s: Age, in seconds, up to which old versions are kept for their readers.
+        """
+        with self._lock.held():
+            table = self._open()
+            if table is not None:
+                optimize(table, keep_versions_s=keep_versions_s)
+
+    def close(self) -> None:
+        """Let go of the table and the connection; any later use opens the table again."""
+        self._table = None
+
+    def persist(self, persist_path: str = "", fs: Any = None) -> None:
+        """Do nothing: every `add` is durable when it returns."""
+
+    async def async_add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        """See `add`; runs in a worker thread."""
+        return await asyncio.to_thread(self.add, nodes, **add_kwargs)
+
+    async def areplace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
+        """See `replace_documents`; runs in a worker thread."""
+        return await asyncio.to_thread(self.replace_documents, ref_doc_ids, nodes)
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """See `delete`; runs in a worker thread."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    async def adelete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """See `delete_nodes`; runs in a worker thread."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    async def aclear(self) -> None:
+        """See `clear`; runs in a worker thread."""
+        await asyncio.to_thread(self.clear)
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """See `get_nodes`; runs in a worker thread."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """See `query`; runs in a worker thread."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the options; the copy opens the table again, with credentials of its own environment."""
+        return {**self.__dict__, "fingerprint": self._fingerprint}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the table again."""
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __enter__(self) -> LanceDBVectorStore:
+        """Give the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _open(self) -> Any | None:
+        if self._table is None:
+            self._table = open_table(self._connection, self.table_name)
+            if self._table is not None:
+                self._columns.check(self._table.schema, self.table_name)
+        return self._table
+
+    def _adopt(self, table: Any | None) -> None:
+        """Agree with a table that has rows on who made its vectors: the first who knows, says it."""
+        if table is None or not table.count_rows():
+            return
+        stored, given = self._columns.fingerprint(table.schema), self._fingerprint
+        if stored and given and stored != given:
+            raise FingerprintError(
+                f"Table '{self.table_name}' holds vectors of '{stored}', not of '{given}'. "
+                "Use the model that made it, or another table.",
+                stored=stored,
+                given=given,
+            )
+        if given and not stored:
+            with self._lock.held():
+                remember_fingerprint(table, self._columns, given)
+        self._fingerprint = stored or given
+
+    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str]) -> list[str]:
+        if not nodes:
+            if replacing:
+                self._delete(one_of(self._columns.doc_id, replacing))
+            return []
+        unique = list({node.node_id: node for node in nodes}.values())
+        with self._lock.held():
+            table: Any = self._open()
+            dim = self._columns.dim(table.schema) if table is not None and table.count_rows() else None
+            self._adopt(table)
+            vectors = vectors_of(unique, dim)
+            schema = self._columns.schema(vectors.shape[1], self._fingerprint)
+            rows = self._columns.table(unique, vectors, schema)
+            if dim is None:
+                table = self._table = self._make_table(table, schema)
+            merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            if replacing:
+                merge = merge.when_not_matched_by_source_delete(one_of(self._columns.doc_id, replacing))
+            merge.execute(rows)
+            build_if_due(table, self._columns, self.index)
+        return [node.node_id for node in nodes]
+
+    def _make_table(self, empty: Any | None, schema: Any) -> Any:
+        if empty is not None and empty.schema.equals(schema, check_metadata=True):
+            return empty
+        how: dict[str, Any] = {"mode": "overwrite"} if empty is not None else {"exist_ok": True}
+        return self._connection.create_table(self.table_name, schema=schema, **how)
+
+    def _delete(self, where: str) -> None:
+        with self._lock.held():
+            table = self._open()
+            if table is not None:
+                table.delete(where)
+
+    def _prepare_text_search(self, table: Any) -> None:
+        with self._lock.held():
+            index_text(table, self._columns, self.text_language)
+
+
+_OFFICIAL_DEFAULTS: dict[str, Any] = {
+    "vector_column_name": "vector",
+    "nprobes": 20,
+    "refine_factor": None,
+    "text_key": "text",
+    "doc_id_key": "doc_id",
+    "api_key": None,
+    "region": None,
+    "mode": "create",
+    "query_type": "vector",
+    "overfetch_factor": 1,
+}
+"""Options of the official adapter and what they are when not given."""

@@ -1,0 +1,110 @@
+"""Reaching a Lance database: connect, open tables, and one writer at a time on a local folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from llama_index_presets.errors import SettingsError, StoreWriteError
+
+__all__ = ["WriteLock", "connect", "local_folder", "open_table"]
+
+
+def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: float) -> Any:
+    """Connect to a folder or an object store.
+
+    Args:
+        uri: A folder, or ``s3://``, ``gs://``, ``az://``; credentials come from the environment.
+        storage_options: Further options of the object store.
+        consistency_s: How long, in seconds, a handle may answer from the version it knows before it looks for
+            a newer one; 0 looks at every call.
+
+    Raises:
+        SettingsError: ``db://`` (LanceDB Cloud), which this package does not support.
+    """
+    import lancedb
+
+    if uri.startswith("db://"):
+        raise SettingsError(
+            f"'{urlsplit(uri).scheme}://' is LanceDB Cloud, which is not supported: its tables lack what the "
+            "promises of this store need. Use a folder or s3://, gs://, az://."
+        )
+    return lancedb.connect(
+        uri, storage_options=storage_options, read_consistency_interval=timedelta(seconds=consistency_s)
+    )
+
+
+def open_table(connection: Any, name: str) -> Any | None:
+    """Open a table; None where there is none."""
+    try:
+        return connection.open_table(name)
+    except (ValueError, FileNotFoundError) as error:
+        if "not found" in str(error):
+            return None
+        raise
+
+
+def local_folder(uri: str) -> Path | None:
+    """Folder of a local database; None for an object store."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(parts.path)
+    return Path(uri) if len(parts.scheme) <= 1 else None
+
+
+class WriteLock:
+    """One writer at a time: among threads, and on a local folder among processes too.
+
+    Lance commits optimistically, and two processes that insert the same new id at the same moment could both
+    succeed; the lock file makes them take turns. The system drops it when a process dies. On an object store
+    only threads are kept apart.
+
+    Args:
+        folder: Folder of the database; None for an object store.
+        name: Name of the table.
+    """
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self._path = folder / f".{name}.lock" if folder else None
+        self._threads = threading.RLock()
+        self._depth = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for a `with` block; a thread that holds it may take it again.
+
+        Raises:
+            StoreWriteError: The folder cannot be written.
+        """
+        with self._threads:
+            if self._path is None or self._depth:
+                yield
+                return
+            self._depth += 1
+            try:
+                with _locked(self._path):
+                    yield
+            finally:
+                self._depth -= 1
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a")
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{path.parent}' cannot be written ({error.strerror}). "
+            "Give the store a folder that this user may write."
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

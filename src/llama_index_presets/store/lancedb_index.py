@@ -1,0 +1,96 @@
+"""Which Lance index a table gets, and when: decided from its size, built after a load and not during it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llama_index_presets.errors import SettingsError
+
+__all__ = ["INDEX_CHOICES", "IndexPlan", "is_due", "plan_index"]
+
+IndexChoice = Literal["auto", "none", "ivf_pq", "hnsw"]
+INDEX_CHOICES: tuple[str, ...] = ("auto", "none", "ivf_pq", "hnsw")
+
+INDEX_FROM_ROWS = 20_000
+"""Below this a scan of the table is as fast as an index and exact."""
+
+PQ_MINIMUM_ROWS = 256
+"""Product quantisation trains 256 centroids, so it needs as many rows."""
+
+STALE_SHARE = 0.2
+"""A load that leaves a larger unindexed share than this rebuilds the index instead of extending it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexPlan:
+    """Parameters of a vector index.
+
+    Attributes:
+        kind: ``"ivf_pq"`` or ``"hnsw"`` (HNSW over scalar-quantised vectors, in IVF partitions).
+        partitions: IVF partitions, >= 1.
+        sub_vectors: PQ sub-vectors; divides the dimension. 0 for HNSW.
+    """
+
+    kind: Literal["ivf_pq", "hnsw"]
+    partitions: int
+    sub_vectors: int = 0
+
+    def config(self) -> Any:
+        """Give the configuration that `lancedb` takes."""
+        from lancedb.index import HnswSq, IvfPq
+
+        if self.kind == "hnsw":
+            return HnswSq(distance_type="cosine", num_partitions=self.partitions)
+        return IvfPq(distance_type="cosine", num_partitions=self.partitions, num_sub_vectors=self.sub_vectors)
+
+
+def plan_index(choice: str, *, rows: int, dim: int) -> IndexPlan | None:
+    """Choose the index of a table.
+
+    Partitions grow with the square root of the rows, so that one holds about as many rows as there are
+    partitions; a sub-vector covers 8 dimensions, or the nearest number that divides the dimension.
+
+    Args:
+        choice: One of `INDEX_CHOICES`.
+        rows: Rows of the table.
+        dim: Length of its vectors.
+
+    Returns:
+        None where a scan is better, or no index is wanted.
+
+    Raises:
+        SettingsError: Unknown choice.
+
+    Example:
+        >>> plan_index("auto", rows=1_000, dim=384) is None
+        True
+        >>> plan_index("auto", rows=100_000, dim=384)
+        IndexPlan(kind='ivf_pq', partitions=316, sub_vectors=48)
+    """
+    if choice not in INDEX_CHOICES:
+        raise SettingsError(f"index='{choice}' is not known. Choose one of: {', '.join(INDEX_CHOICES)}.")
+    if choice == "none" or rows < (INDEX_FROM_ROWS if choice == "auto" else PQ_MINIMUM_ROWS):
+        return None
+    if choice == "hnsw":
+        return IndexPlan(kind="hnsw", partitions=max(1, rows // 1_000_000))
+    return IndexPlan(kind="ivf_pq", partitions=max(1, math.isqrt(rows)), sub_vectors=_sub_vectors(dim))
+
+
+def is_due(*, indexed: int, unindexed: int) -> bool:
+    """Whether `add` should build the index now.
+
+    Only once the unindexed rows outnumber the indexed ones, so that all builds of a load together cost about
+    twice the last one.
+
+    Example:
+        >>> is_due(indexed=0, unindexed=60_000), is_due(indexed=60_000, unindexed=10_000)
+        (True, False)
+    """
+    return unindexed > max(50_000, indexed)
+
+
+def _sub_vectors(dim: int) -> int:
+    """Largest divisor of the dimension that leaves at least 8 dimensions each, else 1."""
+    return next((count for count in range(max(1, dim // 8), 0, -1) if dim % count == 0), 1)

@@ -1,0 +1,84 @@
+"""What a Lance table needs beside its rows: indexes, compaction, removal of old versions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from llama_index_presets.store.lancedb_index import STALE_SHARE, is_due, plan_index
+from llama_index_presets.store.lancedb_rows import FINGERPRINT_KEY, LanceColumns
+
+__all__ = ["build_if_due", "finish_load", "index_text", "optimize", "remember_fingerprint"]
+
+VECTOR_INDEX = "vector_idx"
+TEXT_INDEX = "text_fts"
+
+
+def build_if_due(table: Any, columns: LanceColumns, choice: str) -> None:
+    """Build the indexes after an `add`, once enough rows have none."""
+    rows = table.count_rows()
+    if choice == "none" or not is_due(indexed=0, unindexed=rows):
+        return
+    unindexed = _unindexed(table, rows)
+    if is_due(indexed=rows - unindexed, unindexed=unindexed):
+        _build(table, columns, choice)
+
+
+def finish_load(table: Any, columns: LanceColumns, choice: str) -> None:
+    """Compact; build the vector index where it is missing or stale, extend all others."""
+    rows = table.count_rows()
+    if plan_index(choice, rows=rows, dim=columns.dim(table.schema)):
+        if _unindexed(table, rows) > STALE_SHARE * rows:
+            optimize(table)
+            _build(table, columns, choice)
+            return
+    else:
+        _index_scalars(table, columns)
+    optimize(table)
+
+
+def optimize(table: Any, *, keep_versions_s: float = 3600.0) -> None:
+    """Compact the files, fold new rows into the indexes, drop versions older than this many seconds."""
+    table.optimize(cleanup_older_than=timedelta(seconds=keep_versions_s))
+
+
+def index_text(table: Any, columns: LanceColumns, language: str) -> None:
+    """Make the text index where it is missing; rows added later are found without it."""
+    if TEXT_INDEX in _names(table):
+        return
+    from lancedb.index import FTS
+
+    table.create_index(columns.text, config=FTS(language=language), name=TEXT_INDEX)
+
+
+def remember_fingerprint(table: Any, columns: LanceColumns, fingerprint: str) -> None:
+    """Write down what made the vectors of a table."""
+    table.update_field_metadata({"path": columns.vector, "metadata": {FINGERPRINT_KEY: fingerprint}})
+
+
+def _build(table: Any, columns: LanceColumns, choice: str) -> None:
+    plan = plan_index(choice, rows=table.count_rows(), dim=columns.dim(table.schema))
+    if plan:
+        table.create_index(columns.vector, config=plan.config(), name=VECTOR_INDEX, replace=True)
+        _index_scalars(table, columns)
+
+
+def _index_scalars(table: Any, columns: LanceColumns) -> None:
+    from lancedb.index import BTree, LabelList
+
+    names = _names(table)
+    for column, config in (("id", BTree()), (columns.doc_id, BTree()), ("labels", LabelList())):
+        if f"{column}_idx" not in names:
+            table.create_index(column, config=config, name=f"{column}_idx")
+
+
+def _names(table: Any) -> set[str]:
+    return {index.name for index in table.list_indices()}
+
+
+def _unindexed(table: Any, rows: int) -> int:
+    """Rows that a vector query has to scan."""
+    for index in table.list_indices():
+        if index.name == VECTOR_INDEX:
+            return int(index.num_unindexed_rows or 0)
+    return rows
