@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 # name -> module, grouped in the order in which data flows.
 _PUBLIC: dict[str, str] = {
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
+    "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",
     "CostTrackingHandler": "llama_index_presets.monitor.handler",
     "Ledger": "llama_index_presets.monitor.ledger",
 }

@@ -1,0 +1,298 @@
+"""Rerank hits with a cross-encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+
+from llama_index_presets.errors import RerankError
+from llama_index_presets.events import RerankUsageEvent
+from llama_index_presets.rerank.blend import blended, normalized, probability
+from llama_index_presets.rerank.hits import RerankedNodes, RerankReport, place
+from llama_index_presets.rerank.load import Backend, ModelSource, Precision, load_pair_model
+from llama_index_presets.rerank.pair_model import PairModel
+from llama_index_presets.rerank.score_cache import ScoreCache
+from llama_index_presets.rerank.scoring import LongText, Outcome, score_texts
+from llama_index_presets.rerank.settings import check_settings
+from llama_index_presets.rerank.span_tags import tag_open_span
+
+__all__ = ["CrossEncoderRerank"]
+
+dispatcher = get_dispatcher(__name__)
+
+
+class CrossEncoderRerank(BaseNodePostprocessor):
+    """Order hits by what a cross-encoder says of each (query, text) pair.
+
+    The model is loaded at the first call (or by `warm_up`). Input nodes are left as they were: the result
+    holds `RankedNode`s, whose ``stages["retrieval"]`` and ``stages["rerank"]`` keep both ranks and scores
+    out of the metadata, so neither the prompt nor the node's hash sees them. Thread safe; the async methods
+    run in a thread.
+
+    Args:
+        model: Folder of a saved cross-encoder, or a name on the hub. Looked for in this order: folder, local
+            cache, hub.
+        top_n: Most hits returned, >= 1.
+        min_score: Least final score in [0, 1] of a returned hit; None keeps all. Hits that a deadline left
+            unscored are dropped too, since nothing is known of them.
+        blend: Weight in [0, 1] of the retrieval score, stretched to [0, 1] over the candidates; the final
+            score is ``(1 - blend) * probability + blend * retrieval``. A weak reranker can need 0.5 to help:
+            measure it with `ndcg_by_blend`.
+        backend: ``"torch"``, ``"onnx"`` or ``"openvino"``, through sentence-transformers.
+        batch_size: Most pairs in one forward pass; on a CPU batches are smaller where texts are long.
+        deadline_ms: Time for the scoring, in milliseconds, without loading the model. When it runs out, the
+            texts scored so far come first and the rest follows in retrieval order, with score None and no
+            ``"rerank"`` stage. None is no limit.
+        device: ``"cpu"``, ``"cuda"``, …; None lets sentence-transformers choose.
+        precision: ``"auto"`` computes in bfloat16 where the processor does so natively (about half the time),
+            else in float32.
+        max_length: Most tokens of a pair; None is the model's limit.
+        long_text: What to do with a longer pair: ``"truncate"`` (counted in the report) or
+            ``"best_window"``.
+        cache_size: Scores remembered, by model, query and text; 0 is none.
+        revision: Commit, tag or branch on the hub.
+        trust_remote_code: Whether code of the model's repository may run here.
+        cache_folder: Where downloaded models lie.
+        local_files_only: Never ask the hub.
+        metadata_mode: Which view of a node is scored.
+        callback_manager: LlamaIndex callbacks; a ``RERANKING`` event is sent.
+
+    Raises:
+        SettingsError: An argument is out of range.
+
+    Example:
+        >>> rerank = CrossEncoderRerank(top_n=3, blend=0.5, deadline_ms=300)
+        >>> rerank.top_n, rerank.model
+        (3, 'cross-encoder/ms-marco-MiniLM-L6-v2')
+    """
+
+    model: str = Field(description="Folder of a cross-encoder, or its name on the hub.")
+    top_n: int = Field(description="Most hits returned.")
+    min_score: float | None = Field(description="Least final score of a returned hit.")
+    blend: float = Field(description="Weight of the retrieval score in the final score.")
+    backend: Backend = Field(description="What runs the model.")
+    batch_size: int = Field(description="Most pairs in one forward pass.")
+    deadline_ms: float | None = Field(description="Time for the scoring, in milliseconds.")
+    device: str | None = Field(description="Where the model runs.")
+    precision: Precision = Field(description="Number format of the computation.")
+    max_length: int | None = Field(description="Most tokens of a pair.")
+    long_text: LongText = Field(description="What to do with a longer pair.")
+    cache_size: int = Field(description="Scores remembered.")
+    revision: str | None = Field(description="Revision on the hub.")
+    trust_remote_code: bool = Field(description="Whether remote code may run.")
+    cache_folder: str | None = Field(description="Where downloaded models lie.")
+    local_files_only: bool = Field(description="Never ask the hub.")
+    metadata_mode: MetadataMode = Field(description="Which view of a node is scored.")
+    _pair_model: PairModel | None = PrivateAttr(default=None)
+    _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _cache: ScoreCache = PrivateAttr()
+
+    def __init__(
+        self,
+        model: str = "cross-encoder/ms-marco-MiniLM-L6-v2",
+        *,
+        top_n: int = 5,
+        min_score: float | None = None,
+        blend: float = 0.0,
+        backend: Backend = "torch",
+        batch_size: int = 32,
+        deadline_ms: float | None = None,
+        device: str | None = None,
+        precision: Precision = "auto",
+        max_length: int | None = None,
+        long_text: LongText = "truncate",
+        cache_size: int = 0,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        cache_folder: str | None = None,
+        local_files_only: bool = False,
+        metadata_mode: MetadataMode = MetadataMode.EMBED,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        settings = {name: value for name, value in locals().items() if name in type(self).model_fields}
+        settings["callback_manager"] = callback_manager or CallbackManager([])
+        check_settings(settings)
+        super().__init__(**settings)
+        self._cache = ScoreCache(cache_size)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "CrossEncoderRerank"
+
+    def warm_up(self) -> CrossEncoderRerank:
+        """Load the model now, so that the first question does not wait for it.
+
+        Raises:
+            ModelError: It cannot be found or loaded, or is no reranker.
+        """
+        self._loaded()
+        return self
+
+    def probabilities(self, query: str, nodes: Sequence[NodeWithScore]) -> list[float]:
+        """The model's score of each node in [0, 1], higher is better, in the order given; no deadline."""
+        texts = [self._text(hit) for hit in nodes]
+        logits, _, _ = self._score(query, texts, deadline_s=None)
+        _refuse_nan(logits, nodes, texts, self.model)
+        return [probability(logits[text]) for text in texts]
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query_of(query_bundle)
+        dispatcher.event(
+            ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n, model_name=self.model)
+        )
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: self.top_n,
+        }
+        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+            hits = self._rerank(query, nodes)
+            event.on_end(payload={EventPayload.NODES: hits})
+        self._tell(hits)
+        return hits
+
+    def _rerank(self, query: str, nodes: Sequence[NodeWithScore]) -> RerankedNodes:
+        retrieval = normalized([hit.score for hit in nodes]) if self.blend else [0.0] * len(nodes)
+        texts = [self._text(hit) for hit in nodes]
+        deadline_s = None if self.deadline_ms is None else self.deadline_ms / 1000
+        if nodes:
+            self._loaded()
+        began = time.perf_counter()
+        logits, outcome, cached = self._score(query, texts, deadline_s=deadline_s)
+        latency_ms = (time.perf_counter() - began) * 1000
+        _refuse_nan(logits, nodes, texts, self.model)
+        hits = self._arrange(nodes, texts, logits, retrieval)
+        report = RerankReport(
+            model=self.model,
+            query_sha256=hashlib.sha256(query.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            candidates=len(nodes),
+            returned=len(hits),
+            pairs=outcome.pairs,
+            cached=cached,
+            duplicates=len(texts) - len(set(texts)),
+            truncated=outcome.truncated,
+            cut=outcome.cut,
+            unscored=sum(text not in logits for text in texts),
+            prompt_tokens=outcome.prompt_tokens,
+            latency_ms=latency_ms,
+        )
+        return RerankedNodes(hits, report)
+
+    def _score(
+        self, query: str, texts: Sequence[str], *, deadline_s: float | None
+    ) -> tuple[dict[str, float], Outcome, int]:
+        """Logits by text, what it took, and how many texts the cache knew."""
+        if not texts:
+            return {}, Outcome(), 0
+        model, name = self._loaded(), self._cache_name()
+        held = {text: logit for text in texts if (logit := self._cache.get(name, query, text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in held]
+        outcome = score_texts(
+            model,
+            query,
+            missing,
+            batch_size=self.batch_size,
+            deadline_s=deadline_s,
+            long_text=self.long_text,
+        )
+        for text, logit in outcome.logits.items():
+            if math.isfinite(logit):
+                self._cache.put(name, query, text, logit)
+        return {**held, **outcome.logits}, outcome, len(held)
+
+    def _arrange(
+        self,
+        nodes: Sequence[NodeWithScore],
+        texts: Sequence[str],
+        logits: dict[str, float],
+        retrieval: Sequence[float],
+    ) -> list[NodeWithScore]:
+        """Scored hits best first (ties in retrieval order), then the unscored in retrieval order."""
+        scored: list[tuple[float, float, int]] = []
+        for index, text in enumerate(texts):
+            if text in logits:
+                p = probability(logits[text])
+                scored.append((blended(p, retrieval[index], self.blend), p, index))
+        scored.sort(key=lambda entry: -entry[0])
+        kept = [entry for entry in scored if self.min_score is None or entry[0] >= self.min_score]
+        unscored = [index for index, text in enumerate(texts) if text not in logits]
+        rest = [(None, None, index) for index in unscored] if self.min_score is None else []
+        ordered = [*kept, *rest][: self.top_n]
+        return [
+            place(nodes[index], before=index + 1, after=after, score=score, p=p)
+            for after, (score, p, index) in enumerate(ordered, start=1)
+        ]
+
+    def _tell(self, hits: RerankedNodes) -> None:
+        report, tags = hits.report, hits.report.as_tags()
+        tag_open_span(dispatcher, tags)
+        dispatcher.event(
+            RerankUsageEvent(
+                provider="local",
+                model=self.model,
+                pairs=report.pairs,
+                prompt_tokens=report.prompt_tokens,
+                truncated=report.truncated,
+                cut=report.cut,
+                latency_ms=report.latency_ms,
+            )
+        )
+        dispatcher.event(ReRankEndEvent(nodes=hits, tags=tags))
+
+    def _loaded(self) -> PairModel:
+        with self._loading:
+            if self._pair_model is None:
+                self._pair_model = load_pair_model(
+                    ModelSource(
+                        model=self.model,
+                        revision=self.revision,
+                        backend=self.backend,
+                        device=self.device,
+                        precision=self.precision,
+                        max_length=self.max_length,
+                        trust_remote_code=self.trust_remote_code,
+                        cache_folder=self.cache_folder,
+                        local_files_only=self.local_files_only,
+                    )
+                )
+            return self._pair_model
+
+    def _cache_name(self) -> str:
+        return f"{self.model}@{self.revision}|{self.precision}|{self.max_length}|{self.long_text}"
+
+    def _text(self, hit: NodeWithScore) -> str:
+        return hit.node.get_content(metadata_mode=self.metadata_mode)
+
+
+def _query_of(bundle: QueryBundle | None) -> str:
+    if bundle is None or not bundle.query_str.strip():
+        raise RerankError(
+            "Reranking needs the text of the query and got none. Pass query_bundle= or query_str=."
+        )
+    return bundle.query_str
+
+
+def _refuse_nan(
+    logits: dict[str, float], nodes: Sequence[NodeWithScore], texts: Sequence[str], model: str
+) -> None:
+    for hit, text in zip(nodes, texts, strict=True):
+        if not math.isfinite(logits.get(text, 0.0)):
+            raise RerankError(
+                f"The model '{model}' scored node '{hit.node.node_id}' {logits[text]}; expected a finite "
+                "number. Its weights are damaged or overflow in this precision: try precision='float32'."
+            )
