@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 # name -> module, grouped in the order in which data flows.
 _PUBLIC: dict[str, str] = {
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
+    "BM25Index": "llama_index_presets.retrieve.keyword",
+    "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",
     "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",
     "CostTrackingHandler": "llama_index_presets.monitor.handler",
     "Ledger": "llama_index_presets.monitor.ledger",

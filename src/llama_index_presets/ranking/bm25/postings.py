@@ -237,19 +237,22 @@ class Postings:
     # -- write it down ------------------------------------------------------------------------------------
 
     def export(self) -> dict[str, Any]:
-        """The whole index as arrays and strings; `restore` reads it back. Compacts first."""
+        """The documents present, as arrays and strings that `restore` reads back; changes nothing here."""
         with self._lock:
-            self.compact()
-            segment = self._segments[0]
-            return {
-                "ids": list(self._row),
-                "vocabulary": list(self._vocabulary),
-                "lengths": self._lengths,
-                "terms": segment.terms,
-                "starts": segment.starts,
-                "rows": segment.rows,
-                "counts": segment.counts,
-            }
+            copy = Postings(k1=self.k1, b=self.b)
+            for name in ("_vocabulary", "_ids", "_lengths", "_alive", "_segments"):
+                setattr(copy, name, getattr(self, name))
+        copy.compact()
+        segment = copy._segments[0]
+        return {
+            "ids": list(copy._row),
+            "vocabulary": list(copy._vocabulary),
+            "lengths": copy._lengths,
+            "terms": segment.terms,
+            "starts": segment.starts,
+            "rows": segment.rows,
+            "counts": segment.counts,
+        }
 
     @classmethod
     def restore(cls, exported: Mapping[str, Any], *, k1: float = 1.2, b: float = 0.75) -> Postings:

@@ -34,6 +34,11 @@ class View:
         """How many rows there are: the length of a mask."""
         return self.impacts.rows
 
+    @property
+    def documents(self) -> int:
+        """How many documents are present."""
+        return self.impacts.statistics.documents
+
     def best(
         self, tokens: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None
     ) -> list[tuple[int, float]]:

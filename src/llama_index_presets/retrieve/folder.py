@@ -1,0 +1,256 @@
+"""The keyword index on disk: one folder, one writer at a time, any number of readers.
+
+    MANIFEST.json     settings, and which snapshot and journal are in force; replaced whole, by renaming
+    snapshot-<n>/     arrays and texts of the index as it was when the snapshot was taken
+    journal-<n>.log   every change since, one record each
+    LOCK              held by the process that is writing
+
+A crash leaves the manifest as it was, or as it is to be; the journal whole, or with a tail that is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
+
+__all__ = ["Folder", "Manifest"]
+
+_FORMAT = 1
+_PATIENCE_S = 10.0
+_ARRAYS = ("lengths", "terms", "starts", "rows", "counts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is in force.
+
+    Attributes:
+        generation: Number of the snapshot and the journal.
+        settings: How the index was made, as plain JSON values.
+        unfinished: Source documents whose change had begun and not ended when the snapshot was taken.
+    """
+
+    generation: int
+    settings: dict[str, Any]
+    unfinished: list[str]
+
+
+class Folder:
+    """Files of one index. Not thread safe: the index guards it.
+
+    Args:
+        path: The folder; made, with its parents, by `publish`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._stamp: tuple[int, int, int] | None = None
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether an index was ever published here."""
+        return self._manifest.exists()
+
+    def changed(self) -> bool:
+        """Whether another manifest is in force than at the last `manifest`."""
+        return self._stamp != _stamp(self._manifest)
+
+    def manifest(self) -> Manifest:
+        """Read what is in force.
+
+        Raises:
+            StoreCorruptError: The manifest cannot be read, or a newer version of this package wrote it.
+        """
+        self._stamp = _stamp(self._manifest)
+        try:
+            fields = json.loads(self._manifest.read_text(encoding="utf-8"))
+            written = fields.pop("format")
+            if written == _FORMAT:
+                return Manifest(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreCorruptError(
+                f"{self._manifest} cannot be read ({error}); nothing was touched. Restore the folder from a "
+                "backup, or delete it and build the index again."
+            ) from error
+        raise StoreCorruptError(
+            f"{self._manifest} has format {written}; this version reads format {_FORMAT}. Upgrade "
+            "llama-index-presets, or build the index again."
+        )
+
+    def snapshot(self, generation: int) -> Path:
+        """Folder of a snapshot."""
+        return self.path / f"snapshot-{generation}"
+
+    def journal(self, generation: int) -> Path:
+        """File of the changes since a snapshot."""
+        return self.path / f"journal-{generation}.log"
+
+    def postings(self, generation: int) -> dict[str, Any]:
+        """Read what `Postings.export` gave; the arrays are mapped, not read."""
+        folder = self.snapshot(generation)
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+        return {**words, **arrays}
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the one writer; waits a while for another to finish.
+
+        Raises:
+            StoreLockedError: Another process holds the lock; carries its process id.
+            StoreWriteError: The folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "LOCK").open("a+")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        with file:
+            _wait_for(file, self.path)
+            try:
+                yield
+            finally:
+                _unlock(file)
+
+    def publish(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
+        """Write a snapshot and an empty journal, and put them in force; a crash leaves the old ones in force.
+
+        Args:
+            manifest: What is to be in force.
+            exported: What `Postings.export` gave.
+            write_shelf: Called with the snapshot's folder, to write the shelf into it.
+
+        Raises:
+            StoreWriteError: The folder cannot be written, or is full; the old files are still in force.
+        """
+        try:
+            folder = self.snapshot(manifest.generation)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            for name in _ARRAYS:
+                np.save(folder / f"{name}.npy", exported[name])
+            words = {name: exported[name] for name in ("ids", "vocabulary")}
+            (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+            write_shelf(folder)
+            self.journal(manifest.generation).write_bytes(b"")
+            for file in [*folder.iterdir(), folder, self.journal(manifest.generation)]:
+                _sync(file)
+            self._put_in_force(manifest)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._sweep(manifest.generation)
+
+    def _put_in_force(self, manifest: Manifest) -> None:
+        fields = {
+            "format": _FORMAT,
+            "generation": manifest.generation,
+            "settings": manifest.settings,
+            "unfinished": manifest.unfinished,
+        }
+        draft = self.path / "MANIFEST.draft"
+        draft.write_text(json.dumps(fields, indent=2), encoding="utf-8")
+        _sync(draft)
+        draft.replace(self._manifest)
+        _sync(self.path)
+        self._stamp = _stamp(self._manifest)
+
+    def _sweep(self, generation: int) -> None:
+        """Delete what is not in force. Readers keep their mapped files until they look again."""
+        for old in self.path.glob("snapshot-*"):
+            if old != self.snapshot(generation):
+                shutil.rmtree(old, ignore_errors=True)
+        for old in self.path.glob("journal-*.log"):
+            if old != self.journal(generation):
+                old.unlink(missing_ok=True)
+
+    @property
+    def _manifest(self) -> Path:
+        return self.path / "MANIFEST.json"
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on disk."""
+    if path.is_dir() and sys.platform == "win32":
+        return  # Windows cannot open folders, and keeps their lists of names in its own journal.
+    descriptor = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreWriteError:
+    return StoreWriteError(
+        f"{path} cannot be written ({error}); the index is as it was before. Free space or fix the "
+        "permissions, then run it again."
+    )
+
+
+def _wait_for(file: IO[str], path: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not _try_lock(file):
+        if time.monotonic() >= deadline:
+            file.seek(0)
+            holder = file.read().strip()
+            raise StoreLockedError(
+                f"{path} is held by process {holder or 'unknown'} since more than {_PATIENCE_S:.0f} s; "
+                "one writer is allowed at a time. Wait for it, or stop it.",
+                pid=int(holder) if holder.isdigit() else None,
+            )
+        time.sleep(0.02)
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[str]) -> bool:
+        try:
+            file.seek(1024)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[str]) -> None:
+        file.seek(1024)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

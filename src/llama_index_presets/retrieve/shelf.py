@@ -1,0 +1,159 @@
+"""What the keyword index keeps of each node beside its postings, by row."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index_presets.retrieve.journal import Entry
+
+__all__ = ["Head", "Shelf"]
+
+_KEPT_MASKS = 64
+_NO_ROWS = np.empty(0, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a node without reading it.
+
+    Attributes:
+        id: The node's id.
+        document: Id of its source document, or None.
+        digest: Changes when the node's text or metadata change.
+        metadata: What filters are evaluated on.
+    """
+
+    id: str
+    document: str | None
+    digest: str
+    metadata: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Write it down."""
+        fields = [self.id, self.document, self.digest, self.metadata]
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Head:
+        """Read it back."""
+        return cls(*json.loads(text))
+
+
+class Shelf:
+    """Heads and bodies by row, only ever added to: the first from a snapshot's files, the rest in memory."""
+
+    def __init__(self, heads: _Blobs | None = None, bodies: _Blobs | None = None) -> None:
+        self._heads, self._bodies = heads, bodies
+        self._saved = len(heads) if heads else 0
+        self._parsed: list[Head | None] = [None] * self._saved
+        self._added: list[tuple[str, str | None]] = []
+        self._masks: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._saved + len(self._added)
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Add the next rows."""
+        for entry in entries:
+            self._added.append((entry.head, entry.body))
+            self._parsed.append(None)
+
+    def head(self, row: int) -> Head:
+        """What is known of the node of a row."""
+        head = self._parsed[row]
+        if head is None:
+            head = self._parsed[row] = Head.from_json(self._text(row, 0))
+        return head
+
+    def body(self, row: int) -> str | bytes:
+        """JSON of the node of a row; empty where another store holds the nodes."""
+        return self._text(row, 1)
+
+    def mask(self, key: str, test: Callable[[dict[str, Any]], bool], rows: int) -> NDArray[np.bool_]:
+        """Which of the first rows pass a test of their metadata; remembered, so that only new rows are
+        tested.
+
+        Args:
+            key: Names the test; equal keys mean equal tests.
+            test: Metadata -> whether the row passes.
+            rows: How many rows.
+
+        Returns:
+            One truth value for each row, shape (rows,).
+        """
+        known = self._masks.pop(key, _NO_ROWS)
+        if len(known) < rows:
+            fresh = (test(self.head(row).metadata) for row in range(len(known), rows))
+            known = np.concatenate([known, np.fromiter(fresh, np.bool_, rows - len(known))])
+        self._masks[key] = known
+        while len(self._masks) > _KEPT_MASKS:
+            self._masks.popitem(last=False)
+        return known[:rows]
+
+    def kept(self, rows: Sequence[int]) -> Shelf:
+        """A shelf in memory with these rows only, in this order."""
+        shelf = Shelf()
+        for row in rows:
+            head, body = self._text(row, 0), self._text(row, 1)
+            shelf._added.append((_string(head), _string(body) or None))
+            shelf._parsed.append(self._parsed[row])
+        return shelf
+
+    def write(self, folder: Path, rows: Iterable[int]) -> None:
+        """Write these rows, in this order, as the files that `open` reads."""
+        rows = list(rows)
+        for name, part in (("heads", 0), ("bodies", 1)):
+            _Blobs.write(folder, name, (_bytes(self._text(row, part)) for row in rows))
+
+    @classmethod
+    def open(cls, folder: Path) -> Shelf:
+        """Map the files that `write` wrote; nothing is read until it is asked for."""
+        return cls(_Blobs(folder, "heads"), _Blobs(folder, "bodies"))
+
+    def _text(self, row: int, part: int) -> str | bytes:
+        if row >= self._saved:
+            return self._added[row - self._saved][part] or ""
+        blobs = self._bodies if part else self._heads
+        return blobs[row] if blobs else b""
+
+
+class _Blobs:
+    """Byte strings in one mapped file, by number."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._ends: NDArray[np.int64] = np.load(folder / f"{name}.npy")
+        with (folder / f"{name}.bin").open("rb") as file:
+            # An empty file cannot be mapped.
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._ends[-1] else b""
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> bytes:
+        return self._data[self._ends[number] : self._ends[number + 1]]
+
+    @staticmethod
+    def write(folder: Path, name: str, blobs: Iterable[bytes]) -> None:
+        ends = [0]
+        with (folder / f"{name}.bin").open("wb") as file:
+            for blob in blobs:
+                file.write(blob)
+                ends.append(ends[-1] + len(blob))
+        np.save(folder / f"{name}.npy", np.array(ends, np.int64))
+
+
+def _string(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode()
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
