@@ -75,7 +75,7 @@ class ExtractiveLLM(LLM):
         ranked = _rank(passages, question, self._analyzer)
         if not ranked or ranked[0].coverage < self.min_coverage:
             return DONT_KNOW
-        chosen = [found for found in ranked if found.coverage >= 0.8 * ranked[0].coverage][: self.max_sentences]
+        chosen = [found for found in ranked if found.score >= 0.8 * ranked[0].score][: self.max_sentences]
         return " ".join(f"{found.text} [{found.number}]" for found in sorted(chosen, key=lambda found: found.place))
 
     @llm_chat_callback()
@@ -144,9 +144,16 @@ class _Found:
     text: str
     coverage: float
 
+    @property
+    def score(self) -> float:
+        """Coverage, less for what is hardly a sentence (a title, a menu) and for what was retrieved later."""
+        words = len(self.text.split())
+        shape = (1.0 if self.text[-1] in ".!?\"”)]" else 0.8) * (1.0 if 5 <= words <= 60 else 0.6)
+        return self.coverage * shape * (1 - 0.04 * self.place[0])
+
 
 def _rank(passages: Sequence[tuple[int, str, str]], question: str, analyzer: Analyzer) -> list[_Found]:
-    """Sentences by coverage, best first; equal ones keep the passages' order."""
+    """Sentences by score, best first; equal ones keep the passages' order."""
     wanted = set(analyzer.tokens(question))
     sentences = [
         (number, (order, place), " ".join(text.split()), set(analyzer.tokens(heading)))
@@ -160,7 +167,7 @@ def _rank(passages: Sequence[tuple[int, str, str]], question: str, analyzer: Ana
     found = {}
     for (number, place, text, heading), tokens in zip(sentences, own, strict=True):
         found.setdefault(text, _Found(number, place, text, _coverage(tokens, heading, weights)))
-    return sorted(found.values(), key=lambda sentence: (-sentence.coverage, sentence.place))
+    return sorted(found.values(), key=lambda sentence: (-sentence.score, sentence.place))
 
 
 def _coverage(tokens: set[str], heading: set[str], weights: dict[str, float]) -> float:

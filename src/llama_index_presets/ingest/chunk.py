@@ -19,6 +19,7 @@ __all__ = ["SentenceChunker", "SourceText"]
 PLACE_KEYS = ("source", "page", "char_start", "char_end")
 """Metadata that says where a chunk stands; never part of the text that is embedded."""
 
+_BYLINE = 40  # tokens
 _SPECIAL = 2  # the two special tokens that encoder models add to every text
 _SLACK = 4  # joining metadata and text may make a token or two more than the parts have
 
@@ -75,7 +76,8 @@ class SentenceChunker:
         Raises:
             IngestError: Its embedded metadata alone fills more than half of a chunk.
         """
-        nodes = [node for section in source.plain.sections() for node in self._section(source, section)]
+        sections = self._without_bylines(source.plain)
+        nodes = [node for section in sections for node in self._section(source, section)]
         for place, node in enumerate(nodes):
             node.id_ = _chunk_id(source.doc_id, place, node.text)
         _link(nodes)
@@ -84,6 +86,24 @@ class SentenceChunker:
     def length(self, node: TextNode) -> int:
         """Tokens of what is embedded for a node, special tokens included."""
         return len(self.tokenize(node.get_content(MetadataMode.EMBED))) + _SPECIAL
+
+    def _without_bylines(self, plain: PlainText) -> list[Section]:
+        """Sections, where a line or two under a title (a byline, a date, a link) joins the first section below it.
+
+        Alone, such a line with its title would be the nearest neighbour of every question about the title.
+        """
+        sections: list[Section] = []
+        for section in plain.sections():
+            above = sections[-1] if sections else None
+            if above and section.heading.startswith(f"{above.heading} > ") and self._is_byline(above.text):
+                text = plain.text[above.start : section.start + len(section.text)]
+                sections[-1] = Section(section.heading, above.start, text)
+            else:
+                sections.append(section)
+        return sections
+
+    def _is_byline(self, text: str) -> bool:
+        return len(self.tokenize(text)) <= min(_BYLINE, self.max_tokens // 4)
 
     def _section(self, source: SourceText, section: Section) -> Iterator[TextNode]:
         heading = self._short_heading(section.heading)

@@ -1,0 +1,113 @@
+"""The parts of one engine, put together, and how to let go of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
+
+from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.presets.matrix import COLUMNS, Preset
+from llama_index_presets.presets.settings import Origins, Settings
+from llama_index_presets.presets.storage import Storage
+from llama_index_presets.values import Fingerprint
+
+__all__ = ["Assembly"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """Everything that an engine is made of.
+
+    Attributes:
+        preset: The row, with `offline` applied.
+        storage: The folder.
+        settings: Effective settings.
+        origins: Where each came from.
+        fingerprint: What makes the vectors.
+        chunker: Cuts documents.
+        embed_model: Embeds chunks and questions.
+        vector_store: Holds them.
+        index: The same as an index.
+        make_retriever: Filters -> retriever of the pattern.
+        retriever: The one for `filters`.
+        postprocessors: Rerankers and the like.
+        synthesizer: Writes the answer.
+        manifest: What is ingested.
+        ledger: What was called.
+        filters: What every hit satisfies.
+        by_hand: Parts that the caller brought along.
+        closers: What to call at the end, last first.
+    """
+
+    preset: Preset
+    storage: Storage
+    settings: Settings
+    origins: Origins
+    fingerprint: Fingerprint
+    chunker: SentenceChunker
+    embed_model: BaseEmbedding
+    vector_store: BasePydanticVectorStore
+    index: VectorStoreIndex
+    make_retriever: Callable[[MetadataFilters | None], BaseRetriever]
+    retriever: BaseRetriever
+    postprocessors: Sequence[BaseNodePostprocessor]
+    synthesizer: CitedSynthesizer
+    manifest: Manifest
+    ledger: Ledger
+    filters: MetadataFilters | None
+    by_hand: dict[str, str]
+    closers: Sequence[Callable[[], object]]
+
+    def restricted(self, filters: MetadataFilters) -> Assembly:
+        """The same parts behind more filters; those that hold already cannot be dropped."""
+        both = (
+            filters
+            if self.filters is None
+            else MetadataFilters(filters=[self.filters, filters], condition=FilterCondition.AND)
+        )
+        return replace(self, filters=both, retriever=self.make_retriever(both))
+
+    def explain(self) -> dict[str, Any]:
+        """Cells, settings and where they came from, as JSON values."""
+        swapped = dict(self.preset.swapped)
+        documents, chunks = self.manifest.totals()
+        return {
+            "preset": self.preset.name,
+            "use_case": self.preset.use_case,
+            "why": self.preset.why,
+            "cells": {column: self.by_hand.get(column, getattr(self.preset, column)) for column in COLUMNS},
+            "swapped_for_offline": swapped,
+            "given_by_hand": dict(self.by_hand),
+            "storage": str(self.storage.folder),
+            "fingerprint": str(self.fingerprint),
+            "documents": documents,
+            "chunks": chunks,
+            "settings": {
+                name: {"value": value, "from": self.origins[name]} for name, value in self.settings.to_dict().items()
+            },
+            "effective": {
+                "chunk_tokens": self.chunker.max_tokens,
+                "answer_floor": self.synthesizer.floor,
+            },
+        }
+
+    def close(self) -> None:
+        """Let go of everything, last opened first; one failure does not keep the others from closing."""
+        errors = []
+        for closer in reversed(self.closers):
+            try:
+                closer()
+            except Exception as error:  # each must get its turn; the first is raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -1,0 +1,133 @@
+"""From the name of a preset to a running engine: check everything first, then open everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.llms.llm import LLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.utils import get_tokenizer
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
+
+from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.local_only import refuse_remote
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, make_llm
+from llama_index_presets.presets.monitoring import start_monitoring
+from llama_index_presets.presets.settings import Settings, load_settings
+from llama_index_presets.presets.storage import open_storage
+from llama_index_presets.presets.stores import open_store
+
+__all__ = ["build"]
+
+
+def build(
+    preset: str,
+    *,
+    storage: str | Path,
+    llm: LLM | None = None,
+    embed_model: BaseEmbedding | None = None,
+    vector_store: BasePydanticVectorStore | None = None,
+    reranker: BaseNodePostprocessor | None = None,
+    filters: MetadataFilters | None = None,
+    offline: bool = False,
+    settings: Mapping[str, Any] | Settings | str | Path | None = None,
+) -> PresetEngine:
+    """Assemble a preset.
+
+    Args:
+        preset: A row of the matrix, such as ``"healthcare"``.
+        storage: Folder of the index, the ledger and the logs; made when missing.
+        llm: Writes the answers in place of the preset's.
+        embed_model: Embeds in place of the preset's.
+        vector_store: Holds the vectors in place of the preset's.
+        reranker: Reorders what was retrieved.
+        filters: What every hit must satisfy.
+        offline: Swap every networked cell for its local counterpart; `explain` says which.
+        settings: Values, a `Settings`, or the path of a TOML file.
+
+    Raises:
+        UnknownPresetError: No such preset.
+        SettingsError: A setting is wrong, a part is missing (with its install line), or a local preset was given
+            a remote part.
+        StoreError: The storage cannot be used: not writable, damaged, of another preset or another model.
+        ModelError: Model weights are missing or damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+        ...     engine.explain()["cells"]["store"]
+        'lancedb'
+    """
+    row = find_preset(preset).offline() if offline else find_preset(preset)
+    values, origins = load_settings(settings)
+    given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
+    by_hand = {column: type(part).__name__ for column, part in given.items() if part is not None}
+    _check(row, by_hand)
+    local = row.monitoring == "local" or offline
+    if row.monitoring == "local":
+        refuse_remote(preset, [part for part in given.values() if part is not None])
+    embed_model = embed_model or make_embedding(row.embedding, local=local)
+    chunker = make_chunker(embed_model, values.chunk_tokens)
+    fingerprint = make_fingerprint(embed_model, chunker)
+    with ExitStack() as opened:  # closes what is open already when a later part fails
+        place = open_storage(storage, row.name, fingerprint)
+        manifest = Manifest(place.manifest)
+        opened.callback(manifest.close)
+        if vector_store is None:
+            vector_store = open_store(row.store, place, fingerprint)
+            opened.callback(_close_store, vector_store)
+        ledger = start_monitoring(row.monitoring, place, opened)
+        index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
+        make_retriever = _retrievers(index, values)
+        assembly = Assembly(
+            preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
+            embed_model=embed_model, vector_store=vector_store, index=index, make_retriever=make_retriever,
+            retriever=make_retriever(filters), postprocessors=[reranker] if reranker else [],
+            synthesizer=_synthesizer(llm or make_llm(row.llm), embed_model, values),
+            manifest=manifest, ledger=ledger, filters=filters, by_hand=by_hand, closers=[opened.pop_all().close],
+        )  # fmt: skip
+    return PresetEngine(assembly)
+
+
+def _check(row: Preset, by_hand: Mapping[str, str]) -> None:
+    missing = row.missing(replaced=frozenset(by_hand))
+    if missing:
+        raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
+
+
+def _retrievers(index: VectorStoreIndex, values: Settings) -> Callable[[MetadataFilters | None], BaseRetriever]:
+    def make(filters: MetadataFilters | None) -> BaseRetriever:
+        return index.as_retriever(similarity_top_k=values.top_k, filters=filters)
+
+    return make
+
+
+def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> CitedSynthesizer:
+    from llama_index_presets.embed.catalogue import catalogue
+
+    known = catalogue().get(embed_model.model_name.rsplit("/", 1)[-1])
+    floor = values.answer_floor if values.answer_floor is not None else known.answer_floor if known else None
+    return CitedSynthesizer(
+        llm=llm,
+        floor=floor,
+        context_tokens=values.context_tokens,
+        count_tokens=lambda text: len(get_tokenizer()(text)),
+    )
+
+
+def _close_store(store: BasePydanticVectorStore) -> None:
+    close = getattr(store, "close", None)
+    if close is not None:
+        close()

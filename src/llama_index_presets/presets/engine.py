@@ -1,0 +1,316 @@
+"""What `build` returns: a plain LlamaIndex query engine that can also ingest, explain itself and be billed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.response.schema import (
+    RESPONSE_TYPE,
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
+from llama_index.core.llms.llm import LLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
+
+from llama_index_presets.answer.synthesize import CitedAnswer
+from llama_index_presets.errors import AnswerError
+from llama_index_presets.ingest.pipeline import IngestReport
+from llama_index_presets.monitor.context import attributed
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.chat import PresetChatEngine
+from llama_index_presets.presets.ingestion import ingest
+
+__all__ = ["PresetEngine"]
+
+
+class PresetEngine(BaseQueryEngine):
+    """A running preset.
+
+    Made by `build`. Every part of it is reachable and a plain LlamaIndex object. Safe for threads and asyncio; close
+    it, or use it as a context manager, so that the ledger is written out.
+
+    Args:
+        assembly: The parts.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index.core import Document
+        >>> from llama_index_presets import build
+        >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+        ...     report = engine.ingest([Document(text="Botulism is treated with an antitoxin.")])
+        ...     answer = engine.query("How is botulism treated?")
+        >>> print(report.chunks, answer)
+        1 Botulism is treated with an antitoxin. [1]
+    """
+
+    def __init__(self, assembly: Assembly) -> None:
+        super().__init__(callback_manager=assembly.embed_model.callback_manager)
+        self._assembly = assembly
+        self._closed = False
+
+    # -- the parts ------------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> VectorStoreIndex:
+        """The index over the vector store, for any LlamaIndex code that wants one."""
+        return self._assembly.index
+
+    @property
+    def retriever(self) -> BaseRetriever:
+        """What finds the passages."""
+        return self._assembly.retriever
+
+    @property
+    def vector_store(self) -> BasePydanticVectorStore:
+        """Where the vectors lie."""
+        return self._assembly.vector_store
+
+    @property
+    def postprocessors(self) -> Sequence[BaseNodePostprocessor]:
+        """What reorders or drops passages before the answer."""
+        return self._assembly.postprocessors
+
+    @property
+    def llm(self) -> LLM:
+        """What writes the answer."""
+        return self._assembly.synthesizer.llm
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every call and what it cost."""
+        return self._assembly.ledger
+
+    @property
+    def filters(self) -> MetadataFilters | None:
+        """What every hit of this engine satisfies."""
+        return self._assembly.filters
+
+    def explain(self) -> dict[str, Any]:
+        """What this engine is made of: preset, cells, what `offline` swapped, effective settings and their origins."""
+        return self._assembly.explain()
+
+    def filtered(self, filters: MetadataFilters) -> PresetEngine:
+        """This engine, restricted further: filters of this engine still hold, and those given do too.
+
+        The new engine shares all parts with this one; closing either closes both.
+        """
+        return PresetEngine(self._assembly.restricted(filters))
+
+    def as_chat_engine(self, **options: Any) -> PresetChatEngine:
+        """A conversation with memory over this engine; options as of `PresetChatEngine`."""
+        return PresetChatEngine(self, **options)
+
+    # -- ingest ---------------------------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        data: Any,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        sync: bool = False,
+        show_progress: bool | None = None,
+    ) -> IngestReport:
+        """Bring the index in line with documents; what did not change costs nothing.
+
+        Args:
+            data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
+            text_column: Column of a frame with the text.
+            id_column: Column of a frame with a unique id.
+            sync: Whether documents that vanished from the given folders are removed.
+            show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
+
+        Raises:
+            IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
+        """
+        run_id = uuid.uuid4().hex
+        with self._charged(run_id):
+            report = ingest(
+                self._assembly,
+                data,
+                text_column=text_column,
+                id_column=id_column,
+                sync=sync,
+                show_progress=show_progress,
+            )
+        report.cost_usd = _float(self._cost(run_id))
+        return report
+
+    # -- query ----------------------------------------------------------------------------------------------------
+
+    def query(self, str_or_query_bundle: QueryType) -> RESPONSE_TYPE:
+        """Answer a question from the index.
+
+        Returns:
+            A `Response`: the text, ``source_nodes``, and ``metadata`` with ``citations``, ``known``, ``query_id``,
+            ``cost_usd`` (None when a price is unknown) and ``latency_ms``.
+
+        Raises:
+            AnswerError: The question is empty or too long.
+        """
+        self._check(str_or_query_bundle)
+        query_id, started = uuid.uuid4().hex, time.perf_counter()
+        with self._charged(query_id):
+            response = super().query(str_or_query_bundle)
+        self._bill(response.metadata, query_id, started)
+        return response
+
+    async def aquery(self, str_or_query_bundle: QueryType) -> RESPONSE_TYPE:
+        """`query`, without blocking the event loop."""
+        self._check(str_or_query_bundle)
+        query_id, started = uuid.uuid4().hex, time.perf_counter()
+        with self._charged(query_id):
+            response = await super().aquery(str_or_query_bundle)
+        self._bill(response.metadata, query_id, started)
+        return response
+
+    def stream(self, str_or_query_bundle: QueryType) -> StreamingResponse:
+        """Answer piece by piece; ``metadata`` is complete when the pieces are used up."""
+        query = self._check(str_or_query_bundle)
+        query_id, started = uuid.uuid4().hex, time.perf_counter()
+        with self._charged(query_id):
+            hits = self.retrieve(query)
+            answer, pieces = self._assembly.synthesizer.stream(query.query_str, hits)
+        metadata: dict[str, Any] = {"query_id": query_id}
+
+        def run() -> Iterator[str]:
+            try:
+                while (piece := self._next(pieces, query_id)) is not None:
+                    yield piece
+                metadata.update(_metadata(answer))
+            finally:
+                _close(pieces)
+                self._bill(metadata, query_id, started)
+
+        return StreamingResponse(run(), answer.source_nodes, metadata)  # type: ignore[arg-type]
+
+    async def astream(self, str_or_query_bundle: QueryType) -> AsyncStreamingResponse:
+        """`stream`, without blocking the event loop."""
+        query = self._check(str_or_query_bundle)
+        query_id, started = uuid.uuid4().hex, time.perf_counter()
+        with self._charged(query_id):
+            hits = await self.aretrieve(query)
+            answer, pieces = await self._assembly.synthesizer.astream(query.query_str, hits)
+        metadata: dict[str, Any] = {"query_id": query_id}
+
+        async def run() -> AsyncIterator[str]:
+            try:
+                while True:
+                    with self._charged(query_id):
+                        piece = await anext(pieces, None)
+                    if piece is None:
+                        break
+                    yield piece
+                metadata.update(_metadata(answer))
+            finally:
+                self._bill(metadata, query_id, started)
+
+        return AsyncStreamingResponse(run(), answer.source_nodes, metadata)  # type: ignore[arg-type]
+
+    def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """Find the passages for an answer, best first."""
+        hits = self.retriever.retrieve(QueryBundle(query_bundle.query_str))
+        for postprocessor in self.postprocessors:
+            hits = postprocessor.postprocess_nodes(hits, query_bundle=query_bundle)
+        return hits[: self._assembly.settings.top_k]
+
+    async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """`retrieve`, without blocking the event loop."""
+        hits = await self.retriever.aretrieve(QueryBundle(query_bundle.query_str))
+        for postprocessor in self.postprocessors:
+            hits = await postprocessor.apostprocess_nodes(hits, query_bundle=query_bundle)
+        return hits[: self._assembly.settings.top_k]
+
+    def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        hits = self.retrieve(query_bundle)
+        return _response(self._assembly.synthesizer.answer(query_bundle.query_str, hits))
+
+    async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        hits = await self.aretrieve(query_bundle)
+        return _response(await self._assembly.synthesizer.aanswer(query_bundle.query_str, hits))
+
+    def _get_prompt_modules(self) -> dict[str, Any]:
+        return {}
+
+    def _check(self, question: QueryType) -> QueryBundle:
+        if self._closed:
+            raise AnswerError("The engine is closed. Build it again to ask more.")
+        query = QueryBundle(question) if isinstance(question, str) else question
+        text, longest = query.query_str.strip(), self._assembly.settings.max_question_chars
+        if not text:
+            raise AnswerError("The question is empty. Ask something.")
+        if len(text) > longest:
+            raise AnswerError(
+                f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
+                "long text as a document and ask about it."
+            )
+        return query
+
+    def _next(self, pieces: Iterator[str], query_id: str) -> str | None:
+        """One piece; charged here and not around the whole stream, since the caller works between pieces."""
+        with self._charged(query_id):
+            return next(pieces, None)
+
+    # -- bill and life --------------------------------------------------------------------------------------------
+
+    def _charged(self, query_id: str) -> contextlib.AbstractContextManager[Any]:
+        return attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=query_id)
+
+    def _cost(self, query_id: str) -> Decimal | None:
+        return self.ledger.query_cost(query_id)
+
+    def _bill(self, metadata: dict[str, Any] | None, query_id: str, started: float) -> None:
+        if metadata is not None:
+            metadata["query_id"] = query_id
+            metadata["cost_usd"] = _float(self._cost(query_id))
+            metadata["latency_ms"] = round((time.perf_counter() - started) * 1000, 1)
+
+    def close(self) -> None:
+        """Write the ledger out and let go of the files; calling it twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._assembly.close()
+
+    def __enter__(self) -> PresetEngine:
+        """Use the engine as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name and storage; nothing secret."""
+        return f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.folder}')"
+
+
+def _metadata(answer: CitedAnswer) -> dict[str, Any]:
+    return {"citations": answer.citations(), "known": answer.known}
+
+
+def _response(answer: CitedAnswer) -> Response:
+    return Response(answer.text, answer.source_nodes, _metadata(answer))
+
+
+def _float(cost: Decimal | None) -> float | None:
+    return None if cost is None else float(cost)
+
+
+def _close(pieces: Iterator[str]) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
+
+

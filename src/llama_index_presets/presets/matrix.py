@@ -1,0 +1,134 @@
+"""The selection matrix as checked values; read without importing LlamaIndex, so that `list` starts fast."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.errors import SettingsError, UnknownPresetError
+from llama_index_presets.presets.parts import LLMS, MONITORING, PATTERNS, STORES, Part, embedding_part
+
+__all__ = ["PRESETS", "Preset", "load_matrix", "preset"]
+
+COLUMNS = ("embedding", "store", "pattern", "monitoring", "llm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One row of the matrix.
+
+    Attributes:
+        name: What `build` takes.
+        use_case: Who it is for.
+        embedding: Key of the embedding catalogue.
+        store: Key of `STORES`.
+        pattern: Key of `PATTERNS`.
+        monitoring: Key of `MONITORING`.
+        llm: Key of `LLMS`.
+        why: Why these cells, in a sentence.
+        swapped: Cells that `offline` replaced: column -> what stood there before.
+    """
+
+    name: str
+    use_case: str
+    embedding: str
+    store: str
+    pattern: str
+    monitoring: str
+    llm: str
+    why: str
+    swapped: tuple[tuple[str, str], ...] = ()
+
+    def parts(self) -> dict[str, Part]:
+        """The part behind each cell."""
+        return {
+            "embedding": embedding_part(self.embedding),
+            "store": STORES[self.store],
+            "pattern": PATTERNS[self.pattern],
+            "monitoring": MONITORING[self.monitoring],
+            "llm": LLMS[self.llm],
+        }
+
+    def missing(self, *, replaced: frozenset[str] = frozenset()) -> list[str]:
+        """What stands between this row and an engine: an install line, or a part that is not assembled yet.
+
+        Args:
+            replaced: Columns whose part the caller brings along.
+        """
+        lines = {
+            line: None
+            for column, part in self.parts().items()
+            if column not in replaced
+            for line in part.missing(f"{column} '{getattr(self, column)}'")
+        }
+        return list(lines)
+
+    def offline(self) -> Preset:
+        """This row with every networked cell replaced by its local counterpart."""
+        table = _read()["offline"]
+        swaps = {
+            column: table[column][getattr(self, column)]
+            for column in COLUMNS
+            if getattr(self, column) in table.get(column, {})
+        }
+        swapped = tuple((column, getattr(self, column)) for column in swaps)
+        return replace(self, **swaps, swapped=swapped)
+
+
+def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
+    """Check rows and give them by name.
+
+    Args:
+        data: The content of ``matrix.toml``.
+
+    Raises:
+        SettingsError: Names that no table knows, columns that are missing or unknown; all in one message.
+    """
+    columns = {field.name for field in fields(Preset)} - {"name", "swapped"}
+    known = {
+        "embedding": set(catalogue()), "store": set(STORES), "pattern": set(PATTERNS),
+        "monitoring": set(MONITORING), "llm": set(LLMS),
+    }  # fmt: skip
+    problems = [
+        problem
+        for name, row in data["presets"].items()
+        for problem in [
+            *(f"{name} has no '{column}'" for column in sorted(columns - set(row))),
+            *(f"{name} has the unknown column '{column}'" for column in sorted(set(row) - columns)),
+            *(f"{name}: there is no {c} '{row[c]}'" for c in COLUMNS if c in row and row[c] not in known[c]),
+        ]
+    ]
+    if problems:
+        raise SettingsError(f"The matrix has {len(problems)} faults: {'; '.join(problems)}.")
+    return {name: Preset(name=name, **row) for name, row in data["presets"].items()}
+
+
+@cache
+def _read() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("matrix.toml").read_text(encoding="utf-8"))
+
+
+PRESETS: dict[str, Preset] = load_matrix(_read())
+"""All presets, by name."""
+
+
+def preset(name: str) -> Preset:
+    """Look a preset up.
+
+    Raises:
+        UnknownPresetError: No such preset; the message names the nearest.
+
+    Example:
+        >>> preset("healthcare").embedding
+        'all-MiniLM-L6-v2'
+    """
+    if name not in PRESETS:
+        nearest = get_close_matches(name.lower().replace("_", "-").replace(" ", "-"), PRESETS, n=1, cutoff=0.5)
+        raise UnknownPresetError(name, list(PRESETS), nearest[0] if nearest else None)
+    return PRESETS[name]

@@ -1,0 +1,73 @@
+"""The models of an engine: which embedding, cut to which length, and which LLM."""
+
+from __future__ import annotations
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.llms.llm import LLM
+from llama_index.core.utils import get_tokenizer
+
+from llama_index_presets._extras import require
+from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.embed.catalogue import catalogue, embedding_model
+from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.values import Fingerprint
+
+__all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm"]
+
+_LONGEST_CHUNK = 512
+"""Tokens; a longer chunk mixes topics, however much the model reads."""
+
+
+def make_embedding(name: str, *, local: bool) -> BaseEmbedding:
+    """The embedding model of a cell.
+
+    Args:
+        name: Key of the catalogue.
+        local: Whether nothing may be downloaded.
+
+    Raises:
+        ModelError: The weights are not on this machine and may not be downloaded.
+    """
+    if embedding_model(name).provider == "local":
+        from llama_index_presets.embed.local import LocalEmbedding
+
+        return LocalEmbedding(name, allow_download=not local)
+    openai = require("llama_index.embeddings.openai", extra="openai")
+    made: BaseEmbedding = openai.OpenAIEmbedding(model=name, embed_batch_size=100)
+    return made
+
+
+def make_llm(name: str) -> LLM:
+    """The LLM of a cell, at temperature 0.1."""
+    if name == "extractive":
+        return ExtractiveLLM()
+    openai = require("llama_index.llms.openai", extra="openai")
+    made: LLM = openai.OpenAI(model=name, temperature=0.1)
+    return made
+
+
+def make_chunker(embed_model: BaseEmbedding, chunk_tokens: int | None) -> SentenceChunker:
+    """A chunker that measures with the model's own tokenizer and never exceeds what the model reads.
+
+    A model that is not ours and not in the catalogue has no tokenizer that we could ask: its chunks are measured in
+    tokens of cl100k_base and kept to three quarters of its ``max_length`` (512 where it has none).
+    """
+    tokenize = getattr(embed_model, "tokenize", None) or get_tokenizer()
+    limit = getattr(embed_model, "max_tokens", None)
+    if not isinstance(limit, int):
+        known = catalogue().get(_short_name(embed_model))
+        limit = known.max_tokens if known else int(getattr(embed_model, "max_length", 512) * 0.75)
+    return SentenceChunker(tokenize=tokenize, max_tokens=min(limit, chunk_tokens or _LONGEST_CHUNK))
+
+
+def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fingerprint:
+    """What makes the vectors of an index. The dimension of an unknown model is found by embedding a word."""
+    known = catalogue().get(_short_name(embed_model))
+    dim = known.dim if known else getattr(embed_model, "dim", None)
+    if dim is None:
+        dim = len(embed_model.get_text_embedding("dimension"))
+    return Fingerprint(model=_short_name(embed_model), dim=int(dim), chunker=chunker.name)
+
+
+def _short_name(embed_model: BaseEmbedding) -> str:
+    return embed_model.model_name.rsplit("/", 1)[-1]
