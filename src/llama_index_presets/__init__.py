@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 
 # name -> module, grouped in the order in which data flows.
 _PUBLIC: dict[str, str] = {
+    "build": "llama_index_presets.presets.build",
+    "PRESETS": "llama_index_presets.presets.matrix",
+    "ExtractiveLLM": "llama_index_presets.answer.extractive",
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
     "BM25Index": "llama_index_presets.retrieve.keyword",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",

@@ -262,10 +262,9 @@ def _dollars(cost: float | None) -> str:
 
 
 def _table(*columns: str) -> Any:
-    from rich import box
     from rich.table import Table
 
-    return Table(*columns, box=box.SIMPLE)
+    return Table(*columns, box=None, padding=(0, 1, 0, 0))
 
 
 def _print(table: Any) -> None:
