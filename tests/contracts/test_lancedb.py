@@ -5,20 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tests.contracts.store import Open, StoreContract
 
 from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.store.lancedb_search import MODES
 
 
 class TestLanceDBVectorStore(StoreContract):
-    modes = frozenset(
-        {
-            VectorStoreQueryMode.DEFAULT,
-            VectorStoreQueryMode.TEXT_SEARCH,
-            VectorStoreQueryMode.SPARSE,
-        }
-    )
+    modes = MODES
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Open:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,15 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
-from llama_index_presets.store.lancedb_connection import WriteLock, connect, local_folder, open_table
+from llama_index_presets.store.lancedb_connection import (
+    WriteLock,
+    connect,
+    local_folder,
+    official_fields,
+    open_table,
+)
 from llama_index_presets.store.lancedb_filters import one_of
-from llama_index_presets.store.lancedb_index import INDEX_CHOICES
+from llama_index_presets.store.lancedb_index import checked_choice
 from llama_index_presets.store.lancedb_maintenance import (
     build_if_due,
     finish_load,
@@ -28,8 +33,10 @@ from llama_index_presets.store.lancedb_maintenance import (
     optimize,
     remember_fingerprint,
 )
-from llama_index_presets.store.lancedb_rows import LanceColumns, read_nodes, vectors_of
+from llama_index_presets.store.lancedb_rows import LanceColumns, read_nodes
 from llama_index_presets.store.lancedb_search import LanceSearch, select_where
+from llama_index_presets.store.threaded import ThreadedAsync
+from llama_index_presets.store.vectors import checked_vectors
 
 require("llama_index.vector_stores.lancedb", extra="lancedb")
 from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStore  # noqa: E402
@@ -37,7 +44,7 @@ from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStor
 __all__ = ["LanceDBVectorStore"]
 
 
-class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
+class LanceDBVectorStore(ThreadedAsync, OfficialStore):
     """LanceDB under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
@@ -79,6 +86,11 @@ class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
     """
 
     flat_metadata: bool = False
+    vector_column_name: str = "vector"
+    text_key: str = "text"
+    doc_id_key: str = "doc_id"
+    nprobes: int | None = None
+    overfetch_factor: int = 1
     table_name: str = "vectors"
     index: str = "auto"
     text_language: str = "English"
@@ -102,25 +114,21 @@ class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
         table: Any | None = None,
         **official: Any,
     ) -> None:
-        if index not in INDEX_CHOICES:
-            raise SettingsError(f"index='{index}' is not known. Choose one of: {', '.join(INDEX_CHOICES)}.")
         if uri is None and connection is None and table is None:
             raise SettingsError("LanceDBVectorStore needs a uri: a folder, or s3://, gs://, az://.")
         if connection is None:
             connection = getattr(table, "_conn", None)
         uri = str(uri) if uri is not None else str(getattr(connection, "uri", ""))
-        fields = {**_OFFICIAL_DEFAULTS, **official}
-        unknown = sorted(fields.keys() - _OFFICIAL_DEFAULTS.keys())
-        if unknown:
-            raise SettingsError(f"LanceDBVectorStore does not know {', '.join(unknown)}.")
-        super(OfficialStore, self).__init__(
-            uri=uri,
-            table_name=table.name if table is not None else table_name,
-            index=index,
-            text_language=text_language,
-            read_consistency_s=read_consistency_s,
-            **fields,
-        )
+        fields = {
+            **official_fields(official),
+            "uri": uri,
+            "table_name": table.name if table is not None else table_name,
+            "index": checked_choice(index),
+            "text_language": text_language,
+            "read_consistency_s": read_consistency_s,
+        }
+        # Not through the official constructor: it prints, keeps the key, and connects without consistency.
+        super(OfficialStore, self).__init__(**fields)
         self._columns = LanceColumns(
             vector=self.vector_column_name, text=self.text_key, doc_id=self.doc_id_key
         )
@@ -303,41 +311,6 @@ class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
     def persist(self, persist_path: str = "", fs: Any = None) -> None:
         """Do nothing: every `add` is durable when it returns."""
 
-    async def async_add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        """See `add`; runs in a worker thread."""
-        return await asyncio.to_thread(self.add, nodes, **add_kwargs)
-
-    async def areplace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """See `replace_documents`; runs in a worker thread."""
-        return await asyncio.to_thread(self.replace_documents, ref_doc_ids, nodes)
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """See `delete`; runs in a worker thread."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
-
-    async def adelete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """See `delete_nodes`; runs in a worker thread."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
-    async def aclear(self) -> None:
-        """See `clear`; runs in a worker thread."""
-        await asyncio.to_thread(self.clear)
-
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """See `get_nodes`; runs in a worker thread."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """See `query`; runs in a worker thread."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
-
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options; the copy opens the table again, with credentials of its own environment."""
         return {**self.__dict__, "fingerprint": self._fingerprint}
@@ -388,7 +361,7 @@ class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
             table: Any = self._open()
             dim = self._columns.dim(table.schema) if table is not None and table.count_rows() else None
             self._adopt(table)
-            vectors = vectors_of(unique, dim)
+            vectors = checked_vectors(unique, dim)
             schema = self._columns.schema(vectors.shape[1], self._fingerprint)
             rows = self._columns.table(unique, vectors, schema)
             if dim is None:
@@ -415,18 +388,3 @@ class LanceDBVectorStore(OfficialStore):  # type: ignore[misc]
     def _prepare_text_search(self, table: Any) -> None:
         with self._lock.held():
             index_text(table, self._columns, self.text_language)
-
-
-_OFFICIAL_DEFAULTS: dict[str, Any] = {
-    "vector_column_name": "vector",
-    "nprobes": 20,
-    "refine_factor": None,
-    "text_key": "text",
-    "doc_id_key": "doc_id",
-    "api_key": None,
-    "region": None,
-    "mode": "create",
-    "query_type": "vector",
-    "overfetch_factor": 1,
-}
-"""Options of the official adapter and what they are when not given."""

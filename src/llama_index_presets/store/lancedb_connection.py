@@ -12,7 +12,42 @@ from urllib.parse import urlsplit
 
 from llama_index_presets.errors import SettingsError, StoreWriteError
 
-__all__ = ["WriteLock", "connect", "local_folder", "open_table"]
+__all__ = ["WriteLock", "connect", "local_folder", "official_fields", "open_table"]
+
+_OFFICIAL_DEFAULTS: dict[str, Any] = {
+    "vector_column_name": "vector",
+    "nprobes": None,
+    "refine_factor": None,
+    "text_key": "text",
+    "doc_id_key": "doc_id",
+    "mode": "create",
+    "query_type": "vector",
+    "overfetch_factor": 1,
+}
+"""Options of the official adapter and what they are when not given."""
+
+_SERIALISED = {"stores_text", "is_embedding_query", "flat_metadata", "api_key", "region"}
+"""Fields that `to_dict` shows beside them; they have one value here."""
+
+
+def official_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Give every field of the official adapter, with our defaults where the caller said nothing.
+
+    Raises:
+        SettingsError: An option is unknown, or belongs to LanceDB Cloud.
+    """
+    unknown = sorted(given.keys() - _OFFICIAL_DEFAULTS.keys() - _SERIALISED)
+    if unknown:
+        raise SettingsError(
+            f"LanceDBVectorStore does not know {', '.join(unknown)}. "
+            f"Beside its own options it takes: {', '.join(_OFFICIAL_DEFAULTS)}."
+        )
+    if given.get("api_key") or given.get("region"):
+        raise SettingsError(
+            "api_key and region belong to LanceDB Cloud, which is not supported. Leave them out."
+        )
+    taken = {name: given.get(name, default) for name, default in _OFFICIAL_DEFAULTS.items()}
+    return {**taken, "api_key": None, "region": None}
 
 
 def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: float) -> Any:

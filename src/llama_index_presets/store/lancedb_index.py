@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["INDEX_CHOICES", "IndexPlan", "is_due", "plan_index"]
+__all__ = ["INDEX_CHOICES", "IndexPlan", "checked_choice", "is_due", "plan_index"]
 
-IndexChoice = Literal["auto", "none", "ivf_pq", "hnsw"]
 INDEX_CHOICES: tuple[str, ...] = ("auto", "none", "ivf_pq", "hnsw")
 
 INDEX_FROM_ROWS = 20_000
@@ -18,6 +17,9 @@ INDEX_FROM_ROWS = 20_000
 
 PQ_MINIMUM_ROWS = 256
 """Product quantisation trains 256 centroids, so it needs as many rows."""
+
+TRAINING_ROWS = 40
+"""A partition with fewer rows than this to learn its centre from is a poor one."""
 
 STALE_SHARE = 0.2
 """A load that leaves a larger unindexed share than this rebuilds the index instead of extending it."""
@@ -69,13 +71,26 @@ def plan_index(choice: str, *, rows: int, dim: int) -> IndexPlan | None:
         >>> plan_index("auto", rows=100_000, dim=384)
         IndexPlan(kind='ivf_pq', partitions=316, sub_vectors=48)
     """
-    if choice not in INDEX_CHOICES:
-        raise SettingsError(f"index='{choice}' is not known. Choose one of: {', '.join(INDEX_CHOICES)}.")
-    if choice == "none" or rows < (INDEX_FROM_ROWS if choice == "auto" else PQ_MINIMUM_ROWS):
+    if checked_choice(choice) == "none" or rows < (INDEX_FROM_ROWS if choice == "auto" else PQ_MINIMUM_ROWS):
         return None
     if choice == "hnsw":
         return IndexPlan(kind="hnsw", partitions=max(1, rows // 1_000_000))
-    return IndexPlan(kind="ivf_pq", partitions=max(1, math.isqrt(rows)), sub_vectors=_sub_vectors(dim))
+    return IndexPlan(
+        kind="ivf_pq",
+        partitions=max(1, min(math.isqrt(rows), rows // TRAINING_ROWS)),
+        sub_vectors=_sub_vectors(dim),
+    )
+
+
+def checked_choice(choice: str) -> str:
+    """Give the choice back if there is such an index.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if choice not in INDEX_CHOICES:
+        raise SettingsError(f"index='{choice}' is not known. Choose one of: {', '.join(INDEX_CHOICES)}.")
+    return choice
 
 
 def is_due(*, indexed: int, unindexed: int) -> bool:

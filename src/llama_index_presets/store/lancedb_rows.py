@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from llama_index.core.schema import BaseNode
 
-from llama_index_presets.errors import NodeRejectedError, StoreError
+from llama_index_presets.errors import StoreError
 from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.store.lancedb_filters import fields_of, labels_of
 from llama_index_presets.store.rows import Row, to_node, to_row
 
-__all__ = ["FINGERPRINT_KEY", "LanceColumns", "filterable", "read_nodes", "vectors_of"]
+__all__ = ["FINGERPRINT_KEY", "LanceColumns", "filterable", "read_nodes"]
 
 FINGERPRINT_KEY = "llama_index_presets.fingerprint"
 """Where the vector column keeps the fingerprint of the model that made it."""
@@ -125,40 +125,6 @@ def filterable(row: Row) -> dict[str, Any]:
     return metadata
 
 
-def vectors_of(nodes: Sequence[BaseNode], dim: int | None) -> npt.NDArray[np.float32]:
-    """Check the embeddings of nodes and give them as one matrix.
-
-    Args:
-        nodes: At least one.
-        dim: Length that the table stores; None for a new table, which takes the first node's.
-
-    Returns:
-        (n, dim) float32.
-
-    Raises:
-        NodeRejectedError: An embedding is missing, has another length, a NaN or infinity, or is all zeros.
-    """
-    lengths = [len(node.embedding) if node.embedding else 0 for node in nodes]
-    _refuse(nodes, [not length for length in lengths], "no embedding", "Embed the nodes before adding them.")
-    dim = dim or lengths[0]
-    wrong = next((length for length in lengths if length != dim), dim)
-    _refuse(
-        nodes,
-        [length != dim for length in lengths],
-        f"an embedding of {wrong} numbers, where the table stores {dim}",
-        "Use the model that made the table, or another table.",
-    )
-    matrix = np.array([node.embedding for node in nodes], dtype=np.float32)
-    usable = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
-    _refuse(
-        nodes,
-        [not good for good in usable],
-        "an embedding with NaN, infinity or only zeros",
-        "It has no direction; embed again.",
-    )
-    return matrix
-
-
 def read_nodes(rows: pa.Table, columns: LanceColumns) -> list[BaseNode]:
     """Put nodes together from rows; with their embeddings where the vector column is there."""
     stored = map(Row, *(rows[name].to_pylist() for name in columns.of_nodes))
@@ -167,11 +133,3 @@ def read_nodes(rows: pa.Table, columns: LanceColumns) -> list[BaseNode]:
     return [
         to_node(row, vector) for row, vector in zip(stored, rows[columns.vector].to_pylist(), strict=True)
     ]
-
-
-def _refuse(nodes: Sequence[BaseNode], bad: list[bool], what: str, remedy: str) -> None:
-    refused = [node.node_id for node, is_bad in zip(nodes, bad, strict=True) if is_bad]
-    if refused:
-        shown = ", ".join(f"'{node_id}'" for node_id in refused[:5]) + (" …" if len(refused) > 5 else "")
-        count = "Node" if len(refused) == 1 else f"{len(refused)} nodes:"
-        raise NodeRejectedError(f"{count} {shown} with {what}. Nothing was written. {remedy}", refused)

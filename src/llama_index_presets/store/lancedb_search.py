@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,34 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets.errors import QueryError
 from llama_index_presets.filters import predicate, render
+from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing
 from llama_index_presets.store.lancedb_filters import InexpressibleError, LanceDialect, one_of
 from llama_index_presets.store.lancedb_rows import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.rows import Row, restricting_ids
+from llama_index_presets.store.vectors import checked_question
 
-__all__ = ["LanceSearch", "select_where"]
+__all__ = ["MODES", "LanceSearch", "select_where"]
 
 SPARE_ROWS = 16
 """Rows fetched beyond top_k, so that equal scores at the edge can be put in order of id."""
 
-_NEAREST = VectorStoreQueryMode.DEFAULT
+REFINE = 8
+"""Quantised candidates for each row fetched that are scored again on their full vectors."""
+
+SCAN_ROWS = 10_000
+"""A filter that leaves at most this many rows is answered by scanning them, which is exact."""
+
+MODES = frozenset(
+    {
+        VectorStoreQueryMode.DEFAULT,
+        VectorStoreQueryMode.TEXT_SEARCH,
+        VectorStoreQueryMode.SPARSE,
+        VectorStoreQueryMode.HYBRID,
+        VectorStoreQueryMode.MMR,
+    }
+)
+
 _MODES_OF_QUERY_TYPE = {
     "vector": VectorStoreQueryMode.DEFAULT,
     "fts": VectorStoreQueryMode.TEXT_SEARCH,
@@ -83,8 +98,8 @@ class LanceSearch:
         table: A Lance table with rows.
         columns: Its columns.
         query: What is asked.
-        nprobes: IVF partitions to search.
-        refine_factor: How many times top_k candidates are scored again on their full vectors; None: our own
+        nprobes: IVF partitions to search; None: our own choice.
+        refine_factor: How many times the limit of candidates is scored again on full vectors; None: our own
             choice.
         overfetch: Factor on the number of candidates.
         where: A further condition in Lance SQL.
@@ -94,7 +109,7 @@ class LanceSearch:
     table: Any
     columns: LanceColumns
     query: VectorStoreQuery
-    nprobes: int
+    nprobes: int | None
     refine_factor: int | None
     overfetch: int
     where: str | None
@@ -102,57 +117,59 @@ class LanceSearch:
 
     def run(self, query_type: str) -> VectorStoreQueryResult:
         """Answer the query; `query_type` is the official adapter's name of the default mode."""
-        mode = self.query.mode
-        if mode == _NEAREST:
+        mode, query = self.query.mode, self.query
+        if mode == VectorStoreQueryMode.DEFAULT:
             mode = _MODES_OF_QUERY_TYPE.get(query_type, mode)
-        legs = {
-            VectorStoreQueryMode.DEFAULT: self._nearest,
-            VectorStoreQueryMode.TEXT_SEARCH: self._text,
-            VectorStoreQueryMode.SPARSE: self._text,
-        }
-        if mode not in legs:
-            raise QueryError(
-                f"LanceDBVectorStore has no mode '{mode.value}'. "
-                f"Use one of: {', '.join(leg.value for leg in legs)}."
-            )
-        if self.query.similarity_top_k < 0:
-            raise QueryError(f"similarity_top_k is {self.query.similarity_top_k}. Ask for 0 rows or more.")
-        if self.query.similarity_top_k == 0:
-            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-        return legs[mode]()
+        check_query(query, mode, MODES, "LanceDBVectorStore")
+        where = self._where()
+        if mode == VectorStoreQueryMode.DEFAULT:
+            return self._nearest(query.similarity_top_k, where)
+        if mode == VectorStoreQueryMode.MMR:
+            return diverse(query, self._nearest(query.similarity_top_k * MMR_WIDTH, where, vectors=True))
+        words = self._text(
+            query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
+        )
+        if mode == VectorStoreQueryMode.HYBRID:
+            return fused(query, self._nearest(query.similarity_top_k, where), words)
+        return words
 
-    def _nearest(self) -> VectorStoreQueryResult:
-        top_k, where, embedding = self.query.similarity_top_k, self._where(), self._embedding()
+    def _nearest(self, top_k: int, where: str | None, *, vectors: bool = False) -> VectorStoreQueryResult:
+        embedding = checked_question(self.query.query_embedding, self.columns.dim(self.table.schema))
+        wanted = [*self.columns.of_nodes, *([self.columns.vector] if vectors else []), "_distance"]
+        scan = where is not None and self.table.count_rows(where) <= SCAN_ROWS
 
         def fetch(limit: int) -> pa.Table:
             search = self.table.search(embedding, vector_column_name=self.columns.vector, query_type="vector")
-            search = search.distance_type("cosine").limit(limit).nprobes(self.nprobes)
-            search = search.refine_factor(self.refine_factor or 1)
+            search = search.distance_type("cosine").limit(limit).refine_factor(self.refine_factor or REFINE)
+            search = search.bypass_vector_index() if scan else search.nprobes(self.nprobes or 20)
             if where:
                 search = search.where(where, prefilter=True)
-            return search.select([*self.columns.of_nodes, "_distance"]).to_arrow()
+            return search.select(wanted).to_arrow()
 
-        return self._result(fetch, top_k, lambda rows: [1.0 - d for d in rows["_distance"].to_pylist()])
+        def score(rows: pa.Table) -> list[float]:
+            return [max(-1.0, min(1.0, 1.0 - distance)) for distance in rows["_distance"].to_pylist()]
 
-    def _text(self) -> VectorStoreQueryResult:
-        if not self.query.query_str:
-            raise QueryError("A text search needs query_str. Give it the words to look for.")
-        text, where = self.query.query_str, self._where()
+        return self._best(fetch, top_k, score)
+
+    def _text(self, top_k: int, where: str | None) -> VectorStoreQueryResult:
         self.prepare_text(self.table)
 
         def fetch(limit: int) -> pa.Table:
-            search = self.table.search(text, query_type="fts", fts_columns=self.columns.text).limit(limit)
+            search = self.table.search(
+                self.query.query_str, query_type="fts", fts_columns=self.columns.text
+            ).limit(limit)
             if where:
                 search = search.where(where, prefilter=True)
             return search.select([*self.columns.of_nodes, "_score"]).to_arrow()
 
-        top_k = self.query.sparse_top_k or self.query.similarity_top_k
-        return self._result(fetch, top_k, lambda rows: rows["_score"].to_pylist())
+        return self._best(fetch, top_k, lambda rows: rows["_score"].to_pylist())
 
-    def _result(
+    def _best(
         self, fetch: Callable[[int], pa.Table], top_k: int, score: Callable[[pa.Table], list[float]]
     ) -> VectorStoreQueryResult:
         """Fetch until no row beyond the edge can tie with a row inside, then order by score and id."""
+        if top_k == 0:
+            return nothing()
         limit = top_k * max(1, self.overfetch) + SPARE_ROWS
         while True:
             rows = fetch(limit)
@@ -164,10 +181,7 @@ class LanceSearch:
         order = sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))[:top_k]
         return VectorStoreQueryResult(
             nodes=read_nodes(rows.take(pa.array(order, pa.int64())), self.columns),
-            similarities=[
-                max(-1.0, min(1.0, scores[i])) if "_distance" in rows.column_names else scores[i]
-                for i in order
-            ],
+            similarities=[scores[i] for i in order],
             ids=[ids[i] for i in order],
         )
 
@@ -184,23 +198,6 @@ class LanceSearch:
     def _kinds(self, node_ids: Sequence[str] | None) -> dict[str, str]:
         if not node_ids:
             return {}
-        found = (
-            self.table.search().where(one_of("id", node_ids)).select(["id", "kind"]).limit(None).to_arrow()
-        )
+        named = self.table.search().where(one_of("id", node_ids))
+        found = named.select(["id", "kind"]).limit(None).to_arrow()
         return dict(zip(found["id"].to_pylist(), found["kind"].to_pylist(), strict=True))
-
-    def _embedding(self) -> list[float]:
-        embedding = self.query.query_embedding
-        if embedding is None:
-            raise QueryError("A vector search needs query_embedding. Embed the query, or search by text.")
-        dim = self.columns.dim(self.table.schema)
-        if len(embedding) != dim:
-            raise QueryError(
-                f"The query vector has {len(embedding)} numbers; the table stores {dim}. "
-                "Embed the query with the model that made the table."
-            )
-        if not all(map(math.isfinite, embedding)):
-            raise QueryError("The query vector is not finite: it has NaN or infinity. Embed the query again.")
-        if not any(embedding):
-            raise QueryError("The query vector is all zeros, so it has no direction. Embed the query again.")
-        return [float(value) for value in embedding]

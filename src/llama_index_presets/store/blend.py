@@ -1,0 +1,132 @@
+"""Query modes made of others: HYBRID from a vector and a text search, MMR from a wide vector search."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from llama_index.core.vector_stores.types import (
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+
+from llama_index_presets.errors import QueryError
+from llama_index_presets.ranking.fusion import convex_combination
+
+__all__ = ["MMR_WIDTH", "check_query", "diverse", "fused", "nothing"]
+
+MMR_WIDTH = 4
+"""MMR chooses top_k among this many times top_k nearest nodes."""
+
+
+def nothing() -> VectorStoreQueryResult:
+    """Give an answer without nodes."""
+    return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+
+
+def check_query(
+    query: VectorStoreQuery, mode: VectorStoreQueryMode, modes: frozenset[VectorStoreQueryMode], store: str
+) -> None:
+    """Refuse a query that a store cannot answer.
+
+    Raises:
+        QueryError: The mode is not one of `modes`, it needs a text and there is none, or a limit is below 0.
+    """
+    if mode not in modes:
+        known = ", ".join(sorted(one.value for one in modes))
+        raise QueryError(f"{store} has no mode '{mode.value}'. Use one of: {known}.")
+    for name in ("similarity_top_k", "sparse_top_k", "hybrid_top_k"):
+        if (getattr(query, name) or 0) < 0:
+            raise QueryError(f"{name} is {getattr(query, name)}. Ask for 0 nodes or more.")
+    if mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR) and not query.query_str:
+        raise QueryError(f"The mode '{mode.value}' needs query_str. Give it the words to look for.")
+
+
+def fused(
+    query: VectorStoreQuery, dense: VectorStoreQueryResult, sparse: VectorStoreQueryResult
+) -> VectorStoreQueryResult:
+    """Fuse a vector and a text search into the HYBRID answer.
+
+    Cosine is stretched from -1, the text score from 0, each to its best hit (TM2C2, see
+    `ranking.fusion.convex_combination`), and averaged with weights ``alpha`` and ``1 - alpha``. Scores are in
+    [0, 1], higher is better.
+
+    Args:
+        query: ``alpha`` 1 is vectors alone, 0 text alone, None means 0.5; ``hybrid_top_k`` limits the answer,
+            else ``similarity_top_k`` does.
+        dense: Cosine similarities.
+        sparse: Scores >= 0, higher is better.
+
+    Raises:
+        QueryError: ``alpha`` is not in [0, 1].
+    """
+    alpha = 0.5 if query.alpha is None else query.alpha
+    if not 0 <= alpha <= 1:
+        raise QueryError(
+            f"alpha is {alpha}. Give 1 for vectors alone, 0 for text alone, or a number between."
+        )
+    legs = [list(zip(leg.ids or [], leg.similarities or [], strict=True)) for leg in (dense, sparse)]
+    ranking = convex_combination(legs, weights=[alpha, 1 - alpha], floors=[-1.0, 0.0])
+    top_k = query.similarity_top_k if query.hybrid_top_k is None else query.hybrid_top_k
+    best = ranking[:top_k]
+    nodes = {node.node_id: node for leg in (dense, sparse) for node in leg.nodes or []}
+    return VectorStoreQueryResult(
+        nodes=[nodes[node_id] for node_id, _ in best],
+        similarities=[score for _, score in best],
+        ids=[node_id for node_id, _ in best],
+    )
+
+
+def diverse(query: VectorStoreQuery, candidates: VectorStoreQueryResult) -> VectorStoreQueryResult:
+    """Choose nodes that are close to the query and unlike each other.
+
+    Greedy maximal marginal relevance: next comes the node with the largest
+    ``t * cosine(query, node) - (1 - t) * max(cosine(node, chosen))``, where ``t`` is ``mmr_threshold``: 1
+    looks at the query alone, 0 avoids likeness alone, None means 0.5.
+
+    Args:
+        query: With its embedding.
+        candidates: The nearest nodes, with embeddings, which are taken off.
+
+    Returns:
+        ``similarity_top_k`` nodes in the order of choice; their similarities are still the cosine.
+
+    Raises:
+        QueryError: ``mmr_threshold`` is not in [0, 1].
+
+    Source: Carbonell and Goldstein, SIGIR 1998, doi:10.1145/290941.291025
+    """
+    threshold = 0.5 if query.mmr_threshold is None else query.mmr_threshold
+    if not 0 <= threshold <= 1:
+        raise QueryError(
+            f"mmr_threshold is {threshold}. Give 1 for likeness to the query alone, or down to 0."
+        )
+    nodes, similarities = list(candidates.nodes or []), list(candidates.similarities or [])
+    if not nodes:
+        return nothing()
+    vectors = np.array([node.embedding for node in nodes], dtype=np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = _marginal_order(
+        np.array(similarities), vectors, threshold, min(query.similarity_top_k, len(nodes))
+    )
+    for node in nodes:
+        node.embedding = None
+    return VectorStoreQueryResult(
+        nodes=[nodes[i] for i in order],
+        similarities=[similarities[i] for i in order],
+        ids=[nodes[i].node_id for i in order],
+    )
+
+
+def _marginal_order(
+    relevance: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64], threshold: float, count: int
+) -> list[int]:
+    order: list[int] = []
+    likeness = np.full(len(relevance), -np.inf)
+    for _ in range(count):
+        penalty = np.where(np.isinf(likeness), 0.0, likeness)
+        worth = threshold * relevance - (1 - threshold) * penalty
+        worth[order] = -np.inf
+        order.append(int(np.argmax(worth)))
+        likeness = np.maximum(likeness, vectors @ vectors[order[-1]])
+    return order

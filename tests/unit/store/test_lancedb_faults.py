@@ -1,0 +1,139 @@
+"""LanceDBVectorStore when processes die, race each other, or the folder is an object store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+from tests.contracts.store import ask, only, text_node, vector
+
+from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.store.lancedb import LanceDBVectorStore
+
+WRITER = """
+import sys
+sys.path[:0] = {path!r}
+from llama_index_presets.store.lancedb import LanceDBVectorStore
+from tests.contracts.store import text_node, vector
+store = LanceDBVectorStore({folder!r})
+print("ready", flush=True)
+sys.stdin.readline()
+{body}
+"""
+
+
+def start(folder: Path, body: str) -> subprocess.Popen[str]:
+    """Start a writer process and wait until it has opened the store."""
+    path = [entry for entry in sys.path if entry]
+    code = WRITER.format(path=path, folder=str(folder), body=body)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+
+def test_a_killed_reingest_leaves_the_old_or_the_new_chunks(tmp_path: Path) -> None:
+    """A process that is killed while it replaces a document over and over leaves one whole version of it."""
+    body = """
+for version in range(10_000):
+    store.replace_documents(["d"], [text_node(f"{version}-{i}", vector(1, i), doc="d") for i in range(20)])
+"""
+    for pause_s in (0.05, 0.13, 0.29):
+        writer = start(tmp_path, body)
+        go(writer)
+        time.sleep(pause_s)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        left = [node.node_id for node in LanceDBVectorStore(tmp_path).get_nodes()]
+        assert len(left) in (0, 20) and len({node_id.split("-")[0] for node_id in left}) <= 1
+    assert len(left) == 20
+
+
+def test_a_killed_add_loses_only_the_unfinished_call(tmp_path: Path) -> None:
+    """Every add that returned is there, the one that was killed is there whole or not at all."""
+    body = """
+for call in range(10_000):
+    store.add([text_node(f"{call:05}-{i}", vector(1, i)) for i in range(10)])
+    print(call, flush=True)
+"""
+    writer = start(tmp_path, body)
+    go(writer)
+    time.sleep(0.4)
+    os.kill(writer.pid, signal.SIGKILL)
+    output, _ = writer.communicate()
+    returned = len(output.split())
+    stored = [node.node_id for node in LanceDBVectorStore(tmp_path).get_nodes()]
+    assert returned > 0 and len(stored) in (returned * 10, (returned + 1) * 10)
+
+
+def test_two_processes_adding_the_same_documents_leave_one_copy(tmp_path: Path) -> None:
+    """Both start on an empty folder at the same moment."""
+    body = """
+for batch in range(10):
+    store.add([text_node(f"{batch}-{i}", vector(1, i), doc=f"d{batch}") for i in range(20)])
+"""
+    writers = [start(tmp_path, body) for _ in range(2)]
+    go(*writers)
+    assert [writer.wait() for writer in writers] == [0, 0]
+    stored = [node.node_id for node in LanceDBVectorStore(tmp_path).get_nodes()]
+    assert len(stored) == len(set(stored)) == 200
+
+
+def test_a_folder_that_is_a_file_is_said_to_be_unwritable(tmp_path: Path) -> None:
+    """The error names the folder, not an internal of the database."""
+    store = LanceDBVectorStore(tmp_path / "db")
+    (tmp_path / "db").rmdir()
+    (tmp_path / "db").write_text("in the way")
+    with pytest.raises(StoreWriteError, match=r"db' cannot be written"):
+        store.add([text_node("a", vector(1))])
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket behind a real S3 protocol server on loopback, credentials in the environment."""
+    import boto3
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(
+        Bucket="papers"
+    )
+    yield "s3://papers/index"
+    server.stop()
+
+
+def test_an_s3_url_is_a_store_like_any_other(bucket: str) -> None:
+    """Add, upsert, filter, replace and reopen over S3, credentials from the environment alone."""
+    store = LanceDBVectorStore(bucket, fingerprint="model=a")
+    store.add(
+        [text_node("a", vector(1), doc="d", metadata={"k": "v"}), text_node("b", vector(0, 1), doc="d")]
+    )
+    store.add([text_node("a", vector(1), doc="d", metadata={"k": "w"})])
+    assert store.query(ask(vector(1), filters=only("k", "==", "w"))).ids == ["a"]
+    store.replace_documents(["d"], [text_node("c", vector(1, 1), doc="d")])
+    again = LanceDBVectorStore(bucket)
+    assert [node.node_id for node in again.get_nodes()] == ["c"] and again.fingerprint == "model=a"
