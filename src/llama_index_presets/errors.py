@@ -28,6 +28,9 @@ attributes too, where a program would want them.
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 __all__ = [
     "AnswerError",
     "AuditError",
@@ -179,7 +182,21 @@ class MonitorError(PresetsError, RuntimeError):
 
 
 class BudgetExceededError(MonitorError):
-    """A call was refused before it was made, because a budget would be exceeded."""
+    """A call was refused before it was made, because a budget would be exceeded.
+
+    Attributes:
+        limit_usd: The limit, or None when the model has no known price.
+        spent_usd: What the period has cost so far.
+        held_usd: What is held for calls under way.
+        estimate_usd: What the refused call might have cost.
+        resets_at: End of the period (UTC), or None where it does not end by time.
+    """
+
+    limit_usd: Decimal | None = None
+    spent_usd: Decimal = Decimal(0)
+    held_usd: Decimal = Decimal(0)
+    estimate_usd: Decimal = Decimal(0)
+    resets_at: datetime | None = None
 
 
 class AuditError(MonitorError):

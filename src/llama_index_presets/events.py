@@ -10,7 +10,7 @@ from typing import Literal
 
 from llama_index.core.instrumentation.events import BaseEvent
 
-__all__ = ["EmbeddingUsageEvent", "RerankUsageEvent", "UsageSource"]
+__all__ = ["AttemptFailedEvent", "EmbeddingUsageEvent", "RerankUsageEvent", "UsageSource"]
 
 UsageSource = Literal["reported", "counted", "estimated"]
 """Who counted the tokens: the provider, the model's own tokenizer, or another tokenizer."""
@@ -68,3 +68,24 @@ class RerankUsageEvent(BaseEvent):
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
         return "RerankUsageEvent"
+
+
+class AttemptFailedEvent(BaseEvent):
+    """An attempt failed and another one follows; dispatched inside the span of the call, before the wait.
+
+    The last attempt needs none: its exception ends the call.
+
+    Attributes:
+        attempt: 1-based number of the attempt that failed.
+        error_type: Class name of its exception.
+        latency_ms: How long the attempt took, in milliseconds.
+    """
+
+    attempt: int
+    error_type: str
+    latency_ms: float
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "AttemptFailedEvent"

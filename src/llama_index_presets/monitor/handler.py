@@ -7,9 +7,11 @@ of them tell one `Tracker`. Whoever hears of a call first opens it; whoever hear
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
@@ -29,9 +31,11 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 from llama_index.core.instrumentation.span import active_span_id
 
-from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.context import attribution
 from llama_index_presets.monitor.ears import EventEar, SpanEar
+from llama_index_presets.monitor.gate import Gate
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.observe import Observer
 
@@ -56,6 +60,7 @@ class CostTrackingHandler(BaseCallbackHandler):
         ledger: Where the rows go.
         scope: ``"all"`` records what it hears unless another ledger claims it; ``"bound"`` records only calls
             made inside ``attributed(ledger=ledger)``.
+        budgets: Limits that refuse a call before it is made; also a ready `Budgets`.
         stream_usage: Whether to ask OpenAI for the usage of streams (``stream_options.include_usage``),
             which it leaves out by default; sets `additional_kwargs` of the `OpenAI` model that streams.
 
@@ -70,12 +75,20 @@ class CostTrackingHandler(BaseCallbackHandler):
     """
 
     def __init__(
-        self, ledger: Ledger, *, scope: Literal["all", "bound"] = "all", stream_usage: bool = True
+        self,
+        ledger: Ledger,
+        *,
+        scope: Literal["all", "bound"] = "all",
+        budgets: Budgets | Sequence[Budget] | None = None,
+        stream_usage: bool = True,
     ) -> None:
         super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
         self.ledger = ledger
         self.scope = scope
-        self._observer = Observer(ledger, stream_usage=stream_usage)
+        if budgets is not None and not isinstance(budgets, Budgets):
+            budgets = Budgets(ledger, budgets)
+        self._observer = Observer(ledger, stream_usage=stream_usage, budgets=budgets)
+        self._gate = Gate(self._admit) if budgets is not None else None
         self._by_callback: dict[str, Any] = {}
         self._instrumented = False
         reference = weakref.ref(self)
@@ -110,6 +123,8 @@ class CostTrackingHandler(BaseCallbackHandler):
         """Stop listening altogether; the ledger stays open."""
         self.uninstrument()
         _detach(self._ears)
+        if self._gate is not None:
+            self._gate.leave()
 
     def __enter__(self) -> CostTrackingHandler:
         return self
@@ -137,8 +152,16 @@ class CostTrackingHandler(BaseCallbackHandler):
         if kind is not None and self.hears():
             span_id = active_span_id.get()
             if not self._heard_elsewhere(kind, span_id):
-                self._by_callback[event_id] = self._observer.start(kind, span_id, payload or {})
+                call = self._observer.start(kind, span_id, payload or {})
+                self._observer.admit(call, payload or {})
+                self._by_callback[event_id] = call
         return event_id
+
+    def _admit(self, event_type: CBEventType, payload: dict[str, Any]) -> None:
+        """Answer the gate: hold the newest call of this span to the budgets."""
+        call = self._observer.tracker.last(_KINDS[event_type], active_span_id.get())
+        if call is not None:
+            self._observer.admit(call, payload)
 
     def _heard_elsewhere(self, kind: str, span_id: str | None) -> bool:
         if not self._instrumented:
@@ -177,7 +200,9 @@ class CostTrackingHandler(BaseCallbackHandler):
 
     def on_span_enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
         """Take the beginning of a span."""
-        self._observer.enter(span_id, parent_id, instance)
+        self._observer.enter(span_id, parent_id, instance, arguments)
+        if self._gate is not None and self._instrumented and isinstance(instance, (BaseLLM, BaseEmbedding)):
+            self._gate.join(instance)
 
     def on_span_leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Take the end of a span."""
@@ -252,6 +277,7 @@ _ALWAYS: Final[dict[type, Callable[[CostTrackingHandler, Any], None]]] = {
         event.span_id, event.response
     ),
     ExceptionEvent: _fail_stream,
+    AttemptFailedEvent: lambda handler, event: handler.observer.attempt_failed(event),
     EmbeddingUsageEvent: lambda handler, event: handler.observer.embedding_usage(
         event, may_begin=handler._may_begin()
     ),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 import weakref
 from collections import deque
 from collections.abc import Hashable
 from typing import Any, Final, cast
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import EventPayload
 
-from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.monitor.budgets import Budgets
 from llama_index_presets.monitor.calls import Call
+from llama_index_presets.monitor.gate import admit
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.providers import provider_of, reranker_model
 from llama_index_presets.monitor.tokens import count_embedding, estimate_chat, estimate_text
@@ -22,6 +27,7 @@ from llama_index_presets.monitor.usage import Usage, merged, reported_usage
 __all__ = ["Observer"]
 
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
+_MODELS: Final = ("llm", "embedding", "rerank")
 _CUSTOM_LLM: Final = "llama_index.core.llms.custom"
 
 
@@ -33,20 +39,24 @@ class Observer:
         stream_usage: Whether to ask OpenAI for the usage of streams.
     """
 
-    def __init__(self, ledger: Ledger, *, stream_usage: bool = True) -> None:
+    def __init__(self, ledger: Ledger, *, stream_usage: bool = True, budgets: Budgets | None = None) -> None:
         self.ledger = ledger
         self.tracker = Tracker(ledger)
+        self.budgets = budgets
         self._stream_usage = stream_usage
+        self._to_embed: dict[str, list[str]] = {}
         self._usage: dict[str, deque[EmbeddingUsageEvent]] = {}
         self._async_streams: dict[int, list[OpenCall]] = {}
 
     # -- spans ---------------------------------------------------------------------------------------------
 
-    def enter(self, span_id: str, parent_id: str | None, instance: Any) -> None:
+    def enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any = None) -> None:
         """Remember a span, and ask for the usage of a stream that is about to begin."""
         self.tracker.enter(span_id, parent_id, instance)
         if self._stream_usage and "stream_" in span_id and type(instance).__name__ == "OpenAI":
             _ask_for_usage(instance)
+        if self.budgets is not None and isinstance(instance, BaseEmbedding) and arguments is not None:
+            self._to_embed[span_id] = _texts_of(arguments.arguments)
 
     def leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Close the calls that a span leaves open, unless they are streams that are still to be read."""
@@ -61,6 +71,30 @@ class Observer:
                 self._close(call, self.tracker.row(call))
         for event in self._usage.pop(span_id, ()):
             self.record_embedding_usage(event)
+        self._to_embed.pop(span_id, None)
+
+    def admit(self, call: OpenCall, payload: dict[str, Any]) -> None:
+        """Reserve what a call may cost.
+
+        Raises:
+            BudgetExceededError: A budget refuses the call; its row says so.
+        """
+        if self.budgets is None or call.kind not in ("llm", "embedding"):
+            return
+        texts = call.prompt if call.kind == "llm" else self._next_batch(call)
+        try:
+            admit(self.budgets, call, payload, texts or [])
+        except BudgetExceededError as error:
+            self.fail(call, error)
+            raise
+
+    def _next_batch(self, call: OpenCall) -> list[str]:
+        """Give the texts of the batch that begins: models announce each batch of a call in turn."""
+        waiting = self._to_embed.get(call.span_id or "", [])
+        size = getattr(call.instance, "embed_batch_size", len(waiting))
+        batch = waiting[:size]
+        del waiting[:size]
+        return batch
 
     # -- starts --------------------------------------------------------------------------------------------
 
@@ -141,7 +175,8 @@ class Observer:
         if isinstance(error, GeneratorExit):
             self.abandon(call)
             return
-        self._close(call, self.tracker.row(call, status="error", error_type=type(error).__name__))
+        status = "refused" if isinstance(error, BudgetExceededError) and call.kind in _MODELS else "error"
+        self._close(call, self.tracker.row(call, status=status, error_type=type(error).__name__))
 
     def abandon(self, call: OpenCall) -> None:
         """Close a stream that nobody reads to its end; what it said is counted, since it is billed."""
@@ -188,6 +223,22 @@ class Observer:
         call.parent = self.tracker.nearest(event.span_id)
         self._close(call, self._embedding_row(call, event))
 
+    def attempt_failed(self, event: AttemptFailedEvent) -> None:
+        """Record an attempt that failed inside a call that goes on."""
+        call = self.tracker.around("embedding", event.span_id) or self.tracker.around("llm", event.span_id)
+        if call is not None:
+            row = self.tracker.row(
+                call,
+                status="error",
+                error_type=event.error_type,
+                attempt=event.attempt,
+                latency_ms=event.latency_ms,
+                call_id=self.ledger.next_call_id(),
+            )
+            self.ledger.add(row)
+            call.attempt = event.attempt + 1
+            call.started = time.perf_counter()
+
     def rerank_usage(self, event: RerankUsageEvent, *, may_begin: bool) -> None:
         """Record what a reranker says it used, in place of its own start and end."""
         call = self.tracker.around("rerank", event.span_id)
@@ -209,6 +260,8 @@ class Observer:
             return
         call.prompt = call.chunk = None
         self._forget_async_stream(call)
+        if call.reservation is not None and (call.wraps or call.call_id not in [row.call_id for row in rows]):
+            self.budgets.release(call.reservation)  # type: ignore[union-attr]
         if call.wraps:
             return
         outer = call.parent
@@ -223,6 +276,15 @@ class Observer:
             calls.remove(call)
             if not calls:
                 self._async_streams.pop(id(call.instance), None)
+
+
+def _texts_of(arguments: dict[str, Any]) -> list[str]:
+    """Give what an embedding method was asked to embed, under whichever name it takes it."""
+    for name in ("texts", "queries", "text", "query"):
+        value = arguments.get(name)
+        if value is not None:
+            return [text for text in ([value] if isinstance(value, str) else value) if isinstance(text, str)]
+    return []
 
 
 def _describe(call: OpenCall, described: dict[str, Any]) -> None:

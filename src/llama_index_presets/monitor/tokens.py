@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["CHARACTERS_PER_TOKEN", "count_embedding", "estimate_chat", "estimate_text"]
+__all__ = ["CHARACTERS_PER_TOKEN", "count_embedding", "estimate_chat", "estimate_text", "most_tokens"]
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Characters of a token, for models whose tokenizer is not at hand."""
@@ -50,6 +50,13 @@ def estimate_text(provider: str, model: str, texts: Iterable[str]) -> int:
 def estimate_chat(provider: str, model: str, texts: Sequence[str]) -> int:
     """Estimate the tokens of chat messages: their texts and the overhead of each."""
     return estimate_text(provider, model, texts) + _MESSAGE_OVERHEAD * len(texts) + 3
+
+
+def most_tokens(provider: str, model: str, texts: Sequence[str]) -> int:
+    """Estimate the tokens of texts from above, for budgets: a twentieth more, or a token for two bytes."""
+    if provider in ("openai", "azure"):
+        return int(estimate_chat(provider, model, texts) * 1.05) + 10
+    return sum(len(text.encode("utf-8", "replace")) // 2 + _MESSAGE_OVERHEAD for text in texts) + 10
 
 
 def _chat_encoding(model: str) -> str:

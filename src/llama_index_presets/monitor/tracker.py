@@ -133,6 +133,13 @@ class Tracker:
                 return call
         return None
 
+    def last(self, kind: str, span_id: str | None) -> OpenCall | None:
+        """Give the newest open call of a kind in exactly this span."""
+        for call in reversed(self._open.get(span_id, ()) if span_id else ()):
+            if call.kind == kind:
+                return call
+        return None
+
     def around(self, kind: str, span_id: str | None) -> OpenCall | None:
         """Give the oldest open call of a kind in this span or the nearest span around it that has one."""
         while span_id is not None:

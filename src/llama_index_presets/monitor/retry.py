@@ -1,0 +1,320 @@
+"""Retries in one layer: the model's own and its SDK's are switched off, and every attempt is a row.
+
+`retrying` gives a copy of a model of the same class, so whatever takes an `OpenAI` takes the copy. Language
+models retry whole calls, each attempt with its own events; a stream is retried until its first piece, never
+after. Embedding models retry batches, and say which attempts failed with an `AttemptFailedEvent`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar, cast
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
+from tenacity.stop import stop_after_attempt, stop_before_delay
+from tenacity.wait import wait_random_exponential
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.events import AttemptFailedEvent
+from llama_index_presets.monitor.context import attempt_number
+
+__all__ = ["RetryPolicy", "is_transient", "retry_after_s", "retrying"]
+
+_Model = TypeVar("_Model", bound=BaseLLM | BaseEmbedding)
+_TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
+# Names, so that no SDK need be installed: openai, anthropic and httpx all use these.
+_TRANSIENT_ERRORS: Final = frozenset(
+    {"APIConnectionError", "APITimeoutError", "TransportError", "ConnectionError", "TimeoutError"}
+)
+_dispatcher = get_dispatcher(__name__)
+_inside: ContextVar[bool] = ContextVar("llama_index_presets_retrying", default=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long to try again.
+
+    Attributes:
+        attempts: Most attempts of one call, the first included, >= 1.
+        first_wait_s: Upper end of the first random wait, in seconds; it doubles with each attempt.
+        longest_wait_s: Longest random wait, in seconds. A ``Retry-After`` is honoured even if it is longer.
+        total_s: No attempt starts later than this after the first one, in seconds.
+    """
+
+    attempts: int = 3
+    first_wait_s: float = 2.0
+    longest_wait_s: float = 10.0
+    total_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or min(self.first_wait_s, self.longest_wait_s, self.total_s) < 0:
+            raise SettingsError(f"{self} is not possible. Expected attempts >= 1 and times >= 0.")
+
+    def options(self, before_sleep: Callable[[RetryCallState], None] | None) -> dict[str, Any]:
+        """Give the policy as tenacity's options."""
+        return {
+            "retry": retry_if_exception(is_transient),
+            "stop": stop_after_attempt(self.attempts) | stop_before_delay(self.total_s),
+            "wait": self._wait,
+            "before": _number_attempt,
+            "before_sleep": before_sleep,
+            "reraise": True,
+        }
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = retry_after_s(error) if error is not None else None
+        if asked is not None:
+            return asked
+        return wait_random_exponential(multiplier=self.first_wait_s, max=self.longest_wait_s)(state)
+
+
+def _number_attempt(state: RetryCallState) -> None:
+    attempt_number.set(state.attempt_number)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether trying again can help: 408, 409, 429, 5xx, timeouts, lost connections; never another 4xx.
+
+    A 429 that means that the account's quota is used up is not transient.
+
+    Example:
+        >>> is_transient(ConnectionResetError()), is_transient(ValueError())
+        (True, False)
+    """
+    status = getattr(error, "status_code", None) or getattr(
+        getattr(error, "response", None), "status_code", None
+    )
+    if isinstance(status, int):
+        used_up = getattr(error, "code", None) == "insufficient_quota"
+        return not used_up and (status in _TRANSIENT_STATUSES or status >= 500)
+    return any(kind.__name__ in _TRANSIENT_ERRORS for kind in type(error).__mro__)
+
+
+def retry_after_s(error: BaseException) -> float | None:
+    """Read how long a server asks to wait, in seconds: in milliseconds, seconds or as a date."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
+            return max(float(milliseconds) / 1000, 0.0)
+        if (seconds := headers.get("retry-after")) is None:
+            return None
+        if seconds.replace(".", "", 1).isdigit():
+            return float(seconds)
+        return max((parsedate_to_datetime(seconds) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (TypeError, ValueError):
+        return None
+
+
+def retrying(model: _Model, policy: RetryPolicy | None = None) -> _Model:
+    """Give a copy of a model that retries in this layer alone.
+
+    Args:
+        model: A LlamaIndex language or embedding model; left as it is.
+        policy: How often and how long; None means 3 attempts, waits of up to 2 to 10 s, 120 s in all.
+
+    Returns:
+        A model of the same class, with `max_retries` 0.
+
+    Example:
+        >>> from llama_index.core.llms import MockLLM
+        >>> isinstance(retrying(MockLLM()), MockLLM)
+        True
+    """
+    copy = model.model_copy()
+    _switch_off(copy)
+    return cast("_Model", _changed(copy, type(model), policy or RetryPolicy()))
+
+
+def _changed(model: Any, plain: Any, policy: RetryPolicy) -> Any:
+    model.__class__ = _retrying_class(plain)
+    object.__setattr__(model, "_retry_policy", policy)
+    return model
+
+
+def _switch_off(model: Any) -> None:
+    """Switch off the model's own retries and those of the SDK clients it holds."""
+    if hasattr(model, "max_retries"):
+        model.max_retries = 0
+    for name in ("_client", "_aclient"):
+        client = getattr(model, name, None)
+        if client is not None and hasattr(client, "with_options"):
+            setattr(model, name, client.with_options(max_retries=0))
+
+
+class _Retrying:
+    """Marks the classes made here, and lets their objects be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = type(self).__mro__[2]
+        return _revive, (plain, self.__getstate__(), self._retry_policy)  # type: ignore[attr-defined]
+
+
+def _revive(plain: Any, state: Any, policy: RetryPolicy) -> Any:
+    model = plain.__new__(plain)
+    model.__setstate__(state)
+    return _changed(model, plain, policy)
+
+
+@functools.cache
+def _retrying_class(plain: Any) -> Any:
+    if issubclass(plain, _Retrying):
+        return plain
+    wrappers = _LLM_METHODS if issubclass(plain, BaseLLM) else _EMBEDDING_METHODS
+    methods: dict[str, Any] = {
+        name: wrap(plain, name) for name, wrap in wrappers.items() if hasattr(plain, name)
+    }
+    for method in methods.values():
+        method.__dispatcher_span_decorated__ = True  # the inner method has a span; one is enough
+    names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "__doc__": plain.__doc__}
+    return type(plain)(plain.__name__, (_Retrying, plain), {**names, **methods})
+
+
+def _policy(model: Any) -> RetryPolicy:
+    policy: RetryPolicy = model._retry_policy
+    return policy
+
+
+def _call(model: Any, work: Callable[[], Any], before_sleep: Callable[[RetryCallState], None] | None) -> Any:
+    """Run work with retries; inside another retried call just run it."""
+    if _inside.get():
+        return work()
+    inside, attempt = _inside.set(True), attempt_number.set(1)
+    try:
+        return Retrying(**_policy(model).options(before_sleep))(work)
+    finally:
+        _inside.reset(inside)
+        attempt_number.reset(attempt)
+
+
+async def _acall(
+    model: Any, work: Callable[[], Any], before_sleep: Callable[[RetryCallState], None] | None
+) -> Any:
+    """Run async work with retries; inside another retried call just run it."""
+    if _inside.get():
+        return await work()
+    inside, attempt = _inside.set(True), attempt_number.set(1)
+    try:
+        return await AsyncRetrying(**_policy(model).options(before_sleep))(work)
+    finally:
+        _inside.reset(inside)
+        attempt_number.reset(attempt)
+
+
+def _plain(kind: type, name: str, before_sleep: Any = None) -> Any:
+    inner = getattr(kind, name)
+
+    @functools.wraps(inner)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _call(self, lambda: inner(self, *args, **kwargs), before_sleep and before_sleep())
+
+    return method
+
+
+def _async(kind: type, name: str, before_sleep: Any = None) -> Any:
+    inner = getattr(kind, name)
+
+    @functools.wraps(inner)
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def work() -> Any:
+            return await inner(self, *args, **kwargs)
+
+        return await _acall(self, work, before_sleep and before_sleep())
+
+    return method
+
+
+_END: Final = object()
+
+
+def _stream(kind: type, name: str) -> Any:
+    inner = getattr(kind, name)
+
+    @functools.wraps(inner)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def begin() -> tuple[Any, Any]:
+            pieces = inner(self, *args, **kwargs)
+            return next(pieces, _END), pieces
+
+        first, pieces = _call(self, begin, None)
+        return _continued(first, pieces)
+
+    return method
+
+
+def _continued(first: Any, pieces: Any) -> Iterator[Any]:
+    if first is not _END:
+        yield first
+        yield from pieces
+
+
+def _async_stream(kind: type, name: str) -> Any:
+    inner = getattr(kind, name)
+
+    @functools.wraps(inner)
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def begin() -> tuple[Any, Any]:
+            pieces = await inner(self, *args, **kwargs)
+            return await anext(pieces, _END), pieces
+
+        first, pieces = await _acall(self, begin, None)
+        return _acontinued(first, pieces)
+
+    return method
+
+
+async def _acontinued(first: Any, pieces: Any) -> Any:
+    try:
+        if first is not _END:
+            yield first
+            async for piece in pieces:
+                yield piece
+    finally:
+        await pieces.aclose()
+
+
+def _report_attempts() -> Callable[[RetryCallState], None]:
+    """Say of each failed attempt that it was one, before the wait; the last one fails the call itself."""
+    began = [time.perf_counter()]
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        latency_ms = (time.perf_counter() - began[0]) * 1000
+        event = AttemptFailedEvent(
+            attempt=state.attempt_number, error_type=type(error).__name__, latency_ms=latency_ms
+        )
+        _dispatcher.event(event)
+        began[0] = time.perf_counter() + state.upcoming_sleep
+
+    return report
+
+
+_plain_batch = functools.partial(_plain, before_sleep=_report_attempts)
+_async_batch = functools.partial(_async, before_sleep=_report_attempts)
+_LLM_METHODS: Final[dict[str, Callable[[type, str], Any]]] = {
+    "chat": _plain,
+    "complete": _plain,
+    "achat": _async,
+    "acomplete": _async,
+    "stream_chat": _stream,
+    "stream_complete": _stream,
+    "astream_chat": _async_stream,
+    "astream_complete": _async_stream,
+}
+_EMBEDDING_METHODS: Final[dict[str, Callable[[type, str], Any]]] = {
+    "_get_query_embedding": _plain_batch,
+    "_get_text_embedding": _plain_batch,
+    "_get_text_embeddings": _plain_batch,
+    "_aget_query_embedding": _async_batch,
+    "_aget_text_embedding": _async_batch,
+    "_aget_text_embeddings": _async_batch,
+}
