@@ -1,12 +1,23 @@
 """From a use case to a running LlamaIndex query engine.
 
-The names below are loaded on first use, so that importing this package stays light.
+The names below are loaded on first use, so that importing this package stays light; type checkers see them at once.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
+    from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
+    from llama_index_presets.monitor.ledger import Ledger as Ledger
+    from llama_index_presets.presets.build import build as build
+    from llama_index_presets.presets.matrix import PRESETS as PRESETS
+    from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank as CrossEncoderRerank
+    from llama_index_presets.retrieve.hybrid import HybridFusionRetriever as HybridFusionRetriever
+    from llama_index_presets.retrieve.keyword import BM25Index as BM25Index
+    from llama_index_presets.store.lancedb import LanceDBVectorStore as LanceDBVectorStore
 
 __version__ = "0.1.0"
 

@@ -40,7 +40,9 @@ class _OneLineErrors(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if type(error).__module__.startswith(("typer", "click")):  # wrong usage: the library's own one line
+            if type(error).__module__.startswith(
+                ("typer", "click")
+            ):  # wrong usage: the library's own one line
                 raise
             hint = "" if _debug() else " (--debug shows where)"
             self._fail(ctx, f"{type(error).__name__}: {_first_line(error)}{hint}", FAILED, error)
@@ -66,9 +68,16 @@ app = typer.Typer(
 )
 
 PresetName = Annotated[str, typer.Argument(metavar="PRESET", help="A row of 'llama-presets list'.")]
-StorageFolder = Annotated[Path, typer.Option("--storage", help="Folder of the index, the ledger and the logs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, everything else on standard error.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Swap every networked part for its local counterpart.")]
+StorageFolder = Annotated[
+    Path, typer.Option("--storage", help="Folder of the index, the ledger and the logs.")
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object on standard output, everything else on standard error."),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Swap every networked part for its local counterpart.")
+]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]
 
 _STORAGE = Path("llama-presets-storage")
@@ -123,7 +132,9 @@ def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
     storage: StorageFolder = _STORAGE,
     offline: Offline = False,
-    sync: Annotated[bool, typer.Option("--sync", help="Remove documents that vanished from the folders.")] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Remove documents that vanished from the folders.")
+    ] = False,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -206,7 +217,9 @@ def costs(
 
     path = storage / "calls.duckdb"
     if not storage.is_dir():
-        raise SettingsError(f"There is no storage folder '{storage}'. Give the --storage of an earlier ingest.")
+        raise SettingsError(
+            f"There is no storage folder '{storage}'. Give the --storage of an earlier ingest."
+        )
     with Ledger(path) as ledger:
         stats = ledger.get_usage_stats(days=days)
         rows = [asdict(row) for row in ledger.costs(by=by, days=days)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def split_sentences(text: str) -> list[str]:
 def _sentences(paragraph: str) -> list[str]:
     starts = [start for start, _ in _punkt().span_tokenize(paragraph)]
     bounds = [0, *starts[1:], len(paragraph)]
-    return [paragraph[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if start < end]
+    return [paragraph[start:end] for start, end in itertools.pairwise(bounds) if start < end]
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -46,7 +46,12 @@ def number_blocks(hits: Sequence[NodeWithScore]) -> list[Block]:
     for hit in hits:
         unique.setdefault(" ".join(hit.node.get_content(MetadataMode.NONE).split()), hit)
     return [
-        Block(number, hit, hit.node.get_content(MetadataMode.NONE).strip(), str(hit.node.metadata.get("heading") or ""))
+        Block(
+            number,
+            hit,
+            hit.node.get_content(MetadataMode.NONE).strip(),
+            str(hit.node.metadata.get("heading") or ""),
+        )
         for number, hit in enumerate(unique.values(), start=1)
     ]
 

@@ -24,8 +24,8 @@ from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets.answer.context import DONT_KNOW, parse_prompt
-from llama_index_presets.sentences import split_sentences
 from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.sentences import split_sentences
 
 __all__ = ["ExtractiveLLM"]
 
@@ -67,7 +67,9 @@ class ExtractiveLLM(LLM):
     @property
     def metadata(self) -> LLMMetadata:
         """It reads any length and is named ``extractive``."""
-        return LLMMetadata(context_window=1_000_000, num_output=2_000, model_name="extractive", is_chat_model=True)
+        return LLMMetadata(
+            context_window=1_000_000, num_output=2_000, model_name="extractive", is_chat_model=True
+        )
 
     def answer(self, prompt: str) -> str:
         """Answer a prompt that holds passages and a question."""
@@ -76,7 +78,9 @@ class ExtractiveLLM(LLM):
         if not ranked or ranked[0].coverage < self.min_coverage:
             return DONT_KNOW
         chosen = [found for found in ranked if found.score >= 0.8 * ranked[0].score][: self.max_sentences]
-        return " ".join(f"{found.text} [{found.number}]" for found in sorted(chosen, key=lambda found: found.place))
+        return " ".join(
+            f"{found.text} [{found.number}]" for found in sorted(chosen, key=lambda found: found.place)
+        )
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -148,7 +152,7 @@ class _Found:
     def score(self) -> float:
         """Coverage, less for what is hardly a sentence (a title, a menu) and for what was retrieved later."""
         words = len(self.text.split())
-        shape = (1.0 if self.text[-1] in ".!?\"”)]" else 0.8) * (1.0 if 5 <= words <= 60 else 0.6)
+        shape = (1.0 if self.text[-1] in '.!?"”)]' else 0.8) * (1.0 if 5 <= words <= 60 else 0.6)
         return self.coverage * shape * (1 - 0.04 * self.place[0])
 
 
@@ -164,7 +168,7 @@ def _rank(passages: Sequence[tuple[int, str, str]], question: str, analyzer: Ana
     own = [set(analyzer.tokens(text)) for _, _, text, _ in sentences]
     counts = Counter(token for tokens in own for token in tokens & wanted)
     weights = {token: math.log(1 + (len(own) + 1) / (counts[token] + 0.5)) for token in wanted}
-    found = {}
+    found: dict[str, _Found] = {}
     for (number, place, text, heading), tokens in zip(sentences, own, strict=True):
         found.setdefault(text, _Found(number, place, text, _coverage(tokens, heading, weights)))
     return sorted(found.values(), key=lambda sentence: (-sentence.score, sentence.place))
@@ -175,9 +179,13 @@ def _coverage(tokens: set[str], heading: set[str], weights: dict[str, float]) ->
     total = sum(weights.values())
     if not total:
         return 0.0
-    return sum(
-        weight * (1.0 if token in tokens else 0.75 if token in heading else 0.0) for token, weight in weights.items()
-    ) / total
+    return (
+        sum(
+            weight * (1.0 if token in tokens else 0.75 if token in heading else 0.0)
+            for token, weight in weights.items()
+        )
+        / total
+    )
 
 
 def _last(messages: Sequence[ChatMessage]) -> str:

@@ -13,8 +13,8 @@ from llama_index.core.schema import NodeWithScore
 from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, SYSTEM_PROMPT, Block, number_blocks, render_prompt
-from llama_index_presets.sentences import split_sentences
 from llama_index_presets.provenance import RankedNode
+from llama_index_presets.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
 
@@ -87,7 +87,9 @@ class CitedSynthesizer:
         answer, messages = self._prepare(question, hits)
         return answer, self._pieces(answer, messages) if messages else iter([answer.text])
 
-    async def astream(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, AsyncIterator[str]]:
+    async def astream(
+        self, question: str, hits: Sequence[NodeWithScore]
+    ) -> tuple[CitedAnswer, AsyncIterator[str]]:
         """Answer piece by piece, asynchronously."""
         answer, messages = self._prepare(question, hits)
         return answer, self._apieces(answer, messages)
@@ -105,7 +107,9 @@ class CitedSynthesizer:
 
     def _fitting(self, blocks: list[Block]) -> list[Block]:
         budget = min(self.context_tokens, self.llm.metadata.context_window - self.llm.metadata.num_output)
-        texts = fit([block.render() for block in blocks], budget, count=self.count_tokens, sentences=split_sentences)
+        texts = fit(
+            [block.render() for block in blocks], budget, count=self.count_tokens, sentences=split_sentences
+        )
         if len(texts) == 1:  # perhaps shortened: the prompt must show just that
             block = blocks[0]
             return [Block(1, block.hit, texts[0].split("\n", 1)[-1], block.heading)]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.instrumentation import get_dispatcher
+from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._extras import require
@@ -156,7 +156,9 @@ class _Encoder:
     def __init__(self, folder: Path, precision: Precision, device: str | None) -> None:
         torch = require("torch", extra="local")
         sentence_transformers = require("sentence_transformers", extra="local")
-        require("transformers", extra="local").utils.logging.disable_progress_bar()  # it draws one per loaded model
+        require(
+            "transformers", extra="local"
+        ).utils.logging.disable_progress_bar()  # it draws one per loaded model
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if _use_bfloat16(precision, device, torch) else torch.float32
         self._model = sentence_transformers.SentenceTransformer(

@@ -26,7 +26,9 @@ class Tokenizer:
         if not (folder / "tokenizer.json").is_file():
             raise ModelError(f"'{folder}' has no tokenizer.json. Save the model with its fast tokenizer.")
         # A copy of our own: the library's tokenizer is switched to truncation while it embeds.
-        self._tokenizer: Any = require("tokenizers", extra="local").Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer: Any = require("tokenizers", extra="local").Tokenizer.from_file(
+            str(folder / "tokenizer.json")
+        )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 

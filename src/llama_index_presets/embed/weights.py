@@ -92,7 +92,9 @@ def _from_hub(model: EmbeddingModel) -> Path | None:
     try:
         return Path(hub.snapshot_download(model.hub, allow_patterns=patterns))
     except Exception as error:
-        raise ModelError(f"{_not_found(model)} The hub could not be reached ({type(error).__name__}).") from error
+        raise ModelError(
+            f"{_not_found(model)} The hub could not be reached ({type(error).__name__})."
+        ) from error
 
 
 def _not_found(model: EmbeddingModel) -> str:

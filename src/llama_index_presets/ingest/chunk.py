@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,8 +112,8 @@ class SentenceChunker:
         overhead = self.length(template) + _SLACK
         if overhead > self.max_tokens // 2 + _SLACK + _SPECIAL:
             raise IngestError(
-                f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the embedding "
-                "model reads. Name long keys in the document's excluded_embed_metadata_keys."
+                f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
+                "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
             )
         place = 0
         for text in self._split(section.text, self.max_tokens - overhead):
@@ -132,7 +133,11 @@ class SentenceChunker:
             part
             for chunk in splitter.split_text(text)
             # Merged sentences can, rarely, have more tokens together than apart: cut such a chunk again.
-            for part in ([chunk] if len(self.tokenize(chunk)) <= tokens + _SLACK else self._split(chunk, tokens - _SLACK))
+            for part in (
+                [chunk]
+                if len(self.tokenize(chunk)) <= tokens + _SLACK
+                else self._split(chunk, tokens - _SLACK)
+            )
         ]
 
     def _short_heading(self, heading: str) -> str:
@@ -174,6 +179,6 @@ def _chunk_id(doc_id: str, place: int, text: str) -> str:
 
 
 def _link(nodes: Sequence[TextNode]) -> None:
-    for before, after in zip(nodes, nodes[1:], strict=False):
+    for before, after in itertools.pairwise(nodes):
         before.relationships[NodeRelationship.NEXT] = RelatedNodeInfo(node_id=after.node_id)
         after.relationships[NodeRelationship.PREVIOUS] = RelatedNodeInfo(node_id=before.node_id)

@@ -14,7 +14,21 @@ __all__ = ["plain_from_html", "plain_from_markdown", "plain_from_pages", "plain_
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SKIPPED = {"script", "style", "noscript", "template", "head", "svg", "nav", "button", "form"}
-_BLOCKS = {"p", "div", "section", "article", "ul", "ol", "table", "blockquote", "pre", "dl", "figure", "main", "hr"}
+_BLOCKS = {
+    "p",
+    "div",
+    "section",
+    "article",
+    "ul",
+    "ol",
+    "table",
+    "blockquote",
+    "pre",
+    "dl",
+    "figure",
+    "main",
+    "hr",
+}
 _LINES = {"li", "dt", "dd", "br", "figcaption", "caption"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
 
@@ -38,7 +52,9 @@ def plain_from_markdown(text: str) -> PlainText:
         ('Some bold text.', 'Title')
     """
     markdown_it = require("markdown_it", extra="readers")
-    return plain_from_html(markdown_it.MarkdownIt("commonmark").enable("table").render(_without_front_matter(text)))
+    return plain_from_html(
+        markdown_it.MarkdownIt("commonmark").enable("table").render(_without_front_matter(text))
+    )
 
 
 def plain_from_html(html: str) -> PlainText:
@@ -61,7 +77,9 @@ def plain_from_rows(text: str, delimiter: str = ",") -> PlainText:
         >>> plain_from_rows("name,age\\nAda,36\\n").text
         'name: Ada; age: 36'
     """
-    rows = csv.DictReader(io.StringIO(_CONTROL.sub("", text)), delimiter=delimiter, restkey="more", restval="")
+    rows = csv.DictReader(
+        io.StringIO(_CONTROL.sub("", text)), delimiter=delimiter, restkey="more", restval=""
+    )
     return PlainText("\n\n".join(_row_text(row) for row in rows))
 
 
@@ -129,12 +147,17 @@ class _Walker:
         self.headings.append((self._length, " > ".join(text for _, text in self._path)))
 
     def _table(self, table: Any) -> None:
-        rows = [[" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+        rows = [
+            [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
+            for row in table.find_all("tr")
+        ]
         header = rows[0] if len(rows) > 1 and all(rows[0]) else None
         self._gap("\n\n")
         for row in rows[1:] if header else rows:
             named = header is not None and len(header) == len(row)
-            cells = [f"{name}: {cell}" for name, cell in zip(header or [], row, strict=True)] if named else row
+            cells = (
+                [f"{name}: {cell}" for name, cell in zip(header or [], row, strict=True)] if named else row
+            )
             self._write("; ".join(cell for cell in cells if cell))
             self._gap("\n\n")
 

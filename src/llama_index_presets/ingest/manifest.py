@@ -52,7 +52,9 @@ class Manifest:
             self._connection.execute(_SCHEMA)
             self._connection.commit()
         except sqlite3.OperationalError as error:
-            raise StoreWriteError(f"'{path}' cannot be written ({error}). Choose another storage folder.") from error
+            raise StoreWriteError(
+                f"'{path}' cannot be written ({error}). Choose another storage folder."
+            ) from error
         except sqlite3.DatabaseError as error:
             raise StoreCorruptError(
                 f"'{path}' is damaged ({error}). Delete it and ingest again: unchanged chunks keep their ids."
@@ -66,7 +68,9 @@ class Manifest:
     def totals(self) -> tuple[int, int]:
         """Number of documents and of chunks."""
         with self._lock:
-            row = self._connection.execute("SELECT count(*), coalesce(sum(chunks), 0) FROM documents").fetchone()
+            row = self._connection.execute(
+                "SELECT count(*), coalesce(sum(chunks), 0) FROM documents"
+            ).fetchone()
         return int(row[0]), int(row[1])
 
     def record(self, entries: Iterable[ManifestEntry]) -> None:
@@ -74,13 +78,16 @@ class Manifest:
         rows = [(entry.doc_id, entry.content_hash, entry.chunks, entry.tokens) for entry in entries]
         with self._lock, self._connection:
             self._connection.executemany(
-                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens) VALUES (?, ?, ?, ?)", rows
+                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens) VALUES (?, ?, ?, ?)",
+                rows,
             )
 
     def forget(self, doc_ids: Iterable[str]) -> None:
         """Forget documents; unknown ids are fine."""
         with self._lock, self._connection:
-            self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", [(doc_id,) for doc_id in doc_ids])
+            self._connection.executemany(
+                "DELETE FROM documents WHERE doc_id = ?", [(doc_id,) for doc_id in doc_ids]
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -86,7 +86,9 @@ class Pipeline:
     keyword: KeywordSide | None = None
     batch_chunks: int = 256
 
-    def run(self, sources: Sequence[Source], progress: Progress, *, sync: Callable[[str], bool] | None = None) -> IngestReport:
+    def run(
+        self, sources: Sequence[Source], progress: Progress, *, sync: Callable[[str], bool] | None = None
+    ) -> IngestReport:
         """Bring the store in line with the sources.
 
         Args:
@@ -101,14 +103,19 @@ class Pipeline:
         for batch in self._batches(self._cut(changed, report, progress)):
             self._commit(batch, report, progress)
         if sync:
-            self._remove([doc_id for doc_id in known.keys() - {source.doc_id for source in sources} if sync(doc_id)], report)
+            self._remove(
+                [doc_id for doc_id in known.keys() - {source.doc_id for source in sources} if sync(doc_id)],
+                report,
+            )
         self._finish(report)
         return report
 
     def _unchanged(self, source: Source, known: dict[str, str]) -> bool:
         return bool(source.content_hash) and known.get(source.doc_id) == source.content_hash
 
-    def _cut(self, sources: Iterable[Source], report: IngestReport, progress: Progress) -> Iterator[tuple[Source, list[TextNode]]]:
+    def _cut(
+        self, sources: Iterable[Source], report: IngestReport, progress: Progress
+    ) -> Iterator[tuple[Source, list[TextNode]]]:
         for source in sources:
             try:
                 found = source.read()
@@ -124,12 +131,14 @@ class Pipeline:
             tokens = self.chunker.length(node)
             if tokens > self.chunker.max_tokens:
                 raise IngestError(
-                    f"Node '{node.node_id}' has {tokens:,} tokens; the embedding model reads {self.chunker.max_tokens:,}. "
+                    f"Node '{node.node_id}' has {tokens:,} tokens; the model reads {self.chunker.max_tokens:,}. "
                     "Split it, or give the Document and let it be split."
                 )
         return nodes
 
-    def _batches(self, cut: Iterable[tuple[Source, list[TextNode]]]) -> Iterator[list[tuple[Source, list[TextNode]]]]:
+    def _batches(
+        self, cut: Iterable[tuple[Source, list[TextNode]]]
+    ) -> Iterator[list[tuple[Source, list[TextNode]]]]:
         batch: list[tuple[Source, list[TextNode]]] = []
         size = 0
         for source, nodes in cut:
@@ -141,12 +150,19 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _commit(self, batch: list[tuple[Source, list[TextNode]]], report: IngestReport, progress: Progress) -> None:
+    def _commit(
+        self, batch: list[tuple[Source, list[TextNode]]], report: IngestReport, progress: Progress
+    ) -> None:
         nodes = [node for _, members in batch for node in members]
         tokens = self._embed(nodes, report)
         self._replace([source.doc_id for source, _ in batch], nodes)
         self.manifest.record(
-            ManifestEntry(source.doc_id, source.content_hash, len(members), sum(tokens[node.node_id] for node in members))
+            ManifestEntry(
+                source.doc_id,
+                source.content_hash,
+                len(members),
+                sum(tokens[node.node_id] for node in members),
+            )
             for source, members in batch
         )
         report.documents += len(batch)

@@ -98,11 +98,15 @@ def _pages(path: Path) -> Iterator[tuple[str, str]]:
     require("llama_index.readers.file", extra="readers")
     from llama_index.core import SimpleDirectoryReader
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of every odd object; the error below says enough
+    logging.getLogger("pypdf").setLevel(
+        logging.CRITICAL
+    )  # it warns of every odd object; the error below says enough
     try:
         documents = SimpleDirectoryReader.load_file(path, lambda _: {}, {}, raise_on_error=True)
     except ImportError as error:
-        raise MissingExtraError(f"The reader for {path.suffix} files ({_one_line(error)})", "readers") from error
+        raise MissingExtraError(
+            f"The reader for {path.suffix} files ({_one_line(error)})", "readers"
+        ) from error
     for number, document in enumerate(documents, start=1):
         yield str(document.metadata.get("page_label", number)), document.text
 

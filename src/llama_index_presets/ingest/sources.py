@@ -50,7 +50,7 @@ def sources(data: Any, *, text_column: str | None = None, id_column: str | None 
         return list(_from_frame(data, text_column, id_column))
     if isinstance(data, str | Path):
         return [_from_file(path) for path in find_files([data])]
-    items = [data] if isinstance(data, BaseNode) else list(data)
+    items: list[Any] = [data] if isinstance(data, BaseNode) else list(data)
     if items and all(isinstance(item, str | Path) for item in items):
         return [_from_file(path) for path in find_files(items)]
     if items and all(isinstance(item, BaseNode) for item in items):
@@ -88,7 +88,9 @@ def _from_nodes(nodes: Sequence[BaseNode]) -> Iterator[Source]:
     by_document: dict[str, list[TextNode]] = {}
     for node in nodes:
         if not isinstance(node, TextNode):
-            raise IngestError(f"Node '{node.node_id}' is a {type(node).__name__}; give TextNodes or Documents.")
+            raise IngestError(
+                f"Node '{node.node_id}' is a {type(node).__name__}; give TextNodes or Documents."
+            )
         by_document.setdefault(node.ref_doc_id or node.node_id, []).append(node)
     for doc_id, members in by_document.items():
         digest = _digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
@@ -106,7 +108,9 @@ def _from_frame(frame: Any, text_column: str | None, id_column: str | None) -> I
         digest = _digest(text, row)
         doc_id = f"row-{given if given is not None else digest[:32]}"
         metadata = {key: _plain_value(value) for key, value in row.items() if value is not None}
-        yield _from_document(Document(text="" if text is None else str(text), doc_id=doc_id, metadata=metadata))
+        yield _from_document(
+            Document(text="" if text is None else str(text), doc_id=doc_id, metadata=metadata)
+        )
 
 
 def _check_column(column: str, columns: list[str]) -> None:
@@ -128,7 +132,10 @@ def _rows(frame: Any) -> Iterable[dict[str, Any]]:
         return
     missing = frame.isna()
     for place, row in enumerate(frame.to_dict(orient="records")):
-        yield {str(key): None if missing.iloc[place, at] else value for at, (key, value) in enumerate(row.items())}
+        yield {
+            str(key): None if missing.iloc[place, at] else value
+            for at, (key, value) in enumerate(row.items())
+        }
 
 
 def _plain_value(value: Any) -> Any:
@@ -145,4 +152,3 @@ def _digest(*parts: Any) -> str:
 
 def _fail(message: str) -> SourceText:
     raise IngestError(message)
-

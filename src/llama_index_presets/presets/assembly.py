@@ -93,7 +93,8 @@ class Assembly:
             "documents": documents,
             "chunks": chunks,
             "settings": {
-                name: {"value": value, "from": self.origins[name]} for name, value in self.settings.to_dict().items()
+                name: {"value": value, "from": self.origins[name]}
+                for name, value in self.settings.to_dict().items()
             },
             "effective": {
                 "chunk_tokens": self.chunker.max_tokens,

@@ -107,7 +107,9 @@ def _check(row: Preset, by_hand: Mapping[str, str]) -> None:
         raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
 
 
-def _retrievers(index: VectorStoreIndex, values: Settings) -> Callable[[MetadataFilters | None], BaseRetriever]:
+def _retrievers(
+    index: VectorStoreIndex, values: Settings
+) -> Callable[[MetadataFilters | None], BaseRetriever]:
     def make(filters: MetadataFilters | None) -> BaseRetriever:
         return index.as_retriever(similarity_top_k=values.top_k, filters=filters)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PresetChatEngine"]
 
-_REFERS_BACK = re.compile(r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|there|one|ones)\b", re.IGNORECASE)
+_REFERS_BACK = re.compile(
+    r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|there|one|ones)\b", re.IGNORECASE
+)
 
 
 class PresetChatEngine(BaseChatEngine):
@@ -35,7 +37,9 @@ class PresetChatEngine(BaseChatEngine):
         history: Messages of an earlier conversation.
     """
 
-    def __init__(self, engine: PresetEngine, *, memory_tokens: int = 3_000, history: list[ChatMessage] | None = None) -> None:
+    def __init__(
+        self, engine: PresetEngine, *, memory_tokens: int = 3_000, history: list[ChatMessage] | None = None
+    ) -> None:
         self._engine = engine
         self._memory = ChatMemoryBuffer.from_defaults(chat_history=history or [], token_limit=memory_tokens)
 
@@ -53,16 +57,22 @@ class PresetChatEngine(BaseChatEngine):
         self._begin(chat_history)
         response = self._engine.query(self._condense(message))
         self._remember(message, str(response))
-        return AgentChatResponse(str(response), source_nodes=response.source_nodes, metadata=response.metadata)
+        return AgentChatResponse(
+            str(response), source_nodes=response.source_nodes, metadata=response.metadata
+        )
 
     async def achat(self, message: str, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
         """Answer a message, without blocking the event loop."""
         self._begin(chat_history)
         response = await self._engine.aquery(await self._acondense(message))
         self._remember(message, str(response))
-        return AgentChatResponse(str(response), source_nodes=response.source_nodes, metadata=response.metadata)
+        return AgentChatResponse(
+            str(response), source_nodes=response.source_nodes, metadata=response.metadata
+        )
 
-    def stream_chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> StreamingAgentChatResponse:
+    def stream_chat(
+        self, message: str, chat_history: list[ChatMessage] | None = None
+    ) -> StreamingAgentChatResponse:
         """Answer a message piece by piece (``response_gen``)."""
         self._begin(chat_history)
         streaming = self._engine.stream(self._condense(message))
@@ -102,14 +112,18 @@ class PresetChatEngine(BaseChatEngine):
         if not self._history_matters():
             return self._with_last_question(message)
         with attributed(ledger=self._engine.ledger):
-            found = self._engine.llm.predict(DEFAULT_TEMPLATE, question=message, chat_history=self._transcript())
+            found = self._engine.llm.predict(
+                DEFAULT_TEMPLATE, question=message, chat_history=self._transcript()
+            )
         return found.strip() or message
 
     async def _acondense(self, message: str) -> str:
         if not self._history_matters():
             return self._with_last_question(message)
         with attributed(ledger=self._engine.ledger):
-            found = await self._engine.llm.apredict(DEFAULT_TEMPLATE, question=message, chat_history=self._transcript())
+            found = await self._engine.llm.apredict(
+                DEFAULT_TEMPLATE, question=message, chat_history=self._transcript()
+            )
         return found.strip() or message
 
     def _history_matters(self) -> bool:
@@ -123,14 +137,14 @@ class PresetChatEngine(BaseChatEngine):
         return "\n".join(f"{message.role.value}: {message.content}" for message in self._memory.get())
 
 
-def _chat_stream(pieces: Iterator[str]) -> Iterator[ChatResponse]:
+def _chat_stream(pieces: Iterator[str]) -> Generator[ChatResponse, None, None]:
     text = ""
     for piece in pieces:
         text += piece
         yield _chat_response(text, piece)
 
 
-async def _achat_stream(pieces: AsyncIterator[str]) -> AsyncIterator[ChatResponse]:
+async def _achat_stream(pieces: AsyncIterator[str]) -> AsyncGenerator[ChatResponse, None]:
     text = ""
     async for piece in pieces:
         text += piece
@@ -139,5 +153,3 @@ async def _achat_stream(pieces: AsyncIterator[str]) -> AsyncIterator[ChatRespons
 
 def _chat_response(text: str, delta: str) -> ChatResponse:
     return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), delta=delta)
-
-

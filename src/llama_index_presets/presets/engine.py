@@ -293,7 +293,9 @@ class PresetEngine(BaseQueryEngine):
 
     def __repr__(self) -> str:
         """Name and storage; nothing secret."""
-        return f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.folder}')"
+        return (
+            f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.folder}')"
+        )
 
 
 def _metadata(answer: CitedAnswer) -> dict[str, Any]:
@@ -312,5 +314,3 @@ def _close(pieces: Iterator[str]) -> None:
     close = getattr(pieces, "close", None)
     if close is not None:
         close()
-
-

@@ -42,6 +42,8 @@ def _vanished(data: Any) -> Callable[[str], bool]:
     """Which stored documents lie under the folders that are being synced."""
     roots = [data] if isinstance(data, str | Path) else list(data)
     if not all(isinstance(root, str | Path) for root in roots):
-        raise SettingsError("sync works on folders: give paths, or delete documents with engine.vector_store.delete.")
+        raise SettingsError(
+            "sync works on folders: give paths, or delete documents with engine.vector_store.delete."
+        )
     folders = [Path(root).resolve() for root in roots]
     return lambda doc_id: any(Path(doc_id) == folder or folder in Path(doc_id).parents for folder in folders)

@@ -129,6 +129,8 @@ def preset(name: str) -> Preset:
         'all-MiniLM-L6-v2'
     """
     if name not in PRESETS:
-        nearest = get_close_matches(name.lower().replace("_", "-").replace(" ", "-"), PRESETS, n=1, cutoff=0.5)
+        nearest = get_close_matches(
+            name.lower().replace("_", "-").replace(" ", "-"), PRESETS, n=1, cutoff=0.5
+        )
         raise UnknownPresetError(name, list(PRESETS), nearest[0] if nearest else None)
     return PRESETS[name]

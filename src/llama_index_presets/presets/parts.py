@@ -37,7 +37,11 @@ class Part:
         if not self.assembled:
             return [f"{where} is not assembled in this release"]
         absent = [module for module in self.modules if not installed(module)]
-        return [f'{where} needs {", ".join(absent)}: pip install "llama-index-presets[{self.extra}]"'] if absent else []
+        return (
+            [f'{where} needs {", ".join(absent)}: pip install "llama-index-presets[{self.extra}]"']
+            if absent
+            else []
+        )
 
 
 _LOCAL = Part(about="on this machine", modules=("sentence_transformers", "torch"), extra="local")
@@ -57,16 +61,29 @@ STORES: dict[str, Part] = {
         assembled=False,
     ),
     "pinecone": Part(
-        about="managed", modules=("llama_index.vector_stores.pinecone",), extra="pinecone", assembled=False, local=False
+        about="managed",
+        modules=("llama_index.vector_stores.pinecone",),
+        extra="pinecone",
+        assembled=False,
+        local=False,
     ),
     "weaviate": Part(
-        about="managed", modules=("llama_index.vector_stores.weaviate",), extra="weaviate", assembled=False, local=False
+        about="managed",
+        modules=("llama_index.vector_stores.weaviate",),
+        extra="weaviate",
+        assembled=False,
+        local=False,
     ),
 }
 
 PATTERNS: dict[str, Part] = {
     "simple": Part(about="vector search"),
-    "advanced": Part(about="wide vector search, cross-encoder", modules=("sentence_transformers",), extra="local", assembled=False),
+    "advanced": Part(
+        about="wide vector search, cross-encoder",
+        modules=("sentence_transformers",),
+        extra="local",
+        assembled=False,
+    ),
     "hybrid": Part(about="vector search and BM25, fused", assembled=False),
 }
 

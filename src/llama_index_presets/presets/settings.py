@@ -115,6 +115,8 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(known)}."
         raise SettingsError(f"There is no setting '{name}' (from {origin}). {hint}")
     allowed: tuple[type, ...] = (int, float) if "float" in known[name] else (int,)
-    if isinstance(value, bool) or not (isinstance(value, allowed) or (value is None and "None" in known[name])):
+    if isinstance(value, bool) or not (
+        isinstance(value, allowed) or (value is None and "None" in known[name])
+    ):
         raise SettingsError(f"{name} is {value!r} (from {origin}); expected {known[name]}.")
     return value

@@ -79,10 +79,16 @@ def read_card(folder: str | Path) -> dict[str, object]:
     """
     card = Storage(Path(folder).expanduser()).card
     if not card.exists():
-        raise StoreError(f"'{card.parent}' holds no index. Run 'llama-presets ingest' with this --storage first.")
+        raise StoreError(
+            f"'{card.parent}' holds no index. Run 'llama-presets ingest' with this --storage first."
+        )
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
-        return {"format": int(content["format"]), "preset": str(content["preset"]), "fingerprint": str(content["fingerprint"])}
+        return {
+            "format": int(content["format"]),
+            "preset": str(content["preset"]),
+            "fingerprint": str(content["fingerprint"]),
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(
             f"'{card}' is damaged ({type(error).__name__}). Restore it from a backup, or ingest into a new folder."
@@ -104,15 +110,17 @@ def _make(storage: Storage) -> None:
 def _check(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
     card = read_card(storage.folder)
     if card["format"] != _FORMAT:
-        raise StoreError(f"'{storage.folder}' has format {card['format']}; this release reads {_FORMAT}. Upgrade.")
+        raise StoreError(
+            f"'{storage.folder}' has format {card['format']}; this release reads {_FORMAT}. Upgrade."
+        )
     if card["preset"] != preset:
         raise StoreError(
             f"'{storage.folder}' was made by the preset '{card['preset']}', not '{preset}'. Use another --storage."
         )
     if card["fingerprint"] != str(fingerprint):
         raise FingerprintError(
-            f"'{storage.folder}' was made with {card['fingerprint']}; you are using {fingerprint}. Vectors of two models "
-            "cannot be mixed: use the original settings, or ingest into a new --storage.",
+            f"'{storage.folder}' was made with {card['fingerprint']}; you are using {fingerprint}. Vectors of two "
+            "models cannot be mixed: use the original settings, or ingest into a new --storage.",
             stored=str(card["fingerprint"]),
             given=str(fingerprint),
         )
