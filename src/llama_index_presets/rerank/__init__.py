@@ -15,8 +15,10 @@ _PUBLIC = {
     "ndcg_by_blend": "blend_report",
     "TrainingList": "mining",
     "mine_hard_negatives": "mining",
-    "TrainingSettings": "fine_tune",
-    "fine_tune": "fine_tune",
+    "group_pairs": "mining",
+    "HeldOutQuery": "training",
+    "TrainingSettings": "training",
+    "fine_tune": "training",
 }
 
 __all__ = [*_PUBLIC]
