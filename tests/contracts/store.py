@@ -38,9 +38,8 @@ from llama_index.core.vector_stores import (
     MetadataFilter,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
 )
-from llama_index.core.vector_stores.types import BasePydanticVectorStore
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryMode
 
 from llama_index_presets.errors import FilterError, FingerprintError, NodeRejectedError, QueryError
 from llama_index_presets.filters import filterable_metadata, predicate
