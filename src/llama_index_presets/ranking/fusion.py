@@ -12,23 +12,30 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from llama_index_presets.errors import RankingError
+from llama_index_presets.ranking.confidence import confidence_weighted_fusion
+from llama_index_presets.ranking.scaling import (
+    Fused,
+    Ranking,
+    above,
+    averaged,
+    checked_weights,
+    extent,
+    first_scores,
+    summed,
+    three_deviations,
+)
 
 __all__ = [
     "FUSIONS",
     "Fused",
     "Ranking",
+    "confidence_weighted_fusion",
     "convex_combination",
     "distribution_based_fusion",
     "fuse",
     "reciprocal_rank_fusion",
     "relative_score_fusion",
 ]
-
-Ranking = Sequence[tuple[str, float]]
-"""(id, score) pairs of one retriever, best first, higher scores are better."""
-
-Fused = list[tuple[str, float]]
-"""(id, score) pairs, best first, ties by id."""
 
 Fusion = Callable[..., Fused]
 
@@ -58,9 +65,11 @@ def reciprocal_rank_fusion(
         raise RankingError(f"k is {k}; it must be a number of ranks, 0 or more. 60 is usual.")
     parts = [
         (weight, {name: 1 / (k + rank) for rank, name in enumerate(scores, start=1)})
-        for scores, weight in zip(map(_scores, rankings), _weights(weights, len(rankings)), strict=True)
+        for scores, weight in zip(
+            map(first_scores, rankings), checked_weights(weights, len(rankings)), strict=True
+        )
     ]
-    return _sorted_sums(parts)
+    return summed(parts)
 
 
 def relative_score_fusion(rankings: Sequence[Ranking], *, weights: Sequence[float] | None = None) -> Fused:
@@ -85,7 +94,7 @@ def relative_score_fusion(rankings: Sequence[Ranking], *, weights: Sequence[floa
 
     Source: Fox and Shaw, TREC-2 1993; min-max as in Lee, SIGIR 1997, doi:10.1145/258525.258587
     """
-    return _averaged(rankings, weights, [_extent] * len(rankings))
+    return averaged(rankings, weights, [extent] * len(rankings))
 
 
 def distribution_based_fusion(
@@ -111,7 +120,7 @@ def distribution_based_fusion(
 
     Source: Mazzeschi, "Distribution-Based Score Fusion (DBSF)", 2023
     """
-    return _averaged(rankings, weights, [_three_deviations] * len(rankings))
+    return averaged(rankings, weights, [three_deviations] * len(rankings))
 
 
 def convex_combination(
@@ -148,11 +157,12 @@ def convex_combination(
         raise RankingError(
             f"{len(rankings)} rankings came with {len(floors)} floors; give one floor for each."
         )
-    return _averaged(rankings, weights, [_extent if floor is None else _above(floor) for floor in floors])
+    return averaged(rankings, weights, [extent if floor is None else above(floor) for floor in floors])
 
 
 FUSIONS: Mapping[str, Fusion] = MappingProxyType(
     {
+        "auto": confidence_weighted_fusion,
         "rrf": reciprocal_rank_fusion,
         "relative": relative_score_fusion,
         "dbsf": distribution_based_fusion,
@@ -183,93 +193,3 @@ def fuse(
     if method not in FUSIONS:
         raise RankingError(f"There is no fusion '{method}'. Choose one of: {', '.join(FUSIONS)}.")
     return FUSIONS[method](rankings, weights=weights, **parameters)
-
-
-# -- what the methods share -------------------------------------------------------------------------------
-
-_Range = Callable[[Sequence[float]], tuple[float, float]]
-"""The scores of a ranking -> which score becomes 0 and which becomes 1."""
-
-
-def _averaged(
-    rankings: Sequence[Ranking], weights: Sequence[float] | None, ranges: Sequence[_Range]
-) -> Fused:
-    checked = _weights(weights, len(rankings))
-    total = math.fsum(checked)
-    parts = [
-        (weight / total, _stretched(_finite(_scores(ranking)), ends))
-        for ranking, weight, ends in zip(rankings, checked, ranges, strict=True)
-    ]
-    return [(name, min(score, 1.0)) for name, score in _sorted_sums(parts)]
-
-
-def _weights(weights: Sequence[float] | None, count: int) -> Sequence[float]:
-    """Check the weights, or make them."""
-    given = [1.0] * count if weights is None else weights
-    if len(given) != count:
-        raise RankingError(
-            f"{count} rankings came with {len(given)} weights; give one weight for each ranking."
-        )
-    if not all(math.isfinite(weight) and weight >= 0 for weight in given):
-        raise RankingError(f"The weights are {list(given)}; each must be a finite number, 0 or more.")
-    if count and not any(given):
-        raise RankingError(f"The weights are {list(given)}; at least one must be above 0.")
-    return given
-
-
-def _scores(ranking: Ranking) -> dict[str, float]:
-    """id -> score, best first; the first of two equal ids is kept."""
-    scores: dict[str, float] = {}
-    for name, score in ranking:
-        scores.setdefault(name, score)
-    return scores
-
-
-def _finite(scores: dict[str, float]) -> dict[str, float]:
-    for name, score in scores.items():
-        if score is None or not math.isfinite(score):
-            raise RankingError(
-                f"The score of '{name}' is {score}; a finite number was expected. Use fusion 'rrf'."
-            )
-    return scores
-
-
-def _stretched(scores: dict[str, float], ends: _Range) -> dict[str, float]:
-    if not scores:
-        return {}
-    low, high = ends(list(scores.values()))
-    if not high > low:
-        return dict.fromkeys(scores, 0.5)
-    return {name: min(max((score - low) / (high - low), 0.0), 1.0) for name, score in scores.items()}
-
-
-def _extent(scores: Sequence[float]) -> tuple[float, float]:
-    return min(scores), max(scores)
-
-
-def _three_deviations(scores: Sequence[float]) -> tuple[float, float]:
-    mean = math.fsum(scores) / len(scores)
-    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
-    return mean - 3 * deviation, mean + 3 * deviation
-
-
-def _above(floor: float) -> _Range:
-    def ends(scores: Sequence[float]) -> tuple[float, float]:
-        if min(scores) < floor:
-            raise RankingError(
-                f"A score is {min(scores)}, below its ranking's floor of {floor}; lower the floor."
-            )
-        return floor, max(scores)
-
-    return ends
-
-
-def _sorted_sums(parts: Sequence[tuple[float, dict[str, float]]]) -> Fused:
-    """Weighted sums. fsum rounds once, so the order of the rankings cannot change the last digit."""
-    terms: dict[str, list[float]] = {}
-    for weight, scores in parts:
-        if weight:
-            for name, score in scores.items():
-                terms.setdefault(name, []).append(weight * score)
-    sums = ((name, math.fsum(values)) for name, values in terms.items())
-    return sorted(sums, key=lambda pair: (-pair[1], pair[0]))
