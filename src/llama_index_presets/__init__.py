@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank as CrossEncoderRerank
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever as HybridFusionRetriever
     from llama_index_presets.retrieve.keyword import BM25Index as BM25Index
+    from llama_index_presets.store.duckdb import DuckDBVectorStore as DuckDBVectorStore
     from llama_index_presets.store.lancedb import LanceDBVectorStore as LanceDBVectorStore
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ _PUBLIC: dict[str, str] = {
     "build": "llama_index_presets.presets.build",
     "PRESETS": "llama_index_presets.presets.matrix",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
+    "DuckDBVectorStore": "llama_index_presets.store.duckdb",
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
     "BM25Index": "llama_index_presets.retrieve.keyword",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",

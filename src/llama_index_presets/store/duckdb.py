@@ -1,0 +1,497 @@
+"""DuckDBVectorStore: exact search at memory speed over a DuckDB table that is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+import duckdb
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+
+from llama_index_presets.errors import (
+    FingerprintError,
+    QueryError,
+    SettingsError,
+    StoreError,
+    StoreWriteError,
+)
+from llama_index_presets.filters import Condition
+from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.store.duckdb_file import MEMORY, Database, open_database
+from llama_index_presets.store.duckdb_modes import answer, answer_many, check_query
+from llama_index_presets.store.duckdb_search import MemorySearch, Search, SqlSearch, condition_of
+from llama_index_presets.store.duckdb_table import Batch, State, Table
+from llama_index_presets.store.rows import to_node, to_row
+from llama_index_presets.store.snapshot import Snapshot, SnapshotCache
+from llama_index_presets.store.vectors import checked_vectors
+
+__all__ = ["DuckDBVectorStore"]
+
+_ROWS_PER_BATCH = 16_384
+_MANY = 100_000
+
+
+class DuckDBVectorStore(BasePydanticVectorStore):
+    """Nodes in a DuckDB table, searched exactly.
+
+    The table is the truth: every call is one transaction, and the file can be read with SQL. A copy of it in
+    memory, kept in step by the table's version, answers the queries; a table too large for `cache_mb` is
+    scanned by DuckDB instead. Scores are cosine similarity, -1 to 1, higher is closer, ties by id.
+
+    Thread safe. One process can write a file; with ``read_only=True`` any number can read it. Stores of one
+    process that name the same file share it.
+
+    Args:
+        path: File, made when missing, or ``":memory:"``.
+        table: Name of the table; a file holds any number of them.
+        dim: Length of the vectors; None takes it from the first node.
+        read_only: Open for reading only, so that other processes can read too.
+        encryption_key: Key of DuckDB's own file encryption. DuckDB 1.4.0 writes it as it is; from 1.4.2 on
+            writing needs the httpfs extension (OpenSSL) to be installed, reading does not.
+        connection: A DuckDB connection to use instead of `path`; it stays the caller's.
+        fingerprint: What makes the vectors (see `values.Fingerprint`). A new table remembers it, another one
+            is refused.
+        cache_mb: What the copy in memory may take, in MiB.
+        text_language: Language of stemmer and stop words in text search: see `ranking.bm25.Analyzer`.
+
+    Raises:
+        StoreLockedError: Another process holds the file; names its pid.
+        StoreCorruptError: The file cannot be read.
+        StoreWriteError: The folder cannot be written.
+        StoreError: The table belongs to something else, or the options do not go together.
+        FingerprintError: The table was made by another model.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> store = DuckDBVectorStore()
+        >>> store.add([TextNode(id_="a", text="red", embedding=[1.0, 0.0])])
+        ['a']
+        >>> store.query(VectorStoreQuery(query_embedding=[3.0, 4.0])).similarities
+        [0.6]
+    """
+
+    stores_text: bool = True
+    flat_metadata: ClassVar[bool] = False
+    path: str = MEMORY
+    table: str = "vectors"
+    read_only: bool = False
+    cache_mb: int = 1024
+    text_language: str = "english"
+
+    _database: Database = PrivateAttr()
+    _table: Table = PrivateAttr()
+    _cache: SnapshotCache = PrivateAttr()
+    _dim: int | None = PrivateAttr(default=None)
+    _fingerprint: str | None = PrivateAttr(default=None)
+    _options: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _closed: bool = PrivateAttr(default=False)
+    _warned: bool = PrivateAttr(default=False)
+
+    def __init__(
+        self,
+        path: str | Path = MEMORY,
+        *,
+        table: str = "vectors",
+        dim: int | None = None,
+        read_only: bool = False,
+        encryption_key: str | None = None,
+        connection: duckdb.DuckDBPyConnection | None = None,
+        fingerprint: str | None = None,
+        cache_mb: int = 1024,
+        text_language: str = "english",
+        **fields: Any,
+    ) -> None:
+        _check_settings(table, dim, cache_mb)
+        super().__init__(
+            path=str(path),
+            table=table,
+            read_only=read_only,
+            cache_mb=cache_mb,
+            text_language=text_language,
+            **fields,
+        )
+        self._dim, self._fingerprint = dim, fingerprint
+        self._options = {"encryption_key": encryption_key, "connection": connection}
+        self._database = open_database(
+            path, read_only=read_only, encryption_key=encryption_key, connection=connection
+        )
+        try:
+            self._open_table()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_table(self) -> None:
+        self._table = Table(self._database, self.table)
+        key = f"{self.table}\x00{self.cache_mb}\x00{self.text_language}"
+        with self._database.writing:
+            made = SnapshotCache(self._table, self.cache_mb * 2**20, Analyzer(language=self.text_language))
+            self._cache = self._database.shared.setdefault(key, made)
+        state = self._state()
+        if state is not None:
+            self._table.adopt(state, self._fingerprint)
+        elif self._dim is not None and not self.read_only:
+            self._table.writing(self._state_for_writing)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "DuckDBVectorStore"
+
+    @classmethod
+    def from_params(cls, path: str | Path = MEMORY, **options: Any) -> DuckDBVectorStore:
+        """Make a store; the arguments are those of the class."""
+        return cls(path, **options)
+
+    @classmethod
+    def from_local(cls, path: str | Path, **options: Any) -> DuckDBVectorStore:
+        """Open a file that exists already.
+
+        Raises:
+            StoreError: There is no such file.
+        """
+        if not Path(path).is_file():
+            raise StoreError(
+                f"There is no file '{path}'. Check the path, or make it with DuckDBVectorStore(path)."
+            )
+        return cls(path, **options)
+
+    @property
+    def client(self) -> duckdb.DuckDBPyConnection:
+        """The DuckDB connection; read with it, write through the store."""
+        return self._database.connection
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What made the vectors: as the table remembers it, else as given."""
+        state = self._state()
+        return self._fingerprint if state is None else state.fingerprint
+
+    @property
+    def dim(self) -> int | None:
+        """Length of the vectors: as the table remembers it, else as given."""
+        state = self._state()
+        return self._dim if state is None else state.dim
+
+    # ---- writing ------------------------------------------------------------------------------------------
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Write nodes in one transaction; nodes of the same ids are replaced.
+
+        Of two nodes with one id in the same call, the last is kept.
+
+        Returns:
+            The ids of the nodes, in their order.
+
+        Raises:
+            NodeRejectedError: A node has no embedding, or an unusable one, or a value without a JSON form;
+                nothing was written.
+            FingerprintError: The table was made by another model meanwhile.
+            StoreWriteError: The disk is full, or the store was opened read-only; nothing was written.
+        """
+        self._check_writable()
+        ids = [node.node_id for node in nodes]
+        if ids:
+            kept = list({node.node_id: node for node in nodes}.values())
+            count = self._table.writing(lambda cursor: self._write(cursor, kept))
+            self._warn_of_many(count)
+        return ids
+
+    def _write(self, cursor: duckdb.DuckDBPyConnection, nodes: list[BaseNode]) -> int:
+        dim = None if (known := self._checked(self._table.state(cursor))) is None else known.dim
+        chunks = [nodes[i : i + _ROWS_PER_BATCH] for i in range(0, len(nodes), _ROWS_PER_BATCH)]
+        first = _batch(chunks[0], self._dim if dim is None else dim)
+        state = known or self._table.create(cursor, first.vectors.shape[1], self._fingerprint)
+        replaced = self._table.replace(cursor, state, _ahead(first, chunks[1:], state.dim))
+        return state.count - replaced + len(nodes)
+
+    def _state_for_writing(self, cursor: duckdb.DuckDBPyConnection) -> State:
+        state = self._checked(self._table.state(cursor))
+        return state or self._table.create(cursor, self._dim or 0, self._fingerprint)
+
+    def _warn_of_many(self, count: int) -> None:
+        if count > _MANY and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"Table '{self.table}' has {count:,} vectors. Every query looks at all of them; beyond "
+                f"{_MANY:,} an index pays off. LanceDBVectorStore and PostgresVectorStore have one: "
+                f"llama-presets move {self.path} DESTINATION copies the nodes there.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete the nodes of a source document; none is fine."""
+        self._remove(condition_of(None, doc_ids=[ref_doc_id]))
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Delete nodes by id, by filter, or those that are named and selected.
+
+        Without a choice nothing is deleted, and a warning says so; `clear` deletes everything.
+        """
+        if node_ids is None and (filters is None or not filters.filters):
+            warnings.warn(
+                "delete_nodes() got neither node_ids nor filters and deleted nothing. Use clear() for all nodes.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
+        self._remove(condition_of(filters, node_ids))
+
+    def _remove(self, condition: Condition) -> None:
+        self._check_writable()
+        if self._state() is not None:
+            self._table.writing(lambda cursor: self._table.remove(cursor, condition))
+
+    def clear(self) -> None:
+        """Delete all nodes, and forget what made them: the next `add` may use another model."""
+        self._check_writable()
+        if self._state() is not None:
+            self._table.writing(self._table.drop)
+
+    # ---- reading ------------------------------------------------------------------------------------------
+
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Read nodes with their embeddings.
+
+        Args:
+            node_ids: Only these, in this order; unknown ones are left out.
+            filters: Only those selected.
+
+        Returns:
+            Nodes; without `node_ids` in the order in which they were last written.
+        """
+        with self._database.cursor() as cursor:
+            if self._checked(self._table.state(cursor)) is None:
+                return []
+            found = self._table.select(cursor, condition_of(filters, node_ids))
+        if node_ids is not None:
+            place = {node_id: i for i, node_id in enumerate(node_ids)}
+            found.sort(key=lambda pair: place[pair[0].node_id])
+        return [to_node(row, vector) for row, vector in found]
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Find nodes.
+
+        Modes: DEFAULT (cosine), MMR (cosine, diverse), TEXT_SEARCH and SPARSE (BM25 over the text), HYBRID
+        (both, weighted by ``alpha``: 1 vectors, 0 words). ``filters``, ``doc_ids`` and ``node_ids`` restrict
+        every mode; an empty ``doc_ids`` selects nothing, an empty ``node_ids`` restricts nothing (see
+        `rows.restricting_ids`).
+
+        Args:
+            query: What to find.
+            **kwargs: ``mmr_threshold``, ``mmr_prefetch_k``, ``mmr_prefetch_factor``.
+
+        Returns:
+            Nodes without embeddings, their scores and ids, best first.
+
+        Raises:
+            QueryError: The mode is not known here, or the query lacks what it needs.
+            FilterError: A filter's value does not fit its operator.
+        """
+        check_query(query)
+        state = self._state()
+        if state is None:
+            return self._empty(query)
+        return answer(self._search(state), state.dim, query, **kwargs)
+
+    def query_many(self, queries: Sequence[VectorStoreQuery], **kwargs: Any) -> list[VectorStoreQueryResult]:
+        """Answer several queries at once; those of mode DEFAULT without restrictions share their work.
+
+        Returns:
+            What `query` would return for each.
+        """
+        for query in queries:
+            check_query(query)
+        state = self._state()
+        search = None if state is None else self._search(state)
+        if state is None or not isinstance(search, MemorySearch):
+            return [self.query(query, **kwargs) for query in queries]
+        plain = [query for query in queries if _is_plain(query)]
+        together = iter(answer_many(search, state.dim, plain) if plain else [])
+        return [
+            next(together) if _is_plain(query) else answer(search, state.dim, query, **kwargs)
+            for query in queries
+        ]
+
+    def _search(self, state: State) -> Search:
+        snapshot = self._cache.current(state)
+        if snapshot is None:
+            return SqlSearch(self._table)
+        return MemorySearch(self._database, snapshot, self._newer)
+
+    def _newer(self) -> Snapshot:
+        state = self._state()
+        snapshot = None if state is None else self._cache.current(state)
+        if snapshot is None:
+            raise QueryError("The table outgrew cache_mb during the query. Raise cache_mb.")
+        return snapshot
+
+    def _empty(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
+        return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+
+    # ---- async --------------------------------------------------------------------------------------------
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """`add`, without blocking the event loop."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """`delete`, without blocking the event loop."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    async def adelete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """`delete_nodes`, without blocking the event loop."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    async def aclear(self) -> None:
+        """`clear`, without blocking the event loop."""
+        await asyncio.to_thread(self.clear)
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """`get_nodes`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """`query`, without blocking the event loop."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    async def aquery_many(
+        self, queries: Sequence[VectorStoreQuery], **kwargs: Any
+    ) -> list[VectorStoreQueryResult]:
+        """`query_many`, without blocking the event loop."""
+        return await asyncio.to_thread(self.query_many, queries, **kwargs)
+
+    # ---- life ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the file free; closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._database.close()
+
+    def __enter__(self) -> DuckDBVectorStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        if self.path == MEMORY or self._options["connection"] is not None:
+            raise StoreError(
+                "A store in memory or on a given connection cannot be pickled: its rows would stay behind. "
+                "Give it a file, and pickle that store."
+            )
+        if self._options["encryption_key"] is not None:
+            raise StoreError(
+                "An encrypted store cannot be pickled: the key would be written in clear. Pickle its path, "
+                "and open it with the key where it is used."
+            )
+        return _reopened, (self.model_dump(include=set(_REOPENED)), self._dim, self._fingerprint)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> DuckDBVectorStore:
+        return self  # a copy would be the same file, or lose what is in memory
+
+    def _state(self) -> State | None:
+        if self._closed:
+            raise StoreError("The store is closed. Open a new one to go on.")
+        with self._database.cursor() as cursor:
+            return self._checked(self._table.state(cursor))
+
+    def _checked(self, state: State | None) -> State | None:
+        """Refuse a table that another model has made since this store was opened."""
+        if state is None:
+            return None
+        if self._dim is not None and self._dim != state.dim:
+            raise FingerprintError(
+                f"Table '{self.table}' keeps vectors of {state.dim} numbers, the caller wants {self._dim}. "
+                "Use the original model, or index into another table.",
+                stored=f"dim={state.dim}",
+                given=f"dim={self._dim}",
+            )
+        if None not in (self._fingerprint, state.fingerprint) and self._fingerprint != state.fingerprint:
+            self._table.adopt(state, self._fingerprint)
+        return state
+
+    def _check_writable(self) -> None:
+        if self._closed:
+            raise StoreError("The store is closed. Open a new one to go on.")
+        if self.read_only:
+            raise StoreWriteError(
+                f"'{self.path}' was opened with read_only=True. Open it without, where no other process has it."
+            )
+
+
+_REOPENED = ("path", "table", "read_only", "cache_mb", "text_language")
+
+
+def _reopened(fields: dict[str, Any], dim: int | None, fingerprint: str | None) -> DuckDBVectorStore:
+    known = {name: fields[name] for name in _REOPENED}
+    return DuckDBVectorStore(known.pop("path"), dim=dim, fingerprint=fingerprint, **known)
+
+
+def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
+    if not table or "\x00" in table:
+        raise SettingsError(f"The table name is {table!r}; give one with at least one character.")
+    if dim is not None and dim < 1:
+        raise SettingsError(f"dim is {dim}; a vector has at least 1 number.")
+    if cache_mb < 0:
+        raise SettingsError(f"cache_mb is {cache_mb}; give 0 (scan with DuckDB) or more.")
+
+
+def _is_plain(query: VectorStoreQuery) -> bool:
+    unfiltered = query.filters is None or not query.filters.filters
+    return (
+        query.mode is VectorStoreQueryMode.DEFAULT
+        and unfiltered
+        and query.doc_ids is None
+        and not query.node_ids
+    )
+
+
+def _batch(nodes: list[BaseNode], dim: int | None) -> Batch:
+    return Batch([to_row(node) for node in nodes], checked_vectors(nodes, dim))
+
+
+def _ahead(first: Batch, chunks: list[list[BaseNode]], dim: int) -> Iterator[Batch]:
+    """The batches one after the other, the next one made while DuckDB writes the one before."""
+    if not chunks:
+        yield first
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="node-rows") as worker:
+        ready = worker.submit(_batch, chunks[0], dim)
+        yield first
+        for chunk in chunks[1:]:
+            batch = ready.result()
+            ready = worker.submit(_batch, chunk, dim)
+            yield batch
+        yield ready.result()

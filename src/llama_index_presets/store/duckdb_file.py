@@ -1,0 +1,338 @@
+"""One DuckDB database, opened once per process and shared by the stores that live in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from llama_index_presets.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreWriteError,
+)
+
+__all__ = ["Database", "open_database", "quote", "translated"]
+
+MEMORY = ":memory:"
+
+# Floats of an embedding hardly compress (2 %) and cost half of a checkpoint and a third of a scan; and a
+# checkpoint in the middle of a load writes everything twice.
+_SETTINGS = (
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET disabled_compression_methods = 'alp,alprd'",
+    "SET checkpoint_threshold = '256MB'",
+)
+_ALIAS = "encrypted_store"
+
+
+def quote(identifier: str) -> str:
+    """Quote a name for SQL.
+
+    Example:
+        >>> quote('my "best" table')
+        '"my ""best"" table"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+@dataclass(eq=False)
+class Database:
+    """A connection to one database and what its users share.
+
+    Every operation runs on a cursor of its own, so threads never meet in one; writers take `writing`.
+
+    Attributes:
+        path: Absolute path of the file, or ``":memory:"``, or ``""`` for a connection given by the caller.
+        read_only: Whether it was opened so that nothing can be written.
+        connection: The connection that cursors are made from.
+        schema: Quoted catalog and schema, such as ``"chunks"."main"``.
+        writing: Held by whoever writes.
+        shared: Whatever the stores of this database want to share, by key.
+    """
+
+    path: str
+    read_only: bool
+    connection: duckdb.DuckDBPyConnection
+    encryption_key: str | None = field(default=None, repr=False)
+    schema: str = ""
+    writing: threading.RLock = field(default_factory=threading.RLock)
+    shared: dict[str, object] = field(default_factory=dict)
+    users: int = 0
+    process: int = field(default_factory=os.getpid)
+    _broken: bool = False
+
+    def __post_init__(self) -> None:
+        self._find_schema()
+
+    def _find_schema(self) -> None:
+        if self.encryption_key is not None:
+            self.schema = f"{_ALIAS}.main"
+            return
+        found = self.connection.execute("SELECT current_database(), current_schema()").fetchall()
+        catalog, schema = found[0]
+        self.schema = f"{quote(catalog)}.{quote(schema)}"
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for one operation; errors of DuckDB leave it as errors of this package.
+
+        Raises:
+            StoreError: The store was closed, or opened before a fork.
+        """
+        if not self.users:
+            raise StoreError("The store is closed. Open a new one to go on.")
+        if self.process != os.getpid():
+            raise StoreError(
+                f"The store was opened in process {self.process} and cannot be used in its fork {os.getpid()}. "
+                "Open it in the process that uses it; read_only=True where several read."
+            )
+        with translated(self.path):
+            if self._broken:
+                self._reconnect()
+            cursor = self.connection.cursor()
+            try:
+                yield cursor
+            except duckdb.FatalException:
+                self._broken = True
+                raise
+            finally:
+                cursor.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor inside a transaction: committed when the block ends, undone when it raises."""
+        with self.cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                self._roll_back(cursor)
+                raise
+
+    def _roll_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        try:
+            cursor.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            pass  # a failed COMMIT has rolled back already
+        except duckdb.Error:
+            self._broken = True
+
+    def _reconnect(self) -> None:
+        """After a fatal error DuckDB refuses everything until the file is opened afresh."""
+        if self.path in ("", MEMORY):
+            return
+        self.connection.close()
+        self.connection = _connect(self.path, self.read_only, self.encryption_key)
+        self._find_schema()
+        self._broken = False
+
+    def close(self) -> None:
+        """Give up one use; the last one closes the connection, unless the caller owns it."""
+        with _opening:
+            self.users -= 1
+            if self.users == 0 and self.path:
+                _open.pop(self.path, None)
+                self.shared.clear()
+                with translated(self.path):
+                    self.connection.close()
+
+
+_opening = threading.RLock()
+_open: dict[str, Database] = {}
+
+
+def open_database(
+    path: str | Path,
+    *,
+    read_only: bool = False,
+    encryption_key: str | None = None,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> Database:
+    """Open a database, or share the one that this process has open already.
+
+    Args:
+        path: A file, made with its folders when missing; ``":memory:"`` is a new database each time.
+        read_only: Open so that other processes can read too.
+        encryption_key: Key of DuckDB's own encryption; None for a plain file.
+        connection: A connection to use instead; it stays the caller's to close.
+
+    Raises:
+        StoreLockedError: Another process holds the file.
+        StoreCorruptError: The file is no readable DuckDB database.
+        StoreWriteError: The folder cannot be written.
+        StoreError: It is open in this process in a way that does not go together with this one, or the key
+            cannot be used.
+    """
+    if connection is not None:
+        database = Database("", read_only, connection)
+        database.users = 1
+        return database
+    where = MEMORY if str(path) == MEMORY else os.path.realpath(path)
+    with _opening:
+        database = _open.get(where) or _opened(where, read_only, encryption_key)
+        _check_shareable(database, read_only, encryption_key)
+        database.users += 1
+        if where != MEMORY:
+            _open[where] = database
+    return database
+
+
+def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database:
+    if where != MEMORY:
+        _prepare_folder(Path(where), read_only)
+    with translated(where):
+        connection = _connect(where, read_only, encryption_key)
+        return Database(where, read_only, connection, encryption_key)
+
+
+def _check_shareable(database: Database, read_only: bool, encryption_key: str | None) -> None:
+    if database.process != os.getpid():
+        raise StoreError(
+            f"'{database.path}' was opened before this process was forked; close it before forking."
+        )
+    if database.encryption_key != encryption_key:
+        raise StoreError(f"'{database.path}' is open in this process with another encryption_key (or none).")
+    if database.read_only and not read_only:
+        raise StoreError(
+            f"'{database.path}' is open in this process with read_only=True; close that store before writing."
+        )
+
+
+def _prepare_folder(path: Path, read_only: bool) -> None:
+    if read_only:
+        if not path.is_file():
+            raise StoreError(
+                f"There is no file '{path}' to read. Check the path, or open it without read_only."
+            )
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreWriteError(
+            f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose one that this user can write."
+        ) from error
+
+
+def _connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+    if encryption_key is not None:
+        return _connect_encrypted(where, read_only, encryption_key)
+    # No config here: DuckDB would refuse every other connection of this process that lacks it.
+    connection = duckdb.connect(where, read_only=read_only and where != MEMORY)
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    return connection
+
+
+def _connect_encrypted(where: str, read_only: bool, encryption_key: str) -> duckdb.DuckDBPyConnection:
+    if where == MEMORY or not encryption_key:
+        raise StoreError("encryption_key needs a file and at least one character. Give a path, or no key.")
+    connection = duckdb.connect(MEMORY)
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    options = [
+        "ENCRYPTION_KEY '" + encryption_key.replace("'", "''") + "'",
+        *(["READ_ONLY"] if read_only else []),
+    ]
+    attach = f"ATTACH '{where.replace(chr(39), chr(39) * 2)}' AS {_ALIAS} ({', '.join(options)})"
+    try:
+        _attach(connection, attach)
+    except duckdb.Error as error:
+        connection.close()
+        raise _encryption_error(error, where) from None  # its text may quote the statement, key and all
+    return connection
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
+    """Attach; where DuckDB wants OpenSSL for it, take it from httpfs if that is installed. Nothing is fetched."""
+    try:
+        connection.execute(attach)
+    except duckdb.Error as error:
+        if "httpfs" not in str(error):
+            raise
+        try:
+            connection.execute("LOAD httpfs")
+        except duckdb.Error:
+            raise error from None
+        connection.execute(attach)
+
+
+def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
+    text = str(error)
+    if "httpfs" in text:
+        return StoreError(
+            f"DuckDB {duckdb.__version__} writes encrypted files only with OpenSSL, which its httpfs extension "
+            f"brings and which is not installed; '{where}' was not opened. Run INSTALL httpfs once in duckdb while "
+            "online, open an existing file with read_only=True, or use duckdb 1.4.0, which needs no extension."
+        )
+    if "Wrong encryption key" in text:
+        return StoreError(f"The encryption_key does not open '{where}'. Give the key it was made with.")
+    if "not encrypted" in text or "unencrypted" in text.lower():
+        return StoreError(f"'{where}' is not encrypted. Open it without encryption_key.")
+    return _error(error, where)
+
+
+_FULL = ("No space left", "File too large", "disk quota", "Disk quota", "could not write", "Could not write")
+_CORRUPT = (
+    "not a valid DuckDB database",
+    "Could not read enough bytes",
+    "Corrupt",
+    "corrupt",
+    "checksum",
+    "Failed to deserialize",
+    "newer version of DuckDB",
+    "older version of DuckDB",
+)
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Let errors of DuckDB leave as errors of this package, with what to do about them."""
+    try:
+        yield
+    except duckdb.TransactionException:
+        raise  # a conflict: whoever began the transaction decides whether to try again
+    except duckdb.Error as error:
+        raise _error(error, path) from error
+
+
+def _error(error: duckdb.Error, path: str) -> StoreError:
+    text = str(error)
+    where = f"'{path}'" if path else "the given connection"
+    if "Conflicting lock" in text or "Could not set lock" in text:
+        return _locked(text, where)
+    if any(sign in text for sign in _FULL):
+        return StoreWriteError(
+            f"{where} could not be written: {text}. The call changed nothing; what was there before is still "
+            "readable. Make room and try again."
+        )
+    if "without a key" in text:
+        return StoreError(f"{where} is encrypted. Open it with its encryption_key.")
+    if any(sign in text for sign in _CORRUPT):
+        return StoreCorruptError(
+            f"{where} cannot be read: {text}. Nothing was changed. Restore a copy, or open it with the version "
+            "of DuckDB that wrote it."
+        )
+    if "read-only" in text or "Permission denied" in text or "Cannot open file" in text:
+        return StoreWriteError(f"{where} cannot be opened or written: {text}. Check the path and its rights.")
+    return StoreError(f"DuckDB refused the operation on {where}: {text}")
+
+
+def _locked(text: str, where: str) -> StoreLockedError:
+    found = re.search(r"PID (\d+)", text)
+    pid = int(found[1]) if found else None
+    holder = f"process {pid}" if pid is not None else "another process"
+    return StoreLockedError(
+        f"{where} is held by {holder}. Either close it there (or send the writes through that process), or open "
+        "it with read_only=True there and here: any number of processes can read, one alone can write.",
+        pid,
+    )

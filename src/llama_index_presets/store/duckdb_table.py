@@ -1,0 +1,319 @@
+"""One table of a DuckDB database: what it remembers of itself, how rows get in and out."""
+
+# ruff: noqa: S608 -- identifiers are quoted, values are bound, and nothing else is put into the SQL.
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from llama_index_presets.errors import FingerprintError, StoreCorruptError, StoreError
+from llama_index_presets.filters import Condition
+from llama_index_presets.store.duckdb_file import Database, quote
+from llama_index_presets.store.rows import Row
+
+__all__ = ["COLUMNS", "Batch", "State", "Table", "row_of"]
+
+_Result = TypeVar("_Result")
+_REGISTER = "llama_index_presets_stores"
+_FORMAT = 1
+_ATTEMPTS = 20
+
+COLUMNS = ("node_id", "ref_doc_id", "text", "metadata", "kind", "node")
+"""Columns of a `Row`, in its order."""
+
+_SELECT = ", ".join(COLUMNS)
+
+
+def row_of(values: Sequence[Any]) -> Row:
+    """Make a `Row` of the values of `COLUMNS`."""
+    return Row(*values)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a table remembers of itself.
+
+    Attributes:
+        dim: Length of its vectors.
+        fingerprint: What made them; None where nobody said.
+        version: Counts the changes.
+        removals: Counts the changes that took rows away.
+        next_seq: The number that the next row gets; rows are numbered in the order in which they came.
+        count: Rows now.
+    """
+
+    dim: int
+    fingerprint: str | None
+    version: int
+    removals: int
+    next_seq: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to write: each id once.
+
+    Attributes:
+        rows: In the order in which they came.
+        vectors: float32, shape (len(rows), dim).
+    """
+
+    rows: Sequence[Row]
+    vectors: NDArray[np.float32]
+
+    def arrow(self, first_seq: int) -> pa.Table:
+        """The batch as a table whose rows are numbered from `first_seq` on."""
+        columns = {name: pa.array([getattr(row, name) for row in self.rows], pa.string()) for name in COLUMNS}
+        dim = self.vectors.shape[1]
+        flat = pa.array(self.vectors.reshape(-1))
+        return pa.table(
+            {
+                "seq": pa.array(np.arange(first_seq, first_seq + len(self.rows))),
+                **columns,
+                "embedding": pa.FixedSizeListArray.from_arrays(flat, dim),
+            }
+        )
+
+
+def _begin_again(cursor: duckdb.DuckDBPyConnection) -> None:
+    """A failed statement ends a transaction; as it was the first, nothing is lost by another one."""
+    try:
+        cursor.execute("ROLLBACK")
+    except duckdb.TransactionException:
+        return  # there was none
+    cursor.execute("BEGIN TRANSACTION")
+
+
+class Table:
+    """The SQL of one table. Knows nothing of LlamaIndex queries, nor of the matrix in memory.
+
+    Args:
+        database: Where it is.
+        name: Any name; it is quoted.
+    """
+
+    def __init__(self, database: Database, name: str) -> None:
+        self.database = database
+        self.name = name
+        self.sql = f"{database.schema}.{quote(name)}"
+        self._register = f"{database.schema}.{_REGISTER}"
+
+    # ---- what it remembers --------------------------------------------------------------------------------
+
+    def state(self, cursor: duckdb.DuckDBPyConnection) -> State | None:
+        """Read what the table remembers, or None where it does not exist yet.
+
+        In a transaction this is the first statement, or the table is known to exist.
+
+        Raises:
+            StoreError: A table of this name was made by something else.
+        """
+        try:
+            found = cursor.execute(
+                "SELECT dim, fingerprint, version, removals, next_seq, format, "
+                f"(SELECT count(*) FROM {self.sql}) FROM {self._register} WHERE name = $name",
+                {"name": self.name},
+            ).fetchall()
+        except duckdb.CatalogException:
+            _begin_again(cursor)
+            return self._state_of_a_missing_table(cursor)
+        if not found:
+            raise StoreError(
+                f"The table '{self.name}' was not made by this store and is left alone. Give another table name."
+            )
+        *state, format_, count = found[0]
+        if format_ != _FORMAT:
+            raise StoreCorruptError(
+                f"The table '{self.name}' has format {format_}, this version reads {_FORMAT}. "
+                "Upgrade llama-index-presets."
+            )
+        return State(*state, count)
+
+    def _state_of_a_missing_table(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        known = {
+            name
+            for (name,) in cursor.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name || '.' || schema_name = $schema "
+                "UNION ALL SELECT view_name FROM duckdb_views() WHERE database_name || '.' || schema_name = $schema",
+                {"schema": self.database.schema.replace('"', "")},
+            ).fetchall()
+        }
+        if self.name in known:
+            raise StoreError(
+                f"The table '{self.name}' was not made by this store and is left alone. Give another table name."
+            )
+
+    def create(self, cursor: duckdb.DuckDBPyConnection, dim: int, fingerprint: str | None) -> State:
+        """Make the table, inside the caller's transaction."""
+        # Counting on from the clock, a table that is made anew never repeats the numbers of the old one.
+        now = time.time_ns()
+        cursor.execute(
+            f"CREATE TABLE IF NOT EXISTS {self._register} (name VARCHAR, dim INTEGER, metric VARCHAR, "
+            "fingerprint VARCHAR, version BIGINT, removals BIGINT, next_seq BIGINT, format INTEGER)"
+        )
+        cursor.execute(
+            f"CREATE TABLE {self.sql} (seq BIGINT NOT NULL, node_id VARCHAR NOT NULL, ref_doc_id VARCHAR, "
+            f"text VARCHAR, metadata JSON NOT NULL, kind VARCHAR NOT NULL, node VARCHAR NOT NULL, "
+            f"embedding FLOAT[{dim}] NOT NULL)"
+        )
+        cursor.execute(f"DELETE FROM {self._register} WHERE name = $name", {"name": self.name})
+        cursor.execute(
+            f"INSERT INTO {self._register} VALUES ($name, $dim, 'cosine', $fingerprint, $now, 0, $now, {_FORMAT})",
+            {"name": self.name, "dim": dim, "fingerprint": fingerprint, "now": now},
+        )
+        return State(dim, fingerprint, now, 0, now, 0)
+
+    def drop(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Take the table away with all that is remembered of it, inside the caller's transaction."""
+        cursor.execute(f"DROP TABLE {self.sql}")
+        cursor.execute(f"DELETE FROM {self._register} WHERE name = $name", {"name": self.name})
+
+    def adopt(self, state: State, fingerprint: str | None) -> None:
+        """Remember the fingerprint where none is remembered.
+
+        Raises:
+            FingerprintError: Another one is remembered.
+        """
+        if fingerprint is None or state.fingerprint == fingerprint:
+            return
+        if state.fingerprint is not None:
+            raise FingerprintError(
+                f"Table '{self.name}' was made with '{state.fingerprint}', the caller uses '{fingerprint}'. "
+                "Use the original model, or index into another table.",
+                stored=state.fingerprint,
+                given=fingerprint,
+            )
+        if not self.database.read_only:
+            self.writing(
+                lambda cursor: cursor.execute(
+                    f"UPDATE {self._register} SET fingerprint = $fingerprint WHERE name = $name "
+                    "AND fingerprint IS NULL",
+                    {"fingerprint": fingerprint, "name": self.name},
+                )
+            )
+
+    # ---- changing it --------------------------------------------------------------------------------------
+
+    def writing(self, change: Callable[[duckdb.DuckDBPyConnection], _Result]) -> _Result:
+        """Run a change in one transaction, again where it met the change of another connection."""
+        with self.database.writing:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    with self.database.transaction() as cursor:
+                        return change(cursor)
+                except duckdb.TransactionException as error:
+                    if attempt == _ATTEMPTS - 1 or "onflict" not in str(error):
+                        raise StoreError(
+                            f"The change of table '{self.name}' met others {attempt + 1} times: {error}. "
+                            "Write through one store, or retry."
+                        ) from error
+                time.sleep(random.uniform(0.001, 0.02) * (attempt + 1))
+        raise AssertionError("unreachable")
+
+    def replace(self, cursor: duckdb.DuckDBPyConnection, state: State, batches: Iterable[Batch]) -> int:
+        """Write rows, in the place of those with the same ids; gives how many were replaced."""
+        seq, replaced = state.next_seq, 0
+        for batch in batches:
+            cursor.register("incoming", batch.arrow(seq))
+            if state.count:
+                replaced += self._rows_changed(
+                    cursor.execute(
+                        f"DELETE FROM {self.sql} WHERE seq < {state.next_seq} "
+                        "AND node_id IN (SELECT node_id FROM incoming)"
+                    )
+                )
+            cursor.execute(f"INSERT INTO {self.sql} SELECT seq, {_SELECT}, embedding FROM incoming")
+            cursor.unregister("incoming")
+            seq += len(batch.rows)
+        self._changed(cursor, removed=replaced, next_seq=seq)
+        return replaced
+
+    def remove(self, cursor: duckdb.DuckDBPyConnection, condition: Condition) -> int:
+        """Delete the rows that a condition selects; gives how many."""
+        removed = self._rows_changed(
+            cursor.execute(f"DELETE FROM {self.sql} WHERE {condition.sql}", condition.parameters)
+        )
+        if removed:
+            self._changed(cursor, removed=removed)
+        return removed
+
+    @staticmethod
+    def _rows_changed(result: duckdb.DuckDBPyConnection) -> int:
+        return sum(count for (count,) in result.fetchall())
+
+    def _changed(
+        self, cursor: duckdb.DuckDBPyConnection, *, removed: int, next_seq: int | None = None
+    ) -> None:
+        # Two writers meet here, in this one row, and the later one starts again: ids stay unique.
+        cursor.execute(
+            f"UPDATE {self._register} SET version = version + 1, removals = removals + $removed, "
+            "next_seq = coalesce($next_seq, next_seq) WHERE name = $name",
+            {"removed": int(removed > 0), "next_seq": next_seq, "name": self.name},
+        )
+
+    # ---- reading it ---------------------------------------------------------------------------------------
+
+    def select(
+        self, cursor: duckdb.DuckDBPyConnection, condition: Condition
+    ) -> list[tuple[Row, list[float]]]:
+        """Rows with their vectors, in the order in which they came."""
+        found = cursor.execute(
+            f"SELECT {_SELECT}, embedding FROM {self.sql} WHERE {condition.sql} ORDER BY seq",
+            condition.parameters,
+        ).fetchall()
+        return [(row_of(values[:-1]), list(values[-1])) for values in found]
+
+    def kinds(self, cursor: duckdb.DuckDBPyConnection, node_ids: Sequence[str]) -> dict[str, str]:
+        """Id -> kind of those of the nodes that are stored."""
+        return dict(
+            cursor.execute(
+                f"SELECT node_id, kind FROM {self.sql} WHERE node_id IN (SELECT unnest($ids))",
+                {"ids": list(node_ids)},
+            ).fetchall()
+        )
+
+    def bytes_of_rows(self, cursor: duckdb.DuckDBPyConnection) -> int:
+        """Size of everything but the vectors, in bytes."""
+        sizes = " + ".join(f"coalesce(sum(strlen({name}::VARCHAR)), 0)" for name in COLUMNS)
+        found = cursor.execute(f"SELECT {sizes} FROM {self.sql}").fetchall()
+        return int(found[0][0])
+
+    def numbers(self, cursor: duckdb.DuckDBPyConnection, below: int) -> NDArray[np.int64]:
+        """The `seq` of every row under a bound, ascending."""
+        found = cursor.execute(
+            f"SELECT seq FROM {self.sql} WHERE seq < $below", {"below": below}
+        ).fetchnumpy()
+        return np.sort(np.asarray(found["seq"], np.int64))
+
+    def batches(self, cursor: duckdb.DuckDBPyConnection, first_seq: int) -> pa.RecordBatchReader:
+        """Every row from a number on, with `seq`, `COLUMNS` and `embedding`; the order is not promised."""
+        relation = cursor.sql(
+            f"SELECT seq, {_SELECT.replace('metadata', 'metadata::VARCHAR AS metadata')}, embedding "
+            f"FROM {self.sql} WHERE seq >= {int(first_seq)}"
+        )
+        return pa.RecordBatchReader.from_stream(relation)
+
+    def scan(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        question: NDArray[np.float64],
+        limit: int,
+        condition: Condition,
+    ) -> list[tuple[Row, list[float]]]:
+        """The rows nearest to a direction, with their vectors, by DuckDB's own float32 arithmetic."""
+        found = cursor.execute(
+            f"SELECT {_SELECT}, embedding FROM {self.sql} WHERE {condition.sql} ORDER BY "
+            f"array_cosine_similarity(embedding, $question::FLOAT[{len(question)}]) DESC, node_id LIMIT $limit",
+            {"question": question.tolist(), "limit": limit, **condition.parameters},
+        ).fetchall()
+        return [(row_of(values[:-1]), list(values[-1])) for values in found]

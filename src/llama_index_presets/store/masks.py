@@ -1,0 +1,102 @@
+"""Which rows in memory a filter selects: each distinct value is asked once."""
+
+# ruff: noqa: S608 -- identifiers are quoted, values are bound, and nothing else is put into the SQL.
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
+from numpy.typing import NDArray
+
+from llama_index_presets.filters import REFERENCE_KEYS, leaf_test
+from llama_index_presets.store.duckdb_file import Database
+
+__all__ = ["Masks"]
+
+Mask = NDArray[np.bool_]
+_KEPT_KEYS = 32
+
+
+class Masks:
+    """Filters over rows in memory, by the predicate itself rather than by SQL.
+
+    The first filter on a metadata key takes the key's values out of all rows; from then on a filter on it
+    costs one test for each distinct value.
+
+    Args:
+        rows: With the columns ``metadata`` and ``ref_doc_id``.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+        self._lock = threading.Lock()
+        self._keys: dict[str, tuple[NDArray[np.int32], list[Any]]] = {}
+
+    def of_filters(self, database: Database, filters: MetadataFilters | None) -> Mask:
+        """True where a row is selected, shape (n,); the caller may write into it.
+
+        Raises:
+            FilterError: A filter's value does not fit its operator.
+        """
+        if filters is None or not filters.filters:
+            return np.ones(len(self._rows), np.bool_)
+        parts = [
+            self.of_filters(database, part)
+            if isinstance(part, MetadataFilters)
+            else self._leaf(database, part)
+            for part in filters.filters
+        ]
+        if filters.condition is FilterCondition.OR:
+            return np.logical_or.reduce(parts)
+        if filters.condition is FilterCondition.NOT:
+            return ~np.logical_or.reduce(parts)
+        return np.logical_and.reduce(parts)
+
+    def of_documents(self, doc_ids: Sequence[str]) -> Mask:
+        """True where a row's source document is one of these."""
+        found = pc.is_in(self._rows["ref_doc_id"], value_set=pa.array(list(doc_ids), pa.large_string()))
+        mask: Mask = found.to_numpy(zero_copy_only=False)
+        return mask
+
+    def _leaf(self, database: Database, leaf: MetadataFilter) -> Mask:
+        test = leaf_test(leaf)
+        codes, values = self._values(database, leaf.key)
+        return np.fromiter(map(test, values), np.bool_, len(values))[codes]
+
+    def _values(self, database: Database, key: str) -> tuple[NDArray[np.int32], list[Any]]:
+        """Code of each row, and the value that each code stands for; the last stands for a missing key."""
+        with self._lock:
+            if key not in self._keys:
+                if len(self._keys) >= _KEPT_KEYS:
+                    del self._keys[next(iter(self._keys))]
+                self._keys[key] = self._extracted(database, key)
+            return self._keys[key]
+
+    def _extracted(self, database: Database, key: str) -> tuple[NDArray[np.int32], list[Any]]:
+        numbered = self._rows.select(["metadata", "ref_doc_id"]).append_column(
+            "n", pa.array(np.arange(len(self._rows)))
+        )
+        found = "CAST(json_extract(metadata, $pointer) AS VARCHAR)"
+        if key in REFERENCE_KEYS:
+            found = f"coalesce({found}, CAST(to_json(ref_doc_id) AS VARCHAR))"
+        pointer = "/" + key.replace("~", "~0").replace("/", "~1")
+        with database.cursor() as cursor:
+            cursor.register("numbered_rows", numbered)
+            relation = cursor.sql(
+                f"SELECT n, {found} AS value FROM numbered_rows ORDER BY n", params={"pointer": pointer}
+            )
+            texts = pa.RecordBatchReader.from_stream(relation).read_all()["value"]
+            cursor.unregister("numbered_rows")
+        encoded = texts.cast(pa.large_string()).combine_chunks().dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        values = [json.loads(text) for text in encoded.dictionary.to_pylist()]
+        codes = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False).astype(np.int32)
+        return codes, [*values, None]

@@ -1,0 +1,268 @@
+"""Vectors in memory, searched exactly: a scan of one byte per number finds candidates, float64 decides.
+
+Each vector v is kept as float32 and, where numkong is installed, as int8 codes of v / step. The cosine that
+the codes give is off by at most ``r + s * (1 + r)``, with r the largest ``|v - coded v| / |v|`` of the matrix
+and s that of the question (Cauchy-Schwarz). So whatever lies further than twice that below the k-th best
+estimate cannot be among the k best: the rest is scored again in float32, whose error is bounded likewise, and
+what is left of that in float64. The answer is that of a float64 scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Found", "Matrix"]
+
+Positions = NDArray[np.intp]
+Scores = NDArray[np.float64]
+Found = tuple[Positions, Scores]
+"""Positions and cosines, best first; more than k where the k-th best is a tie, for the caller to break."""
+
+_BLOCK = 64
+"""Scores whose maximum stands for them all when the k-th best is bounded from below."""
+
+_GATHERED = 4096
+"""Selections up to this many rows are copied out and scored in float32 at once."""
+
+_DENSE = 0.5
+"""Selections of a larger share than this are scored with everything else and picked afterwards."""
+
+_MANY_ROWS = 8192
+"""Rows of one matrix product of a batch: its scores stay in the cache of the processor."""
+
+
+@cache
+def _numkong() -> ModuleType | None:
+    try:
+        import numkong
+    except ImportError:
+        return None
+    return numkong  # type: ignore[no-any-return]
+
+
+class _Buffers:
+    """Room for rows; the first `used` are never written again, so readers need no lock."""
+
+    def __init__(self, capacity: int, dim: int) -> None:
+        self.used = 0
+        self.vectors = np.empty((capacity, dim), np.float32)
+        self.inverse_norms = np.empty(capacity, np.float32)
+        self.coded = _numkong() is not None
+        self.codes = np.empty((capacity if self.coded else 0, dim), np.int8)
+        self.steps = np.empty(capacity if self.coded else 0, np.float32)
+
+    def append(self, vectors: NDArray[np.float32]) -> float:
+        """Write rows behind the others; gives their largest relative coding error."""
+        start, self.used = self.used, self.used + len(vectors)
+        worst = 0.0
+        for first in range(start, self.used, _MANY_ROWS):
+            rows = slice(first, min(first + _MANY_ROWS, self.used))
+            chunk = vectors[rows.start - start : rows.stop - start]
+            norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk, dtype=np.float64))
+            self.vectors[rows] = chunk
+            self.inverse_norms[rows] = 1 / norms
+            if self.coded:
+                worst = max(worst, self._code(rows, chunk, norms))
+        return worst
+
+    def _code(self, rows: slice, chunk: NDArray[np.float32], norms: Scores) -> float:
+        steps = np.maximum(np.abs(chunk).max(axis=1), np.finfo(np.float32).tiny) / 127
+        coded = np.rint(chunk / steps[:, None])
+        self.codes[rows] = coded
+        self.steps[rows] = steps / norms
+        coded *= steps[:, None]
+        coded -= chunk
+        return float(np.max(np.sqrt(np.einsum("ij,ij->i", coded, coded)) / norms))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """Rows of vectors that never change; `extended` and `taken` give others.
+
+    Attributes:
+        count: How many rows.
+        buffers: Where they are.
+        spread: Largest relative error of a coded row.
+    """
+
+    count: int
+    buffers: _Buffers
+    spread: float
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], capacity: int = 0) -> Matrix:
+        """Take vectors, float32 of shape (n, dim), none of them zero."""
+        buffers = _Buffers(max(capacity, len(vectors)), vectors.shape[1])
+        spread = buffers.append(vectors)
+        return cls(len(vectors), buffers, spread)
+
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+        return self.buffers.vectors.shape[1]
+
+    def vectors(self, positions: Any) -> NDArray[np.float32]:
+        """Rows as they were given, shape (len(positions), dim)."""
+        found: NDArray[np.float32] = self.buffers.vectors[: self.count][positions]
+        return found
+
+    def extended(self, vectors: NDArray[np.float32]) -> Matrix:
+        """These rows and more behind them. Room is doubled when it runs out; one caller at a time."""
+        buffers, needed = self.buffers, self.count + len(vectors)
+        spread = self.spread
+        if buffers.used != self.count or needed > len(buffers.vectors):
+            buffers = self._copied(slice(0, self.count), needed + needed // 4)
+        return Matrix(needed, buffers, max(spread, buffers.append(vectors)))
+
+    def taken(self, positions: Positions) -> Matrix:
+        """Only these rows, in this order."""
+        return Matrix(
+            len(positions), self._copied(positions, len(positions) + len(positions) // 8), self.spread
+        )
+
+    def _copied(self, rows: Any, capacity: int) -> _Buffers:
+        old, new = self.buffers, _Buffers(capacity, self.dim)
+        for name in ("vectors", "inverse_norms", *(("codes", "steps") if new.coded else ())):
+            kept = getattr(old, name)[: self.count][rows]
+            getattr(new, name)[: len(kept)] = kept
+            new.used = len(kept)
+        return new
+
+    # ---- one question -------------------------------------------------------------------------------------
+
+    def nearest(
+        self, question: Scores, k: int, among: Positions | None = None, without: Positions | None = None
+    ) -> Found:
+        """The rows with the largest cosine.
+
+        Args:
+            question: A direction of length 1, float64, shape (dim,).
+            k: How many, >= 0.
+            among: Ascending positions to choose from; None for all.
+            without: Positions that are not there any more; for `among` None only.
+
+        Returns:
+            Positions and cosines, best first; all rows that are as good as the k-th.
+        """
+        rows = self.count if among is None else len(among)
+        if not rows or not k:
+            return np.empty(0, np.intp), np.empty(0)
+        candidates = None
+        if self.buffers.coded and rows > _GATHERED:
+            candidates = self._by_codes(question, k, among, without)
+        if candidates is None:
+            candidates = _kept(*self._by_floats(question, among), k, among, without)
+        elif len(candidates) > 4 * k:
+            candidates = _kept(*self._by_floats(question, candidates), k, candidates, None)
+        return self._decided(question, k, candidates)
+
+    def _by_codes(
+        self, question: Scores, k: int, among: Positions | None, without: Positions | None
+    ) -> Positions | None:
+        """Positions that can be among the k best, or None where the codes are too coarse to tell."""
+        step = float(np.abs(question).max()) / 127
+        coded = np.rint(question / step)
+        off = float(np.linalg.norm(question - coded * step))
+        estimates = self._estimates(coded.astype(np.int8), np.float32(step), among)
+        # The products are exact up to float32's 24 bits; the last term covers those beyond.
+        error = self.spread + off * (1 + self.spread) + 1e-6
+        kept = _kept(estimates, error, k, among, without)
+        return kept if len(kept) <= max(8 * k, len(estimates) // 8) else None
+
+    def _estimates(
+        self, code: NDArray[np.int8], step: np.float32, among: Positions | None
+    ) -> NDArray[np.float32]:
+        codes, steps = self.buffers.codes[: self.count], self.buffers.steps[: self.count]
+        dense = among is None or len(among) > _DENSE * self.count
+        if among is not None and not dense:
+            codes, steps = codes[among], steps[among]
+        numkong = _numkong()
+        products = np.asarray(numkong.cdist(code[None], codes, metric="dot", out_dtype="f32"))[0]  # type: ignore[union-attr]
+        estimates: NDArray[np.float32] = products * (steps * step)
+        return estimates[among] if among is not None and dense else estimates
+
+    def _by_floats(self, question: Scores, among: Positions | None) -> tuple[NDArray[np.float32], float]:
+        """Cosines in float32 and how far off they can be."""
+        vectors, inverse = self.buffers.vectors[: self.count], self.buffers.inverse_norms[: self.count]
+        asked = question.astype(np.float32)
+        if among is None:
+            scores = vectors @ asked * inverse
+        elif len(among) > _DENSE * self.count:
+            scores = (vectors @ asked * inverse)[among]
+        else:
+            scores = vectors[among] @ asked * inverse[among]
+        return scores, (self.dim + 4) * 2.0**-24
+
+    def _decided(self, question: Scores, k: int, candidates: Positions) -> Found:
+        rows = self.buffers.vectors[candidates].astype(np.float64)
+        # einsum, not BLAS: equal rows must give equal sums wherever they stand.
+        scores = np.einsum("ij,j->i", rows, question) / np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        if len(scores) > k:
+            best = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+            candidates, scores = candidates[best], scores[best]
+        order = np.argsort(-scores, kind="stable")
+        return candidates[order], np.clip(scores[order], -1.0, 1.0)
+
+    # ---- many questions -----------------------------------------------------------------------------------
+
+    def nearest_of_many(self, questions: Scores, k: int, without: Positions | None = None) -> list[Found]:
+        """`nearest` for each question, shape (m, dim), by products of matrices."""
+        asked = questions.astype(np.float32)
+        kept: list[list[Positions]] = [[] for _ in questions]
+        values: list[NDArray[np.float32]] = [np.empty(0, np.float32) for _ in questions]
+        floors = np.full(len(questions), -np.inf, np.float32)
+        error = np.float32(2 * (self.dim + 4) * 2.0**-24)
+        for start in range(0, self.count, _MANY_ROWS):
+            stop = min(start + _MANY_ROWS, self.count)
+            scores = asked @ self.buffers.vectors[start:stop].T
+            scores *= self.buffers.inverse_norms[start:stop]
+            if without is not None and len(without):
+                scores[:, without[(without >= start) & (without < stop)] - start] = -np.inf
+            for row in np.flatnonzero(scores.max(axis=1) >= floors - error):
+                here = np.flatnonzero(scores[row] >= max(floors[row], _floor(scores[row], k)) - error)
+                kept[row].append(here + start)
+                values[row] = np.concatenate([values[row], scores[row][here]])
+                if len(values[row]) >= k:
+                    best = np.partition(values[row], len(values[row]) - k)[len(values[row]) - k :]
+                    floors[row] = best[0]
+                    values[row] = best
+        return [
+            self._decided(question, k, self._narrowed(question, k, np.concatenate(rows)))
+            for question, rows in zip(questions, kept, strict=True)
+        ]
+
+    def _narrowed(self, question: Scores, k: int, candidates: Positions) -> Positions:
+        if len(candidates) <= 4 * k:
+            return candidates
+        return _kept(*self._by_floats(question, candidates), k, candidates, None)
+
+
+def _kept(
+    scores: NDArray[np.float32], error: float, k: int, among: Positions | None, without: Positions | None
+) -> Positions:
+    """Positions whose score, off by at most `error`, can be among the k best."""
+    if without is not None and len(without):
+        scores[without] = -np.inf
+    best = np.flatnonzero(scores >= _floor(scores, k) - np.float32(2 * error))
+    if without is not None and len(without):
+        best = best[scores[best] > -np.inf]
+    return best if among is None else among[best]
+
+
+def _floor(scores: NDArray[np.float32], k: int) -> np.float32:
+    """A number that the k-th largest score is not below; -inf where there are no more than k.
+
+    The k-th largest of the maxima of blocks is such a number, and a tenth of the work of a partition.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks >= 4 * k:
+        scores = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+    if len(scores) <= k:
+        return np.float32(-np.inf)
+    return np.float32(np.partition(scores, len(scores) - k)[len(scores) - k])
