@@ -14,7 +14,6 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import BaseSpan
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
-from pydantic import PrivateAttr
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.handler import CostTrackingHandler
@@ -24,14 +23,17 @@ __all__ = ["EventEar", "SpanEar"]
 _log = logging.getLogger(__name__)
 
 
+def _remember(ear: Any, owner: weakref.ref[CostTrackingHandler]) -> None:
+    """Keep the owner as a plain attribute: reading a pydantic private attribute takes microseconds."""
+    object.__setattr__(ear, "_owner", owner)
+
+
 class EventEar(BaseEventHandler):
     """Passes the events of the process to its handler."""
 
-    _owner: Any = PrivateAttr()
-
     def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
         super().__init__()
-        self._owner = owner
+        _remember(self, owner)
 
     @classmethod
     def class_name(cls) -> str:
@@ -40,7 +42,7 @@ class EventEar(BaseEventHandler):
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> Any:
         """Pass one event on."""
-        owner = self._owner()
+        owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
         if owner is not None:
             try:
                 owner.on_instrumentation_event(event)
@@ -51,11 +53,9 @@ class EventEar(BaseEventHandler):
 class SpanEar(BaseSpanHandler[BaseSpan]):
     """Passes the beginnings and ends of spans to its handler; keeps no spans itself."""
 
-    _owner: Any = PrivateAttr()
-
     def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
         super().__init__()
-        self._owner = owner
+        _remember(self, owner)
 
     @classmethod
     def class_name(cls) -> str:
@@ -72,7 +72,7 @@ class SpanEar(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """Tell that a span begins."""
-        owner = self._owner()
+        owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
         if owner is not None:
             try:
                 owner.on_span_enter(id_, parent_id, instance, bound_args)
@@ -92,7 +92,7 @@ class SpanEar(BaseSpanHandler[BaseSpan]):
         self._leave(id_, None, err)
 
     def _leave(self, id_: str, result: Any, error: BaseException | None) -> None:
-        owner = self._owner()
+        owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
         if owner is not None:
             try:
                 owner.on_span_leave(id_, result, error)

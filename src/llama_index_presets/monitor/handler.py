@@ -7,35 +7,28 @@ of them tell one `Tracker`. Whoever hears of a call first opens it; whoever hear
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.callbacks import CBEventType
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
-from llama_index.core.instrumentation.events.exception import ExceptionEvent
-from llama_index.core.instrumentation.events.llm import (
-    LLMChatEndEvent,
-    LLMChatInProgressEvent,
-    LLMChatStartEvent,
-    LLMCompletionEndEvent,
-    LLMCompletionInProgressEvent,
-    LLMCompletionStartEvent,
-)
-from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
-from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 from llama_index.core.instrumentation.span import active_span_id
 
-from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.context import attribution
 from llama_index_presets.monitor.ears import EventEar, SpanEar
 from llama_index_presets.monitor.gate import Gate
+from llama_index_presets.monitor.hearing import (
+    COMPLETIONS,
+    ENDS,
+    STARTS,
+    finish_from_payload,
+    start_from_payload,
+)
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.observe import Observer
 
@@ -152,7 +145,7 @@ class CostTrackingHandler(BaseCallbackHandler):
         if kind is not None and self.hears():
             span_id = active_span_id.get()
             if not self._heard_elsewhere(kind, span_id):
-                call = self._observer.start(kind, span_id, payload or {})
+                call = start_from_payload(self._observer, kind, span_id, payload or {})
                 self._observer.admit(call, payload or {})
                 self._by_callback[event_id] = call
         return event_id
@@ -178,25 +171,21 @@ class CostTrackingHandler(BaseCallbackHandler):
         """Close a call that a callback opened."""
         call = self._by_callback.pop(event_id, None)
         if call is not None:
-            payload = payload or {}
-            if (error := payload.get(EventPayload.EXCEPTION)) is not None:
-                self._observer.fail(call, error)
-            else:
-                self._observer.finish(call, payload)
+            finish_from_payload(self._observer, call, payload or {})
 
     # -- instrumentation -----------------------------------------------------------------------------------
 
     def on_instrumentation_event(self, event: BaseEvent) -> None:
         """Take an event; without `instrument`, only what completes calls that callbacks opened."""
         kind = type(event)
-        if (step := _ALWAYS.get(kind)) is not None:
-            step(self, event)
-        elif self._instrumented:
-            if (begin := _STARTS.get(kind)) is not None:
-                if self.hears():
-                    self._observer.start(*begin(event))
-            elif (end := _ENDS.get(kind)) is not None:
+        if (begin := STARTS.get(kind)) is not None:
+            if self._instrumented and self.hears():
+                begin(self._observer, event)
+        elif (end := ENDS.get(kind)) is not None:
+            if self._instrumented:
                 end(self._observer, event)
+        elif (complete := COMPLETIONS.get(kind)) is not None:
+            complete(self._observer, event, self._instrumented and self.hears())
 
     def on_span_enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
         """Take the beginning of a span."""
@@ -208,9 +197,6 @@ class CostTrackingHandler(BaseCallbackHandler):
         """Take the end of a span."""
         self._observer.leave(span_id, result, error)
 
-    def _may_begin(self) -> bool:
-        return self._instrumented and self.hears()
-
     def start_trace(self, trace_id: str | None = None) -> None:
         """Do nothing: spans carry the nesting."""
 
@@ -219,72 +205,6 @@ class CostTrackingHandler(BaseCallbackHandler):
 
 
 _instrumented: set[CostTrackingHandler] = set()
-
-
-def _end_call(kind: str) -> Callable[[Observer, Any], None]:
-    def end(observer: Observer, event: Any) -> None:
-        call = observer.tracker.first(kind, event.span_id)
-        if call is not None:
-            payload: dict[str, Any] = {}
-            if kind in _ENDINGS:
-                payload[_ENDINGS[kind]] = getattr(event, _FIELDS[kind])
-            observer.finish(call, payload)
-
-    return end
-
-
-_ENDINGS: Final = {"llm": EventPayload.RESPONSE, "embedding": EventPayload.CHUNKS}
-_FIELDS: Final = {"llm": "response", "embedding": "chunks"}
-
-
-def _fail_stream(handler: CostTrackingHandler, event: Any) -> None:
-    call = handler.observer.tracker.first("llm", event.span_id)
-    if call is not None:
-        handler.observer.fail(call, event.exception)
-
-
-_STARTS: Final[dict[type, Callable[[Any], tuple[str, str | None, dict[str, Any]]]]] = {
-    LLMChatStartEvent: lambda event: (
-        "llm",
-        event.span_id,
-        {EventPayload.SERIALIZED: event.model_dict, EventPayload.MESSAGES: event.messages},
-    ),
-    LLMCompletionStartEvent: lambda event: (
-        "llm",
-        event.span_id,
-        {EventPayload.SERIALIZED: event.model_dict, EventPayload.PROMPT: event.prompt},
-    ),
-    EmbeddingStartEvent: lambda event: (
-        "embedding",
-        event.span_id,
-        {EventPayload.SERIALIZED: event.model_dict},
-    ),
-    ReRankStartEvent: lambda event: ("rerank", event.span_id, {EventPayload.MODEL_NAME: event.model_name}),
-    RetrievalStartEvent: lambda event: ("retrieval", event.span_id, {}),
-    QueryStartEvent: lambda event: ("query", event.span_id, {}),
-}
-_ENDS: Final[dict[type, Callable[[Observer, Any], None]]] = {
-    LLMChatEndEvent: _end_call("llm"),
-    LLMCompletionEndEvent: _end_call("llm"),
-    EmbeddingEndEvent: _end_call("embedding"),
-    ReRankEndEvent: _end_call("rerank"),
-    RetrievalEndEvent: _end_call("retrieval"),
-    QueryEndEvent: _end_call("query"),
-}
-_ALWAYS: Final[dict[type, Callable[[CostTrackingHandler, Any], None]]] = {
-    LLMChatInProgressEvent: lambda handler, event: handler.observer.chunk(event.span_id, event.response),
-    LLMCompletionInProgressEvent: lambda handler, event: handler.observer.chunk(
-        event.span_id, event.response
-    ),
-    ExceptionEvent: _fail_stream,
-    AttemptFailedEvent: lambda handler, event: handler.observer.attempt_failed(event),
-    EmbeddingUsageEvent: lambda handler, event: handler.observer.embedding_usage(
-        event, may_begin=handler._may_begin()
-    ),
-    RerankUsageEvent: lambda handler, event: handler.observer.rerank_usage(
-        event, may_begin=handler._may_begin()
-    ),
-}
 
 
 def _detach(ears: tuple[EventEar, SpanEar]) -> None:

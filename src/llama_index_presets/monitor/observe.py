@@ -11,7 +11,6 @@ from collections.abc import Hashable
 from typing import Any, Final, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.callbacks import EventPayload
 
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
@@ -64,7 +63,6 @@ class Observer:
             if error is not None:
                 self.fail(call, error)
             elif inspect.isgenerator(result) or inspect.isasyncgen(result):
-                call.streaming = True
                 finalizer = weakref.finalize(result, self.abandon, call)
                 finalizer.atexit = False
             elif call.kind != "llm" or result is not None:
@@ -98,26 +96,34 @@ class Observer:
 
     # -- starts --------------------------------------------------------------------------------------------
 
-    def start(self, kind: str, span_id: str | None, payload: dict[str, Any]) -> OpenCall:
-        """Open a call from the payload of a callback; events give the same payload."""
-        call = self.tracker.begin(kind, span_id)
-        call.instance = self.tracker.instance_of(span_id)
-        described = payload.get(EventPayload.SERIALIZED) or {}
-        if kind == "llm":
-            self._start_llm(call, described, payload)
-        elif kind == "embedding":
-            _describe(call, described)
-        elif kind == "rerank":
-            _describe_reranker(call, payload)
+    def start_llm(self, span_id: str | None, described: dict[str, Any], prompt: Any) -> OpenCall:
+        """Open a call of a language model; the prompt is a text or chat messages."""
+        call = self.tracker.begin("llm", span_id)
+        _describe(call, described)
+        call.prompt = texts = [prompt] if isinstance(prompt, str) else message_texts(prompt)
+        call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(texts))
+        if span_id is not None and "stream_" in span_id:
+            self._start_stream(call, span_id)
         return call
 
-    def _start_llm(self, call: OpenCall, described: dict[str, Any], payload: dict[str, Any]) -> None:
+    def start_embedding(self, span_id: str | None, described: dict[str, Any]) -> OpenCall:
+        """Open a call of an embedding model: one batch."""
+        call = self.tracker.begin("embedding", span_id)
         _describe(call, described)
-        messages = payload.get(EventPayload.MESSAGES)
-        texts = [str(payload.get(EventPayload.PROMPT) or "")] if messages is None else message_texts(messages)
-        call.prompt = texts
-        call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(texts))
-        span_id = call.span_id or ""
+        return call
+
+    def start_rerank(self, span_id: str | None, model: str) -> OpenCall:
+        """Open a reranking."""
+        call = self.tracker.begin("rerank", span_id)
+        call.model = model or reranker_model(call.instance)
+        call.provider = _provider_of(type(call.instance).__name__, call.model)
+        return call
+
+    def start_stage(self, kind: str, span_id: str | None) -> OpenCall:
+        """Open a retrieval or a whole query."""
+        return self.tracker.begin(kind, span_id)
+
+    def _start_stream(self, call: OpenCall, span_id: str) -> None:
         if ".astream_" in span_id and _streams_through_sync(call):
             self._async_streams.setdefault(id(call.instance), []).append(call)
         elif ".stream_" in span_id and self._async_streams:
@@ -147,15 +153,9 @@ class Observer:
 
     # -- ends ----------------------------------------------------------------------------------------------
 
-    def finish(self, call: OpenCall, payload: dict[str, Any]) -> None:
-        """Close a call from the payload of its end."""
-        if call.kind == "llm":
-            response = payload.get(EventPayload.RESPONSE)
-            self.finish_llm(call, payload.get(EventPayload.COMPLETION) if response is None else response)
-        elif call.kind == "embedding":
-            self.finish_embedding(call, payload.get(EventPayload.CHUNKS) or [])
-        else:
-            self._close(call, self.tracker.row(call))
+    def finish_stage(self, call: OpenCall) -> None:
+        """Close a retrieval, a query or a reranking that said nothing of its usage."""
+        self._close(call, self.tracker.row(call))
 
     def finish_llm(self, call: OpenCall, response: Any) -> None:
         """Close a call of a language model with its last response."""
@@ -288,13 +288,8 @@ def _texts_of(arguments: dict[str, Any]) -> list[str]:
 
 
 def _describe(call: OpenCall, described: dict[str, Any]) -> None:
-    call.model = str(described.get("model_name") or described.get("model") or "")
-    call.provider = _provider_of(str(described.get("class_name") or ""), call.model)
-
-
-def _describe_reranker(call: OpenCall, payload: dict[str, Any]) -> None:
-    call.model = str(payload.get(EventPayload.MODEL_NAME) or reranker_model(call.instance))
-    call.provider = _provider_of(type(call.instance).__name__, call.model)
+    call.model = described.get("model_name") or described.get("model") or ""
+    call.provider = _provider_of(described.get("class_name") or "", call.model)
 
 
 def _ask_for_usage(llm: Any) -> None:

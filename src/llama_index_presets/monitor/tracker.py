@@ -20,54 +20,32 @@ from llama_index_presets.monitor.usage import Usage
 __all__ = ["OpenCall", "Tracker"]
 
 _NO_USAGE: Final = Usage()
+_UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
 
 
 class OpenCall:
-    """A call that has begun; plain mutable fields, since one is made for each call."""
+    """A call that has begun. Plain mutable fields with class defaults: one is made for each call, so few are set."""
 
-    __slots__ = (
-        "attempt",
-        "call_id",
-        "chunk",
-        "done",
-        "instance",
-        "kind",
-        "model",
-        "nested",
-        "parent",
-        "prompt",
-        "prompt_sha256",
-        "provider",
-        "query_id",
-        "reservation",
-        "span_id",
-        "started",
-        "stream_usage",
-        "streaming",
-        "who",
-        "wraps",
-    )
+    provider = ""
+    model = ""
+    prompt_sha256 = ""
+    instance: Any = None
+    parent: OpenCall | None = None
+    prompt: Any = None
+    reservation: Any = None
+    chunk: Any = None
+    stream_usage: Usage | None = None
+    wraps = False
+    nested: list[Call] | None = None
+    done = False
 
     def __init__(self, kind: str, span_id: str | None, call_id: str, who: Attribution) -> None:
         self.kind = kind
         self.span_id = span_id
         self.call_id = call_id
         self.who = who
-        self.attempt = attempt_number.get()
-        self.provider = ""
-        self.model = ""
-        self.instance: Any = None
-        self.parent: OpenCall | None = None
         self.query_id = who.query_id
-        self.prompt_sha256 = ""
-        self.prompt: Any = None
-        self.reservation: Any = None
-        self.chunk: Any = None
-        self.stream_usage: Usage | None = None
-        self.streaming = False
-        self.wraps = False
-        self.nested: list[Call] | None = None
-        self.done = False
+        self.attempt = attempt_number.get()
         self.started = time.perf_counter()
 
 
@@ -95,10 +73,6 @@ class Tracker:
         self._parents.pop(span_id, None)
         return list(self._open.get(span_id, ()))
 
-    def instance_of(self, span_id: str | None) -> Any:
-        """Give the object whose method the span is, or None."""
-        return self._parents.get(span_id, (None, None))[1] if span_id else None
-
     # -- calls ---------------------------------------------------------------------------------------------
 
     def begin(self, kind: str, span_id: str | None, who: Attribution | None = None) -> OpenCall:
@@ -106,6 +80,7 @@ class Tracker:
         call = OpenCall(kind, span_id, self.ledger.next_call_id(), attribution() if who is None else who)
         self._place(call)
         if span_id is not None:
+            call.instance = self._parents.get(span_id, _UNKNOWN)[1]
             with self._lock:
                 self._open.setdefault(span_id, []).append(call)
         return call
@@ -123,7 +98,7 @@ class Tracker:
         while span_id is not None:
             if calls := self._open.get(span_id):
                 return calls[-1]
-            span_id = self._parents.get(span_id, (None, None))[0]
+            span_id = self._parents.get(span_id, _UNKNOWN)[0]
         return None
 
     def first(self, kind: str, span_id: str | None) -> OpenCall | None:
@@ -145,7 +120,7 @@ class Tracker:
         while span_id is not None:
             if found := self.first(kind, span_id):
                 return found
-            span_id = self._parents.get(span_id, (None, None))[0]
+            span_id = self._parents.get(span_id, _UNKNOWN)[0]
         return None
 
     def take(self, call: OpenCall) -> bool:

@@ -129,12 +129,16 @@ def reported_usage(response: Any) -> Usage | None:
         >>> reported_usage(SimpleNamespace(raw=raw, additional_kwargs={}))
         Usage(prompt=1000, completion=7, cached=900, cache_write=0, reasoning=0, total=0)
     """
+    raw = getattr(response, "raw", None)
+    if type(raw) is dict and type(usage := raw.get("usage")) is dict and usage.get("prompt_tokens"):
+        return _openai_chat(usage)  # the most common shape, without the search
     for holder in _holders(response):
         for _, mark, read in SHAPES:
-            if _is_count(field(holder, mark)):
-                usage = read(holder)
-                if usage.prompt or usage.completion:
-                    return usage
+            value = field(holder, mark)
+            if value is not None and _is_count(value):
+                found = read(holder)
+                if found.prompt or found.completion:
+                    return found
     return None
 
 
@@ -147,9 +151,10 @@ def _holders(response: Any) -> Iterator[Any]:
     """Give the places where usage may be, most trustworthy first."""
     raw = getattr(response, "raw", None)
     if raw is not None:
-        for name in ("usage", "usage_metadata"):
-            if (found := field(raw, name)) is not None:
-                yield found
+        if (found := field(raw, "usage")) is not None:
+            yield found
+        if (found := field(raw, "usage_metadata")) is not None:
+            yield found
         # Anthropic's first stream event and the Responses API's last wrap the object once more.
         for wrapper in ("message", "response", "meta", "metadata"):
             if (inner := field(raw, wrapper)) is not None and (found := field(inner, "usage")) is not None:

@@ -1,0 +1,298 @@
+"""The ledger under many writers, kills, full disks and odd files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.monitor.journal import journal_folder
+from llama_index_presets.monitor.ledger import Ledger
+
+CALL = {"kind": "llm", "provider": "openai", "model": "gpt-4o-mini"}
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen:
+    """Run Python code in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    source = str(Path(__file__).parents[3] / "src")
+    environment = {**os.environ, "PYTHONPATH": source}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+WRITE = """
+    import sys
+    from llama_index_presets.monitor.ledger import Ledger
+    ledger = Ledger(sys.argv[1])
+    for number in range(int(sys.argv[2])):
+        ledger.record(kind="llm", provider="local", model="m", prompt_tokens=number)
+    ledger.close()
+"""
+
+
+def count(path: Path) -> int:
+    (rows,) = Ledger(path).sql("SELECT count(*) FROM llm_calls").fetchall()
+    return rows[0]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.duckdb"
+
+
+def test_an_unwritten_ledger_reads_as_empty_and_leaves_no_file(path):
+    """Reading a ledger that nobody has written gives zeros and creates nothing."""
+    assert Ledger(path).get_usage_stats().total_calls == 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_rows_of_four_processes_are_all_there(path):
+    """Four processes that write at once lose nothing, and the last to close leaves one plain DuckDB file."""
+    writers = [start(WRITE, path, 1_000) for _ in range(4)]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert count(path) == 4_000
+    with duckdb.connect(str(path), read_only=True) as plain:
+        assert plain.execute("SELECT count(*), sum(prompt_tokens) FROM llm_calls").fetchone() == (
+            4_000,
+            4 * sum(range(1_000)),
+        )
+
+
+def test_rows_of_eight_threads_are_all_there(path):
+    """Eight threads on one ledger lose nothing."""
+    with Ledger(path) as ledger:
+        work = [
+            threading.Thread(target=lambda: [ledger.record(**CALL, prompt_tokens=1) for _ in range(500)])
+            for _ in range(8)
+        ]
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join()
+    assert count(path) == 4_000
+
+
+def test_a_reader_sees_what_a_living_writer_has_flushed(path):
+    """A flushed row is visible to another process while the writer holds its journal open."""
+    with Ledger(path) as ledger:
+        ledger.record(**CALL)
+        ledger.flush()
+        reader = start(
+            "import sys; from llama_index_presets.monitor.ledger import Ledger;"
+            "print(Ledger(sys.argv[1]).get_usage_stats().total_calls)",
+            path,
+        )
+        assert reader.communicate(timeout=60)[0].strip() == "1"
+
+
+def test_the_end_of_a_process_without_close_loses_nothing(path):
+    """A script that never closes its ledger still leaves every row."""
+    code = (
+        "import sys; from llama_index_presets.monitor.ledger import Ledger\n"
+        "l = Ledger(sys.argv[1]); [l.record(kind='llm') for _ in range(7)]"
+    )
+    assert start(code, path).wait(60) == 0
+    assert count(path) == 7
+
+
+HANG = """
+    import sys, time
+    from llama_index_presets.monitor.ledger import Ledger
+    ledger = Ledger(sys.argv[1], durable=sys.argv[2] == "durable", flush_interval_s=float(sys.argv[3]))
+    for number in range(50):
+        ledger.record(kind="llm", provider="local", model="m")
+    if sys.argv[2] == "flushed":
+        ledger.flush()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("way", ["durable", "flushed"])
+def test_kill_9_loses_nothing_that_was_flushed_or_durable(path, way):
+    """A process killed in the middle leaves every durable or flushed row, and the next close folds them in."""
+    writer = start(HANG, path, way, 60)
+    assert writer.stdout.readline() == "written\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(10)
+    assert count(path) == 50
+    with Ledger(path) as ledger:
+        ledger.record(**CALL)
+    assert count(path) == 51
+    assert not list(journal_folder(path).glob("*.jsonl"))
+
+
+def test_kill_9_loses_at_most_the_last_interval(path):
+    """Rows older than the flush interval survive a kill although nobody flushed them."""
+    writer = start(HANG, path, "lazy", 0.05)
+    assert writer.stdout.readline() == "written\n"
+    deadline = time.monotonic() + 20
+    while count(path) < 50 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(10)
+    assert count(path) == 50
+
+
+def test_a_torn_last_line_costs_only_itself(path):
+    """Half a line, as a kill in mid-write leaves it, hides no other row."""
+    with Ledger(path) as ledger:
+        ledger.record(**CALL)
+        ledger.flush()
+        journal = next(journal_folder(path).glob("*.jsonl"))
+        with journal.open("a") as file:
+            file.write('{"call_id": "torn", "kind": "ll')
+        assert count(path) == 1
+    assert count(path) == 1
+
+
+def test_folding_twice_counts_nothing_twice(path):
+    """A journal that was folded but not yet removed, as a crash leaves it, is not read again."""
+    ledger = Ledger(path)
+    ledger.record(**CALL)
+    ledger.flush()
+    journal = next(journal_folder(path).glob("*.jsonl"))
+    saved = journal.read_bytes()
+    ledger.close()
+    journal.write_bytes(saved)
+    assert count(path) == 1
+    assert Ledger(path).fold() == 1
+    assert count(path) == 1
+
+
+def test_a_forked_child_writes_its_own_rows_alone(path):
+    """Rows that the parent had in memory at a fork are written once, by the parent."""
+    ledger = Ledger(path, flush_interval_s=60)
+    ledger.record(kind="llm", model="parent")
+    child = os.fork()
+    if child == 0:
+        ledger.record(kind="llm", model="child")
+        ledger.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    ledger.close()
+    rows = Ledger(path).sql("SELECT model FROM llm_calls ORDER BY model").fetchall()
+    assert rows == [("child",), ("parent",)]
+
+
+def test_rows_are_kept_while_the_folder_cannot_be_written(path):
+    """A ledger whose folder is blocked says so, keeps its rows, and writes them once it can."""
+    blocker = journal_folder(path)
+    blocker.write_text("a file where the folder should be")
+    ledger = Ledger(path, flush_interval_s=60)
+    ledger.record(**CALL)
+    with pytest.raises(MonitorError, match="cannot be written"):
+        ledger.flush()
+    blocker.unlink()
+    ledger.close()
+    assert count(path) == 1
+
+
+def test_retention_drops_old_rows_when_folding(path):
+    """With keep_days, rows older than that are gone after a close."""
+    old = int((time.time() - 40 * 86_400) * 1e6)
+    with Ledger(path, keep_days=30) as ledger:
+        ledger.record(**CALL, timestamp_us=old)
+        ledger.record(**CALL)
+    assert count(path) == 1
+
+
+def test_an_unknown_model_is_unpriced_and_named_once(path, caplog):
+    """A model without a known price costs NULL, is counted as unpriced, and is named in one warning."""
+    with Ledger(path) as ledger:
+        for _ in range(3):
+            ledger.record(kind="llm", provider="acme", model="acme-1", prompt_tokens=10)
+        stats = ledger.get_usage_stats()
+    assert (stats.unpriced_calls, stats.total_cost_usd) == (3, 0)
+    assert [record.getMessage().count("acme-1") for record in caplog.records] == [1]
+
+
+def test_a_query_costs_the_sum_of_its_calls_or_is_unpriced(path):
+    """query_cost sums Decimals from memory and from disk alike; one unpriced call makes it unknown."""
+    with Ledger(path) as ledger:
+        for _ in range(2):
+            ledger.record(**CALL, prompt_tokens=1000, completion_tokens=100, query_id="q")
+        ledger.record(kind="llm", provider="acme", model="acme-1", prompt_tokens=1, query_id="r")
+        assert ledger.query_cost("q") == 2 * (1000 * Decimal("0.15") + 100 * Decimal("0.60")) / 1_000_000
+        assert ledger.query_cost("r") is None
+        assert ledger.query_cost("never asked") == 0
+    again = Ledger(path)
+    assert again.query_cost("q") == Decimal("0.00042")
+    assert again.query_cost("r") is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**6), st.sampled_from("abc")), max_size=12))
+def test_the_total_is_the_sum_of_its_parts(tmp_path_factory, calls):
+    """Costs by model, tenant and day each add up to the total, to the last digit."""
+    with Ledger(tmp_path_factory.mktemp("sum") / "calls.duckdb") as ledger:
+        for prompt, completion, tenant in calls:
+            ledger.record(**CALL, prompt_tokens=prompt, completion_tokens=completion, tenant=tenant)
+        total = ledger.get_usage_stats().total_cost_usd
+        for by in ("model", "tenant", "day"):
+            assert sum((row.cost_usd for row in ledger.costs(by)), Decimal(0)) == total
+
+
+def test_bad_input_is_refused_with_a_reason(path):
+    """Unknown kinds, float costs, unknown groups, wrong SQL, foreign files and closed ledgers each say so."""
+    ledger = Ledger(path)
+    with pytest.raises(SettingsError, match="Expected a kind of"):
+        ledger.record(kind="lmm")
+    with pytest.raises(SettingsError, match="floats lose cents"):
+        ledger.record(kind="llm", cost_usd=0.1)
+    with pytest.raises(SettingsError, match="Choose one of: model"):
+        ledger.costs("colour")
+    with pytest.raises(MonitorError, match="llm_callz"):
+        ledger.sql("SELECT * FROM llm_callz")
+    ledger.close()
+    with pytest.raises(MonitorError, match="is closed"):
+        ledger.record(kind="llm")
+    with pytest.raises(SettingsError, match="is a folder"):
+        Ledger(path.parent)
+    with pytest.raises(SettingsError, match="flush_interval_s is 0"):
+        Ledger(path, flush_interval_s=0)
+    foreign = path.with_name("foreign.duckdb")
+    duckdb.connect(str(foreign)).execute("CREATE TABLE t (a INT)").close()
+    with pytest.raises(MonitorError, match="without the tables of a ledger"):
+        Ledger(foreign).get_usage_stats()
+
+
+def test_reading_a_ledger_does_not_import_llama_index(path):
+    """The read side starts fast: no LlamaIndex, torch, openai or pandas is imported."""
+    code = (
+        "import sys; from llama_index_presets import Ledger; Ledger(sys.argv[1]).costs('model');"
+        "print([m for m in ('llama_index', 'torch', 'openai', 'pandas') if m in sys.modules])"
+    )
+    assert start(code, path).communicate(timeout=60)[0].strip() == "[]"
+
+
+def test_equal_prompts_share_a_hash_that_the_plain_hash_does_not_give_away(tmp_path, path):
+    """Hashes are keyed: equal within a ledger and its processes, different between ledgers."""
+    first, second = Ledger(path), Ledger(path)
+    other = Ledger(tmp_path / "other.duckdb")
+    assert first.hash_prompt("Hello") == second.hash_prompt("Hello") != other.hash_prompt("Hello")
+
+
+def test_the_prompt_hash_is_hmac_sha256(path):
+    """The hash is RFC 2104's HMAC with the key in the journal folder, so that others can check it."""
+    import hashlib
+    import hmac
+
+    ledger = Ledger(path)
+    found = ledger.hash_prompt("Hello")
+    key = (journal_folder(path) / "prompt.key").read_bytes()
+    assert found == hmac.new(key, b"Hello", hashlib.sha256).hexdigest()
