@@ -60,13 +60,13 @@ class DuckDBDialect(Dialect):
         cases = f"WHEN 'ARRAY' THEN {inside}"
         if isinstance(value, str):
             text = self.bind(value)
-            cases += f" WHEN 'VARCHAR' THEN contains({found} ->> '$', {text})"
+            cases += f" WHEN 'VARCHAR' THEN contains(json_extract_string({found}, '$'), {text})"
             cases += f" WHEN 'OBJECT' THEN list_contains(json_keys({found}), {text})"
         return _never_null(f"CASE json_type({found}) {cases} END")
 
     def matches(self, key: str, text: str, *, fold_case: bool) -> str:
         """See `Dialect.matches`."""
-        found = f"{self._value(key)} ->> '$'"
+        found = f"json_extract_string({self._value(key)}, '$')"
         if fold_case:
             # DuckDB lowers one code point at a time; these two are where Python's `lower` sees more.
             found = f"replace(lower(replace({found}, 'İ', 'i̇')), 'ς', 'σ')"
@@ -79,7 +79,7 @@ class DuckDBDialect(Dialect):
         value = self._value(key)
         parts = []
         if strings:
-            found = f"list_contains({self.bind(strings)}, {value} ->> '$')"
+            found = f"list_contains({self.bind(strings)}, json_extract_string({value}, '$'))"
             parts.append(_never_null(f"json_type({value}) = 'VARCHAR' AND {found}"))
         if numbers:
             parts.append(_never_null(self._one_number_of(value, numbers)))
@@ -111,7 +111,7 @@ class DuckDBDialect(Dialect):
 
     def _compares(self, found: str, operator: str, value: str | int | float) -> str:
         if isinstance(value, str):
-            return f"json_type({found}) = 'VARCHAR' AND {found} ->> '$' {operator} {self.bind(value)}"
+            return f"json_type({found}) = 'VARCHAR' AND json_extract_string({found}, '$') {operator} {self.bind(value)}"
         bounds = number_bounds(operator, value)
         return _by_number_type(
             found, on_float=self._float_test(bounds), on_integer=self._integer_test(bounds)
@@ -131,7 +131,7 @@ class DuckDBDialect(Dialect):
 
 
 def _by_number_type(found: str, *, on_float: _Test, on_integer: _Test) -> str:
-    text = f"{found} ->> '$'"
+    text = f"json_extract_string({found}, '$')"
     on_cast = on_integer(f"TRY_CAST({text} AS HUGEINT)")
     return (
         f"CASE json_type({found}) WHEN 'DOUBLE' THEN {on_float(f'TRY_CAST({text} AS DOUBLE)')} "
