@@ -29,6 +29,8 @@ _PUBLIC: dict[str, str] = {
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
     "DuckDBVectorStore": "llama_index_presets.store.duckdb",
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
+    "PostgresVectorStore": "llama_index_presets.store.postgres",
+    "embedded_postgres": "llama_index_presets.store.embedded_postgres",
     "BM25Index": "llama_index_presets.retrieve.keyword",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",
     "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",

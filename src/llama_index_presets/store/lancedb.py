@@ -25,7 +25,7 @@ from llama_index_presets.store.lancedb_connection import (
     open_table,
 )
 from llama_index_presets.store.lancedb_filters import one_of
-from llama_index_presets.store.lancedb_index import checked_choice
+from llama_index_presets.store.lancedb_index import checked_choice, probes
 from llama_index_presets.store.lancedb_maintenance import (
     build_if_due,
     finish_load,
@@ -272,7 +272,7 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
             table,
             self._columns,
             query,
-            nprobes=self.nprobes,
+            nprobes=self.nprobes or probes(table.count_rows()),
             refine_factor=self.refine_factor,
             overfetch=self.overfetch_factor,
             where=kwargs.get("where"),

@@ -26,7 +26,7 @@ __all__ = ["MODES", "LanceSearch", "select_where"]
 SPARE_ROWS = 16
 """Rows fetched beyond top_k, so that equal scores at the edge can be put in order of id."""
 
-REFINE = 8
+REFINE = 10
 """Quantised candidates for each row fetched that are scored again on their full vectors."""
 
 SCAN_ROWS = 10_000
@@ -98,7 +98,7 @@ class LanceSearch:
         table: A Lance table with rows.
         columns: Its columns.
         query: What is asked.
-        nprobes: IVF partitions to search; None: our own choice.
+        nprobes: IVF partitions to search.
         refine_factor: How many times the limit of candidates is scored again on full vectors; None: our own
             choice.
         overfetch: Factor on the number of candidates.
@@ -109,7 +109,7 @@ class LanceSearch:
     table: Any
     columns: LanceColumns
     query: VectorStoreQuery
-    nprobes: int | None
+    nprobes: int
     refine_factor: int | None
     overfetch: int
     where: str | None
@@ -141,7 +141,7 @@ class LanceSearch:
         def fetch(limit: int) -> pa.Table:
             search = self.table.search(embedding, vector_column_name=self.columns.vector, query_type="vector")
             search = search.distance_type("cosine").limit(limit).refine_factor(self.refine_factor or REFINE)
-            search = search.bypass_vector_index() if scan else search.nprobes(self.nprobes or 20)
+            search = search.bypass_vector_index() if scan else search.nprobes(self.nprobes)
             if where:
                 search = search.where(where, prefilter=True)
             return search.select(wanted).to_arrow()

@@ -1,0 +1,461 @@
+"""Vector store on Postgres with pgvector: transactions, one database for rows and vectors, many writers."""
+
+# ruff: noqa: S608 -- statements are made of quoted identifiers and rendered conditions; values are bound.
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import SettingsError, StoreError
+
+require("llama_index.vector_stores.postgres", extra="postgres")
+from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore  # noqa: E402
+from sqlalchemy.engine import URL  # noqa: E402
+
+from llama_index_presets.store.postgres_connection import (  # noqa: E402
+    Transactions,
+    make_engine,
+    parse_url,
+    quoted,
+)
+from llama_index_presets.store.postgres_rows import COLUMNS, NODE_COLUMNS, copy_stream, read_nodes  # noqa: E402
+from llama_index_presets.store.postgres_search import PostgresSearch, Where, select_where  # noqa: E402
+from llama_index_presets.store.postgres_table import IndexOptions, PostgresTable  # noqa: E402
+from llama_index_presets.store.threaded import ThreadedAsync  # noqa: E402
+from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
+
+__all__ = ["PostgresVectorStore"]
+
+Result = TypeVar("Result")
+
+BULK_ROWS = 50_000
+"""An `add` after which a table without an index has more rows than this builds it."""
+
+
+class PostgresVectorStore(ThreadedAsync, OfficialStore):
+    """pgvector under the promises that every store of this package keeps.
+
+    Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
+    one transaction. Thread safe; any number of processes may read and write. Lost connections are tried again.
+
+    Args:
+        connection_string: ``postgresql://user:password@host:port/database``; never shown or serialised with its
+            password.
+        table_name: Table; made by the first use.
+        schema_name: Schema; made by the first use.
+        embed_dim: Length of the vectors.
+        fingerprint: What makes the vectors (see `values.Fingerprint`); a table adopts it, another one must
+            agree.
+        index: ``"auto"`` builds HNSW from 10,000 rows on; ``"none"`` always scans (exact); ``"hnsw"`` and
+            ``"ivfflat"`` build from the first row on. Built by `finish_load`, or by an `add` that passes 50,000
+            rows. The index holds half precision up to 4,000 numbers; scores come from the stored vectors.
+        use_halfvec: Store half precision too: half the disk, scores exact to 3 digits.
+        text_search_config: Language of text search, as Postgres names it.
+        hnsw_kwargs: ``hnsw_m``, ``hnsw_ef_construction``, ``hnsw_ef_search``, as in the official adapter.
+        pool_size: Connections kept open.
+        statement_timeout_s: After which Postgres stops a statement, in seconds; 0 never.
+        retry_s: For how long, in seconds, a lost connection is tried again.
+        engine: An SQLAlchemy engine to use instead of a connection string.
+        **official: The other options of the official adapter; those that choose its columns and indexes have no
+            effect here.
+
+    Raises:
+        SettingsError: An option is unknown or out of range. Everything else is raised by the first use:
+        FingerprintError: The table was made by another model.
+        StoreError: The server cannot be reached, or the table is not of this class or dimension.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index.core.schema import TextNode
+        >>> from llama_index.core.vector_stores import VectorStoreQuery
+        >>> from llama_index_presets import embedded_postgres
+        >>> with embedded_postgres(tempfile.mkdtemp()) as url:
+        ...     store = PostgresVectorStore.from_url(url, embed_dim=2)
+        ...     _ = store.add([TextNode(id_="a", embedding=[1.0, 0.0]), TextNode(id_="b", embedding=[0.0, 1.0])])
+        ...     found = store.query(VectorStoreQuery(query_embedding=[3, 4], similarity_top_k=1))
+        ...     _ = store.close()
+        >>> found.ids, [round(score, 6) for score in found.similarities]
+        (['b'], [0.8])
+    """
+
+    index: str = "auto"
+
+    _transactions: Transactions = PrivateAttr()
+    _own_engine: bool = PrivateAttr(default=True)
+    _place: PostgresTable = PrivateAttr()
+    _fingerprint: str | None = PrivateAttr(default=None)
+    _opening: Any = PrivateAttr(default_factory=threading.Lock)
+    _opened: bool = PrivateAttr(default=False)
+
+    def __init__(
+        self,
+        connection_string: str | URL | None = None,
+        *,
+        table_name: str = "chunks",
+        schema_name: str = "public",
+        embed_dim: int = 1536,
+        fingerprint: str | None = None,
+        index: str = "auto",
+        use_halfvec: bool = False,
+        text_search_config: str = "english",
+        hnsw_kwargs: dict[str, Any] | None = None,
+        pool_size: int = 5,
+        statement_timeout_s: float = 60.0,
+        retry_s: float = 30.0,
+        engine: Any | None = None,
+        create_engine_kwargs: dict[str, Any] | None = None,
+        **official: Any,
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", text_search_config):
+            raise SettingsError(
+                f"text_search_config='{text_search_config}' is no name. Give one like 'english'."
+            )
+        if embed_dim < 1 or embed_dim > 16_000:
+            raise SettingsError(f"embed_dim is {embed_dim}; pgvector stores 1 to 16,000 numbers.")
+        quoted(table_name), quoted(schema_name)
+        _refuse_unknown(official)
+        if engine is None and connection_string is None:
+            raise SettingsError(
+                "PostgresVectorStore needs a connection URL: postgresql://user:password@host/db."
+            )
+        url = engine.url if engine is not None else parse_url(connection_string or "")
+        shown = url.render_as_string(hide_password=True)
+        # Not through the official constructor: it keeps the password in a field and builds ORM classes.
+        fields: dict[str, Any] = {
+            "connection_string": shown,
+            "async_connection_string": shown,
+            "table_name": table_name,
+            "schema_name": schema_name,
+            "embed_dim": embed_dim,
+            "index": index,
+            "use_halfvec": use_halfvec,
+            "text_search_config": text_search_config,
+            "hnsw_kwargs": hnsw_kwargs,
+            "create_engine_kwargs": {},
+            **{name: official.get(name, default) for name, default in _IGNORED.items()},
+        }
+        super(OfficialStore, self).__init__(**fields)
+        self._place = PostgresTable(
+            schema=schema_name,
+            name=table_name,
+            dim=embed_dim,
+            half=use_halfvec,
+            language=text_search_config,
+            index=_index_options(index, hnsw_kwargs or {}),
+        )
+        self._own_engine = engine is None
+        self._engine = engine or make_engine(
+            url,
+            pool_size=pool_size,
+            statement_timeout_s=statement_timeout_s,
+            options=create_engine_kwargs or {},
+        )
+        self._transactions = Transactions(self._engine, retry_s)
+        self._fingerprint = fingerprint
+
+    @classmethod
+    def from_url(
+        cls, url: str | URL, *, embed_dim: int, table_name: str = "chunks", **options: Any
+    ) -> PostgresVectorStore:
+        """Open a store by its URL.
+
+        Args:
+            url: ``postgresql://user:password@host:port/database``.
+            embed_dim: Length of the vectors.
+            table_name: Table.
+            **options: As in the constructor.
+        """
+        return cls(url, embed_dim=embed_dim, table_name=table_name, **options)
+
+    @classmethod
+    def from_params(  # type: ignore[override]
+        cls,
+        host: str | None = None,
+        port: str | int | None = None,
+        database: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        connection_string: str | URL | None = None,
+        **options: Any,
+    ) -> PostgresVectorStore:
+        """Open a store by the official adapter's arguments; any character may stand in the password."""
+        options.pop("async_connection_string", None)
+        url = connection_string or URL.create(
+            "postgresql+psycopg2", user, password, host, int(port) if port else None, database
+        )
+        return cls(url, **options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "PostgresVectorStore"
+
+    @property
+    def client(self) -> Any:
+        """The SQLAlchemy engine."""
+        return self._engine
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What made the vectors, as the table remembers it."""
+        self._run(lambda cursor: None)
+        return self._fingerprint
+
+    # ---- writing -----------------------------------------------------------------------------------------
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        """Insert nodes, replacing those of the same id; one transaction.
+
+        Args:
+            nodes: With embeddings. Where an id comes twice, the last one wins.
+
+        Returns:
+            Their ids, in the order given.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; nothing was written.
+            StoreError: The server cannot be reached; nothing was written.
+        """
+        return self._write(nodes, replacing=())
+
+    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
+        """Replace all nodes of some documents by new ones, in one transaction.
+
+        A reader, and a client or server that is killed at any moment, sees all the old nodes of these documents
+        or all the new ones, never a mixture and never none of them. Writers of the same document take turns.
+
+        Args:
+            ref_doc_ids: Documents whose nodes go.
+            nodes: What comes instead; may be empty, may belong to any document.
+
+        Returns:
+            Ids of the new nodes, in the order given.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; nothing was changed.
+        """
+        return self._write(nodes, replacing=ref_doc_ids)
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete the nodes of one document; an unknown id is no error."""
+        self._delete(select_where(doc_ids=[ref_doc_id]))
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Delete the nodes that have one of the ids and match the filters.
+
+        Called with neither, it deletes nothing and warns.
+        """
+        if node_ids is None and (filters is None or not filters.filters):
+            warnings.warn(
+                "delete_nodes() got neither node_ids nor filters and deleted nothing. "
+                "Give it one of them, or call clear() to delete everything.",
+                stacklevel=2,
+            )
+            return
+        self._delete(select_where(node_ids=node_ids, filters=filters))
+
+    def clear(self) -> None:
+        """Delete every node; the empty table takes the fingerprint of what is added next."""
+        self._run(lambda cursor: cursor.execute(f"TRUNCATE {self._place.sql}"))
+
+    def finish_load(self) -> None:
+        """Call once after a bulk load: build the indexes that are wanted and missing, gather statistics."""
+        self._run(self._place.build_indexes)
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Nodes, with their embeddings, that have one of the ids and match the filters.
+
+        Args:
+            node_ids: None for any id.
+            filters: None for any metadata.
+
+        Returns:
+            In the order of `node_ids` where they are given, else by id.
+        """
+        where = select_where(node_ids=node_ids, filters=filters)
+        columns = f"{', '.join(NODE_COLUMNS)}, embedding::text"
+
+        def read(cursor: Any) -> list[Any]:
+            sql = f"SELECT {columns} FROM {self._place.sql} WHERE {where.sql} ORDER BY node_id"
+            cursor.execute(sql, where.parameters)
+            return list(cursor.fetchall())
+
+        nodes = read_nodes(self._run(read))
+        if node_ids is None:
+            return nodes
+        found = {node.node_id: node for node in nodes}
+        return [found[node_id] for node_id in dict.fromkeys(node_ids) if node_id in found]
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Find the nodes closest to a query.
+
+        Args:
+            query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids`
+                selects none. TEXT_SEARCH scores are ``ts_rank_cd``, >= 0, of any of the words.
+
+        Returns:
+            Best first, ties by id.
+
+        Raises:
+            QueryError: The mode is not supported, or the query lacks what its mode needs.
+            FilterError: A filter's value does not fit its operator.
+            StoreError: The server cannot be reached, or the statement took too long.
+        """
+        return self._run(lambda cursor: PostgresSearch(self._place, cursor, query).run())
+
+    # ---- life --------------------------------------------------------------------------------------------
+
+    def close(self) -> _Closed:  # type: ignore[override]
+        """Close the connections; any later use opens new ones. May be awaited, as the official one must be."""
+        if self._own_engine:
+            self._transactions.engine.dispose()
+        return _Closed()
+
+    def persist(self, persist_path: str = "", fs: Any = None) -> None:
+        """Do nothing: every `add` is durable when it returns."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be pickled: the copy would need the password."""
+        raise StoreError(
+            "A PostgresVectorStore cannot be pickled, as it holds a password. Open one per process."
+        )
+
+    def __enter__(self) -> PostgresVectorStore:
+        """Give the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _run(self, work: Callable[[Any], Result]) -> Result:
+        """Run work in a transaction, on a table that is there and agrees with us."""
+        if not self._opened:
+            with self._opening:
+                if not self._opened:
+                    self._fingerprint = self._transactions.run(self._open)
+                    self._opened = True
+        return self._transactions.run(work)
+
+    def _open(self, cursor: Any) -> str | None:
+        if self._place.exists(cursor):
+            self._place.check(cursor)
+        else:
+            self._place.create(cursor)
+        return self._place.agree_on_fingerprint(cursor, self._fingerprint)
+
+    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str]) -> list[str]:
+        if not nodes:
+            if replacing:
+                self._delete(select_where(doc_ids=replacing))
+            return []
+        # In order of id, so that two writers of the same nodes wait for each other instead of deadlocking.
+        unique = sorted({node.node_id: node for node in nodes}.values(), key=lambda node: node.node_id)
+        vectors = checked_vectors(unique, self._place.dim)
+        stream = copy_stream(unique, vectors, half=self._place.half)
+        gone = select_where(doc_ids=replacing)
+
+        def write(cursor: Any) -> bool:
+            stream.seek(0)
+            if replacing:
+                self._take_turns(cursor, replacing)
+                cursor.execute(f"DELETE FROM {self._place.sql} WHERE {gone.sql}", gone.parameters)
+            return self._upsert(cursor, stream)
+
+        if self._run(write):
+            self._run(self._place.build_indexes)
+        return [node.node_id for node in nodes]
+
+    def _take_turns(self, cursor: Any, documents: Sequence[str]) -> None:
+        keys = sorted({f"{self._place.sql}/{document}" for document in documents if "\0" not in document})
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s) k", (keys,))
+
+    def _upsert(self, cursor: Any, stream: Any) -> bool:
+        """Copy the stream in; whether the table has become large and has no index."""
+        listed, table = ", ".join(COLUMNS), self._place.sql
+        self._place.agree_on_fingerprint(cursor, self._fingerprint)
+        cursor.execute(
+            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {listed} FROM {table} WITH NO DATA"
+        )
+        cursor.copy_expert(f"COPY incoming ({listed}) FROM STDIN (FORMAT binary)", stream)
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
+        cursor.execute(
+            f"INSERT INTO {table} ({listed}) SELECT {listed} FROM incoming "
+            f"ON CONFLICT (node_id) DO UPDATE SET {updates}"
+        )
+        if self._place.index.choice == "none" or self._place.has_index(cursor, "vectors"):
+            return False
+        cursor.execute(
+            f"SELECT count(*) > {BULK_ROWS} FROM (SELECT FROM {table} LIMIT {BULK_ROWS + 1}) AS few"
+        )
+        return bool(cursor.fetchone()[0])
+
+    def _delete(self, where: Where) -> None:
+        sql = f"DELETE FROM {self._place.sql} WHERE {where.sql}"
+        self._run(lambda cursor: cursor.execute(sql, where.parameters))
+
+
+class _Closed:
+    """What `close` gives back: nothing, also when awaited."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_IGNORED: dict[str, Any] = {
+    "hybrid_search": False,
+    "cache_ok": False,
+    "perform_setup": True,
+    "debug": False,
+    "use_jsonb": True,
+    "initialization_fail_on_error": True,
+    "indexed_metadata_keys": None,
+}
+"""Options of the official adapter that have one meaning here: every mode works, every key is indexed."""
+
+_SERIALISED = {
+    "stores_text",
+    "is_embedding_query",
+    "flat_metadata",
+    "async_connection_string",
+    "async_engine",
+}
+
+
+def _refuse_unknown(given: dict[str, Any]) -> None:
+    unknown = sorted(given.keys() - _IGNORED.keys() - _SERIALISED)
+    if unknown:
+        raise SettingsError(f"PostgresVectorStore does not know {', '.join(unknown)}. See its docstring.")
+
+
+def _index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
+    known = {"hnsw_m": "m", "hnsw_ef_construction": "ef_construction", "hnsw_ef_search": "ef_search"}
+    unknown = sorted(hnsw.keys() - known.keys() - {"hnsw_dist_method"})
+    if unknown or "cosine" not in hnsw.get("hnsw_dist_method", "cosine"):
+        raise SettingsError(f"hnsw_kwargs takes {', '.join(known)}, always for cosine; not {hnsw}.")
+    return IndexOptions(
+        choice=choice, **{known[name]: int(value) for name, value in hnsw.items() if name in known}
+    )

@@ -1,0 +1,148 @@
+"""Reaching Postgres: a pool, transactions, and one layer of retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg2
+from psycopg2 import errors as pg
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from llama_index_presets.errors import SettingsError, StoreError
+
+__all__ = ["Transactions", "make_engine", "parse_url", "quoted"]
+
+Result = TypeVar("Result")
+
+_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
+_COLLIDED = (pg.SerializationFailure, pg.DeadlockDetected)
+_FINAL = (pg.QueryCanceled, pg.InsufficientPrivilege, pg.DiskFull, pg.OutOfMemory)
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier.
+
+    Raises:
+        SettingsError: It is empty, longer than the 63 bytes that Postgres keeps, or has a NUL or ``%``.
+
+    Example:
+        >>> quoted('my "table"')
+        '"my ""table\""'
+    """
+    if not name or len(name.encode()) > 63 or "\0" in name or "%" in name:
+        raise SettingsError(f"'{name}' is no name for Postgres: give 1 to 63 bytes without NUL or '%'.")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def parse_url(url: str | URL) -> URL:
+    """Read a ``postgresql://`` URL, with or without a driver.
+
+    Raises:
+        SettingsError: It is no Postgres URL; the message does not show it, as it may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception:
+        raise SettingsError(
+            "The connection URL cannot be read. Give postgresql://user:password@host/db."
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise SettingsError(
+            f"'{parsed.drivername}://' is not Postgres. Give postgresql://user:password@host/db."
+        )
+    return parsed.set(drivername="postgresql+psycopg2")
+
+
+def make_engine(url: URL, *, pool_size: int, statement_timeout_s: float, options: dict[str, Any]) -> Engine:
+    """Make a pool of connections.
+
+    Args:
+        url: From `parse_url`.
+        pool_size: Connections kept; as many more may be opened under load.
+        statement_timeout_s: After which Postgres stops a statement; 0 never.
+        options: Further arguments of SQLAlchemy's ``create_engine``; they win.
+    """
+    timeout = f"-c statement_timeout={int(statement_timeout_s * 1000)}"
+    defaults: dict[str, Any] = {
+        "pool_size": pool_size,
+        "max_overflow": pool_size,
+        "pool_pre_ping": True,
+        "connect_args": {"options": timeout, "application_name": "llama-index-presets"},
+    }
+    return create_engine(url, **{**defaults, **options})
+
+
+class Transactions:
+    """Run work in transactions, again where the connection was lost or a transaction collided.
+
+    All work given to it must be safe to repeat: whether a commit arrived cannot be known when the connection
+    breaks in the middle of it.
+
+    Args:
+        engine: Where the connections come from.
+        retry_s: For how long, in seconds, lost connections are tried again.
+    """
+
+    def __init__(self, engine: Engine, retry_s: float) -> None:
+        self.engine = engine
+        self._retry_s = retry_s
+
+    def run(self, work: Callable[[Any], Result]) -> Result:
+        """Call `work` with a cursor and commit.
+
+        Raises:
+            StoreError: The server cannot be reached, or refuses; nothing of the transaction was kept.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(_is_passing),
+            stop=stop_after_delay(self._retry_s),
+            wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            reraise=True,
+        )
+        try:
+            return retrying(self._once, work)  # type: ignore[no-any-return]
+        except (psycopg2.Error, DBAPIError) as error:
+            raise _told(error, self.engine.url, self._retry_s) from error
+
+    def _once(self, work: Callable[[Any], Result]) -> Result:
+        connection: Any = self.engine.raw_connection()
+        try:
+            with connection.cursor() as cursor:
+                result = work(cursor)
+            connection.commit()
+            return result
+        except _LOST as error:
+            if not isinstance(error, _FINAL):
+                connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+
+def _is_passing(error: BaseException) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, _FINAL) or "authentication failed" in str(cause):
+        return False
+    return isinstance(cause, (*_LOST, *_COLLIDED))
+
+
+def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> StoreError:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    said = str(cause).strip().split("\n")[0]
+    if url.password:
+        said = said.replace(str(url.password), "***")
+    where = f"{url.host or url.query.get('host', 'localhost')}/{url.database}"
+    if isinstance(cause, pg.QueryCanceled):
+        return StoreError(
+            f"Postgres at {where} stopped the statement: {said}. Raise statement_timeout_s or ask for less."
+        )
+    if _is_passing(error):
+        return StoreError(
+            f"Postgres at {where} cannot be reached, tried for {retry_s:g} s: {said}. "
+            "Nothing of this call was half-written. Start the server and call again."
+        )
+    return StoreError(f"Postgres at {where} refused: {said}. Nothing of this call was written.")
