@@ -299,9 +299,9 @@ def translated(path: str) -> Iterator[None]:
     """Let errors of DuckDB leave as errors of this package, with what to do about them."""
     try:
         yield
-    except duckdb.TransactionException:
-        raise  # a conflict: whoever began the transaction decides whether to try again
     except duckdb.Error as error:
+        if isinstance(error, duckdb.TransactionException) and "onflict" in str(error):
+            raise  # whoever began the transaction decides whether to try again
         raise _error(error, path) from error
 
 

@@ -119,39 +119,44 @@ class Table:
             StoreError: A table of this name was made by something else.
         """
         try:
-            found = cursor.execute(
-                "SELECT dim, fingerprint, version, removals, next_seq, format, "
-                f"(SELECT count(*) FROM {self.sql}) FROM {self._register} WHERE name = $name",
-                {"name": self.name},
-            ).fetchall()
+            return self._read_state(cursor)
         except duckdb.CatalogException:
             _begin_again(cursor)
-            return self._state_of_a_missing_table(cursor)
+        if not self._exists(cursor):
+            return None
+        try:
+            return self._read_state(cursor)  # it was made between the two looks
+        except duckdb.CatalogException:
+            raise self._foreign() from None
+
+    def _read_state(self, cursor: duckdb.DuckDBPyConnection) -> State:
+        found = cursor.execute(
+            "SELECT dim, fingerprint, version, removals, next_seq, format, "
+            f"(SELECT count(*) FROM {self.sql}) FROM {self._register} WHERE name = $name",
+            {"name": self.name},
+        ).fetchall()
         if not found:
-            raise StoreError(
-                f"The table '{self.name}' was not made by this store and is left alone. Give another table name."
-            )
-        *state, format_, count = found[0]
+            raise self._foreign()
+        dim, fingerprint, version, removals, next_seq, format_, count = found[0]
         if format_ != _FORMAT:
             raise StoreCorruptError(
                 f"The table '{self.name}' has format {format_}, this version reads {_FORMAT}. "
                 "Upgrade llama-index-presets."
             )
-        return State(*state, count)
+        return State(dim, fingerprint, version, removals, next_seq, count)
 
-    def _state_of_a_missing_table(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        known = {
-            name
-            for (name,) in cursor.execute(
-                "SELECT table_name FROM duckdb_tables() WHERE database_name || '.' || schema_name = $schema "
-                "UNION ALL SELECT view_name FROM duckdb_views() WHERE database_name || '.' || schema_name = $schema",
-                {"schema": self.database.schema.replace('"', "")},
-            ).fetchall()
-        }
-        if self.name in known:
-            raise StoreError(
-                f"The table '{self.name}' was not made by this store and is left alone. Give another table name."
-            )
+    def _exists(self, cursor: duckdb.DuckDBPyConnection) -> bool:
+        try:
+            cursor.execute(f"SELECT 1 FROM {self.sql} LIMIT 0").fetchall()
+        except duckdb.CatalogException:
+            _begin_again(cursor)
+            return False
+        return True
+
+    def _foreign(self) -> StoreError:
+        return StoreError(
+            f"The table '{self.name}' was not made by this store and is left alone. Give another table name."
+        )
 
     def create(self, cursor: duckdb.DuckDBPyConnection, dim: int, fingerprint: str | None) -> State:
         """Make the table, inside the caller's transaction."""
