@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tenacity import Retrying, stop_after_delay, wait_fixed
+
 from llama_index_presets._extras import require
 from llama_index_presets.errors import StoreError
 
@@ -59,15 +61,22 @@ def _enter(path: Path) -> Any:
         try:
             path.mkdir(parents=True, exist_ok=True)
             server = pgserver.get_server(path)
-            if not server.get_postmaster_info().is_running():
-                server.start()
-            server.psql("CREATE EXTENSION IF NOT EXISTS vector;")
+            _wake(server)
         except Exception as error:
             raise StoreError(
                 f"No Postgres starts in '{path}': {error}. Read '{path / 'log'}', or give another folder."
             ) from error
         _blocks[path] += 1
         return server
+
+
+def _wake(server: Any) -> None:
+    """Make sure that it answers; one that was killed a moment ago may still look alive, so ask again."""
+    for attempt in Retrying(stop=stop_after_delay(20), wait=wait_fixed(0.5), reraise=True):
+        with attempt:
+            if not server.get_postmaster_info().is_running():
+                server.start()
+            server.psql("CREATE EXTENSION IF NOT EXISTS vector;")
 
 
 def _leave(path: Path, server: Any) -> None:

@@ -135,7 +135,7 @@ class PostgresSearch:
             rows = self._select(self._by_index(where, vectors), parameters)
         if len(rows) < top_k:
             # No index, a selective filter, or an index scan that ended early: score every selected row.
-            self.cursor.execute("SET LOCAL enable_indexscan = off")
+            self.cursor.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_seqscan = on")
             rows = self._select(self._by_scan(where, vectors), parameters)
         return _result(rows)
 
@@ -151,6 +151,8 @@ class PostgresSearch:
 
     def _by_index(self, where: Where, vectors: bool) -> str:
         index = self.table.index
+        # The planner does not see that long vectors lie outside of the rows, and takes a scan for cheap.
+        self.cursor.execute("SET LOCAL enable_seqscan = off")
         if index.choice == "ivfflat":
             self.cursor.execute(
                 "SET LOCAL ivfflat.iterative_scan = relaxed_order; SET LOCAL ivfflat.probes = 20"
@@ -183,7 +185,8 @@ class PostgresSearch:
         asked = f"replace(plainto_tsquery('{self.table.language}'::regconfig, %(words)s)::text, '&', '|')::tsquery"
         sql = (
             f"SELECT ts_rank_cd({self.table.words}, asked, 1) AS rank, {_NODE} "
-            f"FROM {self.table.sql}, (SELECT {asked} AS asked) question WHERE {self.table.words} @@ asked AND {where.sql} "
+            f"FROM {self.table.sql}, (SELECT {asked} AS asked) question "
+            f"WHERE {self.table.words} @@ asked AND {where.sql} "
             "ORDER BY rank DESC, node_id LIMIT %(limit)s"
         )
         text = (self.query.query_str or "").replace("\0", " ")

@@ -1,0 +1,203 @@
+"""LanceDB and pgvector: ours beside the official adapters, in one interleaved run.
+
+    python benchmarks/stores.py --vectors FILE.npy [--part lancedb|pgvector|wide|all] [--rows 100000]
+
+FILE.npy holds real sentence embeddings, (n, 384) float32, unit length, made for example from the collections of
+a data folder by `--embed DATA_DIR` (all-MiniLM-L6-v2). Where more rows are needed they are copied with noise of
+half their length: uniform random vectors have no neighbours worth finding. Recall is against float32 brute force.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery
+
+TOP_K, BATCH = 10, 5_000
+TEXT = "A passage of ordinary length, as a splitter makes them, about one thing and another. " * 8
+
+
+def embed(data: Path, target: Path, limit: int = 16_000) -> None:
+    """Embed sentences of every corpus.jsonl below a folder with all-MiniLM-L6-v2."""
+    from sentence_transformers import SentenceTransformer
+
+    sentences: dict[str, None] = {}
+    for corpus in sorted(data.glob("*/corpus.jsonl")):
+        for line in corpus.read_text().splitlines():
+            pieces = re.split(r"(?<=[.!?])\s+", json.loads(line).get("text") or "")
+            sentences |= dict.fromkeys(piece for piece in pieces if 40 <= len(piece) <= 200)
+    chosen = np.random.default_rng(0).permutation(list(sentences))[:limit].tolist()
+    model = SentenceTransformer("sentence-transformers/all-MiniLM-L6-v2", device="cpu")
+    np.save(target, model.encode(chosen, batch_size=64, normalize_embeddings=True).astype("f4"))
+
+
+def spread(real: np.ndarray, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the wanted number and width, and 100 questions that are none of them; unit length, float32."""
+    rng = np.random.default_rng(0)
+    if dim != real.shape[1]:  # A random rotation into more dimensions keeps all cosines.
+        real = real @ np.linalg.qr(rng.normal(size=(dim, real.shape[1])))[0].T.astype("f4")
+    questions, base = real[-100:], real[:-100]
+    data = base[np.arange(rows) % len(base)].copy()
+    copies = data[len(base) :]
+    noise = rng.normal(size=copies.shape).astype("f4")
+    copies += 0.5 * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    return data / np.linalg.norm(data, axis=1, keepdims=True), questions
+
+
+def nodes_of(data: np.ndarray) -> list[TextNode]:
+    """Nodes with 680 characters of text and five metadata keys; `bucket` is i % 100."""
+    return [
+        TextNode(
+            id_=f"{i}",
+            text=f"{i} {TEXT}",
+            embedding=vector,
+            metadata={
+                "bucket": i % 100,
+                "lang": "en",
+                "page": i % 37,
+                "source": f"f{i // 20}.pdf",
+                "year": 2000,
+            },
+            relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"d{i // 20}")},
+        )
+        for i, vector in enumerate(data.tolist())
+    ]
+
+
+def load(store: Any, nodes: list[TextNode]) -> float:
+    """Seconds to add everything in batches and make it ready."""
+    begun = time.perf_counter()
+    for start in range(0, len(nodes), BATCH):
+        store.add(nodes[start : start + BATCH])
+    if hasattr(store, "finish_load"):
+        store.finish_load()
+    return time.perf_counter() - begun
+
+
+def below(percent: int) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key="bucket", value=percent, operator="<")])
+
+
+Query = Callable[[Any, list[float], MetadataFilters | None], list[str]]
+
+
+def plain(store: Any, question: list[float], filters: MetadataFilters | None) -> list[str]:
+    found = store.query(VectorStoreQuery(query_embedding=question, similarity_top_k=TOP_K, filters=filters))
+    return list(found.ids)
+
+
+def compare(
+    stores: dict[str, Any], data: np.ndarray, questions: np.ndarray, percents: tuple[int | None, ...]
+) -> dict[tuple[str, int | None], float]:
+    """Print p50, p95, recall@10 and how many came back, per store and filter; queries are interleaved."""
+    medians = {}
+    cosines = questions @ data.T
+    buckets = np.arange(len(data)) % 100
+    for percent in percents:
+        allowed = cosines if percent is None else np.where(buckets < percent, cosines, -9.0)
+        truth = np.argsort(-allowed, axis=1)[:, :TOP_K]
+        filters = None if percent is None else below(percent)
+        times: dict[str, list[float]] = {name: [] for name in stores}
+        hits = dict.fromkeys(stores, 0)
+        back: dict[str, list[int]] = {name: [] for name in stores}
+        for store in stores.values():
+            plain(store, questions[0].tolist(), filters)
+        for number, question in enumerate(questions.tolist()):
+            for name, store in stores.items():
+                begun = time.perf_counter()
+                ids = plain(store, question, filters)
+                times[name].append(time.perf_counter() - begun)
+                hits[name] += len(set(map(int, ids)) & set(truth[number].tolist()))
+                back[name].append(len(ids))
+        for name in stores:
+            p50, p95 = np.percentile(times[name], [50, 95]) * 1e3
+            medians[name, percent] = p50
+            recall = hits[name] / (TOP_K * len(questions))
+            label = "all rows" if percent is None else f"filter {percent:2} %"
+            print(
+                f"  {label}  {name:22} p50 {p50:8.1f} ms  p95 {p95:8.1f} ms  "
+                f"recall@10 {recall:.3f}  fewest rows {min(back[name])}",
+                flush=True,
+            )
+    return medians
+
+
+def lancedb_part(real: np.ndarray, rows: int) -> None:
+    from llama_index.vector_stores.lancedb import LanceDBVectorStore as Official
+
+    from llama_index_presets import LanceDBVectorStore
+
+    data, questions = spread(real, rows, 384)
+    nodes = nodes_of(data)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = LanceDBVectorStore(f"{folder}/ours")
+        official = Official(f"{folder}/official")
+        print(f"LanceDB, {rows:,} x 384")
+        print(f"  load  ours with index   {load(ours, nodes):8.1f} s")
+        print(f"  load  official, no index{load(official, nodes):8.1f} s", flush=True)
+        flat = LanceDBVectorStore(f"{folder}/flat", index="none")
+        load(flat, nodes)
+        few = questions[:30]
+        medians = compare({"ours, auto index": ours, "ours, flat scan": flat}, data, few, (None, 1, 10, 50))
+        print(
+            f"  index is {medians['ours, flat scan', None] / medians['ours, auto index', None]:.1f}x the scan"
+        )
+
+
+def pgvector_part(real: np.ndarray, rows: int, dim: int, questions_asked: int) -> None:
+    from llama_index.vector_stores.postgres import PGVectorStore as Official
+
+    from llama_index_presets import PostgresVectorStore, embedded_postgres
+
+    data, questions = spread(real, rows, dim)
+    nodes = nodes_of(data)
+    hnsw = {"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 100}
+    with tempfile.TemporaryDirectory() as folder, embedded_postgres(folder) as url:
+        ours = PostgresVectorStore.from_url(url, embed_dim=dim, hnsw_kwargs=dict(hnsw))
+        other = url.replace("postgresql://", "postgresql+{}://")
+        official = Official.from_params(
+            connection_string=other.format("psycopg2"),
+            async_connection_string=other.format("asyncpg"),
+            embed_dim=dim,
+            hnsw_kwargs=dict(hnsw),
+            use_jsonb=True,
+        )
+        print(f"pgvector, {rows:,} x {dim}")
+        mine = load(ours, nodes)
+        print(f"  load  ours with HNSW    {mine:8.1f} s", flush=True)
+        theirs = load(official, nodes)
+        print(f"  load  official          {theirs:8.1f} s   ratio {theirs / mine:.1f}", flush=True)
+        asked = questions[:questions_asked]
+        medians = compare({"ours": ours, "official": official}, data, asked, (None, 1, 10, 50))
+        print(f"  query ratio official / ours {medians['official', None] / medians['ours', None]:.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--vectors", type=Path, required=True)
+    parser.add_argument("--embed", type=Path, metavar="DATA_DIR")
+    parser.add_argument("--part", choices=["lancedb", "pgvector", "wide", "all"], default="all")
+    parser.add_argument("--rows", type=int, default=100_000)
+    arguments = parser.parse_args()
+    if arguments.embed:
+        embed(arguments.embed, arguments.vectors)
+    real = np.load(arguments.vectors)
+    if arguments.part in ("lancedb", "all"):
+        lancedb_part(real, arguments.rows)
+    if arguments.part in ("pgvector", "all"):
+        pgvector_part(real, arguments.rows, 384, 50)
+    if arguments.part in ("wide", "all"):
+        pgvector_part(real, min(arguments.rows, 20_000), 3072, 30)
+
+
+if __name__ == "__main__":
+    main()
