@@ -9,8 +9,16 @@ from __future__ import annotations
 from typing import Literal
 
 from llama_index.core.instrumentation.events import BaseEvent
+from pydantic import Field
 
-__all__ = ["AttemptFailedEvent", "EmbeddingUsageEvent", "RerankUsageEvent", "UsageSource"]
+__all__ = [
+    "AttemptFailedEvent",
+    "EmbeddingUsageEvent",
+    "FusionEvent",
+    "LegEndEvent",
+    "RerankUsageEvent",
+    "UsageSource",
+]
 
 UsageSource = Literal["reported", "counted", "estimated"]
 """Who counted the tokens: the provider, the model's own tokenizer, or another tokenizer."""
@@ -89,3 +97,49 @@ class AttemptFailedEvent(BaseEvent):
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
         return "AttemptFailedEvent"
+
+
+class LegEndEvent(BaseEvent):
+    """One leg of a hybrid search is over; dispatched inside the span of the whole search.
+
+    Attributes:
+        leg: Name of the leg, as in `provenance.RankedNode.stages`.
+        retriever: Class of its retriever.
+        hits: How many candidates it gave; 0 when it failed.
+        latency_ms: From the start of the search to the leg's answer, in milliseconds.
+        error: Class of the exception that ended it, or None. Never its message, which may hold the query.
+    """
+
+    leg: str
+    retriever: str
+    hits: int
+    latency_ms: float
+    error: str | None = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "LegEndEvent"
+
+
+class FusionEvent(BaseEvent):
+    """Legs were fused into one ranking.
+
+    Attributes:
+        fusion: Name of the method.
+        legs: Names of the legs that answered, in order.
+        degraded: Names of the legs that failed and were left out; empty when the answer is whole.
+        candidates: Distinct nodes that the legs gave.
+        hits: How many of them were returned.
+    """
+
+    fusion: str
+    legs: list[str]
+    degraded: list[str] = Field(default_factory=list)
+    candidates: int
+    hits: int
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "FusionEvent"

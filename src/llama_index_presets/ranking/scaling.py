@@ -123,9 +123,9 @@ def summed(parts: Sequence[tuple[float, dict[str, float]]]) -> Fused:
     """Weighted sums, best first, ties by id."""
     used = [(weight, scores) for weight, scores in parts if weight]
     totals = _sum_of_two(used) if len(used) <= 2 else _sum_of_many(used)
-    # Two stable sorts are faster than one with a key of two parts.
-    fused = sorted(totals.items())
-    fused.sort(key=itemgetter(1), reverse=True)
+    fused = sorted(totals.items(), key=itemgetter(1), reverse=True)
+    if len(set(totals.values())) < len(totals):
+        fused.sort(key=lambda pair: (-pair[1], pair[0]))
     return fused
 
 

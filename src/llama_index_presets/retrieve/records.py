@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode
-from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
+from llama_index.core import schema
+from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+from pydantic_core import from_json
 
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
@@ -50,13 +51,18 @@ def body_of(node: BaseNode) -> str:
             "was written. Keep such nodes in a store, and pass it as BM25Index(nodes=...).",
             [node.node_id],
         )
-    return json.dumps(doc_to_json(bare), ensure_ascii=False, separators=(",", ":"))
+    fields = {name: value for name, value in bare.to_dict().items() if value not in (None, [], {})}
+    return json.dumps([type(node).__name__, fields], ensure_ascii=False, separators=(",", ":"))
 
 
 def node_of(body: str | bytes) -> BaseNode:
     """Make the node that `body_of` wrote down."""
-    fields: dict[str, Any] = json.loads(body)
-    return json_to_doc(fields)
+    name, fields = from_json(body)
+    if name == "TextNode":
+        fields.pop("class_name", None)
+        return TextNode(**fields)
+    node_class: type[BaseNode] = getattr(schema, name)
+    return node_class.from_dict(fields)
 
 
 def indexed_text(node: BaseNode, mode: str) -> str:

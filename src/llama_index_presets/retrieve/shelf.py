@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from llama_index_presets.retrieve.journal import Entry
 
@@ -45,7 +46,7 @@ class Head:
     @classmethod
     def from_json(cls, text: str | bytes) -> Head:
         """Read it back."""
-        return cls(*json.loads(text))
+        return cls(*from_json(text))
 
 
 class Shelf:

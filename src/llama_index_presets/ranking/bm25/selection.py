@@ -32,12 +32,12 @@ def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) ->
     if len(rows) > k:
         least = np.partition(values, len(rows) - k)[len(rows) - k]
         rows, values = rows[values >= least], values[values >= least]
-    pairs = [
-        (-value, name, row)
-        for row, value in zip(rows.tolist(), values.tolist(), strict=True)
-        if (name := ids[row]) is not None
-    ]
-    return [(row, -value) for value, _, row in sorted(pairs)[:k]]
+    order = np.argsort(-values, kind="stable")
+    rows, values = rows[order], values[order]
+    named = [pair for pair in zip(rows.tolist(), values.tolist(), strict=True) if ids[pair[0]] is not None]
+    if (values[1:] == values[:-1]).any():
+        named.sort(key=lambda pair: (-pair[1], ids[pair[0]] or ""))
+    return named[:k]
 
 
 def _floor(scores: NDArray[np.float32], k: int) -> float:

@@ -1,0 +1,239 @@
+"""Hybrid search: several retrievers asked at once, their hits fused, each hit with its history."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.indices.vector_store import VectorStoreIndex
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
+
+from llama_index_presets.errors import RetrievalError, SettingsError
+from llama_index_presets.events import FusionEvent, LegEndEvent
+from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
+from llama_index_presets.retrieve.assembly import HybridHit, assemble
+from llama_index_presets.retrieve.keyword import BM25Index
+from llama_index_presets.retrieve.keyword_retriever import KeywordRetriever
+from llama_index_presets.retrieve.legs import Leg, leg_of
+from llama_index_presets.retrieve.queries import both_filters, filters_of
+from llama_index_presets.retrieve.running import LegPool, Outcome, run_legs_async
+
+__all__ = ["HybridFusionRetriever", "HybridHit"]
+
+dispatcher = get_dispatcher(__name__)
+
+OnLegError = Literal["raise", "degrade"]
+
+
+class HybridFusionRetriever(BaseRetriever):
+    """Ask a vector and a keyword retriever at once, and fuse what they find into one ranking.
+
+    Hits are `HybridHit`s: `stages` holds each leg's rank and score and those of the fusion, beside the node,
+    so that neither prompt nor hash sees them. Retrievers, queries and nodes that are given are never changed:
+    each leg works on a copy of the retriever and of the query. Nodes are the same when their ids are.
+
+    Scores are those of the fusion, higher is better: in [0, 1] for all but ``"rrf"``.
+
+    Thread safe.
+
+    Args:
+        vector: A retriever by meaning, such as ``index.as_retriever()``; its scores are taken for cosines.
+        keyword: A `BM25Index`, or a retriever by words.
+        more: Further legs by name.
+        fusion: ``"auto"``, which trusts each leg as far as its scores stand out for this query; or another
+            name in `ranking.fusion.FUSIONS`.
+        weights: One number >= 0 for each leg in order; None means 1 each.
+        top_k: How many hits are returned, >= 1.
+        candidates: How many hits each leg is asked for, >= 1.
+        filters: What hits must satisfy, on every leg; a `FilteredQuery` or `with_filters` can narrow them
+            further.
+        on_leg_error: ``"raise"``, or ``"degrade"`` to answer with the legs that work; then
+            `HybridHit.degraded` and `FusionEvent.degraded` name those that failed.
+        timeout: Seconds that each leg has, None for no limit.
+        **options: What `BaseRetriever` takes, such as `callback_manager`.
+
+    Raises:
+        SettingsError: A setting is out of range, or a leg takes no filters.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> nodes = [TextNode(id_="a", text="red fish"), TextNode(id_="b", text="blue fish")]
+        >>> words = BM25Index.from_nodes(nodes)
+        >>> hybrid = HybridFusionRetriever(words.as_retriever(), words)
+        >>> hit = hybrid.retrieve("red")[0]
+        >>> hit.node.node_id, hit.stages["bm25"].rank
+        ('a', 1)
+    """
+
+    def __init__(
+        self,
+        vector: BaseRetriever,
+        keyword: BaseRetriever | BM25Index,
+        *,
+        more: Mapping[str, BaseRetriever] | None = None,
+        fusion: str = "auto",
+        weights: Sequence[float] | None = None,
+        top_k: int = 10,
+        candidates: int = 100,
+        filters: MetadataFilters | None = None,
+        on_leg_error: OnLegError = "raise",
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        _check(fusion, top_k, candidates, on_leg_error, timeout)
+        self.fusion = fusion
+        self.top_k = top_k
+        self.candidates = max(candidates, top_k)
+        self.on_leg_error = on_leg_error
+        self.timeout = timeout
+        self.filters = filters
+        self.keyword_index = _index_behind(keyword)
+        by_words = keyword.as_retriever() if isinstance(keyword, BM25Index) else keyword
+        word_leg = "keyword" if self.keyword_index is None else "bm25"
+        named = {"vector": vector, word_leg: by_words, **(more or {})}
+        self.legs = [leg_of(name, leg, self.candidates) for name, leg in named.items()]
+        self.weights = _checked_weights(weights, self.legs)
+        self._pool = LegPool()
+        for leg in self.legs:
+            leg.filtered(filters)  # Better to fail here than at the first query.
+
+    @classmethod
+    def from_index(
+        cls,
+        index: VectorStoreIndex,
+        *,
+        keyword: BaseRetriever | BM25Index | Literal["bm25", "store"] = "bm25",
+        **settings: Any,
+    ) -> HybridFusionRetriever:
+        """Wire a hybrid search to an index on any store.
+
+        Args:
+            index: Gives the vector leg.
+            keyword: ``"bm25"`` reads all nodes of the index into a `BM25Index` in memory, now: keep it, as
+                `keyword_index`, in step with later changes (`BM25Index.change`, `verify_in_step`), or build
+                one yourself, on disk, and pass it. ``"store"`` uses the store's own text search.
+            **settings: What the constructor takes.
+
+        Raises:
+            RetrievalError: The store cannot list its nodes.
+            SettingsError: `keyword` is another string.
+        """
+        vector = index.as_retriever()
+        if keyword == "bm25":
+            return cls(vector, BM25Index.from_source(index), **settings)
+        if keyword == "store":
+            mode = VectorStoreQueryMode.TEXT_SEARCH
+            return cls(vector, index.as_retriever(vector_store_query_mode=mode, sparse_top_k=1), **settings)
+        if isinstance(keyword, str):
+            raise SettingsError(f"keyword is '{keyword}'; choose 'bm25' or 'store', or pass a BM25Index.")
+        return cls(vector, keyword, **settings)
+
+    def with_filters(self, filters: MetadataFilters | None) -> HybridFusionRetriever:
+        """The same search with further filters, on every leg; cheap enough to call for each query.
+
+        Raises:
+            SettingsError: A leg takes no filters.
+        """
+        narrowed = copy.copy(self)
+        narrowed.filters = both_filters(self.filters, filters)
+        for leg in self.legs:
+            leg.filtered(narrowed.filters)
+        return narrowed
+
+    # -- one query ----------------------------------------------------------------------------------------
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        filters = both_filters(self.filters, filters_of(query_bundle))
+        return self._fused(self._pool.run(self._legs(filters), query_bundle, self.timeout), filters)
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        filters = both_filters(self.filters, filters_of(query_bundle))
+        return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout), filters)
+
+    def _legs(self, filters: MetadataFilters | None) -> list[Leg]:
+        return [leg.filtered(filters) for leg in self.legs]
+
+    def _fused(self, outcomes: Sequence[Outcome], filters: MetadataFilters | None) -> list[NodeWithScore]:
+        for outcome in outcomes:
+            dispatcher.event(_leg_event(outcome))
+        answered = self._answered(outcomes)
+        failed = tuple(outcome.leg.name for outcome in outcomes if outcome.found is None)
+        ranking = self._rank(answered)
+        hits = assemble(ranking, answered, self.top_k, filters, failed)
+        dispatcher.event(
+            FusionEvent(
+                fusion=self.fusion,
+                legs=[outcome.leg.name for outcome in answered],
+                degraded=list(failed),
+                candidates=len(ranking),
+                hits=len(hits),
+            )
+        )
+        return hits
+
+    def _answered(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """The legs that gave an answer; raises where all must, or none did."""
+        answered = [outcome for outcome in outcomes if outcome.found is not None]
+        broken = next((outcome for outcome in outcomes if outcome.error is not None), None)
+        if broken is not None and (self.on_leg_error == "raise" or not answered):
+            hint = "All legs failed." if not answered else "Pass on_leg_error='degrade' to do without it."
+            raise RetrievalError(
+                f"Leg '{broken.leg.name}' ({type(broken.leg.retriever).__name__}) failed: "
+                f"{type(broken.error).__name__}: {broken.error} {hint}"
+            ) from broken.error
+        return answered
+
+    @dispatcher.span
+    def _rank(self, answered: Sequence[Outcome]) -> Fused:
+        """Fuse the rankings of the legs that answered."""
+        legs = [outcome.leg for outcome in answered]
+        known = dict(zip((leg.name for leg in self.legs), self.weights, strict=True))
+        rankings = [outcome.found.pairs for outcome in answered if outcome.found is not None]
+        parameters: dict[str, Any] = {}
+        if self.fusion in ("auto", "convex"):
+            parameters["floors"] = [leg.floor for leg in legs]
+        if self.fusion == "auto":
+            parameters |= {"ceilings": [leg.ceiling for leg in legs], "depth": self.candidates}
+        return fuse(self.fusion, rankings, weights=[known[leg.name] for leg in legs], **parameters)
+
+
+def _leg_event(outcome: Outcome) -> LegEndEvent:
+    return LegEndEvent(
+        leg=outcome.leg.name,
+        retriever=type(outcome.leg.retriever).__name__,
+        hits=len(outcome.found.pairs) if outcome.found is not None else 0,
+        latency_ms=outcome.latency_ms,
+        error=type(outcome.error).__name__ if outcome.error is not None else None,
+    )
+
+
+def _index_behind(keyword: BaseRetriever | BM25Index) -> BM25Index | None:
+    if isinstance(keyword, BM25Index):
+        return keyword
+    return keyword.index if isinstance(keyword, KeywordRetriever) else None
+
+
+def _check(fusion: str, top_k: int, candidates: int, on_leg_error: str, timeout: float | None) -> None:
+    if fusion not in FUSIONS:
+        raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join(FUSIONS)}.")
+    if top_k < 1 or candidates < 1:
+        raise SettingsError(f"top_k is {top_k} and candidates is {candidates}; both must be 1 or more.")
+    if on_leg_error not in ("raise", "degrade"):
+        raise SettingsError(f"on_leg_error is '{on_leg_error}'; choose 'raise' or 'degrade'.")
+    if timeout is not None and not timeout > 0:
+        raise SettingsError(f"timeout is {timeout}; give a number of seconds above 0, or None.")
+
+
+def _checked_weights(weights: Sequence[float] | None, legs: Sequence[Leg]) -> list[float]:
+    given = [1.0] * len(legs) if weights is None else list(weights)
+    names = ", ".join(leg.name for leg in legs)
+    if len(given) != len(legs):
+        raise SettingsError(f"{len(given)} weights were given for the legs {names}; give one for each.")
+    if not all(weight >= 0 for weight in given) or not any(given):
+        raise SettingsError(f"The weights of {names} are {given}; none may be below 0, and not all 0.")
+    return given
