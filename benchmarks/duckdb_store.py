@@ -117,8 +117,11 @@ class Adapter:
     def open(self) -> Any:
         raise NotImplementedError
 
+    def make_nodes(self) -> None:
+        self.nodes = nodes(self.stored)
+
     def add(self, calls: int) -> float:
-        self.nodes = self.nodes or nodes(self.stored)
+        assert self.nodes
         step = -(-len(self.nodes) // calls)
         start = time.perf_counter()
         for first in range(0, len(self.nodes), step):
@@ -181,14 +184,16 @@ class Official(Adapter):
     def open(self) -> Any:
         from llama_index.vector_stores.duckdb import DuckDBVectorStore
 
-        return DuckDBVectorStore("official.duckdb", embed_dim=self.stored.shape[1], persist_dir=str(self.folder))
+        return DuckDBVectorStore(
+            "official.duckdb", embed_dim=self.stored.shape[1], persist_dir=str(self.folder)
+        )
 
 
 class Lance(Adapter):
     def open(self) -> Any:
         from llama_index.vector_stores.lancedb import LanceDBVectorStore
 
-        return LanceDBVectorStore(str(self.folder / "lance"), mode="append" if self.folder.exists() else "create")
+        return LanceDBVectorStore(str(self.folder / "lance"), mode="overwrite")
 
     def add(self, calls: int) -> float:
         import lancedb
@@ -224,7 +229,7 @@ def serve(engine: str, folder: str, count: int, dim: int) -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         command, *arguments = json.loads(line)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         value: Any = None
         try:
             if command == "query":
@@ -235,7 +240,7 @@ def serve(engine: str, folder: str, count: int, dim: int) -> None:
                 value = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
             else:
                 value = getattr(subject, command)(*arguments)
-            reply = {"seconds": time.perf_counter() - start, "value": value}
+            reply = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "value": value}
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"[:200]}
         answers.write(json.dumps(reply) + "\n")
@@ -296,24 +301,36 @@ def compare(data: Path, engines: list[str], count: int, dim: int, rounds: int) -
     reads(workers, rounds)
     for worker in workers:
         if worker.name == "ours":
-            print(f"\nours: first query after reopening {worker.ask('reopen').get('value', 0):.2f} s;", end=" ")
-            print(f"not as float64 says: {worker.ask('wrong', QUERIES)['value']} of {QUERIES} questions", flush=True)
+            print(
+                f"\nours: first query after reopening {worker.ask('reopen').get('value', 0):.2f} s;", end=" "
+            )
+            print(
+                f"not as float64 says: {worker.ask('wrong', QUERIES)['value']} of {QUERIES} questions",
+                flush=True,
+            )
         worker.stop()
 
 
 def writes(workers: list[Worker], count: int) -> None:
-    print("| engine | add in 1 call, nodes/s | add in 10 calls | upsert, s / add, s | file MB |\n|---|---|---|---|---|")
+    print("| engine | add in 1 call, nodes/s (of cpu) | add in 10 calls | upsert / add, s | file MB |")
+    print("|---|---|---|---|---|")
     for worker in workers:
         if worker.name == "numpy":
             continue
-        cells = []
+        cells: list[str] = []
+        worker.ask("make_nodes")
         first = worker.ask("add", 1)
-        cells.append(f"{count / first['value']:,.0f}" if "value" in first else first["error"])
+        if "error" in first:
+            print(f"| {worker.name} | {first['error']} |")
+            continue
+        cells.append(f"{count / first['value']:,.0f} ({count / first['cpu']:,.0f})")
         if worker.name == "ours":
             again = worker.ask("add", 1)
             tens = fresh(worker)
-            cells.append(f"{count / tens['value']:,.0f}")
-            cells.append(f"{again['value']:.2f} / {first['value']:.2f} = {again['value'] / first['value']:.2f}")
+            cells.append(f"{count / tens['value']:,.0f} ({count / tens['cpu']:,.0f})")
+            cells.append(
+                f"{again['value']:.2f} / {first['value']:.2f} = {again['value'] / first['value']:.2f}"
+            )
         else:
             cells += ["", ""]
         worker.ask("forget_nodes")
@@ -331,7 +348,7 @@ def fresh(worker: Worker) -> dict[str, Any]:
 
 def reads(workers: list[Worker], rounds: int) -> None:
     kinds: dict[str, tuple[Any, ...]] = {"query": ("query", None), **{f: ("query", f) for f in FILTERS}}
-    took: dict[tuple[str, str], list[float]] = {}
+    took: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for round_ in range(-2, rounds):
         order = workers[:]
         random.shuffle(order)
@@ -339,16 +356,16 @@ def reads(workers: list[Worker], rounds: int) -> None:
             for worker in order:
                 reply = worker.ask(command, (round_ * 7) % QUERIES, restriction)
                 if round_ >= 0:
-                    took.setdefault((worker.name, kind), []).append(reply.get("seconds", float("nan")))
+                    took.setdefault((worker.name, kind), []).append(reply)
         if round_ >= 0 and round_ % 3 == 0:
             for worker in order:
                 if worker.name in ("numpy", "ours"):
                     reply = worker.ask("batch", (round_ * 7) % (QUERIES - BATCH))
-                    took.setdefault((worker.name, "batch"), []).append(reply["seconds"])
+                    took.setdefault((worker.name, "batch"), []).append(reply)
     report(workers, took)
 
 
-def report(workers: list[Worker], took: dict[tuple[str, str], list[float]]) -> None:
+def report(workers: list[Worker], took: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
     kinds = ["query", *FILTERS, "batch"]
     print("\n| engine | " + " | ".join(kinds) + " | memory MB |\n|---" * 1 + "|---" * (len(kinds) + 1) + "|")
     for worker in workers:
@@ -359,14 +376,23 @@ def report(workers: list[Worker], took: dict[tuple[str, str], list[float]]) -> N
             if not mine or not base:
                 cells.append("")
                 continue
-            ratio = statistics.median(a / b for a, b in zip(mine, base, strict=True))
-            cells.append(f"{statistics.median(mine) * 1e3:.1f} ms ({ratio:.2f}x)")
+            if any("error" in reply for reply in mine):
+                cells.append(mine[0].get("error", "error")[:40])
+                continue
+            ratio, cpu = (
+                statistics.median(a[of] / b[of] for a, b in zip(mine, base, strict=True))
+                for of in ("seconds", "cpu")
+            )
+            milliseconds = statistics.median(reply["seconds"] for reply in mine) * 1e3
+            cells.append(f"{milliseconds:.1f} ms, {ratio:.2f}x (cpu {cpu:.2f}x)")
         memory = worker.ask("memory").get("value") or 0
         print(f"| {worker.name} | " + " | ".join(cells) + f" | {memory:.0f} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--sizes", default="10000x384,100000x384,100000x1536")
     parser.add_argument("--engines", default=",".join(ENGINES))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -14,10 +13,8 @@ import duckdb
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
-    BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 
@@ -30,21 +27,21 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.filters import Condition
 from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.store.duckdb_batches import batches_of
 from llama_index_presets.store.duckdb_file import MEMORY, Database, open_database
 from llama_index_presets.store.duckdb_modes import answer, answer_many, check_query
 from llama_index_presets.store.duckdb_search import MemorySearch, Search, SqlSearch, condition_of
-from llama_index_presets.store.duckdb_table import Batch, State, Table
-from llama_index_presets.store.rows import to_node, to_row
+from llama_index_presets.store.duckdb_table import State, Table
+from llama_index_presets.store.in_threads import AsyncInThreads
+from llama_index_presets.store.rows import to_node
 from llama_index_presets.store.snapshot import Snapshot, SnapshotCache
-from llama_index_presets.store.vectors import checked_vectors
 
 __all__ = ["DuckDBVectorStore"]
 
-_ROWS_PER_BATCH = 16_384
 _MANY = 100_000
 
 
-class DuckDBVectorStore(BasePydanticVectorStore):
+class DuckDBVectorStore(AsyncInThreads):
     """Nodes in a DuckDB table, searched exactly.
 
     The table is the truth: every call is one transaction, and the file can be read with SQL. A copy of it in
@@ -121,7 +118,7 @@ class DuckDBVectorStore(BasePydanticVectorStore):
             read_only=read_only,
             cache_mb=cache_mb,
             text_language=text_language,
-            **fields,
+            **fields,  # type: ignore[call-arg]  # pydantic makes its signature of the fields, mypy does not see it
         )
         self._dim, self._fingerprint = dim, fingerprint
         self._options = {"encryption_key": encryption_key, "connection": connection}
@@ -137,9 +134,8 @@ class DuckDBVectorStore(BasePydanticVectorStore):
     def _open_table(self) -> None:
         self._table = Table(self._database, self.table)
         key = f"{self.table}\x00{self.cache_mb}\x00{self.text_language}"
-        with self._database.writing:
-            made = SnapshotCache(self._table, self.cache_mb * 2**20, Analyzer(language=self.text_language))
-            self._cache = self._database.shared.setdefault(key, made)
+        made = SnapshotCache(self._table, self.cache_mb * 2**20, Analyzer(language=self.text_language))
+        self._cache = self._database.shared.setdefault(key, made)
         state = self._state()
         if state is not None:
             self._table.adopt(state, self._fingerprint)
@@ -172,6 +168,7 @@ class DuckDBVectorStore(BasePydanticVectorStore):
     @property
     def client(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection; read with it, write through the store."""
+        self._database.lent = True
         return self._database.connection
 
     @property
@@ -212,10 +209,9 @@ class DuckDBVectorStore(BasePydanticVectorStore):
 
     def _write(self, cursor: duckdb.DuckDBPyConnection, nodes: list[BaseNode]) -> int:
         dim = None if (known := self._checked(self._table.state(cursor))) is None else known.dim
-        chunks = [nodes[i : i + _ROWS_PER_BATCH] for i in range(0, len(nodes), _ROWS_PER_BATCH)]
-        first = _batch(chunks[0], self._dim if dim is None else dim)
-        state = known or self._table.create(cursor, first.vectors.shape[1], self._fingerprint)
-        replaced = self._table.replace(cursor, state, _ahead(first, chunks[1:], state.dim))
+        dim, batches = batches_of(nodes, self._dim if dim is None else dim)
+        state = known or self._table.create(cursor, dim, self._fingerprint)
+        replaced = self._table.replace(cursor, state, batches)
         return state.count - replaced + len(nodes)
 
     def _state_for_writing(self, cursor: duckdb.DuckDBPyConnection) -> State:
@@ -312,7 +308,7 @@ class DuckDBVectorStore(BasePydanticVectorStore):
         check_query(query)
         state = self._state()
         if state is None:
-            return self._empty(query)
+            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
         return answer(self._search(state), state.dim, query, **kwargs)
 
     def query_many(self, queries: Sequence[VectorStoreQuery], **kwargs: Any) -> list[VectorStoreQueryResult]:
@@ -324,15 +320,9 @@ class DuckDBVectorStore(BasePydanticVectorStore):
         for query in queries:
             check_query(query)
         state = self._state()
-        search = None if state is None else self._search(state)
-        if state is None or not isinstance(search, MemorySearch):
-            return [self.query(query, **kwargs) for query in queries]
-        plain = [query for query in queries if _is_plain(query)]
-        together = iter(answer_many(search, state.dim, plain) if plain else [])
-        return [
-            next(together) if _is_plain(query) else answer(search, state.dim, query, **kwargs)
-            for query in queries
-        ]
+        if state is None:
+            return [VectorStoreQueryResult(nodes=[], similarities=[], ids=[]) for _ in queries]
+        return answer_many(self._search(state), state.dim, queries, **kwargs)
 
     def _search(self, state: State) -> Search:
         snapshot = self._cache.current(state)
@@ -347,41 +337,7 @@ class DuckDBVectorStore(BasePydanticVectorStore):
             raise QueryError("The table outgrew cache_mb during the query. Raise cache_mb.")
         return snapshot
 
-    def _empty(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
-        return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-
     # ---- async --------------------------------------------------------------------------------------------
-
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """`add`, without blocking the event loop."""
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """`delete`, without blocking the event loop."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
-
-    async def adelete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """`delete_nodes`, without blocking the event loop."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
-    async def aclear(self) -> None:
-        """`clear`, without blocking the event loop."""
-        await asyncio.to_thread(self.clear)
-
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """`get_nodes`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """`query`, without blocking the event loop."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
 
     async def aquery_many(
         self, queries: Sequence[VectorStoreQuery], **kwargs: Any
@@ -424,8 +380,7 @@ class DuckDBVectorStore(BasePydanticVectorStore):
     def _state(self) -> State | None:
         if self._closed:
             raise StoreError("The store is closed. Open a new one to go on.")
-        with self._database.cursor() as cursor:
-            return self._checked(self._table.state(cursor))
+        return self._checked(self._table.state_now())
 
     def _checked(self, state: State | None) -> State | None:
         """Refuse a table that another model has made since this store was opened."""
@@ -466,32 +421,3 @@ def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
         raise SettingsError(f"dim is {dim}; a vector has at least 1 number.")
     if cache_mb < 0:
         raise SettingsError(f"cache_mb is {cache_mb}; give 0 (scan with DuckDB) or more.")
-
-
-def _is_plain(query: VectorStoreQuery) -> bool:
-    unfiltered = query.filters is None or not query.filters.filters
-    return (
-        query.mode is VectorStoreQueryMode.DEFAULT
-        and unfiltered
-        and query.doc_ids is None
-        and not query.node_ids
-    )
-
-
-def _batch(nodes: list[BaseNode], dim: int | None) -> Batch:
-    return Batch([to_row(node) for node in nodes], checked_vectors(nodes, dim))
-
-
-def _ahead(first: Batch, chunks: list[list[BaseNode]], dim: int) -> Iterator[Batch]:
-    """The batches one after the other, the next one made while DuckDB writes the one before."""
-    if not chunks:
-        yield first
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="node-rows") as worker:
-        ready = worker.submit(_batch, chunks[0], dim)
-        yield first
-        for chunk in chunks[1:]:
-            batch = ready.result()
-            ready = worker.submit(_batch, chunk, dim)
-            yield batch
-        yield ready.result()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -57,6 +58,9 @@ class Database:
         schema: Quoted catalog and schema, such as ``"chunks"."main"``.
         writing: Held by whoever writes.
         shared: Whatever the stores of this database want to share, by key.
+        users: Stores that have it open.
+        changes: Counts the changes made through it.
+        lent: Whether the caller has got hold of the connection, and may write past the stores.
     """
 
     path: str
@@ -65,8 +69,10 @@ class Database:
     encryption_key: str | None = field(default=None, repr=False)
     schema: str = ""
     writing: threading.RLock = field(default_factory=threading.RLock)
-    shared: dict[str, object] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
     users: int = 0
+    changes: int = 0
+    lent: bool = False
     process: int = field(default_factory=os.getpid)
     _broken: bool = False
 
@@ -80,6 +86,20 @@ class Database:
         found = self.connection.execute("SELECT current_database(), current_schema()").fetchall()
         catalog, schema = found[0]
         self.schema = f"{quote(catalog)}.{quote(schema)}"
+
+    def mark(self) -> object | None:
+        """Something that is another after every change, by whomever; None where only DuckDB can tell.
+
+        A commit lengthens the log beside the file, and a checkpoint replaces both. No other process can
+        write while this one has the file open.
+        """
+        if not self.users:
+            raise StoreError("The store is closed. Open a new one to go on.")
+        if not self.path or (self.path == MEMORY and self.lent):
+            return None
+        if self.path == MEMORY:
+            return self.changes
+        return self.changes, _stamp(self.path), _stamp(self.path + ".wal")
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -145,6 +165,14 @@ class Database:
                 self.shared.clear()
                 with translated(self.path):
                     self.connection.close()
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 _opening = threading.RLock()

@@ -57,9 +57,26 @@ def answer(search: Search, dim: int, query: VectorStoreQuery, **options: Any) ->
 
 
 def answer_many(
+    search: Search, dim: int, queries: Sequence[VectorStoreQuery], **options: Any
+) -> list[VectorStoreQueryResult]:
+    """Answer queries; in memory, those of mode DEFAULT without restrictions share one matrix product."""
+    plain = [query for query in queries if _is_plain(query)] if isinstance(search, MemorySearch) else []
+    together = iter(_answer_plain(search, dim, plain)) if isinstance(search, MemorySearch) and plain else None
+    return [
+        next(together) if together and _is_plain(query) else answer(search, dim, query, **options)
+        for query in queries
+    ]
+
+
+def _is_plain(query: VectorStoreQuery) -> bool:
+    unfiltered = query.filters is None or not query.filters.filters
+    unrestricted = query.doc_ids is None and not query.node_ids
+    return query.mode is VectorStoreQueryMode.DEFAULT and unfiltered and unrestricted
+
+
+def _answer_plain(
     search: MemorySearch, dim: int, queries: Sequence[VectorStoreQuery]
 ) -> list[VectorStoreQueryResult]:
-    """Answer unrestricted queries of mode DEFAULT together."""
     questions = np.stack([checked_question(query.query_embedding, dim) for query in queries])
     found = search.nearest_of_many(questions, max(query.similarity_top_k for query in queries))
     return [

@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 
 from llama_index_presets.errors import FingerprintError, StoreCorruptError, StoreError
 from llama_index_presets.filters import Condition
+from llama_index_presets.store.duckdb_batches import Batch
 from llama_index_presets.store.duckdb_file import Database, quote
 from llama_index_presets.store.rows import Row
 
-__all__ = ["COLUMNS", "Batch", "State", "Table", "row_of"]
+__all__ = ["COLUMNS", "State", "Table", "row_of"]
 
 _Result = TypeVar("_Result")
 _REGISTER = "llama_index_presets_stores"
 _FORMAT = 1
 _ATTEMPTS = 20
 
-COLUMNS = ("node_id", "ref_doc_id", "text", "metadata", "kind", "node")
-"""Columns of a `Row`, in its order."""
+COLUMNS = Row._fields
+"""Columns that a `Row` becomes, in its order."""
 
 _SELECT = ", ".join(COLUMNS)
 
@@ -59,32 +60,6 @@ class State:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows to write: each id once.
-
-    Attributes:
-        rows: In the order in which they came.
-        vectors: float32, shape (len(rows), dim).
-    """
-
-    rows: Sequence[Row]
-    vectors: NDArray[np.float32]
-
-    def arrow(self, first_seq: int) -> pa.Table:
-        """The batch as a table whose rows are numbered from `first_seq` on."""
-        columns = {name: pa.array([getattr(row, name) for row in self.rows], pa.string()) for name in COLUMNS}
-        dim = self.vectors.shape[1]
-        flat = pa.array(self.vectors.reshape(-1))
-        return pa.table(
-            {
-                "seq": pa.array(np.arange(first_seq, first_seq + len(self.rows))),
-                **columns,
-                "embedding": pa.FixedSizeListArray.from_arrays(flat, dim),
-            }
-        )
-
-
 def _begin_again(cursor: duckdb.DuckDBPyConnection) -> None:
     """A failed statement ends a transaction; as it was the first, nothing is lost by another one."""
     try:
@@ -107,8 +82,22 @@ class Table:
         self.name = name
         self.sql = f"{database.schema}.{quote(name)}"
         self._register = f"{database.schema}.{_REGISTER}"
+        self._remembered: tuple[object, State | None] | None = None
 
     # ---- what it remembers --------------------------------------------------------------------------------
+
+    def state_now(self) -> State | None:
+        """What `state` gives, without asking DuckDB where nothing can have changed.
+
+        Planning the question takes DuckDB as long as a search takes us.
+        """
+        mark = self.database.mark()
+        if mark is not None and self._remembered is not None and self._remembered[0] == mark:
+            return self._remembered[1]
+        with self.database.cursor() as cursor:
+            state = self.state(cursor)
+        self._remembered = (mark, state)
+        return state
 
     def state(self, cursor: duckdb.DuckDBPyConnection) -> State | None:
         """Read what the table remembers, or None where it does not exist yet.
@@ -211,19 +200,22 @@ class Table:
 
     def writing(self, change: Callable[[duckdb.DuckDBPyConnection], _Result]) -> _Result:
         """Run a change in one transaction, again where it met the change of another connection."""
+        attempt = 0
         with self.database.writing:
-            for attempt in range(_ATTEMPTS):
+            while True:
+                attempt += 1
                 try:
                     with self.database.transaction() as cursor:
-                        return change(cursor)
+                        done = change(cursor)
+                    self.database.changes += 1
+                    return done
                 except duckdb.TransactionException as error:
-                    if attempt == _ATTEMPTS - 1 or "onflict" not in str(error):
+                    if attempt == _ATTEMPTS:
                         raise StoreError(
-                            f"The change of table '{self.name}' met others {attempt + 1} times: {error}. "
+                            f"The change of table '{self.name}' met others {attempt} times: {error}. "
                             "Write through one store, or retry."
                         ) from error
-                time.sleep(random.uniform(0.001, 0.02) * (attempt + 1))
-        raise AssertionError("unreachable")
+                time.sleep(random.uniform(0.001, 0.02) * attempt)
 
     def replace(self, cursor: duckdb.DuckDBPyConnection, state: State, batches: Iterable[Batch]) -> int:
         """Write rows, in the place of those with the same ids; gives how many were replaced."""

@@ -53,11 +53,11 @@ class Masks:
             else self._leaf(database, part)
             for part in filters.filters
         ]
-        if filters.condition is FilterCondition.OR:
-            return np.logical_or.reduce(parts)
-        if filters.condition is FilterCondition.NOT:
-            return ~np.logical_or.reduce(parts)
-        return np.logical_and.reduce(parts)
+        if filters.condition in (FilterCondition.OR, FilterCondition.NOT):
+            mask: Mask = np.logical_or.reduce(parts)
+            return ~mask if filters.condition is FilterCondition.NOT else mask
+        mask = np.logical_and.reduce(parts)
+        return mask
 
     def of_documents(self, doc_ids: Sequence[str]) -> Mask:
         """True where a row's source document is one of these."""

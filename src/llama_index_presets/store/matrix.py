@@ -27,11 +27,12 @@ Found = tuple[Positions, Scores]
 _BLOCK = 64
 """Scores whose maximum stands for them all when the k-th best is bounded from below."""
 
-_GATHERED = 4096
+_GATHERED = 1024
 """Selections up to this many rows are copied out and scored in float32 at once."""
 
-_DENSE = 0.5
-"""Selections of a larger share than this are scored with everything else and picked afterwards."""
+_DENSE = 0.1
+"""Selections of a larger share than this are scored with everything else and picked afterwards: reading all
+codes in a row is as fast as gathering a tenth of them."""
 
 _MANY_ROWS = 8192
 """Rows of one matrix product of a batch: its scores stay in the cache of the processor."""
@@ -43,7 +44,7 @@ def _numkong() -> ModuleType | None:
         import numkong
     except ImportError:
         return None
-    return numkong  # type: ignore[no-any-return]
+    return numkong
 
 
 class _Buffers:
@@ -181,7 +182,7 @@ class Matrix:
         codes, steps = self.buffers.codes[: self.count], self.buffers.steps[: self.count]
         dense = among is None or len(among) > _DENSE * self.count
         if among is not None and not dense:
-            codes, steps = codes[among], steps[among]
+            codes, steps = codes.take(among, axis=0), steps[among]
         numkong = _numkong()
         products = np.asarray(numkong.cdist(code[None], codes, metric="dot", out_dtype="f32"))[0]  # type: ignore[union-attr]
         estimates: NDArray[np.float32] = products * (steps * step)
@@ -193,10 +194,10 @@ class Matrix:
         asked = question.astype(np.float32)
         if among is None:
             scores = vectors @ asked * inverse
-        elif len(among) > _DENSE * self.count:
+        elif len(among) > _DENSE * 2 * self.count:
             scores = (vectors @ asked * inverse)[among]
         else:
-            scores = vectors[among] @ asked * inverse[among]
+            scores = vectors.take(among, axis=0) @ asked * inverse[among]
         return scores, (self.dim + 4) * 2.0**-24
 
     def _decided(self, question: Scores, k: int, candidates: Positions) -> Found:

