@@ -75,7 +75,7 @@ class SentenceChunker:
         """Cut one document.
 
         Raises:
-            IngestError: Its embedded metadata alone fills more than half of a chunk.
+            IngestError: Its embedded metadata alone fills more than three quarters of a chunk.
         """
         sections = self._without_bylines(source.plain)
         nodes = [node for section in sections for node in self._section(source, section)]
@@ -110,7 +110,7 @@ class SentenceChunker:
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
         overhead = self.length(template) + _SLACK
-        if overhead > self.max_tokens // 2 + _SLACK + _SPECIAL:
+        if overhead > self.max_tokens * 3 // 4:
             raise IngestError(
                 f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
                 "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."

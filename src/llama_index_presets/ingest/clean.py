@@ -30,6 +30,7 @@ _BLOCKS = {
     "hr",
 }
 _LINES = {"li", "dt", "dd", "br", "figcaption", "caption"}
+_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
 
 
@@ -84,7 +85,7 @@ def plain_from_rows(text: str, delimiter: str = ",") -> PlainText:
 
 
 def plain_from_pages(pages: list[tuple[str, str]]) -> PlainText:
-    """Pages as (label, text), joined so that a sentence may run over a page break.
+    """Pages as (label, text), joined; a sentence that runs over a page break belongs to the page where it begins.
 
     Example:
         >>> plain_from_pages([("1", "a"), ("2", "b")]).page(2)
@@ -92,9 +93,17 @@ def plain_from_pages(pages: list[tuple[str, str]]) -> PlainText:
     """
     text, marks = "", list[Mark]()
     for label, page in pages:
-        marks.append((len(text), label))
-        text += plain_from_text(page).text.rstrip() + "\n"
+        page = plain_from_text(page).text.strip()
+        marks.append((len(text) + _carried_over(text, page), label))
+        text += page + "\n"
     return PlainText(text, pages=tuple(marks))
+
+
+def _carried_over(before: str, page: str) -> int:
+    """Length of the end of the last page's sentence at the beginning of a page."""
+    runs_on = before.rstrip()[-1:] not in (*".!?:;", "") and page[:1].islower()
+    end = _SENTENCE_END.search(page) if runs_on else None
+    return end.end() if end else 0
 
 
 def _row_text(row: dict[str | Any, str | Any]) -> str:

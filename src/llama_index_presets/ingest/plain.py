@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,14 +43,18 @@ class PlainText:
     pages: Sequence[Mark] = ()
 
     def sections(self) -> Iterator[Section]:
-        """The text cut at its headings, in order; stretches of white space are left out."""
-        marks = [(0, ""), *self.headings]
-        ends = [*(offset for offset, _ in marks[1:]), len(self.text)]
-        for (start, heading), end in zip(marks, ends, strict=True):
+        """The text cut at its headings and pages, in order; stretches of white space are left out."""
+        cuts = sorted({0, *(offset for offset, _ in (*self.headings, *self.pages)), len(self.text)})
+        for start, end in itertools.pairwise(cuts):
             if self.text[start:end].strip():
-                yield Section(heading, start, self.text[start:end])
+                yield Section(_label(self.headings, start) or "", start, self.text[start:end])
 
     def page(self, offset: int) -> str | None:
         """Label of the page that holds a character offset, or None where there are no pages."""
-        place = bisect_right([start for start, _ in self.pages], offset) - 1
-        return self.pages[place][1] if place >= 0 else None
+        return _label(self.pages, offset)
+
+
+def _label(marks: Sequence[Mark], offset: int) -> str | None:
+    """The label of the last mark at or before an offset."""
+    place = bisect_right([start for start, _ in marks], offset) - 1
+    return marks[place][1] if place >= 0 else None

@@ -47,7 +47,8 @@ def sources(data: Any, *, text_column: str | None = None, id_column: str | None 
         IngestError: A path is missing, a folder is empty, a column is unknown, or the kind of data is.
     """
     if _is_frame(data):
-        return list(_from_frame(data, text_column, id_column))
+        frame = data.collect() if hasattr(data, "collect") else data  # a Polars LazyFrame
+        return list(_from_frame(frame, text_column, id_column))
     if isinstance(data, str | Path):
         return [_from_file(path) for path in find_files([data])]
     items: list[Any] = [data] if isinstance(data, BaseNode) else list(data)
@@ -121,12 +122,10 @@ def _check_column(column: str, columns: list[str]) -> None:
 
 
 def _is_frame(data: Any) -> bool:
-    return type(data).__module__.partition(".")[0] in ("polars", "pandas") and hasattr(data, "columns")
+    return type(data).__module__.partition(".")[0] in ("polars", "pandas") and hasattr(type(data), "columns")
 
 
 def _rows(frame: Any) -> Iterable[dict[str, Any]]:
-    if hasattr(frame, "collect"):  # a polars LazyFrame
-        frame = frame.collect()
     if hasattr(frame, "iter_rows"):
         yield from frame.iter_rows(named=True)
         return

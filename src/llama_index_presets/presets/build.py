@@ -70,8 +70,9 @@ def build(
         ...     engine.explain()["cells"]["store"]
         'lancedb'
     """
-    row = find_preset(preset).offline() if offline else find_preset(preset)
     values, origins = load_settings(settings)
+    row = find_preset(preset).with_cells(values.cells())
+    row = row.offline() if offline else row
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     by_hand = {column: type(part).__name__ for column, part in given.items() if part is not None}
     _check(row, by_hand)

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE
 from llama_index.core.chat_engine.types import AgentChatResponse, BaseChatEngine, StreamingAgentChatResponse
 from llama_index.core.memory import ChatMemoryBuffer
@@ -29,7 +30,8 @@ class PresetChatEngine(BaseChatEngine):
     """Chat with memory; the filters of the engine hold for every message, whatever it says.
 
     With a generative LLM the message and the history are condensed into one question. Without one
-    (`ExtractiveLLM`), a message that refers back ("its", "they") is asked together with the question before it.
+    (`ExtractiveLLM`), a message that refers back ("its", "they") is asked together with the title of what was cited
+    last, or with the question before it where nothing was.
 
     Args:
         engine: What answers.
@@ -41,6 +43,7 @@ class PresetChatEngine(BaseChatEngine):
         self, engine: PresetEngine, *, memory_tokens: int = 3_000, history: list[ChatMessage] | None = None
     ) -> None:
         self._engine = engine
+        self._topic = ""
         self._memory = ChatMemoryBuffer.from_defaults(chat_history=history or [], token_limit=memory_tokens)
 
     @property
@@ -50,13 +53,14 @@ class PresetChatEngine(BaseChatEngine):
 
     def reset(self) -> None:
         """Forget the conversation."""
+        self._topic = ""
         self._memory.reset()
 
     def chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
         """Answer a message."""
         self._begin(chat_history)
         response = self._engine.query(self._condense(message))
-        self._remember(message, str(response))
+        self._remember(message, response)
         return AgentChatResponse(
             str(response), source_nodes=response.source_nodes, metadata=response.metadata
         )
@@ -65,7 +69,7 @@ class PresetChatEngine(BaseChatEngine):
         """Answer a message, without blocking the event loop."""
         self._begin(chat_history)
         response = await self._engine.aquery(await self._acondense(message))
-        self._remember(message, str(response))
+        self._remember(message, response)
         return AgentChatResponse(
             str(response), source_nodes=response.source_nodes, metadata=response.metadata
         )
@@ -77,6 +81,7 @@ class PresetChatEngine(BaseChatEngine):
         self._begin(chat_history)
         streaming = self._engine.stream(self._condense(message))
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
+        self._topic = self._topic or message
         response = StreamingAgentChatResponse(
             chat_stream=_chat_stream(streaming.response_gen), source_nodes=streaming.source_nodes
         )
@@ -92,6 +97,7 @@ class PresetChatEngine(BaseChatEngine):
         self._begin(chat_history)
         streaming = await self._engine.astream(await self._acondense(message))
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
+        self._topic = self._topic or message
         response = StreamingAgentChatResponse(
             achat_stream=_achat_stream(streaming.async_response_gen()), source_nodes=streaming.source_nodes
         )
@@ -104,13 +110,15 @@ class PresetChatEngine(BaseChatEngine):
         if chat_history is not None:
             self._memory.set(chat_history)
 
-    def _remember(self, message: str, answer: str) -> None:
+    def _remember(self, message: str, response: RESPONSE_TYPE) -> None:
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
-        self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=answer))
+        self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
+        headings = [citation.get("heading") for citation in (response.metadata or {}).get("citations", [])]
+        self._topic = next((heading.split(" > ")[0] for heading in headings if heading), message)
 
     def _condense(self, message: str) -> str:
         if not self._history_matters():
-            return self._with_last_question(message)
+            return self._with_topic(message)
         with attributed(ledger=self._engine.ledger):
             found = self._engine.llm.predict(
                 DEFAULT_TEMPLATE, question=message, chat_history=self._transcript()
@@ -119,7 +127,7 @@ class PresetChatEngine(BaseChatEngine):
 
     async def _acondense(self, message: str) -> str:
         if not self._history_matters():
-            return self._with_last_question(message)
+            return self._with_topic(message)
         with attributed(ledger=self._engine.ledger):
             found = await self._engine.llm.apredict(
                 DEFAULT_TEMPLATE, question=message, chat_history=self._transcript()
@@ -129,9 +137,8 @@ class PresetChatEngine(BaseChatEngine):
     def _history_matters(self) -> bool:
         return bool(self._memory.get_all()) and not isinstance(self._engine.llm, ExtractiveLLM)
 
-    def _with_last_question(self, message: str) -> str:
-        asked = [str(past.content) for past in self._memory.get_all() if past.role == MessageRole.USER]
-        return f"{asked[-1]} {message}" if asked and _REFERS_BACK.search(message) else message
+    def _with_topic(self, message: str) -> str:
+        return f"{self._topic}: {message}" if self._topic and _REFERS_BACK.search(message) else message
 
     def _transcript(self) -> str:
         return "\n".join(f"{message.role.value}: {message.content}" for message in self._memory.get())

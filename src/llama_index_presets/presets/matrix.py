@@ -69,6 +69,17 @@ class Preset:
         }
         return list(lines)
 
+    def with_cells(self, cells: Mapping[str, str]) -> Preset:
+        """This row with other choices in some cells.
+
+        Raises:
+            SettingsError: A choice that no table knows; all of them in one message.
+        """
+        problems = _unknown_cells(self.name, cells)
+        if problems:
+            raise SettingsError(f"{'; '.join(problems)}.")
+        return replace(self, **dict(cells))  # type: ignore[arg-type]
+
     def offline(self) -> Preset:
         """This row with every networked cell replaced by its local counterpart."""
         table = _read()["offline"]
@@ -91,22 +102,33 @@ def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
         SettingsError: Names that no table knows, columns that are missing or unknown; all in one message.
     """
     columns = {field.name for field in fields(Preset)} - {"name", "swapped"}
-    known = {
-        "embedding": set(catalogue()), "store": set(STORES), "pattern": set(PATTERNS),
-        "monitoring": set(MONITORING), "llm": set(LLMS),
-    }  # fmt: skip
     problems = [
         problem
         for name, row in data["presets"].items()
         for problem in [
             *(f"{name} has no '{column}'" for column in sorted(columns - set(row))),
             *(f"{name} has the unknown column '{column}'" for column in sorted(set(row) - columns)),
-            *(f"{name}: there is no {c} '{row[c]}'" for c in COLUMNS if c in row and row[c] not in known[c]),
+            *_unknown_cells(name, row),
         ]
     ]
     if problems:
         raise SettingsError(f"The matrix has {len(problems)} faults: {'; '.join(problems)}.")
     return {name: Preset(name=name, **row) for name, row in data["presets"].items()}
+
+
+def _unknown_cells(name: str, row: Mapping[str, Any]) -> list[str]:
+    tables: dict[str, Mapping[str, object]] = {
+        "embedding": catalogue(),
+        "store": STORES,
+        "pattern": PATTERNS,
+        "monitoring": MONITORING,
+        "llm": LLMS,
+    }
+    return [
+        f"{name}: there is no {column} '{row[column]}' (known: {', '.join(table)})"
+        for column, table in tables.items()
+        if column in row and row[column] not in table
+    ]
 
 
 @cache

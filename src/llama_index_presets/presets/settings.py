@@ -25,6 +25,11 @@ class Settings:
     """Dials with their defaults.
 
     Attributes:
+        embedding: Another embedding model than the preset's, by its name in the catalogue.
+        store: Another vector store, by its name in `parts.STORES`.
+        pattern: Another pattern, by its name in `parts.PATTERNS`.
+        monitoring: Another level, by its name in `parts.MONITORING`.
+        llm: Another LLM, by its name in `parts.LLMS`.
         top_k: Passages that an answer may use.
         context_tokens: Token budget of these passages in the prompt.
         answer_floor: Cosine below which a passage is no evidence, -1 to 1; None takes the embedding model's own.
@@ -33,6 +38,11 @@ class Settings:
         max_question_chars: Longest question, in characters.
     """
 
+    embedding: str | None = None
+    store: str | None = None
+    pattern: str | None = None
+    monitoring: str | None = None
+    llm: str | None = None
     top_k: int = 5
     context_tokens: int = 3_000
     answer_floor: float | None = None
@@ -48,6 +58,11 @@ class Settings:
             raise SettingsError(f"chunk_tokens is {self.chunk_tokens}; a chunk needs at least 16.")
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
             raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
+
+    def cells(self) -> dict[str, str]:
+        """The cells of the matrix that are chosen otherwise: column -> choice."""
+        chosen = {column: getattr(self, column) for column in ("embedding", "store", "pattern", "monitoring", "llm")}
+        return {column: choice for column, choice in chosen.items() if choice is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -114,9 +129,8 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         nearest = get_close_matches(name, known, n=1)
         hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(known)}."
         raise SettingsError(f"There is no setting '{name}' (from {origin}). {hint}")
-    allowed: tuple[type, ...] = (int, float) if "float" in known[name] else (int,)
-    if isinstance(value, bool) or not (
-        isinstance(value, allowed) or (value is None and "None" in known[name])
-    ):
+    allowed: dict[str, tuple[type, ...]] = {"str": (str,), "float": (int, float), "int": (int,)}
+    kinds = allowed[known[name].split(" ")[0]]
+    if isinstance(value, bool) or not (isinstance(value, kinds) or (value is None and "None" in known[name])):
         raise SettingsError(f"{name} is {value!r} (from {origin}); expected {known[name]}.")
     return value

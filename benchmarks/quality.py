@@ -1,0 +1,95 @@
+"""Retrieval quality and latency of any preset on any folder in BEIR layout.
+
+    python benchmarks/quality.py --data DIR/scifact [--preset healthcare] [--pattern simple] [--store lancedb] …
+
+The folder holds corpus.jsonl, queries.jsonl and qrels.tsv. Documents are ingested as a user would ingest them; a
+document's score is that of its best chunk. Measures come from ir-measures. The index is kept in --storage, so a second
+run measures without embedding again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+from ir_measures import RR, R, nDCG
+from llama_index.core import Document
+
+from llama_index_presets import build
+
+MEASURES = [nDCG @ 10, R @ 100, RR @ 10]
+DEPTH = 100
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def read_documents(folder: Path) -> list[Document]:
+    """Title and text; the title is embedded with every chunk, as a heading would be."""
+    return [
+        Document(
+            text=row["text"] or row["title"],
+            doc_id=row["_id"],
+            metadata={"title": row["title"]} if row.get("title") and row["text"] else {},
+        )
+        for row in read_lines(folder / "corpus.jsonl")
+        if row["text"] or row.get("title")
+    ]
+
+
+def read_judgments(folder: Path) -> dict[str, dict[str, int]]:
+    judgments: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+        query, document, score = line.split("\t")
+        judgments.setdefault(query, {})[document] = int(score)
+    # A query without a relevant document measures nothing, and is left out everywhere in the literature.
+    return {query: found for query, found in judgments.items() if any(score > 0 for score in found.values())}
+
+
+def search(retriever: Any, query: str) -> dict[str, float]:
+    """Best score of each document, at most DEPTH documents."""
+    found: dict[str, float] = {}
+    for hit in retriever.retrieve(query):
+        found.setdefault(hit.node.ref_doc_id, hit.score)
+    return dict(list(found.items())[:DEPTH])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--preset", default="healthcare")
+    parser.add_argument("--storage", type=Path, required=True)
+    parser.add_argument("--online", action="store_true", help="use the preset's network services")
+    for cell in ("pattern", "store", "embedding"):
+        parser.add_argument(f"--{cell}")
+    options = parser.parse_args()
+    cells = {cell: getattr(options, cell) for cell in ("pattern", "store", "embedding") if getattr(options, cell)}
+    settings = {**cells, "top_k": 3 * DEPTH}
+    with build(options.preset, storage=options.storage, offline=not options.online, settings=settings) as engine:
+        started = time.perf_counter()
+        report = engine.ingest(read_documents(options.data))
+        for failed in report.failed:
+            print(f"left out: {failed.source}: {failed.error}")
+        print(f"{report.chunks} chunks in {time.perf_counter() - started:.0f} s, {report.unchanged} documents unchanged")
+        judgments = read_judgments(options.data)
+        questions = {row["_id"]: row["text"] for row in read_lines(options.data / "queries.jsonl")}
+        run, latencies = {}, []
+        for query_id in judgments:
+            started = time.perf_counter()
+            run[query_id] = search(engine.retriever, questions[query_id])
+            latencies.append((time.perf_counter() - started) * 1000)
+    scores = ir_measures.calc_aggregate(MEASURES, judgments, run)
+    latencies.sort()
+    print(f"{options.data.name}, preset {options.preset} {cells or ''}: {len(judgments)} queries")
+    print("  ".join(f"{measure} {scores[measure]:.4f}" for measure in MEASURES))
+    print(f"latency p50 {statistics.median(latencies):.1f} ms, p95 {latencies[int(len(latencies) * 0.95)]:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Local embedding: the right vectors, from the right weights, never of a truncated text."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.event_handlers import BaseEventHandler
+
+from llama_index_presets.embed.catalogue import catalogue, embedding_model
+from llama_index_presets.embed.local import LocalEmbedding, cpu_computes_bfloat16
+from llama_index_presets.embed.weights import find_weights, verify
+from llama_index_presets.errors import ModelError, SettingsError
+from llama_index_presets.events import EmbeddingUsageEvent
+
+MINILM = "all-MiniLM-L6-v2"
+TEXTS = ["A cat sat.", "Insulin is kept between two and eight degrees. " * 8, "x", "The stock market fell on Monday."]
+
+
+@pytest.fixture(scope="module")
+def model() -> LocalEmbedding:
+    return LocalEmbedding(MINILM, precision="float32", allow_download=False)
+
+
+def test_the_catalogue_has_every_model_of_the_matrix() -> None:
+    """Names, dimensions and token limits are the published ones."""
+    assert {name: (model.dim, model.max_tokens) for name, model in catalogue().items()} == {
+        "text-embedding-3-small": (1536, 8191),
+        "text-embedding-3-large": (3072, 8191),
+        "text-embedding-ada-002": (1536, 8191),
+        "all-MiniLM-L6-v2": (384, 256),
+        "all-mpnet-base-v2": (768, 384),
+        "clip-ViT-B-32": (512, 77),
+    }
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    """A typo is answered with the right name."""
+    with pytest.raises(SettingsError, match="Did you mean 'all-MiniLM-L6-v2'"):
+        embedding_model("all-MiniLM-L6")
+
+
+def test_a_hosted_model_is_not_a_local_one() -> None:
+    """Nobody sends text away by asking for local embedding."""
+    with pytest.raises(SettingsError, match="a model of openai"):
+        LocalEmbedding("text-embedding-3-small")
+
+
+def test_vectors_are_those_of_sentence_transformers(model: LocalEmbedding) -> None:
+    """Float32 gives what the library gives by itself, in the caller's order, with unit length."""
+    from sentence_transformers import SentenceTransformer
+
+    stock = SentenceTransformer(str(find_weights(embedding_model(MINILM)))).encode(TEXTS, normalize_embeddings=True)
+    ours = np.array(model.get_text_embedding_batch(TEXTS))
+    assert ours.shape == (4, 384)
+    np.testing.assert_allclose(ours, stock, atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
+
+
+def test_bfloat16_points_the_same_way(model: LocalEmbedding) -> None:
+    """The fast path may not change what is found: cosine to float32 above 0.9995."""
+    fast = LocalEmbedding(MINILM, precision="bfloat16", allow_download=False)
+    ours, exact = (np.array(m.get_text_embedding_batch(TEXTS)) for m in (fast, model))
+    assert (ours * exact).sum(axis=1).min() > 0.9995
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
+
+
+def test_a_text_longer_than_the_model_reads_is_refused(model: LocalEmbedding) -> None:
+    """The stock stack cuts it silently; ours says the numbers and what to do."""
+    with pytest.raises(ModelError, match=r"has 302 tokens; 'all-MiniLM-L6-v2' reads 256 .* chunk_size=254"):
+        model.get_text_embedding("word " * 300)
+    assert len(model.get_text_embedding("word " * 254)) == 384
+
+
+def test_token_counts_are_those_of_the_model(model: LocalEmbedding) -> None:
+    """What the chunker measures is what the model reads, special tokens included."""
+    assert model.count_tokens(["hello world", ""]) == [4, 2]
+    assert len(model.tokenize("hello world")) == 2
+    assert model.count_tokens(["word " * 1000]) == [1002]
+
+
+def test_each_call_says_what_it_used(model: LocalEmbedding) -> None:
+    """The ledger counts tokens from this event, not from a guess."""
+    heard: list[EmbeddingUsageEvent] = []
+
+    class Ear(BaseEventHandler):
+        def handle(self, event: object, **_: object) -> None:
+            if isinstance(event, EmbeddingUsageEvent):
+                heard.append(event)
+
+    root, ear = get_dispatcher(), Ear()
+    root.add_event_handler(ear)
+    try:
+        model.get_text_embedding_batch(["hello world", "hello"])
+        model.get_query_embedding("hello")
+    finally:
+        root.event_handlers.remove(ear)
+    assert [(e.provider, e.model, e.texts, e.prompt_tokens) for e in heard] == [
+        ("local", MINILM, 2, 7),
+        ("local", MINILM, 1, 3),
+    ]
+
+
+def test_embedding_does_not_block_the_event_loop(model: LocalEmbedding) -> None:
+    """Other coroutines run while a batch is computed."""
+
+    async def main() -> int:
+        ticks = 0
+        task = asyncio.create_task(model.aget_text_embedding_batch(["some words here " * 15] * 40))
+        while not task.done():
+            await asyncio.sleep(0.001)
+            ticks += 1
+        assert len(task.result()) == 40
+        return ticks
+
+    assert asyncio.run(main()) > 3
+
+
+def test_threads_share_one_model(model: LocalEmbedding) -> None:
+    """Eight threads get the vectors that one gets."""
+    expected = model.get_text_embedding_batch(TEXTS)
+    results: list[list[list[float]]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(model.get_text_embedding_batch(TEXTS))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert all(np.allclose(result, expected, atol=1e-6) for result in results)
+
+
+def test_an_explicit_folder_is_used_as_it_is(model: LocalEmbedding) -> None:
+    """A user's own model is a path."""
+    own = LocalEmbedding(str(find_weights(embedding_model(MINILM))), precision="float32")
+    assert (own.dim, own.max_tokens) == (384, 256)
+    np.testing.assert_allclose(own.get_text_embedding("x"), model.get_text_embedding("x"), atol=1e-6)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    """A changed byte in the weights is found before they are used."""
+    (tmp_path / "model.safetensors").write_bytes(b"not the weights")
+    with pytest.raises(ModelError, match="has sha256 .*; expected 53aa5117"):
+        verify(tmp_path, embedding_model(MINILM).sha256)
+    with pytest.raises(ModelError, match=r"has no model.safetensors"):
+        verify(tmp_path / "nowhere", "00")
+
+
+def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No network is touched, and the message holds the folder to copy them to."""
+    monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"weights of 'clip-ViT-B-32' are not on this machine.*models/clip"):
+        find_weights(catalogue()["clip-ViT-B-32"], allow_download=False)
+
+
+def test_the_own_cache_goes_before_packaged_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Order of resolution: cache, then package; and what is found is verified."""
+    monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path))
+    folder = tmp_path / "models" / MINILM
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"tampered")
+    with pytest.raises(ModelError, match="is damaged or is another model"):
+        find_weights(embedding_model(MINILM))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("fpu avx512_bf16 sse", True), ("fpu amx_bf16", True), ("fpu avx512f", False)]
+)
+def test_bfloat16_is_chosen_by_what_the_cpu_has(tmp_path: Path, flags: str, expected: bool) -> None:
+    """Elsewhere it would be slower, so it is not guessed."""
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    assert cpu_computes_bfloat16(tmp_path / "cpuinfo") is expected
+    assert cpu_computes_bfloat16(tmp_path / "nowhere") is False

@@ -1,0 +1,218 @@
+"""The command line: one object with --json, one line per error, exit codes that say what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llama_index_presets import cli
+
+HERE = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run a command line in this process; gives exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["llama-presets", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder with the healthcare recipe's documents in it."""
+    from llama_index_presets import build
+
+    folder = tmp_path_factory.mktemp("clinic")
+    with build("healthcare", storage=folder) as engine:
+        engine.ingest(HERE / "recipes" / "healthcare" / "documents")
+    return folder
+
+
+def test_list_gives_all_seven_rows(run) -> None:  # type: ignore[no-untyped-def]
+    """As a table for people and as one object for programs."""
+    code, out, _ = run("list")
+    assert code == 0 and all(name in out for name in ("healthcare", "multi-modal", "text-embedding-3-large"))
+    code, out, err = run("list", "--json")
+    rows = json.loads(out)["presets"]
+    assert (code, err, len(rows)) == (0, "", 7)
+    assert set(rows[0]) == {
+        "name", "use_case", "embedding", "store", "pattern", "monitoring", "ready", "missing",
+    }  # fmt: skip
+
+
+def test_show_says_why_and_what_is_missing(run) -> None:  # type: ignore[no-untyped-def]
+    """The row, its offline counterpart, and its gaps."""
+    code, out, _ = run("show", "healthcare")
+    assert code == 0 and "Nothing leaves the machine" in out and "Nothing is missing." in out
+    shown = json.loads(run("show", "knowledge-base", "--json")[1])
+    assert shown["offline"]["embedding"] == "all-MiniLM-L6-v2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "helthcare"], 2, "Did you mean 'healthcare'?"),
+        (["ask", "healthcare"], 2, "Missing argument"),
+        (["frobnicate"], 2, "No such command"),
+        (["ingest", "healthcare", "docs", "--frob"], 2, "No such option"),
+        (["ask", "healthcare", "q", "--storage", "/nowhere/at/all"], 1, "holds no index"),
+        (["costs", "--storage", "/nowhere/at/all"], 2, "There is no storage folder"),
+    ],
+)
+def test_errors_are_one_line_with_the_right_exit_code(run, arguments, code, message) -> None:  # type: ignore[no-untyped-def]
+    """2 is wrong usage, 1 is a stated failure, and there is no traceback."""
+    found, out, err = run(*arguments)
+    assert found == code and message in err and "Traceback" not in err and out == ""
+
+
+def test_with_json_an_error_is_an_object_too(run) -> None:  # type: ignore[no-untyped-def]
+    """A program that reads standard output always gets exactly one object."""
+    code, out, err = run("show", "helthcare", "--json")
+    assert (code, json.loads(out)) == (2, {"error": err.removeprefix("Error: ").strip()})
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(run) -> None:  # type: ignore[no-untyped-def]
+    """For a bug report."""
+    assert "Traceback" in run("show", "helthcare", "--debug")[2]
+    assert "Traceback" in run("--debug", "show", "helthcare")[2]
+
+
+def test_ask_answers_with_sources_and_cost(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
+    """The JSON has the promised keys, and the answer stands in its source."""
+    code, out, err = run("ask", "healthcare", "How is botulism treated?", "--storage", clinic, "--json")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(answer) == {"answer", "known", "citations", "query_id", "cost_usd", "latency_ms"}
+    first = answer["citations"][0]
+    assert set(first) == {"n", "source", "page", "score", "text"}
+    assert first["source"].endswith("botulism-ward-guide.md") and 0 < first["score"] <= 1
+    assert answer["known"] and "antitoxin" in answer["answer"] and answer["cost_usd"] == 0
+    code, out, _ = run("ask", "healthcare", "Who won the 2030 World Cup?", "--storage", clinic, "--json")
+    assert (code, json.loads(out)["known"], json.loads(out)["citations"]) == (0, False, [])
+
+
+def test_ask_for_people_shows_source_lines(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
+    """Answer, numbered sources with heading and score, cost."""
+    _, out, _ = run("ask", "healthcare", "How long may an insulin pen in use be kept?", "--storage", clinic)
+    assert "28 days. [1]" in out and "insulin-storage.md (Insulin storage > Pens in use), score 0." in out
+    assert "$0.000000" in out
+
+
+@pytest.mark.parametrize(("question", "message"), [("", "is empty"), ("x" * 100_000, "has 100,000 characters")])
+def test_impossible_questions_are_refused(run, clinic: Path, question: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    """Before any model is asked."""
+    code, _, err = run("ask", "healthcare", question, "--storage", clinic)
+    assert code == 1 and message in err and len(err.splitlines()) == 1
+
+
+def test_a_question_longer_than_the_model_reads_is_refused(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
+    """It is not cut in silence."""
+    code, _, err = run("ask", "healthcare", "why " * 2000, "--storage", clinic)
+    assert code == 1 and "A query has 2,002 tokens; 'all-MiniLM-L6-v2' reads 256" in err
+
+
+def test_a_second_ingest_embeds_nothing_and_reports_json(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
+    """The promised keys; unchanged documents are counted."""
+    documents = HERE / "recipes" / "healthcare" / "documents"
+    code, out, err = run("ingest", "healthcare", documents, "--storage", clinic, "--json")
+    report = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(report) >= {"documents", "unchanged", "failed", "chunks", "embedded", "tokens", "cost_usd"}
+    assert (report["documents"], report["unchanged"], report["embedded"]) == (0, 5, 0)
+
+
+def test_a_bad_file_makes_exit_code_1_and_the_rest_lands(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The report names the file and the reason."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "good.txt").write_text("Gloves are changed between patients.")
+    (tmp_path / "docs" / "empty.txt").touch()
+    code, out, err = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "s", "--json")
+    report = json.loads(out)
+    assert (code, report["documents"]) == (1, 1)
+    assert report["failed"] == [{"source": str(tmp_path / "docs" / "empty.txt"), "error": "The file is empty (0 bytes)."}]
+    assert "empty.txt: The file is empty" in err
+
+
+def test_an_empty_folder_and_an_unwritable_storage_are_stated_failures(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Each says what to do next."""
+    (tmp_path / "docs").mkdir()
+    code, _, err = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "s")
+    assert code == 1 and "There is no file to ingest" in err
+    (tmp_path / "file").touch()
+    code, _, err = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "file")
+    assert code == 1 and "cannot be written" in err
+
+
+def test_a_storage_of_another_model_is_refused(run, clinic: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Other chunk sizes count as another model: their vectors must not be mixed."""
+    (tmp_path / "settings.toml").write_text("chunk_tokens = 64\n")
+    arguments = ["ask", "healthcare", "q", "--storage", clinic, "--settings", tmp_path / "settings.toml"]
+    code, _, err = run(*arguments)
+    assert code == 1 and "was made with model=all-MiniLM-L6-v2" in err and "chunker=sentence-64" in err
+
+
+def test_a_corrupt_storage_is_a_stated_failure(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Damaged files are named, not repaired in silence."""
+    from llama_index.core import Document
+
+    from llama_index_presets import build
+
+    with build("healthcare", storage=tmp_path / "s") as engine:
+        engine.ingest([Document(text="Something.", doc_id="d")])
+    tables = [path for path in (tmp_path / "s" / "vectors").rglob("*") if path.is_file()]
+    assert tables
+    for path in tables:
+        path.write_bytes(b"garbage")
+    code, _, err = run("ask", "healthcare", "What?", "--storage", tmp_path / "s")
+    assert code == 1 and len(err.splitlines()) == 1 and str(tmp_path / "s") in err
+
+
+def test_costs_reads_what_ask_wrote(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
+    """Totals and groups, as a table and as one object."""
+    code, out, _ = run("costs", "--storage", clinic, "--json")
+    costs = json.loads(out)
+    assert code == 0
+    assert set(costs) == {"total_calls", "total_tokens", "total_cost_usd", "avg_latency_ms", "unpriced_calls", "by"}
+    assert costs["total_calls"] > 0 and costs["total_cost_usd"] == 0 and costs["unpriced_calls"] == 0
+    assert "all-MiniLM-L6-v2" in {row["key"] for row in costs["by"]}
+    assert "calls without a known price" in run("costs", "--storage", clinic)[1]
+
+
+def test_chat_remembers_what_was_asked(run, clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """'How is it treated?' is understood from the message before; an empty line ends the talk."""
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What are the first signs of botulism?\nHow is it treated?\n\nno"))
+    code, out, _ = run("chat", "healthcare", "--storage", clinic)
+    assert code == 0 and "drooping eyelids" in out and "antitoxin" in out
+
+
+def test_ctrl_c_stops_with_130_and_the_next_run_completes(tmp_path: Path) -> None:
+    """What was committed stays; the message says how to go on."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for number in range(400):
+        (docs / f"{number}.txt").write_text(f"Document {number} says that ward {number} is clean. " * 30)
+    arguments = [sys.executable, "-m", "llama_index_presets.cli", "ingest", "healthcare", str(docs), "--storage", str(tmp_path / "s")]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "src"})
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "s" / "documents.sqlite").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130 and "run the same command again" in err and "Traceback" not in err

@@ -1,0 +1,76 @@
+"""What importing the package promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llama_index_presets
+from llama_index_presets import errors
+from llama_index_presets._extras import installed, require
+from llama_index_presets.errors import MissingExtraError, PresetsError
+
+PUBLIC = {
+    "build", "PRESETS", "ExtractiveLLM", "DuckDBVectorStore", "LanceDBVectorStore", "HybridFusionRetriever",
+    "BM25Index", "CrossEncoderRerank", "CostTrackingHandler", "Ledger",
+}  # fmt: skip
+HEAVY = ("torch", "lancedb", "pandas", "openai", "llama_index", "sentence_transformers", "duckdb", "pyarrow")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Which heavy packages a fresh interpreter has loaded after running some code."""
+    report = f"import sys; {code}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    """Neither torch nor a database is loaded before it is used."""
+    assert loaded_after("import llama_index_presets") == set()
+
+
+def test_reading_the_matrix_needs_no_llama_index() -> None:
+    """`llama-presets list` and `--help` answer at once."""
+    assert loaded_after("import llama_index_presets.cli") == set()
+    assert loaded_after("from llama_index_presets import PRESETS, Ledger") == set()
+
+
+def test_every_public_name_is_there() -> None:
+    """The names that users rely on, loaded on first use."""
+    assert set(llama_index_presets.__all__) >= PUBLIC
+    assert all(getattr(llama_index_presets, name) is not None for name in llama_index_presets.__all__)
+    assert set(llama_index_presets.__all__) <= set(dir(llama_index_presets))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """Typos do not pass as None."""
+    with pytest.raises(AttributeError, match="no attribute 'biuld'"):
+        llama_index_presets.biuld  # noqa: B018
+
+
+def test_a_missing_extra_carries_its_install_line() -> None:
+    """The error contains its fix."""
+    with pytest.raises(MissingExtraError, match=r'pip install "llama-index-presets\[local\]"') as caught:
+        require("surely_not_installed_anywhere", extra="local")
+    assert caught.value.extra == "local"
+    assert isinstance(caught.value, ImportError)
+    assert not installed("surely_not_installed_anywhere") and not installed("surely.not.installed")
+
+
+def test_a_broken_package_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is installed but cannot import something of its own keeps its own message."""
+    (tmp_path / "broken_package.py").write_text("import something_it_lacks")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="something_it_lacks") as caught:
+        require("broken_package", extra="local")
+    assert not isinstance(caught.value, MissingExtraError)
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    """Every error of the tree derives from PresetsError and stands in the drawing."""
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), PresetsError)
+        assert name in (errors.__doc__ or "")
