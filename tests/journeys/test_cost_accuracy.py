@@ -11,11 +11,11 @@ import pytest
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import ChatMessage, MockLLM
+from tests.servers.call_shapes import MESSAGES, SHAPES, Models
+from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.monitor.context import attributed
-from tests.servers.call_shapes import MESSAGES, SHAPES, Models
-from tests.servers.openai import Fault, OpenAIServer
 
 TOKENS = "prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens"
 WAYS = ("instrument", "callbacks", "both")

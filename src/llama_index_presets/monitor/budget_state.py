@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,9 +45,10 @@ class Shares:
         holds = (hold for hold in self._holds.values() if key in hold[1] and hold[2] > now)
         return sum((Decimal(hold[0]) for hold in holds), Decimal(0))
 
-    def hold(self, call_id: str, keys: list[str], estimate: Decimal, model: str) -> None:
-        """Hold dollars for a call."""
-        self._holds[call_id] = [str(estimate), keys, time.time() + _LAPSE_S, model]
+    def hold(self, call_id: str, keys: list[str], estimate: Decimal, factor: Decimal, model: str) -> None:
+        """Hold dollars for a call: its estimate times what estimates of the model were too low by."""
+        held = str(estimate * factor)
+        self._holds[call_id] = [held, keys, time.time() + _LAPSE_S, model, str(estimate)]
 
     def drop(self, call_id: str) -> list[Any] | None:
         """Give up what is held for a call."""
@@ -59,9 +60,9 @@ class Shares:
         for key in dict.fromkeys([*keys, *(hold[1] if hold else ())]):
             if key in self._spent:
                 self._spent[key][0] = str(self.spent(key) + cost)
-        if hold and cost > (estimate := Decimal(hold[0])) > 0:
-            factor = Decimal(self.factors.get(hold[3], "1")) * cost / estimate
-            self.factors[hold[3]] = str(factor.quantize(Decimal("0.001")))
+        if hold and cost > (estimate := Decimal(hold[4])) > 0:
+            factor = max(Decimal(self.factors.get(hold[3], "1")), cost / estimate)
+            self.factors[hold[3]] = str(factor.quantize(Decimal("0.001"), ROUND_UP))
 
     def content(self) -> dict[str, Any]:
         """Give what is to be written, without what has lapsed."""
@@ -84,15 +85,10 @@ class BudgetState:
         self._path = self._folder / "budgets.json"
         self._mutex = threading.Lock()
         self._known: set[str] = set()
-        self._factors: dict[str, str] = {}
 
     def knows(self, key: str) -> bool:
         """Tell whether a period has been started."""
         return key in self._known and self._path.exists()
-
-    def factor(self, model: str) -> Decimal:
-        """Give by how much estimates of a model were too low so far, >= 1."""
-        return Decimal(self._factors.get(model, "1"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Shares]:
@@ -124,4 +120,3 @@ class BudgetState:
         draft.write_text(json.dumps(content), "utf-8")
         draft.replace(self._path)
         self._known = set(content["spent"])
-        self._factors = content["factors"]

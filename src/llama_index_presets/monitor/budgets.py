@@ -159,14 +159,12 @@ class Budgets:
         cost, _ = self._ledger.pricer.price(provider, model, tokens)
         if cost is None:
             return self._without_price(call_id, provider, model)
-        estimate = cost * self._state.factor(f"{provider}/{model}")
         try:
-            self._hold(call_id, estimate, f"{provider}/{model}", who, query_id)
+            return self._hold(call_id, cost, f"{provider}/{model}", who, query_id)
         except BudgetExceededError:
             # Rows in memory still hold their estimates: settle them, then ask once more.
             self._ledger.flush()
-            self._hold(call_id, estimate, f"{provider}/{model}", who, query_id)
-        return Reservation(call_id, estimate)
+            return self._hold(call_id, cost, f"{provider}/{model}", who, query_id)
 
     def release(self, reservation: Reservation) -> None:
         """Give back what was held for a call that leaves no row."""
@@ -181,7 +179,9 @@ class Budgets:
             )
         return Reservation(call_id, Decimal(0))
 
-    def _hold(self, call_id: str, estimate: Decimal, model: str, who: Attribution, query_id: str) -> None:
+    def _hold(
+        self, call_id: str, estimate: Decimal, model: str, who: Attribution, query_id: str
+    ) -> Reservation:
         now = datetime.now(UTC)
         keys = {key: budget for budget in self.budgets if (key := budget.key(who, now, query_id)) is not None}
         unseen = {key for key in keys if not self._state.knows(key)}
@@ -190,9 +190,11 @@ class Budgets:
         with self._state.locked() as shares:
             for key, spent in begun.items():
                 shares.begin(key, spent)
+            factor = Decimal(shares.factors.get(model, "1"))
             for key, budget in keys.items():
-                self._check(budget, key, shares, estimate, now)
-            shares.hold(call_id, list(keys), estimate, model)
+                self._check(budget, key, shares, estimate * factor, now)
+            shares.hold(call_id, list(keys), estimate, factor, model)
+        return Reservation(call_id, estimate * factor)
 
     def _check(self, budget: Budget, key: str, shares: Shares, estimate: Decimal, now: datetime) -> None:
         spent, held = shares.spent(key), shares.held(key)

@@ -6,6 +6,7 @@ of them tell one `Tracker`. Whoever hears of a call first opens it; whoever hear
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -18,6 +19,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import active_span_id
 
+from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.context import attribution
 from llama_index_presets.monitor.ears import EventEar, SpanEar
@@ -34,6 +36,7 @@ from llama_index_presets.monitor.observe import Observer
 
 __all__ = ["CostTrackingHandler"]
 
+_log = logging.getLogger(__name__)
 _KINDS: Final = {
     CBEventType.LLM: "llm",
     CBEventType.EMBEDDING: "embedding",
@@ -126,7 +129,9 @@ class CostTrackingHandler(BaseCallbackHandler):
         self.uninstrument()
 
     def hears(self) -> bool:
-        """Tell whether a call made here and now belongs to this handler's ledger."""
+        """Tell whether a call made here and now belongs to this handler's ledger, and that is still open."""
+        if self.ledger.closed:
+            return False
         bound = attribution().ledger
         return bound is self.ledger or (bound is None and self.scope == "all")
 
@@ -145,15 +150,24 @@ class CostTrackingHandler(BaseCallbackHandler):
         if kind is not None and self.hears():
             span_id = active_span_id.get()
             if not self._heard_elsewhere(kind, span_id):
-                call = start_from_payload(self._observer, kind, span_id, payload or {})
-                self._observer.admit(call, payload or {})
-                self._by_callback[event_id] = call
+                self._start(kind, span_id, payload or {}, event_id)
         return event_id
+
+    def _start(self, kind: str, span_id: str | None, payload: dict[str, Any], event_id: str) -> None:
+        """Open a call; only a refusal stops it, a fault in the tracking is logged."""
+        try:
+            call = start_from_payload(self._observer, kind, span_id, payload)
+            self._observer.admit(call, payload)
+            self._by_callback[event_id] = call
+        except BudgetExceededError:
+            raise
+        except Exception:
+            _log.exception("Cost tracking failed at the start of a %s call; the call itself goes on.", kind)
 
     def _admit(self, event_type: CBEventType, payload: dict[str, Any]) -> None:
         """Answer the gate: hold the newest call of this span to the budgets."""
         call = self._observer.tracker.last(_KINDS[event_type], active_span_id.get())
-        if call is not None:
+        if call is not None and not self.ledger.closed:
             self._observer.admit(call, payload)
 
     def _heard_elsewhere(self, kind: str, span_id: str | None) -> bool:
@@ -171,7 +185,10 @@ class CostTrackingHandler(BaseCallbackHandler):
         """Close a call that a callback opened."""
         call = self._by_callback.pop(event_id, None)
         if call is not None:
-            finish_from_payload(self._observer, call, payload or {})
+            try:
+                finish_from_payload(self._observer, call, payload or {})
+            except Exception:
+                _log.exception("Cost tracking failed at the end of a %s call; the call stands.", call.kind)
 
     # -- instrumentation -----------------------------------------------------------------------------------
 

@@ -330,6 +330,19 @@ class Ledger:
             self.flush()
         return query(self.path, statement, parameters)
 
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write all rows to a Parquet or CSV file, by its ending; for a data frame use ``.sql(...).pl()``.
+
+        Raises:
+            SettingsError: The ending is neither ``.parquet`` nor ``.csv``.
+            MonitorError: The file cannot be written.
+        """
+        from llama_index_presets.monitor.table import copy_to
+
+        if self._pending:
+            self.flush()
+        return copy_to(self.path, Path(path))
+
     def get_usage_stats(self, days: float = 7) -> UsageStats:
         """Sum up the last days: calls, tokens, dollars, latency, cache hits, errors."""
         return usage_stats(self._rows, _days_ago(days))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import time
 import weakref
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any, Final, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.errors import BudgetExceededError, MonitorError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.monitor.budgets import Budgets
 from llama_index_presets.monitor.calls import Call
@@ -26,6 +27,7 @@ from llama_index_presets.monitor.usage import Usage, merged, reported_usage
 __all__ = ["Observer"]
 
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
+_log = logging.getLogger(__name__)
 _MODELS: Final = ("llm", "embedding", "rerank")
 _CUSTOM_LLM: Final = "llama_index.core.llms.custom"
 
@@ -274,6 +276,15 @@ class Observer:
             return
         for row in rows:
             self.ledger.add(row)
+        if self.budgets is not None:
+            self._settle_now()
+
+    def _settle_now(self) -> None:
+        """Turn estimates into true costs at once, so that the next call is judged by them."""
+        try:
+            self.ledger.flush()
+        except MonitorError as error:
+            _log.error("%s", error)
 
     def _forget_async_stream(self, call: OpenCall) -> None:
         if self._async_streams and (calls := self._async_streams.get(id(call.instance))) and call in calls:

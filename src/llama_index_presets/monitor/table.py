@@ -16,11 +16,11 @@ from typing import Any
 
 import duckdb
 
-from llama_index_presets.errors import MonitorError
+from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.calls import COLUMNS
 from llama_index_presets.monitor.journal import is_orphan, journal_folder, journals, locked
 
-__all__ = ["fold", "query"]
+__all__ = ["copy_to", "fold", "query"]
 
 _log = logging.getLogger(__name__)
 _READER_PATIENCE_S = 30.0
@@ -111,6 +111,16 @@ def _journal_rows(files: list[str]) -> str:
     # A line torn by a kill parses to nulls; a row always has an id.
     source = f"read_json([{listed}], format = 'newline_delimited', columns = {_SCHEMA}, ignore_errors = true)"
     return f"SELECT {_SELECTED} FROM {source} WHERE call_id IS NOT NULL"  # noqa: S608 (quoted above)
+
+
+def copy_to(ledger: Path, target: Path) -> Path:
+    """Write all rows to a Parquet or CSV file; see `Ledger.export`."""
+    formats = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER"}
+    if target.suffix not in formats:
+        raise SettingsError(f"'{target}' has the ending '{target.suffix}'. Expected .parquet or .csv.")
+    rows = "(SELECT * FROM llm_calls ORDER BY timestamp)"
+    query(ledger, f"COPY {rows} TO {_quoted(str(target))} ({formats[target.suffix]})")
+    return target
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,241 @@
+"""Budgets against a loopback server: what is refused never reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms import MockLLM
+from llama_index.embeddings.openai import OpenAIEmbedding
+from llama_index.llms.openai import OpenAI
+from tests.servers.call_shapes import MESSAGES, SHAPES, Models
+from tests.servers.openai import Fault, OpenAIServer
+
+from llama_index_presets import CostTrackingHandler, Ledger
+from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.monitor.budgets import Budget, Budgets
+from llama_index_presets.monitor.context import attributed
+
+CENT = Decimal("0.01")
+
+
+@pytest.fixture(autouse=True)
+def silence_after_each_test(monkeypatch):
+    """Close the handlers a test made, also when it fails: they hear the whole process."""
+    made: list[CostTrackingHandler] = []
+    plain = CostTrackingHandler.__init__
+
+    def init(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(CostTrackingHandler, "__init__", init)
+    yield
+    for handler in made:
+        handler.close()
+
+
+PRICE = (1000 * Decimal("0.15") + 100 * Decimal("0.60")) / 1_000_000  # of one call of the server
+
+
+def model(server: OpenAIServer, *handlers: CostTrackingHandler, **options: Any) -> OpenAI:
+    manager = CallbackManager(list(handlers))
+    return OpenAI(
+        model="gpt-4o-mini",
+        api_key="k",
+        api_base=server.url,
+        max_retries=0,
+        callback_manager=manager,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("way", ["instrument", "callbacks", "both"])
+@pytest.mark.parametrize("max_tokens", [None, 100])
+def test_a_cent_is_never_exceeded_by_sixteen_tasks_at_once(tmp_path, way, max_tokens):
+    """However the handler listens, the calls that the server answered cost no more than the budget."""
+    with OpenAIServer(latency_s=0.01) as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=CENT)])
+        if way != "callbacks":
+            handler.instrument()
+        llm = model(server, *([] if way == "instrument" else [handler]), max_tokens=max_tokens)
+        refused = asyncio.run(_hammer(llm, tasks=16, each=6))
+        handler.close()
+        assert refused > 0 and len(server.requests) + refused == 96
+        assert len(server.requests) * PRICE <= CENT
+        # With an honest max_tokens the budget is used to within two calls.
+        assert max_tokens is None or len(server.requests) * PRICE > CENT - 2 * PRICE
+        rows = dict(ledger.sql("SELECT status, count(*) FROM llm_calls GROUP BY 1").fetchall())
+        assert rows == {"success": len(server.requests), "refused": refused}
+
+
+async def _hammer(llm: OpenAI, tasks: int, each: int) -> int:
+    refused = 0
+
+    async def work() -> None:
+        nonlocal refused
+        for _ in range(each):
+            try:
+                await llm.achat(MESSAGES)
+            except BudgetExceededError:
+                refused += 1
+
+    await asyncio.gather(*[work() for _ in range(tasks)])
+    return refused
+
+
+def _spend(path: Path, url: str) -> None:
+    with Ledger(path) as ledger:
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=CENT)]).instrument()
+        llm = OpenAI(model="gpt-4o-mini", api_key="k", api_base=url, max_retries=0, max_tokens=100)
+        for _ in range(30):
+            try:
+                llm.chat(MESSAGES)
+            except BudgetExceededError:
+                break
+        handler.close()
+
+
+def test_processes_share_one_budget(tmp_path):
+    """Two processes that spend at once stay within one cent together."""
+    with OpenAIServer() as server:
+        arguments = (tmp_path / "calls.duckdb", server.url)
+        workers = [
+            multiprocessing.get_context("spawn").Process(target=_spend, args=arguments) for _ in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0, 0]
+        assert CENT - 2 * PRICE < len(server.requests) * PRICE <= CENT
+
+
+@pytest.mark.parametrize(
+    "shape", ["chat", "stream_chat", "achat", "astream_chat", "structured_predict", "predict"]
+)
+def test_every_shape_of_call_can_be_refused(tmp_path, shape):
+    """With the budget used up no shape of call reaches the server."""
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        ledger.record(kind="llm", cost_usd=CENT)
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=CENT)]).instrument()
+        with pytest.raises(BudgetExceededError, match="refused before it was made"):
+            SHAPES[shape](Models(server.url))
+        handler.close()
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("shape", ["embed query", "embed batches", "aembed batches"])
+def test_embeddings_are_refused_too(tmp_path, shape):
+    """A budget that holds less than the texts cost refuses to embed them."""
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=Decimal("1e-9"))]).instrument()
+        with pytest.raises(BudgetExceededError, match="refused"):
+            SHAPES[shape](Models(server.url))
+        handler.close()
+        assert server.requests == []
+
+
+def test_the_refusal_says_limit_spent_and_reset(tmp_path):
+    """The error carries the numbers, in its text and as attributes."""
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        ledger.record(kind="llm", cost_usd=Decimal("0.0099"))
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=CENT, per="month")]).instrument()
+        with pytest.raises(
+            BudgetExceededError, match=r"\$0\.0099 of \$0\.01 is spent.*resets at .*-01 00:00"
+        ) as caught:
+            model(server).chat(MESSAGES)
+        handler.close()
+    error = caught.value
+    assert (error.limit_usd, error.spent_usd, error.held_usd) == (CENT, Decimal("0.0099"), 0)
+    assert error.resets_at > datetime.now(UTC)
+
+
+def test_each_tenant_has_a_budget_of_its_own(tmp_path):
+    """One tenant's spending does not refuse another's call; presets and queries work alike."""
+    budgets = [Budget(limit_usd=CENT, by="tenant"), Budget(limit_usd=CENT, by="preset", only="dear")]
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        ledger.record(kind="llm", cost_usd=CENT, tenant="acme")
+        ledger.record(kind="llm", cost_usd=CENT, preset="dear", tenant="initech")
+        handler = CostTrackingHandler(ledger, budgets=budgets).instrument()
+        llm = model(server)
+        with attributed(tenant="acme"), pytest.raises(BudgetExceededError, match="tenant=acme"):
+            llm.chat(MESSAGES)
+        with (
+            attributed(preset="dear", tenant="hooli"),
+            pytest.raises(BudgetExceededError, match="preset=dear"),
+        ):
+            llm.chat(MESSAGES)
+        with attributed(tenant="globex", preset="cheap"):
+            llm.chat(MESSAGES)
+        handler.close()
+        assert len(server.requests) == 1
+
+
+def test_a_query_has_a_budget_of_its_own(tmp_path):
+    """The second call of one query is refused; the next query starts anew."""
+    budget = Budget(limit_usd=PRICE + Decimal("0.0001"), per="query")
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        handler = CostTrackingHandler(ledger, budgets=[budget]).instrument()
+        llm = model(server, max_tokens=100)
+        with attributed(query_id="one"):
+            llm.chat(MESSAGES)
+            with pytest.raises(BudgetExceededError, match="query=one"):
+                llm.chat(MESSAGES)
+        with attributed(query_id="two"):
+            llm.chat(MESSAGES)
+        handler.close()
+
+
+def test_a_failed_call_gives_its_reservation_back(tmp_path):
+    """Errors cost nothing, so ten of them leave the budget whole."""
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=Decimal("0.0003"))]).instrument()
+        llm = model(server, max_tokens=100)
+        server.faults.extend([Fault(status=400)] * 10)
+        for _ in range(10):
+            with pytest.raises(Exception, match="scripted 400"):
+                llm.chat(MESSAGES)
+        llm.chat(MESSAGES)
+        handler.close()
+
+
+def test_a_model_without_a_price_is_refused_unless_allowed(tmp_path):
+    """No budget can hold a model whose price is unknown; who wants it says so."""
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        unknown = OpenAIEmbedding(model_name="mystery", api_key="k", api_base=server.url, max_retries=0)
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=CENT)]).instrument()
+        with pytest.raises(BudgetExceededError, match="No price is known for model 'mystery'"):
+            unknown.get_query_embedding("x")
+        handler.close()
+        handler = CostTrackingHandler(
+            ledger, budgets=Budgets(ledger, [Budget(limit_usd=CENT)], unpriced="allow")
+        )
+        with handler.instrument():
+            unknown.get_query_embedding("x")
+        handler.close()
+
+
+def test_local_models_pass_any_budget_and_a_soft_limit_warns_once(tmp_path, caplog):
+    """What costs nothing is never refused; near the limit one warning is logged a period."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        ledger.record(kind="llm", cost_usd=Decimal("0.009"))
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=CENT)]).instrument()
+        MockLLM(max_tokens=2).complete("x")
+        MockLLM(max_tokens=2).complete("x")
+        handler.close()
+    assert [
+        record.getMessage() for record in caplog.records if "is spent or held" in record.getMessage()
+    ] == [f"Budget day={datetime.now(UTC):%Y-%m-%d};limit=0.01: $0.009000000000 of $0.01 is spent or held."]
+
+
+def test_impossible_budgets_are_refused():
+    """All faults of a budget are named together."""
+    with pytest.raises(SettingsError, match=r"limit_usd is 0\.1, expected a Decimal > 0; per is 'year'"):
+        Budget(limit_usd=0.1, per="year")

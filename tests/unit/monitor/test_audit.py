@@ -1,0 +1,159 @@
+"""The audit log against an editor, a deleter, a shuffler, a truncator and a thief without the key."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama_index_presets.errors import AuditError, SettingsError
+from llama_index_presets.monitor.audit import AuditHead, AuditLog, verify
+
+KEY = b"a key that the operator holds"
+SECRET = "the patient Jane Doe"
+
+
+def add(log: AuditLog, number: int) -> None:
+    log.append(
+        who="ada",
+        preset="financial-documents",
+        model="gpt-4o-mini",
+        query_id=f"q{number}",
+        prompt=f"{SECRET} {number}",
+        passages=[("n1", f"{SECRET} passage"), ("n2", "other")],
+        answer=f"{SECRET} answer",
+        cost_usd=Decimal("0.00021"),
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    log = AuditLog(tmp_path / "audit.jsonl", key=KEY)
+    for number in range(5):
+        add(log, number)
+    return log
+
+
+def test_an_untouched_log_verifies_and_holds_no_text(log):
+    """Five entries verify; neither question, passage nor answer is in the file."""
+    report = log.verify()
+    assert (report.ok, report.entries, report.head.number) == (True, 5, 5)
+    assert "Jane" not in log.path.read_text()
+
+
+def lines(log: AuditLog) -> list[str]:
+    return log.path.read_text().splitlines()
+
+
+def edit(text: list[str]) -> list[str]:
+    entry = json.loads(text[2])
+    entry["entry"]["cost_usd"] = "0"
+    return [*text[:2], json.dumps(entry, sort_keys=True), *text[3:]]
+
+
+TAMPERINGS = {
+    "edit": (edit, 3),
+    "delete": (lambda text: [*text[:2], *text[3:]], 3),
+    "delete first": (lambda text: text[1:], 1),
+    "reorder": (lambda text: [*text[:2], text[3], text[2], text[4]], 3),
+    "duplicate": (lambda text: [*text[:3], text[2], *text[3:]], 4),
+    "insert": (lambda text: [*text[:2], "{}", *text[2:]], 3),
+    "swap macs": (lambda text: [text[0].replace("ada", "eve"), *text[1:]], 1),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampering_is_found_and_located(log, name):
+    """Any edit, deletion, insertion or reorder is found, with the line where the chain breaks."""
+    change, line = TAMPERINGS[name]
+    log.path.write_text("\n".join(change(lines(log))) + "\n")
+    report = log.verify()
+    assert (report.ok, report.first_bad) == (False, line)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_single_changed_byte_goes_unseen(tmp_path_factory, data):
+    """Whichever byte is changed, the log no longer verifies."""
+    log = AuditLog(tmp_path_factory.mktemp("audit") / "audit.jsonl", key=KEY)
+    for number in range(2):
+        add(log, number)
+    content = bytearray(log.path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 127))
+    log.path.write_bytes(content)
+    assert not log.verify().ok
+
+
+def test_truncation_shows_only_against_an_exported_head(log, tmp_path):
+    """Without the newest entries the chain is whole in itself; the head that was kept elsewhere tells."""
+    log.head().save(tmp_path / "head.json")
+    log.path.write_text("\n".join(lines(log)[:3]) + "\n")
+    assert log.verify().ok
+    report = log.verify(AuditHead.load(tmp_path / "head.json"))
+    assert not report.ok and "missing" in report.reason
+
+
+def test_an_old_head_still_fits_a_log_that_grew(log):
+    """A head is a point on the chain: later entries do not unsettle it."""
+    head = log.head()
+    add(log, 6)
+    assert log.verify(head).ok
+
+
+def test_a_rewritten_log_does_not_fit_the_exported_head(log, tmp_path):
+    """Even who has the key cannot rewrite history behind a head that was kept elsewhere."""
+    head = log.head()
+    log.path.unlink()
+    for number in range(9):
+        add(log, number + 100)
+    assert log.verify().ok
+    assert log.verify(head).reason == "the exported head is another chain's"
+
+
+def test_another_key_verifies_nothing(log):
+    """The chain cannot be checked, or continued, with a key that is not the operator's."""
+    assert verify(log.path, key=b"some other key of mine").first_bad == 1
+
+
+def test_a_log_with_a_broken_last_line_is_not_continued(log):
+    """After half a line nothing is appended, so that the break stays visible."""
+    with log.path.open("a") as file:
+        file.write('{"entry": {"number"')
+    assert not log.verify().ok
+    with pytest.raises(AuditError, match="cannot be continued"):
+        add(log, 9)
+
+
+def _add_many(path: Path) -> None:
+    log = AuditLog(path, key=KEY)
+    for number in range(20):
+        add(log, number)
+
+
+def test_several_processes_write_one_chain(tmp_path):
+    """Three processes that append at once leave one whole chain."""
+    path = tmp_path / "audit.jsonl"
+    workers = [multiprocessing.get_context("fork").Process(target=_add_many, args=(path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    report = verify(path, key=KEY)
+    assert (report.ok, report.entries) == (True, 60)
+
+
+def test_keys_and_heads_are_checked(tmp_path):
+    """Short keys, missing key files and files that are no head are refused."""
+    with pytest.raises(SettingsError, match="has 5 bytes"):
+        AuditLog(tmp_path / "a.jsonl", key=b"short")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        AuditLog(tmp_path / "a.jsonl", key=tmp_path / "none")
+    (tmp_path / "head.json").write_text("[]")
+    with pytest.raises(AuditError, match="is no exported head"):
+        AuditHead.load(tmp_path / "head.json")
