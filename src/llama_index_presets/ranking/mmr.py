@@ -17,7 +17,8 @@ def maximal_marginal_relevance(
 
     The next is the candidate with the largest
     ``threshold * similarity - (1 - threshold) * (largest cosine to a chosen one)``; the first is the most
-    similar. Ties go to the earlier candidate, so give them in the order of their ids, or best first.
+    similar. Ties go to the earlier candidate, so give them in the order of their ids, or best first. (LlamaIndex
+    core compares with the last chosen one only, and so may choose the same thing again at every other place.)
 
     Args:
         similarities: Of each candidate to the question, shape (n,); higher is closer.

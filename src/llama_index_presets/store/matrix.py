@@ -226,7 +226,8 @@ class Matrix:
             if without is not None and len(without):
                 scores[:, without[(without >= start) & (without < stop)] - start] = -np.inf
             for row in np.flatnonzero(scores.max(axis=1) >= floors - error):
-                here = np.flatnonzero(scores[row] >= max(floors[row], _floor(scores[row], k)) - error)
+                least = max(floors[row], _floor(scores[row], k)) - error
+                here = np.flatnonzero((scores[row] >= least) & (scores[row] > -np.inf))
                 kept[row].append(here + start)
                 values[row] = np.concatenate([values[row], scores[row][here]])
                 if len(values[row]) >= k:
