@@ -45,14 +45,14 @@ def next_batch_size(remaining_s: float, pair_s: float | None, batch_size: int) -
         batch_size: Most pairs of a batch.
 
     Returns:
-        Pairs to score next; 0 means stop. Before anything is known it is 2.
+        Pairs to score next; 0 means stop. Before anything is known it is 1.
 
     Example:
         >>> next_batch_size(0.3, None, 32), next_batch_size(0.3, 0.01, 32), next_batch_size(0.01, 0.01, 32)
-        (2, 15, 0)
+        (1, 15, 0)
     """
     if remaining_s <= 0:
         return 0
     if pair_s is None:
-        return min(2, batch_size)
+        return 1
     return min(batch_size, int(remaining_s / (2 * pair_s))) if pair_s > 0 else batch_size
