@@ -31,6 +31,7 @@ _PUBLIC: dict[str, str] = {
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
     "PostgresVectorStore": "llama_index_presets.store.postgres",
     "embedded_postgres": "llama_index_presets.store.embedded_postgres",
+    "PineconeVectorStore": "llama_index_presets.store.pinecone",
     "BM25Index": "llama_index_presets.retrieve.keyword",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",
     "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",

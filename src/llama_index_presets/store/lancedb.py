@@ -23,6 +23,7 @@ from llama_index_presets.store.lancedb_connection import (
     local_folder,
     official_fields,
     open_table,
+    reading,
 )
 from llama_index_presets.store.lancedb_filters import one_of
 from llama_index_presets.store.lancedb_index import checked_choice, probes
@@ -243,7 +244,8 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
         if table is None:
             return []
         where = select_where(table, self._columns, node_ids=node_ids, filters=filters)
-        rows = table.search().where(where or "true").limit(None).to_arrow()
+        with reading(self.uri or ""):
+            rows = table.search().where(where or "true").limit(None).to_arrow()
         nodes = sorted(read_nodes(rows, self._columns), key=lambda node: node.node_id)
         if node_ids is None:
             return nodes
@@ -264,7 +266,12 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
         Raises:
             QueryError: The mode is not supported, or the query lacks what its mode needs.
             FilterError: A filter's value does not fit its operator.
+            StoreCorruptError: The table's files cannot be read.
         """
+        with reading(self.uri or ""):
+            return self._search(query, **kwargs)
+
+    def _search(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         table = self._open()
         if table is None or not table.count_rows():
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
@@ -329,7 +336,8 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
 
     def _open(self) -> Any | None:
         if self._table is None:
-            self._table = open_table(self._connection, self.table_name)
+            with reading(self.uri or ""):
+                self._table = open_table(self._connection, self.table_name)
             if self._table is not None:
                 self._columns.check(self._table.schema, self.table_name)
         return self._table

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreWriteError
 
-__all__ = ["WriteLock", "connect", "local_folder", "official_fields", "open_table"]
+__all__ = ["WriteLock", "connect", "local_folder", "official_fields", "open_table", "reading"]
 
 _OFFICIAL_DEFAULTS: dict[str, Any] = {
     "vector_column_name": "vector",
@@ -82,6 +82,25 @@ def open_table(connection: Any, name: str) -> Any | None:
         if "not found" in str(error):
             return None
         raise
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Turn what Lance says of files that it cannot read into an error that names the place.
+
+    Raises:
+        StoreCorruptError: The table's files are damaged or cannot be reached.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if "lance error" not in str(error):
+            raise
+        cause = str(error).splitlines()[0].split(", /")[0]  # without the place in Lance's own sources
+        raise StoreCorruptError(
+            f"The table in '{uri}' cannot be read ({cause}). Nothing was changed: restore it from a backup, or "
+            "ingest into a new place."
+        ) from error
 
 
 def local_folder(uri: str) -> Path | None:

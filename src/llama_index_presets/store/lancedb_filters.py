@@ -9,19 +9,15 @@ alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llama_index_presets.filters import Dialect
 from llama_index_presets.filters.values import fold
+from llama_index_presets.store.labels import label
 
-__all__ = ["InexpressibleError", "LanceDialect", "fields_of", "labels_of", "literal", "one_of"]
-
-LABEL_CHARACTERS = 200
-"""Longer labels are stored as their BLAKE2b-128 digest, so that a long value costs 33 bytes."""
+__all__ = ["InexpressibleError", "LanceDialect", "fields_of", "literal", "one_of"]
 
 EXACT_INTEGER = 2**53
 """From here on a double cannot tell neighbouring integers apart."""
@@ -64,24 +60,6 @@ def _has_utf8(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def labels_of(metadata: Mapping[str, Any]) -> list[str]:
-    """Labels of one node's metadata: its keys, its values, and what its lists and mappings hold.
-
-    Example:
-        >>> labels_of({"lang": "en", "tags": ["a", 1.0], "none": None})
-        ['["lang"]', '["lang","en"]', '["tags"]', '["tags",["a",1]]', '["tags",0,"a"]', '["tags",0,1]']
-    """
-    found: dict[str, None] = {}
-    for key, value in metadata.items():
-        if value is None:
-            continue
-        found[_label(key)] = None
-        found[_label(key, value)] = None
-        if isinstance(value, (list, Mapping)):
-            found |= dict.fromkeys(_label(key, 0, item) for item in value)
-    return list(found)
-
-
 def fields_of(metadata: Mapping[str, Any]) -> dict[str, str | int | float]:
     """Strings and numbers of one node's metadata under keys that tell their type: Lance reads JSON by type.
 
@@ -110,19 +88,19 @@ class LanceDialect(Dialect):
 
     def present(self, key: str) -> str:
         """See `Dialect.present`."""
-        return self._labelled(_label(key))
+        return self._labelled(label(key))
 
     def empty(self, key: str) -> str:
         """See `Dialect.empty`."""
-        return f"(NOT {self.present(key)} OR {self._labelled(_label(key, ''), _label(key, []))})"
+        return f"(NOT {self.present(key)} OR {self._labelled(label(key, ''), label(key, []))})"
 
     def equals(self, key: str, value: str | int | float | list[Any]) -> str:
         """See `Dialect.equals`."""
-        return self._labelled(_label(key, value))
+        return self._labelled(label(key, value))
 
     def one_of(self, key: str, strings: list[str], numbers: list[int | float]) -> str:
         """See `Dialect.one_of`; one look at the label index."""
-        return self._labelled(*(_label(key, value) for value in [*strings, *numbers]))
+        return self._labelled(*(label(key, value) for value in [*strings, *numbers]))
 
     def compares(self, key: str, operator: str, value: str | int | float) -> str:
         """See `Dialect.compares`."""
@@ -137,7 +115,7 @@ class LanceDialect(Dialect):
 
     def holds(self, key: str, value: str | int | float) -> str:
         """See `Dialect.holds`."""
-        held = self._labelled(_label(key, 0, value))
+        held = self._labelled(label(key, 0, value))
         if not isinstance(value, str):
             return held
         return self.any_of([held, self.matches(key, value, fold_case=False)])
@@ -156,23 +134,3 @@ class LanceDialect(Dialect):
     def _text(self, key: str) -> str:
         """Give the value if it is a string, else NULL."""
         return f"json_get_string(fields, {self.bind(TEXT + key)})"
-
-
-def _label(key: str, *parts: Any) -> str:
-    text = json.dumps(
-        [key, *map(_canonical, parts)], ensure_ascii=False, separators=(",", ":"), sort_keys=True
-    )
-    if len(text) <= LABEL_CHARACTERS:
-        return text
-    return "#" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    """One spelling for values that Python calls equal: 1, 1.0 and True."""
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, (bool, float)) and math.isfinite(value) and value == int(value):
-        return int(value)
-    return value

@@ -14,7 +14,8 @@ from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import StoreError
 from llama_index_presets.filters import REFERENCE_KEYS
-from llama_index_presets.store.lancedb_filters import fields_of, labels_of
+from llama_index_presets.store.labels import labels_of
+from llama_index_presets.store.lancedb_filters import fields_of
 from llama_index_presets.store.rows import Row, to_node, to_row
 
 __all__ = ["FINGERPRINT_KEY", "LanceColumns", "filterable", "read_nodes"]

@@ -130,24 +130,29 @@ class PostgresSearch:
             "limit": top_k,
             "wide": top_k + SPARE_ROWS,
         }
-        rows: list[Any] = []
-        if self._index_pays(where):
+        if where.sql == "TRUE" and self.table.has_index(self.cursor, "vectors"):
+            return _result(self._select(self._by_index(where, vectors), parameters))
+        selected, rows = self._few(where, vectors, parameters)
+        if selected <= SCAN_ROWS:
+            return _result(rows)
+        if self.table.has_index(self.cursor, "vectors"):
             rows = self._select(self._by_index(where, vectors), parameters)
         if len(rows) < top_k:
-            # No index, a selective filter, or an index scan that ended early: score every selected row.
+            # No index, or its scan ended early: score every selected row.
             self.cursor.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_seqscan = on")
             rows = self._select(self._by_scan(where, vectors), parameters)
         return _result(rows)
 
-    def _index_pays(self, where: Where) -> bool:
-        """Whether to search the vector index: it is there, and too many rows are selected to score them all."""
-        if not self.table.has_index(self.cursor, "vectors"):
-            return False
-        if where.sql == "TRUE":
-            return True
-        some = f"SELECT FROM {self.table.sql} WHERE {where.sql} LIMIT {SCAN_ROWS + 1}"
-        self.cursor.execute(f"SELECT count(*) > {SCAN_ROWS} FROM ({some}) AS few", where.parameters)
-        return bool(self.cursor.fetchone()[0])
+    def _few(self, where: Where, vectors: bool, parameters: dict[str, Any]) -> tuple[int, list[Any]]:
+        """Count the selected rows up to `SCAN_ROWS` and one; where they are no more, score them, exactly."""
+        few = f"SELECT * FROM {self.table.sql} WHERE {where.sql} LIMIT {SCAN_ROWS + 1}"
+        best = self._scored(f"(SELECT * FROM few WHERE counted.n <= {SCAN_ROWS})", vectors)
+        rows = self._select(
+            f"WITH few AS MATERIALIZED ({few}), counted AS (SELECT count(*) AS n FROM few) "
+            f"SELECT counted.n, best.* FROM counted LEFT JOIN LATERAL ({best}) best ON TRUE ORDER BY 2 DESC, 3",
+            parameters,
+        )
+        return int(rows[0][0]), [row[1:] for row in rows if row[1] is not None]
 
     def _by_index(self, where: Where, vectors: bool) -> str:
         index = self.table.index
@@ -175,7 +180,7 @@ class PostgresSearch:
         question = f"%(question)s::{self.table.vector_type}"
         embedding = ", embedding::text" if vectors else ""
         return (
-            f"SELECT 1 - (embedding <=> {question}), {_NODE}{embedding} FROM {source} found "
+            f"SELECT 1 - (embedding <=> {question}) AS similarity, {_NODE}{embedding} FROM {source} found "
             f"ORDER BY embedding <=> {question}, node_id LIMIT %(limit)s"
         )
 

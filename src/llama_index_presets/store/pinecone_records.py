@@ -1,0 +1,102 @@
+"""Nodes as Pinecone records, and back; and how many of them fit into one request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llama_index.core.schema import BaseNode
+
+from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
+from llama_index_presets.filters import REFERENCE_KEYS
+from llama_index_presets.store.labels import labels_of
+from llama_index_presets.store.pinecone_filters import NUMBER
+from llama_index_presets.store.rows import Row, to_node, to_row
+
+__all__ = ["batches", "node_of", "record_of"]
+
+METADATA_BYTES = 40_960
+ID_BYTES = 512
+REQUEST_BYTES = 2_000_000
+REQUEST_RECORDS = 1_000
+"""Limits of the service: https://docs.pinecone.io/reference/api/database-limits."""
+
+Record = dict[str, Any]
+
+
+def record_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> Record:
+    """Make the record of a node.
+
+    Raises:
+        NodeRejectedError: Its metadata is over 40 kB or its id over 512 bytes; refused before sending.
+    """
+    row = to_row(node)
+    fields: dict[str, Any] = json.loads(row.metadata)
+    for key in REFERENCE_KEYS:
+        fields.setdefault(key, row.ref_doc_id)
+    metadata: dict[str, Any] = {
+        NUMBER + key: float(value) for key, value in fields.items() if isinstance(value, (int, float))
+    }
+    stored = {
+        "id": row.node_id,
+        "text": row.text,
+        "metadata": row.metadata,
+        "kind": row.kind,
+        "node": row.node,
+    }
+    metadata |= {key: value for key, value in {**stored, "ref": row.ref_doc_id}.items() if value is not None}
+    metadata["labels"] = ["*", *labels_of(fields)]
+    size, id_size = len(json.dumps(metadata, ensure_ascii=False).encode()), len(row.node_id.encode())
+    if size > METADATA_BYTES or not 0 < id_size <= ID_BYTES:
+        raise NodeRejectedError(
+            f"Node '{row.node_id[:80]}' has {size:,} bytes of text and metadata and an id of {id_size} bytes; "
+            f"Pinecone takes {METADATA_BYTES:,} and {ID_BYTES}. Use shorter chunks or less metadata. "
+            "Nothing was written.",
+            [row.node_id],
+        )
+    return {"id": row.node_id, "values": vector.tolist(), "metadata": metadata}
+
+
+def node_of(node_id: str, metadata: dict[str, Any], values: Sequence[float] | None) -> BaseNode:
+    """Put a node together from a record.
+
+    Raises:
+        StoreCorruptError: Another program wrote the record.
+    """
+    if "node" not in metadata or "metadata" not in metadata or "kind" not in metadata:
+        raise StoreCorruptError(
+            f"Record '{node_id}' was written by another program, such as the official adapter. "
+            "Use another namespace."
+        )
+    row = Row(
+        node_id,
+        metadata.get("ref"),
+        metadata.get("text"),
+        metadata["metadata"],
+        metadata["kind"],
+        metadata["node"],
+    )
+    return to_node(row, list(values) if values else None)
+
+
+def batches(records: Sequence[Record], limit: int) -> Iterator[list[Record]]:
+    """Cut records into requests of at most `limit` records and 2 MB.
+
+    Example:
+        >>> [len(one) for one in batches([{"id": "a"}, {"id": "b"}, {"id": "c"}], 2)]
+        [2, 1]
+    """
+    batch: list[Record] = []
+    filled = 0
+    for record in records:
+        size = len(json.dumps(record).encode()) + 2
+        if batch and (filled + size > REQUEST_BYTES * 0.95 or len(batch) >= min(limit, REQUEST_RECORDS)):
+            yield batch
+            batch, filled = [], 0
+        batch.append(record)
+        filled += size
+    if batch:
+        yield batch
