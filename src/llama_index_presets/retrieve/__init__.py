@@ -1,1 +1,29 @@
-"""A query in, hits out, best first."""
+"""A query in, hits out, best first.
+
+BM25Index              nodes by their words, on disk, changed node by node, filtered before ranking
+HybridFusionRetriever  several retrievers at once, fused by node id, each hit with its history
+FilteredQuery          a query with metadata filters of its own
+verify_in_step         compare a keyword index with the store beside it, and repair it
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "HybridHit", "verify_in_step"]
+
+_PUBLIC = {
+    "BM25Index": "keyword",
+    "FilteredQuery": "queries",
+    "HybridFusionRetriever": "hybrid",
+    "HybridHit": "assembly",
+    "verify_in_step": "step",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use: LlamaIndex takes more than a second to import."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

@@ -15,12 +15,14 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
+from llama_index_presets.ranking.tuning import Tuning
 from llama_index_presets.retrieve.assembly import HybridHit, assemble
 from llama_index_presets.retrieve.keyword import BM25Index
 from llama_index_presets.retrieve.keyword_retriever import KeywordRetriever
 from llama_index_presets.retrieve.legs import Leg, leg_of
 from llama_index_presets.retrieve.queries import both_filters, filters_of
 from llama_index_presets.retrieve.running import LegPool, Outcome, run_legs_async
+from llama_index_presets.retrieve.tuning import tune
 
 __all__ = ["HybridFusionRetriever", "HybridHit"]
 
@@ -145,6 +147,42 @@ class HybridFusionRetriever(BaseRetriever):
             leg.filtered(narrowed.filters)
         return narrowed
 
+    def tuned_to(self, fusion: str, weights: Sequence[float] | None = None) -> HybridFusionRetriever:
+        """The same search with another fusion.
+
+        Raises:
+            SettingsError: No such fusion, or the weights do not fit the legs.
+        """
+        _check(fusion, self.top_k, self.candidates, self.on_leg_error, self.timeout)
+        tuned = copy.copy(self)
+        tuned.fusion, tuned.weights = fusion, _checked_weights(weights, self.legs)
+        return tuned
+
+    def tune(
+        self,
+        queries: Mapping[str, str],
+        qrels: Mapping[str, Mapping[str, float]],
+        *,
+        k: int = 10,
+        folds: int = 5,
+    ) -> Tuning:
+        """Find the best fusion and weights on labelled queries, by cross-validation. Optional: see the docs
+        page.
+
+        Each query is asked once; the retriever itself is not changed: use ``tuned_to(result.best.fusion,
+        result.best.weights)``.
+
+        Args:
+            queries: query id -> text.
+            qrels: query id -> (node id -> grade, > 0 where it is relevant).
+            k: nDCG looks at the first k hits.
+            folds: In how many parts the queries are divided.
+
+        Raises:
+            RankingError: There are fewer labelled queries than folds.
+        """
+        return tune(self, queries, qrels, k=k, folds=folds)
+
     # -- one query ----------------------------------------------------------------------------------------
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -155,6 +193,15 @@ class HybridFusionRetriever(BaseRetriever):
         filters = both_filters(self.filters, filters_of(query_bundle))
         return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout), filters)
 
+    def ask_legs(self, query: QueryBundle) -> list[Outcome]:
+        """What each leg answers, before fusion; for tuning and for looking under the bonnet.
+
+        Raises:
+            RetrievalError: A leg failed, and `on_leg_error` is ``"raise"``, or all failed.
+        """
+        filters = both_filters(self.filters, filters_of(query))
+        return self._answered(self._pool.run(self._legs(filters), query, self.timeout))
+
     def _legs(self, filters: MetadataFilters | None) -> list[Leg]:
         return [leg.filtered(filters) for leg in self.legs]
 
@@ -163,7 +210,7 @@ class HybridFusionRetriever(BaseRetriever):
             dispatcher.event(_leg_event(outcome))
         answered = self._answered(outcomes)
         failed = tuple(outcome.leg.name for outcome in outcomes if outcome.found is None)
-        ranking = self._rank(answered)
+        ranking = self.rank(answered)
         hits = assemble(ranking, answered, self.top_k, filters, failed)
         dispatcher.event(
             FusionEvent(
@@ -189,7 +236,7 @@ class HybridFusionRetriever(BaseRetriever):
         return answered
 
     @dispatcher.span
-    def _rank(self, answered: Sequence[Outcome]) -> Fused:
+    def rank(self, answered: Sequence[Outcome]) -> Fused:
         """Fuse the rankings of the legs that answered."""
         legs = [outcome.leg for outcome in answered]
         known = dict(zip((leg.name for leg in self.legs), self.weights, strict=True))
