@@ -1,0 +1,35 @@
+"""ONNX Runtime and OpenVINO, where they are installed; what to install, where they are not."""
+
+from __future__ import annotations
+
+import pytest
+from llama_index.core.schema import NodeWithScore
+
+from llama_index_presets import CrossEncoderRerank
+from llama_index_presets._extras import installed
+from llama_index_presets.errors import ModelError
+
+QUERY = "How is botulism treated?"
+# backend -> (module, largest difference of a probability from float32 torch). OpenVINO computes in bfloat16
+# where the processor does.
+BACKENDS = {"onnx": ("onnxruntime", 1e-5), "openvino": ("openvino", 0.05)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_scores_as_torch_does(model: str, hits: list[NodeWithScore], backend: str) -> None:
+    """The exported model gives the probabilities of the original."""
+    module, tolerance = BACKENDS[backend]
+    if not installed(module):
+        pytest.skip(f"{module} is not installed: optimum asks for transformers below 4.58")
+    expected = CrossEncoderRerank(model, precision="float32").probabilities(QUERY, hits)
+    found = CrossEncoderRerank(model, backend=backend).probabilities(QUERY, hits)
+    assert found == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_missing_backend_says_what_to_install(model: str, backend: str) -> None:
+    """The error carries the install line of that backend."""
+    if installed(BACKENDS[backend][0]):
+        pytest.skip(f"{BACKENDS[backend][0]} is installed")
+    with pytest.raises(ModelError, match=rf'The {backend} backend needs: pip install "optimum-'):
+        CrossEncoderRerank(model, backend=backend).warm_up()
