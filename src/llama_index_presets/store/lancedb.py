@@ -252,6 +252,13 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
         found = {node.node_id: node for node in nodes}
         return [found[node_id] for node_id in dict.fromkeys(node_ids) if node_id in found]
 
+    def node_ids(self) -> list[str]:
+        """Ids of all nodes, sorted; without reading the nodes."""
+        table = self._open()
+        if table is None:
+            return []
+        return sorted(table.search().select(["id"]).limit(None).to_arrow()["id"].to_pylist())
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
 

@@ -228,6 +228,10 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
             if node_id in found
         ]
 
+    def node_ids(self) -> list[str]:
+        """Ids of all nodes, sorted; without reading the nodes."""
+        return sorted(vector.id for vector in self._fetch_where(PineconeDialect.true))
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
 

@@ -308,6 +308,15 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
         found = {node.node_id: node for node in nodes}
         return [found[node_id] for node_id in dict.fromkeys(node_ids) if node_id in found]
 
+    def node_ids(self) -> list[str]:
+        """Ids of all nodes, sorted; without reading the nodes."""
+
+        def read(cursor: Any) -> list[str]:
+            cursor.execute(f"SELECT node_id FROM {self._place.sql} ORDER BY node_id")
+            return [node_id for (node_id,) in cursor.fetchall()]
+
+        return self._run(read)
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
 
