@@ -15,6 +15,7 @@ from llama_index.core.schema import (
     IndexNode,
     MediaResource,
     Node,
+    NodeRelationship,
     RelatedNodeInfo,
     TextNode,
 )
@@ -50,6 +51,7 @@ _TYPES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, Document, ImageDocument)
 }
 # Fields that have columns of their own, or are written by hand below.
+_RELATIONS = {relation: relation.value for relation in NodeRelationship}
 _RESOURCES = ("text_resource", "image_resource", "audio_resource", "video_resource")
 _ELSEWHERE = {"id_", "embedding", "metadata", "text", "obj", *_RESOURCES}
 
@@ -102,9 +104,10 @@ def _to_row(node: BaseNode) -> Row:
     if "relationships" in rest:
         source = node.ref_doc_id
         rest["relationships"] = {
-            relation.value: _related(other) for relation, other in node.relationships.items()
+            _RELATIONS[relation]: _related(other) for relation, other in node.relationships.items()
         }
-    _add_media(node, rest)
+    if kind != "TextNode":
+        _add_media(node, rest)
     text = _text(node)
     if text is not None and not text.isascii():
         text.encode()  # a lone surrogate has no UTF-8 form: refused here, where the id is known

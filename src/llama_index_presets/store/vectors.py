@@ -32,43 +32,48 @@ def checked_vectors(nodes: Sequence[BaseNode], dim: int | None) -> NDArray[np.fl
         NodeRejectedError: Nodes without an embedding, of another length, with NaN or infinity, or without a
             direction; all of them are named.
     """
-    missing = [node.node_id for node in nodes if node.embedding is None]
+    embeddings = [node.embedding for node in nodes]
+    missing = [node.node_id for node, one in zip(nodes, embeddings, strict=True) if one is None]
     if missing:
         raise _rejected(missing, "no embedding", "Embed the nodes before adding them")
-    dim = len(nodes[0].embedding or ()) if dim is None else dim
-    other = [node for node in nodes if len(node.embedding or ()) != dim or not dim]
-    if other:
-        found = sorted({len(node.embedding or ()) for node in other})
-        raise _rejected(
-            [node.node_id for node in other],
-            f"an embedding of {', '.join(map(str, found))} numbers; the store keeps {dim}",
-            "Embed with the model of the index, or open another table",
-        )
-    vectors = _as_array(nodes, dim)
+    given = [one for one in embeddings if one is not None]
+    dim = len(given[0]) if dim is None else dim
+    if set(map(len, given)) != {dim} or not dim:
+        raise _other_lengths(nodes, given, dim)
+    vectors = _as_array(nodes, given, dim)
     _check_directions(nodes, vectors)
     return vectors
 
 
-def _as_array(nodes: Sequence[BaseNode], dim: int) -> NDArray[np.float32]:
+def _other_lengths(nodes: Sequence[BaseNode], embeddings: list[list[float]], dim: int) -> NodeRejectedError:
+    other = [node for node, one in zip(nodes, embeddings, strict=True) if len(one) != dim or not dim]
+    found = sorted({len(one) for one in embeddings if len(one) != dim or not dim})
+    return _rejected(
+        [node.node_id for node in other],
+        f"an embedding of {', '.join(map(str, found))} numbers; the store keeps {dim}",
+        "Embed with the model of the index, or open another table",
+    )
+
+
+def _as_array(nodes: Sequence[BaseNode], embeddings: list[list[float]], dim: int) -> NDArray[np.float32]:
     pack = struct.Struct(f"{dim}f").pack  # three times as fast as numpy is with lists
     try:
-        packed = b"".join([pack(*node.embedding) for node in nodes if node.embedding is not None])
+        packed = b"".join([pack(*one) for one in embeddings])
     except OverflowError:
-        return _with_overflow(nodes, dim)
+        return _with_overflow(embeddings)
     except struct.error:
         raise _rejected(
-            [node.node_id for node in nodes if not _is_numeric(node.embedding)],
+            [node.node_id for node, one in zip(nodes, embeddings, strict=True) if not _is_numeric(one)],
             "an embedding that is not a list of numbers",
             "Embed them again",
         ) from None
     return np.frombuffer(packed, np.float32).reshape(len(nodes), dim)
 
 
-def _with_overflow(nodes: Sequence[BaseNode], dim: int) -> NDArray[np.float32]:
+def _with_overflow(embeddings: list[list[float]]) -> NDArray[np.float32]:
     """Numbers beyond float32 become infinite, and are refused as that, by id."""
     with np.errstate(over="ignore"):
-        vectors = np.array([node.embedding for node in nodes], np.float64).astype(np.float32)
-    return vectors.reshape(len(nodes), dim)
+        return np.array(embeddings, np.float64).astype(np.float32)
 
 
 def _is_numeric(embedding: Any) -> bool:
@@ -76,7 +81,10 @@ def _is_numeric(embedding: Any) -> bool:
 
 
 def _check_directions(nodes: Sequence[BaseNode], vectors: NDArray[np.float32]) -> None:
-    # A sum of squares is finite exactly where all numbers are (or so large that they are refused as well).
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+    if np.all((squares > _SHORTEST) & (squares < _LONGEST)):
+        return  # all is well in float32; whatever is not is looked at closely
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     infinite = ~np.isfinite(norms)
     if infinite.any():
