@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from llama_index_presets.retrieve.keyword import BM25Index
 
 __all__ = ["KeywordRetriever"]
+
+dispatcher = get_dispatcher(__name__)
 
 
 class KeywordRetriever(BaseRetriever):
@@ -43,6 +46,7 @@ class KeywordRetriever(BaseRetriever):
         self.top_k = top_k
         self.filters = filters
 
+    @dispatcher.span
     def find(self, query: QueryBundle, top_k: int | None = None) -> Found:
         """Ids and scores first, nodes when asked for; cheaper than `retrieve` where few nodes are wanted."""
         filters = both_filters(self.filters, filters_of(query))
