@@ -83,7 +83,7 @@ class SqlSearch:
             found = self._table.scan(cursor, question, k + _SPARE, condition)
         vectors = np.array([vector for _, vector in found], np.float32).reshape(len(found), len(question))
         exact = vectors.astype(np.float64)
-        scores = exact @ question / np.sqrt(np.einsum("ij,ij->i", exact, exact))
+        scores = np.einsum("ij,j->i", exact, question) / np.sqrt(np.einsum("ij,ij->i", exact, exact))
         order = sorted(range(len(found)), key=lambda i: (-scores[i], found[i][0].node_id))[:k]
         clipped = np.clip(scores[order], -1.0, 1.0).tolist() if order else []
         return Hits([found[i][0] for i in order], clipped, vectors[order])
