@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
@@ -19,11 +18,10 @@ __all__ = ["Found"]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Hits of one search.
+    """Hits of one search. Not a dataclass: tracers write out dataclasses whole, and this one reaches every text.
 
-    Attributes:
+    Args:
         pairs: (node id, score), best first, ties by id.
         rows: Row of each hit on the shelf.
         shelf: What was known of the nodes when the search ran.
@@ -31,11 +29,21 @@ class Found:
         filters: What the search was asked to respect.
     """
 
-    pairs: list[tuple[str, float]]
-    rows: list[int]
-    shelf: Shelf
-    source: NodeSource | None
-    filters: MetadataFilters | None
+    __slots__ = ("_filters", "_rows", "_shelf", "_source", "pairs")
+
+    def __init__(
+        self,
+        pairs: list[tuple[str, float]],
+        rows: list[int],
+        shelf: Shelf,
+        source: NodeSource | None,
+        filters: MetadataFilters | None,
+    ) -> None:
+        self.pairs = pairs
+        self._rows, self._shelf, self._source, self._filters = rows, shelf, source, filters
+
+    def __repr__(self) -> str:
+        return f"Found({self.pairs})"
 
     def nodes(self, ids: Iterable[str] | None = None) -> dict[str, BaseNode]:
         """Nodes by id, of all hits or of some.
@@ -46,17 +54,17 @@ class Found:
         Raises:
             RetrievalError: The store that holds the nodes cannot read them.
         """
-        wanted = {name: row for (name, _), row in zip(self.pairs, self.rows, strict=True)}
+        wanted = {name: row for (name, _), row in zip(self.pairs, self._rows, strict=True)}
         if ids is not None:
             wanted = {name: wanted[name] for name in ids}
-        if self.source is None:
-            return {name: node_of(self.shelf.body(row)) for name, row in wanted.items()}
-        return self._fetched(list(wanted), self.source) if wanted else {}
+        if self._source is None:
+            return {name: node_of(self._shelf.body(row)) for name, row in wanted.items()}
+        return self._fetched(list(wanted), self._source) if wanted else {}
 
     def _fetched(self, names: list[str], source: NodeSource) -> dict[str, BaseNode]:
         found = fetch_nodes(source, names)
-        if self.filters is not None:
-            test = predicate(self.filters)
+        if self._filters is not None:
+            test = predicate(self._filters)
             found = {name: node for name, node in found.items() if test(filterable_metadata(node))}
         if len(found) < len(names):
             _log.warning(
