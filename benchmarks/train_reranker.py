@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import re
 import time
@@ -135,7 +136,7 @@ def held_out(judged: JudgedSet, names: list[str], qrels: dict[str, dict[str, flo
 def print_table(title: str, table: dict[float, float]) -> None:
     print(f"\n{title}\n\n| blend | nDCG@10 | change |\n|---|---|---|")
     for blend, value in table.items():
-        print(f"| {blend:.1f} | {value:.4f} | {value - table[1.0]:+.4f} |", flush=True)
+        print(f"| {blend:g} | {value:.4f} | {value - table[1.0]:+.4f} |", flush=True)
 
 
 def main() -> None:
@@ -150,6 +151,8 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("llama_index_presets.rerank").setLevel(logging.INFO)
     torch.set_num_threads(arguments.threads)
     draw = random.Random(0)
 

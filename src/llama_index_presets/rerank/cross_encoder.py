@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -94,7 +95,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
     cache_folder: str | None = Field(description="Where downloaded models lie.")
     local_files_only: bool = Field(description="Never ask the hub.")
     metadata_mode: MetadataMode = Field(description="Which view of a node is scored.")
-    _pair_model: PairModel | None = PrivateAttr(default=None)
+    _held: tuple[ModelSource, PairModel] | None = PrivateAttr(default=None)
     _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _cache: ScoreCache = PrivateAttr()
 
@@ -255,25 +256,18 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         dispatcher.event(ReRankEndEvent(nodes=hits, tags=tags))
 
     def _loaded(self) -> PairModel:
+        """The model of the fields as they are now; a field that was set since brings another."""
+        source = self._source()
         with self._loading:
-            if self._pair_model is None:
-                self._pair_model = load_pair_model(
-                    ModelSource(
-                        model=self.model,
-                        revision=self.revision,
-                        backend=self.backend,
-                        device=self.device,
-                        precision=self.precision,
-                        max_length=self.max_length,
-                        trust_remote_code=self.trust_remote_code,
-                        cache_folder=self.cache_folder,
-                        local_files_only=self.local_files_only,
-                    )
-                )
-            return self._pair_model
+            if self._held is None or self._held[0] != source:
+                self._held = (source, load_pair_model(source))
+            return self._held[1]
+
+    def _source(self) -> ModelSource:
+        return ModelSource(**{field.name: getattr(self, field.name) for field in fields(ModelSource)})
 
     def _cache_name(self) -> str:
-        return f"{self.model}@{self.revision}|{self.precision}|{self.max_length}|{self.long_text}"
+        return f"{self._source()}|{self.long_text}"
 
     def _text(self, hit: NodeWithScore) -> str:
         return hit.node.get_content(metadata_mode=self.metadata_mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llama_index.core.schema import NodeWithScore
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["HeldOutQuery", "TrainingReport", "TrainingSettings", "fine_tune"]
 
@@ -182,7 +185,8 @@ def _train(
     for module in ("datasets", "accelerate"):
         require(module, extra="train")
     library = require("sentence_transformers.cross_encoder", extra="local")
-    require("transformers", extra="local").set_seed(settings.seed)
+    transformers = require("transformers", extra="local")
+    transformers.set_seed(settings.seed)
     model = library.CrossEncoder(
         base_model, num_labels=1, max_length=settings.max_length, device=settings.device
     )
@@ -193,6 +197,8 @@ def _train(
         train_dataset=dataset,
         loss=_loss(model, material, settings),
     )
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.add_callback(_progress(transformers))
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     model.save_pretrained(str(folder))
     return int(trainer.state.global_step)
@@ -237,6 +243,18 @@ def _loss(model: Any, material: Sequence[TrainingList], settings: TrainingSettin
         relevant = sum(label > 0 for label in labels)
         weight = (len(labels) - relevant) / relevant
     return losses.BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(weight))
+
+
+def _progress(transformers: Any) -> Any:
+    """Loss and step go to this module's logger, where the trainer would print them."""
+
+    class Progress(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+        ) -> None:
+            logger.info("step %d of %d: %s", state.global_step, state.max_steps, logs)
+
+    return Progress()
 
 
 def _last_checkpoint(checkpoints: Path) -> str | None:

@@ -277,6 +277,14 @@ async def test_async_gives_the_same_and_leaves_the_loop_free(model: str, hits: l
     assert found == rerank.postprocess_nodes(hits, query_str=QUERY)
 
 
+def test_a_setting_changed_later_is_followed(model: str, hits: list[NodeWithScore]) -> None:
+    """Fields are public: shortening what is read after the first call has its effect."""
+    rerank = CrossEncoderRerank(model)
+    assert rerank.postprocess_nodes(hits, query_str=QUERY).report.truncated == 0
+    rerank.max_length = 12
+    assert rerank.postprocess_nodes(hits, query_str=QUERY).report.truncated > 0
+
+
 def test_a_round_trip_through_a_dict_keeps_the_settings(model: str, hits: list[NodeWithScore]) -> None:
     """LlamaIndex serialises components; the stock reranker changes trust_remote_code on the way."""
     rerank = CrossEncoderRerank(model, top_n=3, blend=0.25, cache_size=5, long_text="best_window")

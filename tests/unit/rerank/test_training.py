@@ -138,6 +138,16 @@ def test_lists_must_hold_both_kinds(model: str, tmp_path: Path, label: float, la
         fine_tune(group_pairs([("q", "a", label)]), model, tmp_path)
 
 
+def test_progress_is_logged_and_nothing_is_printed(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A library leaves stdout to its caller."""
+    with caplog.at_level("INFO", logger="llama_index_presets"):
+        fine_tune(material(), model, tmp_path / "out", settings=FAST)
+    assert "step 1 of 1" in caplog.text
+    assert capsys.readouterr().out == ""
+
+
 def test_a_list_must_have_one_label_for_each_text() -> None:
     """Two texts, one label."""
     with pytest.raises(SettingsError, match="2 texts and 1 labels"):
