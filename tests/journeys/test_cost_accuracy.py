@@ -195,3 +195,16 @@ def test_a_bound_handler_leaves_calls_of_nobody_alone(ledger):
             MockLLM().complete("ours")
     handler.close()
     assert len(rows_of(ledger)) == 1
+
+
+def test_a_handler_that_does_not_hear_a_model_leaves_it_as_it_is(ledger):
+    """Only a handler that will record the stream asks for its usage; opting out leaves the model alone."""
+    silent = CostTrackingHandler(ledger)
+    deaf = CostTrackingHandler(ledger, stream_usage=False).instrument()
+    with OpenAIServer() as server:
+        models = Models(server.url)
+        list(models.llm.stream_chat(MESSAGES))
+    deaf.close()
+    silent.close()
+    assert models.llm.additional_kwargs == {}
+    assert rows_of(ledger, "usage_source") == [("estimated",)]

@@ -207,8 +207,19 @@ class CostTrackingHandler(BaseCallbackHandler):
     def on_span_enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
         """Take the beginning of a span."""
         self._observer.enter(span_id, parent_id, instance, arguments)
-        if self._gate is not None and self._instrumented and isinstance(instance, (BaseLLM, BaseEmbedding)):
-            self._gate.join(instance)
+        if "stream_" in span_id and type(instance).__name__ == "OpenAI" and self._will_hear(instance):
+            self._observer.ask_for_usage(instance)
+        gated = (
+            self._gate is not None and self._instrumented and isinstance(instance, (BaseLLM, BaseEmbedding))
+        )
+        if gated and self.hears():
+            self._gate.join(instance)  # type: ignore[union-attr]
+
+    def _will_hear(self, model: Any) -> bool:
+        """Tell whether a call of this model will reach this handler, by either way."""
+        manager = getattr(model, "callback_manager", None)
+        listed = any(known is self for known in getattr(manager, "handlers", ()))
+        return self.hears() and (self._instrumented or listed)
 
     def on_span_leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Take the end of a span."""

@@ -52,12 +52,15 @@ class Observer:
     # -- spans ---------------------------------------------------------------------------------------------
 
     def enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any = None) -> None:
-        """Remember a span, and ask for the usage of a stream that is about to begin."""
+        """Remember a span, and with budgets also the texts that it is to embed."""
         self.tracker.enter(span_id, parent_id, instance)
-        if self._stream_usage and "stream_" in span_id and type(instance).__name__ == "OpenAI":
-            _ask_for_usage(instance)
         if self.budgets is not None and isinstance(instance, BaseEmbedding) and arguments is not None:
             self._to_embed[span_id] = _texts_of(arguments.arguments)
+
+    def ask_for_usage(self, llm: Any) -> None:
+        """Make OpenAI report the usage of a stream that is about to begin, which it does only when asked."""
+        if self._stream_usage and "stream_options" not in llm.additional_kwargs:
+            llm.additional_kwargs = {**llm.additional_kwargs, "stream_options": {"include_usage": True}}
 
     def leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Close the calls that a span leaves open, unless they are streams that are still to be read."""
@@ -305,12 +308,6 @@ def _texts_of(arguments: dict[str, Any]) -> list[str]:
 def _describe(call: OpenCall, described: dict[str, Any]) -> None:
     call.model = described.get("model_name") or described.get("model") or ""
     call.provider = _provider_of(described.get("class_name") or "", call.model)
-
-
-def _ask_for_usage(llm: Any) -> None:
-    """Make OpenAI report the usage of streams, which it does only when asked."""
-    if "stream_options" not in llm.additional_kwargs:
-        llm.additional_kwargs = {**llm.additional_kwargs, "stream_options": {"include_usage": True}}
 
 
 @functools.lru_cache(maxsize=256)
