@@ -30,8 +30,8 @@ def quoted(name: str) -> str:
         SettingsError: It is empty, longer than the 63 bytes that Postgres keeps, or has a NUL or ``%``.
 
     Example:
-        >>> quoted('my "table"')
-        '"my ""table\""'
+        >>> quoted('a "b" c') == '"a ' + '""b""' + ' c"'
+        True
     """
     if not name or len(name.encode()) > 63 or "\0" in name or "%" in name:
         raise SettingsError(f"'{name}' is no name for Postgres: give 1 to 63 bytes without NUL or '%'.")
