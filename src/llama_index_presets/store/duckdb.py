@@ -56,8 +56,9 @@ class DuckDBVectorStore(AsyncInThreads):
         table: Name of the table; a file holds any number of them.
         dim: Length of the vectors; None takes it from the first node.
         read_only: Open for reading only, so that other processes can read too.
-        encryption_key: Key of DuckDB's own file encryption. DuckDB 1.4.0 writes it as it is; from 1.4.2 on
-            writing needs the httpfs extension (OpenSSL) to be installed, reading does not.
+        encryption_key: Key of DuckDB's own file encryption (AES-256-GCM). Writing needs DuckDB >= 1.4.2 with
+            its httpfs extension (OpenSSL) installed beforehand, reading does not; 1.4.0 and 1.4.1 write
+            without it, but not securely, and a warning says so.
         connection: A DuckDB connection to use instead of `path`; it stays the caller's.
         fingerprint: What makes the vectors (see `values.Fingerprint`). A new table remembers it, another one
             is refused.

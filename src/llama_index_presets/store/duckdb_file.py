@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ _SETTINGS = (
     "SET checkpoint_threshold = '256MB'",
 )
 _ALIAS = "encrypted_store"
+_WEAK = ("1.4.0", "1.4.1")
 
 
 def quote(identifier: str) -> str:
@@ -272,6 +274,13 @@ def _connect_encrypted(where: str, read_only: bool, encryption_key: str) -> duck
         *(["READ_ONLY"] if read_only else []),
     ]
     attach = f"ATTACH '{where.replace(chr(39), chr(39) * 2)}' AS {_ALIAS} ({', '.join(options)})"
+    if not read_only and duckdb.__version__ in _WEAK:
+        warnings.warn(
+            f"DuckDB {duckdb.__version__} draws the nonces of its encryption from a generator that is not secure "
+            "(CVE-2025-64429). Upgrade to 1.4.2 or later before relying on it.",
+            UserWarning,
+            stacklevel=2,
+        )
     try:
         _attach(connection, attach)
     except duckdb.Error as error:
@@ -299,8 +308,8 @@ def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
     if "httpfs" in text:
         return StoreError(
             f"DuckDB {duckdb.__version__} writes encrypted files only with OpenSSL, which its httpfs extension "
-            f"brings and which is not installed; '{where}' was not opened. Run INSTALL httpfs once in duckdb while "
-            "online, open an existing file with read_only=True, or use duckdb 1.4.0, which needs no extension."
+            f"brings and which is not installed; '{where}' was not opened. Run INSTALL httpfs in duckdb once, "
+            "while online; or open an existing file with read_only=True; or encrypt the disk instead."
         )
     if "Wrong encryption key" in text:
         return StoreError(f"The encryption_key does not open '{where}'. Give the key it was made with.")
