@@ -140,9 +140,16 @@ class CitedSynthesizer:
 
 
 def _evidence(hit: NodeWithScore) -> float:
-    """The cosine of a hit: what its vector leg said where several stages scored it, else its own score."""
-    vector = hit.stages.get("vector") if isinstance(hit, RankedNode) else None
-    score = hit.score if vector is None else vector.score
+    """The cosine of a hit: what its vector leg said, or what retrieval said before a re-ranking, or its own score.
+
+    A hit that only the keyword leg of a hybrid search found has no cosine; that its words match is evidence.
+    """
+    if not isinstance(hit, RankedNode) or not hit.stages:
+        return float("-inf") if hit.score is None else hit.score
+    if "fusion" in hit.stages and "vector" not in hit.stages:
+        return float("inf")
+    cosine = hit.stages.get("vector") or hit.stages.get("retrieval")
+    score = hit.score if cosine is None else cosine.score
     return float("-inf") if score is None else score
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -56,14 +57,21 @@ class IngestReport:
         return asdict(self)
 
 
-class KeywordSide(Protocol):
-    """A keyword index that follows the vector store (the hybrid pattern)."""
+class KeywordChange(Protocol):
+    """Collects what is to happen in the keyword index when the store has committed."""
 
     def upsert(self, nodes: Sequence[BaseNode], /) -> object:
-        """Add nodes or replace those with the same id."""
+        """Add nodes, or replace those whose id is there."""
 
-    def delete_documents(self, ref_doc_ids: Sequence[str], /) -> object:
-        """Take out all nodes of these documents."""
+    def delete(self, *, documents: Sequence[str]) -> object:
+        """Delete all nodes of these documents that are not added."""
+
+
+class KeywordSide(Protocol):
+    """A keyword index that follows the vector store (the hybrid pattern); `BM25Index` is one."""
+
+    def change(self, documents: Sequence[str], /) -> AbstractContextManager[KeywordChange]:
+        """Write the intent down, let the block change the store, then change the index in one step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,17 +188,22 @@ class Pipeline:
         return tokens
 
     def _replace(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
-        if self.keyword is not None:
-            self.keyword.delete_documents(doc_ids)
+        if self.keyword is None:
+            self._replace_in_store(doc_ids, nodes)
+            return
+        with self.keyword.change(doc_ids) as change:
+            self._replace_in_store(doc_ids, nodes)
+            change.delete(documents=doc_ids)
+            change.upsert(nodes)
+
+    def _replace_in_store(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
         replace_documents = getattr(self.store, "replace_documents", None)
         if replace_documents is not None:
             replace_documents(doc_ids, nodes)
-        else:
-            for doc_id in doc_ids:
-                self.store.delete(doc_id)
-            self.store.add(list(nodes))
-        if self.keyword is not None:
-            self.keyword.upsert(nodes)
+            return
+        for doc_id in doc_ids:
+            self.store.delete(doc_id)
+        self.store.add(list(nodes))
 
     def _remove(self, doc_ids: Sequence[str], report: IngestReport) -> None:
         if doc_ids:

@@ -9,7 +9,6 @@ from typing import Any
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
@@ -17,6 +16,7 @@ from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.matrix import COLUMNS, Preset
+from llama_index_presets.presets.patterns import Retrieval
 from llama_index_presets.presets.settings import Origins, Settings
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
@@ -38,9 +38,8 @@ class Assembly:
         embed_model: Embeds chunks and questions.
         vector_store: Holds them.
         index: The same as an index.
-        make_retriever: Filters -> retriever of the pattern.
+        retrieval: The pattern.
         retriever: The one for `filters`.
-        postprocessors: Rerankers and the like.
         synthesizer: Writes the answer.
         manifest: What is ingested.
         ledger: What was called.
@@ -58,9 +57,8 @@ class Assembly:
     embed_model: BaseEmbedding
     vector_store: BasePydanticVectorStore
     index: VectorStoreIndex
-    make_retriever: Callable[[MetadataFilters | None], BaseRetriever]
+    retrieval: Retrieval
     retriever: BaseRetriever
-    postprocessors: Sequence[BaseNodePostprocessor]
     synthesizer: CitedSynthesizer
     manifest: Manifest
     ledger: Ledger
@@ -75,7 +73,7 @@ class Assembly:
             if self.filters is None
             else MetadataFilters(filters=[self.filters, filters], condition=FilterCondition.AND)
         )
-        return replace(self, filters=both, retriever=self.make_retriever(both))
+        return replace(self, filters=both, retriever=self.retrieval.make_retriever(both))
 
     def explain(self) -> dict[str, Any]:
         """Cells, settings and where they came from, as JSON values."""

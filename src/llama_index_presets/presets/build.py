@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
-from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -25,6 +24,7 @@ from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, make_llm
 from llama_index_presets.presets.monitoring import start_monitoring
+from llama_index_presets.presets.patterns import assemble_pattern
 from llama_index_presets.presets.settings import Settings, load_settings
 from llama_index_presets.presets.storage import open_storage
 from llama_index_presets.presets.stores import open_store
@@ -87,17 +87,16 @@ def build(
         manifest = Manifest(place.manifest)
         opened.callback(manifest.close)
         if vector_store is None:
-            vector_store = open_store(row.store, place, fingerprint)
-            opened.callback(_close_store, vector_store)
+            vector_store = open_store(row.store, place, fingerprint, opened)
         ledger = start_monitoring(row.monitoring, place, opened)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
-        make_retriever = _retrievers(index, values)
+        retrieval = assemble_pattern(row.pattern, index, place, values, reranker=reranker, local=local)
         assembly = Assembly(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
-            embed_model=embed_model, vector_store=vector_store, index=index, make_retriever=make_retriever,
-            retriever=make_retriever(filters), postprocessors=[reranker] if reranker else [],
+            embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
+            retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
             synthesizer=_synthesizer(llm or make_llm(row.llm), embed_model, values),
-            manifest=manifest, ledger=ledger, filters=filters, by_hand=by_hand, closers=[opened.pop_all().close],
+            by_hand=by_hand, closers=[opened.pop_all().close],
         )  # fmt: skip
     return PresetEngine(assembly)
 
@@ -106,15 +105,6 @@ def _check(row: Preset, by_hand: Mapping[str, str]) -> None:
     missing = row.missing(replaced=frozenset(by_hand))
     if missing:
         raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
-
-
-def _retrievers(
-    index: VectorStoreIndex, values: Settings
-) -> Callable[[MetadataFilters | None], BaseRetriever]:
-    def make(filters: MetadataFilters | None) -> BaseRetriever:
-        return index.as_retriever(similarity_top_k=values.top_k, filters=filters)
-
-    return make
 
 
 def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> CitedSynthesizer:
@@ -128,9 +118,3 @@ def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> Cite
         context_tokens=values.context_tokens,
         count_tokens=lambda text: len(get_tokenizer()(text)),
     )
-
-
-def _close_store(store: BasePydanticVectorStore) -> None:
-    close = getattr(store, "close", None)
-    if close is not None:
-        close()

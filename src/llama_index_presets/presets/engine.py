@@ -80,7 +80,7 @@ class PresetEngine(BaseQueryEngine):
     @property
     def postprocessors(self) -> Sequence[BaseNodePostprocessor]:
         """What reorders or drops passages before the answer."""
-        return self._assembly.postprocessors
+        return self._assembly.retrieval.postprocessors
 
     @property
     def llm(self) -> LLM:

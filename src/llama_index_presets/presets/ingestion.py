@@ -32,6 +32,7 @@ def ingest(
         chunker=assembly.chunker,
         store=assembly.vector_store,
         manifest=assembly.manifest,
+        keyword=assembly.retrieval.keyword,
         batch_chunks=assembly.settings.batch_chunks,
     )
     with progress_bar(show_progress) as progress:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.logs import JsonLog
 from llama_index_presets.presets.storage import Storage
 
 __all__ = ["start_monitoring"]
@@ -21,6 +22,8 @@ def start_monitoring(level: str, storage: Storage, opened: ExitStack) -> Ledger:
     """
     ledger = Ledger(storage.ledger)
     opened.callback(ledger.close)
+    if level == "local":
+        opened.callback(JsonLog(ledger, to=storage.logs).close)
     handler = CostTrackingHandler(ledger, scope="bound").instrument()
     opened.callback(handler.close)
     return ledger

