@@ -16,20 +16,17 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, STATUSES, Call
 from llama_index_presets.monitor.journal import Journal, journal_folder, prompt_key
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
-from llama_index_presets.monitor.stats import CostRow, UsageStats, costs_by, usage_stats
-
-if TYPE_CHECKING:
-    import duckdb
+from llama_index_presets.monitor.reading import LedgerReader
 
 __all__ = ["Ledger"]
 
@@ -41,7 +38,7 @@ _QUERIES_REMEMBERED: Final = 1_024
 _log = logging.getLogger(__name__)
 
 
-class Ledger:
+class Ledger(LedgerReader):
     """A table of calls that many processes may write at the same time.
 
     Rows go to memory, then within `flush_interval_s` to this process's own journal in ``<path>.journal``;
@@ -311,68 +308,17 @@ class Ledger:
         if rotate:
             self.fold()
 
-    # -- reading -------------------------------------------------------------------------------------------
-
-    def sql(
-        self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()
-    ) -> duckdb.DuckDBPyConnection:
-        """Run SQL over all rows of all processes; the table is `llm_calls`, its columns are those of `Call`.
-
-        Returns:
-            A finished DuckDB result: ``.fetchall()``, ``.pl()``, ``.df()``, ``.arrow()``.
-
-        Raises:
-            MonitorError: The SQL is wrong or the ledger cannot be read.
-        """
-        from llama_index_presets.monitor.table import query
-
-        if self._pending:
-            self.flush()
-        return query(self.path, statement, parameters)
-
-    def export(self, path: str | os.PathLike[str]) -> Path:
-        """Write all rows to a Parquet or CSV file, by its ending; for a data frame use ``.sql(...).pl()``.
-
-        Raises:
-            SettingsError: The ending is neither ``.parquet`` nor ``.csv``.
-            MonitorError: The file cannot be written.
-        """
-        from llama_index_presets.monitor.table import copy_to
-
-        if self._pending:
-            self.flush()
-        return copy_to(self.path, Path(path))
-
-    def get_usage_stats(self, days: float = 7) -> UsageStats:
-        """Sum up the last days: calls, tokens, dollars, latency, cache hits, errors."""
-        return usage_stats(self._rows, _days_ago(days))
-
-    def costs(self, by: str = "model", *, days: float | None = None) -> list[CostRow]:
-        """Sum up by ``"model"``, ``"day"``, ``"preset"``, ``"tag"``, ``"tenant"`` and more, dearest first.
-
-        Args:
-            by: A key of `stats.GROUPS`.
-            days: Only the last days; None means all.
-
-        Raises:
-            SettingsError: There is no such group.
-        """
-        return costs_by(self._rows, by, 0 if days is None else _days_ago(days))
-
     def query_cost(self, query_id: str) -> Decimal | None:
         """Give what a query has cost so far, in USD; None when a call is unpriced, 0 without calls."""
         with self._writing:
             self.flush()
             if query_id in self._by_query:
                 return self._by_query[query_id]
-        statement = (
-            "SELECT coalesce(sum(cost_usd), 0), count(*) - count(cost_usd) FROM llm_calls WHERE query_id = ?"
-        )
-        cost, unpriced = self._rows(statement, [query_id])[0]
-        return None if unpriced else Decimal(cost)
+        return self.recorded_cost(query_id)
 
-    def _rows(self, statement: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-        return self.sql(statement, parameters).fetchall()
+    def _before_reading(self) -> None:
+        if self._pending:
+            self.flush()
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -400,10 +346,6 @@ def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
 def _used_nothing(call: Call) -> bool:
     """A failed or refused attempt for which no usage is known was not billed."""
     return call.status in ("error", "refused") and not call.total_tokens
-
-
-def _days_ago(days: float) -> int:
-    return int((time.time() - days * 86_400) * 1e6)
 
 
 def _flush_forever(reference: weakref.ref[Ledger], wake: threading.Event, interval_s: float) -> None:

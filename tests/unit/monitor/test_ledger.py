@@ -235,7 +235,7 @@ def test_a_query_costs_the_sum_of_its_calls_or_is_unpriced(path):
     assert again.query_cost("r") is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**6), st.sampled_from("abc")), max_size=12))
 def test_the_total_is_the_sum_of_its_parts(tmp_path_factory, calls):
     """Costs by model, tenant and day each add up to the total, to the last digit."""
@@ -296,3 +296,24 @@ def test_the_prompt_hash_is_hmac_sha256(path):
     found = ledger.hash_prompt("Hello")
     key = (journal_folder(path) / "prompt.key").read_bytes()
     assert found == hmac.new(key, b"Hello", hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_are_exported(path, ending):
+    """All rows go to Parquet or CSV, dollars to the last digit, and to a Polars frame."""
+    with Ledger(path) as ledger:
+        ledger.record(**CALL, prompt_tokens=1, tags=["a", "b"])
+        target = ledger.export(path.with_name(f"it's.{ending}"))
+        assert ledger.to_polars("SELECT model, cost_usd FROM llm_calls").rows() == [
+            ("gpt-4o-mini", Decimal("0.00000015"))
+        ]
+    found = duckdb.execute(
+        "SELECT model, cost_usd::DECIMAL(18,12) FROM read_" + ending + "(?)", [str(target)]
+    )
+    assert found.fetchall() == [("gpt-4o-mini", Decimal("0.00000015"))]
+
+
+def test_an_export_to_another_format_is_refused(path):
+    """Only Parquet and CSV are written."""
+    with pytest.raises(SettingsError, match=r"Expected \.parquet or \.csv"):
+        Ledger(path).export("calls.xlsx")

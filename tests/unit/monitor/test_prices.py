@@ -24,7 +24,7 @@ MODELS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(MODELS),
     st.integers(0, 300_000),

@@ -1,0 +1,160 @@
+"""The cost report: its JSON shape, its tables, and its page in a real browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.monitor.alerts import AlertMonitor
+from llama_index_presets.monitor.charts import bars, lines
+from llama_index_presets.monitor.html import cost_page, write_cost_page
+from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.report import cost_report, costs_json, report_tables, watch
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HOSTILE = "<script>alert(1)</script>[bold]"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path):
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        for day in range(5):
+            at = int((time.time() - day * 86_400) * 1e6)
+            for model in ("gpt-4o", "gpt-4o-mini"):
+                ledger.record(
+                    kind="llm",
+                    provider="openai",
+                    model=model,
+                    prompt_tokens=1_000_000,
+                    latency_ms=100 + day,
+                    query_id=f"q{day}",
+                    preset="knowledge-base",
+                    tenant="acme",
+                    timestamp_us=at,
+                )
+            ledger.record(
+                kind="embedding", provider="local", model="mini", cache_hit=day % 2 == 0, timestamp_us=at
+            )
+        ledger.record(kind="llm", provider="acme", model=HOSTILE, prompt_tokens=5, status="success")
+        ledger.record(
+            kind="llm", provider="openai", model="gpt-4o", status="error", error_type="RateLimitError"
+        )
+        yield ledger
+
+
+def test_the_json_has_the_documented_shape_and_numbers(ledger):
+    """`costs --json` prints one object of plain numbers that add up."""
+    shown = json.loads(json.dumps(costs_json(ledger, days=7, by="model")))
+    assert list(shown) == [
+        "total_calls",
+        "total_tokens",
+        "total_cost_usd",
+        "avg_latency_ms",
+        "unpriced_calls",
+        "by",
+    ]
+    assert (shown["total_calls"], shown["unpriced_calls"]) == (17, 1)
+    assert shown["total_cost_usd"] == pytest.approx(5 * (2.50 + 0.15))
+    assert sum(line["cost_usd"] for line in shown["by"]) == pytest.approx(shown["total_cost_usd"])
+
+
+def test_the_tables_show_totals_groups_dearest_queries_and_unpriced_models(ledger):
+    """Everything a terminal shows is there, and no name is read as markup."""
+    screen = Console(file=io.StringIO(), width=140)
+    report = cost_report(ledger)
+    for table in report_tables(report):
+        screen.print(table)
+    text = screen.file.getvalue()
+    for expected in (
+        "7 days",
+        "by model",
+        "by preset",
+        "by tenant",
+        "most expensive",
+        "unpriced",
+        HOSTILE,
+        "acme",
+    ):
+        assert expected in text
+    assert report.dearest[0].cost_usd == Decimal("2.65")
+
+
+def test_watching_gives_the_report_and_new_alerts(ledger):
+    """`costs --watch` loops over fresh reports; rows that arrive meanwhile show."""
+    looks = watch(ledger, AlertMonitor(ledger, [lambda alert: None]), every_s=0.01, times=2)
+    before = next(looks)[0].week.total_calls
+    ledger.record(kind="llm", provider="local", model="m")
+    assert next(looks)[0].week.total_calls == before + 1
+
+
+def test_the_page_needs_nothing_else_and_escapes_names(ledger):
+    """No script, no link, no font from elsewhere; a hostile model name is text."""
+    page = cost_page(ledger)
+    assert not re.search(r"<script|https?://|src=|@import|url\(", page.replace("&lt;script", ""))
+    assert "&lt;script&gt;alert(1)" in page and page.count("<figure>") == 4
+
+
+def test_an_empty_ledger_makes_a_page(tmp_path):
+    """Nothing recorded is no error."""
+    assert cost_page(Ledger(tmp_path / "none.duckdb"), days=1).count("<figure>") == 4
+
+
+def test_days_and_paths_are_checked(ledger, tmp_path):
+    """Zero days and unwritable paths are refused."""
+    with pytest.raises(SettingsError, match="days is 0"):
+        cost_page(ledger, days=0)
+    with pytest.raises(MonitorError, match="cannot be written"):
+        write_cost_page(ledger, tmp_path)
+
+
+def test_bars_stack_to_their_sum():
+    """Two values of one day are drawn above each other, in proportion to the axis."""
+    heights = [
+        float(height)
+        for height in re.findall(r'height="(\d+\.\d)" fill', bars("t", ["d"], {"a": [1], "b": [3]}, "u"))
+    ]
+    assert heights[1] == pytest.approx(3 * heights[0], abs=0.2)
+
+
+def test_a_line_has_a_point_for_each_day():
+    """As many points as days, the larger value higher up."""
+    points = re.search(r'points="([^"]+)"', lines("t", ["a", "b"], {"x": [1, 2]}, "u")).group(1).split()
+    assert len(points) == 2 and float(points[1].split(",")[1]) < float(points[0].split(",")[1])
+
+
+def test_a_real_browser_draws_the_page(ledger, tmp_path):
+    """Headless Chromium renders the report: bars in their colours, text in place, on a page of full height."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(
+            f"no browser on this machine: none of {', '.join(BROWSERS)} is on the PATH (apt-get install chromium)"
+        )
+    image = pytest.importorskip("PIL.Image", reason="Pillow reads the screenshot")
+    page, shot = write_cost_page(ledger, tmp_path / "report.html"), tmp_path / "report.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,1600"]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    command = [
+        browser,
+        *flags,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--screenshot={shot}",
+        page.as_uri(),
+    ]
+    subprocess.run(command, check=True, timeout=120, capture_output=True, env=environment)
+    picture = image.open(shot).convert("RGB")
+    colours = dict((colour, count) for count, colour in picture.getcolors(maxcolors=1_000_000))
+    assert picture.size == (1400, 1600)
+    assert colours[(0x3B, 0x6F, 0xB6)] > 500, "the dearest model's bars are drawn"
+    assert colours[(0xD9, 0x80, 0x32)] > 20, "the second model's bars and the warning's edge are drawn"
+    assert len(colours) > 50, "text is drawn"
