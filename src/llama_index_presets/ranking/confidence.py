@@ -59,14 +59,18 @@ def confidence_weighted_fusion(
     count = len(rankings)
     checked = checked_weights(weights, count)
     bounds = zip(_bounds("floors", floors, count), _bounds("ceilings", ceilings, count), strict=True)
-    parts = []
-    for ranking, weight, (floor, ceiling) in zip(rankings, checked, bounds, strict=True):
-        scores = finite(first_scores(ranking))
-        values = _padded(list(scores.values()), floor, depth)
-        trust = weight * confidence(values, floor=floor, ceiling=ceiling) if values else 0.0
-        low, high = extent(values) if values else (0.0, 0.0)
-        parts.append((trust, stretched(scores, low, high)))
-    return _shared_out(parts, checked)
+    parts = [
+        (weight, *_trusted(finite(first_scores(ranking)), floor, ceiling, depth))
+        for ranking, weight, (floor, ceiling) in zip(rankings, checked, bounds, strict=True)
+        if weight
+    ]
+    total = math.fsum(weight * trust for weight, trust, _ in parts)
+    if total > 0:
+        shares = [(weight * trust / total, scores) for weight, trust, scores in parts]
+    else:  # No ranking tells its documents apart: what each was trusted before has to do.
+        given = math.fsum(weight for weight, _, _ in parts)
+        shares = [(weight / given, scores) for weight, _, scores in parts]
+    return [(name, min(score, 1.0)) for name, score in summed(shares)]
 
 
 def confidence(scores: Sequence[float], *, floor: float | None = None, ceiling: float | None = None) -> float:
@@ -113,14 +117,14 @@ def _padded(values: list[float], floor: float | None, depth: int | None) -> list
     return values + [floor] * (depth - len(values))
 
 
-def _shared_out(parts: Sequence[tuple[float, dict[str, float]]], weights: Sequence[float]) -> Fused:
-    total = math.fsum(trust for trust, _ in parts)
-    if total > 0:
-        shares = [(trust / total, scores) for trust, scores in parts]
-    else:  # No ranking says anything about its documents: fall back on what each was trusted before.
-        given = math.fsum(weights)
-        shares = [(weight / given, scores) for weight, (_, scores) in zip(weights, parts, strict=True)]
-    return [(name, min(score, 1.0)) for name, score in summed(shares)]
+def _trusted(
+    scores: dict[str, float], floor: float | None, ceiling: float | None, depth: int | None
+) -> tuple[float, dict[str, float]]:
+    """Confidence in a ranking, and its scores stretched to [0, 1]."""
+    if not scores:
+        return 0.0, {}
+    values = _padded(list(scores.values()), floor, depth)
+    return confidence(values, floor=floor, ceiling=ceiling), stretched(scores, *extent(values))
 
 
 def _bounds(name: str, given: Sequence[float | None] | None, count: int) -> Sequence[float | None]:

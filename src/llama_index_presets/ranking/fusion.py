@@ -68,18 +68,17 @@ def reciprocal_rank_fusion(
         for scores, weight in zip(
             map(first_scores, rankings), checked_weights(weights, len(rankings)), strict=True
         )
+        if weight
     ]
     return summed(parts)
 
 
 def relative_score_fusion(rankings: Sequence[Ranking], *, weights: Sequence[float] | None = None) -> Fused:
-    """Average the scores, each ranking stretched so that its lowest is 0 and its highest 1 (CombSUM on
-    min-max).
+    """Average the scores, each ranking stretched from its lowest to its highest (CombSUM on min-max).
 
     Scores are in [0, 1] and do not change when a ranking's scores are all multiplied by a number > 0 or
     shifted. A document that a ranking lacks gets 0 from it. A ranking whose scores are all equal cannot tell
-    its documents
-    apart: each gets 0.5, so that a lone weak hit is not the equal of a best one.
+    its documents apart: each gets 0.5, so that a lone weak hit is not the equal of a best one.
 
     Args:
         rankings: Best first, finite scores.

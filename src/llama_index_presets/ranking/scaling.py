@@ -40,6 +40,7 @@ def averaged(rankings: Sequence[Ranking], weights: Sequence[float] | None, range
     parts = [
         (weight / total, _over(finite(first_scores(ranking)), ends))
         for ranking, weight, ends in zip(rankings, checked, ranges, strict=True)
+        if weight
     ]
     return [(name, min(score, 1.0)) for name, score in summed(parts)]
 
@@ -121,8 +122,7 @@ def above(floor: float) -> Range:
 
 def summed(parts: Sequence[tuple[float, dict[str, float]]]) -> Fused:
     """Weighted sums, best first, ties by id."""
-    used = [(weight, scores) for weight, scores in parts if weight]
-    totals = _sum_of_two(used) if len(used) <= 2 else _sum_of_many(used)
+    totals = _sum_of_two(parts) if len(parts) <= 2 else _sum_of_many(parts)
     fused = sorted(totals.items(), key=itemgetter(1), reverse=True)
     if len(set(totals.values())) < len(totals):
         fused.sort(key=lambda pair: (-pair[1], pair[0]))

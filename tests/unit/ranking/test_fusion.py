@@ -165,3 +165,9 @@ def test_confidence_has_its_range() -> None:
     assert confidence([9.0, 0.0, 0.0], floor=0.0) == pytest.approx(10)
     assert confidence([0.7]) == 1
     assert confidence([0.9, 0.5], ceiling=1.0) == pytest.approx(10 * math.sqrt(0.8))
+
+
+def test_auto_keeps_documents_of_a_ranking_that_says_nothing() -> None:
+    """All-equal scores have no say in the order, but their documents are still found."""
+    fused = fuse("auto", [[("a", 1.0), ("b", 1.0), ("c", 1.0)], [("b", 2.0), ("d", 0.5)]])
+    assert [name for name, _ in fused] == ["b", "a", "c", "d"]
