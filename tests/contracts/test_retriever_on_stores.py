@@ -1,0 +1,65 @@
+"""Hybrid search wires itself to an index on any store, with our keyword index or with the store's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from llama_index.core import MockEmbedding, StorageContext, VectorStoreIndex
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.simple import SimpleVectorStore
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+from llama_index_presets import BM25Index, DuckDBVectorStore, HybridFusionRetriever, LanceDBVectorStore
+from llama_index_presets.retrieve import verify_in_step
+
+STORES: dict[str, Callable[[Path], BasePydanticVectorStore]] = {
+    "duckdb": lambda folder: DuckDBVectorStore(str(folder / "v.duckdb"), dim=4),
+    "lancedb": lambda folder: LanceDBVectorStore(str(folder / "lance")),
+    "simple": lambda folder: SimpleVectorStore(),
+}
+SOUTH = MetadataFilters(filters=[MetadataFilter(key="tenant", value="south")])
+
+
+def node(name: str, text: str, tenant: str) -> TextNode:
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"doc-{name}")}
+    return TextNode(id_=name, text=text, metadata={"tenant": tenant}, relationships=source)
+
+
+NODES = [
+    node("valve", "Valve AB-17 leaks.", "north"),
+    node("pump", "Pump.", "south"),
+    node("seal", "Worn seal.", "south"),
+]
+
+
+def index_on(store: str, folder: Path) -> VectorStoreIndex:
+    context = StorageContext.from_defaults(vector_store=STORES[store](folder))
+    return VectorStoreIndex(nodes=NODES, storage_context=context, embed_model=MockEmbedding(embed_dim=4))
+
+
+@pytest.mark.parametrize(
+    ("store", "keyword"),
+    [("duckdb", "bm25"), ("duckdb", "store"), ("lancedb", "bm25"), ("lancedb", "store"), ("simple", "bm25")],
+)
+async def test_hybrid_search_finds_words_and_keeps_filters(store: str, keyword: str, tmp_path: Path) -> None:
+    """The exact word wins; the other tenant's nodes never come."""
+    hybrid = HybridFusionRetriever.from_index(index_on(store, tmp_path), keyword=keyword)
+    for found in (hybrid.retrieve("worn seal"), await hybrid.aretrieve("worn seal")):
+        assert found[0].node.node_id == "seal"
+        assert {"vector", "fusion"} < set(found[0].stages)
+    narrowed = hybrid.with_filters(SOUTH)
+    for found in (narrowed.retrieve("AB-17 valve"), await narrowed.aretrieve("AB-17 valve")):
+        assert {hit.node.node_id for hit in found} == {"pump", "seal"}
+
+
+@pytest.mark.parametrize("store", sorted(STORES))
+def test_a_keyword_index_beside_a_store_is_checked_and_repaired(store: str, tmp_path: Path) -> None:
+    """The digests of nodes that were read back from the store are those of the nodes that went in."""
+    index = index_on(store, tmp_path)
+    words = BM25Index(tmp_path / "words", nodes=index)
+    words.add(NODES[:2])
+    assert verify_in_step(index, words, repair=True).missing == ("seal",)
+    assert verify_in_step(index, words).in_step
