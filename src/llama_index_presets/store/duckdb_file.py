@@ -136,10 +136,18 @@ class Database:
             cursor.execute("BEGIN TRANSACTION")
             try:
                 yield cursor
-                cursor.execute("COMMIT")
+                self._commit(cursor)
             except BaseException:
                 self._roll_back(cursor)
                 raise
+
+    def _commit(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        try:
+            cursor.execute("COMMIT")
+        except duckdb.Error as error:
+            # After a commit that the disk refused, DuckDB 1.4 goes on, and crashes in a later read.
+            self._broken = self._broken or not _is_conflict(error)
+            raise
 
     def _roll_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
         try:
@@ -150,13 +158,14 @@ class Database:
             self._broken = True
 
     def _reconnect(self) -> None:
-        """After a fatal error DuckDB refuses everything until the file is opened afresh."""
-        if self.path in ("", MEMORY):
-            return
-        self.connection.close()
-        self.connection = _connect(self.path, self.read_only, self.encryption_key)
-        self._find_schema()
-        self._broken = False
+        """Open the file afresh, without which DuckDB is of no more use after some errors."""
+        with _opening:
+            if self._broken and self.path not in ("", MEMORY):
+                self.connection.close()
+                self.connection = _connect(self.path, self.read_only, self.encryption_key)
+                self._find_schema()
+                self.changes += 1
+                self._broken = False
 
     def close(self) -> None:
         """Give up one use; the last one closes the connection, unless the caller owns it."""
@@ -318,6 +327,10 @@ def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
     return _error(error, where)
 
 
+def _is_conflict(error: duckdb.Error) -> bool:
+    return isinstance(error, duckdb.TransactionException) and "onflict" in str(error)
+
+
 _FULL = ("No space left", "File too large", "disk quota", "Disk quota", "could not write", "Could not write")
 _CORRUPT = (
     "not a valid DuckDB database",
@@ -337,7 +350,7 @@ def translated(path: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        if isinstance(error, duckdb.TransactionException) and "onflict" in str(error):
+        if _is_conflict(error):
             raise  # whoever began the transaction decides whether to try again
         raise _error(error, path) from error
 
