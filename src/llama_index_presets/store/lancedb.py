@@ -167,6 +167,7 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
 
         Args:
             nodes: With embeddings. Where an id comes twice, the last one wins.
+            **add_kwargs: ``bulk=True`` leaves building indexes to `finish_load`, which the caller promises.
 
         Returns:
             Their ids, in the order given.
@@ -175,7 +176,7 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
             NodeRejectedError: A node cannot be stored; nothing was written.
             FingerprintError: The table was made by another model in the meantime.
         """
-        return self._write(nodes, replacing=())
+        return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
 
     def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
         """Replace all nodes of some documents by new ones, in one commit.
@@ -366,7 +367,7 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
                 remember_fingerprint(table, self._columns, given)
         self._fingerprint = stored or given
 
-    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str]) -> list[str]:
+    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
         if not nodes:
             if replacing:
                 self._delete(one_of(self._columns.doc_id, replacing))
@@ -385,7 +386,8 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
             if replacing:
                 merge = merge.when_not_matched_by_source_delete(one_of(self._columns.doc_id, replacing))
             merge.execute(rows)
-            build_if_due(table, self._columns, self.index)
+            if not bulk:
+                build_if_due(table, self._columns, self.index)
         return [node.node_id for node in nodes]
 
     def _make_table(self, empty: Any | None, schema: Any) -> Any:

@@ -101,7 +101,7 @@ def move(
     todo = [node_id for node_id in wanted if node_id not in present]
     done = len(wanted) - len(todo)
     for batch in _batches(todo, batch_nodes):
-        target.add(source.get_nodes(node_ids=batch))
+        target.add(source.get_nodes(node_ids=batch), bulk=True)
         done += len(batch)
         if progress:
             progress(done, len(wanted))

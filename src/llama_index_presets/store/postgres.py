@@ -221,6 +221,7 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
 
         Args:
             nodes: With embeddings. Where an id comes twice, the last one wins.
+            **add_kwargs: ``bulk=True`` leaves building indexes to `finish_load`, which the caller promises.
 
         Returns:
             Their ids, in the order given.
@@ -229,7 +230,7 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
             NodeRejectedError: A node cannot be stored; nothing was written.
             StoreError: The server cannot be reached; nothing was written.
         """
-        return self._write(nodes, replacing=())
+        return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
 
     def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
         """Replace all nodes of some documents by new ones, in one transaction.
@@ -375,7 +376,7 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
             self._place.create(cursor)
         return self._place.agree_on_fingerprint(cursor, self._fingerprint)
 
-    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str]) -> list[str]:
+    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
         if not nodes:
             if replacing:
                 self._delete(select_where(doc_ids=replacing))
@@ -393,7 +394,7 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
                 cursor.execute(f"DELETE FROM {self._place.sql} WHERE {gone.sql}", gone.parameters)
             return self._upsert(cursor, stream)
 
-        if self._run(write):
+        if self._run(write) and not bulk:
             self._run(self._place.build_indexes)
         return [node.node_id for node in nodes]
 
