@@ -4,6 +4,7 @@
     snapshot-<n>/     arrays and texts of the index as it was when the snapshot was taken
     journal-<n>.log   every change since, one record each
     LOCK              held by the process that is writing
+    CHANGE            held, shared, by processes in the middle of a change of index and vector store
 
 A crash leaves the manifest as it was, or as it is to be; the journal whole, or with a tail that is ignored.
 """
@@ -127,6 +128,27 @@ class Folder:
             finally:
                 _unlock(file)
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Tell others that a change of this index and a vector store is under way; dies with the process."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "CHANGE").open("a")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        with file:
+            _share(file)
+            yield
+
+    def change_under_way(self) -> bool:
+        """Whether some process is in the middle of a change, so that it is not cut short, only not over."""
+        try:
+            file = (self.path / "CHANGE").open("rb")
+        except FileNotFoundError:
+            return False
+        with file:
+            return not _try_lock(file)
+
     def publish(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
         """Write a snapshot and an empty journal, and put them in force; a crash leaves the old ones in force.
 
@@ -230,13 +252,16 @@ def _wait_for(file: IO[str], path: Path) -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _try_lock(file: IO[Any]) -> bool:
         try:
             file.seek(1024)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True
+
+    def _share(file: IO[str]) -> None:
+        """Windows has no shared locks here: a change under way looks cut short, and may be repaired twice."""
 
     def _unlock(file: IO[str]) -> None:
         file.seek(1024)
@@ -245,7 +270,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _share(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+    def _try_lock(file: IO[Any]) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

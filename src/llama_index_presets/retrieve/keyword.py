@@ -117,7 +117,10 @@ class BM25Index:
 
     @property
     def unfinished(self) -> frozenset[str]:
-        """Source documents whose `change` began and did not end; `verify_in_step` repairs them."""
+        """Source documents whose `change` was cut short; `verify_in_step` repairs them.
+
+        Empty while a living process is in the middle of a change: then nothing can be told yet.
+        """
         self._state.refresh()
         return self._state.unfinished
 
@@ -183,10 +186,11 @@ class BM25Index:
             True
         """
         names = listed(documents)
-        self._commit(Record(begin=names))
         change = Change()
-        yield change
-        self._commit(change.record(self._present, self._entries, names))
+        with self._state.under_way():
+            self._commit(Record(begin=names))
+            yield change
+            self._commit(change.record(self._present, self._entries, names))
 
     def settle(self, documents: str | Iterable[str]) -> None:
         """Declare the change of documents over; `verify_in_step` does it after repairing them."""

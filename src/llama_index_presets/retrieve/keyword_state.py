@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,15 @@ class KeywordState:
 
     @property
     def unfinished(self) -> frozenset[str]:
-        """Documents whose change began and did not end."""
+        """Documents whose change began and did not end, and is not under way in a living process."""
         with self._changing:
-            return frozenset(self._unfinished)
+            found = frozenset(self._unfinished)
+        under_way = bool(found) and self._folder is not None and self._folder.change_under_way()
+        return frozenset() if under_way else found
+
+    def under_way(self) -> AbstractContextManager[None]:
+        """Tell other processes that a change is under way."""
+        return nullcontext() if self._folder is None else self._folder.changing()
 
     # -- changing -----------------------------------------------------------------------------------------
 

@@ -120,3 +120,14 @@ def test_changing_a_document_costs_no_rereading(store: SimpleDocumentStore, tmp_
     before = journal.stat().st_size
     words.upsert(OLD)
     assert journal.stat().st_size == before
+
+
+def test_a_change_that_is_under_way_is_not_taken_for_a_crash(tmp_path: Path) -> None:
+    """Another process that opens the index meanwhile leaves the intent alone."""
+    words = BM25Index.from_nodes(OLD, tmp_path)
+    with words.change("doc-a") as change:
+        change.upsert(NEW)
+        assert BM25Index(tmp_path).unfinished == frozenset()
+    with pytest.raises(RuntimeError, match="boom"), words.change("doc-b"):
+        raise RuntimeError("boom")
+    assert BM25Index(tmp_path).unfinished == {"doc-b"}
