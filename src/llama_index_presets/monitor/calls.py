@@ -5,7 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-__all__ = ["BILLABLE_KINDS", "CALLER_PRICED", "COLUMNS", "KINDS", "STATUSES", "Call", "as_json_fields"]
+__all__ = [
+    "BILLABLE_KINDS",
+    "CALLER_PRICED",
+    "COLUMNS",
+    "KINDS",
+    "STATUSES",
+    "Call",
+    "as_json_fields",
+    "as_stored_fields",
+]
 
 BILLABLE_KINDS: Final = ("llm", "embedding", "rerank")
 """Kinds that are calls of a model; the others are stages, which cost nothing by themselves."""
@@ -119,3 +128,8 @@ def as_json_fields(call: Call) -> dict[str, Any]:
     if call.cost_usd is not None:
         fields["cost_usd"] = format(call.cost_usd, "f")
     return fields
+
+
+def as_stored_fields(call: Call) -> dict[str, Any]:
+    """Give a row as its journal keeps it: without what is empty, zero or false."""
+    return {name: value for name, value in as_json_fields(call).items() if value}

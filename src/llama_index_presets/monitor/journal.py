@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from llama_index_presets.errors import MonitorError
-from llama_index_presets.monitor.calls import Call, as_json_fields
+from llama_index_presets.monitor.calls import Call, as_stored_fields
 
 __all__ = ["Journal", "journal_folder", "journals", "locked", "prompt_key"]
 
@@ -61,7 +61,7 @@ class Journal:
             MonitorError: The folder or file cannot be written; nothing is lost, the rows can be offered
                 again.
         """
-        data = "".join(json.dumps(as_json_fields(call)) + "\n" for call in calls).encode()
+        data = "".join(json.dumps(as_stored_fields(call)) + "\n" for call in calls).encode()
         try:
             fd = self._fd if self._fd is not None else self._open()
             _write_all(fd, data)

@@ -32,8 +32,10 @@ __all__ = ["Ledger"]
 
 Observer = Callable[[list[Call]], None]
 
-_FOLD_AT_BYTES: Final = 32 * 2**20
-_FLUSH_AT_ROWS: Final = 5_000
+_FOLD_AT_BYTES: Final = 64 * 2**20
+_FLUSH_AT_ROWS: Final = 500
+_MOST_IN_MEMORY: Final = 5_000
+_BATCH_ROWS: Final = 500
 _QUERIES_REMEMBERED: Final = 1_024
 _log = logging.getLogger(__name__)
 
@@ -182,8 +184,11 @@ class Ledger(LedgerReader):
             self.flush()
         elif self._flusher is None:
             self._start()
-        elif len(self._pending) > _FLUSH_AT_ROWS and not self._wake.is_set():
-            self._wake.set()
+        elif (waiting := len(self._pending)) > _FLUSH_AT_ROWS:
+            if not self._wake.is_set():
+                self._wake.set()
+            if waiting > _MOST_IN_MEMORY:
+                self._tick()  # the writing thread cannot keep up: the caller helps, so that memory stays small
 
     def flush(self) -> None:
         """Price the rows in memory and write them to the journal; readers see them from now on.
@@ -192,8 +197,7 @@ class Ledger(LedgerReader):
             MonitorError: The journal cannot be written; the rows stay in memory.
         """
         with self._writing:
-            batch = self._drain()
-            if batch:
+            while batch := self._drain():
                 try:
                     self._journal.append(batch)
                 except MonitorError:
@@ -242,7 +246,10 @@ class Ledger(LedgerReader):
         if self._prompt_hash is None:
             self._prompt_hash = _keyed(prompt_key(journal_folder(self.path)))
         inner, outer = self._prompt_hash[0].copy(), self._prompt_hash[1].copy()
-        inner.update(prompt.encode("utf-8", "surrogatepass"))
+        try:
+            inner.update(prompt.encode())
+        except UnicodeEncodeError:  # half of a surrogate pair, as broken files have
+            inner.update(prompt.encode("utf-8", "surrogatepass"))
         outer.update(inner.digest())
         return outer.hexdigest()
 
@@ -259,9 +266,10 @@ class Ledger(LedgerReader):
                 self._flusher.start()
 
     def _drain(self) -> list[Call]:
-        batch = []
+        """Take some rows: small batches, so that what is encoded at once stays small."""
+        batch: list[Call] = []
         with contextlib.suppress(IndexError):
-            while True:
+            while len(batch) < _BATCH_ROWS:
                 batch.append(self._priced(self._pending.popleft()))
         return batch
 

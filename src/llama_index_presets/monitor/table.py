@@ -30,8 +30,13 @@ _STORED = {
 }
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _DEFINITIONS = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
+# What a journal leaves out is empty, zero or false; only an unknown cost is NULL.
+_EMPTY = {"VARCHAR": "''", "VARCHAR[]": "[]", "BOOLEAN": "false"}
 _SELECTED = ", ".join(
-    {"timestamp": 'make_timestamp("timestamp") AS "timestamp"'}.get(name, f'"{name}"::{kind} AS "{name}"')
+    {
+        "timestamp": 'make_timestamp("timestamp") AS "timestamp"',
+        "cost_usd": f'"cost_usd"::{COLUMNS["cost_usd"]} AS "cost_usd"',
+    }.get(name, f'coalesce("{name}", {_EMPTY.get(kind, "0")})::{kind} AS "{name}"')
     for name, kind in COLUMNS.items()
 )
 _SCHEMA = "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in _STORED.items()) + "}"
