@@ -36,6 +36,7 @@ from llama_index_presets.monitor.observe import Observer
 
 __all__ = ["CostTrackingHandler"]
 
+_MOST_OPEN: Final = 1_000
 _log = logging.getLogger(__name__)
 _KINDS: Final = {
     CBEventType.LLM: "llm",
@@ -159,10 +160,18 @@ class CostTrackingHandler(BaseCallbackHandler):
             call = start_from_payload(self._observer, kind, span_id, payload)
             self._observer.admit(call, payload)
             self._by_callback[event_id] = call
+            if len(self._by_callback) > _MOST_OPEN:
+                self._forget_closed()
         except BudgetExceededError:
             raise
         except Exception:
             _log.exception("Cost tracking failed at the start of a %s call; the call itself goes on.", kind)
+
+    def _forget_closed(self) -> None:
+        """Forget calls whose end no callback announced, such as streams that were dropped unread."""
+        for event_id, call in list(self._by_callback.items()):
+            if call.done:
+                self._by_callback.pop(event_id, None)
 
     def _admit(self, event_type: CBEventType, payload: dict[str, Any]) -> None:
         """Answer the gate: hold the newest call of this span to the budgets."""

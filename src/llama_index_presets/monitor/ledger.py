@@ -387,4 +387,5 @@ def _reset_all() -> None:
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_reset_all)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_reset_all)
