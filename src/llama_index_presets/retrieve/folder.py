@@ -29,6 +29,8 @@ from llama_index_presets.errors import StoreCorruptError, StoreLockedError, Stor
 __all__ = ["Folder", "Manifest"]
 
 _FORMAT = 1
+"""Goes up when the files change their meaning, or when the same text gives other tokens than before."""
+
 _PATIENCE_S = 10.0
 _ARRAYS = ("lengths", "terms", "starts", "rows", "counts")
 

@@ -25,14 +25,15 @@ def head_of(node: BaseNode, text: str) -> Head:
         text: Its text as it is indexed.
 
     Raises:
-        NodeRejectedError: A metadata value has no JSON form.
+        NodeRejectedError: A metadata value has no JSON form, or the text is not valid Unicode.
     """
     try:
+        text.encode()  # half a surrogate pair cannot be written
         metadata = filterable_metadata(node)
     except ValueError as error:
         raise NodeRejectedError(
-            f"The metadata of node '{node.node_id}' cannot be stored ({error}); nothing was written. Give "
-            "plain JSON values.",
+            f"Node '{node.node_id}' cannot be stored ({error}); nothing was written. Metadata must be plain JSON "
+            "values, text valid Unicode.",
             [node.node_id],
         ) from error
     return Head(node.node_id, node.ref_doc_id, _digest(text, metadata), metadata)

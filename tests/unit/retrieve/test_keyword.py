@@ -279,6 +279,8 @@ def test_a_node_that_cannot_be_stored_leaves_all_out(index: BM25Index) -> None:
     with pytest.raises(NodeRejectedError, match=r"'bad'.*cannot be stored") as refused:
         index.add([node("good", "fish"), node("bad", "fish", made=object())])
     assert refused.value.node_ids == ["bad"]
+    with pytest.raises(NodeRejectedError, match=r"'half' cannot be stored.*surrogates not allowed"):
+        index.add([node("half", "fish \ud83d")])
     with pytest.raises(NodeRejectedError, match="'odd' is a Odd"):
         index.add([Odd(id_="odd", text="fish")])
     assert len(index) == 0
