@@ -312,9 +312,7 @@ def compare(data: Path, engines: list[str], count: int, dim: int, rounds: int) -
 
 
 def writes(workers: list[Worker], count: int) -> None:
-    print(
-        "| engine | add in 1 call, nodes/s (of cpu) | add in 10 calls | upsert / add, s | file after the first add, MB |"
-    )
+    print("| engine | add in 1 call, nodes/s (of cpu) | add in 10 calls | upsert / add, s | file, MB |")
     print("|---|---|---|---|---|")
     for worker in workers:
         if worker.name == "numpy":

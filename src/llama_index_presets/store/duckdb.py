@@ -19,15 +19,19 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets.errors import (
-    FingerprintError,
     QueryError,
-    SettingsError,
     StoreError,
     StoreWriteError,
 )
 from llama_index_presets.filters import Condition
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.store.duckdb_batches import batches_of
+from llama_index_presets.store.duckdb_checks import (
+    check_identity,
+    check_picklable,
+    check_settings,
+    warn_of_many,
+)
 from llama_index_presets.store.duckdb_file import MEMORY, Database, open_database
 from llama_index_presets.store.duckdb_modes import answer, answer_many, check_query
 from llama_index_presets.store.duckdb_search import MemorySearch, Search, SqlSearch, condition_of
@@ -112,7 +116,7 @@ class DuckDBVectorStore(AsyncInThreads):
         text_language: str = "english",
         **fields: Any,
     ) -> None:
-        _check_settings(table, dim, cache_mb)
+        check_settings(table, dim, cache_mb)
         super().__init__(
             path=str(path),
             table=table,
@@ -205,7 +209,9 @@ class DuckDBVectorStore(AsyncInThreads):
         if ids:
             kept = list({node.node_id: node for node in nodes}.values())
             count = self._table.writing(lambda cursor: self._write(cursor, kept))
-            self._warn_of_many(count)
+            if count > _MANY and not self._warned:
+                self._warned = True
+                warn_of_many(self.table, self.path, count, _MANY)
         return ids
 
     def _write(self, cursor: duckdb.DuckDBPyConnection, nodes: list[BaseNode]) -> int:
@@ -218,17 +224,6 @@ class DuckDBVectorStore(AsyncInThreads):
     def _state_for_writing(self, cursor: duckdb.DuckDBPyConnection) -> State:
         state = self._checked(self._table.state(cursor))
         return state or self._table.create(cursor, self._dim or 0, self._fingerprint)
-
-    def _warn_of_many(self, count: int) -> None:
-        if count > _MANY and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"Table '{self.table}' has {count:,} vectors. Every query looks at all of them; beyond "
-                f"{_MANY:,} an index pays off. LanceDBVectorStore and PostgresVectorStore have one: "
-                f"llama-presets move {self.path} DESTINATION copies the nodes there.",
-                UserWarning,
-                stacklevel=3,
-            )
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes of a source document; none is fine."""
@@ -363,16 +358,7 @@ class DuckDBVectorStore(AsyncInThreads):
         self.close()
 
     def __reduce__(self) -> Any:
-        if self.path == MEMORY or self._options["connection"] is not None:
-            raise StoreError(
-                "A store in memory or on a given connection cannot be pickled: its rows would stay behind. "
-                "Give it a file, and pickle that store."
-            )
-        if self._options["encryption_key"] is not None:
-            raise StoreError(
-                "An encrypted store cannot be pickled: the key would be written in clear. Pickle its path, "
-                "and open it with the key where it is used."
-            )
+        check_picklable(self.path, **self._options)
         return _reopened, (self.model_dump(include=set(_REOPENED)), self._dim, self._fingerprint)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> DuckDBVectorStore:
@@ -385,17 +371,8 @@ class DuckDBVectorStore(AsyncInThreads):
 
     def _checked(self, state: State | None) -> State | None:
         """Refuse a table that another model has made since this store was opened."""
-        if state is None:
-            return None
-        if self._dim is not None and self._dim != state.dim:
-            raise FingerprintError(
-                f"Table '{self.table}' keeps vectors of {state.dim} numbers, the caller wants {self._dim}. "
-                "Use the original model, or index into another table.",
-                stored=f"dim={state.dim}",
-                given=f"dim={self._dim}",
-            )
-        if None not in (self._fingerprint, state.fingerprint) and self._fingerprint != state.fingerprint:
-            self._table.adopt(state, self._fingerprint)
+        if state is not None:
+            check_identity(self.table, state, self._dim, self._fingerprint)
         return state
 
     def _check_writable(self) -> None:
@@ -413,12 +390,3 @@ _REOPENED = ("path", "table", "read_only", "cache_mb", "text_language")
 def _reopened(fields: dict[str, Any], dim: int | None, fingerprint: str | None) -> DuckDBVectorStore:
     known = {name: fields[name] for name in _REOPENED}
     return DuckDBVectorStore(known.pop("path"), dim=dim, fingerprint=fingerprint, **known)
-
-
-def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
-    if not table or "\x00" in table:
-        raise SettingsError(f"The table name is {table!r}; give one with at least one character.")
-    if dim is not None and dim < 1:
-        raise SettingsError(f"dim is {dim}; a vector has at least 1 number.")
-    if cache_mb < 0:
-        raise SettingsError(f"cache_mb is {cache_mb}; give 0 (scan with DuckDB) or more.")

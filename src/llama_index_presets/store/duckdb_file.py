@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,14 +13,10 @@ from typing import Any
 
 import duckdb
 
-from llama_index_presets.errors import (
-    StoreCorruptError,
-    StoreError,
-    StoreLockedError,
-    StoreWriteError,
-)
+from llama_index_presets.errors import StoreError, StoreWriteError
+from llama_index_presets.store.duckdb_errors import error_of, is_conflict, translated
 
-__all__ = ["Database", "open_database", "quote", "translated"]
+__all__ = ["MEMORY", "Database", "open_database", "quote"]
 
 MEMORY = ":memory:"
 
@@ -146,7 +141,7 @@ class Database:
             cursor.execute("COMMIT")
         except duckdb.Error as error:
             # After a commit that the disk refused, DuckDB 1.4 goes on, and crashes in a later read.
-            self._broken = self._broken or not _is_conflict(error)
+            self._broken = self._broken or not is_conflict(error)
             raise
 
     def _roll_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -324,65 +319,4 @@ def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
         return StoreError(f"The encryption_key does not open '{where}'. Give the key it was made with.")
     if "not encrypted" in text or "unencrypted" in text.lower():
         return StoreError(f"'{where}' is not encrypted. Open it without encryption_key.")
-    return _error(error, where)
-
-
-def _is_conflict(error: duckdb.Error) -> bool:
-    return isinstance(error, duckdb.TransactionException) and "onflict" in str(error)
-
-
-_FULL = ("No space left", "File too large", "disk quota", "Disk quota", "could not write", "Could not write")
-_CORRUPT = (
-    "not a valid DuckDB database",
-    "Could not read enough bytes",
-    "Corrupt",
-    "corrupt",
-    "checksum",
-    "Failed to deserialize",
-    "newer version of DuckDB",
-    "older version of DuckDB",
-)
-
-
-@contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Let errors of DuckDB leave as errors of this package, with what to do about them."""
-    try:
-        yield
-    except duckdb.Error as error:
-        if _is_conflict(error):
-            raise  # whoever began the transaction decides whether to try again
-        raise _error(error, path) from error
-
-
-def _error(error: duckdb.Error, path: str) -> StoreError:
-    text = str(error)
-    where = f"'{path}'" if path else "the given connection"
-    if "Conflicting lock" in text or "Could not set lock" in text:
-        return _locked(text, where)
-    if any(sign in text for sign in _FULL):
-        return StoreWriteError(
-            f"{where} could not be written: {text}. The call changed nothing; what was there before is still "
-            "readable. Make room and try again."
-        )
-    if "without a key" in text:
-        return StoreError(f"{where} is encrypted. Open it with its encryption_key.")
-    if any(sign in text for sign in _CORRUPT):
-        return StoreCorruptError(
-            f"{where} cannot be read: {text}. Nothing was changed. Restore a copy, or open it with the version "
-            "of DuckDB that wrote it."
-        )
-    if "read-only" in text or "Permission denied" in text or "Cannot open file" in text:
-        return StoreWriteError(f"{where} cannot be opened or written: {text}. Check the path and its rights.")
-    return StoreError(f"DuckDB refused the operation on {where}: {text}")
-
-
-def _locked(text: str, where: str) -> StoreLockedError:
-    found = re.search(r"PID (\d+)", text)
-    pid = int(found[1]) if found else None
-    holder = f"process {pid}" if pid is not None else "another process"
-    return StoreLockedError(
-        f"{where} is held by {holder}. Either close it there (or send the writes through that process), or open "
-        "it with read_only=True there and here: any number of processes can read, one alone can write.",
-        pid,
-    )
+    return error_of(error, where)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from llama_index_presets.errors import FingerprintError, StoreCorruptError, StoreError
+from llama_index_presets.errors import StoreCorruptError, StoreError
 from llama_index_presets.filters import Condition
 from llama_index_presets.store.duckdb_batches import Batch
 from llama_index_presets.store.duckdb_file import Database, quote
@@ -173,20 +173,9 @@ class Table:
         cursor.execute(f"DELETE FROM {self._register} WHERE name = $name", {"name": self.name})
 
     def adopt(self, state: State, fingerprint: str | None) -> None:
-        """Remember the fingerprint where none is remembered.
-
-        Raises:
-            FingerprintError: Another one is remembered.
-        """
-        if fingerprint is None or state.fingerprint == fingerprint:
+        """Remember the fingerprint where none is remembered."""
+        if fingerprint is None or state.fingerprint is not None:
             return
-        if state.fingerprint is not None:
-            raise FingerprintError(
-                f"Table '{self.name}' was made with '{state.fingerprint}', the caller uses '{fingerprint}'. "
-                "Use the original model, or index into another table.",
-                stored=state.fingerprint,
-                given=fingerprint,
-            )
         if not self.database.read_only:
             self.writing(
                 lambda cursor: cursor.execute(
