@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError
+from llama_index_presets.rerank.first_token import read_first_token_only
 from llama_index_presets.rerank.pair_model import PairModel
 
 if TYPE_CHECKING:
@@ -62,8 +64,10 @@ def load_pair_model(source: ModelSource) -> PairModel:
     """
     encoder = _load(source)
     _check_head(encoder, source.model)
-    if source.backend == "torch" and _wants_bfloat16(source, encoder.device.type):
-        _to_bfloat16(encoder)
+    device = encoder.device.type
+    tail = read_first_token_only(encoder) if source.backend == "torch" and device == "cpu" else []
+    if source.backend == "torch" and _wants_bfloat16(source, device):
+        _to_bfloat16(encoder, tail)
     return PairModel(encoder)
 
 
@@ -146,11 +150,18 @@ def _cpu_has_bfloat16(torch: Any) -> bool:
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
-def _to_bfloat16(encoder: CrossEncoder) -> None:
-    """Compute in bfloat16 but for the last layers: eight bits of mantissa would tie neighbouring logits."""
+def _to_bfloat16(encoder: CrossEncoder, tail: Sequence[Any]) -> None:
+    """Compute in bfloat16 but for the end: eight bits of mantissa would tie neighbouring logits.
+
+    Args:
+        encoder: The model; its scoring head stays in float32.
+        tail: Further modules that stay in float32, and cast what they are given themselves.
+    """
     torch = require("torch", extra="local")
     model: Any = encoder.model
     model.to(torch.bfloat16)
+    for module in tail:
+        module.float()
     for name in ("classifier", "score"):
         head = getattr(model, name, None)
         if isinstance(head, torch.nn.Module):
