@@ -203,7 +203,8 @@ def test_a_handler_that_does_not_hear_a_model_leaves_it_as_it_is(ledger):
     deaf = CostTrackingHandler(ledger, stream_usage=False).instrument()
     with OpenAIServer() as server:
         models = Models(server.url)
-        list(models.llm.stream_chat(MESSAGES))
+        with attributed(ledger=ledger):  # so that no handler of another test hears it
+            list(models.llm.stream_chat(MESSAGES))
     deaf.close()
     silent.close()
     assert models.llm.additional_kwargs == {}
