@@ -1,6 +1,6 @@
 """Train a reranker from the packaged MiniLM encoder, and measure it on SciFact's unseen test queries.
 
-    python benchmarks/train_reranker.py --data DIR --out FOLDER [--vectors DIR] [--pairs-scale 1.0]
+    python benchmarks/train_reranker.py --data DIR --out FOLDER [--vectors DIR] [--scale 1.0] [--threads 1]
 
 `--data` holds scifact/, tatqa/, squad-xquad-en/ and hotpotqa-100/ in BEIR form. Vectors of the packaged
 MiniLM are computed, or read from `--vectors` as <set>.<corpus|queries>.npy with ids beside them. The blend is
