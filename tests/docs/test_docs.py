@@ -17,7 +17,9 @@ from llama_index_presets.cli import app
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = sorted(module.name for module in pkgutil.walk_packages(llama_index_presets.__path__, "llama_index_presets."))
+MODULES = sorted(
+    module.name for module in pkgutil.walk_packages(llama_index_presets.__path__, "llama_index_presets.")
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

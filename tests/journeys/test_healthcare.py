@@ -14,12 +14,12 @@ import pytest
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
+from tests.fakes import ScriptedLLM
+from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets import build
 from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
-from tests.fakes import ScriptedLLM
-from tests.unit.ingest.test_read import write_pdf
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "recipes" / "healthcare" / "documents"
@@ -50,7 +50,9 @@ def test_the_answer_is_quoted_cited_and_billed(engine: PresetEngine) -> None:
         sentence, number = quote.rsplit(" [", 1)
         assert words(sentence) in passages[int(number)]
     assert metadata["citations"][0]["source"].endswith("botulism-ward-guide.md")
-    assert {hit.node.node_id for hit in response.source_nodes} >= {c["node_id"] for c in metadata["citations"]}
+    assert {hit.node.node_id for hit in response.source_nodes} >= {
+        c["node_id"] for c in metadata["citations"]
+    }
 
 
 def test_it_does_not_know_what_is_not_in_the_documents(engine: PresetEngine) -> None:
@@ -59,7 +61,9 @@ def test_it_does_not_know_what_is_not_in_the_documents(engine: PresetEngine) -> 
     assert str(response) == "I don't know."
     metadata = response.metadata or {}
     assert (metadata["known"], metadata["citations"]) == (False, [])
-    kinds = engine.ledger.sql(f"select kind from llm_calls where query_id = '{metadata['query_id']}'").fetchall()
+    kinds = engine.ledger.sql(
+        f"select kind from llm_calls where query_id = '{metadata['query_id']}'"
+    ).fetchall()
     assert ("llm",) not in kinds
 
 
@@ -74,7 +78,11 @@ def test_every_way_to_ask_gives_the_same_answer(engine: PresetEngine) -> None:
         stream = await engine.astream(QUESTION)
         text = "".join([piece async for piece in stream.async_response_gen()])
         chat = await engine.as_chat_engine().astream_chat(QUESTION)
-        return [str(await engine.aquery(QUESTION)), text, "".join([t async for t in chat.async_response_gen()])]
+        return [
+            str(await engine.aquery(QUESTION)),
+            text,
+            "".join([t async for t in chat.async_response_gen()]),
+        ]
 
     assert asyncio.run(awaited()) == [expected] * 3
     chat = engine.as_chat_engine()
@@ -111,9 +119,16 @@ def test_the_ledger_has_the_promised_columns_and_no_prompt(engine: PresetEngine)
         "cost_usd", "latency_ms", "status", "preset", "query_id", "prompt_sha256",
     }  # fmt: skip
     stats = engine.ledger.get_usage_stats(days=7)
-    assert stats.total_calls > 0 and stats.total_tokens > 0 and stats.total_cost_usd == 0 and stats.avg_latency_ms > 0
+    assert (
+        stats.total_calls > 0
+        and stats.total_tokens > 0
+        and stats.total_cost_usd == 0
+        and stats.avg_latency_ms > 0
+    )
     engine.ledger.flush()
-    written = b"".join(path.read_bytes() for path in engine._assembly.storage.folder.rglob("*") if path.is_file())
+    written = b"".join(
+        path.read_bytes() for path in engine._assembly.storage.folder.rglob("*") if path.is_file()
+    )
     assert b"Zylberschtejn" not in written
 
 
@@ -122,14 +137,18 @@ def test_filters_restrict_and_cannot_be_dropped(engine: PresetEngine) -> None:
     only = MetadataFilters(filters=[MetadataFilter(key="file_name", value="insulin-storage.md")])
     other = MetadataFilters(filters=[MetadataFilter(key="file_name", value="botulism-ward-guide.md")])
     insulin = engine.filtered(only)
-    assert {hit.metadata["file_name"] for hit in insulin.retriever.retrieve(QUESTION)} == {"insulin-storage.md"}
+    assert {hit.metadata["file_name"] for hit in insulin.retriever.retrieve(QUESTION)} == {
+        "insulin-storage.md"
+    }
     assert insulin.filtered(other).retriever.retrieve(QUESTION) == []
     assert engine.filters is None
 
 
 def test_its_parts_are_plain_llamaindex(engine: PresetEngine) -> None:
     """The index and the retriever work in stock code."""
-    stock = RetrieverQueryEngine.from_args(engine.index.as_retriever(similarity_top_k=2), llm=ScriptedLLM(says="Ok."))
+    stock = RetrieverQueryEngine.from_args(
+        engine.index.as_retriever(similarity_top_k=2), llm=ScriptedLLM(says="Ok.")
+    )
     assert str(stock.query(QUESTION)) == "Ok."
     assert engine.retriever.retrieve(QUESTION)[0].score > 0.5
     explained = engine.explain()
@@ -182,7 +201,10 @@ def test_it_works_with_the_network_off(tmp_path: Path) -> None:
     unshare = shutil.which("unshare")
     assert unshare, "util-linux is part of every Linux that this package is tested on"
     program = ["llama_index_presets.cli", "ask", "healthcare", QUESTION, "--storage", str(tmp_path / "s")]
-    for arguments in (["llama_index_presets.cli", "ingest", "healthcare", str(DOCUMENTS), "--storage", str(tmp_path / "s")], program):
+    for arguments in (
+        ["llama_index_presets.cli", "ingest", "healthcare", str(DOCUMENTS), "--storage", str(tmp_path / "s")],
+        program,
+    ):
         done = subprocess.run(
             [unshare, "--net", "--map-root-user", sys.executable, "-m", *arguments],
             capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "src"}, cwd=ROOT,
@@ -195,7 +217,13 @@ def test_the_recipe_runs_and_stays_short() -> None:
     """What `make demo` shows, in at most 60 lines."""
     recipe = ROOT / "recipes" / "healthcare" / "recipe.py"
     assert len(recipe.read_text().splitlines()) <= 60
-    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "src"}, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, str(recipe)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src"},
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
     for part in ("antitoxin", "[1] botulism-ward-guide.md", "28 days", "I don't know.", "In all: "):
         assert part in done.stdout

@@ -43,7 +43,9 @@ def test_the_keyword_index_follows_changes(tmp_path: Path) -> None:
     """A changed document is found by its new words, and no longer by its old ones."""
     with build("healthcare", storage=tmp_path / "s", settings={"pattern": "hybrid"}) as engine:
         engine.ingest(PARTS)
-        engine.ingest([Document(text="Part ZX-81 is now a bracket.", doc_id="ZX-81", metadata={"kind": "valve"})])
+        engine.ingest(
+            [Document(text="Part ZX-81 is now a bracket.", doc_id="ZX-81", metadata={"kind": "valve"})]
+        )
         keyword = engine._assembly.retrieval.keyword
         assert keyword is not None
         assert verify_in_step(engine.vector_store, keyword).in_step
@@ -64,7 +66,9 @@ with build("healthcare", storage=sys.argv[1], settings=settings) as engine:
 def test_a_kill_leaves_store_and_keyword_index_in_step(tmp_path: Path) -> None:
     """Wherever it hits, the next engine repairs what was begun, and the next ingest completes it."""
     storage = tmp_path / "s"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(storage)], env={**os.environ, "PYTHONPATH": "src"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(storage)], env={**os.environ, "PYTHONPATH": "src"}
+    )
     deadline = time.monotonic() + 200
     while not list((storage / "keywords").glob("*")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -108,7 +112,13 @@ def test_the_advanced_pattern_reranks_with_a_real_cross_encoder(tmp_path: Path) 
     """Given the folder of one it needs no network; each hit keeps its cosine beside its probability."""
     from tests.unit.rerank.conftest import save_model
 
-    settings = {"pattern": "advanced", "reranker": save_model(tmp_path / "model"), "top_k": 3, "candidates": 4}
+    settings = {
+        "pattern": "advanced",
+        "reranker": save_model(tmp_path / "model"),
+        "top_k": 3,
+        "candidates": 4,
+        "answer_floor": -1.0,
+    }
     with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
         engine.ingest(PARTS)
         response = engine.query("What is part ZX-81?")

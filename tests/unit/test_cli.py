@@ -112,7 +112,9 @@ def test_ask_for_people_shows_source_lines(run, clinic: Path) -> None:  # type: 
     assert "$0.000000" in out
 
 
-@pytest.mark.parametrize(("question", "message"), [("", "is empty"), ("x" * 100_000, "has 100,000 characters")])
+@pytest.mark.parametrize(
+    ("question", "message"), [("", "is empty"), ("x" * 100_000, "has 100,000 characters")]
+)
 def test_impossible_questions_are_refused(run, clinic: Path, question: str, message: str) -> None:  # type: ignore[no-untyped-def]
     """Before any model is asked."""
     code, _, err = run("ask", "healthcare", question, "--storage", clinic)
@@ -143,7 +145,9 @@ def test_a_bad_file_makes_exit_code_1_and_the_rest_lands(run, tmp_path: Path) ->
     code, out, err = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "s", "--json")
     report = json.loads(out)
     assert (code, report["documents"]) == (1, 1)
-    assert report["failed"] == [{"source": str(tmp_path / "docs" / "empty.txt"), "error": "The file is empty (0 bytes)."}]
+    assert report["failed"] == [
+        {"source": str(tmp_path / "docs" / "empty.txt"), "error": "The file is empty (0 bytes)."}
+    ]
     assert "empty.txt: The file is empty" in err
 
 
@@ -186,7 +190,14 @@ def test_costs_reads_what_ask_wrote(run, clinic: Path) -> None:  # type: ignore[
     code, out, _ = run("costs", "--storage", clinic, "--json")
     costs = json.loads(out)
     assert code == 0
-    assert set(costs) == {"total_calls", "total_tokens", "total_cost_usd", "avg_latency_ms", "unpriced_calls", "by"}
+    assert set(costs) == {
+        "total_calls",
+        "total_tokens",
+        "total_cost_usd",
+        "avg_latency_ms",
+        "unpriced_calls",
+        "by",
+    }
     assert costs["total_calls"] > 0 and costs["total_cost_usd"] == 0 and costs["unpriced_calls"] == 0
     assert "all-MiniLM-L6-v2" in {row["key"] for row in costs["by"]}
     assert "calls without a known price" in run("costs", "--storage", clinic)[1]
@@ -196,7 +207,9 @@ def test_chat_remembers_what_was_asked(run, clinic: Path, monkeypatch: pytest.Mo
     """'How is it treated?' is understood from the message before; an empty line ends the talk."""
     import io
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO("What are the first signs of botulism?\nHow is it treated?\n\nno"))
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO("What are the first signs of botulism?\nHow is it treated?\n\nno")
+    )
     code, out, _ = run("chat", "healthcare", "--storage", clinic)
     assert code == 0 and "drooping eyelids" in out and "antitoxin" in out
 
@@ -207,8 +220,19 @@ def test_ctrl_c_stops_with_130_and_the_next_run_completes(tmp_path: Path) -> Non
     docs.mkdir()
     for number in range(400):
         (docs / f"{number}.txt").write_text(f"Document {number} says that ward {number} is clean. " * 30)
-    arguments = [sys.executable, "-m", "llama_index_presets.cli", "ingest", "healthcare", str(docs), "--storage", str(tmp_path / "s")]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "src"})
+    arguments = [
+        sys.executable,
+        "-m",
+        "llama_index_presets.cli",
+        "ingest",
+        "healthcare",
+        str(docs),
+        "--storage",
+        str(tmp_path / "s"),
+    ]
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "src"}
+    )
     deadline = time.monotonic() + 200
     while not (tmp_path / "s" / "documents.sqlite").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -216,3 +240,53 @@ def test_ctrl_c_stops_with_130_and_the_next_run_completes(tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130 and "run the same command again" in err and "Traceback" not in err
+
+
+def test_costs_can_be_a_page(run, clinic: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """One self-contained file."""
+    code, out, _ = run("costs", "--storage", clinic, "--html", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert code == 0 and "report.html" in out and "<svg" in page and "http" not in page.split("<svg")[0]
+
+
+def test_audit_verify_finds_an_edit(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Exit code 0 for a whole chain, 1 for a broken one, 2 without the key."""
+    from llama_index_presets.monitor.audit import AuditLog
+
+    (tmp_path / "key").write_bytes(b"a key that the operator holds")
+    log = AuditLog(tmp_path / "audit.jsonl", key=tmp_path / "key")
+    for number in range(3):
+        log.append(
+            who="ada",
+            preset="p",
+            model="m",
+            query_id=f"q{number}",
+            prompt="Profit?",
+            passages=[("n", "7")],
+            answer="7",
+            cost_usd=None,
+        )
+    arguments = ["audit", "verify", tmp_path / "audit.jsonl"]
+    assert run(*arguments)[0] == 2
+    code, out, _ = run(*arguments, "--key", tmp_path / "key", "--json", "--export-head", tmp_path / "head")
+    assert (code, json.loads(out)["entries"], (tmp_path / "head").exists()) == (0, 3, True)
+    lines = (tmp_path / "audit.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "audit.jsonl").write_text(lines[0] + lines[1].replace("q1", "q9") + lines[2])
+    code, out, _ = run(*arguments, "--key", tmp_path / "key")
+    assert code == 1 and "Broken at line 2" in out
+
+
+def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """From DuckDB to LanceDB with a report; a source that is not there is an error."""
+    from llama_index.core.schema import TextNode
+
+    from llama_index_presets import DuckDBVectorStore
+
+    with DuckDBVectorStore(tmp_path / "a.duckdb", fingerprint="model=m;dim=2") as store:
+        store.add([TextNode(id_=str(n), text=f"t{n}", embedding=[1.0, float(n)]) for n in range(20)])
+    arguments = ["move", f"duckdb:{tmp_path / 'a.duckdb'}", f"lancedb:{tmp_path / 'lance'}"]
+    code, out, _ = run(*arguments, "--json")
+    report = json.loads(out)
+    assert (code, report["nodes"], report["copied"], report["ok"]) == (0, 20, 20, True)
+    code, _, err = run("move", f"duckdb:{tmp_path / 'none.duckdb'}", f"lancedb:{tmp_path / 'lance'}")
+    assert code == 2 and "to move from" in err

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.schema import NodeWithScore, TextNode
+from tests.fakes import ScriptedLLM
 
 from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter, check_citations
@@ -19,7 +20,6 @@ from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.errors import AnswerError
 from llama_index_presets.provenance import RankedNode, StageRank
 from llama_index_presets.sentences import split_sentences
-from tests.fakes import ScriptedLLM
 
 
 def hit(text: str, score: float = 0.9, **metadata: Any) -> NodeWithScore:
@@ -27,7 +27,12 @@ def hit(text: str, score: float = 0.9, **metadata: Any) -> NodeWithScore:
 
 
 def synthesizer(llm: Any, **options: Any) -> CitedSynthesizer:
-    settings = {"floor": 0.3, "context_tokens": 1000, "count_tokens": lambda text: len(text.split()), **options}
+    settings = {
+        "floor": 0.3,
+        "context_tokens": 1000,
+        "count_tokens": lambda text: len(text.split()),
+        **options,
+    }
     return CitedSynthesizer(llm=llm, **settings)
 
 
@@ -45,19 +50,28 @@ def synthesizer(llm: Any, **options: Any) -> CitedSynthesizer:
         ("list[3] and [x] and [12 apples]", "list and [x] and [12 apples]", [], [3]),
     ],
 )
-def test_invented_markers_are_removed_and_reported(text: str, clean: str, cited: list[int], invented: list[int]) -> None:
+def test_invented_markers_are_removed_and_reported(
+    text: str, clean: str, cited: list[int], invented: list[int]
+) -> None:
     """Every marker that is left resolves to one of two passages."""
     assert check_citations(text, blocks=2) == (clean, cited, invented)
 
 
-@given(st.lists(st.sampled_from(["[", "]", "1", "9", "12", ", ", "; ", " ", "word", ". ", "[1]", "[7]"])), st.data())
+@given(
+    st.lists(st.sampled_from(["[", "]", "1", "9", "12", ", ", "; ", " ", "word", ". ", "[1]", "[7]"])),
+    st.data(),
+)
 def test_streaming_checks_markers_like_the_whole_text(parts: list[str], data: st.DataObject) -> None:
     """Wherever the stream is cut, the reader sees what he would have seen at once."""
     text = "".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     marker_filter = MarkerFilter(3)
-    assert ("".join(marker_filter.stream(pieces)), marker_filter.cited, marker_filter.invented) == check_citations(text, 3)
+    assert (
+        "".join(marker_filter.stream(pieces)),
+        marker_filter.cited,
+        marker_filter.invented,
+    ) == check_citations(text, 3)
 
 
 # -- budget -------------------------------------------------------------------------------------------------------
@@ -139,7 +153,9 @@ def test_the_heading_counts_as_context() -> None:
 
 def test_it_answers_in_stock_engines_too() -> None:
     """LlamaIndex's own question-answering prompt is understood."""
-    prompt = DEFAULT_TEXT_QA_PROMPT.format(context_str="Cats purr.\n\nDogs bark.", query_str="What do dogs do?")
+    prompt = DEFAULT_TEXT_QA_PROMPT.format(
+        context_str="Cats purr.\n\nDogs bark.", query_str="What do dogs do?"
+    )
     assert str(ExtractiveLLM().complete(prompt)) == "Dogs bark. [2]"
 
 
@@ -153,7 +169,12 @@ def test_all_eight_ways_to_call_it_agree() -> None:
     async def awaited() -> list[str]:
         stream = "".join([piece.delta or "" async for piece in await llm.astream_chat(messages)])
         complete = "".join([piece.delta or "" async for piece in await llm.astream_complete(prompt)])
-        return [(await llm.achat(messages)).message.content or "", (await llm.acomplete(prompt)).text, stream, complete]
+        return [
+            (await llm.achat(messages)).message.content or "",
+            (await llm.acomplete(prompt)).text,
+            stream,
+            complete,
+        ]
 
     answers = {
         llm.chat(messages).message.content,
@@ -193,10 +214,18 @@ def test_the_model_sees_rules_numbers_and_the_question() -> None:
 
 def test_citations_resolve_and_inventions_are_flagged() -> None:
     """What a user interface needs to link a marker: source, page, score, text."""
-    answer = synthesizer(ScriptedLLM(says="Yes [2][7].")).answer("q", [hit("One."), hit("Two.", source="f.pdf", page="3")])
+    answer = synthesizer(ScriptedLLM(says="Yes [2][7].")).answer(
+        "q", [hit("One."), hit("Two.", source="f.pdf", page="3")]
+    )
     assert answer.text == "Yes [2]."
     valid, invented = answer.citations()
-    assert (valid["n"], valid["source"], valid["page"], valid["score"], valid["text"]) == (2, "f.pdf", "3", 0.9, "Two.")
+    assert (valid["n"], valid["source"], valid["page"], valid["score"], valid["text"]) == (
+        2,
+        "f.pdf",
+        "3",
+        0.9,
+        "Two.",
+    )
     assert invented == {"n": 7, "valid": False}
 
 
@@ -209,7 +238,9 @@ def test_the_least_relevant_passages_are_dropped_first() -> None:
 
 def test_the_budget_leaves_room_for_the_answer_in_a_small_window() -> None:
     """The context window of the model is respected too."""
-    hits = [hit("Ten words make one passage of the small context window." + "!" * number) for number in range(9)]
+    hits = [
+        hit("Ten words make one passage of the small context window." + "!" * number) for number in range(9)
+    ]
     answer = synthesizer(ScriptedLLM(window=64 + 22)).answer("q", hits)
     assert len(answer.source_nodes) == 2
 

@@ -18,7 +18,12 @@ from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 
 MINILM = "all-MiniLM-L6-v2"
-TEXTS = ["A cat sat.", "Insulin is kept between two and eight degrees. " * 8, "x", "The stock market fell on Monday."]
+TEXTS = [
+    "A cat sat.",
+    "Insulin is kept between two and eight degrees. " * 8,
+    "x",
+    "The stock market fell on Monday.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,9 @@ def test_vectors_are_those_of_sentence_transformers(model: LocalEmbedding) -> No
     """Float32 gives what the library gives by itself, in the caller's order, with unit length."""
     from sentence_transformers import SentenceTransformer
 
-    stock = SentenceTransformer(str(find_weights(embedding_model(MINILM)))).encode(TEXTS, normalize_embeddings=True)
+    stock = SentenceTransformer(str(find_weights(embedding_model(MINILM)))).encode(
+        TEXTS, normalize_embeddings=True
+    )
     ours = np.array(model.get_text_embedding_batch(TEXTS))
     assert ours.shape == (4, 384)
     np.testing.assert_allclose(ours, stock, atol=2e-6)
@@ -125,7 +132,8 @@ def test_threads_share_one_model(model: LocalEmbedding) -> None:
     expected = model.get_text_embedding_batch(TEXTS)
     results: list[list[list[float]]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(model.get_text_embedding_batch(TEXTS))) for _ in range(8)
+        threading.Thread(target=lambda: results.append(model.get_text_embedding_batch(TEXTS)))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()

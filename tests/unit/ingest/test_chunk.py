@@ -56,7 +56,9 @@ def test_heading_is_embedded_and_place_is_not() -> None:
 
 def test_a_byline_joins_the_section_below_it() -> None:
     """A title with one short line under it must not be the nearest neighbour of every question about the title."""
-    plain = plain_from_markdown("# Botulism\n\nSource: CDC\n\n## Treatment\n\nGive antitoxin.\n\n# Other\n\nShort.")
+    plain = plain_from_markdown(
+        "# Botulism\n\nSource: CDC\n\n## Treatment\n\nGive antitoxin.\n\n# Other\n\nShort."
+    )
     headings = [chunk.metadata["heading"] for chunk in WORDS.chunks(SourceText(doc_id="d", plain=plain))]
     assert headings == ["Botulism > Treatment", "Other"]
 
@@ -70,7 +72,9 @@ def test_a_long_heading_is_shortened_from_its_front() -> None:
 
 def test_pages_come_from_where_a_chunk_begins() -> None:
     """A chunk never holds two pages, but a sentence that runs over the break is not torn."""
-    plain = plain_from_pages([("7", "It begins here and"), ("8", "ends there. The next page."), ("9", "Last page.")])
+    plain = plain_from_pages(
+        [("7", "It begins here and"), ("8", "ends there. The next page."), ("9", "Last page.")]
+    )
     chunks = WORDS.chunks(SourceText(doc_id="d", plain=plain))
     assert [(chunk.metadata["page"], " ".join(chunk.text.split())) for chunk in chunks] == [
         ("7", "It begins here and ends there."),
@@ -101,5 +105,7 @@ def test_metadata_that_leaves_no_room_for_text_is_an_error() -> None:
 
 def test_hidden_metadata_takes_no_room() -> None:
     """Keys that the user excluded from embedding do not count."""
-    chunks = WORDS.chunks(source("Text.", metadata={"abstract": "long " * 30}, hidden_from_embedding=["abstract"]))
+    chunks = WORDS.chunks(
+        source("Text.", metadata={"abstract": "long " * 30}, hidden_from_embedding=["abstract"])
+    )
     assert chunks[0].metadata["abstract"].startswith("long")

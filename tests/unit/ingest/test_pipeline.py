@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from llama_index.core.schema import Document, TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
+from tests.fakes import WordEmbedding
 
 from llama_index_presets.errors import StoreCorruptError
 from llama_index_presets.ingest.chunk import SentenceChunker
@@ -21,7 +22,6 @@ from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent
 from llama_index_presets.ingest.sources import sources
 from llama_index_presets.store.lancedb import LanceDBVectorStore
-from tests.fakes import WordEmbedding
 
 
 def make_pipeline(folder: Path, **embedding: float) -> Pipeline:
@@ -76,7 +76,9 @@ def test_a_changed_document_replaces_its_chunks(pipeline: Pipeline, tmp_path: Pa
     assert sorted(stored(pipeline).values()) == ["Beta text.", "New words now."]
 
 
-def test_sync_removes_what_vanished_below_the_folder_and_nothing_else(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_sync_removes_what_vanished_below_the_folder_and_nothing_else(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     """Documents from elsewhere stay."""
     folder = write(tmp_path / "docs", a="Alpha text.", b="Beta text.")
     run(pipeline, str(folder))
@@ -109,7 +111,10 @@ def test_a_document_that_turned_bad_keeps_its_last_good_chunks(pipeline: Pipelin
 
 def test_ready_nodes_with_vectors_are_stored_as_they_are(pipeline: Pipeline) -> None:
     """Who embedded already does not pay again; a node that the model cannot read whole is refused."""
-    report = run(pipeline, [TextNode(id_="n", text="Mine.", embedding=[0.5] * 64), TextNode(id_="long", text="w " * 99)])
+    report = run(
+        pipeline,
+        [TextNode(id_="n", text="Mine.", embedding=[0.5] * 64), TextNode(id_="long", text="w " * 99)],
+    )
     assert (report.documents, report.embedded) == (1, 0)
     assert "Node 'long' has 101 tokens; the model reads 64" in report.failed[0].error
 
@@ -140,11 +145,15 @@ run(make_pipeline(Path(sys.argv[1]), seconds_a_text=0.05), sys.argv[2])
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_is_completed_by_the_next(tmp_path: Path, stop: signal.Signals) -> None:
     """kill -9 or Ctrl-C anywhere leaves whole documents; the next run gives what an undisturbed one gives."""
-    folder = write(tmp_path / "docs", **{f"d{number}": f"Text number {number}. " * 20 for number in range(24)})
+    folder = write(
+        tmp_path / "docs", **{f"d{number}": f"Text number {number}. " * 20 for number in range(24)}
+    )
     (tmp_path / "killed").mkdir()
     (tmp_path / "calm").mkdir()
     arguments = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(folder)]
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": "src:."})
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": "src:."}
+    )
     deadline = time.monotonic() + 120
     while not _documents(tmp_path / "killed") and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -178,7 +187,9 @@ def test_two_runs_at_once_end_with_one_copy(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": "src:."}
     processes = [subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
     assert [(process.communicate()[1], process.returncode)[1] for process in processes] == [0, 0]
-    assert sorted(stored(make_pipeline(tmp_path / "index")).values()) == [f"Text number {n}." for n in range(6)]
+    assert sorted(stored(make_pipeline(tmp_path / "index")).values()) == [
+        f"Text number {n}." for n in range(6)
+    ]
 
 
 def test_a_damaged_manifest_says_so(tmp_path: Path) -> None:
@@ -192,7 +203,9 @@ def test_a_damaged_manifest_says_so(tmp_path: Path) -> None:
 def test_the_manifest_remembers_and_forgets(tmp_path: Path) -> None:
     """Totals follow what was recorded, across re-opening."""
     manifest = Manifest(tmp_path / "m.sqlite")
-    manifest.record([ManifestEntry("a", "1", 3, 30), ManifestEntry("b", "1", 1, 10), ManifestEntry("a", "2", 2, 20)])
+    manifest.record(
+        [ManifestEntry("a", "1", 3, 30), ManifestEntry("b", "1", 1, 10), ManifestEntry("a", "2", 2, 20)]
+    )
     manifest.forget(["b", "unknown"])
     manifest.close()
     again = Manifest(tmp_path / "m.sqlite")

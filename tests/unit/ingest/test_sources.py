@@ -14,7 +14,11 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.sources import sources
 
-ROWS = {"text": ["First text.", "Second text."], "year": [2020, None], "when": [date(2024, 1, 2), date(2024, 1, 3)]}
+ROWS = {
+    "text": ["First text.", "Second text."],
+    "year": [2020, None],
+    "when": [date(2024, 1, 2), date(2024, 1, 3)],
+}
 
 
 def texts(found: Any) -> list[SourceText]:
@@ -32,7 +36,10 @@ def test_a_frame_gives_a_document_a_row(frame: Any) -> None:
 
 def test_an_id_column_makes_rows_replaceable() -> None:
     """A changed text under the same id is a change of that document, not a new one."""
-    ids = [sources(pl.DataFrame({"k": [7], "t": [text]}), text_column="t", id_column="k")[0] for text in ("a", "b")]
+    ids = [
+        sources(pl.DataFrame({"k": [7], "t": [text]}), text_column="t", id_column="k")[0]
+        for text in ("a", "b")
+    ]
     assert ids[0].doc_id == ids[1].doc_id == "row-7"
     assert ids[0].content_hash != ids[1].content_hash
 
@@ -53,7 +60,9 @@ def test_an_unknown_column_is_named_with_its_nearest(options: dict[str, str], me
 
 def test_documents_keep_their_id_metadata_and_exclusions() -> None:
     """What LlamaIndex users set on a Document still holds."""
-    document = Document(text="Body.", doc_id="d1", metadata={"team": "x"}, excluded_embed_metadata_keys=["team"])
+    document = Document(
+        text="Body.", doc_id="d1", metadata={"team": "x"}, excluded_embed_metadata_keys=["team"]
+    )
     source = sources([document])[0]
     assert source.doc_id == "d1"
     (text,) = texts([source])
@@ -78,7 +87,9 @@ def test_metadata_is_part_of_what_makes_a_document_unchanged() -> None:
     assert len(hashes) == 2
 
 
-@pytest.mark.parametrize(("data", "message"), [([], "Got nothing"), ([1], "Got int"), ([ImageNode(id_="i")], None)])
+@pytest.mark.parametrize(
+    ("data", "message"), [([], "Got nothing"), ([1], "Got int"), ([ImageNode(id_="i")], None)]
+)
 def test_other_kinds_of_data_are_refused(data: Any, message: str | None) -> None:
     """The error says what can be given."""
     if message is None:

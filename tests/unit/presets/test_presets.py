@@ -62,13 +62,22 @@ def test_all_faults_of_a_matrix_are_reported_together() -> None:
     del data["presets"]["knowledge-base"]["why"]
     with pytest.raises(SettingsError, match="4 faults") as caught:
         load_matrix(data)
-    for fault in ("no store 'lancdb'", "no pattern 'magic'", "unknown column 'colour'", "knowledge-base has no 'why'"):
+    for fault in (
+        "no store 'lancdb'",
+        "no pattern 'magic'",
+        "unknown column 'colour'",
+        "knowledge-base has no 'why'",
+    ):
         assert fault in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("helthcare", "Did you mean 'healthcare'"), ("Financial Documents", "Did you mean 'financial-documents'"), ("zzz", "Choose one of: knowledge-base")],
+    [
+        ("helthcare", "Did you mean 'healthcare'"),
+        ("Financial Documents", "Did you mean 'financial-documents'"),
+        ("zzz", "Choose one of: knowledge-base"),
+    ],
 )
 def test_an_unknown_preset_names_the_nearest(name: str, message: str) -> None:
     """Typos, spaces and capitals are understood well enough to help."""
@@ -162,7 +171,9 @@ def test_a_damaged_card_is_an_error(tmp_path: Path, content: str) -> None:
 
 def test_a_folder_of_a_later_format_is_refused(tmp_path: Path) -> None:
     """An old release never guesses at a new layout."""
-    (tmp_path / "preset.json").write_text(json.dumps({"format": 9, "preset": "healthcare", "fingerprint": "x"}))
+    (tmp_path / "preset.json").write_text(
+        json.dumps({"format": 9, "preset": "healthcare", "fingerprint": "x"})
+    )
     with pytest.raises(StoreError, match="has format 9"):
         open_storage(tmp_path, "healthcare", MINILM)
 

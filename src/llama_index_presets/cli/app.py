@@ -1,0 +1,167 @@
+"""The application that commands register with, and what they share: options, output, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from llama_index_presets import __version__
+from llama_index_presets.errors import PresetsError, SettingsError
+
+__all__ = [
+    "FAILED",
+    "STORAGE",
+    "AsJson",
+    "Offline",
+    "PresetName",
+    "SettingsFile",
+    "StorageFolder",
+    "app",
+    "clear_screen",
+    "complain",
+    "console",
+    "dollars",
+    "emit",
+    "main",
+    "print_table",
+    "say",
+    "table",
+]
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _OneLineErrors(TyperGroup):
+    """Runs a command; what is raised on purpose becomes one line and an exit code, a traceback only with --debug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("Stopped. What was committed is in the index; run the same command again to go on.")
+            raise typer.Exit(INTERRUPTED) from None
+        except PresetsError as error:
+            self._fail(ctx, str(error), WRONG_USAGE if isinstance(error, SettingsError) else FAILED, error)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith(
+                ("typer", "click")
+            ):  # wrong usage: the library's own one line
+                raise
+            hint = "" if _debug() else " (--debug shows where)"
+            self._fail(ctx, f"{type(error).__name__}: {_first_line(error)}{hint}", FAILED, error)
+
+    def _fail(self, ctx: Any, message: str, code: int, error: Exception) -> NoReturn:
+        if _debug():
+            traceback.print_exception(error)
+        complain(f"Error: {message}")
+        if "--json" in sys.argv:
+            emit({"error": message})
+        raise typer.Exit(code) from None
+
+
+app = typer.Typer(
+    name="llama-presets",
+    cls=_OneLineErrors,
+    rich_markup_mode=None,
+    help="From a use case to a running, measured, billed LlamaIndex query engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PresetName = Annotated[str, typer.Argument(metavar="PRESET", help="A row of 'llama-presets list'.")]
+StorageFolder = Annotated[
+    Path, typer.Option("--storage", help="Folder of the index, the ledger and the logs.")
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object on standard output, everything else on standard error."),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Swap every networked part for its local counterpart.")
+]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]
+
+STORAGE = Path("llama-presets-storage")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """From a use case to a running, measured, billed LlamaIndex query engine."""
+    if version:
+        say(__version__)
+        raise typer.Exit(DONE)
+
+
+def main() -> None:
+    """Run the command line; --debug may stand anywhere."""
+    app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+
+
+def _debug() -> bool:
+    return "--debug" in sys.argv
+
+
+def dollars(cost: float | None) -> str:
+    """Dollars as text; None says that a price is unknown."""
+    return "cost unknown (a model has no known price)" if cost is None else f"${cost:.6f}"
+
+
+def table(*columns: str) -> Any:
+    """A table without lines."""
+    from rich.table import Table
+
+    return Table(*columns, box=None, padding=(0, 1, 0, 0))
+
+
+def print_table(table: Any) -> None:
+    """Print a table."""
+    console().print(table)
+
+
+def console() -> Any:
+    """Standard output; wide enough for whole tables where it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def clear_screen() -> None:
+    """Empty a terminal."""
+    console().clear()
+
+
+def emit(value: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    say(json.dumps(value, default=_jsonable, ensure_ascii=False))
+
+
+def _jsonable(value: Any) -> Any:
+    return float(value) if hasattr(value, "as_tuple") else str(value)
+
+
+def say(text: str) -> None:
+    """Print a line on standard output."""
+    typer.echo(text)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(text, err=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

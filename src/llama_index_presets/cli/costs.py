@@ -1,0 +1,114 @@
+"""Commands that read the ledger and the audit log."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    StorageFolder,
+    app,
+    clear_screen,
+    emit,
+    print_table,
+    say,
+)
+from llama_index_presets.errors import SettingsError
+
+if TYPE_CHECKING:
+    from llama_index_presets.monitor.ledger import Ledger
+
+__all__ = ["audit_app", "costs", "verify"]
+
+audit_app = typer.Typer(help="The tamper-evident log of queries.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+
+_KEY = "LLAMA_PRESETS_AUDIT_KEY"
+
+
+@app.command()
+def costs(
+    storage: StorageFolder = STORAGE,
+    days: Annotated[float, typer.Option("--days", min=0.001, help="How far --json looks back, in days.")] = 7,
+    by: Annotated[
+        str, typer.Option("--by", help="Group of --json: model, day, preset, tenant, tag, …")
+    ] = "model",
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the report and new alerts until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What was called and what it cost."""
+    from llama_index_presets.monitor.ledger import Ledger
+
+    if not storage.is_dir():
+        raise SettingsError(
+            f"There is no storage folder '{storage}'. Give the --storage of an earlier ingest."
+        )
+    with Ledger(storage / "calls.duckdb") as ledger:
+        if html is not None:
+            from llama_index_presets.monitor.html import write_cost_page
+
+            say(f"Written: {write_cost_page(ledger, html)}")
+        elif as_json:
+            from llama_index_presets.monitor.report import costs_json
+
+            emit(costs_json(ledger, days=days, by=by))
+        else:
+            _show(ledger, watch=watch)
+
+
+def _show(ledger: Ledger, *, watch: bool) -> None:
+    from llama_index_presets.monitor import report
+    from llama_index_presets.monitor.alerts import AlertMonitor
+
+    looks = report.watch(ledger, AlertMonitor(ledger, [lambda alert: None]), times=None if watch else 1)
+    for found, alerts in looks:
+        if watch:
+            clear_screen()
+        for table in report.report_tables(found):
+            print_table(table)
+        for alert in alerts if watch else []:
+            say(f"Alert: {alert}")
+
+
+@audit_app.command()
+def verify(
+    log: Annotated[Path, typer.Argument(help="The audit log, such as STORAGE/audit.jsonl.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", help=f"File with the operator's key; else ${_KEY}.")
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="An exported head that the log must contain.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option("--export-head", help="Write the head to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find any edit, deletion or reorder of an audit log and, against an exported head, truncation."""
+    from llama_index_presets.monitor.audit import AuditHead
+    from llama_index_presets.monitor.audit import verify as verify_log
+
+    file = key or (Path(os.environ[_KEY]) if os.environ.get(_KEY) else None)
+    if file is None:
+        raise SettingsError(
+            f"The operator's key is missing. Give --key FILE, or set {_KEY} to the file's path."
+        )
+    report = verify_log(log, key=file, head=AuditHead.load(head) if head else None)
+    if report.ok and export is not None:
+        report.head.save(export)
+    if as_json:
+        emit(asdict(report))
+    elif report.ok:
+        say(f"{report.entries} entries, unbroken. Head: entry {report.head.number}, {report.head.mac}")
+    else:
+        say(f"Broken at line {report.first_bad}: {report.reason}.")
+    if not report.ok:
+        raise typer.Exit(FAILED)

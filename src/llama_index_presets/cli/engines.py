@@ -1,0 +1,129 @@
+"""Commands that run an engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    Offline,
+    PresetName,
+    SettingsFile,
+    StorageFolder,
+    app,
+    complain,
+    dollars,
+    emit,
+    say,
+)
+from llama_index_presets.presets.matrix import preset as find_preset
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["ask", "chat", "ingest"]
+
+
+@app.command()
+def ingest(
+    preset: PresetName,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Remove documents that vanished from the folders.")
+    ] = False,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the index in line with files; what did not change costs nothing."""
+    with _engine(preset, storage, offline, settings) as engine:
+        report = engine.ingest([str(path) for path in paths], sync=sync)
+    if as_json:
+        emit(report.to_dict())
+    else:
+        removed = f", {report.removed} removed" if report.removed else ""
+        say(
+            f"{report.documents} documents ingested, {report.unchanged} unchanged{removed}: "
+            f"{report.embedded} chunks embedded, {report.tokens:,} tokens, {dollars(report.cost_usd)}."
+        )
+    for failure in report.failed:
+        complain(f"{failure.source}: {failure.error}")
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def ask(
+    preset: PresetName,
+    question: Annotated[str, typer.Argument(help="The question.")],
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question from the index, with its sources and its cost."""
+    _need_index(storage)
+    with _engine(preset, storage, offline, settings) as engine:
+        response = engine.query(question)
+    metadata: dict[str, Any] = response.metadata or {}
+    cited = [citation for citation in metadata["citations"] if citation["valid"]]
+    if as_json:
+        keys = ("n", "source", "page", "score", "text")
+        citations = [{key: citation[key] for key in keys} for citation in cited]
+        bill = {key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms")}
+        emit({"answer": str(response), "known": metadata["known"], "citations": citations, **bill})
+        return
+    say(str(response))
+    for citation in cited:
+        page = f", page {citation['page']}" if citation["page"] else ""
+        heading = f" ({citation['heading']})" if citation["heading"] else ""
+        say(f"  [{citation['n']}] {citation['source']}{page}{heading}, score {citation['score']:.3f}")
+    say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
+
+
+@app.command()
+def chat(
+    preset: PresetName,
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
+    _need_index(storage)
+    with _engine(preset, storage, offline, settings) as engine:
+        conversation = engine.as_chat_engine()
+        for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
+            if not line.strip():
+                break
+            response = conversation.chat(line.strip())
+            say(str(response))
+            for citation in (response.metadata or {}).get("citations", []):
+                if citation["valid"]:
+                    say(f"  [{citation['n']}] {citation['source']}")
+
+
+def _engine(preset: str, storage: Path, offline: bool, settings: Path | None) -> PresetEngine:
+    find_preset(preset)  # before the slow import: a typo is answered at once
+    from llama_index_presets.presets.build import build
+
+    return build(preset, storage=storage, offline=offline, settings=settings)
+
+
+def _need_index(storage: Path) -> None:
+    from llama_index_presets.presets.storage import read_card
+
+    read_card(storage)
+
+
+def _prompt() -> str:
+    try:
+        return input("> ")
+    except EOFError:
+        return ""

@@ -1,0 +1,109 @@
+"""The command that copies an index from one store to another."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
+from llama_index_presets.errors import SettingsError
+
+if TYPE_CHECKING:
+    from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+__all__ = ["move"]
+
+_KINDS = "duckdb:FILE, lancedb:FOLDER, postgresql://… or pinecone:INDEX"
+
+
+@app.command()
+def move(
+    source: Annotated[str, typer.Argument(metavar="SRC", help=_KINDS)],
+    target: Annotated[str, typer.Argument(metavar="DST", help=_KINDS)],
+    as_json: AsJson = False,
+) -> None:
+    """Copy nodes with their vectors to another store, without embedding anything, and check the copy."""
+    from llama_index_presets.store.move import move as move_nodes
+
+    with ExitStack() as opened:
+        _must_exist(source)
+        old = _open(source, opened)
+        fingerprint = getattr(old, "fingerprint", None)
+        new = _open(target, opened, fingerprint=fingerprint)
+        report = move_nodes(old, new, progress=_progress)
+    if as_json:
+        emit(json.loads(report.to_json()))
+    else:
+        recall = "" if report.recall_at_10 is None else f", recall@10 {report.recall_at_10:.3f}"
+        say(f"{report.nodes} nodes, {report.copied} copied now, {report.compared} compared{recall}.")
+    if not report.ok:
+        complain(f"{len(report.missing)} nodes are missing, {len(report.different)} differ.")
+        raise typer.Exit(FAILED)
+
+
+def _must_exist(place: str) -> None:
+    scheme, _, path = place.partition(":")
+    if scheme in ("duckdb", "lancedb") and "://" not in path and not Path(path).exists():
+        raise SettingsError(f"There is no '{path}' to move from.")
+
+
+def _open(place: str, opened: ExitStack, fingerprint: str | None = None) -> BasePydanticVectorStore:
+    scheme, _, rest = place.partition(":")
+    opener = _OPENERS.get("postgresql" if scheme.startswith("postgres") else scheme)
+    if opener is None or not rest:
+        raise SettingsError(f"'{scheme}' is no store. Give {_KINDS}.")
+    store: BasePydanticVectorStore = opener(place, rest, {"fingerprint": fingerprint} if fingerprint else {})
+    close = getattr(store, "close", None)
+    if close is not None:
+        opened.callback(close)
+    return store
+
+
+def _duckdb(place: str, rest: str, options: dict[str, Any]) -> Any:
+    from llama_index_presets.store.duckdb import DuckDBVectorStore
+
+    return DuckDBVectorStore(rest, **options)
+
+
+def _lancedb(place: str, rest: str, options: dict[str, Any]) -> Any:
+    from llama_index_presets.store.lancedb import LanceDBVectorStore
+
+    return LanceDBVectorStore(rest, **options)
+
+
+def _postgres(place: str, rest: str, options: dict[str, Any]) -> Any:
+    from llama_index_presets.store.postgres import PostgresVectorStore
+
+    url, _, fragment = place.partition("#")
+    known = re.search(r"(?:^|;)dim=(\d+)", fragment or options.get("fingerprint", ""))
+    if known is None:
+        raise SettingsError(
+            "The length of the vectors in PostgreSQL is unknown. Add it to the URL: …#dim=384."
+        )
+    return PostgresVectorStore.from_url(url, embed_dim=int(known[1]), **options)
+
+
+def _pinecone(place: str, rest: str, options: dict[str, Any]) -> Any:
+    from llama_index_presets.store.pinecone import PineconeVectorStore
+
+    return PineconeVectorStore(rest.removeprefix("//"), **options)
+
+
+_OPENERS: dict[str, Callable[[str, str, dict[str, Any]], Any]] = {
+    "duckdb": _duckdb,
+    "lancedb": _lancedb,
+    "postgresql": _postgres,
+    "pinecone": _pinecone,
+}
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        complain(f"{done:,} of {total:,} nodes")
