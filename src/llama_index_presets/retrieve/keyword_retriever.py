@@ -49,11 +49,14 @@ class KeywordRetriever(BaseRetriever):
     @dispatcher.span
     def find(self, query: QueryBundle, top_k: int | None = None) -> Found:
         """Ids and scores first, nodes when asked for; cheaper than `retrieve` where few nodes are wanted."""
+        return self._find(query, self.top_k if top_k is None else top_k)
+
+    def _find(self, query: QueryBundle, top_k: int) -> Found:
         filters = both_filters(self.filters, filters_of(query))
-        return self.index.find(query.query_str, self.top_k if top_k is None else top_k, filters)
+        return self.index.find(query.query_str, top_k, filters)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        found = self.find(query_bundle)
+        found = self._find(query_bundle, self.top_k)
         nodes = found.nodes()
         return [
             RankedNode(node=nodes[name], score=score, stages={"bm25": StageRank(rank, score)})

@@ -39,6 +39,10 @@ def head_of(node: BaseNode, text: str) -> Head:
     return Head(node.node_id, node.ref_doc_id, _digest(text, metadata), metadata)
 
 
+_BLANK = {name: value for name, value in TextNode(id_="").to_dict().items() if name not in ("id_", "text")}
+"""What needs not be written down, and read back at every search."""
+
+
 def body_of(node: BaseNode) -> str:
     """JSON of a whole node, without its embedding.
 
@@ -52,7 +56,7 @@ def body_of(node: BaseNode) -> str:
             "was written. Keep such nodes in a store, and pass it as BM25Index(nodes=...).",
             [node.node_id],
         )
-    fields = {name: value for name, value in bare.to_dict().items() if value not in (None, [], {})}
+    fields = {name: value for name, value in bare.to_dict().items() if value != _BLANK.get(name)}
     return json.dumps([type(node).__name__, fields], ensure_ascii=False, separators=(",", ":"))
 
 
@@ -60,7 +64,6 @@ def node_of(body: str | bytes) -> BaseNode:
     """Make the node that `body_of` wrote down."""
     name, fields = from_json(body)
     if name == "TextNode":
-        fields.pop("class_name", None)
         return TextNode(**fields)
     node_class: type[BaseNode] = getattr(schema, name)
     return node_class.from_dict(fields)
