@@ -17,6 +17,7 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.handler import CostTrackingHandler
+    from llama_index_presets.monitor.observe import Observer
 
 __all__ = ["EventEar", "SpanEar"]
 
@@ -51,11 +52,16 @@ class EventEar(BaseEventHandler):
 
 
 class SpanEar(BaseSpanHandler[BaseSpan]):
-    """Passes the beginnings and ends of spans to its handler; keeps no spans itself."""
+    """Passes the beginnings and ends of spans on; keeps no spans itself.
 
-    def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
+    Every span of the process comes by, and nearly all mean nothing here, so those are noted in the tracker directly.
+    """
+
+    def __init__(self, owner: weakref.ref[CostTrackingHandler], observer: Observer) -> None:
         super().__init__()
         _remember(self, owner)
+        object.__setattr__(self, "_observer", observer)
+        object.__setattr__(self, "_spans", observer.tracker.spans)
 
     @classmethod
     def class_name(cls) -> str:
@@ -71,19 +77,25 @@ class SpanEar(BaseSpanHandler[BaseSpan]):
         tags: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Tell that a span begins."""
+        """Note that a span begins; streams, and with budgets all, are looked at."""
+        self._spans[id_] = (parent_id, instance)  # type: ignore[attr-defined]
+        if self._observer.budgets is None and "stream_" not in id_:  # type: ignore[attr-defined]
+            return
         owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
         if owner is not None:
             try:
-                owner.on_span_enter(id_, parent_id, instance, bound_args)
+                owner.on_span_enter(id_, instance, bound_args)
             except Exception:
                 _log.exception("Cost tracking failed as a span began; the call itself goes on.")
 
     def span_exit(
         self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **kwargs: Any
     ) -> None:
-        """Tell that a span ends."""
-        self._leave(id_, result, None)
+        """Note that a span ends; one that leaves something open is looked at."""
+        if self._observer.is_quiet(id_):  # type: ignore[attr-defined]
+            self._spans.pop(id_, None)  # type: ignore[attr-defined]
+        else:
+            self._leave(id_, result, None)
 
     def span_drop(
         self, id_: str, bound_args: Any, instance: Any = None, err: BaseException | None = None, **kwargs: Any

@@ -89,7 +89,7 @@ class CostTrackingHandler(BaseCallbackHandler):
         self._by_callback: dict[str, Any] = {}
         self._instrumented = False
         reference = weakref.ref(self)
-        self._ears = (EventEar(reference), SpanEar(reference))
+        self._ears = (EventEar(reference), SpanEar(reference, self._observer))
         root = get_dispatcher()
         root.add_event_handler(self._ears[0])
         root.add_span_handler(self._ears[1])
@@ -213,9 +213,9 @@ class CostTrackingHandler(BaseCallbackHandler):
         elif (complete := COMPLETIONS.get(kind)) is not None:
             complete(self._observer, event, self._instrumented and self.hears())
 
-    def on_span_enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
-        """Take the beginning of a span."""
-        self._observer.enter(span_id, parent_id, instance, arguments)
+    def on_span_enter(self, span_id: str, instance: Any, arguments: Any) -> None:
+        """Take the beginning of a span that may matter."""
+        self._observer.enter(span_id, instance, arguments)
         if "stream_" in span_id and type(instance).__name__ == "OpenAI" and self._will_hear(instance):
             self._observer.ask_for_usage(instance)
         gated = (

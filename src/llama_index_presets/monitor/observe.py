@@ -51,9 +51,12 @@ class Observer:
 
     # -- spans ---------------------------------------------------------------------------------------------
 
-    def enter(self, span_id: str, parent_id: str | None, instance: Any, arguments: Any = None) -> None:
-        """Remember a span, and with budgets also the texts that it is to embed."""
-        self.tracker.enter(span_id, parent_id, instance)
+    def is_quiet(self, span_id: str) -> bool:
+        """Tell whether a span can end without anything to close."""
+        return not (self._usage or self._to_embed or self.tracker.has_open(span_id))
+
+    def enter(self, span_id: str, instance: Any, arguments: Any) -> None:
+        """With budgets, remember the texts that a span is to embed."""
         if self.budgets is not None and isinstance(instance, BaseEmbedding) and arguments is not None:
             self._to_embed[span_id] = _texts_of(arguments.arguments)
 
@@ -170,7 +173,9 @@ class Observer:
         self._close(call, self.tracker.row(call, usage, source=source))
 
     def _llm_usage(self, call: OpenCall, response: Any) -> tuple[Usage, str]:
-        usage = merged(call.stream_usage, reported_usage(response))
+        usage = reported_usage(response)
+        if call.stream_usage is not None:
+            usage = merged(call.stream_usage, usage)
         if usage is not None:
             return usage, "reported"
         said = response_text(response if response is not None else call.chunk)

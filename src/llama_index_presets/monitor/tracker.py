@@ -54,23 +54,26 @@ class Tracker:
 
     Args:
         ledger: Where finished calls go.
+
+    Attributes:
+        spans: Id of each open span -> id of the span around it, and the object whose method it is.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._parents: dict[str, tuple[str | None, Any]] = {}
+        self.spans: dict[str, tuple[str | None, Any]] = {}
         self._open: dict[str, list[OpenCall]] = {}
         self._lock = threading.Lock()
 
     # -- spans ---------------------------------------------------------------------------------------------
 
-    def enter(self, span_id: str, parent_id: str | None, instance: Any) -> None:
-        """Remember a span while it is open."""
-        self._parents[span_id] = (parent_id, instance)
+    def has_open(self, span_id: str) -> bool:
+        """Tell whether a call is open in exactly this span."""
+        return span_id in self._open
 
     def leave(self, span_id: str) -> list[OpenCall]:
         """Forget a span; give the calls in it that are still open."""
-        self._parents.pop(span_id, None)
+        self.spans.pop(span_id, None)
         return list(self._open.get(span_id, ()))
 
     # -- calls ---------------------------------------------------------------------------------------------
@@ -80,7 +83,7 @@ class Tracker:
         call = OpenCall(kind, span_id, self.ledger.next_call_id(), attribution() if who is None else who)
         self._place(call)
         if span_id is not None:
-            call.instance = self._parents.get(span_id, _UNKNOWN)[1]
+            call.instance = self.spans.get(span_id, _UNKNOWN)[1]
             with self._lock:
                 self._open.setdefault(span_id, []).append(call)
         return call
@@ -98,7 +101,7 @@ class Tracker:
         while span_id is not None:
             if calls := self._open.get(span_id):
                 return calls[-1]
-            span_id = self._parents.get(span_id, _UNKNOWN)[0]
+            span_id = self.spans.get(span_id, _UNKNOWN)[0]
         return None
 
     def first(self, kind: str, span_id: str | None) -> OpenCall | None:
@@ -120,7 +123,7 @@ class Tracker:
         while span_id is not None:
             if found := self.first(kind, span_id):
                 return found
-            span_id = self._parents.get(span_id, _UNKNOWN)[0]
+            span_id = self.spans.get(span_id, _UNKNOWN)[0]
         return None
 
     def take(self, call: OpenCall) -> bool:

@@ -130,7 +130,8 @@ def reported_usage(response: Any) -> Usage | None:
         Usage(prompt=1000, completion=7, cached=900, cache_write=0, reasoning=0, total=0)
     """
     raw = getattr(response, "raw", None)
-    if type(raw) is dict and type(usage := raw.get("usage")) is dict and usage.get("prompt_tokens"):
+    usage = raw.get("usage") if type(raw) is dict else getattr(raw, "usage", None)
+    if usage is not None and type(prompt := field(usage, "prompt_tokens")) is int and prompt > 0:
         return _openai_chat(usage)  # the most common shape, without the search
     for holder in _holders(response):
         for _, mark, read in SHAPES:
