@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -131,15 +132,24 @@ class MemorySearch:
 
     def nearest_of_many(self, questions: NDArray[np.float64], k: int) -> list[Hits]:
         """`nearest` for each question, unrestricted."""
-        found = self.snapshot.matrix.nearest_of_many(questions, k, self.snapshot.dead)
-        return [self.hits(one, k) for one in found]
+        many = self.snapshot.matrix.nearest_of_many(questions, k, self.snapshot.dead)
+        ordered = [self._ordered(found, k) for found in many]
+        # All rows in one go: fetching them takes Arrow much the same time for ten as for a thousand.
+        rows = iter(self.snapshot.at(np.concatenate([positions for positions, _ in ordered])))
+        return [
+            Hits(list(islice(rows, len(scores))), scores.tolist(), self.snapshot.matrix.vectors(positions))
+            for positions, scores in ordered
+        ]
 
     def hits(self, found: Found, k: int) -> Hits:
         """Break ties by id and fetch the rows."""
+        positions, scores = self._ordered(found, k)
+        return Hits(self.snapshot.at(positions), scores.tolist(), self.snapshot.matrix.vectors(positions))
+
+    def _ordered(self, found: Found, k: int) -> Found:
         positions, scores = found
         if len(positions) > 1 and np.any(scores[1:] == scores[:-1]):
             names = self.snapshot.names_at(positions)
             order = sorted(range(len(names)), key=lambda i: (-scores[i], names[i]))
             positions, scores = positions[order], scores[order]
-        positions, scores = positions[:k], scores[:k]
-        return Hits(self.snapshot.at(positions), scores.tolist(), self.snapshot.matrix.vectors(positions))
+        return positions[:k], scores[:k]
