@@ -76,7 +76,7 @@ class InsertingHandler(BaseCallbackHandler):
         super().__init__([], [])
         self.connection = duckdb.connect(str(path))
         self.connection.execute(
-            "CREATE TABLE calls (at TIMESTAMP, model VARCHAR, prompt INT, completion INT)"
+            "CREATE TABLE calls (ended TIMESTAMP, model VARCHAR, prompt INT, completion INT)"
         )
         self.lock = threading.Lock()
 
