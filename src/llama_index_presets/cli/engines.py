@@ -27,7 +27,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
-__all__ = ["ask", "chat", "ingest"]
+__all__ = ["ask", "chat", "ingest", "open_engine"]
 
 
 @app.command()
@@ -43,7 +43,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Bring the index in line with files; what did not change costs nothing."""
-    with _engine(preset, storage, offline, settings) as engine:
+    with open_engine(preset, storage, offline, settings) as engine:
         report = engine.ingest([str(path) for path in paths], sync=sync)
     if as_json:
         emit(report.to_dict())
@@ -69,8 +69,8 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from the index, with its sources and its cost."""
-    _need_index(storage)
-    with _engine(preset, storage, offline, settings) as engine:
+    need_index(storage)
+    with open_engine(preset, storage, offline, settings) as engine:
         response = engine.query(question)
     metadata: dict[str, Any] = response.metadata or {}
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
@@ -84,7 +84,8 @@ def ask(
     for citation in cited:
         page = f", page {citation['page']}" if citation["page"] else ""
         heading = f" ({citation['heading']})" if citation["heading"] else ""
-        say(f"  [{citation['n']}] {citation['source']}{page}{heading}, score {citation['score']:.3f}")
+        score = "not re-ranked" if citation["score"] is None else f"score {citation['score']:.3f}"
+        say(f"  [{citation['n']}] {citation['source']}{page}{heading}, {score}")
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
 
 
@@ -96,8 +97,8 @@ def chat(
     settings: SettingsFile = None,
 ) -> None:
     """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
-    _need_index(storage)
-    with _engine(preset, storage, offline, settings) as engine:
+    need_index(storage)
+    with open_engine(preset, storage, offline, settings) as engine:
         conversation = engine.as_chat_engine()
         for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
             if not line.strip():
@@ -109,14 +110,16 @@ def chat(
                     say(f"  [{citation['n']}] {citation['source']}")
 
 
-def _engine(preset: str, storage: Path, offline: bool, settings: Path | None) -> PresetEngine:
-    find_preset(preset)  # before the slow import: a typo is answered at once
+def open_engine(preset: str, storage: Path, offline: bool, settings: Path | None) -> PresetEngine:
+    """Build an engine; a typo in the preset is answered before the slow import."""
+    find_preset(preset)
     from llama_index_presets.presets.build import build
 
     return build(preset, storage=storage, offline=offline, settings=settings)
 
 
-def _need_index(storage: Path) -> None:
+def need_index(storage: Path) -> None:
+    """Fail when nothing was ingested into the folder yet."""
     from llama_index_presets.presets.storage import read_card
 
     read_card(storage)
