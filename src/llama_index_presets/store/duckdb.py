@@ -13,6 +13,7 @@ import duckdb
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryResult,
@@ -36,16 +37,16 @@ from llama_index_presets.store.duckdb_file import MEMORY, Database, open_databas
 from llama_index_presets.store.duckdb_modes import answer, answer_many, check_query
 from llama_index_presets.store.duckdb_search import MemorySearch, Search, SqlSearch, condition_of
 from llama_index_presets.store.duckdb_table import State, Table
-from llama_index_presets.store.in_threads import AsyncInThreads
 from llama_index_presets.store.rows import to_node
 from llama_index_presets.store.snapshot import Snapshot, SnapshotCache
+from llama_index_presets.store.threaded import ThreadedAsync
 
 __all__ = ["DuckDBVectorStore"]
 
 _MANY = 100_000
 
 
-class DuckDBVectorStore(AsyncInThreads):
+class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
     """Nodes in a DuckDB table, searched exactly.
 
     The table is the truth: every call is one transaction, and the file can be read with SQL. A copy of it in
@@ -213,6 +214,31 @@ class DuckDBVectorStore(AsyncInThreads):
                 self._warned = True
                 warn_of_many(self.table, self.path, count, _MANY)
         return ids
+
+    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
+        """Put nodes in the place of everything that these source documents had, in one transaction.
+
+        Args:
+            ref_doc_ids: Ids of the documents; unknown ones are fine.
+            nodes: What they consist of now; none deletes the documents.
+
+        Returns:
+            The ids of the nodes, in their order.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; the documents are as they were.
+        """
+        self._check_writable()
+        kept = list({node.node_id: node for node in nodes}.values())
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> None:
+            if self._checked(self._table.state(cursor)) is not None:
+                self._table.remove(cursor, condition_of(None, doc_ids=list(ref_doc_ids)))
+            if kept:
+                self._write(cursor, kept)
+
+        self._table.writing(change)
+        return [node.node_id for node in nodes]
 
     def _write(self, cursor: duckdb.DuckDBPyConnection, nodes: list[BaseNode]) -> int:
         dim = None if (known := self._checked(self._table.state(cursor))) is None else known.dim
