@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryMode,
@@ -12,6 +10,7 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets.errors import QueryError
 from llama_index_presets.ranking.fusion import convex_combination
+from llama_index_presets.ranking.mmr import maximal_marginal_relevance
 
 __all__ = ["MMR_WIDTH", "check_query", "diverse", "fused", "nothing"]
 
@@ -80,9 +79,7 @@ def fused(
 def diverse(query: VectorStoreQuery, candidates: VectorStoreQueryResult) -> VectorStoreQueryResult:
     """Choose nodes that are close to the query and unlike each other.
 
-    Greedy maximal marginal relevance: next comes the node with the largest
-    ``t * cosine(query, node) - (1 - t) * max(cosine(node, chosen))``, where ``t`` is ``mmr_threshold``: 1
-    looks at the query alone, 0 avoids likeness alone, None means 0.5.
+    See `maximal_marginal_relevance`; ``mmr_threshold`` None means 0.5.
 
     Args:
         query: With its embedding.
@@ -93,8 +90,6 @@ def diverse(query: VectorStoreQuery, candidates: VectorStoreQueryResult) -> Vect
 
     Raises:
         QueryError: ``mmr_threshold`` is not in [0, 1].
-
-    Source: Carbonell and Goldstein, SIGIR 1998, doi:10.1145/290941.291025
     """
     threshold = 0.5 if query.mmr_threshold is None else query.mmr_threshold
     if not 0 <= threshold <= 1:
@@ -104,11 +99,8 @@ def diverse(query: VectorStoreQuery, candidates: VectorStoreQueryResult) -> Vect
     nodes, similarities = list(candidates.nodes or []), list(candidates.similarities or [])
     if not nodes:
         return nothing()
-    vectors = np.array([node.embedding for node in nodes], dtype=np.float64)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    order = _marginal_order(
-        np.array(similarities), vectors, threshold, min(query.similarity_top_k, len(nodes))
-    )
+    vectors = [node.get_embedding() for node in nodes]
+    order = maximal_marginal_relevance(similarities, vectors, query.similarity_top_k, threshold=threshold)
     for node in nodes:
         node.embedding = None
     return VectorStoreQueryResult(
@@ -116,17 +108,3 @@ def diverse(query: VectorStoreQuery, candidates: VectorStoreQueryResult) -> Vect
         similarities=[similarities[i] for i in order],
         ids=[nodes[i].node_id for i in order],
     )
-
-
-def _marginal_order(
-    relevance: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64], threshold: float, count: int
-) -> list[int]:
-    order: list[int] = []
-    likeness = np.full(len(relevance), -np.inf)
-    for _ in range(count):
-        penalty = np.where(np.isinf(likeness), 0.0, likeness)
-        worth = threshold * relevance - (1 - threshold) * penalty
-        worth[order] = -np.inf
-        order.append(int(np.argmax(worth)))
-        likeness = np.maximum(likeness, vectors @ vectors[order[-1]])
-    return order
