@@ -95,7 +95,7 @@ def _read_plain(path: Path) -> PlainText:
 
 
 def _pages(path: Path) -> Iterator[tuple[str, str]]:
-    require("llama_index.readers.file", extra="readers")
+    _import_readers()
     from llama_index.core import SimpleDirectoryReader
 
     logging.getLogger("pypdf").setLevel(
@@ -109,6 +109,15 @@ def _pages(path: Path) -> Iterator[tuple[str, str]]:
         ) from error
     for number, document in enumerate(documents, start=1):
         yield str(document.metadata.get("page_label", number)), document.text
+
+
+def _import_readers() -> None:
+    """Import the readers; one of them configures logging when it is imported, which is the application's to do."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    require("llama_index.readers.file", extra="readers")
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def _decode(raw: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,14 @@ def test_a_missing_path_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
         find_files([tmp_path / "nowhere"])
     with pytest.raises(IngestError, match="no file to ingest"):
         find_files([tmp_path])
+
+
+def test_reading_a_pdf_leaves_logging_alone(tmp_path: Path) -> None:
+    """A reader package sets up the root logger when it is imported; the application's set-up stands."""
+    path = write_pdf(tmp_path / "a.pdf", ["Text."])
+    code = (
+        "import logging, pathlib; from llama_index_presets.ingest.read import read_file; "
+        f"read_file(pathlib.Path({str(path)!r}), ''); print(logging.getLogger().handlers, logging.getLogger().level)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "30"]
