@@ -21,6 +21,7 @@ PLACE_KEYS = ("source", "page", "char_start", "char_end")
 """Metadata that says where a chunk stands; never part of the text that is embedded."""
 
 _BYLINE = 40  # tokens
+_LONGEST_TOKEN = 16  # characters
 _SPECIAL = 2  # the two special tokens that encoder models add to every text
 _SLACK = 4  # joining metadata and text may make a token or two more than the parts have
 
@@ -121,11 +122,15 @@ class SentenceChunker:
             yield self._node(source, section, heading, text, place)
             place += len(text)
 
+    def _weigh(self, text: str) -> Sequence[Any]:
+        """Tokens, or more where the text is longer than so few tokens can be: base64 is one unknown word to BERT."""
+        return range(max(len(self.tokenize(text)), len(text) // _LONGEST_TOKEN))
+
     def _split(self, text: str, tokens: int) -> list[str]:
         splitter = SentenceSplitter(
             chunk_size=tokens,
             chunk_overlap=0,
-            tokenizer=self.tokenize,
+            tokenizer=self._weigh,
             paragraph_separator="\n\n",
             chunking_tokenizer_fn=split_sentences,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
@@ -9,7 +11,9 @@ from llama_index.core.utils import get_tokenizer
 from llama_index_presets._extras import require
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.embed.catalogue import catalogue, embedding_model
+from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm"]
@@ -33,8 +37,9 @@ def make_embedding(name: str, *, local: bool) -> BaseEmbedding:
 
         return LocalEmbedding(name, allow_download=not local)
     openai = require("llama_index.embeddings.openai", extra="openai")
+    _need_key(name)
     made: BaseEmbedding = openai.OpenAIEmbedding(model=name, embed_batch_size=100)
-    return made
+    return retrying(made)
 
 
 def make_llm(name: str) -> LLM:
@@ -42,8 +47,16 @@ def make_llm(name: str) -> LLM:
     if name == "extractive":
         return ExtractiveLLM()
     openai = require("llama_index.llms.openai", extra="openai")
+    _need_key(name)
     made: LLM = openai.OpenAI(model=name, temperature=0.1)
-    return made
+    return retrying(made)
+
+
+def _need_key(name: str) -> None:
+    if not os.environ.get("OPENAI_API_KEY"):
+        raise SettingsError(
+            f"'{name}' is a model of OpenAI and OPENAI_API_KEY is not set. Set it, or use offline=True (--offline)."
+        )
 
 
 def make_chunker(embed_model: BaseEmbedding, chunk_tokens: int | None) -> SentenceChunker:

@@ -109,3 +109,10 @@ def test_hidden_metadata_takes_no_room() -> None:
         source("Text.", metadata={"abstract": "long " * 30}, hidden_from_embedding=["abstract"])
     )
     assert chunks[0].metadata["abstract"].startswith("long")
+
+
+def test_a_word_without_end_is_cut_by_its_length() -> None:
+    """To some tokenizers two megabytes of base64 are one unknown word; as one passage they would fill a prompt."""
+    chunks = WORDS.chunks(source("QUJD" * 5_000))
+    assert max(len(chunk.text) for chunk in chunks) <= 24 * 16
+    assert "".join(chunk.text for chunk in chunks) == "QUJD" * 5_000

@@ -198,3 +198,12 @@ def test_remote_parts_are_refused_and_loopback_ones_are_not() -> None:
         refuse_remote("healthcare", [MockLLM(), OpenAI(api_key="x")])
     with pytest.raises(SettingsError, match="would send text elsewhere"):
         refuse_remote("healthcare", [OpenAI(api_key="x", api_base="http://127.0.0.1.evil.example/v1")])
+
+
+def test_a_missing_key_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    """With the two ways out; no folder is left behind."""
+    from llama_index_presets import build
+
+    with pytest.raises(SettingsError, match=r"OPENAI_API_KEY is not set. Set it, or use offline=True"):
+        build("knowledge-base", storage=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
