@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(llama_index_presets.__path__, "llama_index_presets.")
+    module.name
+    for module in pkgutil.walk_packages(llama_index_presets.__path__, "llama_index_presets.")
+    if not module.name.endswith("__main__")
 )
 
 
