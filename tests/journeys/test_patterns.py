@@ -128,3 +128,21 @@ def test_the_advanced_pattern_reranks_with_a_real_cross_encoder(tmp_path: Path) 
     assert [hit.stages["rerank"].rank for hit in hits] == [1, 2, 3]
     assert all(hit.stages["retrieval"].score > 0.3 for hit in hits)
     assert ("rerank",) in kinds
+
+
+def test_research_papers_runs_offline_with_the_folder_of_a_cross_encoder(tmp_path: Path) -> None:
+    """The row as it stands, but for its weights: MPNet's are too large for every test run (make weights)."""
+    from llama_index_presets.embed.local import LocalEmbedding
+    from tests.unit.rerank.conftest import save_model
+
+    settings = {"reranker": save_model(tmp_path / "model"), "answer_floor": -1.0}
+    model = LocalEmbedding("all-MiniLM-L6-v2", allow_download=False)
+    with build(
+        "research-papers", storage=tmp_path / "s", offline=True, embed_model=model, settings=settings
+    ) as engine:
+        engine.ingest(PARTS)
+        response = engine.query("What is part ZX-81?")
+        explained = engine.explain()
+    assert explained["cells"]["pattern"] == "advanced" and explained["cells"]["monitoring"] == "metrics"
+    assert len(response.source_nodes) == 4
+    assert all(set(hit.stages) == {"retrieval", "rerank"} for hit in response.source_nodes)
