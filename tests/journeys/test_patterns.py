@@ -132,8 +132,9 @@ def test_the_advanced_pattern_reranks_with_a_real_cross_encoder(tmp_path: Path) 
 
 def test_research_papers_runs_offline_with_the_folder_of_a_cross_encoder(tmp_path: Path) -> None:
     """The row as it stands, but for its weights: MPNet's are too large for every test run (make weights)."""
-    from llama_index_presets.embed.local import LocalEmbedding
     from tests.unit.rerank.conftest import save_model
+
+    from llama_index_presets.embed.local import LocalEmbedding
 
     settings = {"reranker": save_model(tmp_path / "model"), "answer_floor": -1.0}
     model = LocalEmbedding("all-MiniLM-L6-v2", allow_download=False)
