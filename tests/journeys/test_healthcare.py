@@ -227,3 +227,19 @@ def test_the_recipe_runs_and_stays_short() -> None:
     assert done.returncode == 0, done.stderr
     for part in ("antitoxin", "[1] botulism-ward-guide.md", "28 days", "I don't know.", "In all: "):
         assert part in done.stdout
+
+
+def test_sync_works_on_folders_alone(tmp_path: Path) -> None:
+    """A file that vanished goes; data without a place on disk is refused before anything happens."""
+    import polars as pl
+
+    folder = tmp_path / "docs"
+    shutil.copytree(DOCUMENTS, folder)
+    with build("healthcare", storage=tmp_path / "s") as engine:
+        engine.ingest(folder)
+        (folder / "botulism-ward-guide.md").unlink()
+        report = engine.ingest(folder, sync=True)
+        assert (report.removed, report.unchanged) == (1, 4)
+        assert str(engine.query(QUESTION)) == "I don't know."
+        with pytest.raises(SettingsError, match="sync works on folders"):
+            engine.ingest(pl.DataFrame({"t": ["x"]}), text_column="t", sync=True)

@@ -41,8 +41,8 @@ def ingest(
 
 def _vanished(data: Any) -> Callable[[str], bool]:
     """Which stored documents lie under the folders that are being synced."""
-    roots = [data] if isinstance(data, str | Path) else list(data)
-    if not all(isinstance(root, str | Path) for root in roots):
+    roots = [data] if isinstance(data, str | Path) else data
+    if not isinstance(roots, list | tuple | set) or not all(isinstance(root, str | Path) for root in roots):
         raise SettingsError(
             "sync works on folders: give paths, or delete documents with engine.vector_store.delete."
         )
