@@ -9,26 +9,38 @@ from llama_index_presets.errors import SettingsError
 
 __all__ = ["is_local", "refuse_remote"]
 
-_LOCAL_MODULES = (
-    "llama_index_presets.",
-    "llama_index.core.",
+_LOCAL_PACKAGES = (
+    "llama_index.core",
     "llama_index.llms.huggingface",
     "llama_index.llms.llama_cpp",
     "llama_index.embeddings.huggingface",
     "llama_index.vector_stores.lancedb",
-    "tests.",
 )
 _ADDRESSES = ("base_url", "api_base", "endpoint", "url", "host")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def is_local(part: object) -> bool:
-    """Whether a part stays on this machine: known to, or pointed at a loopback address."""
+    """Whether a part stays on this machine.
+
+    An address decides, where there is one. Without one, a LlamaIndex integration, or a subclass of it, must be known
+    to be local. A class that is the application's own is taken at its word: nobody can tell from outside.
+    """
     for name in _ADDRESSES:
         address = getattr(part, name, None)
         if isinstance(address, str) and address:
             return (urlsplit(address if "//" in address else f"//{address}").hostname or "") in _LOOPBACK
-    return any(kind.__module__.startswith(_LOCAL_MODULES) for kind in type(part).__mro__[:1])
+    place = getattr(part, "uri", None)
+    if isinstance(place, str) and "://" in place and not place.startswith("file://"):
+        return False
+    integrations = [
+        kind.__module__ for kind in type(part).__mro__ if kind.__module__.startswith("llama_index.")
+    ]
+    return all(_in_packages(module) for module in integrations)
+
+
+def _in_packages(module: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in _LOCAL_PACKAGES)
 
 
 def refuse_remote(preset: str, parts: Sequence[object]) -> None:

@@ -207,3 +207,22 @@ def test_a_missing_key_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"OPENAI_API_KEY is not set. Set it, or use offline=True"):
         build("knowledge-base", storage=tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_class_of_the_application_is_taken_at_its_word_and_a_subclass_of_a_service_is_not() -> None:
+    """A user's own local model works; wrapping a remote one does not make it local, nor does object storage."""
+    from llama_index.core.llms import MockLLM
+    from llama_index.llms.openai import OpenAI
+
+    class Mine(MockLLM):
+        pass
+
+    class Wrapped(OpenAI):
+        pass
+
+    class Stored:
+        uri = "s3://bucket/vectors"
+
+    assert is_local(Mine())
+    assert not is_local(Wrapped(api_key="x"))
+    assert not is_local(Stored())
