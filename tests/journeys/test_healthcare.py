@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -126,6 +127,9 @@ def test_the_ledger_has_the_promised_columns_and_no_prompt(engine: PresetEngine)
         and stats.avg_latency_ms > 0
     )
     engine.ledger.flush()
+    lines = [json.loads(line) for line in engine._assembly.storage.logs.read_text().splitlines()]
+    assert {"embedding", "query"} <= {line["kind"] for line in lines}
+    assert all(line["preset"] == "healthcare" and line["status"] == "success" for line in lines)
     written = b"".join(
         path.read_bytes() for path in engine._assembly.storage.folder.rglob("*") if path.is_file()
     )
