@@ -19,6 +19,7 @@ def enter_empty_folder(namespace: dict[str, Any]) -> None:
     namespace["__before__"] = Path.cwd()
     namespace["__folder__"] = tempfile.mkdtemp()
     shutil.copytree(ROOT / "recipes", Path(namespace["__folder__"]) / "recipes")
+    os.environ["XDG_CONFIG_HOME"] = namespace["__folder__"]  # where an audit key would be made
     os.chdir(namespace["__folder__"])
 
 

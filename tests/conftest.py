@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # where an audit key would be made
 
 # A busy machine is not a failure: no test asserts a time.
 settings.register_profile("no-deadline", deadline=None)
@@ -18,5 +20,5 @@ settings.load_profile("no-deadline")
 @pytest.fixture(autouse=True)
 def _no_outside_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in the developer's shell must never reach a test."""
-    for name in ("OPENAI_API_KEY", "PINECONE_API_KEY", "ANTHROPIC_API_KEY"):
+    for name in ("OPENAI_API_KEY", "PINECONE_API_KEY", "ANTHROPIC_API_KEY", "LLAMA_PRESETS_AUDIT_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -250,10 +250,11 @@ def test_costs_can_be_a_page(run, clinic: Path, tmp_path: Path) -> None:  # type
     assert code == 0 and "report.html" in out and "<svg" in page and "http" not in page.split("<svg")[0]
 
 
-def test_audit_verify_finds_an_edit(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_audit_verify_finds_an_edit(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     """Exit code 0 for a whole chain, 1 for a broken one, 2 without the key."""
     from llama_index_presets.monitor.audit import AuditLog
 
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "key").write_bytes(b"a key that the operator holds")
     log = AuditLog(tmp_path / "audit.jsonl", key=tmp_path / "key")
     for number in range(3):
@@ -275,6 +276,7 @@ def test_audit_verify_finds_an_edit(run, tmp_path: Path) -> None:  # type: ignor
     (tmp_path / "audit.jsonl").write_text(lines[0] + lines[1].replace("q1", "q9") + lines[2])
     code, out, _ = run(*arguments, "--key", tmp_path / "key")
     assert code == 1 and "Broken at line 2" in out
+    assert run("audit", "verify", "--storage", tmp_path, "--key", tmp_path / "key")[0] == 1
 
 
 def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

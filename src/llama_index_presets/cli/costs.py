@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +28,6 @@ __all__ = ["audit_app", "costs", "verify"]
 
 audit_app = typer.Typer(help="The tamper-evident log of queries.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
-
-_KEY = "LLAMA_PRESETS_AUDIT_KEY"
 
 
 @app.command()
@@ -82,9 +79,12 @@ def _show(ledger: Ledger, *, watch: bool) -> None:
 
 @audit_app.command()
 def verify(
-    log: Annotated[Path, typer.Argument(help="The audit log, such as STORAGE/audit.jsonl.")],
+    log: Annotated[
+        Path | None, typer.Argument(help="The audit log; else the one of --storage.", show_default=False)
+    ] = None,
+    storage: StorageFolder = STORAGE,
     key: Annotated[
-        Path | None, typer.Option("--key", help=f"File with the operator's key; else ${_KEY}.")
+        Path | None, typer.Option("--key", help="File with the operator's key; else the engine's own.")
     ] = None,
     head: Annotated[
         Path | None, typer.Option("--head", help="An exported head that the log must contain.")
@@ -95,13 +95,12 @@ def verify(
     """Find any edit, deletion or reorder of an audit log and, against an exported head, truncation."""
     from llama_index_presets.monitor.audit import AuditHead
     from llama_index_presets.monitor.audit import verify as verify_log
+    from llama_index_presets.monitor.audit_key import audit_key
 
-    file = key or (Path(os.environ[_KEY]) if os.environ.get(_KEY) else None)
-    if file is None:
-        raise SettingsError(
-            f"The operator's key is missing. Give --key FILE, or set {_KEY} to the file's path."
-        )
-    report = verify_log(log, key=file, head=AuditHead.load(head) if head else None)
+    secret = key or audit_key(make=False)
+    report = verify_log(
+        log or storage / "audit.jsonl", key=secret, head=AuditHead.load(head) if head else None
+    )
     if report.ok and export is not None:
         report.head.save(export)
     if as_json:

@@ -44,6 +44,7 @@ class AuditEntry:
         cost_usd: What the query cost, as decimal text; empty when it is not known.
         when: Time of the entry, ISO 8601, UTC.
         number: Place in the log, from 1.
+        status: What became of the question: ``"answered"``, ``"abandoned"`` or ``"failed: ERROR"``.
     """
 
     who: str
@@ -56,6 +57,7 @@ class AuditEntry:
     cost_usd: str
     when: str
     number: int
+    status: str = "answered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,7 @@ class AuditLog:
         passages: Sequence[tuple[str, str]],
         answer: str,
         cost_usd: Decimal | None,
+        status: str = "answered",
     ) -> AuditEntry:
         """Add an entry and wait until the disk has it.
 
@@ -155,6 +158,7 @@ class AuditLog:
             passages: Id and text of what the model was shown; only the SHA-256 of each text is kept.
             answer: The answer; only its keyed hash is kept.
             cost_usd: What the query cost, or None when that is not known.
+            status: What became of the question; see `AuditEntry`.
 
         Raises:
             AuditError: The log cannot be written, or its last line is broken.
@@ -172,6 +176,7 @@ class AuditLog:
                 cost_usd="" if cost_usd is None else format(cost_usd, "f"),
                 when=datetime.now(UTC).isoformat(timespec="microseconds"),
                 number=head.number + 1,
+                status=status,
             )
             body = _canonical(asdict(entry))
             line = {"entry": json.loads(body), "mac": _mac(self._key, head.mac, body)}

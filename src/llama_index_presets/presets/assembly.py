@@ -15,6 +15,7 @@ from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.presets.auditing import AuditTrail
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.patterns import Retrieval
 from llama_index_presets.presets.settings import Origins, Settings
@@ -46,6 +47,8 @@ class Assembly:
         filters: What every hit satisfies.
         by_hand: Parts that the caller brought along.
         closers: What to call at the end, last first.
+        audit: What puts questions on record, or None.
+        who: Who asks, for the record; empty means the name that the process runs under.
     """
 
     preset: Preset
@@ -65,6 +68,8 @@ class Assembly:
     filters: MetadataFilters | None
     by_hand: dict[str, str]
     closers: Sequence[Callable[[], object]]
+    audit: AuditTrail | None = None
+    who: str = ""
 
     def restricted(self, filters: MetadataFilters) -> Assembly:
         """The same parts behind more filters; those that hold already cannot be dropped."""

@@ -18,6 +18,7 @@ from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.auditing import open_audit
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.local_only import refuse_remote
 from llama_index_presets.presets.matrix import Preset
@@ -91,11 +92,13 @@ def build(
         ledger = start_monitoring(row.monitoring, place, opened)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(row.pattern, index, place, values, reranker=reranker, local=local)
+        llm = llm or make_llm(row.llm)
+        audit = open_audit(row.monitoring, place, preset=row.name, model=llm.metadata.model_name)
         assembly = Assembly(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
-            synthesizer=_synthesizer(llm or make_llm(row.llm), embed_model, values),
+            synthesizer=_synthesizer(llm, embed_model, values), audit=audit,
             by_hand=by_hand, closers=[opened.pop_all().close],
         )  # fmt: skip
     return PresetEngine(assembly)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
@@ -31,6 +29,7 @@ from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.ingestion import ingest
+from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
 __all__ = ["PresetEngine"]
 
@@ -108,6 +107,13 @@ class PresetEngine(BaseQueryEngine):
         """
         return PresetEngine(self._assembly.restricted(filters))
 
+    def asked_by(self, who: str) -> PresetEngine:
+        """This engine, for a user of the application: the audit log of a preset that has one says who asked.
+
+        The new engine shares all parts with this one; closing either closes both.
+        """
+        return PresetEngine(replace(self._assembly, who=who))
+
     def as_chat_engine(self, **options: Any) -> PresetChatEngine:
         """A conversation with memory over this engine; options as of `PresetChatEngine`."""
         return PresetChatEngine(self, **options)
@@ -136,7 +142,7 @@ class PresetEngine(BaseQueryEngine):
             IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
         """
         run_id = uuid.uuid4().hex
-        with self._charged(run_id):
+        with attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=run_id):
             report = ingest(
                 self._assembly,
                 data,
@@ -145,7 +151,8 @@ class PresetEngine(BaseQueryEngine):
                 sync=sync,
                 show_progress=show_progress,
             )
-        report.cost_usd = _float(self._cost(run_id))
+        cost = self.ledger.query_cost(run_id)
+        report.cost_usd = None if cost is None else float(cost)
         return report
 
     # -- query ----------------------------------------------------------------------------------------------------
@@ -160,64 +167,19 @@ class PresetEngine(BaseQueryEngine):
         Raises:
             AnswerError: The question is empty or too long.
         """
-        self._check(str_or_query_bundle)
-        query_id, started = uuid.uuid4().hex, time.perf_counter()
-        with self._charged(query_id):
-            response = super().query(str_or_query_bundle)
-        self._bill(response.metadata, query_id, started)
-        return response
+        return answer(self, self.turn(str_or_query_bundle))
 
     async def aquery(self, str_or_query_bundle: QueryType) -> RESPONSE_TYPE:
         """`query`, without blocking the event loop."""
-        self._check(str_or_query_bundle)
-        query_id, started = uuid.uuid4().hex, time.perf_counter()
-        with self._charged(query_id):
-            response = await super().aquery(str_or_query_bundle)
-        self._bill(response.metadata, query_id, started)
-        return response
+        return await aanswer(self, self.turn(str_or_query_bundle))
 
     def stream(self, str_or_query_bundle: QueryType) -> StreamingResponse:
         """Answer piece by piece; ``metadata`` is complete when the pieces are used up."""
-        query = self._check(str_or_query_bundle)
-        query_id, started = uuid.uuid4().hex, time.perf_counter()
-        with self._charged(query_id):
-            hits = self.retrieve(query)
-            answer, pieces = self._assembly.synthesizer.stream(query.query_str, hits)
-        metadata: dict[str, Any] = {"query_id": query_id}
-
-        def run() -> Iterator[str]:
-            try:
-                while (piece := self._next(pieces, query_id)) is not None:
-                    yield piece
-                metadata.update(_metadata(answer))
-            finally:
-                _close(pieces)
-                self._bill(metadata, query_id, started)
-
-        return StreamingResponse(run(), answer.source_nodes, metadata)  # type: ignore[arg-type]
+        return stream(self, self.turn(str_or_query_bundle))
 
     async def astream(self, str_or_query_bundle: QueryType) -> AsyncStreamingResponse:
         """`stream`, without blocking the event loop."""
-        query = self._check(str_or_query_bundle)
-        query_id, started = uuid.uuid4().hex, time.perf_counter()
-        with self._charged(query_id):
-            hits = await self.aretrieve(query)
-            answer, pieces = await self._assembly.synthesizer.astream(query.query_str, hits)
-        metadata: dict[str, Any] = {"query_id": query_id}
-
-        async def run() -> AsyncIterator[str]:
-            try:
-                while True:
-                    with self._charged(query_id):
-                        piece = await anext(pieces, None)
-                    if piece is None:
-                        break
-                    yield piece
-                metadata.update(_metadata(answer))
-            finally:
-                self._bill(metadata, query_id, started)
-
-        return AsyncStreamingResponse(run(), answer.source_nodes, metadata)  # type: ignore[arg-type]
+        return await astream(self, self.turn(str_or_query_bundle))
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Find the passages for an answer, best first."""
@@ -244,11 +206,16 @@ class PresetEngine(BaseQueryEngine):
     def _get_prompt_modules(self) -> dict[str, Any]:
         return {}
 
-    def _check(self, question: QueryType) -> QueryBundle:
+    def turn(self, question: QueryType) -> Turn:
+        """Begin a question: check it, give it an id, start its clock.
+
+        Raises:
+            AnswerError: The engine is closed, or the question is empty or too long.
+        """
         if self._closed:
             raise AnswerError("The engine is closed. Build it again to ask more.")
-        query = QueryBundle(question) if isinstance(question, str) else question
-        text, longest = query.query_str.strip(), self._assembly.settings.max_question_chars
+        asked = question if isinstance(question, str) else question.query_str
+        text, longest = asked.strip(), self._assembly.settings.max_question_chars
         if not text:
             raise AnswerError("The question is empty. Ask something.")
         if len(text) > longest:
@@ -256,26 +223,9 @@ class PresetEngine(BaseQueryEngine):
                 f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
                 "long text as a document and ask about it."
             )
-        return query
+        return Turn(self._assembly, asked=asked, question=asked)
 
-    def _next(self, pieces: Iterator[str], query_id: str) -> str | None:
-        """One piece; charged here and not around the whole stream, since the caller works between pieces."""
-        with self._charged(query_id):
-            return next(pieces, None)
-
-    # -- bill and life --------------------------------------------------------------------------------------------
-
-    def _charged(self, query_id: str) -> contextlib.AbstractContextManager[Any]:
-        return attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=query_id)
-
-    def _cost(self, query_id: str) -> Decimal | None:
-        return self.ledger.query_cost(query_id)
-
-    def _bill(self, metadata: dict[str, Any] | None, query_id: str, started: float) -> None:
-        if metadata is not None:
-            metadata["query_id"] = query_id
-            metadata["cost_usd"] = _float(self._cost(query_id))
-            metadata["latency_ms"] = round((time.perf_counter() - started) * 1000, 1)
+    # -- life --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Write the ledger out and let go of the files; calling it twice is fine."""
@@ -298,19 +248,5 @@ class PresetEngine(BaseQueryEngine):
         )
 
 
-def _metadata(answer: CitedAnswer) -> dict[str, Any]:
-    return {"citations": answer.citations(), "known": answer.known}
-
-
 def _response(answer: CitedAnswer) -> Response:
-    return Response(answer.text, answer.source_nodes, _metadata(answer))
-
-
-def _float(cost: Decimal | None) -> float | None:
-    return None if cost is None else float(cost)
-
-
-def _close(pieces: Iterator[str]) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
+    return Response(answer.text, answer.source_nodes, answer_metadata(answer))

@@ -87,7 +87,7 @@ MONITORING: dict[str, Part] = {
     "basic": Part(about="ledger with cost"),
     "metrics": Part(about="ledger, latency percentiles, cache hit rate"),
     "local": Part(about="ledger and JSON log on disk; nothing may leave the machine"),
-    "audit": Part(about="ledger and tamper-evident audit log", assembled=False),
+    "audit": Part(about="ledger and tamper-evident audit log"),
     "full": Part(about="ledger, alerts, OpenTelemetry traces", assembled=False),
 }
 

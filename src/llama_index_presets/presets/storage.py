@@ -55,6 +55,11 @@ class Storage:
         """JSON log, one object a line."""
         return self.folder / "logs" / "calls.jsonl"
 
+    @property
+    def audit(self) -> Path:
+        """The audit log of level `audit`, one chained entry a line."""
+        return self.folder / "audit.jsonl"
+
 
 def open_storage(folder: str | Path, preset: str, fingerprint: Fingerprint) -> Storage:
     """Open a folder for a preset, making it when it is missing.

@@ -1,0 +1,195 @@
+"""One question on its way through an engine: asked, answered or failed, then billed and put on record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+from llama_index_presets.answer.synthesize import CitedAnswer
+from llama_index_presets.monitor.context import attributed
+from llama_index_presets.presets.assembly import Assembly
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["Turn", "aanswer", "answer", "answer_metadata", "astream", "stream"]
+
+
+@dataclass(slots=True)
+class Turn:
+    """A question under way.
+
+    Attributes:
+        assembly: The engine's parts.
+        asked: What the user asked.
+        question: What the engine is asked: the same, or what a conversation made of it.
+        query_id: Joins response, ledger and audit log.
+        started: When it began, on the performance counter.
+    """
+
+    assembly: Assembly
+    asked: str
+    question: str
+    query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: float = field(default_factory=time.perf_counter)
+
+    def charged(self) -> contextlib.AbstractContextManager[Any]:
+        """Charge the calls made inside to this question."""
+        parts = self.assembly
+        return attributed(ledger=parts.ledger, preset=parts.preset.name, query_id=self.query_id)
+
+    def end(
+        self,
+        metadata: dict[str, Any] | None,
+        text: str,
+        shown: Sequence[NodeWithScore],
+        status: str = "answered",
+    ) -> None:
+        """Bill the question and put it on record.
+
+        Args:
+            metadata: Of the response; takes ``query_id``, ``cost_usd`` and ``latency_ms``.
+            text: The answer, as far as it got.
+            shown: What the model was shown.
+            status: See `AuditTrail.record`.
+
+        Raises:
+            AuditError: The audit log cannot be written.
+        """
+        cost = self.assembly.ledger.query_cost(self.query_id)
+        if metadata is not None:
+            metadata["query_id"] = self.query_id
+            metadata["cost_usd"] = _float(cost)
+            metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000, 1)
+        if self.assembly.audit is not None:
+            self.assembly.audit.record(
+                who=self.assembly.who,
+                query_id=self.query_id,
+                question=self.asked,
+                shown=shown,
+                answer=text,
+                cost_usd=cost,
+                status=status,
+            )
+
+    def failed(self, error: BaseException) -> None:
+        """Put on record that there is no answer."""
+        self.end(None, "", [], f"failed: {type(error).__name__}")
+
+    async def aend(self, *outcome: Any) -> None:
+        """`end`, without waiting for the disk on the event loop."""
+        await asyncio.to_thread(self.end, *outcome)
+
+
+def answer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
+    """Answer at once; see `PresetEngine.query`."""
+    try:
+        with turn.charged():
+            response = BaseQueryEngine.query(engine, turn.question)
+    except BaseException as error:
+        turn.failed(error)
+        raise
+    turn.end(response.metadata, str(response), response.source_nodes)
+    return response
+
+
+async def aanswer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
+    """`answer`, without blocking the event loop."""
+    try:
+        with turn.charged():
+            response = await BaseQueryEngine.aquery(engine, turn.question)
+    except BaseException as error:
+        turn.failed(error)
+        raise
+    await turn.aend(response.metadata, str(response), response.source_nodes)
+    return response
+
+
+def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
+    """Answer piece by piece; see `PresetEngine.stream`."""
+    try:
+        with turn.charged():
+            hits = engine.retrieve(QueryBundle(turn.question))
+            found, pieces = turn.assembly.synthesizer.stream(turn.question, hits)
+    except BaseException as error:
+        turn.failed(error)
+        raise
+    metadata: dict[str, Any] = {"query_id": turn.query_id}
+
+    def run() -> Iterator[str]:
+        status = "abandoned"
+        try:
+            while (piece := _next(pieces, turn)) is not None:
+                yield piece
+            metadata.update(answer_metadata(found))
+            status = "answered"
+        except Exception as error:
+            status = f"failed: {type(error).__name__}"
+            raise
+        finally:
+            _close(pieces)
+            turn.end(metadata, found.text, found.source_nodes, status)
+
+    return StreamingResponse(run(), found.source_nodes, metadata)  # type: ignore[arg-type]
+
+
+async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
+    """`stream`, without blocking the event loop."""
+    try:
+        with turn.charged():
+            hits = await engine.aretrieve(QueryBundle(turn.question))
+            found, pieces = await turn.assembly.synthesizer.astream(turn.question, hits)
+    except BaseException as error:
+        turn.failed(error)
+        raise
+    metadata: dict[str, Any] = {"query_id": turn.query_id}
+
+    async def run() -> AsyncIterator[str]:
+        status = "abandoned"
+        try:
+            while True:
+                with turn.charged():
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    break
+                yield piece
+            metadata.update(answer_metadata(found))
+            status = "answered"
+        except Exception as error:
+            status = f"failed: {type(error).__name__}"
+            raise
+        finally:
+            await turn.aend(metadata, found.text, found.source_nodes, status)
+
+    return AsyncStreamingResponse(run(), found.source_nodes, metadata)  # type: ignore[arg-type]
+
+
+def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
+    """What a response says of its answer."""
+    return {"citations": answer.citations(), "known": answer.known}
+
+
+def _next(pieces: Iterator[str], turn: Turn) -> str | None:
+    """One piece; charged here and not around the whole stream, since the caller works between pieces."""
+    with turn.charged():
+        return next(pieces, None)
+
+
+def _close(pieces: Iterator[str]) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
+
+
+def _float(cost: Decimal | None) -> float | None:
+    return None if cost is None else float(cost)
