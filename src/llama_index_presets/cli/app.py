@@ -81,7 +81,11 @@ app = typer.Typer(
 
 PresetName = Annotated[str, typer.Argument(metavar="PRESET", help="A row of 'llama-presets list'.")]
 StorageFolder = Annotated[
-    Path, typer.Option("--storage", help="Folder of the index, the ledger and the logs.")
+    str,
+    typer.Option(
+        "--storage",
+        help="Folder of the index, or the URL of its vectors: postgresql://…, s3://…, pinecone://…",
+    ),
 ]
 AsJson = Annotated[
     bool,
@@ -92,7 +96,7 @@ Offline = Annotated[
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]
 
-STORAGE = Path("llama-presets-storage")
+STORAGE = "llama-presets-storage"
 
 
 @app.callback(invoke_without_command=True)

@@ -45,12 +45,14 @@ def costs(
 ) -> None:
     """What was called and what it cost."""
     from llama_index_presets.monitor.ledger import Ledger
+    from llama_index_presets.presets.storage import find_storage
 
-    if not storage.is_dir():
+    place = find_storage(storage)
+    if not place.folder.is_dir():
         raise SettingsError(
-            f"There is no storage folder '{storage}'. Give the --storage of an earlier ingest."
+            f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
         )
-    with Ledger(storage / "calls.duckdb") as ledger:
+    with Ledger(place.ledger) as ledger:
         if html is not None:
             from llama_index_presets.monitor.html import write_cost_page
 

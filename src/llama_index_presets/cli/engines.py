@@ -110,7 +110,7 @@ def chat(
                     say(f"  [{citation['n']}] {citation['source']}")
 
 
-def open_engine(preset: str, storage: Path, offline: bool, settings: Path | None) -> PresetEngine:
+def open_engine(preset: str, storage: str, offline: bool, settings: Path | None) -> PresetEngine:
     """Build an engine; a typo in the preset is answered before the slow import."""
     find_preset(preset)
     from llama_index_presets.presets.build import build
@@ -118,11 +118,13 @@ def open_engine(preset: str, storage: Path, offline: bool, settings: Path | None
     return build(preset, storage=storage, offline=offline, settings=settings)
 
 
-def need_index(storage: Path) -> None:
-    """Fail when nothing was ingested into the folder yet."""
-    from llama_index_presets.presets.storage import read_card
+def need_index(storage: str) -> None:
+    """Fail when nothing was ingested into the folder yet; vectors on a server may come from another machine."""
+    from llama_index_presets.presets.storage import find_storage, read_card
 
-    read_card(storage)
+    place = find_storage(storage)
+    if place.address is None:
+        read_card(place)
 
 
 def _prompt() -> str:

@@ -27,8 +27,8 @@ from llama_index_presets.presets.models import make_chunker, make_embedding, mak
 from llama_index_presets.presets.monitoring import start_monitoring
 from llama_index_presets.presets.patterns import assemble_pattern
 from llama_index_presets.presets.settings import Settings, load_settings
-from llama_index_presets.presets.storage import open_storage
-from llama_index_presets.presets.stores import open_store
+from llama_index_presets.presets.storage import Storage, find_storage, open_storage
+from llama_index_presets.presets.stores import check_place, open_store
 
 __all__ = ["build"]
 
@@ -49,7 +49,9 @@ def build(
 
     Args:
         preset: A row of the matrix, such as ``"healthcare"``.
-        storage: Folder of the index, the ledger and the logs; made when missing.
+        storage: Folder of the index, the ledger and the logs, made when missing. Or the URL of a server or bucket
+            for the vectors (``postgresql://…``, ``s3://…``, ``pinecone://index/namespace``); the rest then lies in a
+            folder of this machine, see `storage.find_storage`.
         llm: Writes the answers in place of the preset's.
         embed_model: Embeds in place of the preset's.
         vector_store: Holds the vectors in place of the preset's.
@@ -80,11 +82,12 @@ def build(
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
+    place = _find_place(storage, row, values, by_hand, local=local)
     embed_model = embed_model or make_embedding(row.embedding, local=local)
     chunker = make_chunker(embed_model, values.chunk_tokens)
     fingerprint = make_fingerprint(embed_model, chunker)
     with ExitStack() as opened:  # closes what is open already when a later part fails
-        place = open_storage(storage, row.name, fingerprint)
+        open_storage(place, row.name, fingerprint)
         manifest = Manifest(place.manifest)
         opened.callback(manifest.close)
         if vector_store is None:
@@ -108,6 +111,19 @@ def _check(row: Preset, by_hand: Mapping[str, str]) -> None:
     missing = row.missing(replaced=frozenset(by_hand))
     if missing:
         raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
+
+
+def _find_place(
+    storage: str | Path, row: Preset, values: Settings, by_hand: Mapping[str, str], *, local: bool
+) -> Storage:
+    place = find_storage(storage, state=values.state)
+    if "store" not in by_hand:
+        check_place(row.store, place, preset=row.name, local=local)
+    elif place.address:
+        raise SettingsError(
+            f"The vectors have two places: '{place.shown}' and the {by_hand['store']} given. Give a folder as storage."
+        )
+    return place
 
 
 def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> CitedSynthesizer:

@@ -244,7 +244,7 @@ class PresetEngine(BaseQueryEngine):
     def __repr__(self) -> str:
         """Name and storage; nothing secret."""
         return (
-            f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.folder}')"
+            f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.shown}')"
         )
 
 

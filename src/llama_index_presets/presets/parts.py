@@ -63,7 +63,6 @@ STORES: dict[str, Part] = {
         about="managed",
         modules=("llama_index.vector_stores.pinecone",),
         extra="pinecone",
-        assembled=False,
         local=False,
     ),
     "weaviate": Part(

@@ -40,6 +40,7 @@ class Settings:
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         batch_chunks: Chunks embedded and committed together at ingest.
         max_question_chars: Longest question, in characters.
+        state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
     """
 
     embedding: str | None = None
@@ -57,6 +58,7 @@ class Settings:
     chunk_tokens: int | None = None
     batch_chunks: int = 256
     max_question_chars: int = 20_000
+    state: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("top_k", "context_tokens", "batch_chunks", "max_question_chars"):

@@ -1,15 +1,24 @@
-"""The folder of an engine: what is in it, which model made it, whether it can be used."""
+"""The storage of an engine: a folder, and maybe a URL for the vectors; what made it, whether it can be used."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from llama_index_presets.errors import FingerprintError, StoreCorruptError, StoreError, StoreWriteError
+from llama_index_presets.errors import (
+    FingerprintError,
+    SettingsError,
+    StoreCorruptError,
+    StoreError,
+    StoreWriteError,
+)
+from llama_index_presets.presets.address import SCHEMES, Address, is_url, read_address
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["Storage", "open_storage", "read_card"]
+__all__ = ["Storage", "find_storage", "open_storage", "read_card"]
 
 _CARD = "preset.json"
 _FORMAT = 1
@@ -20,10 +29,17 @@ class Storage:
     """Where the files of an engine lie.
 
     Attributes:
-        folder: The folder that the user named.
+        folder: The folder that the user named; for a URL, the state folder of that URL.
+        address: Where the vectors lie, when that is a URL; None when they lie in the folder.
     """
 
     folder: Path
+    address: Address | None = None
+
+    @property
+    def shown(self) -> str:
+        """What the user named, without any password."""
+        return self.address.shown if self.address else str(self.folder)
 
     @property
     def card(self) -> Path:
@@ -61,8 +77,40 @@ class Storage:
         return self.folder / "audit.jsonl"
 
 
-def open_storage(folder: str | Path, preset: str, fingerprint: Fingerprint) -> Storage:
-    """Open a folder for a preset, making it when it is missing.
+def find_storage(storage: str | Path, *, state: str | None = None) -> Storage:
+    """Say where everything of an engine lies; nothing is made or opened.
+
+    The URL of a server or bucket names where the vectors lie. Manifest, ledger, logs and keyword index need a disk:
+    they lie in a folder of that URL's own under `state`, which does not depend on the user or password in the URL.
+
+    Args:
+        storage: A folder, or a URL of `address.SCHEMES`.
+        state: Folder of the state folders; None takes ``$LLAMA_PRESETS_STATE``, else
+            ``$XDG_STATE_HOME/llama-presets``, else ``~/.local/state/llama-presets``.
+
+    Raises:
+        SettingsError: The URL cannot be read, or was turned into a `Path`, which drops one of its slashes.
+
+    Example:
+        >>> place = find_storage("pinecone://papers/tenant-1", state="/var/lib/app")
+        >>> place.shown, place.folder.name
+        ('pinecone://papers/tenant-1', 'pinecone-papers-tenant-1-881cba22a8d8')
+    """
+    if is_url(storage):
+        address = read_address(str(storage))
+        root = Path(state) if state else _state_folder()
+        return Storage(root.expanduser().resolve() / address.slug, address)
+    text = str(storage)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    first = Path(text).parts[:1]
+    if first and first[0].endswith(":") and first[0][:-1] in SCHEMES:
+        raise SettingsError(f"A '{first[0]}//' URL was given as a Path. Give it as text.")
+    return Storage(Path(text).expanduser().resolve())
+
+
+def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Fingerprint) -> Storage:
+    """Open the folder for a preset, making it when it is missing.
 
     Raises:
         StoreWriteError: It cannot be written.
@@ -70,27 +118,30 @@ def open_storage(folder: str | Path, preset: str, fingerprint: Fingerprint) -> S
         StoreError: Another preset made it.
         FingerprintError: Another embedding model or chunk size made it.
     """
-    storage = Storage(Path(folder).expanduser().resolve())
-    _make(storage)
-    if storage.card.exists():
-        _check(storage, preset, fingerprint)
+    place = storage if isinstance(storage, Storage) else find_storage(storage)
+    _make(place)
+    if place.card.exists():
+        _check(place, preset, fingerprint)
     else:
         card = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
-        _write_whole(storage.card, json.dumps(card, indent=1) + "\n")
-    return storage
+        if place.address:
+            card["vectors"] = place.address.shown
+        _write_whole(place.card, json.dumps(card, indent=1) + "\n")
+    return place
 
 
-def read_card(folder: str | Path) -> dict[str, object]:
-    """Which preset and model made a folder.
+def read_card(storage: str | Path | Storage) -> dict[str, object]:
+    """Which preset and model made a storage.
 
     Raises:
         StoreError: The folder holds no index.
         StoreCorruptError: The card cannot be read.
     """
-    card = Storage(Path(folder).expanduser()).card
+    place = storage if isinstance(storage, Storage) else find_storage(storage)
+    card = place.card
     if not card.exists():
         raise StoreError(
-            f"'{card.parent}' holds no index. Run 'llama-presets ingest' with this --storage first."
+            f"'{place.shown}' holds no index. Run 'llama-presets ingest' with this --storage first."
         )
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
@@ -118,18 +169,18 @@ def _make(storage: Storage) -> None:
 
 
 def _check(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
-    card = read_card(storage.folder)
+    card = read_card(storage)
     if card["format"] != _FORMAT:
         raise StoreError(
-            f"'{storage.folder}' has format {card['format']}; this release reads {_FORMAT}. Upgrade."
+            f"'{storage.shown}' has format {card['format']}; this release reads {_FORMAT}. Upgrade."
         )
     if card["preset"] != preset:
         raise StoreError(
-            f"'{storage.folder}' was made by the preset '{card['preset']}', not '{preset}'. Use another --storage."
+            f"'{storage.shown}' was made by the preset '{card['preset']}', not '{preset}'. Use another --storage."
         )
     if card["fingerprint"] != str(fingerprint):
         raise FingerprintError(
-            f"'{storage.folder}' was made with {card['fingerprint']}; you are using {fingerprint}. Vectors of two "
+            f"'{storage.shown}' was made with {card['fingerprint']}; you are using {fingerprint}. Vectors of two "
             "models cannot be mixed: use the original settings, or ingest into a new --storage.",
             stored=str(card["fingerprint"]),
             given=str(fingerprint),
@@ -141,3 +192,10 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def _state_folder() -> Path:
+    given = os.environ.get("LLAMA_PRESETS_STATE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "llama-presets"

@@ -1,16 +1,60 @@
-"""Open the vector store of a cell inside an engine's folder."""
+"""Open the vector store of a cell inside an engine's folder, or at the address that the user named."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.address import SCHEMES, Address
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["open_store"]
+__all__ = ["check_place", "open_store"]
+
+_KEYS = {"pinecone": "PINECONE_API_KEY"}
+
+
+def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None:
+    """Refuse a storage that the store of a cell cannot use, before anything is opened.
+
+    Args:
+        store: Key of `parts.STORES`.
+        place: Where the user wants it.
+        preset: Whose cell it is.
+        local: Whether nothing may leave the machine.
+
+    Raises:
+        SettingsError: A managed store without an address, an address of another store, a remote one that may not be
+            used, or a missing key.
+    """
+    address = place.address
+    if address is None:
+        if store not in _IN_A_FOLDER:
+            raise SettingsError(
+                f"The store '{store}' keeps no files: '{place.shown}' cannot hold its vectors. Give "
+                f"storage={_form(store)} (--storage), or use offline=True (--offline)."
+            )
+        return
+    if address.store != store:
+        named = f"a folder or {_form(store)}" if store in _IN_A_FOLDER else _form(store)
+        raise SettingsError(
+            f"'{address.shown}' names the store '{address.store}'; the preset '{preset}' keeps its vectors in "
+            f"'{store}' here. Give {named}, or set store = \"{address.store}\"."
+        )
+    if local and not address.local:
+        raise SettingsError(
+            f"'{address.shown}' is not on this machine, and nothing may leave it (offline, or a local preset). "
+            "Give a folder."
+        )
+    key = _KEYS.get(store)
+    if key and not os.environ.get(key):
+        raise SettingsError(
+            f"'{address.shown}' needs {key}, which is not set. Set it, or use offline=True (--offline)."
+        )
 
 
 def open_store(
@@ -20,7 +64,7 @@ def open_store(
 
     Args:
         name: Key of `parts.STORES`.
-        storage: Where its files lie.
+        storage: Where its files lie, or its address.
         fingerprint: What makes the vectors.
         opened: Takes what must be closed.
 
@@ -37,7 +81,8 @@ def open_store(
 def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
     from llama_index_presets.store.lancedb import LanceDBVectorStore
 
-    store: BasePydanticVectorStore = LanceDBVectorStore(str(storage.vectors), fingerprint=str(fingerprint))
+    uri = storage.address.url if storage.address else str(storage.vectors)
+    store: BasePydanticVectorStore = LanceDBVectorStore(uri, fingerprint=str(fingerprint))
     return store
 
 
@@ -52,15 +97,50 @@ def _open_postgres(storage: Storage, fingerprint: Fingerprint, opened: ExitStack
     from llama_index_presets.store.embedded_postgres import embedded_postgres
     from llama_index_presets.store.postgres import PostgresVectorStore
 
-    url = opened.enter_context(embedded_postgres(storage.vectors))
+    if storage.address:
+        url, options = storage.address.url.partition("#")[0], storage.address.options
+    else:
+        url, options = opened.enter_context(embedded_postgres(storage.vectors)), {}
     store: BasePydanticVectorStore = PostgresVectorStore.from_url(
-        url, embed_dim=fingerprint.dim, fingerprint=str(fingerprint)
+        url,
+        embed_dim=fingerprint.dim,
+        table_name=options.get("table", "chunks"),
+        schema_name=options.get("schema", "public"),
+        fingerprint=str(fingerprint),
     )
     return store
+
+
+def _open_pinecone(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
+    from llama_index_presets.store.pinecone import PineconeVectorStore
+
+    address = _address(storage)
+    store: BasePydanticVectorStore = PineconeVectorStore(
+        address.host,
+        namespace=address.path or None,
+        host=address.query.get("host"),
+        fingerprint=str(fingerprint),
+    )
+    return store
+
+
+def _address(storage: Storage) -> Address:
+    if storage.address is None:
+        raise SettingsError(f"'{storage.shown}' is no address of a managed store.")
+    return storage.address
+
+
+def _form(store: str) -> str:
+    forms = {"pgvector": "'postgresql://user@host/database'", "lancedb": "'s3://bucket/folder'"}
+    schemes = [scheme for scheme, known in SCHEMES.items() if known == store]
+    return forms.get(store, f"'{schemes[0]}://INDEX'" if schemes else "a folder")
 
 
 _OPENERS: dict[str, Callable[[Storage, Fingerprint, ExitStack], BasePydanticVectorStore]] = {
     "lancedb": _open_lancedb,
     "duckdb": _open_duckdb,
     "pgvector": _open_postgres,
+    "pinecone": _open_pinecone,
 }
+_IN_A_FOLDER = {"lancedb", "duckdb", "pgvector"}
+"""Stores that need nothing but a folder; the embedded Postgres is one."""
