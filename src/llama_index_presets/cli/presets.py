@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from llama_index_presets.cli.app import AsJson, PresetName, app, emit, print_table, say, table
+from llama_index_presets.cli.app import (
+    AsJson,
+    PresetName,
+    SettingsFile,
+    app,
+    emit,
+    print_table,
+    say,
+    table,
+)
+from llama_index_presets.presets.layers import dials, load_settings
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -27,12 +39,13 @@ def list_presets(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(preset: PresetName, as_json: AsJson = False) -> None:
-    """One preset: its parts, why they were chosen, and what is missing."""
+def show(preset: PresetName, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """One preset: its parts, why they were chosen, what is missing, and its settings."""
     row = find_preset(preset)
+    values = _settings(preset, settings)
     details = {**_row(row), "llm": row.llm, "why": row.why, "offline": dict(_cells(row.offline()))}
     if as_json:
-        emit(details)
+        emit({**details, "settings": values})
         return
     shown = table("Part", "Choice", "With --offline")
     for column, choice in _cells(row):
@@ -41,6 +54,24 @@ def show(preset: PresetName, as_json: AsJson = False) -> None:
     print_table(shown)
     for line in details["missing"] or ["Nothing is missing."]:
         say(line)
+    say("")
+    _print_settings(values)
+
+
+def _settings(preset: str, file: Path | None) -> list[dict[str, Any]]:
+    """Each setting with its value here and now, and where that comes from."""
+    values, origins = load_settings(file, preset)
+    here = values.to_dict()
+    return [{**asdict(dial), "value": here[dial.name], "from": origins[dial.name]} for dial in dials(preset)]
+
+
+def _print_settings(values: list[dict[str, Any]]) -> None:
+    shown = table("Setting", "Value", "From", "What it does")
+    for setting in values:
+        about = f"{setting['about']} ({setting['accepts']})"
+        shown.add_row(setting["name"], str(setting["value"]), setting["from"], about)
+    print_table(shown)
+    say("Set them with settings=… or --settings FILE.toml, or as LLAMA_PRESETS_<NAME>.")
 
 
 def _cells(row: Preset) -> list[tuple[str, str]]:

@@ -16,9 +16,10 @@ from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.auditing import AuditTrail
+from llama_index_presets.presets.layers import Origins
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.patterns import Retrieval
-from llama_index_presets.presets.settings import Origins, Settings
+from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 

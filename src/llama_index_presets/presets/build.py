@@ -20,13 +20,14 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.auditing import open_audit
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.local_only import refuse_remote
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, make_llm
 from llama_index_presets.presets.monitoring import start_monitoring
 from llama_index_presets.presets.patterns import assemble_pattern
-from llama_index_presets.presets.settings import Settings, load_settings
+from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, open_storage
 from llama_index_presets.presets.stores import check_place, open_store
 
@@ -73,8 +74,9 @@ def build(
         ...     engine.explain()["cells"]["store"]
         'lancedb'
     """
-    values, origins = load_settings(settings)
-    row = find_preset(preset).with_cells(values.cells())
+    row = find_preset(preset)
+    values, origins = load_settings(settings, preset)
+    row = row.with_cells(values.cells())
     row = row.offline() if offline else row
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     by_hand = {column: type(part).__name__ for column, part in given.items() if part is not None}

@@ -1,28 +1,21 @@
-"""The dials of an engine: one typed object, filled from a file, the environment and code, in rising precedence."""
+"""The dials of an engine: one typed object per preset, with its defaults. `layers` fills it."""
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["Origins", "Settings", "load_settings"]
-
-Origins = dict[str, str]
-"""Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
-
-_ENVIRONMENT = "LLAMA_PRESETS_"
+__all__ = ["HealthcareSettings", "Settings", "settings_class"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Dials with their defaults.
+    """Dials that every preset has.
+
+    A field's type is its check (a `Literal` lists the choices), and its line under Attributes is its help: both are
+    read by `layers` and by ``llama-presets show``.
 
     Attributes:
         embedding: Another embedding model than the preset's, by its name in the catalogue.
@@ -41,6 +34,9 @@ class Settings:
         batch_chunks: Chunks embedded and committed together at ingest.
         max_question_chars: Longest question, in characters.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
+        encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
+        searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
+        pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.
     """
 
     embedding: str | None = None
@@ -59,6 +55,9 @@ class Settings:
     batch_chunks: int = 256
     max_question_chars: int = 20_000
     state: str | None = None
+    encryption: Literal["off", "auto", "on"] = "off"
+    searchable_metadata: tuple[str, ...] = ()
+    pii: Literal["off", "report", "redact", "refuse"] = "off"
 
     def __post_init__(self) -> None:
         for name in ("top_k", "context_tokens", "batch_chunks", "max_question_chars"):
@@ -82,71 +81,32 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
 
-def load_settings(given: Mapping[str, Any] | Settings | str | Path | None) -> tuple[Settings, Origins]:
-    """Fill the settings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthcareSettings(Settings):
+    """Dials of `healthcare`: encrypted as soon as there is a key, personal data reported at ingest."""
 
-    Args:
-        given: Values from code, a `Settings`, or the path of a TOML file; the environment
-            (``LLAMA_PRESETS_TOP_K=8``) goes before the file and after code.
+    encryption: Literal["off", "auto", "on"] = "auto"
+    pii: Literal["off", "report", "redact", "refuse"] = "report"
 
-    Raises:
-        SettingsError: Unknown names, wrong types or values out of range.
+
+SETTINGS: dict[str, type[Settings]] = {"healthcare": HealthcareSettings}
+"""Presets whose dials, or their defaults, differ from `Settings`.
+
+A subclass that checks its own values calls ``Settings.__post_init__(self)`` first: ``super()`` without arguments does
+not work in a class with slots.
+"""
+
+
+def settings_class(preset: str | None) -> type[Settings]:
+    """The class of a preset's settings; `Settings` for None and for presets without dials of their own.
 
     Example:
-        >>> load_settings({"top_k": 3})[0].top_k
-        3
+        >>> settings_class("healthcare").__name__, settings_class("knowledge-base").__name__
+        ('HealthcareSettings', 'Settings')
     """
-    if isinstance(given, Settings):
-        return given, dict.fromkeys(asdict(given), "code")
-    from_file = _read(Path(given)) if isinstance(given, str | Path) else {}
-    layers: list[tuple[str, Mapping[str, Any]]] = [
-        (str(given), from_file),
-        ("environment", _environment()),
-        ("code", given if isinstance(given, Mapping) else {}),
-    ]
-    values: dict[str, Any] = {}
-    origins: Origins = {field.name: "default" for field in fields(Settings)}
-    for origin, layer in layers:
-        for name, value in layer.items():
-            values[name] = _checked(name, value, origin)
-            origins[name] = origin if origin != "environment" else _ENVIRONMENT + name.upper()
-    return Settings(**values), origins
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
-
-
-def _environment() -> dict[str, Any]:
-    names = {_ENVIRONMENT + field.name.upper(): field.name for field in fields(Settings)}
-    return {name: _number(os.environ[key]) for key, name in names.items() if key in os.environ}
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _checked(name: str, value: Any, origin: str) -> Any:
-    known = {field.name: str(field.type) for field in fields(Settings)}
-    if name not in known:
-        nearest = get_close_matches(name, known, n=1)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(known)}."
-        raise SettingsError(f"There is no setting '{name}' (from {origin}). {hint}")
-    allowed: dict[str, tuple[type, ...]] = {"str": (str,), "float": (int, float), "int": (int,)}
-    kinds = allowed[known[name].split(" ")[0]]
-    if isinstance(value, bool) or not (isinstance(value, kinds) or (value is None and "None" in known[name])):
-        raise SettingsError(f"{name} is {value!r} (from {origin}); expected {known[name]}.")
-    return value
+    return SETTINGS.get(preset or "", Settings)

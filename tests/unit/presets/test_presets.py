@@ -20,7 +20,6 @@ from llama_index_presets.errors import (
 from llama_index_presets.presets import matrix as matrix_module
 from llama_index_presets.presets.local_only import is_local, refuse_remote
 from llama_index_presets.presets.matrix import PRESETS, load_matrix, preset
-from llama_index_presets.presets.settings import Settings, load_settings
 from llama_index_presets.presets.storage import open_storage, read_card
 from llama_index_presets.values import Fingerprint
 
@@ -98,45 +97,6 @@ def test_other_cells_can_be_chosen() -> None:
     assert preset("healthcare").with_cells({"store": "duckdb"}).store == "duckdb"
     with pytest.raises(SettingsError, match="no store 'x'.*no pattern 'y'"):
         preset("healthcare").with_cells({"store": "x", "pattern": "y"})
-
-
-# -- settings -----------------------------------------------------------------------------------------------------
-
-
-def test_code_beats_environment_beats_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each value says where it came from."""
-    file = tmp_path / "settings.toml"
-    file.write_text("top_k = 3\nanswer_floor = 0.2\n")
-    monkeypatch.setenv("LLAMA_PRESETS_TOP_K", "4")
-    values, origins = load_settings(file)
-    assert (values.top_k, values.answer_floor, values.context_tokens) == (4, 0.2, 3000)
-    assert (origins["top_k"], origins["answer_floor"]) == ("LLAMA_PRESETS_TOP_K", str(file))
-    assert origins["context_tokens"] == "default"
-    assert load_settings({"top_k": 5})[0].top_k == 5
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"topk": 3}, "no setting 'topk' .*Did you mean 'top_k'"),
-        ({"top_k": "many"}, "top_k is 'many' .*expected int"),
-        ({"top_k": True}, "top_k is True"),
-        ({"top_k": 0}, "must be at least 1"),
-        ({"answer_floor": 7}, "a cosine lies between"),
-        ({"chunk_tokens": 3}, "needs at least 16"),
-        ({"store": 5}, "store is 5 .*expected str"),
-        ("nowhere.toml", "cannot be read"),
-    ],
-)
-def test_wrong_settings_are_refused(given: Any, message: str) -> None:
-    """Unknown names, wrong types and values out of range never reach an engine."""
-    with pytest.raises(SettingsError, match=message):
-        load_settings(given)
-
-
-def test_settings_can_be_given_whole() -> None:
-    """A typed object needs no names as text."""
-    assert load_settings(Settings(top_k=2))[0] == Settings(top_k=2)
 
 
 # -- storage ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,255 @@
+"""Fill the settings of a preset from a TOML file, the environment and code, in rising precedence."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from inspect import getdoc
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.matrix import PRESETS
+from llama_index_presets.presets.settings import SETTINGS, Settings, settings_class
+
+__all__ = ["Dial", "Origins", "dials", "load_settings"]
+
+Origins = dict[str, str]
+"""Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
+
+_PREFIX = "LLAMA_PRESETS_"
+
+NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "SETTINGS"})
+"""Environment names, without their prefix, that are no settings: secrets, and what belongs to the machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial:
+    """One setting, described.
+
+    Attributes:
+        name: As in TOML and code.
+        environment: Name of its environment variable.
+        accepts: Its type or its choices, for a person.
+        default: Its default, as a JSON value.
+        about: What it does.
+    """
+
+    name: str
+    environment: str
+    accepts: str
+    default: Any
+    about: str
+
+
+def dials(preset: str | None) -> list[Dial]:
+    """The settings that a preset has.
+
+    Example:
+        >>> [dial.default for dial in dials("healthcare") if dial.name == "pii"]
+        ['report']
+    """
+    kind = settings_class(preset)
+    defaults, kinds, about = kind().to_dict(), _kinds(kind), _documented(kind)
+    return [
+        Dial(
+            name=name,
+            environment=_PREFIX + name.upper(),
+            accepts=_accepts(kinds[name]),
+            default=default,
+            about=about.get(name, ""),
+        )
+        for name, default in defaults.items()
+    ]
+
+
+def load_settings(
+    given: Mapping[str, Any] | Settings | str | Path | None, preset: str | None = None
+) -> tuple[Settings, Origins]:
+    """Fill the settings.
+
+    Args:
+        given: Values from code, the preset's own settings object, or the path of a TOML file, whose tables named after
+            presets go before its top level. The environment (``LLAMA_PRESETS_TOP_K=8``) goes before the file and
+            after code; ``LLAMA_PRESETS_SETTINGS`` names a file where none is given.
+        preset: Whose settings; None for those that every preset has.
+
+    Raises:
+        SettingsError: Unknown names, wrong types or values out of range.
+
+    Example:
+        >>> values, origins = load_settings({"top_k": 3}, "healthcare")
+        >>> values.top_k, values.pii, origins["top_k"], origins["pii"]
+        (3, 'report', 'code', 'default')
+    """
+    kind = settings_class(preset)
+    if isinstance(given, Settings):
+        return _complete(given, kind, preset)
+    path = given if isinstance(given, str | Path) else os.environ.get(_PREFIX + "SETTINGS")
+    file = _read(Path(path), preset) if path else {}
+    code = given if isinstance(given, Mapping) else {}
+    layers = [(str(path), file), ("environment", _environment(kind)), ("code", code)]
+    values: dict[str, Any] = {}
+    origins: Origins = {field.name: "default" for field in fields(kind)}
+    for origin, layer in layers:
+        for name, value in layer.items():
+            source = _PREFIX + name.upper() if origin == "environment" else origin
+            values[name] = _checked(kind, name, value, source)
+            origins[name] = source
+    return kind(**values), origins
+
+
+def _complete(given: Settings, kind: type[Settings], preset: str | None) -> tuple[Settings, Origins]:
+    if type(given) is not kind:
+        raise SettingsError(
+            f"The preset '{preset}' takes {kind.__name__}, got {type(given).__name__}. "
+            f"Import it from llama_index_presets.presets.settings, or give a dictionary."
+        )
+    for name, value in asdict(given).items():
+        _checked(kind, name, value, "code")
+    return given, dict.fromkeys(asdict(given), "code")
+
+
+# -- the file -----------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, preset: str | None) -> dict[str, Any]:
+    """The values of a file for one preset; the tables of the others are checked too, since a typo is one anywhere."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
+    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
+    for name, table in tables.items():
+        if name not in PRESETS:
+            raise SettingsError(f"There is no preset '{name}' (table of {path}). {_nearest(name, PRESETS)}")
+        for key, value in table.items():
+            _checked(settings_class(name), key, value, f"{path} [{name}]")
+    top = {name: value for name, value in content.items() if name not in tables}
+    return {**top, **tables.get(preset or "", {})}
+
+
+# -- the environment ----------------------------------------------------------------------------------------------
+
+
+def _environment(kind: type[Settings]) -> dict[str, Any]:
+    """Values of the environment; a name that no preset knows is refused, one of another preset is passed over."""
+    names = {field.name for field in fields(kind)}
+    every: list[type[Settings]] = [Settings, *SETTINGS.values()]
+    anywhere = {field.name for known in every for field in fields(known)}
+    found: dict[str, Any] = {}
+    for variable, text in os.environ.items():
+        name = variable.removeprefix(_PREFIX).lower()
+        if not variable.startswith(_PREFIX) or variable.removeprefix(_PREFIX) in NO_SETTINGS or not text:
+            continue
+        if name not in anywhere:
+            raise SettingsError(
+                f"The environment variable {variable} names no setting. {_nearest(name, anywhere)}"
+            )
+        if name in names:
+            found[name] = _parsed(text, _kinds(kind)[name])
+    return found
+
+
+def _parsed(text: str, kind: Any) -> Any:
+    """Text as the setting's type, or the text itself where it does not fit: `_checked` then says so."""
+    options = _options(kind)
+    if bool in options:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
+            text.lower(), text
+        )
+    if any(get_origin(option) is tuple for option in options):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    for number in (int, float):
+        if number in options:
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return text
+
+
+# -- names and types ----------------------------------------------------------------------------------------------
+
+
+def _checked(kind: type[Settings], name: str, value: Any, origin: str) -> Any:
+    kinds = _kinds(kind)
+    if name not in kinds:
+        raise SettingsError(f"There is no setting '{name}' (from {origin}). {_whose(name, kinds)}")
+    for option in _options(kinds[name]):
+        if get_origin(option) is tuple and _is_texts(value):
+            return tuple(value)
+        if _fits(value, option):
+            return value
+    raise SettingsError(f"{name} is {value!r} (from {origin}); expected {_accepts(kinds[name])}.")
+
+
+def _fits(value: Any, option: Any) -> bool:
+    if get_origin(option) is Literal:
+        return isinstance(value, str) and value in get_args(option)
+    if get_origin(option) is tuple or isinstance(value, bool):
+        return option is bool
+    return isinstance(value, (int, float) if option is float else option)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _accepts(kind: Any) -> str:
+    """A type as a person reads it.
+
+    Example:
+        >>> _accepts(int | None), _accepts(Literal["on", "off"]), _accepts(tuple[str, ...])
+        ('int or none', "'on' or 'off'", 'list of str')
+    """
+    words = [
+        word
+        for option in _options(kind)
+        for word in (
+            [repr(choice) for choice in get_args(option)]
+            if get_origin(option) is Literal
+            else ["list of str"]
+            if get_origin(option) is tuple
+            else ["none" if option is NoneType else option.__name__]
+        )
+    ]
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _kinds(kind: type[Settings]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _whose(name: str, known: Mapping[str, Any]) -> str:
+    owners = [
+        preset for preset, kind in SETTINGS.items() if name in _kinds(kind) and name not in _kinds(Settings)
+    ]
+    return f"It is a setting of '{owners[0]}'." if owners else _nearest(name, known)
+
+
+def _nearest(name: str, known: Any) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    return f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(sorted(known))}."
+
+
+def _documented(kind: type[Settings]) -> dict[str, str]:
+    """Lines under Attributes, of a class and of those that it comes from."""
+    found: dict[str, str] = {}
+    for ancestor in reversed(kind.__mro__):
+        lines = (getdoc(ancestor) or "").partition("Attributes:\n")[2] if ancestor is not object else ""
+        for name, about in re.findall(r"^    (\w+): (.+(?:\n {8,}.+)*)", lines, flags=re.MULTILINE):
+            found[name] = " ".join(about.replace("`", "").split())
+    return found
