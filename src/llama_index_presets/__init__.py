@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llama_index_presets.monitor.ledger import Ledger as Ledger
     from llama_index_presets.presets.build import build as build
     from llama_index_presets.presets.matrix import PRESETS as PRESETS
+    from llama_index_presets.presets.recommend import recommend as recommend
     from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank as CrossEncoderRerank
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever as HybridFusionRetriever
     from llama_index_presets.retrieve.keyword import BM25Index as BM25Index
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 # name -> module, grouped in the order in which data flows.
 _PUBLIC: dict[str, str] = {
     "build": "llama_index_presets.presets.build",
+    "recommend": "llama_index_presets.presets.recommend",
     "PRESETS": "llama_index_presets.presets.matrix",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
     "DuckDBVectorStore": "llama_index_presets.store.duckdb",
