@@ -16,7 +16,7 @@ from llama_index_presets.store.vectors import checked_vectors
 
 __all__ = ["Batch", "batches_of"]
 
-_ROWS = 16_384
+_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ what is left of that in float64. The answer is that of a float64 scan.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -36,6 +37,9 @@ codes in a row is as fast as gathering a tenth of them."""
 
 _MANY_ROWS = 8192
 """Rows of one matrix product of a batch: its scores stay in the cache of the processor."""
+
+_MANY_QUESTIONS = 256
+"""Questions of one matrix product of a batch; more would only take memory."""
 
 
 @cache
@@ -214,35 +218,103 @@ class Matrix:
 
     def nearest_of_many(self, questions: Scores, k: int, without: Positions | None = None) -> list[Found]:
         """`nearest` for each question, shape (m, dim), by products of matrices."""
-        asked = questions.astype(np.float32)
-        kept: list[list[Positions]] = [[] for _ in questions]
-        values: list[NDArray[np.float32]] = [np.empty(0, np.float32) for _ in questions]
-        floors = np.full(len(questions), -np.inf, np.float32)
-        error = np.float32(2 * (self.dim + 4) * 2.0**-24)
-        for start in range(0, self.count, _MANY_ROWS):
-            stop = min(start + _MANY_ROWS, self.count)
-            scores = asked @ self.buffers.vectors[start:stop].T
-            scores *= self.buffers.inverse_norms[start:stop]
-            if without is not None and len(without):
-                scores[:, without[(without >= start) & (without < stop)] - start] = -np.inf
-            for row in np.flatnonzero(scores.max(axis=1) >= floors - error):
-                least = max(floors[row], _floor(scores[row], k)) - error
-                here = np.flatnonzero((scores[row] >= least) & (scores[row] > -np.inf))
-                kept[row].append(here + start)
-                values[row] = np.concatenate([values[row], scores[row][here]])
-                if len(values[row]) >= k:
-                    best = np.partition(values[row], len(values[row]) - k)[len(values[row]) - k :]
-                    floors[row] = best[0]
-                    values[row] = best
-        return [
-            self._decided(question, k, self._narrowed(question, k, np.concatenate(rows)))
-            for question, rows in zip(questions, kept, strict=True)
-        ]
+        found: list[Found] = []
+        for first in range(0, len(questions), _MANY_QUESTIONS):
+            asked = questions[first : first + _MANY_QUESTIONS]
+            coded = self.buffers.coded and self.count > _GATHERED
+            scan = self._code_scan(asked) if coded else self._float_scan(asked)
+            for question, candidates in zip(asked, _candidates(scan, k, without), strict=True):
+                if coded and len(candidates) > max(8 * k, self.count // 8):
+                    found.append(self.nearest(question, k, without=without))
+                else:
+                    found.append(self._decided(question, k, self._narrowed(question, k, candidates)))
+        return found
+
+    def _code_scan(self, questions: Scores) -> _Scan:
+        """Estimates of cosines from the codes, each in units of its question's step."""
+        steps = np.abs(questions).max(axis=1) / 127
+        coded = np.rint(questions / steps[:, None])
+        off = np.linalg.norm(questions - coded * steps[:, None], axis=1)
+        numkong = _numkong()
+        packed = numkong.dots_pack(coded.astype(np.int8))  # type: ignore[union-attr]
+
+        def scores(rows: slice) -> NDArray[np.float32]:
+            products = np.asarray(numkong.dots_packed(self.buffers.codes[rows], packed))  # type: ignore[union-attr]
+            estimates = products.astype(np.float32)
+            estimates *= self.buffers.steps[rows, None]
+            return estimates
+
+        # The last term covers what float32 rounds away.
+        error = self.spread + off * (1 + self.spread) + 1e-6
+        return _Scan(self.count, len(questions), scores, (error / steps).astype(np.float32))
+
+    def _float_scan(self, questions: Scores) -> _Scan:
+        asked = np.ascontiguousarray(questions.astype(np.float32).T)
+
+        def scores(rows: slice) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = self.buffers.vectors[rows] @ asked
+            found *= self.buffers.inverse_norms[rows, None]
+            return found
+
+        error = np.full(len(questions), (self.dim + 4) * 2.0**-24, np.float32)
+        return _Scan(self.count, len(questions), scores, error)
 
     def _narrowed(self, question: Scores, k: int, candidates: Positions) -> Positions:
         if len(candidates) <= 4 * k:
             return candidates
         return _kept(*self._by_floats(question, candidates), k, candidates, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scan:
+    """Scores of many questions, a slice of the rows at a time.
+
+    Attributes:
+        count: How many rows.
+        width: How many questions.
+        scores: Slice of rows -> float32, shape (rows, width).
+        error: How far off a score of each question can be, shape (width,).
+    """
+
+    count: int
+    width: int
+    scores: Callable[[slice], NDArray[np.float32]]
+    error: NDArray[np.float32]
+
+
+def _candidates(scan: _Scan, k: int, without: Positions | None) -> list[Positions]:
+    """For each question the ascending positions that can be among its k best."""
+    if not k:
+        return [np.empty(0, np.intp) for _ in range(scan.width)]
+    best = np.full((k, scan.width), -np.inf, np.float32)  # the k largest maxima of blocks so far
+    places: list[tuple[Positions, Positions, NDArray[np.float32]]] = []
+    for start in range(0, scan.count, _MANY_ROWS):
+        scores = scan.scores(slice(start, min(start + _MANY_ROWS, scan.count)))
+        if without is not None and len(without):
+            scores[without[(without >= start) & (without < start + len(scores))] - start] = -np.inf
+        maxima = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK), axis=0)
+        best = np.partition(np.concatenate([best, maxima]), len(maxima), axis=0)[len(maxima) :]
+        least = best[0] - 2 * scan.error
+        blocks, columns = np.nonzero((maxima >= least) & (maxima > -np.inf))
+        rows = np.minimum(blocks[:, None] * _BLOCK + np.arange(_BLOCK), len(scores) - 1)
+        here = scores[rows, columns[:, None]]
+        inside = (here >= least[columns, None]) & (here > -np.inf)
+        inside &= blocks[:, None] * _BLOCK + np.arange(_BLOCK) < len(scores)
+        places.append(
+            (np.broadcast_to(columns[:, None], rows.shape)[inside], rows[inside] + start, here[inside])
+        )
+    return _by_question(scan.width, best[0] - 2 * scan.error, places)
+
+
+def _by_question(
+    width: int, least: NDArray[np.float32], places: list[tuple[Positions, Positions, NDArray[np.float32]]]
+) -> list[Positions]:
+    """Cut at the final bounds, and sort by question and position."""
+    columns, rows, scores = (np.concatenate(parts) for parts in zip(*places, strict=True))
+    kept = scores >= least[columns]
+    columns, rows = columns[kept], rows[kept]
+    order = np.argsort(columns, kind="stable")  # rows came ascending
+    return np.split(rows[order], np.searchsorted(columns[order], np.arange(1, width)))
 
 
 def _kept(
