@@ -53,7 +53,7 @@ def spread(real: np.ndarray, rows: int, dim: int) -> tuple[np.ndarray, np.ndarra
     return data / np.linalg.norm(data, axis=1, keepdims=True), questions
 
 
-def nodes_of(data: np.ndarray) -> list[TextNode]:
+def nodes_of(data: np.ndarray, first: int = 0) -> list[TextNode]:
     """Nodes with 680 characters of text and five metadata keys; `bucket` is i % 100."""
     return [
         TextNode(
@@ -69,7 +69,7 @@ def nodes_of(data: np.ndarray) -> list[TextNode]:
             },
             relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"d{i // 20}")},
         )
-        for i, vector in enumerate(data.tolist())
+        for i, vector in enumerate(data.tolist(), first)
     ]
 
 

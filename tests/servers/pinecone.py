@@ -1,8 +1,8 @@
 """A Pinecone index on loopback: what the real SDK speaks, with the service's limits, and faults on demand.
 
 Kept to what the service documents (https://docs.pinecone.io/reference/api): upsert, query with filters, fetch,
-fetch_by_metadata, delete by ids, by filter and of all, stats, namespaces. Not modelled: eventual consistency,
-sparse vectors, authentication beyond the presence of a key.
+fetch_by_metadata, list by prefix, delete by ids, by filter and of all, stats, namespaces. Not modelled: eventual
+consistency, sparse vectors, authentication beyond the presence of a key.
 """
 
 from __future__ import annotations
@@ -96,6 +96,16 @@ class PineconeServer:
     def vectors_fetch(self, body: Any) -> Any:
         space = self.spaces[body.get("namespace", "")]
         return {"vectors": {one: space[one] for one in body["ids"] if one in space}, "namespace": ""}
+
+    def vectors_list(self, body: Any) -> Any:
+        found = sorted(one for one in self.spaces[body["namespace"]] if one.startswith(body["prefix"]))
+        start, limit = int(body.get("paginationToken") or 0), int(body.get("limit") or 100)
+        if not 1 <= limit <= 100:
+            raise _Refused("limit out of range")
+        page: Any = {"vectors": [{"id": one} for one in found[start : start + limit]], "namespace": ""}
+        if start + limit < len(found):
+            page["pagination"] = {"next": str(start + limit)}
+        return page
 
     def vectors_fetch_by_metadata(self, body: Any) -> Any:
         space = self.spaces[body.get("namespace", "")]
@@ -204,7 +214,9 @@ def pinecone_server(dim: int | None = None, metric: str = "cosine") -> Iterator[
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             asked = parse_qs(parts.query)
-            body = {"ids": asked.get("ids", []), "namespace": asked.get("namespace", [""])[0]}
+            body: Any = {"ids": asked.get("ids", []), "prefix": ""}
+            body |= {name: values[0] for name, values in asked.items() if name != "ids"}
+            body.setdefault("namespace", "")
             self.reply(parts.path, body, 0)
 
         def reply(self, path: str, body: Any, size: int) -> None:

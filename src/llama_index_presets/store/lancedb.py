@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
-    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryResult,
 )
 
 from llama_index_presets._extras import require
-from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
+from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.store.fingerprints import agreed_fingerprint
 from llama_index_presets.store.lancedb_connection import (
     WriteLock,
     connect,
@@ -36,7 +35,7 @@ from llama_index_presets.store.lancedb_maintenance import (
 )
 from llama_index_presets.store.lancedb_rows import LanceColumns, read_nodes
 from llama_index_presets.store.lancedb_search import LanceSearch, select_where
-from llama_index_presets.store.threaded import ThreadedAsync
+from llama_index_presets.store.selection import Selection, SelectsNodes
 from llama_index_presets.store.vectors import checked_vectors
 
 require("llama_index.vector_stores.lancedb", extra="lancedb")
@@ -45,7 +44,7 @@ from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStor
 __all__ = ["LanceDBVectorStore"]
 
 
-class LanceDBVectorStore(ThreadedAsync, OfficialStore):
+class LanceDBVectorStore(SelectsNodes, OfficialStore):
     """LanceDB under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
@@ -148,11 +147,6 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
             )
 
     @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "LanceDBVectorStore"
-
-    @classmethod
     def from_table(cls, table: Any, **options: Any) -> LanceDBVectorStore:
         """Wrap an open Lance table that this class made."""
         return cls(table=table, **options)
@@ -196,62 +190,9 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
         """
         return self._write(nodes, replacing=ref_doc_ids)
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete the nodes of one document; an unknown id is no error."""
-        self._delete(one_of(self._columns.doc_id, [ref_doc_id]))
-
-    def delete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """Delete the nodes that have one of the ids and match the filters.
-
-        Called with neither, it deletes nothing and warns.
-        """
-        if node_ids is None and (filters is None or not filters.filters):
-            warnings.warn(
-                "delete_nodes() got neither node_ids nor filters and deleted nothing. "
-                "Give it one of them, or call clear() to delete everything.",
-                stacklevel=2,
-            )
-            return
-        with self._lock.held():
-            table = self._open()
-            if table is not None:
-                self._delete(select_where(table, self._columns, node_ids=node_ids, filters=filters) or "true")
-
     def clear(self) -> None:
         """Delete every node; the empty table takes the dimension and fingerprint of what is added next."""
         self._delete("true")
-
-    def get_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **kwargs: Any,
-    ) -> list[BaseNode]:
-        """Nodes, with their embeddings, that have one of the ids and match the filters.
-
-        Args:
-            node_ids: None for any id.
-            filters: None for any metadata.
-
-        Returns:
-            In the order of `node_ids` where they are given, else by id.
-        """
-        table = self._open()
-        if table is None:
-            return []
-        where = select_where(table, self._columns, node_ids=node_ids, filters=filters)
-        with reading(self.uri or ""):
-            rows = table.search().where(where or "true").limit(None).to_arrow()
-        nodes = sorted(read_nodes(rows, self._columns), key=lambda node: node.node_id)
-        if node_ids is None:
-            return nodes
-        found = {node.node_id: node for node in nodes}
-        return [found[node_id] for node_id in dict.fromkeys(node_ids) if node_id in found]
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
@@ -323,9 +264,6 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
         """Let go of the table and the connection; any later use opens the table again."""
         self._table = None
 
-    def persist(self, persist_path: str = "", fs: Any = None) -> None:
-        """Do nothing: every `add` is durable when it returns."""
-
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options; the copy opens the table again, with credentials of its own environment."""
         return {**self.__dict__, "fingerprint": self._fingerprint}
@@ -333,14 +271,6 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the table again."""
         self.__init__(**state)  # type: ignore[misc]
-
-    def __enter__(self) -> LanceDBVectorStore:
-        """Give the store itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     def _open(self) -> Any | None:
         if self._table is None:
@@ -354,18 +284,14 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
         """Agree with a table that has rows on who made its vectors: the first who knows, says it."""
         if table is None or not table.count_rows():
             return
-        stored, given = self._columns.fingerprint(table.schema), self._fingerprint
-        if stored and given and stored != given:
-            raise FingerprintError(
-                f"Table '{self.table_name}' holds vectors of '{stored}', not of '{given}'. "
-                "Use the model that made it, or another table.",
-                stored=stored,
-                given=given,
-            )
-        if given and not stored:
+        stored = self._columns.fingerprint(table.schema)
+        agreed = agreed_fingerprint(
+            stored, self._fingerprint, place=f"Table '{self.table_name}'", kind="table"
+        )
+        if agreed and not stored:
             with self._lock.held():
-                remember_fingerprint(table, self._columns, given)
-        self._fingerprint = stored or given
+                remember_fingerprint(table, self._columns, agreed)
+        self._fingerprint = agreed
 
     def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
         if not nodes:
@@ -395,6 +321,21 @@ class LanceDBVectorStore(ThreadedAsync, OfficialStore):
             return empty
         how: dict[str, Any] = {"mode": "overwrite"} if empty is not None else {"exist_ok": True}
         return self._connection.create_table(self.table_name, schema=schema, **how)
+
+    def _delete_selected(self, selection: Selection) -> None:
+        with self._lock.held():
+            table = self._open()
+            if table is not None:
+                self._delete(select_where(table, self._columns, selection) or "true")
+
+    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+        table = self._open()
+        if table is None:
+            return []
+        where = select_where(table, self._columns, selection)
+        with reading(self.uri or ""):
+            rows = table.search().where(where or "true").limit(None).to_arrow()
+        return read_nodes(rows, self._columns)
 
     def _delete(self, where: str) -> None:
         with self._lock.held():

@@ -19,6 +19,7 @@ from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fus
 from llama_index_presets.store.lancedb_filters import InexpressibleError, LanceDialect, one_of
 from llama_index_presets.store.lancedb_rows import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.rows import Row, restricting_ids
+from llama_index_presets.store.selection import Selection
 from llama_index_presets.store.vectors import checked_question
 
 __all__ = ["MODES", "LanceSearch", "select_where"]
@@ -50,13 +51,7 @@ _MODES_OF_QUERY_TYPE = {
 
 
 def select_where(
-    table: Any,
-    columns: LanceColumns,
-    *,
-    node_ids: Sequence[str] | None = None,
-    doc_ids: Sequence[str] | None = None,
-    filters: MetadataFilters | None = None,
-    where: str | None = None,
+    table: Any, columns: LanceColumns, selection: Selection, where: str | None = None
 ) -> str | None:
     """SQL that selects the rows which satisfy every condition given; None where none is given.
 
@@ -67,15 +62,16 @@ def select_where(
         FilterError: A filter's value does not fit its operator.
     """
     parts = [f"({where})"] if where else []
-    if node_ids is not None:
-        parts.append(one_of("id", node_ids))
-    if doc_ids is not None:
-        parts.append(one_of(columns.doc_id, doc_ids))
-    if filters is not None and filters.filters:
+    if selection.node_ids is not None:
+        parts.append(one_of("id", selection.node_ids))
+    if selection.doc_ids is not None:
+        parts.append(one_of(columns.doc_id, selection.doc_ids))
+    if selection.filters is not None and selection.filtered:
         try:
-            parts.append(render(filters, LanceDialect()).sql)
+            parts.append(render(selection.filters, LanceDialect()).sql)
         except InexpressibleError:
-            parts.append(one_of("id", _matching(table, columns, filters, " AND ".join(parts) or "true")))
+            so_far = " AND ".join(parts) or "true"
+            parts.append(one_of("id", _matching(table, columns, selection.filters, so_far)))
     return " AND ".join(parts) or None
 
 
@@ -186,14 +182,12 @@ class LanceSearch:
         )
 
     def _where(self) -> str | None:
-        return select_where(
-            self.table,
-            self.columns,
+        selection = Selection(
             node_ids=restricting_ids(self.query.node_ids, self._kinds(self.query.node_ids)),
             doc_ids=self.query.doc_ids,
             filters=self.query.filters,
-            where=self.where,
         )
+        return select_where(self.table, self.columns, selection, self.where)
 
     def _kinds(self, node_ids: Sequence[str] | None) -> dict[str, str]:
         if not node_ids:

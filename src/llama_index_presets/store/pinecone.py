@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence, Set
+from typing import Any
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
-    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from llama_index_presets._extras import require
-from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
+from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import render
 
 require("llama_index.vector_stores.pinecone", extra="pinecone")
 from llama_index.vector_stores.pinecone import PineconeVectorStore as OfficialStore  # noqa: E402
 from pinecone import Pinecone  # noqa: E402
-from pinecone.errors import ApiError, PineconeConnectionError, PineconeTimeoutError  # noqa: E402
 
 from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, nothing  # noqa: E402
+from llama_index_presets.store.fingerprints import agreed_fingerprint  # noqa: E402
 from llama_index_presets.store.pinecone_filters import PineconeDialect  # noqa: E402
-from llama_index_presets.store.pinecone_records import batches, node_of, record_of  # noqa: E402
+from llama_index_presets.store.pinecone_records import node_id_of, node_of, record_id, record_of  # noqa: E402
+from llama_index_presets.store.pinecone_space import FINGERPRINTS, PineconeSpace  # noqa: E402
 from llama_index_presets.store.rows import restricting_ids  # noqa: E402
-from llama_index_presets.store.threaded import ThreadedAsync  # noqa: E402
+from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
 
 __all__ = ["MODES", "PineconeVectorStore"]
-
-Result = TypeVar("Result")
 
 MODES = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
 """What the service answers with the vectors that it keeps; text search is a matter of `BM25Index`."""
@@ -45,13 +40,9 @@ MOST_ROWS = 10_000
 """Most records that one query gives."""
 
 SPARE_ROWS = 16
-PARALLEL_REQUESTS = 4
-ROUNDS = 3
-FINGERPRINTS = "llama-index-presets"
-"""Namespace that remembers what made the vectors of each namespace."""
 
 
-class PineconeVectorStore(ThreadedAsync, OfficialStore):
+class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
     """Pinecone under the promises that a managed service can keep.
 
     Scores are cosine similarity. `add` replaces nodes of the same id, in parallel requests: each request happens
@@ -77,7 +68,7 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
         'PineconeVectorStore'
     """
 
-    _index: Any = PrivateAttr()
+    _space: PineconeSpace = PrivateAttr()
     _dim: int | None = PrivateAttr(default=None)
     _checked: bool = PrivateAttr(default=False)
     _fingerprint: str | None = PrivateAttr(default=None)
@@ -115,8 +106,8 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
         # Not through the official constructor: it keeps the key in a field.
         super(OfficialStore, self).__init__(**fields)
         self._sparse_embedding_model = None
-        self._index = pinecone_index or _connect(index_name, host, api_key)
-        self._pinecone_index = self._index
+        self._pinecone_index = pinecone_index or _connect(index_name, host, api_key)
+        self._space = PineconeSpace(self._pinecone_index, namespace or "")
         self._fingerprint = fingerprint
 
     @classmethod
@@ -126,15 +117,10 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
         """Open a store by the official adapter's arguments."""
         return cls(index_name, api_key=api_key, **options)
 
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "PineconeVectorStore"
-
     @property
     def client(self) -> Any:
         """The SDK's index."""
-        return self._index
+        return self._pinecone_index
 
     @property
     def fingerprint(self) -> str | None:
@@ -164,73 +150,77 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
         vectors = checked_vectors(unique, self._dim)
         records = [record_of(node, vector) for node, vector in zip(unique, vectors, strict=True)]
         self._agree(write=True, dim=vectors.shape[1])
-        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-            list(pool.map(self._upsert, batches(records, self.batch_size)))
+        self._space.upsert(records, self.batch_size)
         return [node.node_id for node in nodes]
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete the nodes of one document; an unknown id is no error."""
-        self._delete_where({"ref": {"$eq": ref_doc_id}})
+    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
+        """Put nodes in the place of everything that some documents had.
 
-    def delete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """Delete the nodes that have one of the ids and match the filters.
+        The new records are written first, then those that are left of the old ones go: a reader may see both,
+        never none. Calling again after a failure finishes the work.
 
-        Called with neither, it deletes nothing and warns.
+        Args:
+            ref_doc_ids: Documents whose nodes go.
+            nodes: What comes instead; may be empty, may belong to any document.
+
+        Returns:
+            Ids of the new nodes, in the order given.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; nothing was changed.
+            StoreError: The service failed again and again.
         """
-        if node_ids is None and (filters is None or not filters.filters):
-            warnings.warn(
-                "delete_nodes() got neither node_ids nor filters and deleted nothing. "
-                "Give it one of them, or call clear() to delete everything.",
-                stacklevel=2,
-            )
-        elif filters is None or not filters.filters:
-            self._delete_ids(node_ids or [])
-        elif node_ids is None:
-            self._delete_where(render(filters, PineconeDialect()).sql)
-        else:
-            self._delete_ids([node.node_id for node in self.get_nodes(node_ids, filters)])
+        added = self.add(nodes)
+        new = {record_id(node.ref_doc_id, node.node_id) for node in nodes}
+        self._delete_documents(ref_doc_ids, keep=new)
+        return added
 
     def clear(self) -> None:
         """Delete every node of the namespace; it takes the fingerprint of what is added next."""
-        self._delete(delete_all=True)
-        self._call(lambda: self._index.delete(ids=[self._place], namespace=FINGERPRINTS))
+        self._space.delete(delete_all=True)
+        self._space.forget()
 
     def finish_load(self) -> None:
         """Do nothing: the service builds its indexes itself."""
 
+    def _delete_selected(self, selection: Selection) -> None:
+        if selection.filtered and selection.node_ids is None:
+            self._space.delete(filter=render(selection.filters, PineconeDialect()).sql)
+        elif selection.doc_ids is not None:
+            self._delete_documents(selection.doc_ids)
+        else:
+            self._space.delete_ids([record.id for record in self._records(selection)])
+
+    def _delete_documents(self, ref_doc_ids: Sequence[str], keep: Set[str] = frozenset()) -> None:
+        """Delete by id prefix, which every serverless index offers and which costs nothing per stored record."""
+        for ref_doc_id in dict.fromkeys(ref_doc_ids):
+            self._space.delete_ids(
+                [one for one in self._space.ids(record_id(ref_doc_id, "")) if one not in keep]
+            )
+
     # ---- reading -----------------------------------------------------------------------------------------
 
-    def get_nodes(  # type: ignore[override]
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """Nodes, with their embeddings, that have one of the ids and match the filters.
-
-        Returns:
-            In the order of `node_ids` where they are given, else by id.
-        """
-        condition = render(filters, PineconeDialect()).sql
-        if node_ids is None:
-            found = {vector.id: vector for vector in self._fetch_where(condition)}
-            node_ids = sorted(found)
-        else:
-            found = self._fetch(list(dict.fromkeys(node_ids)))
-            if filters is not None and filters.filters:
-                matching = {vector.id for vector in self._fetch_where(condition)}
-                found = {node_id: vector for node_id, vector in found.items() if node_id in matching}
+    def _read_selected(self, selection: Selection) -> list[BaseNode]:
         return [
-            node_of(node_id, dict(found[node_id].metadata or {}), found[node_id].values)
-            for node_id in dict.fromkeys(node_ids)
-            if node_id in found
+            node_of(record.id, dict(record.metadata or {}), record.values)
+            for record in self._records(selection)
         ]
+
+    def _records(self, selection: Selection) -> Iterator[Any]:
+        condition = render(selection.filters, PineconeDialect()).sql
+        if selection.node_ids is None:
+            yield from self._space.where(condition)
+            return
+        accepts: Any = None
+        if selection.filtered:
+            accepts = {record.id for record in self._space.where(condition)}
+        for record in self._space.named(selection.node_ids):
+            if accepts is None or record.id in accepts:
+                yield record
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
-        return sorted(vector.id for vector in self._fetch_where(PineconeDialect.true))
+        return sorted({node_id_of(one) for one in self._space.ids()})
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
@@ -263,12 +253,9 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
 
     def close(self) -> None:
         """Close the connections."""
-        close = getattr(self._index, "close", None)
+        close = getattr(self._pinecone_index, "close", None)
         if close:
             close()
-
-    def persist(self, persist_path: str = "", fs: Any = None) -> None:
-        """Do nothing: the service keeps what it was sent."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to be pickled: the copy would need the key."""
@@ -276,22 +263,14 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
 
     # ---- requests ----------------------------------------------------------------------------------------
 
-    @property
-    def _space(self) -> str:
-        return self.namespace or ""
-
-    @property
-    def _place(self) -> str:
-        """Id of the record that remembers this namespace's fingerprint."""
-        return f"namespace:{self._space}"
-
     def _condition(self, query: VectorStoreQuery) -> Any:
         parts: list[Any] = []
         if query.filters is not None and query.filters.filters:
             parts.append(render(query.filters, PineconeDialect()).sql)
         if query.node_ids:
             kinds = {
-                key: (v.metadata or {}).get("kind", "") for key, v in self._fetch(query.node_ids).items()
+                node_id_of(record.id): (record.metadata or {}).get("kind", "")
+                for record in self._space.named(query.node_ids)
             }
             wanted = restricting_ids(query.node_ids, kinds)
             if wanted is not None:
@@ -303,71 +282,27 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
     def _nearest(
         self, question: list[float], top_k: int, condition: Any, vectors: bool
     ) -> VectorStoreQueryResult:
-        answer = self._call(
-            lambda: self._index.query(
-                vector=question,
-                top_k=min(MOST_ROWS, top_k + SPARE_ROWS),
-                filter=condition,
-                namespace=self._space,
-                include_metadata=True,
-                include_values=vectors,
-            )
+        matches = self._space.query(
+            vector=question,
+            top_k=min(MOST_ROWS, top_k + SPARE_ROWS),
+            filter=condition,
+            include_values=vectors,
         )
-        best = sorted(answer.matches, key=lambda match: (-match.score, match.id))[:top_k]
+        best = sorted(matches, key=lambda match: (-match.score, node_id_of(match.id)))[:top_k]
         return VectorStoreQueryResult(
             nodes=[
                 node_of(match.id, dict(match.metadata or {}), match.values if vectors else None)
                 for match in best
             ],
             similarities=[max(-1.0, min(1.0, float(match.score))) for match in best],
-            ids=[match.id for match in best],
+            ids=[node_id_of(match.id) for match in best],
         )
-
-    def _fetch(self, ids: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for start in range(0, len(ids), 100):
-            some = list(ids[start : start + 100])
-            found |= self._call(lambda some=some: self._index.fetch(ids=some, namespace=self._space)).vectors  # type: ignore[misc]
-        return found
-
-    def _fetch_where(self, condition: Any) -> Iterator[Any]:
-        token: str | None = None
-        while True:
-            page = self._call(
-                lambda token=token: self._index.fetch_by_metadata(  # type: ignore[misc]
-                    filter=condition, namespace=self._space, limit=100, pagination_token=token
-                )
-            )
-            yield from page.vectors.values()
-            token = page.pagination.next if page.pagination else None
-            if not token:
-                return
-
-    def _upsert(self, batch: list[dict[str, Any]]) -> None:
-        self._call(lambda: self._index.upsert(vectors=batch, namespace=self._space))
-
-    def _delete_ids(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), 1000):
-            self._delete(ids=list(ids[start : start + 1000]))
-
-    def _delete_where(self, condition: Any) -> None:
-        self._delete(filter=condition)
-
-    def _delete(self, **what: Any) -> None:
-        def once() -> None:
-            try:
-                self._index.delete(namespace=self._space, **what)
-            except ApiError as error:
-                if error.status_code != 404:  # A namespace that nobody wrote to does not exist.
-                    raise
-
-        self._call(once)
 
     def _check(self) -> None:
         """Learn the dimension, refuse another metric, agree on the fingerprint; once."""
         if self._checked:
             return
-        stats = self._call(self._index.describe_index_stats)
+        stats = self._space.stats()
         metric = getattr(stats, "metric", None)
         if metric not in (None, "", "cosine"):
             raise StoreError(
@@ -378,46 +313,13 @@ class PineconeVectorStore(ThreadedAsync, OfficialStore):
         self._checked = True
 
     def _agree(self, *, write: bool, dim: int | None) -> None:
-        kept = self._call(lambda: self._index.fetch(ids=[self._place], namespace=FINGERPRINTS)).vectors
-        record = kept.get(self._place)
-        stored = (record.metadata or {}).get("fingerprint") if record else None
-        given = self._fingerprint
-        if stored and given and stored != given:
-            raise FingerprintError(
-                f"Namespace '{self._space}' holds vectors of '{stored}', not of '{given}'. "
-                "Use the model that made it, or another namespace.",
-                stored=stored,
-                given=given,
-            )
-        if given and not stored and dim and (write or self._has_records()):
-            marker = {"id": self._place, "values": [1.0] * dim, "metadata": {"fingerprint": given}}
-            self._call(lambda: self._index.upsert(vectors=[marker], namespace=FINGERPRINTS))
-        self._fingerprint = stored or given
-
-    def _has_records(self) -> bool:
-        spaces = self._call(self._index.describe_index_stats).namespaces or {}
-        found = spaces.get(self._space) or spaces.get(self._space or "__default__")
-        return bool(found and found.vector_count)
-
-    def _call(self, request: Callable[[], Result]) -> Result:
-        """Send a request. The SDK tries four times after a 429, a 5xx or a lost connection, as long apart as
-        Retry-After says, and its index cannot be told otherwise; here such a round is repeated. All requests are
-        safe to repeat.
-        """
-        rounds = Retrying(
-            retry=retry_if_exception(_is_passing),
-            stop=stop_after_attempt(ROUNDS),
-            wait=_backoff,
-            reraise=True,
+        stored = self._space.fingerprint()
+        agreed = agreed_fingerprint(
+            stored, self._fingerprint, place=f"Namespace '{self._space.name}'", kind="namespace"
         )
-        try:
-            return rounds(request)
-        except (ApiError, PineconeConnectionError, PineconeTimeoutError) as error:
-            said = str(error).split("\n")[0][:300]
-            raise StoreError(
-                f"Pinecone failed, also when tried again where that helps: {said}. What one request sent happened "
-                "whole or not at all; calling again is safe."
-            ) from error
+        if agreed and not stored and dim and (write or not self._space.is_empty()):
+            self._space.remember(agreed, dim)
+        self._fingerprint = agreed
 
 
 _IGNORED = frozenset(
@@ -442,12 +344,3 @@ def _connect(name: str | None, host: str | None, api_key: str | None) -> Any:
         raise SettingsError("PineconeVectorStore needs an index_name, or the host of an index.")
     client = Pinecone(api_key=key, source_tag="llamaindex")
     return client.Index(host=host) if host else client.Index(name or "")
-
-
-_backoff = wait_exponential_jitter(initial=0.2, max=10.0)
-
-
-def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, ApiError):
-        return error.status_code in (408, 429, 500, 502, 503, 504)
-    return isinstance(error, (PineconeConnectionError, PineconeTimeoutError))

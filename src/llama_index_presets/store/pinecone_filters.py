@@ -14,10 +14,13 @@ from llama_index_presets.errors import FilterError
 from llama_index_presets.filters import Dialect
 from llama_index_presets.store.labels import label
 
-__all__ = ["NUMBER", "PineconeDialect"]
+__all__ = ["NUMBER", "ONE_OF_AT_MOST", "PineconeDialect"]
 
 NUMBER = "n:"
 """What the names of number fields begin with."""
+
+ONE_OF_AT_MOST = 10_000
+"""Values that ``$in`` takes."""
 
 Filter = dict[str, Any]
 

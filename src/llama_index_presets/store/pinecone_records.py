@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from llama_index_presets.store.labels import labels_of
 from llama_index_presets.store.pinecone_filters import NUMBER
 from llama_index_presets.store.rows import Row, to_node, to_row
 
-__all__ = ["batches", "node_of", "record_of"]
+__all__ = ["Record", "batches", "node_id_of", "node_of", "record_id", "record_of"]
 
 METADATA_BYTES = 40_960
 ID_BYTES = 512
@@ -25,6 +26,36 @@ REQUEST_RECORDS = 1_000
 """Limits of the service: https://docs.pinecone.io/reference/api/database-limits."""
 
 Record = dict[str, Any]
+
+LONG_DOCUMENT_ID = 200
+"""A document id with more bytes stands in record ids as its BLAKE2b-128 digest."""
+
+
+def record_id(ref_doc_id: str | None, node_id: str) -> str:
+    """Name the record of a node: ``document#node``, so that a document's records share a prefix of their own.
+
+    Args:
+        ref_doc_id: The document; None is written as nothing. ``%`` and ``#`` in it are escaped.
+        node_id: The node; empty for the prefix.
+
+    Example:
+        >>> record_id("doc1", "n"), record_id("doc1#x", "n"), record_id(None, "n")
+        ('doc1#n', 'doc1%23x#n', '#n')
+    """
+    document = (ref_doc_id or "").replace("%", "%25").replace("#", "%23")
+    if len(document.encode()) > LONG_DOCUMENT_ID:
+        document = "%" + hashlib.blake2b(document.encode(), digest_size=16).hexdigest()
+    return f"{document}#{node_id}"
+
+
+def node_id_of(record: str) -> str:
+    """Give the id of the node of a record.
+
+    Example:
+        >>> node_id_of("doc1#chunk#2")
+        'chunk#2'
+    """
+    return record.partition("#")[2]
 
 
 def record_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> Record:
@@ -49,30 +80,31 @@ def record_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> Record:
     }
     metadata |= {key: value for key, value in {**stored, "ref": row.ref_doc_id}.items() if value is not None}
     metadata["labels"] = ["*", *labels_of(fields)]
-    size, id_size = len(json.dumps(metadata, ensure_ascii=False).encode()), len(row.node_id.encode())
-    if size > METADATA_BYTES or not 0 < id_size <= ID_BYTES:
+    name = record_id(row.ref_doc_id, row.node_id)
+    size, id_size = len(json.dumps(metadata, ensure_ascii=False).encode()), len(name.encode())
+    if size > METADATA_BYTES or not row.node_id or id_size > ID_BYTES:
         raise NodeRejectedError(
-            f"Node '{row.node_id[:80]}' has {size:,} bytes of text and metadata and an id of {id_size} bytes; "
+            f"Node '{row.node_id[:80]}' has {size:,} bytes of text and metadata and a record id of {id_size} bytes; "
             f"Pinecone takes {METADATA_BYTES:,} and {ID_BYTES}. Use shorter chunks or less metadata. "
             "Nothing was written.",
             [row.node_id],
         )
-    return {"id": row.node_id, "values": vector.tolist(), "metadata": metadata}
+    return {"id": name, "values": vector.tolist(), "metadata": metadata}
 
 
-def node_of(node_id: str, metadata: dict[str, Any], values: Sequence[float] | None) -> BaseNode:
+def node_of(name: str, metadata: dict[str, Any], values: Sequence[float] | None) -> BaseNode:
     """Put a node together from a record.
 
     Raises:
         StoreCorruptError: Another program wrote the record.
     """
-    if "node" not in metadata or "metadata" not in metadata or "kind" not in metadata:
+    if "id" not in metadata or "node" not in metadata or "metadata" not in metadata or "kind" not in metadata:
         raise StoreCorruptError(
-            f"Record '{node_id}' was written by another program, such as the official adapter. "
+            f"Record '{name}' was written by another program, such as the official adapter. "
             "Use another namespace."
         )
     row = Row(
-        node_id,
+        metadata["id"],
         metadata.get("ref"),
         metadata.get("text"),
         metadata["metadata"],

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import re
 import threading
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
-    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryResult,
 )
@@ -32,9 +30,9 @@ from llama_index_presets.store.postgres_connection import (  # noqa: E402
     quoted,
 )
 from llama_index_presets.store.postgres_rows import COLUMNS, NODE_COLUMNS, copy_stream, read_nodes  # noqa: E402
-from llama_index_presets.store.postgres_search import PostgresSearch, Where, select_where  # noqa: E402
+from llama_index_presets.store.postgres_search import PostgresSearch, select_where  # noqa: E402
 from llama_index_presets.store.postgres_table import IndexOptions, PostgresTable  # noqa: E402
-from llama_index_presets.store.threaded import ThreadedAsync  # noqa: E402
+from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
 
 __all__ = ["PostgresVectorStore"]
@@ -45,7 +43,7 @@ BULK_ROWS = 50_000
 """An `add` after which a table without an index has more rows than this builds it."""
 
 
-class PostgresVectorStore(ThreadedAsync, OfficialStore):
+class PostgresVectorStore(SelectsNodes, OfficialStore):
     """pgvector under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
@@ -198,11 +196,6 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
         )
         return cls(url, **options)
 
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "PostgresVectorStore"
-
     @property
     def client(self) -> Any:
         """The SQLAlchemy engine."""
@@ -250,29 +243,6 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
         """
         return self._write(nodes, replacing=ref_doc_ids)
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete the nodes of one document; an unknown id is no error."""
-        self._delete(select_where(doc_ids=[ref_doc_id]))
-
-    def delete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """Delete the nodes that have one of the ids and match the filters.
-
-        Called with neither, it deletes nothing and warns.
-        """
-        if node_ids is None and (filters is None or not filters.filters):
-            warnings.warn(
-                "delete_nodes() got neither node_ids nor filters and deleted nothing. "
-                "Give it one of them, or call clear() to delete everything.",
-                stacklevel=2,
-            )
-            return
-        self._delete(select_where(node_ids=node_ids, filters=filters))
-
     def clear(self) -> None:
         """Delete every node; the empty table takes the fingerprint of what is added next."""
         self._run(lambda cursor: cursor.execute(f"TRUNCATE {self._place.sql}"))
@@ -282,32 +252,6 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
         self._run(self._place.build_indexes)
 
     # ---- reading -----------------------------------------------------------------------------------------
-
-    def get_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """Nodes, with their embeddings, that have one of the ids and match the filters.
-
-        Args:
-            node_ids: None for any id.
-            filters: None for any metadata.
-
-        Returns:
-            In the order of `node_ids` where they are given, else by id.
-        """
-        where = select_where(node_ids=node_ids, filters=filters)
-        columns = f"{', '.join(NODE_COLUMNS)}, embedding::text"
-
-        def read(cursor: Any) -> list[Any]:
-            sql = f"SELECT {columns} FROM {self._place.sql} WHERE {where.sql} ORDER BY node_id"
-            cursor.execute(sql, where.parameters)
-            return list(cursor.fetchall())
-
-        nodes = read_nodes(self._run(read))
-        if node_ids is None:
-            return nodes
-        found = {node.node_id: node for node in nodes}
-        return [found[node_id] for node_id in dict.fromkeys(node_ids) if node_id in found]
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
@@ -343,22 +287,11 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
             self._transactions.engine.dispose()
         return _Closed()
 
-    def persist(self, persist_path: str = "", fs: Any = None) -> None:
-        """Do nothing: every `add` is durable when it returns."""
-
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to be pickled: the copy would need the password."""
         raise StoreError(
             "A PostgresVectorStore cannot be pickled, as it holds a password. Open one per process."
         )
-
-    def __enter__(self) -> PostgresVectorStore:
-        """Give the store itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     def _run(self, work: Callable[[Any], Result]) -> Result:
         """Run work in a transaction, on a table that is there and agrees with us."""
@@ -379,13 +312,13 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
     def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
         if not nodes:
             if replacing:
-                self._delete(select_where(doc_ids=replacing))
+                self._delete_selected(Selection(doc_ids=replacing))
             return []
         # In order of id, so that two writers of the same nodes wait for each other instead of deadlocking.
         unique = sorted({node.node_id: node for node in nodes}.values(), key=lambda node: node.node_id)
         vectors = checked_vectors(unique, self._place.dim)
         stream = copy_stream(unique, vectors, half=self._place.half)
-        gone = select_where(doc_ids=replacing)
+        gone = select_where(Selection(doc_ids=replacing))
 
         def write(cursor: Any) -> bool:
             stream.seek(0)
@@ -422,7 +355,18 @@ class PostgresVectorStore(ThreadedAsync, OfficialStore):
         )
         return bool(cursor.fetchone()[0])
 
-    def _delete(self, where: Where) -> None:
+    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+        where = select_where(selection)
+        columns = f"{', '.join(NODE_COLUMNS)}, embedding::text"
+
+        def read(cursor: Any) -> list[Any]:
+            cursor.execute(f"SELECT {columns} FROM {self._place.sql} WHERE {where.sql}", where.parameters)
+            return list(cursor.fetchall())
+
+        return read_nodes(self._run(read))
+
+    def _delete_selected(self, selection: Selection) -> None:
+        where = select_where(selection)
         sql = f"DELETE FROM {self._place.sql} WHERE {where.sql}"
         self._run(lambda cursor: cursor.execute(sql, where.parameters))
 

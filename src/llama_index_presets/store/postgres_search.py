@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.vector_stores.types import (
-    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
     VectorStoreQueryResult,
@@ -21,6 +20,7 @@ from llama_index_presets.store.postgres_filters import PostgresDialect
 from llama_index_presets.store.postgres_rows import NODE_COLUMNS, read_nodes
 from llama_index_presets.store.postgres_table import PostgresTable
 from llama_index_presets.store.rows import restricting_ids
+from llama_index_presets.store.selection import Selection
 from llama_index_presets.store.vectors import checked_question
 
 __all__ = ["MODES", "PostgresSearch", "Where", "select_where"]
@@ -57,24 +57,19 @@ class Where:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-def select_where(
-    *,
-    node_ids: Sequence[str] | None = None,
-    doc_ids: Sequence[str] | None = None,
-    filters: MetadataFilters | None = None,
-) -> Where:
-    """Give the condition that selects the rows which satisfy everything given.
+def select_where(selection: Selection) -> Where:
+    """Give the condition that selects the rows of a selection.
 
     Raises:
         FilterError: A filter's value does not fit its operator.
     """
-    condition = render(filters, PostgresDialect())
+    condition = render(selection.filters, PostgresDialect())
     parts, parameters = [], dict(condition.parameters)
-    for column, wanted in (("node_id", node_ids), ("ref_doc_id", doc_ids)):
+    for column, wanted in (("node_id", selection.node_ids), ("ref_doc_id", selection.doc_ids)):
         if wanted is not None:
             parts.append(f"{column} = ANY(%({column}s)s)")
             parameters[f"{column}s"] = [one for one in wanted if "\0" not in one]
-    if filters is not None and filters.filters:
+    if selection.filtered:
         parts.append(condition.sql)
     return Where(" AND ".join(parts) or "TRUE", parameters)
 
@@ -111,12 +106,12 @@ class PostgresSearch:
 
     def _where(self) -> Where:
         ids = restricting_ids(self.query.node_ids, self._kinds(self.query.node_ids))
-        return select_where(node_ids=ids, doc_ids=self.query.doc_ids, filters=self.query.filters)
+        return select_where(Selection(node_ids=ids, doc_ids=self.query.doc_ids, filters=self.query.filters))
 
     def _kinds(self, node_ids: Sequence[str] | None) -> dict[str, str]:
         if not node_ids:
             return {}
-        where = select_where(node_ids=node_ids)
+        where = select_where(Selection(node_ids=node_ids))
         self.cursor.execute(f"SELECT node_id, kind FROM {self.table.sql} WHERE {where.sql}", where.parameters)
         return dict(self.cursor.fetchall())
 

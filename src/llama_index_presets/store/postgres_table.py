@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
+from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.store.fingerprints import agreed_fingerprint
 from llama_index_presets.store.postgres_connection import quoted
 from llama_index_presets.store.postgres_rows import COLUMNS
 
@@ -170,12 +171,7 @@ class PostgresTable:
         if given is None or stored == given:
             return stored
         if stored is not None and not self.is_empty(cursor):
-            raise FingerprintError(
-                f"Table {self.sql} holds vectors of '{stored}', not of '{given}'. "
-                "Use the model that made it, or another table.",
-                stored=stored,
-                given=given,
-            )
+            agreed_fingerprint(stored, given, place=f"Table {self.sql}", kind="table")
         cursor.execute(f"COMMENT ON COLUMN {self.sql}.embedding IS %s", (given,))
         return given
 

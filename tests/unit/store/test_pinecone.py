@@ -108,6 +108,39 @@ def test_another_metric_is_refused(server: PineconeServer) -> None:
         PineconeVectorStore(host=server.url, api_key="k").query(ask(vector(1)))
 
 
+def test_a_document_is_deleted_by_id_prefix(server: PineconeServer, store: PineconeVectorStore) -> None:
+    """No filter is sent, as not every serverless index deletes by filter; 250 ids come in pages."""
+    store.add([text_node(f"n{i:03}", vector(1, i), doc="doc1") for i in range(250)])
+    store.add([text_node("other", vector(1), doc="doc10"), text_node("sub", vector(1), doc="doc1#n")])
+    server.requests.clear()
+    store.delete("doc1")
+    assert store.node_ids() == ["other", "sub"]
+    deletes = [body for path, body in server.requests if path == "/vectors/delete"]
+    assert deletes and all(set(body) == {"namespace", "ids"} for body in deletes)
+    listed = [body["prefix"] for path, body in server.requests if path == "/vectors/list"]
+    assert listed[:3] == ["doc1#"] * 3
+
+
+def test_a_document_id_of_any_length_has_a_prefix(store: PineconeVectorStore) -> None:
+    """A long document id stands in record ids as its digest, so that 512 bytes are enough."""
+    long, longer = "d" * 600, "d" * 601
+    store.add([text_node("a", vector(1), doc=long), text_node("b", vector(1), doc=longer)])
+    store.delete(long)
+    assert [node.ref_doc_id for node in store.get_nodes()] == [longer]
+
+
+def test_a_document_is_replaced_and_never_gone(server: PineconeServer, store: PineconeVectorStore) -> None:
+    """The new records are written before the first old one is deleted; calling again finishes a failure."""
+    store.add([text_node(f"old{i}", vector(1, i), doc="d") for i in range(3)])
+    server.requests.clear()
+    assert store.replace_documents(["d"], [text_node("old1", vector(1), doc="d", text="new")]) == ["old1"]
+    paths = [path for path, _ in server.requests]
+    assert paths.index("/vectors/upsert") < paths.index("/vectors/delete")
+    assert [(node.node_id, node.text) for node in store.get_nodes()] == [("old1", "new")]
+    store.replace_documents(["d"], [])
+    assert store.node_ids() == []
+
+
 @pytest.mark.parametrize(
     ("operator", "value", "message"),
     [

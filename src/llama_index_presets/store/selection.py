@@ -1,0 +1,112 @@
+"""Deleting and reading nodes by id, by document and by filter: the same words over every official adapter."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from llama_index_presets.store.threaded import ThreadedAsync
+
+__all__ = ["Selection", "SelectsNodes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which nodes are meant: those that satisfy everything given.
+
+    Attributes:
+        node_ids: Nodes with one of these ids; None for any.
+        doc_ids: Nodes of one of these documents; None for any.
+        filters: Nodes whose metadata these select; None, or a group without filters, for any.
+    """
+
+    node_ids: Sequence[str] | None = None
+    doc_ids: Sequence[str] | None = None
+    filters: MetadataFilters | None = None
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the metadata matters."""
+        return self.filters is not None and bool(self.filters.filters)
+
+
+class SelectsNodes(ThreadedAsync):
+    """Mix-in before an official vector store: say how to delete and read a `Selection`, get every method.
+
+    It also makes the store a context manager, and gives each blocking method an async twin.
+    """
+
+    @abstractmethod
+    def _delete_selected(self, selection: Selection) -> None:
+        """Delete the nodes of a selection; an unknown id is no error."""
+
+    @abstractmethod
+    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+        """Give the nodes of a selection with their embeddings, in any order."""
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete the nodes of one document; an unknown id is no error."""
+        self._delete_selected(Selection(doc_ids=[ref_doc_id]))
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Delete the nodes that have one of the ids and match the filters.
+
+        Called with neither, it deletes nothing and warns.
+        """
+        selection = Selection(node_ids=node_ids, filters=filters)
+        if node_ids is None and not selection.filtered:
+            warnings.warn(
+                "delete_nodes() got neither node_ids nor filters and deleted nothing. "
+                "Give it one of them, or call clear() to delete everything.",
+                stacklevel=2,
+            )
+            return
+        self._delete_selected(selection)
+
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **kwargs: Any,
+    ) -> list[BaseNode]:
+        """Nodes, with their embeddings, that have one of the ids and match the filters.
+
+        Args:
+            node_ids: None for any id.
+            filters: None for any metadata.
+
+        Returns:
+            In the order of `node_ids` where they are given, else by id.
+        """
+        found = {
+            node.node_id: node for node in self._read_selected(Selection(node_ids=node_ids, filters=filters))
+        }
+        wanted = sorted(found) if node_ids is None else dict.fromkeys(node_ids)
+        return [found[node_id] for node_id in wanted if node_id in found]
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return cls.__name__
+
+    def persist(self, persist_path: str = "", fs: Any = None) -> None:
+        """Do nothing: what `add` wrote is kept when it returns."""
+
+    def __enter__(self) -> Self:
+        """Give the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()  # type: ignore[attr-defined]
