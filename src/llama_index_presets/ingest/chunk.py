@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +107,7 @@ class SentenceChunker:
     def _is_byline(self, text: str) -> bool:
         return len(self.tokenize(text)) <= min(_BYLINE, self.max_tokens // 4)
 
-    def _section(self, source: SourceText, section: Section) -> Iterator[TextNode]:
+    def _section(self, source: SourceText, section: Section) -> list[TextNode]:
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
         overhead = self.length(template) + _SLACK
@@ -116,21 +116,27 @@ class SentenceChunker:
                 f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
                 "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
             )
-        place = 0
-        for text in self._split(section.text, self.max_tokens - overhead):
+        place, nodes, budget = 0, [], self.max_tokens - overhead
+        for text in self.pieces(section.text, budget):
             place = section.text.index(text, place)
-            yield self._node(source, section, heading, text, place)
+            nodes.append(self._node(source, section, heading, text, place))
             place += len(text)
+        self.annotate(nodes, section, budget)
+        return nodes
 
-    def _weigh(self, text: str) -> Sequence[Any]:
+    def annotate(self, nodes: Sequence[TextNode], section: Section, tokens: int) -> None:
+        """Add what a strategy keeps beside the text; nothing here. Arguments as of `pieces`, with the nodes made."""
+
+    def weigh(self, text: str) -> Sequence[Any]:
         """Tokens, or more where the text is longer than so few tokens can be: base64 is one unknown word to BERT."""
         return range(max(len(self.tokenize(text)), len(text) // _LONGEST_TOKEN))
 
-    def _split(self, text: str, tokens: int) -> list[str]:
+    def pieces(self, text: str, tokens: int) -> list[str]:
+        """Cut a text into pieces of so many tokens, verbatim and in order."""
         splitter = SentenceSplitter(
             chunk_size=tokens,
             chunk_overlap=0,
-            tokenizer=self._weigh,
+            tokenizer=self.weigh,
             paragraph_separator="\n\n",
             chunking_tokenizer_fn=split_sentences,
         )
@@ -141,7 +147,7 @@ class SentenceChunker:
             for part in (
                 [chunk]
                 if len(self.tokenize(chunk)) <= tokens + _SLACK
-                else self._split(chunk, tokens - _SLACK)
+                else SentenceChunker.pieces(self, chunk, tokens - _SLACK)
             )
         ]
 

@@ -86,7 +86,7 @@ def build(
         refuse_remote(preset, [part for part in given.values() if part is not None])
     place = _find_place(storage, row, values, by_hand, local=local)
     embed_model = embed_model or make_embedding(row.embedding, local=local)
-    chunker = make_chunker(embed_model, values.chunk_tokens)
+    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = make_fingerprint(embed_model, chunker)
     with ExitStack() as opened:  # closes what is open already when a later part fails
         open_storage(place, row.name, fingerprint)

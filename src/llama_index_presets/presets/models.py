@@ -13,6 +13,7 @@ from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.embed.catalogue import catalogue, embedding_model
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.values import Fingerprint
 
@@ -59,8 +60,15 @@ def _need_key(name: str) -> None:
         )
 
 
-def make_chunker(embed_model: BaseEmbedding, chunk_tokens: int | None) -> SentenceChunker:
+def make_chunker(
+    embed_model: BaseEmbedding, chunk_tokens: int | None, chunking: str = "sentence"
+) -> SentenceChunker:
     """A chunker that measures with the model's own tokenizer and never exceeds what the model reads.
+
+    Args:
+        embed_model: What the chunks are for.
+        chunk_tokens: Longest chunk; None takes what the model reads, at most 512.
+        chunking: Key of `ingest.strategies.CHUNKERS`.
 
     A model that is not ours and not in the catalogue has no tokenizer that we could ask: its chunks are measured in
     tokens of cl100k_base and kept to three quarters of its ``max_length`` (512 where it has none).
@@ -70,7 +78,10 @@ def make_chunker(embed_model: BaseEmbedding, chunk_tokens: int | None) -> Senten
     if not isinstance(limit, int):
         known = catalogue().get(_short_name(embed_model))
         limit = known.max_tokens if known else int(getattr(embed_model, "max_length", 512) * 0.75)
-    return SentenceChunker(tokenize=tokenize, max_tokens=min(limit, chunk_tokens or _LONGEST_CHUNK))
+    more = {"embed_model": embed_model} if chunking == "semantic" else {}
+    return CHUNKERS[chunking](
+        tokenize=tokenize, max_tokens=min(limit, chunk_tokens or _LONGEST_CHUNK), **more
+    )
 
 
 def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fingerprint:

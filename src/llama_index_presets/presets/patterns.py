@@ -61,13 +61,25 @@ def assemble_pattern(
     """
     if name == "advanced" and reranker is None:
         reranker = _cross_encoder(settings, local=local)
-    wide = (settings.candidates or _WIDE) if reranker else settings.top_k
-    postprocessors = [reranker] if reranker else []
+    widening = _widening(settings)
+    wide = (settings.candidates or _WIDE) if reranker else settings.top_k * (4 if widening else 1)
+    postprocessors = [*widening, *([reranker] if reranker else [])]
     if name == "hybrid":
         return _hybrid(index, storage, settings, wide, postprocessors)
     return Retrieval(
         lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
     )
+
+
+def _widening(settings: Settings) -> list[BaseNodePostprocessor]:
+    """What shows more than was found, where documents were cut so small that it must."""
+    from llama_index_presets.retrieve.widen import ParentMerge, SentenceWindow
+
+    found: dict[str, BaseNodePostprocessor] = {
+        "hierarchical": ParentMerge(),
+        "sentence-window": SentenceWindow(),
+    }
+    return [found[settings.chunking]] if settings.chunking in found else []
 
 
 def _hybrid(

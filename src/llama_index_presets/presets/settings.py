@@ -30,6 +30,7 @@ class Settings:
         blend: Weight of the retrieval score beside the re-ranker's, 0 to 1.
         context_tokens: Token budget of these passages in the prompt.
         answer_floor: Cosine below which a passage is no evidence, -1 to 1; None takes the embedding model's own.
+        chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         batch_chunks: Chunks embedded and committed together at ingest.
         max_question_chars: Longest question, in characters.
@@ -51,6 +52,7 @@ class Settings:
     blend: float = 0.0
     context_tokens: int = 3_000
     answer_floor: float | None = None
+    chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
     batch_chunks: int = 256
     max_question_chars: int = 20_000
