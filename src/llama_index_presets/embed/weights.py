@@ -11,7 +11,7 @@ from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel
 from llama_index_presets.errors import ModelError
 
-__all__ = ["cache_folder", "find_weights", "verify"]
+__all__ = ["cache_folder", "find_weights", "has_weights", "verify"]
 
 
 def cache_folder() -> Path:
@@ -39,6 +39,11 @@ def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
         raise ModelError(_not_found(model))
     verify(folder, model.sha256)
     return folder
+
+
+def has_weights(model: EmbeddingModel) -> bool:
+    """Whether the weights are on this machine; nothing is downloaded and no hash is computed."""
+    return (_in_own_cache(model) or _in_hub_cache(model) or _packaged(model)) is not None
 
 
 def verify(folder: Path, sha256: str | None) -> None:

@@ -49,6 +49,7 @@ class Assembly:
         by_hand: Parts that the caller brought along.
         closers: What to call at the end, last first.
         audit: What puts questions on record, or None.
+        notices: What this engine cannot do here, and how to change that.
         who: Who asks, for the record; empty means the name that the process runs under.
     """
 
@@ -70,6 +71,7 @@ class Assembly:
     by_hand: dict[str, str]
     closers: Sequence[Callable[[], object]]
     audit: AuditTrail | None = None
+    notices: tuple[str, ...] = ()
     who: str = ""
 
     def restricted(self, filters: MetadataFilters) -> Assembly:
@@ -91,6 +93,7 @@ class Assembly:
             "why": self.preset.why,
             "cells": {column: self.by_hand.get(column, getattr(self.preset, column)) for column in COLUMNS},
             "swapped_for_offline": swapped,
+            "notices": list(self.notices),
             "given_by_hand": dict(self.by_hand),
             "storage": self.storage.shown,
             "state": str(self.storage.folder),

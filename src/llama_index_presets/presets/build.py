@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,12 +27,15 @@ from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, make_llm
 from llama_index_presets.presets.monitoring import start_monitoring
+from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.patterns import assemble_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, open_storage
 from llama_index_presets.presets.stores import check_place, open_store
 
 __all__ = ["build"]
+
+_log = logging.getLogger(__name__)
 
 
 def build(
@@ -58,7 +62,8 @@ def build(
         vector_store: Holds the vectors in place of the preset's.
         reranker: Reorders what was retrieved.
         filters: What every hit must satisfy.
-        offline: Swap every networked cell for its local counterpart; `explain` says which.
+        offline: Swap every networked cell for its local counterpart, and a local model whose weights are not on
+            this machine for one that is there; `explain` says which, and a warning is logged for the latter.
         settings: Values, a `Settings`, or the path of a TOML file.
 
     Raises:
@@ -77,9 +82,9 @@ def build(
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
     row = row.with_cells(values.cells())
-    row = row.offline() if offline else row
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     by_hand = {column: type(part).__name__ for column, part in given.items() if part is not None}
+    row, notices = _offline(row, storage, values, by_hand) if offline else (row, ())
     _check(row, by_hand)
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
@@ -103,10 +108,19 @@ def build(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
-            synthesizer=_synthesizer(llm, embed_model, values), audit=audit,
+            synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices,
             by_hand=by_hand, closers=[opened.pop_all().close],
         )  # fmt: skip
     return PresetEngine(assembly)
+
+
+def _offline(
+    row: Preset, storage: str | Path, values: Settings, by_hand: Mapping[str, str]
+) -> tuple[Preset, tuple[str, ...]]:
+    found = go_offline(row, storage, values, by_hand)
+    for notice in found.notices:
+        _log.warning(notice)
+    return found.row, found.notices
 
 
 def _check(row: Preset, by_hand: Mapping[str, str]) -> None:
