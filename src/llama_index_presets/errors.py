@@ -14,6 +14,7 @@
     │   └── FingerprintError (ValueError)    index and caller use different models
     ├── IngestError (RuntimeError)           documents could not be ingested
     ├── ModelError (RuntimeError)            a model cannot be found, verified or run
+    │   └── PartialEmbeddingError            some texts of a batch were embedded, others failed
     ├── RetrievalError (RuntimeError)        a retriever leg failed
     ├── RankingError (ValueError)            rankings, weights or parameters do not fit
     ├── RerankError (RuntimeError)           a reranker cannot score
@@ -42,6 +43,7 @@ __all__ = [
     "ModelError",
     "MonitorError",
     "NodeRejectedError",
+    "PartialEmbeddingError",
     "PresetsError",
     "QueryError",
     "RankingError",
@@ -159,6 +161,20 @@ class IngestError(PresetsError, RuntimeError):
 
 class ModelError(PresetsError, RuntimeError):
     """A model cannot be found, verified or run."""
+
+
+class PartialEmbeddingError(ModelError):
+    """Some texts of a batch could not be embedded; what was paid for is here.
+
+    Attributes:
+        vectors: Position of a text -> its vector, for the texts that were embedded.
+        failed: Positions of the texts that were not, in order.
+    """
+
+    def __init__(self, message: str, *, vectors: dict[int, list[float]], failed: list[int]) -> None:
+        self.vectors = vectors
+        self.failed = failed
+        super().__init__(message)
 
 
 class RetrievalError(PresetsError, RuntimeError):
