@@ -62,7 +62,7 @@ class EmbeddingCache:
     """
 
     _process: int
-    _lock: threading.RLock  # type: ignore[valid-type]  # a factory before Python 3.13
+    _lock: threading.RLock
     _connection: sqlite3.Connection | None
     _touched: set[int]
 

@@ -16,6 +16,7 @@ from llama_index.core.utils import get_tokenizer
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.assembly import Assembly
@@ -25,7 +26,13 @@ from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.local_only import refuse_remote
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, make_llm
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    make_llm,
+    with_cache,
+)
 from llama_index_presets.presets.monitoring import start_monitoring
 from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.patterns import assemble_pattern
@@ -90,11 +97,15 @@ def build(
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
     place = _find_place(storage, row, values, by_hand, local=local)
-    embed_model = embed_model or make_embedding(row.embedding, local=local)
+    embed_model = embed_model or with_cache(
+        make_embedding(row.embedding, local=local), values.embedding_cache, place, queries=not local
+    )
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = make_fingerprint(embed_model, chunker)
     with ExitStack() as opened:  # closes what is open already when a later part fails
         open_storage(place, row.name, fingerprint)
+        if isinstance(embed_model, CachedEmbedding) and "embedding" not in by_hand:
+            opened.callback(embed_model.cache.close)
         manifest = Manifest(place.manifest)
         opened.callback(manifest.close)
         if vector_store is None:

@@ -26,6 +26,9 @@ def is_local(part: object) -> bool:
     An address decides, where there is one. Without one, a LlamaIndex integration, or a subclass of it, must be known
     to be local. A class that is the application's own is taken at its word: nobody can tell from outside.
     """
+    inner = getattr(part, "inner", None)  # what a CachedEmbedding stands in front of
+    if inner is not None and not is_local(inner):
+        return False
     for name in _ADDRESSES:
         address = getattr(part, name, None)
         if isinstance(address, str) and address:

@@ -33,6 +33,8 @@ class Settings:
         chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         batch_chunks: Chunks embedded and committed together at ingest.
+        embedding_cache: Where vectors are kept by content, so that no text is embedded twice: ``storage`` (beside the
+            index), ``off``, or a folder that several indexes share.
         max_question_chars: Longest question, in characters.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
@@ -55,6 +57,7 @@ class Settings:
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
     batch_chunks: int = 256
+    embedding_cache: str = "storage"
     max_question_chars: int = 20_000
     state: str | None = None
     encryption: Literal["off", "auto", "on"] = "off"

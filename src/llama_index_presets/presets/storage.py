@@ -62,6 +62,11 @@ class Storage:
         return self.folder / "documents.sqlite"
 
     @property
+    def embeddings(self) -> Path:
+        """The embedding cache, unless a setting puts it elsewhere."""
+        return self.folder / "embeddings"
+
+    @property
     def ledger(self) -> Path:
         """The calls and what they cost."""
         return self.folder / "calls.duckdb"
