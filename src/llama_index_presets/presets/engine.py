@@ -29,6 +29,7 @@ from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.ingestion import ingest
+from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
 from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
 __all__ = ["PresetEngine"]
@@ -143,15 +144,21 @@ class PresetEngine(BaseQueryEngine):
         """
         run_id = uuid.uuid4().hex
         with attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=run_id):
-            report = ingest(
-                self._assembly,
-                data,
-                text_column=text_column,
-                id_column=id_column,
-                sync=sync,
-                show_progress=show_progress,
-            )
-        cost = self.ledger.query_cost(run_id)
+            run_begins(run_id, "ingest")
+            try:
+                report = ingest(
+                    self._assembly,
+                    data,
+                    text_column=text_column,
+                    id_column=id_column,
+                    sync=sync,
+                    show_progress=show_progress,
+                )
+            except BaseException as error:
+                run_fails(run_id, error)
+                raise
+            cost = self.ledger.query_cost(run_id)
+            ingest_ends(run_id, report, cost)
         report.cost_usd = None if cost is None else float(cost)
         return report
 
