@@ -110,7 +110,7 @@ def build(
         opened.callback(manifest.close)
         if vector_store is None:
             vector_store = open_store(row.store, place, fingerprint, opened)
-        ledger = start_monitoring(row.monitoring, place, opened)
+        ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(row.pattern, index, place, values, reranker=reranker, local=local)
         llm = llm or make_llm(row.llm)

@@ -56,8 +56,13 @@ class Turn:
             if not self.begun:
                 self.begun = True
                 run_begins(self.query_id, "query")
-            with one_voice():
-                yield
+            yield
+
+    @contextlib.contextmanager
+    def piece(self) -> Iterator[None]:
+        """`charged`, for one piece of a stream, whose request is made only now."""
+        with self.charged(), one_voice():
+            yield
 
     def unread(self) -> None:
         """End a stream that nobody began to read."""
@@ -179,7 +184,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
         status = "abandoned"
         try:
             while True:
-                with turn.charged():
+                with turn.piece():
                     piece = await anext(pieces, None)
                 if piece is None:
                     break
@@ -204,7 +209,7 @@ def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
 
 def _next(pieces: Iterator[str], turn: Turn) -> str | None:
     """One piece; charged here and not around the whole stream, since the caller works between pieces."""
-    with turn.charged():
+    with turn.piece():
         return next(pieces, None)
 
 
