@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from openinference.semconv.trace import DocumentAttributes, MessageAttributes
+from openinference.semconv.trace import DocumentAttributes, MessageAttributes, RerankerAttributes
 from openinference.semconv.trace import SpanAttributes as Keys
 
 from llama_index_presets.monitor.prices import Pricer, Tokens
@@ -210,11 +210,11 @@ ALLOWED: Final[dict[str, Writer]] = {
     Keys.LLM_OUTPUT_MESSAGES: _messages,
     Keys.EMBEDDING_MODEL_NAME: _model,
     Keys.RETRIEVAL_DOCUMENTS: _hits,
-    Keys.RERANKER_MODEL_NAME: _model,
-    Keys.RERANKER_TOP_K: _number,
-    Keys.RERANKER_QUERY: _text,
-    Keys.RERANKER_INPUT_DOCUMENTS: _hits,
-    Keys.RERANKER_OUTPUT_DOCUMENTS: _hits,
+    RerankerAttributes.RERANKER_MODEL_NAME: _model,
+    RerankerAttributes.RERANKER_TOP_K: _number,
+    RerankerAttributes.RERANKER_QUERY: _text,
+    RerankerAttributes.RERANKER_INPUT_DOCUMENTS: _hits,
+    RerankerAttributes.RERANKER_OUTPUT_DOCUMENTS: _hits,
     Keys.TAG_TAGS: _labels,
     "exception.type": _label,
     "rag.attempt": _number,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Callable
@@ -103,5 +102,5 @@ def model_label(value: object) -> str | None:
     """
     if not isinstance(value, str):
         return None
-    local = os.path.isabs(value) or value.startswith((".", "~")) or value.count("/") > 1 or "\\" in value
+    local = value.startswith(("/", ".", "~")) or value.count("/") > 1 or "\\" in value
     return label(re.split(r"[/\\]", value.rstrip("/\\"))[-1]) if local else label(value)

@@ -117,7 +117,7 @@ class Sender:
 
     def close(self) -> None:
         """Send what waits and stop; a dead collector delays this by seconds at most."""
-        self._batches.shutdown()
+        self._batches.shutdown()  # type: ignore[no-untyped-call]
 
 
 class _PatientExporter(SpanExporter):
@@ -166,8 +166,8 @@ class _PatientExporter(SpanExporter):
         if not self._warned:
             self._warned = True
             _log.warning(
-                "Traces do not reach %s and are dropped until they do; nothing else is affected. Start a collector there "
-                "(docs/how-to/phoenix.md), or set trace_endpoint.",
+                "Traces do not reach %s and are dropped until they do; nothing else is affected. Start a collector "
+                "there (docs/how-to/phoenix.md), or set trace_endpoint to another address or to 'off'.",
                 self._url,
             )
 
@@ -177,7 +177,7 @@ class _PatientExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Stop."""
-        self._otlp.shutdown()
+        self._otlp.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing waits here."""

@@ -61,7 +61,13 @@ def hits_of(nodes: Sequence[NodeWithScore]) -> list[Hit]:
 
 
 def _asked(question: object) -> str | None:
-    return question.query_str if isinstance(question, QueryBundle) else question if isinstance(question, str) else None
+    return (
+        question.query_str
+        if isinstance(question, QueryBundle)
+        else question
+        if isinstance(question, str)
+        else None
+    )
 
 
 # -- queries and retrieval ---------------------------------------------------------------------------------------------
@@ -109,7 +115,7 @@ def show_hits(span: OpenSpan, hits: list[Hit]) -> None:
 
 def leg_begins(tree: SpanTree, key: str, leg: str) -> None:
     """Open the span of one leg of a hybrid search."""
-    above = tree.nearest(key)
+    above = tree.nearest(key, "RETRIEVER")
     if above is not None and above.facts.get("rag.leg") != leg:
         span = tree.open(f"retrieve: {leg}", "RETRIEVER", key)
         span.facts["rag.leg"] = leg
@@ -120,7 +126,11 @@ def leg_begins(tree: SpanTree, key: str, leg: str) -> None:
 def _end_leg(tree: SpanTree, event: LegEndEvent) -> None:
     above = tree.nearest(event.span_id)
     if above is not None:
-        told: dict[str, Any] = {"rag_leg": event.leg, "rag_hits": event.hits, "rag_latency_ms": event.latency_ms}
+        told: dict[str, Any] = {
+            "rag_leg": event.leg,
+            "rag_hits": event.hits,
+            "rag_latency_ms": event.latency_ms,
+        }
         name = "leg failed" if event.error else "leg"
         above.happened(name, **told, exception_type=event.error)
 
@@ -168,8 +178,8 @@ def _rerank_usage(tree: SpanTree, event: RerankUsageEvent) -> None:
         span.facts |= {
             "reranker.model_name": event.model,
             "rag.pairs": event.pairs,
-            "rag.truncated": event.truncated,
-            "rag.deadline_cut": event.cut,
+            "rag.truncated": event.truncated or None,
+            "rag.deadline_cut": event.cut or None,
             "rag.billed": Billed(
                 event.provider, event.model, Usage(event.prompt_tokens), time.time(), source="counted"
             ),
@@ -185,7 +195,8 @@ def _messages(prompt: Any) -> list[Message]:
     if isinstance(prompt, str):
         return [Message("user", prompt)]
     return [
-        Message(getattr(message.role, "value", str(message.role)), message.content or "") for message in prompt
+        Message(getattr(message.role, "value", str(message.role)), message.content or "")
+        for message in prompt
     ]
 
 
@@ -239,7 +250,12 @@ def close_llm(tree: SpanTree, span: OpenSpan, response: Any) -> None:
     if shown.kind == "LLM" and (usage is not None or "rag.billed" not in shown.facts):
         asked = [f"{message.role}: {message.text}" for message in shown.facts.get("llm.input_messages", ())]
         shown.facts["rag.billed"] = Billed(
-            shown.facts.get("llm.provider", ""), shown.facts.get("llm.model_name", ""), usage, time.time(), asked, said
+            shown.facts.get("llm.provider", ""),
+            shown.facts.get("llm.model_name", ""),
+            usage,
+            time.time(),
+            asked,
+            said,
         )
     shown.facts["llm.output_messages"] = [Message("assistant", said)]
     root = shown
@@ -287,8 +303,9 @@ def _embedding_usage(tree: SpanTree, event: EmbeddingUsageEvent) -> None:
     shown = span.into or span
     if span.into is None:
         shown.owned += event.prompt_tokens
-        shown.facts["rag.cached_texts"] = shown.facts.get("rag.cached_texts", 0) + event.cached_texts
-        shown.facts["rag.cache_hit"] = event.texts > 0 and event.cached_texts >= event.texts
+        if event.cached_texts:
+            shown.facts["rag.cached_texts"] = shown.facts.get("rag.cached_texts", 0) + event.cached_texts
+            shown.facts["rag.cache_hit"] = event.cached_texts >= event.texts
     else:
         shown.inner += event.prompt_tokens
     shown.facts["embedding.model_name"] = event.model
@@ -337,6 +354,8 @@ def _end_run(tree: SpanTree, event: RunEndEvent) -> None:
     facts |= {"rag.cost_usd": event.cost_usd, "rag.stream_abandoned": event.abandoned or None}
     if event.known is not None:
         facts |= {"rag.known": event.known, "rag.citations": event.citations}
+        if not event.known and (root := tree.runs.get(event.run_id)) is not None:
+            root.happened("I don't know")
     tree.end_run(event.run_id, facts, event.error)
 
 

@@ -20,8 +20,6 @@ from llama_index_presets.monitor.context import attribution
 from llama_index_presets.monitor.trace_content import Content, Redactor
 
 if TYPE_CHECKING:
-    from llama_index.core.instrumentation.events import BaseEvent
-
     from llama_index_presets.monitor.ledger import Ledger
     from llama_index_presets.monitor.trace_span import OpenSpan
 
@@ -56,7 +54,7 @@ def trace_to(
         project: Under which name Phoenix files the traces.
         content: What leaves of questions, passages, prompts and answers: ``"hash"`` (a keyed hash and the length),
             ``"text"`` (all of it, in clear) or ``"none"``.
-        ledger: Trace only calls of this ledger, and hash with its key, so that digests match its ``prompt_sha256``; None
+        ledger: Trace only calls of this ledger, and hash with its key, so that equal texts match from run to run; None
             traces every call of the process that no traced ledger claims.
         local_only: Refuse an endpoint that is not on this machine.
         interval_s: Longest time that a span waits before it is sent, in seconds, > 0.
@@ -81,14 +79,16 @@ def trace_to(
     url = traces_url(endpoint)
     if local_only and not is_loopback(url):
         raise SettingsError(
-            f"Trace endpoint '{endpoint}' is not on this machine, and nothing may leave it. Use one such as '{PHOENIX}'."
+            f"Trace endpoint '{endpoint}' is not on this machine, and nothing may leave it. Use '{PHOENIX}' or the like."
         )
     if not interval_s > 0:
         raise SettingsError(f"interval_s is {interval_s}. Expected seconds > 0.")
     name = (url, project, content, id(ledger))
     with _lock:
         if name not in _live:
-            _live[name] = Traces(name, project, Redactor(content, ledger.hash_prompt if ledger else None), ledger, interval_s)
+            _live[name] = Traces(
+                name, project, Redactor(content, ledger.hash_prompt if ledger else None), ledger, interval_s
+            )
         return _live[name]
 
 
@@ -96,7 +96,12 @@ class Traces:
     """A running trace; made by `trace_to`. Thread safe."""
 
     def __init__(
-        self, name: tuple[Any, ...], project: str, redactor: Redactor, ledger: Ledger | None, interval_s: float
+        self,
+        name: tuple[Any, ...],
+        project: str,
+        redactor: Redactor,
+        ledger: Ledger | None,
+        interval_s: float,
     ) -> None:
         from opentelemetry.sdk.resources import Resource
 

@@ -57,7 +57,7 @@ def start_monitoring(
         traces = trace_to(
             endpoint,
             project=settings.trace_project or preset,
-            content=settings.trace_content,  # type: ignore[arg-type]
+            content=settings.trace_content,
             ledger=ledger,
             local_only=local,
         )

@@ -17,7 +17,7 @@ dispatcher = get_dispatcher(__name__)
 
 def run_begins(run_id: str, kind: Literal["query", "ingest"]) -> None:
     """Say that a run begins; called where its calls are charged to it."""
-    dispatcher.event(RunStartEvent(run_id=run_id, kind=kind))  # type: ignore[arg-type]
+    dispatcher.event(RunStartEvent(run_id=run_id, kind=kind))
 
 
 def query_ends(
