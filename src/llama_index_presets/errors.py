@@ -11,6 +11,7 @@
     │   ├── StoreWriteError                  the folder or file cannot be written
     │   ├── NodeRejectedError (ValueError)   a node cannot be stored; names the ids, nothing was written
     │   ├── QueryError (ValueError)          a query cannot be run as asked
+    │   ├── EncryptionError                  encrypted data cannot be opened: no key, wrong key, or altered
     │   └── FingerprintError (ValueError)    index and caller use different models
     ├── IngestError (RuntimeError)           documents could not be ingested
     ├── ModelError (RuntimeError)            a model cannot be found, verified or run
@@ -36,6 +37,7 @@ __all__ = [
     "AnswerError",
     "AuditError",
     "BudgetExceededError",
+    "EncryptionError",
     "FilterError",
     "FingerprintError",
     "IngestError",
@@ -139,6 +141,10 @@ class NodeRejectedError(StoreError, ValueError):
 
 class QueryError(StoreError, ValueError):
     """A query cannot be run as asked."""
+
+
+class EncryptionError(StoreError):
+    """Encrypted data cannot be opened: the key is missing or another one, or the data was altered."""
 
 
 class FingerprintError(StoreError, ValueError):

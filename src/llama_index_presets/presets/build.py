@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.auditing import open_audit
+from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.local_only import refuse_remote
@@ -77,7 +79,7 @@ def build(
         UnknownPresetError: No such preset.
         SettingsError: A setting is wrong, a part is missing (with its install line), or a local preset was given
             a remote part.
-        StoreError: The storage cannot be used: not writable, damaged, of another preset or another model.
+        StoreError: The storage cannot be used: not writable, damaged, of another preset, another model or another key.
         ModelError: Model weights are missing or damaged.
 
     Example:
@@ -97,19 +99,24 @@ def build(
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
     place = _find_place(storage, row, values, by_hand, local=local)
+    encryption = choose_encryption(values, row.pattern, place)
     embed_model = embed_model or with_cache(
-        make_embedding(row.embedding, local=local), values.embedding_cache, place, queries=not local
-    )
+        make_embedding(row.embedding, local=local), values.embedding_cache, place, queries=not local,
+        hash_key=encryption.sealer.hash_key if encryption else None,
+    )  # fmt: skip
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
-    fingerprint = make_fingerprint(embed_model, chunker)
+    fingerprint = replace(
+        make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
+    )
     with ExitStack() as opened:  # closes what is open already when a later part fails
         open_storage(place, row.name, fingerprint)
         if isinstance(embed_model, CachedEmbedding) and "embedding" not in by_hand:
             opened.callback(embed_model.cache.close)
-        manifest = Manifest(place.manifest)
+        manifest = Manifest(place.manifest, sealer=encryption.sealer if encryption else None)
         opened.callback(manifest.close)
         if vector_store is None:
             vector_store = open_store(row.store, place, fingerprint, opened)
+        vector_store = encryption.over(vector_store) if encryption else vector_store
         ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(row.pattern, index, place, values, reranker=reranker, local=local)
@@ -119,7 +126,7 @@ def build(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
-            synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices,
+            synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
             by_hand=by_hand, closers=[opened.pop_all().close],
         )  # fmt: skip
     return PresetEngine(assembly)

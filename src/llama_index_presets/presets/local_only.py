@@ -23,10 +23,11 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 def is_local(part: object) -> bool:
     """Whether a part stays on this machine.
 
-    An address decides, where there is one. Without one, a LlamaIndex integration, or a subclass of it, must be known
-    to be local. A class that is the application's own is taken at its word: nobody can tell from outside.
+    What it stands in front of must stay, too. An address decides, where there is one. Without one, a
+    LlamaIndex integration, or a subclass of it, must be known to be local. A class that is the application's own is
+    taken at its word: nobody can tell from outside.
     """
-    inner = getattr(part, "inner", None)  # what a CachedEmbedding stands in front of
+    inner = getattr(part, "inner", None)  # of a CachedEmbedding, an EncryptedVectorStore
     if inner is not None and not is_local(inner):
         return False
     for name in _ADDRESSES:

@@ -47,7 +47,9 @@ def make_embedding(name: str, *, local: bool) -> BaseEmbedding:
     return retrying(made)
 
 
-def with_cache(embed_model: BaseEmbedding, setting: str, place: Storage, *, queries: bool) -> BaseEmbedding:
+def with_cache(
+    embed_model: BaseEmbedding, setting: str, place: Storage, *, queries: bool, hash_key: bytes | None = None
+) -> BaseEmbedding:
     """An embedding model behind the cache of an engine.
 
     Args:
@@ -55,11 +57,12 @@ def with_cache(embed_model: BaseEmbedding, setting: str, place: Storage, *, quer
         setting: ``"storage"``, ``"off"``, or a folder; see `Settings.embedding_cache`.
         place: Where the engine keeps its files.
         queries: Whether questions are kept, too; where nothing may leave the machine they are not written down.
+        hash_key: Of an encrypted storage; without it nobody can test from the cache whether a text was embedded.
     """
     if setting == "off":
         return embed_model
     folder = place.embeddings if setting == "storage" else Path(setting)
-    return CachedEmbedding(embed_model, EmbeddingCache(folder), cache_queries=queries)
+    return CachedEmbedding(embed_model, EmbeddingCache(folder, hash_key=hash_key), cache_queries=queries)
 
 
 def make_llm(name: str) -> LLM:
