@@ -22,7 +22,6 @@ class Fingerprint:
         dim: Length of its vectors.
         normalized: Whether the vectors have unit length.
         chunker: Name and size of the splitter, such as ``"sentence-254"``; empty when unknown.
-        encryption: Method, name of the key and searchable metadata; empty, and not written, for an index in clear.
 
     Example:
         >>> str(Fingerprint(model="all-MiniLM-L6-v2", dim=384, chunker="sentence-254"))
@@ -33,10 +32,6 @@ class Fingerprint:
     dim: int
     normalized: bool = True
     chunker: str = ""
-    encryption: str = ""
 
     def __str__(self) -> str:
-        parts = asdict(self)
-        if not self.encryption:
-            del parts["encryption"]
-        return ";".join(f"{name}={value}" for name, value in parts.items())
+        return ";".join(f"{name}={value}" for name, value in asdict(self).items())

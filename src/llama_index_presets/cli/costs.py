@@ -98,10 +98,13 @@ def verify(
     from llama_index_presets.monitor.audit import AuditHead
     from llama_index_presets.monitor.audit import verify as verify_log
     from llama_index_presets.monitor.audit_key import audit_key
+    from llama_index_presets.presets.storage import find_storage
 
     secret = key or audit_key(make=False)
     report = verify_log(
-        log or storage / "audit.jsonl", key=secret, head=AuditHead.load(head) if head else None
+        log or find_storage(storage).folder / "audit.jsonl",
+        key=secret,
+        head=AuditHead.load(head) if head else None,
     )
     if report.ok and export is not None:
         report.head.save(export)

@@ -22,9 +22,11 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
+from llama_index_presets.errors import StoreLockedError
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
+    from llama_index_presets.ingest.pipeline import IngestReport
     from llama_index_presets.presets.engine import PresetEngine
 
 __all__ = ["ask", "chat", "ingest", "open_engine"]
@@ -39,12 +41,16 @@ def ingest(
     sync: Annotated[
         bool, typer.Option("--sync", help="Remove documents that vanished from the folders.")
     ] = False,
+    max_cost: Annotated[
+        float | None,
+        typer.Option("--max-cost", min=0, help="Count first; refuse when it would cost more US dollars."),
+    ] = None,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the index in line with files; what did not change costs nothing."""
     with open_engine(preset, storage, offline, settings) as engine:
-        report = engine.ingest([str(path) for path in paths], sync=sync)
+        report = _ingest_in_turn(engine, [str(path) for path in paths], sync=sync, max_cost_usd=max_cost)
     if as_json:
         emit(report.to_dict())
     else:
@@ -53,6 +59,8 @@ def ingest(
             f"{report.documents} documents ingested, {report.unchanged} unchanged{removed}: "
             f"{report.embedded} chunks embedded, {report.tokens:,} tokens, {dollars(report.cost_usd)}."
         )
+        if report.estimated_tokens is not None:
+            say(f"Estimated: {report.estimated_tokens:,} tokens, {dollars(report.estimated_cost_usd)}.")
     for failure in report.failed:
         complain(f"{failure.source}: {failure.error}")
     if report.failed:
@@ -108,6 +116,15 @@ def chat(
             for citation in (response.metadata or {}).get("citations", []):
                 if citation["valid"]:
                     say(f"  [{citation['n']}] {citation['source']}")
+
+
+def _ingest_in_turn(engine: PresetEngine, paths: list[str], **options: Any) -> IngestReport:
+    """Ingest; when another process is at it, say so and wait."""
+    try:
+        return engine.ingest(paths, wait=False, **options)
+    except StoreLockedError as error:
+        complain(str(error).replace("Wait until it is done.", "Waiting for it; Ctrl-C stops."))
+        return engine.ingest(paths, **options)
 
 
 def open_engine(preset: str, storage: str, offline: bool, settings: Path | None) -> PresetEngine:

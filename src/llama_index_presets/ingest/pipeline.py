@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import IngestError, MissingExtraError
-from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 
-__all__ = ["FailedSource", "IngestReport", "Pipeline"]
-
-dispatcher = get_dispatcher(__name__)
+__all__ = ["FailedSource", "IngestReport", "Pipeline", "cut", "is_unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +41,8 @@ class IngestReport:
         embedded: Chunks that were embedded in this run.
         tokens: Their tokens.
         cost_usd: What embedding them cost, in US dollars; None when the model's price is unknown.
+        estimated_tokens: What was expected, when a cost limit was given; None without one.
+        estimated_cost_usd: The same, in US dollars.
     """
 
     documents: int = 0
@@ -56,6 +53,8 @@ class IngestReport:
     embedded: int = 0
     tokens: int = 0
     cost_usd: float | None = 0.0
+    estimated_tokens: int | None = None
+    estimated_cost_usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -77,6 +76,35 @@ class KeywordSide(Protocol):
 
     def change(self, documents: Sequence[str], /) -> AbstractContextManager[KeywordChange]:
         """Write the intent down, let the block change the store, then change the index in one step."""
+
+
+def is_unchanged(source: Source, known: Mapping[str, str]) -> bool:
+    """Whether a document is in the index as it is now.
+
+    Args:
+        source: The document.
+        known: See `Manifest.hashes`.
+    """
+    return bool(source.content_hash) and known.get(source.doc_id) == source.content_hash
+
+
+def cut(source: Source, chunker: SentenceChunker) -> list[TextNode]:
+    """Read a document and give its chunks.
+
+    Raises:
+        IngestError: It cannot be read, or a ready node is longer than the model reads.
+    """
+    found = source.read()
+    if isinstance(found, SourceText):
+        return chunker.chunks(found)
+    for node in found:
+        tokens = chunker.length(node)
+        if tokens > chunker.max_tokens:
+            raise IngestError(
+                f"Node '{node.node_id}' has {tokens:,} tokens; the model reads {chunker.max_tokens:,}. "
+                "Split it, or give the Document and let it be split."
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +138,7 @@ class Pipeline:
             sync: Which of the documents that are stored but not among the sources have vanished and go.
         """
         report, known = IngestReport(), self.manifest.hashes()
-        changed = [source for source in sources if not self._unchanged(source, known)]
+        changed = [source for source in sources if not is_unchanged(source, known)]
         report.unchanged = len(sources) - len(changed)
         progress.start(len(changed))
         for batch in self._batches(self._cut(changed, report, progress)):
@@ -123,34 +151,17 @@ class Pipeline:
         self._finish(report)
         return report
 
-    def _unchanged(self, source: Source, known: dict[str, str]) -> bool:
-        return bool(source.content_hash) and known.get(source.doc_id) == source.content_hash
-
     def _cut(
         self, sources: Iterable[Source], report: IngestReport, progress: Progress
     ) -> Iterator[tuple[Source, list[TextNode]]]:
         for source in sources:
-            began = time.perf_counter()
             try:
-                found = source.read()
-                nodes = self.chunker.chunks(found) if isinstance(found, SourceText) else self._checked(found)
+                nodes = cut(source, self.chunker)
             except (IngestError, MissingExtraError) as error:
                 report.failed.append(FailedSource(source.doc_id, str(error)))
-                _tell(source, 0, began, error)
                 progress.advance()
                 continue
-            _tell(source, len(nodes), began)
             yield source, nodes
-
-    def _checked(self, nodes: list[TextNode]) -> list[TextNode]:
-        for node in nodes:
-            tokens = self.chunker.length(node)
-            if tokens > self.chunker.max_tokens:
-                raise IngestError(
-                    f"Node '{node.node_id}' has {tokens:,} tokens; the model reads {self.chunker.max_tokens:,}. "
-                    "Split it, or give the Document and let it be split."
-                )
-        return nodes
 
     def _batches(
         self, cut: Iterable[tuple[Source, list[TextNode]]]
@@ -224,14 +235,3 @@ class Pipeline:
         finish_load = getattr(self.store, "finish_load", None)
         if finish_load is not None and (report.documents or report.removed):
             finish_load()
-
-
-def _tell(source: Source, chunks: int, began: float, error: Exception | None = None) -> None:
-    dispatcher.event(
-        DocumentEndEvent(
-            document=source.doc_id,
-            chunks=chunks,
-            latency_ms=(time.perf_counter() - began) * 1000,
-            error=type(error).__name__ if error else None,
-        )
-    )

@@ -45,15 +45,19 @@ class Silent:
 
 
 class TerminalBar:
-    """A bar on standard error."""
+    """A bar on standard error.
 
-    def __init__(self) -> None:
+    Args:
+        doing: What stands before it.
+    """
+
+    def __init__(self, doing: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         columns = (
-            TextColumn("Ingesting"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("documents"),
@@ -80,10 +84,11 @@ class TerminalBar:
         self._bar.stop()
 
 
-def progress_bar(show: bool | None = None) -> Progress:
+def progress_bar(show: bool | None = None, doing: str = "Ingesting") -> Progress:
     """A bar where someone is looking, else nothing.
 
     Args:
         show: None asks whether standard error is a terminal.
+        doing: What stands before the bar.
     """
-    return TerminalBar() if (sys.stderr.isatty() if show is None else show) else Silent()
+    return TerminalBar(doing) if (sys.stderr.isatty() if show is None else show) else Silent()

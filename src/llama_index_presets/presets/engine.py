@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
@@ -28,8 +29,8 @@ from llama_index_presets.monitor.context import attributed
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
-from llama_index_presets.presets.ingestion import ingest
-from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
+from llama_index_presets.presets.estimate import Estimate
+from llama_index_presets.presets.ingestion import IngestOptions, estimate, ingest
 from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
 __all__ = ["PresetEngine"]
@@ -129,6 +130,8 @@ class PresetEngine(BaseQueryEngine):
         id_column: str | None = None,
         sync: bool = False,
         show_progress: bool | None = None,
+        max_cost_usd: float | Decimal | None = None,
+        wait: bool = True,
     ) -> IngestReport:
         """Bring the index in line with documents; what did not change costs nothing.
 
@@ -138,29 +141,58 @@ class PresetEngine(BaseQueryEngine):
             id_column: Column of a frame with a unique id.
             sync: Whether documents that vanished from the given folders are removed.
             show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
+            max_cost_usd: Count first, and refuse to begin when embedding would cost more than this, in US dollars.
+            wait: Whether to wait when another process ingests into the same storage.
 
         Raises:
             IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
+            BudgetExceededError: It would cost more than `max_cost_usd`; nothing was sent.
+            StoreLockedError: Another process ingests, and `wait` is False.
         """
+        options = IngestOptions(
+            text_column=text_column,
+            id_column=id_column,
+            sync=sync,
+            show_progress=show_progress,
+            max_cost_usd=max_cost_usd,
+            wait=wait,
+        )
         run_id = uuid.uuid4().hex
         with attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=run_id):
-            run_begins(run_id, "ingest")
-            try:
-                report = ingest(
-                    self._assembly,
-                    data,
-                    text_column=text_column,
-                    id_column=id_column,
-                    sync=sync,
-                    show_progress=show_progress,
-                )
-            except BaseException as error:
-                run_fails(run_id, error)
-                raise
-            cost = self.ledger.query_cost(run_id)
-            ingest_ends(run_id, report, cost)
+            report = ingest(self._assembly, data, options)
+        cost = self.ledger.query_cost(run_id)
         report.cost_usd = None if cost is None else float(cost)
         return report
+
+    def estimate(
+        self,
+        data: Any,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        sample: int | None = None,
+        show_progress: bool | None = None,
+    ) -> Estimate:
+        """Say what `ingest` would take: documents, chunks, tokens, dollars, minutes, disk. Nothing is sent or stored.
+
+        Args:
+            data: As for `ingest`.
+            text_column: As for `ingest`.
+            id_column: As for `ingest`.
+            sample: Read only so many documents, and extrapolate; None reads all and counts exactly.
+            show_progress: As for `ingest`.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index.core import Document
+            >>> from llama_index_presets import build
+            >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+            ...     estimate = engine.estimate([Document(text="Botulism is treated with an antitoxin.")])
+            >>> estimate.documents, estimate.chunks, estimate.tokens, estimate.cost_usd
+            (1, 1, 13, Decimal('0E-12'))
+        """
+        options = IngestOptions(text_column=text_column, id_column=id_column, show_progress=show_progress)
+        return estimate(self._assembly, data, options, sample=sample)
 
     # -- query ----------------------------------------------------------------------------------------------------
 

@@ -1,33 +1,83 @@
-"""Ingest into an assembled engine."""
+"""Ingest into an assembled engine, and say before what it would take."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import progress_bar
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
 
-__all__ = ["ingest"]
+__all__ = ["IngestOptions", "estimate", "ingest"]
 
 
-def ingest(
-    assembly: Assembly,
-    data: Any,
-    *,
-    text_column: str | None,
-    id_column: str | None,
-    sync: bool,
-    show_progress: bool | None,
-) -> IngestReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """What `PresetEngine.ingest` takes beside the data; see there."""
+
+    text_column: str | None = None
+    id_column: str | None = None
+    sync: bool = False
+    show_progress: bool | None = None
+    max_cost_usd: float | Decimal | None = None
+    wait: bool = True
+
+
+def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestReport:
     """See `PresetEngine.ingest`."""
-    vanished = _vanished(data) if sync else None
-    found = sources(data, text_column=text_column, id_column=id_column)
-    pipeline = Pipeline(
+    vanished = _vanished(data) if options.sync else None
+    found = sources(data, text_column=options.text_column, id_column=options.id_column)
+    with ingest_lock(assembly.storage.lock, wait=options.wait):
+        expected = _allowed(assembly, found, options)
+        with progress_bar(options.show_progress) as progress:
+            report = _pipeline(assembly).run(found, progress, sync=vanished)
+    if expected is not None:
+        report.estimated_tokens = expected.tokens
+        report.estimated_cost_usd = None if expected.cost_usd is None else float(expected.cost_usd)
+    return report
+
+
+def estimate(
+    assembly: Assembly, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
+) -> Estimate:
+    """See `PresetEngine.estimate`."""
+    found = sources(data, text_column=options.text_column, id_column=options.id_column)
+    return _estimate(assembly, found, options, sample=sample, measure=measure)
+
+
+def _allowed(assembly: Assembly, found: list[Source], options: IngestOptions) -> Estimate | None:
+    """Count exactly and refuse what would cost too much; without a limit there is nothing to count."""
+    if options.max_cost_usd is None:
+        return None
+    expected = _estimate(assembly, found, options, sample=None, measure=False)
+    refuse_beyond(expected, options.max_cost_usd)
+    return expected
+
+
+def _estimate(
+    assembly: Assembly, found: list[Source], options: IngestOptions, *, sample: int | None, measure: bool
+) -> Estimate:
+    estimator = Estimator(
+        embed_model=assembly.embed_model,
+        chunker=assembly.chunker,
+        store=assembly.preset.store,
+        dim=assembly.fingerprint.dim,
+        known=assembly.manifest.hashes(),
+    )
+    with progress_bar(options.show_progress, "Estimating") as progress:
+        return estimator.run(found, progress, sample=sample, measure=measure)
+
+
+def _pipeline(assembly: Assembly) -> Pipeline:
+    return Pipeline(
         embed_model=assembly.embed_model,
         chunker=assembly.chunker,
         store=assembly.vector_store,
@@ -35,8 +85,6 @@ def ingest(
         keyword=assembly.retrieval.keyword,
         batch_chunks=assembly.settings.batch_chunks,
     )
-    with progress_bar(show_progress) as progress:
-        return pipeline.run(found, progress, sync=vanished)
 
 
 def _vanished(data: Any) -> Callable[[str], bool]:

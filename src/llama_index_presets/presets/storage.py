@@ -18,7 +18,7 @@ from llama_index_presets.errors import (
 from llama_index_presets.presets.address import SCHEMES, Address, is_url, read_address
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["Storage", "find_storage", "open_storage", "read_card"]
+__all__ = ["Storage", "check_card", "find_storage", "open_storage", "read_card"]
 
 _CARD = "preset.json"
 _FORMAT = 1
@@ -62,9 +62,9 @@ class Storage:
         return self.folder / "documents.sqlite"
 
     @property
-    def embeddings(self) -> Path:
-        """The embedding cache, unless a setting puts it elsewhere."""
-        return self.folder / "embeddings"
+    def lock(self) -> Path:
+        """Held by whoever ingests."""
+        return self.folder / "ingest.lock"
 
     @property
     def ledger(self) -> Path:
@@ -126,7 +126,7 @@ def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Finger
     place = storage if isinstance(storage, Storage) else find_storage(storage)
     _make(place)
     if place.card.exists():
-        _check(place, preset, fingerprint)
+        check_card(place, preset, fingerprint)
     else:
         card = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
         if place.address:
@@ -173,7 +173,14 @@ def _make(storage: Storage) -> None:
         ) from error
 
 
-def _check(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
+def check_card(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
+    """Refuse a storage that something else made.
+
+    Raises:
+        StoreCorruptError: Its card cannot be read.
+        StoreError: Another preset made it.
+        FingerprintError: Another embedding model or chunk size made it.
+    """
     card = read_card(storage)
     if card["format"] != _FORMAT:
         raise StoreError(

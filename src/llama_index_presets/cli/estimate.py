@@ -1,0 +1,86 @@
+"""The command that says what an ingest would take, before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    Offline,
+    PresetName,
+    SettingsFile,
+    StorageFolder,
+    app,
+    complain,
+    dollars,
+    emit,
+    print_table,
+    say,
+    table,
+)
+from llama_index_presets.presets.matrix import preset as find_preset
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.estimate import Estimate
+
+__all__ = ["estimate"]
+
+_MEGA = 1_000_000
+
+
+@app.command()
+def estimate(
+    preset: PresetName,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, help="Read only so many documents, and extrapolate."),
+    ] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What an ingest would take: documents, chunks, tokens, dollars, minutes, disk. Sends and writes nothing."""
+    find_preset(preset)
+    from llama_index_presets.presets.estimate import estimate_preset
+
+    found = estimate_preset(
+        preset,
+        [str(path) for path in paths],
+        storage=storage,
+        offline=offline,
+        settings=settings,
+        sample=sample,
+    )
+    if as_json:
+        emit(found.to_dict())
+    else:
+        _show(found)
+    for failure in found.failed:
+        complain(f"{failure.source}: {failure.error}")
+    if found.failed:
+        raise typer.Exit(FAILED)
+
+
+def _show(found: Estimate) -> None:
+    about = f" (+/- {found.margin:.1%}, from a sample)" if found.margin else ""
+    minutes = "unknown" if found.minutes is None else f"{found.minutes:,.1f}"
+    rows = [
+        ("Documents", f"{found.documents:,} to ingest, {found.unchanged:,} unchanged"),
+        ("Chunks", f"{found.chunks:,}, of which {found.cached:,} need no model"),
+        ("Tokens", f"{found.tokens:,}{about}"),
+        ("Cost", dollars(None if found.cost_usd is None else float(found.cost_usd))),
+        ("Minutes", f"{minutes}: {found.minutes_from}"),
+        ("Disk", f"about {found.disk_bytes / _MEGA:,.1f} MB on this machine"),
+    ]
+    shown = table("With", found.model)
+    for row in rows:
+        shown.add_row(*row)
+    print_table(shown)
+    say("Nothing was sent.")

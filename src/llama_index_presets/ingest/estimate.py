@@ -1,0 +1,164 @@
+"""What an ingest would send to the embedding model, counted before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llama_index.core.schema import MetadataMode, TextNode
+
+from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.pipeline import FailedSource, cut, is_unchanged
+from llama_index_presets.ingest.progress import Progress
+from llama_index_presets.ingest.sources import Source
+
+__all__ = ["Work", "count_work"]
+
+_BATCH = 512  # chunks counted together
+_KEPT = 64  # texts kept to measure the model with
+_CONFIDENCE = 1.96  # of a normal distribution, for 95 %
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What an ingest would do.
+
+    Attributes:
+        documents: Documents that are new or changed and can be read.
+        unchanged: Documents that are in the index already.
+        failed: Documents that would be left out, and why.
+        chunks: Their chunks.
+        embedded: Chunks that the model would be asked for: without those that are cached, come with a vector, or
+            repeat another one where a cache would notice.
+        tokens: Tokens of these, as the model counts them.
+        text_bytes: Size of all chunks in UTF-8.
+        read: Documents that were read to find this; fewer than `documents` when it is a sample.
+        margin: Relative error of `tokens`, at 95 %; 0 when every document was read.
+        texts: Some of the texts to embed, spread over the documents.
+    """
+
+    documents: int = 0
+    unchanged: int = 0
+    failed: list[FailedSource] = field(default_factory=list)
+    chunks: int = 0
+    embedded: int = 0
+    tokens: int = 0
+    text_bytes: int = 0
+    read: int = 0
+    margin: float = 0.0
+    texts: list[str] = field(default_factory=list)
+
+
+def count_work(
+    sources: Sequence[Source],
+    *,
+    known: Mapping[str, str],
+    chunker: SentenceChunker,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    missing: Callable[[Sequence[str]], list[int]] | None,
+    progress: Progress,
+    sample: int | None = None,
+) -> Work:
+    """Read and cut what is new, and count; nothing is embedded, sent or stored.
+
+    Args:
+        sources: What should be in the index.
+        known: What is there: see `Manifest.hashes`.
+        chunker: As the ingest cuts.
+        count_tokens: Texts to the tokens that the model bills for each.
+        missing: Places of the texts that a cache does not hold; None without a cache.
+        progress: Told of each document.
+        sample: Read only so many documents, spread evenly, and extrapolate; None reads all of them.
+
+    Returns:
+        The counts; exact without `sample`.
+    """
+    changed = [source for source in sources if not is_unchanged(source, known)]
+    chosen = _spread(changed, sample)
+    counter = _Counter(count_tokens, missing)
+    work, per_document = counter.work, list[int]()
+    work.unchanged = len(sources) - len(changed)
+    progress.start(len(chosen))
+    for source in chosen:
+        try:
+            nodes = cut(source, chunker)
+        except (IngestError, MissingExtraError) as error:
+            work.failed.append(FailedSource(source.doc_id, str(error)))
+        else:
+            work.documents += 1
+            counter.add(nodes)
+            per_document.append(sum(len(node.text) for node in nodes))
+        progress.advance()
+    counter.flush()
+    work.read = work.documents
+    if len(chosen) < len(changed):
+        _extrapolate(work, per_document, len(changed) / len(chosen), len(changed))
+    return work
+
+
+class _Counter:
+    """Counts chunks in batches, and remembers which texts it saw where a cache would answer the second one."""
+
+    def __init__(
+        self,
+        count_tokens: Callable[[Sequence[str]], list[int]],
+        missing: Callable[[Sequence[str]], list[int]] | None,
+    ) -> None:
+        self.work = Work()
+        self._count, self._missing = count_tokens, missing
+        self._seen: set[bytes] = set()
+        self._waiting: list[str] = []
+        self._every = 1
+
+    def add(self, nodes: Iterable[TextNode]) -> None:
+        for node in nodes:
+            self.work.chunks += 1
+            self.work.text_bytes += len(node.text.encode("utf-8", "surrogatepass"))
+            if node.embedding is None:
+                self._waiting.append(node.get_content(MetadataMode.EMBED))
+        if len(self._waiting) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        texts, self._waiting = self._waiting, []
+        if self._missing is not None:
+            texts = [text for place in self._missing(texts) if self._is_new(text := texts[place])]
+        self.work.tokens += sum(self._count(texts))
+        self._keep(texts)
+        self.work.embedded += len(texts)
+
+    def _is_new(self, text: str) -> bool:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+        known = digest in self._seen
+        self._seen.add(digest)
+        return not known
+
+    def _keep(self, texts: Sequence[str]) -> None:
+        """Keep every n-th text; when there are too many, every second of them, and n doubles."""
+        for place, text in enumerate(texts, start=self.work.embedded):
+            if place % self._every == 0:
+                self.work.texts.append(text)
+                if len(self.work.texts) >= _KEPT:
+                    self.work.texts[:] = self.work.texts[::2]
+                    self._every *= 2
+
+
+def _spread(sources: Sequence[Source], sample: int | None) -> Sequence[Source]:
+    if sample is None or sample >= len(sources):
+        return sources
+    return [sources[place * len(sources) // sample] for place in range(sample)]
+
+
+def _extrapolate(work: Work, per_document: Sequence[int], factor: float, documents: int) -> None:
+    """Scale what a sample has to the whole; the spread between documents gives the error."""
+    mean = statistics.fmean(per_document) if per_document else 0.0
+    if mean and len(per_document) > 1:
+        rest = 1 - len(per_document) / documents  # a sample of nearly everything has nearly no error
+        error = statistics.stdev(per_document) / math.sqrt(len(per_document)) / mean
+        work.margin = round(_CONFIDENCE * error * math.sqrt(max(rest, 0.0)), 4)
+    for name in ("documents", "chunks", "embedded", "tokens", "text_bytes"):
+        setattr(work, name, round(getattr(work, name) * factor))
