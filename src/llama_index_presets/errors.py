@@ -13,6 +13,7 @@
     │   ├── QueryError (ValueError)          a query cannot be run as asked
     │   └── FingerprintError (ValueError)    index and caller use different models
     ├── IngestError (RuntimeError)           documents could not be ingested
+    ├── ImageError (ValueError)              an image cannot be read; names the file
     ├── ModelError (RuntimeError)            a model cannot be found, verified or run
     ├── RetrievalError (RuntimeError)        a retriever leg failed
     ├── RankingError (ValueError)            rankings, weights or parameters do not fit
@@ -37,6 +38,7 @@ __all__ = [
     "BudgetExceededError",
     "FilterError",
     "FingerprintError",
+    "ImageError",
     "IngestError",
     "MissingExtraError",
     "ModelError",
@@ -155,6 +157,18 @@ class FingerprintError(StoreError, ValueError):
 
 class IngestError(PresetsError, RuntimeError):
     """Documents could not be ingested."""
+
+
+class ImageError(PresetsError, ValueError):
+    """An image cannot be read: missing, damaged, of an unknown format, or too large.
+
+    Attributes:
+        source: Its path, or what it was given as (such as ``"bytes"``).
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source = source
+        super().__init__(f"The image '{source}' {problem}")
 
 
 class ModelError(PresetsError, RuntimeError):

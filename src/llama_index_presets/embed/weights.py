@@ -63,7 +63,8 @@ def verify(folder: Path, sha256: str | None) -> None:
 
 def _in_own_cache(model: EmbeddingModel) -> Path | None:
     folder = cache_folder() / "models" / model.name
-    return folder if (folder / "config.json").is_file() else None
+    found = any((folder / name).is_file() for name in ("config.json", "modules.json"))
+    return folder if found else None
 
 
 def _in_hub_cache(model: EmbeddingModel) -> Path | None:
@@ -88,7 +89,14 @@ def _from_hub(model: EmbeddingModel) -> Path | None:
     if model.hub is None:
         return None
     hub = require("huggingface_hub", extra="local")
-    patterns = ["*.json", "*.txt", "model.safetensors", "1_Pooling/*", "2_Normalize/*"]
+    patterns = [
+        "*.json",
+        "*.txt",
+        "model.safetensors",
+        "*CLIPModel/*.safetensors",
+        "1_Pooling/*",
+        "2_Normalize/*",
+    ]
     try:
         return Path(hub.snapshot_download(model.hub, allow_patterns=patterns))
     except Exception as error:

@@ -1,0 +1,214 @@
+"""A CLIP folder, in the format of sentence-transformers or of transformers, loaded and run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_index_presets._extras import require
+from llama_index_presets.embed.pixels import read_pixel_recipe
+from llama_index_presets.errors import ModelError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ClipCard", "ClipModel", "ClipTokenizer", "load_clip", "load_clip_tokenizer", "read_clip_card"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipCard:
+    """What a folder says of its model, read without loading it.
+
+    Attributes:
+        folder: Where the weights, the tokenizer and the image processor lie.
+        dim: Length of a vector.
+        max_tokens: Tokens of text that it reads, special tokens included.
+    """
+
+    folder: Path
+    dim: int
+    max_tokens: int
+
+
+def read_clip_card(folder: Path) -> ClipCard:
+    """Read the card of a folder.
+
+    Args:
+        folder: With ``config.json``, or with ``modules.json`` that names the folder which has it.
+
+    Raises:
+        ModelError: It holds no CLIP model.
+    """
+    inner = _inner(folder)
+    try:
+        config = json.loads((inner / "config.json").read_text(encoding="utf-8"))
+        if config["model_type"] != "clip":
+            raise ModelError(
+                f"'{folder}' holds a model of type '{config['model_type']}', not 'clip'. Text models: LocalEmbedding."
+            )
+        text = config["text_config"]
+        return ClipCard(
+            folder=inner,
+            dim=int(config.get("projection_dim", 512)),
+            max_tokens=int(text.get("max_position_embeddings", 77)),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"'{folder}' holds no CLIP model ({type(error).__name__}: {error}). Give a folder with config.json, in the "
+            "format of transformers or sentence-transformers."
+        ) from error
+
+
+def _inner(folder: Path) -> Path:
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return folder / str(modules[0]["path"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return folder
+
+
+class ClipTokenizer:
+    """The tokenizer of a CLIP folder, never truncating; safe to share between threads.
+
+    Args:
+        folder: See `ClipCard.folder`.
+
+    Raises:
+        ModelError: The folder has no tokenizer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        transformers = require("transformers", extra="clip")
+        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            # Asked for one all the same, transformers makes an empty one that knows no word.
+            raise ModelError(
+                f"'{folder}' has no tokenizer ({', '.join(_TOKENIZER_FILES)}). Download the model again."
+            )
+        try:
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, use_fast=True
+            )
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"'{folder}' has no tokenizer that can be loaded ({type(error).__name__}). Download the model again."
+            ) from error
+        self._lock = threading.Lock()  # padding and truncation are state of the fast tokenizer
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        with self._lock:
+            return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in tokens, special tokens included."""
+        if not texts:
+            return []
+        with self._lock:
+            return [len(ids) for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+
+    def padded(self, texts: Sequence[str]) -> Any:
+        """Tensors for the model."""
+        with self._lock:
+            return self._tokenizer(list(texts), padding=True, return_tensors="pt")
+
+
+class ClipModel:
+    """A loaded CLIP model; threads may share it.
+
+    Args:
+        card: Which one.
+        device: ``"cpu"``, ``"cuda"``, …; None chooses a GPU when there is one.
+
+    Raises:
+        ModelError: The weights are damaged or missing.
+    """
+
+    def __init__(self, card: ClipCard, device: str | None) -> None:
+        torch, transformers = require("torch", extra="clip"), require("transformers", extra="clip")
+        transformers.utils.logging.disable_progress_bar()
+        self._torch = torch
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.card = card
+        self.recipe = read_pixel_recipe(card.folder)
+        self._tokenizer = load_clip_tokenizer(card.folder)
+        try:
+            model = transformers.CLIPModel.from_pretrained(str(card.folder), local_files_only=True)
+        except Exception as error:  # safetensors, torch and transformers each have errors of their own
+            raise ModelError(
+                f"The CLIP weights in '{card.folder}' cannot be loaded ({type(error).__name__}: "
+                f"{(str(error).splitlines() or [''])[0][:200]}). Download the model again."
+            ) from error
+        self._model = model.float().eval().to(self.device)
+        self._lock = threading.Lock()  # one forward pass at a time: two would only share the same cores
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int) -> Vectors:
+        """Texts to unit vectors, shape (n, dim), in the order given; sorted by length meanwhile."""
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        parts = [
+            self._features("get_text_features", **self._tokenizer.padded([texts[i] for i in places]))
+            for places in _batches(order, batch_size)
+        ]
+        return _in_order(parts, order, self.card.dim)
+
+    def encode_images(self, images: Sequence[Image], batch_size: int) -> Vectors:
+        """RGB images to unit vectors, shape (n, dim)."""
+        parts = [
+            self._features(
+                "get_image_features",
+                pixel_values=self._torch.from_numpy(np.stack([self.recipe.array(images[i]) for i in places])),
+            )
+            for places in _batches(np.arange(len(images)), batch_size)
+        ]
+        return _in_order(parts, np.arange(len(images)), self.card.dim)
+
+    def _features(self, method: str, **tensors: Any) -> Vectors:
+        with self._lock, self._torch.inference_mode():
+            found = getattr(self._model, method)(
+                **{name: one.to(self.device) for name, one in tensors.items()}
+            )
+        found = getattr(found, "pooler_output", found)  # transformers 5 gives an object, 4 the tensor itself
+        vectors = found.float().cpu().numpy()
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _batches(order: npt.NDArray[np.intp], size: int) -> list[npt.NDArray[np.intp]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _in_order(parts: list[Vectors], order: npt.NDArray[np.intp], dim: int) -> Vectors:
+    vectors = np.zeros((len(order), dim), dtype=np.float32)
+    if parts:
+        vectors[order] = np.concatenate(parts)
+    return vectors
+
+
+_loading = threading.Lock()
+
+
+def load_clip(card: ClipCard, device: str | None) -> ClipModel:
+    """The model of a folder, loaded once a process and device."""
+    with _loading:  # two threads must not load the same weights at once
+        return _load_once(card, device)
+
+
+@cache
+def _load_once(card: ClipCard, device: str | None) -> ClipModel:
+    return ClipModel(card, device)
+
+
+@cache
+def load_clip_tokenizer(folder: Path) -> ClipTokenizer:
+    """The tokenizer of a folder, loaded once a process."""
+    return ClipTokenizer(folder)
