@@ -20,5 +20,11 @@ settings.load_profile("no-deadline")
 @pytest.fixture(autouse=True)
 def _no_outside_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in the developer's shell must never reach a test."""
-    for name in ("OPENAI_API_KEY", "PINECONE_API_KEY", "ANTHROPIC_API_KEY", "LLAMA_PRESETS_AUDIT_KEY"):
+    for name in (
+        "OPENAI_API_KEY",
+        "PINECONE_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "LLAMA_PRESETS_AUDIT_KEY",
+        "LLAMA_PRESETS_ENCRYPTION_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)

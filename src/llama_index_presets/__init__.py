@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
+    from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
+    from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
+    from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
     from llama_index_presets.monitor.ledger import Ledger as Ledger
     from llama_index_presets.presets.build import build as build
@@ -28,6 +31,9 @@ _PUBLIC: dict[str, str] = {
     "build": "llama_index_presets.presets.build",
     "recommend": "llama_index_presets.presets.recommend",
     "PRESETS": "llama_index_presets.presets.matrix",
+    "LocalEmbedding": "llama_index_presets.embed.local",
+    "CachedEmbedding": "llama_index_presets.embed.cached",
+    "EmbeddingCache": "llama_index_presets.embed.cache",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
     "DuckDBVectorStore": "llama_index_presets.store.duckdb",
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",

@@ -11,10 +11,12 @@
     │   ├── StoreWriteError                  the folder or file cannot be written
     │   ├── NodeRejectedError (ValueError)   a node cannot be stored; names the ids, nothing was written
     │   ├── QueryError (ValueError)          a query cannot be run as asked
+    │   ├── EncryptionError                  encrypted data cannot be opened: no key, wrong key, or altered
     │   └── FingerprintError (ValueError)    index and caller use different models
     ├── IngestError (RuntimeError)           documents could not be ingested
     ├── ImageError (ValueError)              an image cannot be read; names the file
     ├── ModelError (RuntimeError)            a model cannot be found, verified or run
+    │   └── PartialEmbeddingError            some texts of a batch were embedded, others failed
     ├── RetrievalError (RuntimeError)        a retriever leg failed
     ├── RankingError (ValueError)            rankings, weights or parameters do not fit
     ├── RerankError (RuntimeError)           a reranker cannot score
@@ -36,6 +38,7 @@ __all__ = [
     "AnswerError",
     "AuditError",
     "BudgetExceededError",
+    "EncryptionError",
     "FilterError",
     "FingerprintError",
     "ImageError",
@@ -44,6 +47,7 @@ __all__ = [
     "ModelError",
     "MonitorError",
     "NodeRejectedError",
+    "PartialEmbeddingError",
     "PresetsError",
     "QueryError",
     "RankingError",
@@ -141,6 +145,10 @@ class QueryError(StoreError, ValueError):
     """A query cannot be run as asked."""
 
 
+class EncryptionError(StoreError):
+    """Encrypted data cannot be opened: the key is missing or another one, or the data was altered."""
+
+
 class FingerprintError(StoreError, ValueError):
     """The index was made by another model than the one in use.
 
@@ -173,6 +181,20 @@ class ImageError(PresetsError, ValueError):
 
 class ModelError(PresetsError, RuntimeError):
     """A model cannot be found, verified or run."""
+
+
+class PartialEmbeddingError(ModelError):
+    """Some texts of a batch could not be embedded; what was paid for is here.
+
+    Attributes:
+        vectors: Position of a text -> its vector, for the texts that were embedded.
+        failed: Positions of the texts that were not, in order.
+    """
+
+    def __init__(self, message: str, *, vectors: dict[int, list[float]], failed: list[int]) -> None:
+        self.vectors = vectors
+        self.failed = failed
+        super().__init__(message)
 
 
 class RetrievalError(PresetsError, RuntimeError):

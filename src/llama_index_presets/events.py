@@ -6,6 +6,7 @@ text of a query, a document or an answer.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 from llama_index.core.instrumentation.events import BaseEvent
@@ -13,10 +14,13 @@ from pydantic import Field
 
 __all__ = [
     "AttemptFailedEvent",
+    "DocumentEndEvent",
     "EmbeddingUsageEvent",
     "FusionEvent",
     "LegEndEvent",
     "RerankUsageEvent",
+    "RunEndEvent",
+    "RunStartEvent",
     "UsageSource",
 ]
 
@@ -143,3 +147,68 @@ class FusionEvent(BaseEvent):
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
         return "FusionEvent"
+
+
+class RunStartEvent(BaseEvent):
+    """An engine begins to answer a question, or to ingest; dispatched where the work is attributed to `run_id`.
+
+    Attributes:
+        run_id: The query_id of the ledger, of the audit log and of the trace.
+        kind: What begins.
+    """
+
+    run_id: str
+    kind: Literal["query", "ingest"]
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "RunStartEvent"
+
+
+class RunEndEvent(BaseEvent):
+    """What a `RunStartEvent` announced is over.
+
+    Attributes:
+        run_id: As at the start.
+        known: Whether a question was answered; None where none was asked or the run failed.
+        citations: Passages that the answer cites.
+        cost_usd: What the run cost; None when a price is unknown.
+        error: Class of the exception that ended it, or None. Never its message.
+        abandoned: Whether it is a stream that nobody read to its end.
+        counts: Of an ingest: ``documents``, ``unchanged``, ``removed``, ``failed``, ``chunks``, ``tokens``.
+    """
+
+    run_id: str
+    known: bool | None = None
+    citations: int = 0
+    cost_usd: Decimal | None = None
+    error: str | None = None
+    abandoned: bool = False
+    counts: dict[str, int] = Field(default_factory=dict)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "RunEndEvent"
+
+
+class DocumentEndEvent(BaseEvent):
+    """One document of an ingest is read and cut, or could not be.
+
+    Attributes:
+        document: Its id; of a file, its path.
+        chunks: Chunks it was cut into; 0 when it failed.
+        latency_ms: Time spent reading and cutting it, in milliseconds.
+        error: Class of the exception that kept it out, or None. Never its message.
+    """
+
+    document: str
+    chunks: int
+    latency_ms: float
+    error: str | None = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "DocumentEndEvent"

@@ -22,6 +22,7 @@ class Fingerprint:
         dim: Length of its vectors.
         normalized: Whether the vectors have unit length.
         chunker: Name and size of the splitter, such as ``"sentence-254"``; empty when unknown.
+        encryption: Method, name of the key and searchable metadata; empty, and not written, for an index in clear.
 
     Example:
         >>> str(Fingerprint(model="all-MiniLM-L6-v2", dim=384, chunker="sentence-254"))
@@ -32,6 +33,10 @@ class Fingerprint:
     dim: int
     normalized: bool = True
     chunker: str = ""
+    encryption: str = ""
 
     def __str__(self) -> str:
-        return ";".join(f"{name}={value}" for name, value in asdict(self).items())
+        parts = asdict(self)
+        if not self.encryption:
+            del parts["encryption"]
+        return ";".join(f"{name}={value}" for name, value in parts.items())

@@ -14,7 +14,8 @@ from llama_index_presets._extras import installed, require
 from llama_index_presets.errors import MissingExtraError, PresetsError
 
 PUBLIC = {
-    "build", "PRESETS", "ExtractiveLLM", "DuckDBVectorStore", "LanceDBVectorStore", "HybridFusionRetriever",
+    "build", "PRESETS", "LocalEmbedding", "CachedEmbedding", "EmbeddingCache", "ExtractiveLLM",
+    "DuckDBVectorStore", "LanceDBVectorStore", "HybridFusionRetriever",
     "BM25Index", "CrossEncoderRerank", "CostTrackingHandler", "Ledger",
 }  # fmt: skip
 HEAVY = ("torch", "lancedb", "pandas", "openai", "llama_index", "sentence_transformers", "duckdb", "pyarrow")

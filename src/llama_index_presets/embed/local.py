@@ -17,7 +17,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
 from llama_index_presets.embed.tokens import Tokenizer
-from llama_index_presets.embed.weights import find_weights
+from llama_index_presets.embed.weights import find_weights, weights_hash
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 
@@ -94,6 +94,17 @@ class LocalEmbedding(BaseEmbedding):
     def max_tokens(self) -> int:
         """Tokens that the model reads, special tokens included."""
         return self._model.max_tokens if self._model else self._encoder.max_tokens
+
+    @property
+    def vector_identity(self) -> str:
+        """All that decides a vector: weights and precision. Found without loading the model."""
+        weights = (
+            self._model.sha256 or self._model.name if self._model else weights_hash(Path(self.model_name))
+        )
+        precision = self.precision
+        if precision == "auto":
+            precision = "bfloat16" if cpu_computes_bfloat16() else "float32"
+        return f"local:{weights}:{precision}:{self.device or 'auto'}"
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in tokens of this model, special tokens included."""

@@ -11,7 +11,7 @@ from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel
 from llama_index_presets.errors import ModelError
 
-__all__ = ["cache_folder", "find_weights", "verify"]
+__all__ = ["cache_folder", "find_weights", "has_weights", "verify", "weights_hash"]
 
 
 def cache_folder() -> Path:
@@ -41,6 +41,11 @@ def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
     return folder
 
 
+def has_weights(model: EmbeddingModel) -> bool:
+    """Whether the weights are on this machine; nothing is downloaded and no hash is computed."""
+    return (_in_own_cache(model) or _in_hub_cache(model) or _packaged(model)) is not None
+
+
 def verify(folder: Path, sha256: str | None) -> None:
     """Check ``model.safetensors`` against a hash; None means that no hash is known.
 
@@ -59,6 +64,18 @@ def verify(folder: Path, sha256: str | None) -> None:
             f"'{weights}' has sha256 {found}; expected {sha256}. The file is damaged or is another model: "
             "delete it and download it again, or pass a path to use a model of your own."
         )
+
+
+def weights_hash(folder: Path) -> str:
+    """One hash of a model folder: its weights, and the small files that say how they are used."""
+    total = hashlib.sha256()
+    names = ("*.safetensors", "*.bin", "*.json", "*/config.json")
+    for file in sorted({path for name in names for path in folder.glob(name)}):
+        with file.open("rb") as stream:
+            total.update(
+                file.relative_to(folder).as_posix().encode() + hashlib.file_digest(stream, "sha256").digest()
+            )
+    return total.hexdigest()
 
 
 def _in_own_cache(model: EmbeddingModel) -> Path | None:

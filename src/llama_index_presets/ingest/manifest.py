@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
+from llama_index_presets.sealing import Sealer
 
 __all__ = ["Manifest", "ManifestEntry"]
 
@@ -38,14 +39,17 @@ class Manifest:
 
     Args:
         path: The file; created when missing.
+        sealer: Encrypts ids (often paths, which may name people) and hashes; None keeps them in clear.
 
     Raises:
         StoreCorruptError: The file is not a manifest.
         StoreWriteError: It cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sealer: Sealer | None = None) -> None:
         self._lock = threading.Lock()
+        self._hide = sealer.seal_id if sealer else str
+        self._show = sealer.open_id if sealer else str
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -63,7 +67,8 @@ class Manifest:
     def hashes(self) -> dict[str, str]:
         """Content hash of every document, by id."""
         with self._lock:
-            return dict(self._connection.execute("SELECT doc_id, content_hash FROM documents"))
+            rows = self._connection.execute("SELECT doc_id, content_hash FROM documents").fetchall()
+        return {self._show(doc_id): self._show(content_hash) for doc_id, content_hash in rows}
 
     def totals(self) -> tuple[int, int]:
         """Number of documents and of chunks."""
@@ -75,7 +80,10 @@ class Manifest:
 
     def record(self, entries: Iterable[ManifestEntry]) -> None:
         """Remember documents, replacing what was known of them."""
-        rows = [(entry.doc_id, entry.content_hash, entry.chunks, entry.tokens) for entry in entries]
+        rows = [
+            (self._hide(entry.doc_id), self._hide(entry.content_hash), entry.chunks, entry.tokens)
+            for entry in entries
+        ]
         with self._lock, self._connection:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens) VALUES (?, ?, ?, ?)",
@@ -86,7 +94,7 @@ class Manifest:
         """Forget documents; unknown ids are fine."""
         with self._lock, self._connection:
             self._connection.executemany(
-                "DELETE FROM documents WHERE doc_id = ?", [(doc_id,) for doc_id in doc_ids]
+                "DELETE FROM documents WHERE doc_id = ?", [(self._hide(doc_id),) for doc_id in doc_ids]
             )
 
     def close(self) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 
 __all__ = ["FailedSource", "IngestReport", "Pipeline", "cut", "is_unchanged"]
+
+dispatcher = get_dispatcher(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +160,15 @@ class Pipeline:
         self, sources: Iterable[Source], report: IngestReport, progress: Progress
     ) -> Iterator[tuple[Source, list[TextNode]]]:
         for source in sources:
+            began = time.perf_counter()
             try:
                 nodes = cut(source, self.chunker)
             except (IngestError, MissingExtraError) as error:
                 report.failed.append(FailedSource(source.doc_id, str(error)))
+                _tell(source, 0, began, error)
                 progress.advance()
                 continue
+            _tell(source, len(nodes), began)
             yield source, nodes
 
     def _batches(
@@ -235,3 +243,14 @@ class Pipeline:
         finish_load = getattr(self.store, "finish_load", None)
         if finish_load is not None and (report.documents or report.removed):
             finish_load()
+
+
+def _tell(source: Source, chunks: int, began: float, error: Exception | None = None) -> None:
+    dispatcher.event(
+        DocumentEndEvent(
+            document=source.doc_id,
+            chunks=chunks,
+            latency_ms=(time.perf_counter() - began) * 1000,
+            error=type(error).__name__ if error else None,
+        )
+    )

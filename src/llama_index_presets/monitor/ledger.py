@@ -6,7 +6,6 @@ This module imports neither LlamaIndex nor, until a query is run, DuckDB's table
 from __future__ import annotations
 
 import atexit
-import contextlib
 import hashlib
 import itertools
 import logging
@@ -34,6 +33,7 @@ Observer = Callable[[list[Call]], None]
 
 _FOLD_AT_BYTES: Final = 64 * 2**20
 _FLUSH_AT_ROWS: Final = 500
+_FLUSH_AT_UNMADE: Final = 100
 _MOST_IN_MEMORY: Final = 5_000
 _BATCH_ROWS: Final = 500
 _QUERIES_REMEMBERED: Final = 1_024
@@ -96,7 +96,7 @@ class Ledger(LedgerReader):
 
     def _reset(self) -> None:
         """Start empty; also in a forked child, where rows, locks and threads belong to the parent."""
-        self._pending: deque[Call] = deque()
+        self._pending: deque[Call | Callable[[], Call]] = deque()
         self._journal = Journal(journal_folder(self.path), durable=self.durable)
         self._writing = threading.RLock()
         self._starting = threading.Lock()
@@ -177,14 +177,21 @@ class Ledger(LedgerReader):
 
     def add(self, call: Call) -> None:
         """Add a row that is made already; `record` checks its input, this does not."""
+        self._add(call, _FLUSH_AT_ROWS)
+
+    def add_later(self, make_row: Callable[[], Call]) -> None:
+        """Add a row that the writing thread makes, soon: what it is made of stays in memory until then."""
+        self._add(make_row, _FLUSH_AT_UNMADE)
+
+    def _add(self, row: Call | Callable[[], Call], flush_at: int) -> None:
         if self._closed:
             raise MonitorError(f"Ledger '{self.path}' is closed. Open a new one to record more calls.")
-        self._pending.append(call)
+        self._pending.append(row)
         if self.durable:
             self.flush()
         elif self._flusher is None:
             self._start()
-        elif (waiting := len(self._pending)) > _FLUSH_AT_ROWS:
+        elif (waiting := len(self._pending)) > flush_at:
             if not self._wake.is_set():
                 self._wake.set()
             if waiting > _MOST_IN_MEMORY:
@@ -246,10 +253,8 @@ class Ledger(LedgerReader):
         if self._prompt_hash is None:
             self._prompt_hash = _keyed(prompt_key(journal_folder(self.path)))
         inner, outer = self._prompt_hash[0].copy(), self._prompt_hash[1].copy()
-        try:
-            inner.update(prompt.encode())
-        except UnicodeEncodeError:  # half of a surrogate pair, as broken files have
-            inner.update(prompt.encode("utf-8", "surrogatepass"))
+        # "surrogatepass" for half of a surrogate pair, as broken files have.
+        inner.update(prompt.encode("utf-8", "surrogatepass"))
         outer.update(inner.digest())
         return outer.hexdigest()
 
@@ -268,9 +273,13 @@ class Ledger(LedgerReader):
     def _drain(self) -> list[Call]:
         """Take some rows: small batches, so that what is encoded at once stays small."""
         batch: list[Call] = []
-        with contextlib.suppress(IndexError):
-            while len(batch) < _BATCH_ROWS:
-                batch.append(self._priced(self._pending.popleft()))
+        while len(batch) < _BATCH_ROWS:
+            try:
+                row = self._pending.popleft()
+            except IndexError:
+                break
+            if (made := _made(row)) is not None:
+                batch.append(self._priced(made))
         return batch
 
     def _priced(self, call: Call) -> Call:
@@ -340,6 +349,17 @@ class Ledger(LedgerReader):
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
+
+
+def _made(row: Call | Callable[[], Call]) -> Call | None:
+    """Make a row that is not made yet; a fault in that is logged, since its call has long gone on."""
+    if isinstance(row, Call):
+        return row
+    try:
+        return row()
+    except Exception:
+        _log.exception("A call could not be recorded: its row cannot be made.")
+        return None
 
 
 def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:

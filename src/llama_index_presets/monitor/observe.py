@@ -8,7 +8,7 @@ import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -87,9 +87,9 @@ class Observer:
         """
         if self.budgets is None or call.kind not in ("llm", "embedding"):
             return
-        texts = call.prompt if call.kind == "llm" else self._next_batch(call)
+        texts = prompt_texts(call.prompt) if call.kind == "llm" else self._next_batch(call)
         try:
-            admit(self.budgets, call, payload, texts or [])
+            admit(self.budgets, call, payload, texts)
         except BudgetExceededError as error:
             self.fail(call, error)
             raise
@@ -108,12 +108,18 @@ class Observer:
         """Open a call of a language model; the prompt is a text or chat messages."""
         call = self.tracker.begin("llm", span_id)
         _describe(call, described)
-        call.prompt = texts = [prompt] if isinstance(prompt, str) else message_texts(prompt)
-        call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(texts))
+        call.prompt = prompt if isinstance(prompt, str) else list(prompt)  # the caller goes on with its own
         if self.ledger.prompts is not None:
-            self.ledger.prompts[call.call_id] = "\n".join(texts)
+            self.ledger.prompts[call.call_id] = "\n".join(prompt_texts(prompt))
         if span_id is not None and "stream_" in span_id:
+            self._identify(call)
             self._start_stream(call, span_id)
+        return call
+
+    def _identify(self, call: OpenCall) -> OpenCall:
+        """Hash the prompt, once."""
+        if call.prompt is not None and not call.prompt_sha256:
+            call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(prompt_texts(call.prompt)))
         return call
 
     def start_embedding(self, span_id: str | None, described: dict[str, Any]) -> OpenCall:
@@ -168,9 +174,25 @@ class Observer:
         self._close(call, self.tracker.row(call))
 
     def finish_llm(self, call: OpenCall, response: Any) -> None:
-        """Close a call of a language model with its last response."""
+        """Close a call of a language model with its last response.
+
+        Whoever waits for the answer does not wait for its row: without budgets, which must know the cost at
+        once, reading the usage and hashing the prompt are left to the thread that writes the ledger.
+        """
+        if call.wraps:
+            self._close(call)
+        elif self.budgets is not None:
+            self._close(call, self._llm_row(call, response))
+        else:
+            ended_us, elapsed_ms = time.time_ns() // 1000, (time.perf_counter() - call.started) * 1000
+            self._close_later(
+                call,
+                functools.partial(self._llm_row, call, response, ended_us=ended_us, latency_ms=elapsed_ms),
+            )
+
+    def _llm_row(self, call: OpenCall, response: Any, **fields: Any) -> Call:
         usage, source = self._llm_usage(call, response)
-        self._close(call, self.tracker.row(call, usage, source=source))
+        return self.tracker.row(self._identify(call), usage, source=source, **fields)
 
     def _llm_usage(self, call: OpenCall, response: Any) -> tuple[Usage, str]:
         usage = reported_usage(response)
@@ -179,7 +201,7 @@ class Observer:
         if usage is not None:
             return usage, "reported"
         said = response_text(response if response is not None else call.chunk)
-        prompt = estimate_chat(call.provider, call.model, call.prompt or [])
+        prompt = estimate_chat(call.provider, call.model, prompt_texts(call.prompt))
         return Usage(prompt, estimate_text(call.provider, call.model, [said])), "estimated"
 
     def fail(self, call: OpenCall, error: BaseException) -> None:
@@ -188,13 +210,14 @@ class Observer:
             self.abandon(call)
             return
         status = "refused" if isinstance(error, BudgetExceededError) and call.kind in _MODELS else "error"
-        self._close(call, self.tracker.row(call, status=status, error_type=type(error).__name__))
+        self._close(
+            call, self.tracker.row(self._identify(call), status=status, error_type=type(error).__name__)
+        )
 
     def abandon(self, call: OpenCall) -> None:
         """Close a stream that nobody reads to its end; what it said is counted, since it is billed."""
         if not call.done:
-            usage, source = self._llm_usage(call, call.chunk)
-            self._close(call, self.tracker.row(call, usage, source=source, status="abandoned"))
+            self._close(call, self._llm_row(call, call.chunk, status="abandoned"))
 
     def finish_embedding(self, call: OpenCall, texts: list[Any]) -> None:
         """Close an embedding call: what its model said, else what its inner calls said, else a count."""
@@ -240,7 +263,7 @@ class Observer:
         call = self.tracker.around("embedding", event.span_id) or self.tracker.around("llm", event.span_id)
         if call is not None:
             row = self.tracker.row(
-                call,
+                self._identify(call),
                 status="error",
                 error_type=event.error_type,
                 attempt=event.attempt,
@@ -287,6 +310,12 @@ class Observer:
         if self.budgets is not None:
             self._settle_now()
 
+    def _close_later(self, call: OpenCall, make_row: Callable[[], Call]) -> None:
+        """End a call once, as `_close` does; its row is made when the ledger is written."""
+        if self.tracker.take(call):
+            self._forget_async_stream(call)
+            self.ledger.add_later(make_row)
+
     def _settle_now(self) -> None:
         """Turn estimates into true costs at once, so that the next call is judged by them."""
         try:
@@ -325,6 +354,11 @@ def _streams_through_sync(call: OpenCall) -> bool:
     return (
         call.instance is not None and _defines(cast("Hashable", type(call.instance)), method) == _CUSTOM_LLM
     )
+
+
+def prompt_texts(prompt: Any) -> list[str]:
+    """Give the texts of a prompt, which is a text, chat messages, or None."""
+    return [prompt] if isinstance(prompt, str) else message_texts(prompt or ())
 
 
 def message_texts(messages: Any) -> list[str]:

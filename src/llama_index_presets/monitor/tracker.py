@@ -150,14 +150,15 @@ class Tracker:
         latency_ms: float | None = None,
         attempt: int | None = None,
         call_id: str | None = None,
+        ended_us: int | None = None,
     ) -> Call:
-        """Make the row of a call."""
+        """Make the row of a call; without `ended_us`, in microseconds since 1970, it ends now."""
         who = call.who
         elapsed = (time.perf_counter() - call.started) * 1000 if latency_ms is None else latency_ms
         parent = call.parent
         return Call(
             call_id or call.call_id,
-            time.time_ns() // 1000,
+            time.time_ns() // 1000 if ended_us is None else ended_us,
             call.kind,
             call.provider,
             call.model,

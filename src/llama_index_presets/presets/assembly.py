@@ -16,6 +16,7 @@ from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.auditing import AuditTrail
+from llama_index_presets.presets.encryption import Encryption
 from llama_index_presets.presets.layers import Origins
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.patterns import Retrieval
@@ -46,9 +47,11 @@ class Assembly:
         manifest: What is ingested.
         ledger: What was called.
         filters: What every hit satisfies.
+        encryption: How the storage is encrypted, or None for one in clear.
         by_hand: Parts that the caller brought along.
         closers: What to call at the end, last first.
         audit: What puts questions on record, or None.
+        notices: What this engine cannot do here, and how to change that.
         who: Who asks, for the record; empty means the name that the process runs under.
     """
 
@@ -67,9 +70,11 @@ class Assembly:
     manifest: Manifest
     ledger: Ledger
     filters: MetadataFilters | None
+    encryption: Encryption | None
     by_hand: dict[str, str]
     closers: Sequence[Callable[[], object]]
     audit: AuditTrail | None = None
+    notices: tuple[str, ...] = ()
     who: str = ""
 
     def restricted(self, filters: MetadataFilters) -> Assembly:
@@ -91,6 +96,7 @@ class Assembly:
             "why": self.preset.why,
             "cells": {column: self.by_hand.get(column, getattr(self.preset, column)) for column in COLUMNS},
             "swapped_for_offline": swapped,
+            "notices": list(self.notices),
             "given_by_hand": dict(self.by_hand),
             "storage": self.storage.shown,
             "state": str(self.storage.folder),
@@ -104,8 +110,14 @@ class Assembly:
             "effective": {
                 "chunk_tokens": self.chunker.max_tokens,
                 "answer_floor": self.synthesizer.floor,
+                "encryption": self._encryption(),
             },
         }
+
+    def _encryption(self) -> str:
+        if self.encryption is None:
+            return "off" if self.settings.encryption == "off" else "off: no key was found"
+        return f"AES-256-GCM, key '{self.encryption.sealer.key_id}' from {self.encryption.source}"
 
     def close(self) -> None:
         """Let go of everything, last opened first; one failure does not keep the others from closing."""

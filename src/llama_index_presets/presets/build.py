@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,34 @@ from llama_index.core.utils import get_tokenizer
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.auditing import open_audit
+from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.local_only import refuse_remote
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, make_llm
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    make_llm,
+    with_cache,
+)
 from llama_index_presets.presets.monitoring import start_monitoring
+from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.patterns import assemble_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, open_storage
 from llama_index_presets.presets.stores import check_place, open_store
 
 __all__ = ["build"]
+
+_log = logging.getLogger(__name__)
 
 
 def build(
@@ -58,14 +71,15 @@ def build(
         vector_store: Holds the vectors in place of the preset's.
         reranker: Reorders what was retrieved.
         filters: What every hit must satisfy.
-        offline: Swap every networked cell for its local counterpart; `explain` says which.
+        offline: Swap every networked cell for its local counterpart, and a local model whose weights are not on
+            this machine for one that is there; `explain` says which, and a warning is logged for the latter.
         settings: Values, a `Settings`, or the path of a TOML file.
 
     Raises:
         UnknownPresetError: No such preset.
         SettingsError: A setting is wrong, a part is missing (with its install line), or a local preset was given
             a remote part.
-        StoreError: The storage cannot be used: not writable, damaged, of another preset or another model.
+        StoreError: The storage cannot be used: not writable, damaged, of another preset, another model or another key.
         ModelError: Model weights are missing or damaged.
 
     Example:
@@ -77,24 +91,33 @@ def build(
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
     row = row.with_cells(values.cells())
-    row = row.offline() if offline else row
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     by_hand = {column: type(part).__name__ for column, part in given.items() if part is not None}
+    row, notices = _offline(row, storage, values, by_hand) if offline else (row, ())
     _check(row, by_hand)
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
     place = _find_place(storage, row, values, by_hand, local=local)
-    embed_model = embed_model or make_embedding(row.embedding, local=local)
+    encryption = choose_encryption(values, row.pattern, place)
+    embed_model = embed_model or with_cache(
+        make_embedding(row.embedding, local=local), values.embedding_cache, place, queries=not local,
+        hash_key=encryption.sealer.hash_key if encryption else None,
+    )  # fmt: skip
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
-    fingerprint = make_fingerprint(embed_model, chunker)
+    fingerprint = replace(
+        make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
+    )
     with ExitStack() as opened:  # closes what is open already when a later part fails
         open_storage(place, row.name, fingerprint)
-        manifest = Manifest(place.manifest)
+        if isinstance(embed_model, CachedEmbedding) and "embedding" not in by_hand:
+            opened.callback(embed_model.cache.close)
+        manifest = Manifest(place.manifest, sealer=encryption.sealer if encryption else None)
         opened.callback(manifest.close)
         if vector_store is None:
             vector_store = open_store(row.store, place, fingerprint, opened)
-        ledger = start_monitoring(row.monitoring, place, opened)
+        vector_store = encryption.over(vector_store) if encryption else vector_store
+        ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(row.pattern, index, place, values, reranker=reranker, local=local)
         llm = llm or make_llm(row.llm)
@@ -103,10 +126,19 @@ def build(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
-            synthesizer=_synthesizer(llm, embed_model, values), audit=audit,
+            synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
             by_hand=by_hand, closers=[opened.pop_all().close],
         )  # fmt: skip
     return PresetEngine(assembly)
+
+
+def _offline(
+    row: Preset, storage: str | Path, values: Settings, by_hand: Mapping[str, str]
+) -> tuple[Preset, tuple[str, ...]]:
+    found = go_offline(row, storage, values, by_hand)
+    for notice in found.notices:
+        _log.warning(notice)
+    return found.row, found.notices
 
 
 def _check(row: Preset, by_hand: Mapping[str, str]) -> None:

@@ -31,6 +31,7 @@ from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, estimate, ingest
+from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
 from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
 __all__ = ["PresetEngine"]
@@ -159,8 +160,14 @@ class PresetEngine(BaseQueryEngine):
         )
         run_id = uuid.uuid4().hex
         with attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=run_id):
-            report = ingest(self._assembly, data, options)
-        cost = self.ledger.query_cost(run_id)
+            run_begins(run_id, "ingest")
+            try:
+                report = ingest(self._assembly, data, options)
+            except BaseException as error:
+                run_fails(run_id, error)
+                raise
+            cost = self.ledger.query_cost(run_id)
+            ingest_ends(run_id, report, cost)
         report.cost_usd = None if cost is None else float(cost)
         return report
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["is_local", "refuse_remote"]
+__all__ = ["is_local", "is_loopback", "refuse_remote"]
 
 _LOCAL_PACKAGES = (
     "llama_index.core",
@@ -23,13 +23,17 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 def is_local(part: object) -> bool:
     """Whether a part stays on this machine.
 
-    An address decides, where there is one. Without one, a LlamaIndex integration, or a subclass of it, must be known
-    to be local. A class that is the application's own is taken at its word: nobody can tell from outside.
+    What it stands in front of must stay, too. An address decides, where there is one. Without one, a
+    LlamaIndex integration, or a subclass of it, must be known to be local. A class that is the application's own is
+    taken at its word: nobody can tell from outside.
     """
+    inner = getattr(part, "inner", None)  # of a CachedEmbedding, an EncryptedVectorStore
+    if inner is not None and not is_local(inner):
+        return False
     for name in _ADDRESSES:
         address = getattr(part, name, None)
         if isinstance(address, str) and address:
-            return (urlsplit(address if "//" in address else f"//{address}").hostname or "") in _LOOPBACK
+            return is_loopback(address)
     place = getattr(part, "uri", None)
     if isinstance(place, str) and "://" in place and not place.startswith("file://"):
         return False
@@ -37,6 +41,16 @@ def is_local(part: object) -> bool:
         kind.__module__ for kind in type(part).__mro__ if kind.__module__.startswith("llama_index.")
     ]
     return all(_in_packages(module) for module in integrations)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, with or without a scheme, is on this machine.
+
+    Example:
+        >>> is_loopback("http://127.0.0.1:6006"), is_loopback("collector.example:4318")
+        (True, False)
+    """
+    return (urlsplit(address if "//" in address else f"//{address}").hostname or "") in _LOOPBACK
 
 
 def _in_packages(module: str) -> bool:

@@ -14,7 +14,7 @@ from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import SettingsError, UnknownPresetError
 from llama_index_presets.presets.parts import LLMS, MONITORING, PATTERNS, STORES, Part, embedding_part
 
-__all__ = ["PRESETS", "Preset", "load_matrix", "preset"]
+__all__ = ["PRESETS", "Preset", "load_matrix", "preset", "stand_in"]
 
 COLUMNS = ("embedding", "store", "pattern", "monitoring", "llm")
 
@@ -90,6 +90,17 @@ class Preset:
         }
         swapped = tuple((column, getattr(self, column)) for column in swaps)
         return replace(self, **swaps, swapped=swapped)
+
+
+def stand_in(embedding: str) -> str | None:
+    """What embeds in the place of a local model whose weights are not on this machine, when offline.
+
+    Example:
+        >>> stand_in("all-mpnet-base-v2")
+        'all-MiniLM-L6-v2'
+    """
+    found: str | None = _read()["stand_in"]["embedding"].get(embedding)
+    return found
 
 
 def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:

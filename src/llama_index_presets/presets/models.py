@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
@@ -10,14 +11,17 @@ from llama_index.core.utils import get_tokenizer
 
 from llama_index_presets._extras import require
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.embed.cache import EmbeddingCache
+from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.embed.catalogue import catalogue, embedding_model
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.monitor.retry import retrying
+from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm"]
+__all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm", "with_cache"]
 
 _LONGEST_CHUNK = 512
 """Tokens; a longer chunk mixes topics, however much the model reads."""
@@ -45,6 +49,24 @@ def make_embedding(name: str, *, local: bool, sends: bool = True) -> BaseEmbeddi
     key = None if sends else "none, as it only counts"
     made: BaseEmbedding = openai.OpenAIEmbedding(model=name, embed_batch_size=100, api_key=key)
     return retrying(made)
+
+
+def with_cache(
+    embed_model: BaseEmbedding, setting: str, place: Storage, *, queries: bool, hash_key: bytes | None = None
+) -> BaseEmbedding:
+    """An embedding model behind the cache of an engine.
+
+    Args:
+        embed_model: The model.
+        setting: ``"storage"``, ``"off"``, or a folder; see `Settings.embedding_cache`.
+        place: Where the engine keeps its files.
+        queries: Whether questions are kept, too; where nothing may leave the machine they are not written down.
+        hash_key: Of an encrypted storage; without it nobody can test from the cache whether a text was embedded.
+    """
+    if setting == "off":
+        return embed_model
+    folder = place.embeddings if setting == "storage" else Path(setting)
+    return CachedEmbedding(embed_model, EmbeddingCache(folder, hash_key=hash_key), cache_queries=queries)
 
 
 def make_llm(name: str) -> LLM:

@@ -3,27 +3,83 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds, to_log, to_webhook
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.logs import JsonLog
+from llama_index_presets.monitor.traces import PHOENIX, trace_to
+from llama_index_presets.presets.local_only import is_loopback
+from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 
 __all__ = ["start_monitoring"]
 
+_OFF = "off"
+_ALERT_EVERY_S = 30.0
 
-def start_monitoring(level: str, storage: Storage, opened: ExitStack) -> Ledger:
+
+def start_monitoring(
+    level: str, storage: Storage, opened: ExitStack, settings: Settings, *, preset: str, local: bool
+) -> Ledger:
     """Open the ledger, and whatever else the level has.
+
+    Traces are sent at the level ``full``, to the setting `trace_endpoint` or to this machine, and at any other level
+    where that setting says where to.
 
     Args:
         level: Key of `parts.MONITORING`.
         storage: Where the files lie.
         opened: Takes what must be closed.
+        settings: Where traces and alerts go, and what is an alert.
+        preset: Name of the preset; the project that the traces are filed under.
+        local: Whether nothing may leave this machine.
+
+    Raises:
+        SettingsError: Traces or alerts would leave the machine though nothing may.
+        MissingExtraError: Traces are wanted and the extra ``tracing`` is not installed.
     """
+    if local:
+        _refuse_remote("trace_endpoint", settings.trace_endpoint)
+        _refuse_remote("alert_webhook", settings.alert_webhook)
     ledger = Ledger(storage.ledger)
     opened.callback(ledger.close)
     if level == "local":
         opened.callback(JsonLog(ledger, to=storage.logs).close)
     handler = CostTrackingHandler(ledger, scope="bound").instrument()
     opened.callback(handler.close)
+    if level == "full":
+        opened.callback(_start_alerts(ledger, settings).stop)
+    endpoint = settings.trace_endpoint or (PHOENIX if level == "full" else _OFF)
+    if endpoint != _OFF:
+        traces = trace_to(
+            endpoint,
+            project=settings.trace_project or preset,
+            content=settings.trace_content,
+            ledger=ledger,
+            local_only=local,
+        )
+        opened.callback(traces.close)
     return ledger
+
+
+def _start_alerts(ledger: Ledger, settings: Settings) -> AlertMonitor:
+    thresholds = Thresholds(
+        error_rate=settings.alert_error_rate,
+        latency_s=settings.alert_latency_s,
+        cost_ratio=settings.alert_cost_ratio,
+    )
+    sinks = [to_log, *([to_webhook(settings.alert_webhook)] if settings.alert_webhook else [])]
+    monitor = AlertMonitor(ledger, sinks, thresholds)
+    monitor.start(_ALERT_EVERY_S)
+    return monitor
+
+
+def _refuse_remote(name: str, address: str | None) -> None:
+    if address and address != _OFF and not is_loopback(address):
+        raise SettingsError(
+            f"{name} is on '{urlsplit(address).hostname or 'another machine'}', and nothing may leave this machine. "
+            "Take an address on 127.0.0.1, or build without offline and the monitoring level 'local'."
+        )

@@ -87,7 +87,11 @@ MONITORING: dict[str, Part] = {
     "metrics": Part(about="ledger, latency percentiles, cache hit rate"),
     "local": Part(about="ledger and JSON log on disk; nothing may leave the machine"),
     "audit": Part(about="ledger and tamper-evident audit log"),
-    "full": Part(about="ledger, alerts, OpenTelemetry traces", assembled=False),
+    "full": Part(
+        about="ledger, alerts, OpenTelemetry traces",
+        modules=("opentelemetry.exporter.otlp.proto.http", "openinference.semconv"),
+        extra="tracing",
+    ),
 }
 
 LLMS: dict[str, Part] = {

@@ -11,6 +11,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets.presets.rerankers import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 
@@ -111,5 +112,5 @@ def _hybrid(
 def _cross_encoder(settings: Settings, *, local: bool) -> BaseNodePostprocessor:
     from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
 
-    model = settings.reranker or "cross-encoder/ms-marco-MiniLM-L6-v2"
+    model = settings.reranker or find_reranker(DEFAULT_RERANKER) or DEFAULT_RERANKER
     return CrossEncoderRerank(model, top_n=settings.top_k, blend=settings.blend, local_files_only=local)

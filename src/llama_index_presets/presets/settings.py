@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
@@ -33,11 +33,21 @@ class Settings:
         chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         batch_chunks: Chunks embedded and committed together at ingest.
+        embedding_cache: Where vectors are kept by content, so that no text is embedded twice: ``storage`` (beside the
+            index), ``off``, or a folder that several indexes share.
         max_question_chars: Longest question, in characters.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
         pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.
+        trace_endpoint: OTLP/HTTP collector, such as ``http://127.0.0.1:6006``; ``off`` sends no traces. None takes that
+            address at the monitoring level `full`, and sends none at the others.
+        trace_project: Under which name Phoenix files the traces; None takes the preset's.
+        trace_content: What leaves of questions, passages and answers in traces: a keyed hash, the text, or nothing.
+        alert_webhook: Where alerts of the level `full` are posted to, beside the log; taken for a secret.
+        alert_error_rate: Share of the calls of the last quarter of an hour that may fail, 0 to 1.
+        alert_latency_s: Seconds that one call in twenty may take.
+        alert_cost_ratio: Cost of the last day over the mean day of the week before.
     """
 
     embedding: str | None = None
@@ -55,11 +65,19 @@ class Settings:
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
     batch_chunks: int = 256
+    embedding_cache: str = "storage"
     max_question_chars: int = 20_000
     state: str | None = None
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
     pii: Literal["off", "report", "redact", "refuse"] = "off"
+    trace_endpoint: str | None = None
+    trace_project: str | None = None
+    trace_content: Literal["hash", "text", "none"] = "hash"
+    alert_webhook: str | None = field(default=None, repr=False)
+    alert_error_rate: float = 0.05
+    alert_latency_s: float = 30.0
+    alert_cost_ratio: float = 3.0
 
     def __post_init__(self) -> None:
         for name in ("top_k", "context_tokens", "batch_chunks", "max_question_chars"):
@@ -74,6 +92,10 @@ class Settings:
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
             raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
 
+        for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0.")
+
     def cells(self) -> dict[str, str]:
         """The cells of the matrix that are chosen otherwise: column -> choice."""
         chosen = {
@@ -82,10 +104,11 @@ class Settings:
         return {column: choice for column, choice in chosen.items() if choice is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
+        """As JSON values; a webhook, whose address is its password, is not shown."""
+        values = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
+        return values | {"alert_webhook": None if self.alert_webhook is None else "(set)"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

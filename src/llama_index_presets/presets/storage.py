@@ -62,6 +62,11 @@ class Storage:
         return self.folder / "documents.sqlite"
 
     @property
+    def embeddings(self) -> Path:
+        """The embedding cache, unless a setting puts it elsewhere."""
+        return self.folder / "embeddings"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever ingests."""
         return self.folder / "ingest.lock"

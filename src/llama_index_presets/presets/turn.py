@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,7 +18,9 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.monitor.context import attributed
+from llama_index_presets.monitor.traces import one_voice
 from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.runs import query_ends, run_begins
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
@@ -42,11 +45,30 @@ class Turn:
     question: str
     query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
+    begun: bool = False
+    ended: bool = False
 
-    def charged(self) -> contextlib.AbstractContextManager[Any]:
-        """Charge the calls made inside to this question."""
+    @contextlib.contextmanager
+    def charged(self) -> Iterator[None]:
+        """Charge the calls made inside to this question; the first time, it begins."""
         parts = self.assembly
-        return attributed(ledger=parts.ledger, preset=parts.preset.name, query_id=self.query_id)
+        with attributed(ledger=parts.ledger, preset=parts.preset.name, query_id=self.query_id):
+            if not self.begun:
+                self.begun = True
+                run_begins(self.query_id, "query")
+            yield
+
+    @contextlib.contextmanager
+    def piece(self) -> Iterator[None]:
+        """`charged`, for one piece of a stream, whose request is made only now."""
+        with self.charged(), one_voice():
+            yield
+
+    def unread(self) -> None:
+        """End a stream that nobody began to read."""
+        if not self.ended:
+            self.ended = True
+            query_ends(self.query_id, None, None, "abandoned")
 
     def end(
         self,
@@ -71,6 +93,8 @@ class Turn:
             metadata["query_id"] = self.query_id
             metadata["cost_usd"] = _float(cost)
             metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000, 1)
+        self.ended = True
+        query_ends(self.query_id, metadata, cost, status)
         if self.assembly.audit is not None:
             self.assembly.audit.record(
                 who=self.assembly.who,
@@ -140,7 +164,9 @@ def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
             _close(pieces)
             turn.end(metadata, found.text, found.source_nodes, status)
 
-    return StreamingResponse(run(), found.source_nodes, metadata)  # type: ignore[arg-type]
+    told = run()
+    weakref.finalize(told, turn.unread).atexit = False
+    return StreamingResponse(told, found.source_nodes, metadata)  # type: ignore[arg-type]
 
 
 async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
@@ -158,7 +184,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
         status = "abandoned"
         try:
             while True:
-                with turn.charged():
+                with turn.piece():
                     piece = await anext(pieces, None)
                 if piece is None:
                     break
@@ -171,7 +197,9 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
         finally:
             await turn.aend(metadata, found.text, found.source_nodes, status)
 
-    return AsyncStreamingResponse(run(), found.source_nodes, metadata)  # type: ignore[arg-type]
+    told = run()
+    weakref.finalize(told, turn.unread).atexit = False
+    return AsyncStreamingResponse(told, found.source_nodes, metadata)  # type: ignore[arg-type]
 
 
 def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
@@ -181,7 +209,7 @@ def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
 
 def _next(pieces: Iterator[str], turn: Turn) -> str | None:
     """One piece; charged here and not around the whole stream, since the caller works between pieces."""
-    with turn.charged():
+    with turn.piece():
         return next(pieces, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
     VectorStoreQueryMode,
 )
+from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.provenance import RankedNode, StageRank
@@ -112,16 +114,22 @@ class Leg:
     def run(self, query: QueryBundle) -> Candidates:
         """Ask the retriever, on a copy of the query."""
         own = copied_query(query)
-        if isinstance(self.retriever, KeywordRetriever):
-            return self.retriever.find(own, self.candidates)
-        return Hits(self.retriever.retrieve(own)[: self.candidates])
+        with self._tagged():
+            if isinstance(self.retriever, KeywordRetriever):
+                return self.retriever.find(own, self.candidates)
+            return Hits(self.retriever.retrieve(own)[: self.candidates])
 
     async def arun(self, query: QueryBundle) -> Candidates:
         """Like `run`, without blocking the event loop."""
         if isinstance(self.retriever, KeywordRetriever) or _blocks(self.retriever):
             return await asyncio.to_thread(self.run, query)
-        hits = await self.retriever.aretrieve(copied_query(query))
+        with self._tagged():
+            hits = await self.retriever.aretrieve(copied_query(query))
         return Hits(hits[: self.candidates])
+
+    def _tagged(self) -> AbstractContextManager[None]:
+        """Let every span and event inside say which leg it belongs to."""
+        return instrument_tags({**active_instrument_tags.get(), "leg": self.name})
 
 
 def leg_of(name: str, retriever: BaseRetriever, candidates: int) -> Leg:

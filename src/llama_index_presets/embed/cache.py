@@ -1,0 +1,300 @@
+"""Vectors on disk, found by the hash of what made them: one SQLite file, shared by threads and processes.
+
+The file holds hashes and vectors, never a text. A hash can still be guessed by someone who has the file and a
+list of likely texts, and a vector tells something of its text: keep the folder as private as the documents, and
+give a `hash_key` where that matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from llama_index_presets.errors import SettingsError, StoreWriteError
+
+__all__ = ["EmbeddingCache", "Role"]
+
+Role = Literal["query", "passage", "image"]
+"""What was embedded: many models embed a question otherwise than a passage."""
+
+_PAGE: Final = 8_192  # bytes; holds five MiniLM vectors or one of 1,536 numbers without waste
+_KEYS_A_QUERY: Final = 500
+_MOST_TOUCHED: Final = 20_000
+_LOCK_TIMEOUT_S: Final = 60
+_log = logging.getLogger(__name__)
+
+
+class EmbeddingCache:
+    """A bounded store of float32 vectors by content; the least recently used go first when it is full.
+
+    Safe for threads, for processes on one machine, and after a kill. A damaged file is set aside and a new one is
+    begun; a damaged vector is computed again. Both are logged as warnings.
+
+    Args:
+        folder: Where the file lies; made, for this user alone, when missing.
+        max_bytes: Largest size of the file, in bytes; 4 GiB hold about 2.5 million MiniLM vectors.
+        hash_key: Secret for the hashes, so that they cannot be guessed from likely texts; the same one is needed to
+            find them again.
+
+    Raises:
+        SettingsError: `max_bytes` is below 1 MiB.
+        StoreWriteError: At first use: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> cache = EmbeddingCache(tempfile.mkdtemp())
+        >>> [key] = cache.keys("my-model", "passage", ["a text"])
+        >>> cache.put_many({key: [0.5, 0.25]})
+        >>> cache.get_many([key])[key].tolist()
+        [0.5, 0.25]
+    """
+
+    _process: int
+    _lock: threading.RLock
+    _connection: sqlite3.Connection | None
+    _touched: set[int]
+
+    def __init__(
+        self, folder: str | Path, *, max_bytes: int = 4 * 2**30, hash_key: bytes | None = None
+    ) -> None:
+        if max_bytes < 2**20:
+            raise SettingsError(f"max_bytes is {max_bytes:,}; a cache needs at least 1 MiB ({2**20:,}).")
+        self.folder = Path(folder).expanduser()
+        self.max_bytes = max_bytes
+        self._hash_key = hash_key
+        self._begin()
+
+    def __repr__(self) -> str:
+        return f"EmbeddingCache({str(self.folder)!r}, max_bytes={self.max_bytes})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (self.folder, self.max_bytes, self._hash_key)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / "embeddings.sqlite"
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    def keys(self, identity: str, role: Role, contents: Sequence[str | bytes]) -> list[bytes]:
+        """Hash contents, each with what embeds it and as what.
+
+        Args:
+            identity: All that decides the vector of a content: model, version, precision; see `vector_identity`.
+            role: Whether they are queries, passages or images.
+            contents: Texts, or the bytes of image files.
+
+        Returns:
+            One SHA-256 (HMAC where there is a `hash_key`) a content, 32 bytes each.
+        """
+        prefix = f"{len(identity)}:{identity}{role}:".encode()
+        start = hmac.new(self._hash_key, prefix, hashlib.sha256) if self._hash_key else hashlib.sha256(prefix)
+        found = []
+        for content in contents:
+            hasher = start.copy()
+            hasher.update(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+            found.append(hasher.digest())
+        return found
+
+    # -- read -----------------------------------------------------------------------------------------------------
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """Give the vectors that are there: key -> float32 array of shape (dim,), read-only."""
+        found: dict[bytes, np.ndarray] = {}
+        damaged: list[int] = []
+        for number, key, check, blob in self._rows("id, key, crc, vector", keys):
+            if zlib.crc32(blob, zlib.crc32(key)) == check:
+                found[key] = np.frombuffer(blob, dtype="<f4")
+                self._touched.add(number)
+            else:
+                damaged.append(number)
+        if damaged:
+            self._drop(damaged)
+        if len(self._touched) > _MOST_TOUCHED:
+            self._note_use()
+        return found
+
+    def contains_many(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Tell which keys are there, without reading their vectors."""
+        return {key for (key,) in self._rows("key", keys)}
+
+    def _rows(self, columns: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            chunk = keys[start : start + _KEYS_A_QUERY]
+            marks = ",".join("?" * len(chunk))
+            sql = f"SELECT {columns} FROM vectors WHERE key IN ({marks})"  # noqa: S608 (constants and marks)
+            yield from self._run(sql, chunk)
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            with self._connected() as connection:
+                return connection.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise StoreWriteError(f"The embedding cache '{self.path}' cannot be used ({error}).") from error
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            return []
+
+    # -- write ----------------------------------------------------------------------------------------------------
+
+    def put_many(self, vectors: Mapping[bytes, Sequence[float] | np.ndarray]) -> None:
+        """Keep vectors, as float32; they survive this process from here on. A full disk is logged, not raised."""
+        now = time.time_ns()
+        rows = []
+        for key, vector in vectors.items():
+            blob = np.asarray(vector, dtype="<f4").tobytes()
+            rows.append((key, now, zlib.crc32(blob, zlib.crc32(key)), blob))
+        sql = "INSERT OR REPLACE INTO vectors (key, used, crc, vector) VALUES (?, ?, ?, ?)"
+        try:
+            with self._connected() as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(sql, rows)
+                self._write_touched(connection, now)
+                self._make_room(connection)
+        except sqlite3.OperationalError as error:
+            # The vectors are in the caller's hands: losing them to a full disk would cost more than a later miss.
+            _log.warning("The embedding cache '%s' kept nothing of this batch (%s).", self.path, error)
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """Delete the least recently used tenth when the file's pages in use exceed the limit."""
+        while _bytes_in_use(connection) > self.max_bytes:
+            (rows,) = connection.execute("SELECT count(*) FROM vectors").fetchone()
+            if not rows:
+                return
+            connection.execute(
+                "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY used, id LIMIT ?)",
+                (max(rows // 10, 1),),
+            )
+
+    def _note_use(self) -> None:
+        with self._connected() as connection, connection:
+            self._write_touched(connection, time.time_ns())
+
+    def _write_touched(self, connection: sqlite3.Connection, now: int) -> None:
+        """Write down which vectors were used: seldom and together, so that a hit is only a read."""
+        touched, self._touched = self._touched, set()
+        connection.executemany("UPDATE vectors SET used = ? WHERE id = ?", [(now, row) for row in touched])
+
+    def _drop(self, numbers: list[int]) -> None:
+        _log.warning("%d vectors of the embedding cache '%s' were damaged.", len(numbers), self.path)
+        with self._connected() as connection, connection:
+            connection.executemany("DELETE FROM vectors WHERE id = ?", [(number,) for number in numbers])
+
+    # -- the whole ------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        rows = self._run("SELECT count(*) FROM vectors")
+        return int(rows[0][0]) if rows else 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Pages of the file that are in use, in bytes."""
+        with self._connected() as connection:
+            return _bytes_in_use(connection)
+
+    def clear(self) -> None:
+        """Forget every vector."""
+        self._run("DELETE FROM vectors")
+
+    def close(self) -> None:
+        """Write down what was used, and let go of the file; the next use opens it again."""
+        if self._connection is None or self._process != os.getpid():
+            return
+        try:
+            self._note_use()
+        except (sqlite3.Error, StoreWriteError) as error:
+            _log.warning("The embedding cache '%s' could not note what was used (%s).", self.path, error)
+        with self._lock:
+            self._connection.close()
+            self._connection = None
+
+    # -- connection -----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._connection = None
+        self._touched = set()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        if self._process != os.getpid():  # a connection must not cross a fork
+            self._begin()
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._open()
+            yield self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _open_file(self.path)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise StoreWriteError(
+                f"The embedding cache '{self.path}' cannot be written ({error}). Choose another folder."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            return _open_file(self.path)
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Begin a new file; the damaged one is renamed, so that another process that holds it is not disturbed."""
+        _log.warning("The embedding cache '%s' is damaged (%s); a new one is begun.", self.path, error)
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            for suffix in ("", "-wal", "-shm"):
+                damaged = self.path.with_name(self.path.name + suffix)
+                if damaged.exists():
+                    damaged.replace(self.path.with_name("damaged.sqlite" + suffix))
+
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS vectors (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, used INTEGER NOT NULL, crc INTEGER NOT NULL, vector BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_use ON vectors (used);
+"""
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA page_size={_PAGE}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(
+            "PRAGMA synchronous=NORMAL"
+        )  # a crash of the machine may lose the last batch, no more
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _bytes_in_use(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _revive(folder: Path, max_bytes: int, hash_key: bytes | None) -> EmbeddingCache:
+    return EmbeddingCache(folder, max_bytes=max_bytes, hash_key=hash_key)

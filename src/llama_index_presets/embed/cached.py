@@ -1,0 +1,318 @@
+"""CachedEmbedding: any LlamaIndex embedding behind a cache that knows the model, the role and the content."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index_instrumentation import get_dispatcher
+from pydantic import Field, PrivateAttr
+
+from llama_index_presets.embed.cache import EmbeddingCache, Role
+from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.embed.identity import vector_identity
+from llama_index_presets.errors import PartialEmbeddingError
+from llama_index_presets.events import EmbeddingUsageEvent
+
+__all__ = ["CacheStats", "CachedEmbedding"]
+
+_OF_THE_INNER: Final = frozenset({"dim", "max_tokens", "max_length", "tokenize", "count_tokens"})
+dispatcher = get_dispatcher(__name__)
+_counting = threading.Lock()  # of all objects: an object with a lock of its own could not be sent to a worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """What a `CachedEmbedding` was asked since it was made.
+
+    Attributes:
+        hits: Texts that the cache answered, and repetitions inside a batch.
+        misses: Texts that the model computed.
+
+    Example:
+        >>> CacheStats(hits=3, misses=1).hit_rate
+        0.75
+    """
+
+    hits: int = 0
+    misses: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of hits, in [0, 1]; 0 before the first text."""
+        return self.hits / max(self.hits + self.misses, 1)
+
+
+class CachedEmbedding(BaseEmbedding):
+    """Looks every text up before its model is asked, and keeps what the model returned.
+
+    A vector is found by model, role (query or passage) and text together, so another model, another precision or a
+    question that reads like a passage never gets the wrong one. A text that occurs twice in a batch is computed once.
+    Vectors are float32, equal on a miss and on a hit. Texts of a batch that a model could embed are kept even if the
+    batch fails (`PartialEmbeddingError`), so that the next run does not pay for them again. Thread safe; async methods
+    keep the event loop free.
+
+    Hits are reported by one `EmbeddingUsageEvent` a batch, from which the ledger makes a row with `cache_hit` and no
+    cost; misses are reported by the model itself.
+
+    Args:
+        inner: Any LlamaIndex embedding.
+        cache: Where vectors are kept; one may serve many models.
+        identity: What makes the vectors, in your words; None finds it from the model (`vector_identity`). Change it
+            when the model changes behind the same name.
+        cache_queries: Whether questions are kept as well as passages.
+
+    Raises:
+        SettingsError: No `identity` is given and it cannot be found.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index.core import MockEmbedding
+        >>> model = CachedEmbedding(MockEmbedding(embed_dim=2), EmbeddingCache(tempfile.mkdtemp()))
+        >>> _ = model.get_text_embedding_batch(["a", "b", "a"])
+        >>> model.stats
+        CacheStats(hits=1, misses=2)
+    """
+
+    inner: BaseEmbedding = Field(exclude=True, repr=False)
+    cache: Any = Field(exclude=True)
+    identity: str = Field(repr=False)
+    cache_queries: bool = True
+    _stats: CacheStats = PrivateAttr(default_factory=CacheStats)
+
+    def __init__(
+        self,
+        inner: BaseEmbedding,
+        cache: EmbeddingCache,
+        *,
+        identity: str | None = None,
+        cache_queries: bool = True,
+        **settings: Any,
+    ) -> None:
+        settings.setdefault("model_name", inner.model_name)
+        settings.setdefault("callback_manager", inner.callback_manager)
+        # How many texts are looked up, computed and kept together: what a kill may cost. The model batches as it does.
+        settings.setdefault("embed_batch_size", 2048)
+        # Kept from here on: a model may count or remember in its options, and a pickled copy must find the same.
+        settings["identity"] = identity or vector_identity(inner)
+        settings |= {"inner": inner, "cache": cache, "cache_queries": cache_queries}
+        super().__init__(**settings)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "CachedEmbedding"
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what splitters and engines ask of a model: its tokenizer and limits, where it has them."""
+        if name in _OF_THE_INNER:
+            return getattr(self.inner, name)
+        return super().__getattr__(name)  # type: ignore[misc]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if (
+            name == "callback_manager"
+        ):  # LlamaIndex sets it on the outermost model; calls happen in the inner one
+            self.inner.callback_manager = value
+
+    @property
+    def stats(self) -> CacheStats:
+        """Hits and misses so far, of this object."""
+        return self._stats
+
+    def missing(self, texts: Sequence[str]) -> list[int]:
+        """Tell which passages would have to be computed: their positions, repetitions left out.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index.core import MockEmbedding
+            >>> model = CachedEmbedding(MockEmbedding(embed_dim=2), EmbeddingCache(tempfile.mkdtemp()))
+            >>> _ = model.get_text_embedding("known")
+            >>> model.missing(["new", "known", "new"])
+            [0]
+        """
+        keys = self.cache.keys(self.identity, "passage", texts)
+        known = self.cache.contains_many(list(dict.fromkeys(keys)))
+        return [place for key, place in _first_places(keys).items() if key not in known]
+
+    # -- passages -------------------------------------------------------------------------------------------------
+
+    def get_text_embedding(self, text: str) -> Embedding:
+        """Embed one passage."""
+        return self._through([text], "passage", lambda texts: [self.inner.get_text_embedding(texts[0])])[0]
+
+    def get_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[Embedding]:
+        """Embed passages; those that are new go to the model's own batch method."""
+
+        def compute(new: list[str]) -> list[Embedding]:
+            return self.inner.get_text_embedding_batch(new, show_progress=show_progress, **kwargs)
+
+        found: list[Embedding] = []
+        for start in range(0, len(texts), self.embed_batch_size):
+            found += self._through(texts[start : start + self.embed_batch_size], "passage", compute, start)
+        return found
+
+    async def aget_text_embedding(self, text: str) -> Embedding:
+        """Embed one passage."""
+
+        async def compute(texts: list[str]) -> list[Embedding]:
+            return [await self.inner.aget_text_embedding(texts[0])]
+
+        return (await self._athrough([text], "passage", compute))[0]
+
+    async def aget_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[Embedding]:
+        """Embed passages; those that are new go to the model's own batch method."""
+
+        async def compute(new: list[str]) -> list[Embedding]:
+            return await self.inner.aget_text_embedding_batch(new, show_progress=show_progress, **kwargs)
+
+        found: list[Embedding] = []
+        for start in range(0, len(texts), self.embed_batch_size):
+            found += await self._athrough(
+                texts[start : start + self.embed_batch_size], "passage", compute, start
+            )
+        return found
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    def get_query_embedding(self, query: str) -> Embedding:
+        """Embed a question."""
+        if not self.cache_queries:
+            return self.inner.get_query_embedding(query)
+        return self._through([query], "query", lambda texts: [self.inner.get_query_embedding(texts[0])])[0]
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """Embed a question."""
+        if not self.cache_queries:
+            return await self.inner.aget_query_embedding(query)
+
+        async def compute(texts: list[str]) -> list[Embedding]:
+            return [await self.inner.aget_query_embedding(texts[0])]
+
+        return (await self._athrough([query], "query", compute))[0]
+
+    # -- what the base class asks of a model -----------------------------------------------------------------------
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self.get_query_embedding(query)
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self.get_text_embedding(text)
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return self.get_text_embedding_batch(texts)
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return await self.aget_query_embedding(query)
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return await self.aget_text_embedding(text)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return await self.aget_text_embedding_batch(texts)
+
+    # -- through the cache ----------------------------------------------------------------------------------------
+
+    def _through(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        compute: Callable[[list[str]], list[Embedding]],
+        offset: int = 0,
+    ) -> list[Embedding]:
+        lookup = self._look_up(texts, role)
+        if lookup.places:
+            try:
+                self._keep(lookup, dict(enumerate(compute(lookup.new(texts)))))
+            except PartialEmbeddingError as error:
+                self._keep(lookup, error.vectors)
+                raise lookup.partial(error, offset) from error
+        self._report(lookup)
+        return lookup.vectors()
+
+    async def _athrough(
+        self, texts: Sequence[str], role: Role, compute: Callable[[list[str]], Any], offset: int = 0
+    ) -> list[Embedding]:
+        lookup = await asyncio.to_thread(self._look_up, texts, role)
+        if lookup.places:
+            try:
+                computed = dict(enumerate(await compute(lookup.new(texts))))
+                await asyncio.to_thread(self._keep, lookup, computed)
+            except PartialEmbeddingError as error:
+                await asyncio.to_thread(self._keep, lookup, error.vectors)
+                raise lookup.partial(error, offset) from error
+        self._report(lookup)
+        return lookup.vectors()
+
+    def _look_up(self, texts: Sequence[str], role: Role) -> _Lookup:
+        keys = self.cache.keys(self.identity, role, texts)
+        places = _first_places(keys)
+        found = self.cache.get_many(list(places))
+        return _Lookup(keys, found, [place for key, place in places.items() if key not in found])
+
+    def _keep(self, lookup: _Lookup, computed: Mapping[int, Embedding]) -> None:
+        new = {
+            lookup.keys[lookup.places[n]]: np.asarray(vector, dtype=np.float32)
+            for n, vector in computed.items()
+        }
+        self.cache.put_many(new)
+        lookup.found.update(new)
+
+    def _report(self, lookup: _Lookup) -> None:
+        misses = len(lookup.places)
+        hits = len(lookup.keys) - misses
+        with _counting:
+            self._stats = CacheStats(hits=self._stats.hits + hits, misses=self._stats.misses + misses)
+        if hits:
+            known = catalogue().get(self.model_name.rsplit("/", 1)[-1])
+            event = EmbeddingUsageEvent(
+                provider=known.provider if known else "",
+                model=self.model_name,
+                texts=hits,
+                cached_texts=hits,
+                prompt_tokens=0,
+                usage_source="counted",
+            )
+            dispatcher.event(event)
+
+
+@dataclass(slots=True)
+class _Lookup:
+    """One batch: the key of each text, the vectors by key, and the places of texts that must be computed."""
+
+    keys: list[bytes]
+    found: dict[bytes, np.ndarray]
+    places: list[int]
+
+    def new(self, texts: Sequence[str]) -> list[str]:
+        return [texts[place] for place in self.places]
+
+    def vectors(self) -> list[Embedding]:
+        return [self.found[key].tolist() for key in self.keys]
+
+    def partial(self, error: PartialEmbeddingError, offset: int) -> PartialEmbeddingError:
+        """Tell the failure in places of the caller's batch."""
+        there = {
+            offset + place: self.found[key].tolist()
+            for place, key in enumerate(self.keys)
+            if key in self.found
+        }
+        failed = [offset + place for place, key in enumerate(self.keys) if key not in self.found]
+        return PartialEmbeddingError(str(error), vectors=there, failed=failed)
+
+
+def _first_places(keys: Sequence[bytes]) -> dict[bytes, int]:
+    places: dict[bytes, int] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, place)
+    return places

@@ -1,0 +1,210 @@
+"""Sending spans: in the background, in batches, and never at the expense of the application.
+
+A collector that is down, slow or gone costs spans, not time: before each batch a connection is tried, for at
+most half a second, on the exporter's thread; after a failure batches are dropped for a while. That is said
+once, in one warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from llama_index_presets.errors import SettingsError
+
+__all__ = ["Sender", "is_loopback", "traces_url"]
+
+_log = logging.getLogger(__name__)
+_LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
+_PORTS: Final = {"http": 80, "https": 443}
+_CONNECT_S: Final = 0.5
+_REQUEST_S: Final = 3.0
+_FIRST_PAUSE_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 60.0
+_BATCH: Final = 256
+_MOST_WAITING: Final = 4_096
+_sending = threading.local()
+
+
+def traces_url(endpoint: str) -> str:
+    """Give the address that spans are posted to.
+
+    Args:
+        endpoint: Base address of a collector, or the whole address.
+
+    Raises:
+        SettingsError: It is no http(s) address, or holds a password.
+
+    Example:
+        >>> traces_url("http://127.0.0.1:6006")
+        'http://127.0.0.1:6006/v1/traces'
+    """
+    parts = _split(endpoint)
+    if parts.path.rstrip("/").endswith("/v1/traces"):
+        return endpoint
+    return f"{endpoint.rstrip('/')}/v1/traces"
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address stays on this machine."""
+    return (_split(endpoint).hostname or "") in _LOOPBACK
+
+
+def _split(endpoint: str) -> SplitResult:
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme not in _PORTS or not parts.hostname or port == 0 or parts.query:
+        raise SettingsError(
+            f"Trace endpoint '{_without_user(endpoint)}' is no address. Expected one such as 'http://127.0.0.1:6006'."
+        )
+    if parts.username or parts.password:
+        raise SettingsError(
+            f"Trace endpoint '{_without_user(endpoint)}' holds a user or a password, which logs would show. "
+            "Set OTEL_EXPORTER_OTLP_HEADERS instead."
+        )
+    return parts
+
+
+def _without_user(endpoint: str) -> str:
+    scheme, mark, rest = endpoint.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+class Sender:
+    """Takes ended spans and returns at once; a thread sends them.
+
+    Args:
+        endpoint: Base address of the collector.
+        interval_s: Longest time that a span waits, in seconds.
+    """
+
+    def __init__(self, endpoint: str, *, interval_s: float = 1.0) -> None:
+        self._exporter = _PatientExporter(traces_url(endpoint))
+        self._batches = BatchSpanProcessor(
+            self._exporter,
+            max_queue_size=_MOST_WAITING,
+            schedule_delay_millis=interval_s * 1000,
+            max_export_batch_size=_BATCH,
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Spans that did not reach the collector."""
+        return self._exporter.dropped
+
+    def take(self, span: ReadableSpan) -> None:
+        """Queue a span; when the queue is full the oldest is dropped."""
+        self._batches.on_end(span)
+
+    def flush(self) -> bool:
+        """Send what waits; gives whether the collector has it all."""
+        before = self.dropped
+        self._exporter.resume()
+        return bool(self._batches.force_flush()) and self.dropped == before
+
+    def close(self) -> None:
+        """Send what waits and stop; a dead collector delays this by seconds at most."""
+        self._batches.shutdown()  # type: ignore[no-untyped-call]
+
+
+class _PatientExporter(SpanExporter):
+    """The OTLP exporter, with a pause after a failure and one warning in place of its own messages."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._url = url
+        self._address = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        self._otlp = OTLPSpanExporter(endpoint=url, timeout=_REQUEST_S, session=_session(url))
+        self._pause_s = _FIRST_PAUSE_S
+        self._silent_until = 0.0
+        self._warned = False
+        self.dropped = 0
+        _quieten()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send a batch, or drop it."""
+        if time.monotonic() < self._silent_until:
+            self.dropped += len(spans)
+            return SpanExportResult.FAILURE
+        if self._reachable() and self._send(spans) is SpanExportResult.SUCCESS:
+            self._pause_s, self._silent_until = _FIRST_PAUSE_S, 0.0
+            return SpanExportResult.SUCCESS
+        self._failed(len(spans))
+        return SpanExportResult.FAILURE
+
+    def _reachable(self) -> bool:
+        try:
+            socket.create_connection(self._address, _CONNECT_S).close()
+        except OSError:
+            return False
+        return True
+
+    def _send(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        _sending.active = True
+        try:
+            return self._otlp.export(spans)
+        finally:
+            _sending.active = False
+
+    def _failed(self, spans: int) -> None:
+        self.dropped += spans
+        self._silent_until = time.monotonic() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "Traces do not reach %s and are dropped until they do; nothing else is affected. Start a collector "
+                "there (docs/how-to/phoenix.md), or set trace_endpoint to another address or to 'off'.",
+                self._url,
+            )
+
+    def resume(self) -> None:
+        """Try again at the next batch."""
+        self._silent_until = 0.0
+
+    def shutdown(self) -> None:
+        """Stop."""
+        self._otlp.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing waits here."""
+        return True
+
+
+def _session(url: str) -> requests.Session:
+    """Follow no redirection, and ask no proxy for a collector on this machine: spans go where they were sent."""
+    session = requests.Session()
+    session.max_redirects = 0
+    if is_loopback(url):
+        session.trust_env = False
+    return session
+
+
+class _Ours(logging.Filter):
+    """Drops what the OTLP exporter says while it works for us."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep what others cause."""
+        return not getattr(_sending, "active", False)
+
+
+_OURS: Final[Any] = _Ours()
+
+
+def _quieten() -> None:
+    logger = logging.getLogger(OTLPSpanExporter.__module__)
+    if _OURS not in logger.filters:
+        logger.addFilter(_OURS)
