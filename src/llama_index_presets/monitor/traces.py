@@ -79,7 +79,8 @@ def trace_to(
     url = traces_url(endpoint)
     if local_only and not is_loopback(url):
         raise SettingsError(
-            f"Trace endpoint '{endpoint}' is not on this machine, and nothing may leave it. Use '{PHOENIX}' or the like."
+            f"Trace endpoint '{endpoint}' is not on this machine, and nothing may leave it. "
+            f"Use '{PHOENIX}' or the like."
         )
     if not interval_s > 0:
         raise SettingsError(f"interval_s is {interval_s}. Expected seconds > 0.")
