@@ -51,15 +51,18 @@ class SpanTree:
         span = self._open.get(key)
         if span is None:
             return
-        if span.token is not None:
-            unhush(span, span.token)
-            span.token = None
+        self._unhush(span)
         if error is not None:
             self.fail(span, error)
         elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             weakref.finalize(result, self.abandon, span).atexit = False
         else:
             self.close(span)
+
+    def _unhush(self, span: OpenSpan) -> None:
+        if span.token is not None:
+            unhush(span, span.token)
+            span.token = None
 
     def instance(self, key: str | None) -> Any:
         """Give the object whose method a span of the dispatcher is."""
@@ -135,6 +138,7 @@ class SpanTree:
             if self._open.get(span.key) is span:
                 del self._open[span.key]
         span.instance = None
+        self._unhush(span)
         if span.into is None:
             self._emit(span)
 
