@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever as HybridFusionRetriever
     from llama_index_presets.retrieve.keyword import BM25Index as BM25Index
     from llama_index_presets.store.duckdb import DuckDBVectorStore as DuckDBVectorStore
+    from llama_index_presets.store.embedded_postgres import embedded_postgres as embedded_postgres
     from llama_index_presets.store.lancedb import LanceDBVectorStore as LanceDBVectorStore
+    from llama_index_presets.store.pinecone import PineconeVectorStore as PineconeVectorStore
+    from llama_index_presets.store.postgres import PostgresVectorStore as PostgresVectorStore
+    from llama_index_presets.store.weaviate import WeaviateVectorStore as WeaviateVectorStore
 
 __version__ = "0.1.0"
 
@@ -40,6 +44,7 @@ _PUBLIC: dict[str, str] = {
     "PostgresVectorStore": "llama_index_presets.store.postgres",
     "embedded_postgres": "llama_index_presets.store.embedded_postgres",
     "PineconeVectorStore": "llama_index_presets.store.pinecone",
+    "WeaviateVectorStore": "llama_index_presets.store.weaviate",
     "BM25Index": "llama_index_presets.retrieve.keyword",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",
     "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["move"]
 
-_KINDS = "duckdb:FILE, lancedb:FOLDER, postgresql://… or pinecone:INDEX"
+_KINDS = "duckdb:FILE, lancedb:FOLDER, postgresql://…, pinecone:INDEX or weaviate://HOST/COLLECTION"
 
 
 @app.command()
@@ -96,11 +96,18 @@ def _pinecone(place: str, rest: str, options: dict[str, Any]) -> Any:
     return PineconeVectorStore(rest.removeprefix("//"), **options)
 
 
+def _weaviate(place: str, rest: str, options: dict[str, Any]) -> Any:
+    from llama_index_presets.store.weaviate import WeaviateVectorStore
+
+    return WeaviateVectorStore.from_url(place, **options)
+
+
 _OPENERS: dict[str, Callable[[str, str, dict[str, Any]], Any]] = {
     "duckdb": _duckdb,
     "lancedb": _lancedb,
     "postgresql": _postgres,
     "pinecone": _pinecone,
+    "weaviate": _weaviate,
 }
 
 
