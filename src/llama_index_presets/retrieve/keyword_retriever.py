@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets.errors import SettingsError
@@ -63,6 +63,14 @@ class KeywordRetriever(BaseRetriever):
             for rank, (name, score) in enumerate(found.pairs, start=1)
             if name in nodes
         ]
+
+    def _handle_recursive_retrieval(
+        self, query_bundle: QueryBundle, nodes: list[NodeWithScore]
+    ) -> list[NodeWithScore]:
+        """Follow index nodes; where there are none, ids are unique already and there is nothing to do."""
+        if any(isinstance(hit.node, IndexNode) for hit in nodes):
+            return super()._handle_recursive_retrieval(query_bundle, nodes)
+        return nodes
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
