@@ -1,13 +1,16 @@
-"""The command that measures an index on judged questions."""
+"""The command that measures an engine on a user's own questions, alone or against another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llama_index_presets.cli.app import (
+    FAILED,
     STORAGE,
     AsJson,
     Offline,
@@ -15,12 +18,23 @@ from llama_index_presets.cli.app import (
     SettingsFile,
     StorageFolder,
     app,
+    complain,
     emit,
     print_table,
     say,
     table,
 )
-from llama_index_presets.cli.engines import open_engine
+from llama_index_presets.cli.engines import need_index
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.matrix import preset as find_preset
+
+if TYPE_CHECKING:
+    from llama_index_presets.evaluate.compare import Difference
+    from llama_index_presets.evaluate.questions import JudgedQuestion
+    from llama_index_presets.evaluate.results import Result
+    from llama_index_presets.presets.engine import PresetEngine
+    from llama_index_presets.presets.reranking_report import RerankingReport
+    from llama_index_presets.presets.variants import Variant
 
 __all__ = ["evaluate"]
 
@@ -28,19 +42,195 @@ __all__ = ["evaluate"]
 @app.command()
 def evaluate(
     preset: PresetName,
-    questions: Annotated[Path, typer.Option("--questions", help="Folder with queries.jsonl and qrels.tsv.")],
+    questions: Annotated[
+        Path,
+        typer.Option(
+            "--questions", help="JSON Lines or CSV file, or a folder with queries.jsonl and qrels.tsv."
+        ),
+    ],
     storage: StorageFolder = STORAGE,
+    documents: Annotated[
+        list[Path] | None,
+        typer.Option("--documents", help="Ingest these first; what did not change costs nothing."),
+    ] = None,
+    against: Annotated[str | None, typer.Option("--against", help="Compare with this preset.")] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Compare with this setting, KEY=VALUE; may be repeated."),
+    ] = None,
+    against_storage: Annotated[
+        str | None, typer.Option("--against-storage", help="Where the other index lies.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="LLM that judges faithfulness and relevancy.")
+    ] = None,
+    retrieval_only: Annotated[
+        bool, typer.Option("--retrieval-only", help="Measure what is found; ask for no answer.")
+    ] = False,
+    reranking: Annotated[
+        bool, typer.Option("--reranking", help="Only whether re-ranking pays, and at which blend.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first questions.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of results; default: evaluations in the storage.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write a page with all results over these questions.")
+    ] = None,
+    keep_answers: Annotated[
+        bool, typer.Option("--keep-answers", help="Keep the answers' text in the result, in clear.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished run.")] = False,
     offline: Offline = False,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Whether re-ranking pays on your questions, and at which blend (advanced pattern)."""
-    from llama_index_presets.evaluate.questions import read_beir
+    """How good, fast and dear an engine is on your questions; results are kept and can be compared."""
+    for name in filter(None, (preset, against)):
+        find_preset(name)
+    if offline and judge:
+        raise SettingsError("A judge is a model of OpenAI; with --offline there is none.")
+    from llama_index_presets.evaluate.questions import read_questions
+    from llama_index_presets.presets.storage import find_storage
+    from llama_index_presets.presets.variants import Variant, parse_settings
+
+    asked = read_questions(questions)[:limit]
+    changes = parse_settings(with_ or [])
+    variants = [Variant(preset=preset, storage=storage, settings=settings)]
+    if against or changes:
+        variants.append(variants[0].other(against, changes, against_storage))
+    folder = out or find_storage(storage).folder / "evaluations"
+    options = {"retrieval_only": retrieval_only, "keep_answers": keep_answers}
+    if reranking:
+        _show_reranking(_reranking(variants[0], asked, offline), as_json)
+        return
+    results = [
+        _run(variant, asked, folder, documents, offline=offline, judge=judge, fresh=fresh, **options)
+        for variant in variants
+    ]
+    _report(results, folder, plot, as_json)
+
+
+def _run(
+    variant: Variant,
+    asked: Sequence[JudgedQuestion],
+    folder: Path,
+    documents: Sequence[Path] | None,
+    *,
+    offline: bool,
+    judge: str | None,
+    fresh: bool,
+    **options: bool,
+) -> Result:
+    from llama_index_presets.evaluate.results import save_result
+    from llama_index_presets.presets.evaluation import Evaluation
+    from llama_index_presets.presets.models import make_llm
+
+    with _open(variant, documents, offline) as engine:
+        evaluation = Evaluation(
+            engine=engine, questions=asked, judge=make_llm(judge) if judge else None, **options
+        )
+        result = evaluation.run(variant.label, folder, fresh=fresh)
+    complain(f"Kept: {save_result(result, folder)}")
+    for question, error in result.failed.items():
+        complain(f"Question {question} failed: {error}")
+    return result
+
+
+def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> PresetEngine:
+    from llama_index_presets.presets.build import build
+
+    if not documents:
+        try:
+            need_index(variant.storage)
+        except Exception as error:
+            raise SettingsError(
+                f"There is no index for '{variant.label}' in '{variant.storage}'. Ingest into it, or give "
+                "--documents, so that it is made now."
+            ) from error
+    engine = build(variant.preset, storage=variant.storage, offline=offline, settings=variant.given())
+    if documents:
+        try:
+            report = engine.ingest([str(path) for path in documents])
+        except BaseException:
+            engine.close()
+            raise
+        for failure in report.failed:
+            complain(f"{failure.source}: {failure.error}")
+    return engine
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def _report(results: Sequence[Result], folder: Path, plot: Path | None, as_json: bool) -> None:
+    from llama_index_presets.evaluate.compare import compare
+    from llama_index_presets.evaluate.plot import write_quality_page
+    from llama_index_presets.evaluate.results import read_results
+
+    differences = compare(results[0].scores, results[1].scores) if len(results) == 2 else []
+    if plot:
+        complain(f"Written: {write_quality_page(read_results(folder, questions=results[0].questions), plot)}")
+    if as_json:
+        emit(
+            {
+                "results": [_brief(result) for result in results],
+                "comparison": [_row(one) for one in differences],
+            }
+        )
+    elif differences:
+        _show_comparison(results, differences)
+    else:
+        _show_result(results[0])
+    if any(result.failed for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _brief(result: Result) -> dict[str, Any]:
+    keys = ("label", "made", "engine", "questions", "asked", "failed", "summary")
+    return {key: value for key, value in result.to_dict().items() if key in keys}
+
+
+def _row(one: Difference) -> dict[str, Any]:
+    return {**asdict(one), "change": one.change, "verdict": one.verdict()}
+
+
+def _show_result(result: Result) -> None:
+    from llama_index_presets.evaluate.measures import MEASURES
+
+    shown = table("measure", "value", "")
+    for name, value in result.summary().items():
+        shown.add_row(name, "price unknown" if value is None else f"{value:.4g}", MEASURES.get(name, ""))
+    print_table(shown)
+    say(f"{len(result.outcomes)} of {result.asked} questions, {result.label}.")
+
+
+def _show_comparison(results: Sequence[Result], differences: Sequence[Difference]) -> None:
+    shown = table("measure", results[0].label, results[1].label, "change", "p", "questions", "")
+    for one in differences:
+        p_value = "-" if one.p_value is None else f"{one.p_value:.4f}"
+        numbers = (f"{one.first:.4g}", f"{one.second:.4g}", f"{one.change:+.4g}", p_value, str(one.questions))
+        shown.add_row(one.measure, *numbers, one.verdict())
+    print_table(shown)
+    say(
+        f"'{results[1].label}' against '{results[0].label}'; p from a paired randomization test, 0.05 counts."
+    )
+    say(
+        "Of twelve measures one may cross 0.05 by chance: trust a small p, or one that comes again on other questions."
+    )
+
+
+# -- re-ranking -------------------------------------------------------------------------------------------------------
+
+
+def _reranking(variant: Variant, asked: Sequence[JudgedQuestion], offline: bool) -> RerankingReport:
     from llama_index_presets.presets.reranking_report import reranking_report
 
-    asked = read_beir(questions)
-    with open_engine(preset, storage, offline, settings) as engine:
-        report = reranking_report(engine, asked)
+    with _open(variant, None, offline) as engine:
+        return reranking_report(engine, [one for one in asked if one.relevant])
+
+
+def _show_reranking(report: RerankingReport, as_json: bool) -> None:
     if as_json:
         scores = {str(blend): score for blend, score in report.ndcg_at_10.items()}
         verdict = {"best_blend": report.best_blend, "pays": report.pays}

@@ -1,14 +1,21 @@
-"""Questions with known relevant documents, in BEIR layout."""
+"""Questions with what is known of their answers: a JSON Lines file, a CSV file, or a folder in BEIR layout."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["JudgedQuestion", "read_beir"]
+__all__ = ["JudgedQuestion", "digest", "read_beir", "read_questions"]
+
+_COLUMNS = {"id", "question", "sources", "answer", "answerable"}
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +24,51 @@ class JudgedQuestion:
 
     Attributes:
         text: The question.
-        relevance: Document id -> grade; > 0 is relevant.
+        relevance: Document id -> grade; > 0 is relevant. A file's name, or the end of its path, will do as id.
+        id: Its name in results; unique.
+        answer: What a right answer says, where that is known.
+        answerable: Whether the documents hold an answer; None where nobody said.
     """
 
     text: str
-    relevance: dict[str, float]
+    relevance: Mapping[str, float]
+    id: str = ""
+    answer: str | None = None
+    answerable: bool | None = True
+
+    @property
+    def relevant(self) -> frozenset[str]:
+        """The sources that answer it."""
+        return frozenset(name for name, grade in self.relevance.items() if grade > 0)
+
+
+def read_questions(path: str | Path) -> list[JudgedQuestion]:
+    """Read questions.
+
+    A folder is read as BEIR. A ``.jsonl`` file has one object a line, a ``.csv`` file one row: ``question``, and
+    optionally ``id``, ``sources`` (JSON: a list, or an object with grades; CSV: separated by ``;``), ``answer``, and
+    ``answerable``. An empty ``sources`` means that the documents hold no answer, and "I don't know" is right.
+
+    Raises:
+        SettingsError: The file cannot be read, a line does not fit (it is named), or there is no question.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return read_beir(place)
+    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows}
+    reader = readers.get(place.suffix.lower())
+    if reader is None:
+        raise SettingsError(
+            f"'{place}' is neither a folder in BEIR layout nor a file that ends in .jsonl or .csv."
+        )
+    try:
+        text = place.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"'{place}' cannot be read ({error}).") from error
+    found = [_question(place, line, row) for line, row in reader(place, text)]
+    if not found:
+        raise SettingsError(f"'{place}' holds no question.")
+    return _with_ids(place, found)
 
 
 def read_beir(folder: str | Path) -> list[JudgedQuestion]:
@@ -39,7 +86,7 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
             question, document, grade = line.split("\t")
             judged.setdefault(question, {})[document] = float(grade)
         found = [
-            JudgedQuestion(questions[name], grades)
+            JudgedQuestion(questions[name], grades, name)
             for name, grades in judged.items()
             if max(grades.values()) > 0
         ]
@@ -53,3 +100,75 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
             f"No question in '{place}' has a relevant document (a score above 0 in qrels.tsv)."
         )
     return found
+
+
+def digest(questions: Sequence[JudgedQuestion]) -> str:
+    """A short name of exactly these questions: results with equal names can be compared."""
+    rows = [
+        [one.id, one.text, dict(sorted(one.relevance.items())), one.answer, one.answerable]
+        for one in questions
+    ]
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def _json_lines(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise SettingsError(f"{place}:{number}: not JSON ({error}).") from error
+            yield number, row if isinstance(row, dict) else {}
+
+
+def _csv_rows(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    for number, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+        given = {name: value for name, value in row.items() if value is not None}
+        if "sources" in given:
+            given["sources"] = [part.strip() for part in given["sources"].split(";") if part.strip()]
+        yield number, {name: value for name, value in given.items() if value != ""}
+
+
+def _question(place: Path, line: int, row: Mapping[str, Any]) -> JudgedQuestion:
+    where = f"{place}:{line}"
+    unknown = sorted(set(map(str, row)) - _COLUMNS)
+    if unknown:
+        raise SettingsError(f"{where}: unknown {', '.join(unknown)}; expected {', '.join(sorted(_COLUMNS))}.")
+    text = str(row.get("question") or "").strip()
+    if not text:
+        raise SettingsError(f"{where}: there is no 'question'.")
+    relevance = _relevance(where, row.get("sources", []))
+    said = row.get("answerable", None if "sources" not in row else bool(relevance))
+    answerable = _WORDS.get(said.lower(), said) if isinstance(said, str) else said
+    if answerable not in (True, False, None):
+        raise SettingsError(f"{where}: answerable is {said!r}; expected true or false.")
+    answer = row.get("answer")
+    return JudgedQuestion(
+        text, relevance, str(row.get("id") or ""), None if answer is None else str(answer), answerable
+    )
+
+
+def _relevance(where: str, sources: Any) -> dict[str, float]:
+    if isinstance(sources, str):
+        sources = [sources]
+    try:
+        if isinstance(sources, Mapping):
+            return {str(name): float(grade) for name, grade in sources.items()}
+        return {str(name): 1.0 for name in list(sources)}
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"{where}: sources is {sources!r}; expected a list, or an object with grades."
+        ) from error
+
+
+def _with_ids(place: Path, questions: Sequence[JudgedQuestion]) -> list[JudgedQuestion]:
+    named = [one if one.id else replace(one, id=str(number)) for number, one in enumerate(questions, start=1)]
+    seen: set[str] = set()
+    for one in named:
+        if one.id in seen:
+            raise SettingsError(f"'{place}' has the id '{one.id}' twice; give each question its own.")
+        seen.add(one.id)
+    return named

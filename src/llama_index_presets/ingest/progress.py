@@ -49,9 +49,10 @@ class TerminalBar:
 
     Args:
         doing: What stands before it.
+        things: What is counted.
     """
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, things: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -60,11 +61,11 @@ class TerminalBar:
             TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("documents"),
+            TextColumn(things),
             TimeRemainingColumn(),
         )
         self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("ingest", total=None)
+        self._task = self._bar.add_task(doing, total=None)
 
     def start(self, total: int) -> None:
         """Show the total."""
@@ -84,11 +85,14 @@ class TerminalBar:
         self._bar.stop()
 
 
-def progress_bar(show: bool | None = None, doing: str = "Ingesting") -> Progress:
+def progress_bar(
+    show: bool | None = None, doing: str = "Ingesting", things: str = "documents"
+) -> Progress:
     """A bar where someone is looking, else nothing.
 
     Args:
         show: None asks whether standard error is a terminal.
         doing: What stands before the bar.
+        things: What is counted.
     """
-    return TerminalBar(doing) if (sys.stderr.isatty() if show is None else show) else Silent()
+    return TerminalBar(doing, things) if (sys.stderr.isatty() if show is None else show) else Silent()

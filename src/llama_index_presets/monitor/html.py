@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.charts import bars, lines, page
 from llama_index_presets.errors import MonitorError, SettingsError
-from llama_index_presets.monitor.charts import bars, lines
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.report import CostReport, cost_report, dollars, priced, today
 from llama_index_presets.monitor.stats import BILLABLE, CostRow, UsageStats
@@ -28,24 +28,6 @@ _BY_DAY = f"""
         count(*) FILTER (status = 'error'), count(*) FILTER (status = 'refused'), count(*) FILTER (status =
         'abandoned')
     FROM llm_calls WHERE {BILLABLE} AND timestamp >= make_timestamp(?) GROUP BY 1"""  # noqa: S608 (constants)
-_STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1d2530; --quiet: #66707d; --line: #dfe3e8; --paper: #fff; --card: #f6f7f9 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ee; --quiet: #98a2b0; --line: #343b45; --paper: #14181d; --card: #1d2229 } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 1360px; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem } p { color: var(--quiet) }
-.cards, .charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)) }
-.charts { grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)) }
-.card, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem
-1rem; margin: 0 } .card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums } .card
-span, .legend { color: var(--quiet); font-size: .85rem } figcaption { font-weight: 600; margin-bottom: .4rem
-} svg text { font-size: 11px; fill: var(--quiet) } .grid { stroke: var(--line) } .key { margin-right: 1rem;
-white-space: nowrap } figure > svg { width: 100%; height: auto } table { border-collapse: collapse; width:
-100%; font-variant-numeric: tabular-nums } th, td { text-align: right; padding: .3rem .6rem; border-bottom:
-1px solid var(--line) } th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere } th {
-color: var(--quiet); font-weight: 500 } .warn { border-left: 4px solid #d98032; padding-left: .8rem }
-"""
 
 
 def write_cost_page(ledger: Ledger, path: str | Path, *, days: int = 30) -> Path:
@@ -91,9 +73,7 @@ def cost_page(ledger: Ledger, *, days: int = 30) -> str:
         *(_lines(group, rows) for group, rows in report.by.items() if any(row.key for row in rows)),
         _dearest(report),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-    start = f'<!doctype html><html lang="en"><head><title>Model costs</title>{head}</head>'
-    return f"{start}<body>{''.join(body)}</body></html>"
+    return page("Model costs", "".join(body))
 
 
 def _charts(ledger: Ledger, days: int) -> list[str]:

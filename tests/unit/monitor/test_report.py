@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from llama_index_presets.charts import bars, lines
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor
-from llama_index_presets.monitor.charts import bars, lines
 from llama_index_presets.monitor.html import cost_page, write_cost_page
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.report import cost_report, costs_json, report_tables, watch

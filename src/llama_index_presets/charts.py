@@ -1,4 +1,4 @@
-"""Small charts as inline SVG text: stacked bars and lines over days. Pure; no library, no script, no font."""
+"""Small charts as inline SVG text, and the page around them. Pure; no library, no script, no font."""
 
 from __future__ import annotations
 
@@ -6,11 +6,30 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final
 
-__all__ = ["bars", "lines"]
+__all__ = ["bars", "lines", "page", "scatter"]
 
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
 _COLOURS: Final = ("#3b6fb6", "#d98032", "#4f9d69", "#b6504f", "#7b62a8", "#8c6d56", "#c26fa5", "#7f7f7f")
+# Stands in the head of every page.
+_STYLE: Final = """
+:root { color-scheme: light dark; --ink: #1d2530; --quiet: #66707d; --line: #dfe3e8; --paper: #fff; --card: #f6f7f9 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ee; --quiet: #98a2b0; --line: #343b45; --paper: #14181d; --card: #1d2229 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+  max-width: 1360px; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem } p { color: var(--quiet) }
+.cards, .charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)) }
+.charts { grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)) }
+.card, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem
+1rem; margin: 0 } .card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums } .card
+span, .legend { color: var(--quiet); font-size: .85rem } figcaption { font-weight: 600; margin-bottom: .4rem
+} svg text { font-size: 11px; fill: var(--quiet) } .grid { stroke: var(--line) } .key { margin-right: 1rem;
+white-space: nowrap } figure > svg { width: 100%; height: auto } table { border-collapse: collapse; width:
+100%; font-variant-numeric: tabular-nums } th, td { text-align: right; padding: .3rem .6rem; border-bottom:
+1px solid var(--line) } th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere } th {
+color: var(--quiet); font-weight: 500 } .warn { border-left: 4px solid #d98032; padding-left: .8rem }
+"""
 Series = Mapping[str, Sequence[float]]
 
 
@@ -66,6 +85,45 @@ def lines(title: str, days: Sequence[str], series: Series, unit: str) -> str:
                 f"<title>{escape(hint)}</title></circle>"
             )
     return _chart(title, days, list(series), unit, scale, marks)
+
+
+def scatter(title: str, points: Sequence[tuple[str, float, float]], *, x_unit: str, y_unit: str) -> str:
+    """Draw one dot a thing, each in its own colour with its name in the legend.
+
+    Args:
+        title: What the chart shows; read out by screen readers.
+        points: Name, x and y, both >= 0.
+        x_unit: Written under the x axis.
+        y_unit: Written beside the y axis.
+
+    Example:
+        >>> scatter("Quality", [("a", 20.0, 0.5)], x_unit="ms", y_unit="nDCG").count("<circle")
+        1
+    """
+    scale = _Scale(max((y for _, _, y in points), default=0.0))
+    right = _round_up(max((x for _, x, _ in points), default=0.0))
+    ticks = [f"{right * (place + 0.5) / 5:.3g}" for place in range(5)]
+    marks = []
+    for number, (name, x, y) in enumerate(points):
+        at = _LEFT + (_WIDTH - _LEFT - _RIGHT) * x / right
+        hint = f"{name}: {x:.4g} {x_unit}, {y:.4g} {y_unit}"
+        marks.append(
+            f'<circle cx="{at:.1f}" cy="{scale.y(y):.1f}" r="6" fill="{_colour(number)}">'
+            f"<title>{escape(hint)}</title></circle>"
+        )
+    return _chart(title, ticks, [name for name, _, _ in points], x_unit, scale, marks)
+
+
+def page(title: str, body: str) -> str:
+    """Put HTML into a whole page that fetches nothing.
+
+    Args:
+        title: Of the window, as text.
+        body: HTML.
+    """
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+    start = f'<!doctype html><html lang="en"><head><title>{escape(title)}</title>{head}</head>'
+    return f"{start}<body>{body}</body></html>"
 
 
 class _Scale:

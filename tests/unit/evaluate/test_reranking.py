@@ -60,7 +60,14 @@ def test_the_report_has_every_blend_and_ends_with_the_retrieval_order(
     with build("healthcare", storage=tmp_path / "s", settings=tmp_path / "settings.toml") as engine:
         engine.ingest([Document(text=text, doc_id=name) for name, text in TEXTS.items()])
     arguments = ["evaluate", "healthcare", "--questions", str(write_judged(tmp_path / "judged"))]
-    arguments += ["--storage", str(tmp_path / "s"), "--settings", str(tmp_path / "settings.toml"), "--json"]
+    arguments += [
+        "--storage",
+        str(tmp_path / "s"),
+        "--settings",
+        str(tmp_path / "settings.toml"),
+        "--reranking",
+        "--json",
+    ]
     monkeypatch.setattr(sys, "argv", ["llama-presets", *arguments])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -1,0 +1,124 @@
+"""What came of each question, and the file that keeps it while a long run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from llama_index_presets.errors import StoreWriteError
+
+__all__ = ["Checkpoint", "Outcome", "named_sources"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an engine did with one question. Holds names and numbers, no text, unless that was asked for.
+
+    Attributes:
+        question: Its id.
+        ranking: Sources that retrieval found, best first, each once.
+        cited: Sources that the answer cites, in order of first mention.
+        known: Whether it answered; False is "I don't know". None where no answer was asked for.
+        latency_ms: From question to answer.
+        cost_usd: Of the answer, US dollars; None when a price is unknown.
+        answer_recall: Share of the expected answer's words that the answer has, 0 to 1.
+        faithfulness: 1 when the judge says that the passages support the answer, else 0.
+        relevancy: 1 when the judge says that answer and passages fit the question, else 0.
+        judge_usd: What the judge cost, US dollars.
+        answer: The answer, where it is kept.
+    """
+
+    question: str
+    ranking: tuple[str, ...] = ()
+    cited: tuple[str, ...] = ()
+    known: bool | None = None
+    latency_ms: float = 0.0
+    cost_usd: float | None = None
+    answer_recall: float | None = None
+    faithfulness: float | None = None
+    relevancy: float | None = None
+    judge_usd: float | None = None
+    answer: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "ranking": list(self.ranking), "cited": list(self.cited)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """Back from `to_dict`."""
+        return cls(**{**values, "ranking": tuple(values["ranking"]), "cited": tuple(values["cited"])})
+
+
+class Checkpoint:
+    """A file of outcomes that grows by one line a question: a run that was stopped goes on where it was.
+
+    Args:
+        path: The file; made when missing. A last line that was cut short is dropped.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+            whole = [line for line in lines if line.endswith(b"\n")]
+            path.write_bytes(b"".join(whole))
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise StoreWriteError(
+                f"'{path}' cannot be written ({error.strerror}). Give another folder with --out."
+            ) from error
+        self.outcomes = {
+            outcome.question: outcome for outcome in (Outcome.from_dict(json.loads(line)) for line in whole)
+        }
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome; it is in the file when this returns."""
+        self._file.write(json.dumps(outcome.to_dict()) + "\n")
+        self._file.flush()
+        self.outcomes[outcome.question] = outcome
+
+    def discard(self) -> None:
+        """Close and remove the file: the run is complete, or to be repeated."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Checkpoint:
+        """Use it as a context manager."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; what is in it stays."""
+        self._file.close()
+
+
+def named_sources(found: Iterable[Sequence[str]], expected: Iterable[str]) -> list[str]:
+    """Name each hit as the questions name its source, each name once, in order.
+
+    Args:
+        found: For each hit the names that it goes by, the best first: document id, path, file name, node id.
+        expected: Names in the questions; one fits a hit that goes by it, or whose path ends with it.
+
+    Example:
+        >>> named_sources([["/docs/a.md", "a.md"], ["/docs/b.md"], ["/docs/a.md"]], ["docs/a.md"])
+        ['docs/a.md', '/docs/b.md']
+    """
+    wanted = list(expected)
+    return list(dict.fromkeys(_name(names, wanted) for names in found))
+
+
+def _name(names: Sequence[str], wanted: Sequence[str]) -> str:
+    for expected in wanted:
+        if any(name == expected or name.endswith(f"/{expected}") for name in names):
+            return expected
+    return names[0]

@@ -1,0 +1,160 @@
+"""Finished runs on disk: one JSON file each, which can be compared, plotted and kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.evaluate.measures import Scores, measure
+from llama_index_presets.evaluate.outcomes import Outcome
+from llama_index_presets.evaluate.questions import JudgedQuestion, digest
+
+__all__ = ["Result", "make_result", "read_results", "save_result"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run.
+
+    Attributes:
+        label: What was measured, in a few words.
+        made: When it ended, ``YYYY-MM-DDTHH:MM:SSZ``.
+        engine: What the engine was made of, as `explain` says.
+        questions: Short name of the questions; equal names can be compared.
+        asked: How many questions there were.
+        failed: Question id -> what went wrong, in one line.
+        scores: The measures, by question.
+        outcomes: What came of each question.
+    """
+
+    label: str
+    made: str
+    engine: Mapping[str, Any]
+    questions: str
+    asked: int
+    failed: Mapping[str, str]
+    scores: Scores
+    outcomes: Sequence[Outcome]
+
+    def summary(self) -> dict[str, float | None]:
+        """Means by name, with the latency as its percentiles; a price that is unknown is None."""
+        means: dict[str, float | None] = dict(self.scores.means())
+        if means.pop("latency_ms", None) is not None:
+            means |= {f"latency_p{percent}_ms": self.scores.latency(percent) for percent in (50, 95)}
+        answered = [outcome for outcome in self.outcomes if outcome.known is not None]
+        if any(outcome.cost_usd is None for outcome in answered):
+            means["cost_usd"] = None  # some calls have no known price: a mean of the others would be too low
+        judged = [outcome.judge_usd for outcome in self.outcomes if outcome.faithfulness is not None]
+        if judged:
+            known = [usd for usd in judged if usd is not None]
+            means["judge_usd"] = sum(known) if len(known) == len(judged) else None
+        return means
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "format": _FORMAT,
+            "label": self.label,
+            "made": self.made,
+            "engine": dict(self.engine),
+            "questions": self.questions,
+            "asked": self.asked,
+            "failed": dict(self.failed),
+            "summary": self.summary(),
+            "by_question": {name: dict(values) for name, values in self.scores.by_question.items()},
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+        }
+
+
+def make_result(
+    label: str,
+    engine: Mapping[str, Any],
+    questions: Sequence[JudgedQuestion],
+    outcomes: Mapping[str, Outcome],
+    failed: Mapping[str, str],
+) -> Result:
+    """Measure a run that has ended.
+
+    Raises:
+        SettingsError: No question has an outcome.
+    """
+    return Result(
+        label=label,
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        engine=engine,
+        questions=digest(questions),
+        asked=len(questions),
+        failed=failed,
+        scores=measure(questions, outcomes),
+        outcomes=[outcomes[one.id] for one in questions if one.id in outcomes],
+    )
+
+
+def save_result(result: Result, folder: Path) -> Path:
+    """Write a run into a folder, under a name of its own; all of it or nothing.
+
+    Raises:
+        StoreWriteError: The folder cannot be written.
+    """
+    stem = f"{result.made.replace(':', '')}-{_slug(result.label)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = next(
+            place
+            for place in (
+                folder / f"{stem}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 999)))
+            )
+            if not place.exists()
+        )
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{folder}' cannot be written ({error.strerror}). Give another folder with --out."
+        ) from error
+    return path
+
+
+def read_results(folder: Path, *, questions: str | None = None) -> list[Result]:
+    """The runs of a folder, oldest first.
+
+    Args:
+        folder: Where `save_result` put them.
+        questions: Only runs over these.
+
+    Raises:
+        SettingsError: A file is damaged.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            result = Result(
+                label=values["label"],
+                made=values["made"],
+                engine=values["engine"],
+                questions=values["questions"],
+                asked=values["asked"],
+                failed=values["failed"],
+                scores=Scores(values["by_question"]),
+                outcomes=[Outcome.from_dict(row) for row in values["outcomes"]],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingsError(
+                f"'{path}' is no result of an evaluation ({type(error).__name__}). Move it elsewhere."
+            ) from error
+        if questions in (None, result.questions):
+            found.append(result)
+    return found
+
+
+def _slug(label: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in label.lower())[:80].strip("-")

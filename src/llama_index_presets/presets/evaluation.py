@@ -1,0 +1,205 @@
+"""Ask an engine every question of a set, and keep what came of each."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.indices.vector_store import VectorIndexRetriever
+from llama_index.core.llms.llm import LLM
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
+from llama_index_presets.evaluate.questions import JudgedQuestion, digest
+from llama_index_presets.evaluate.results import Result, make_result
+from llama_index_presets.ingest.progress import progress_bar
+from llama_index_presets.monitor.context import attributed
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.local_only import is_local
+from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
+from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
+
+__all__ = ["Evaluation"]
+
+_DEPTH = 50
+"""Passages that are ranked for the measures at ten sources: several may come from one source."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How to evaluate an engine.
+
+    Attributes:
+        engine: What is asked. Its own retrieval, re-ranking and answers are measured, each question by itself.
+        questions: What is asked of it.
+        judge: Judges faithfulness and relevancy; None leaves them out.
+        retrieval_only: Whether no answer is asked for: nothing is paid to an LLM.
+        keep_answers: Whether the answers' text is kept in the result, in clear.
+    """
+
+    engine: PresetEngine
+    questions: Sequence[JudgedQuestion]
+    judge: LLM | None = None
+    retrieval_only: bool = False
+    keep_answers: bool = False
+
+    def run(
+        self, label: str, folder: Path, *, fresh: bool = False, show_progress: bool | None = None
+    ) -> Result:
+        """Ask every question.
+
+        Each outcome is on disk before the next question is asked; a run that was stopped goes on where it was, as
+        long as questions, engine and index are the same. A question that fails is named in the result, costs no
+        other question, and is asked again by the next run.
+
+        Args:
+            label: What the result is called.
+            folder: Takes the file of an unfinished run.
+            fresh: Whether an unfinished run is started anew.
+            show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
+
+        Raises:
+            SettingsError: There is no question, or the judge would send text away from a local preset.
+        """
+        self._check()
+        place = folder / f"unfinished-{self._name()}.jsonl"
+        if fresh:
+            place.unlink(missing_ok=True)
+        failed: dict[str, str] = {}
+        with (
+            Checkpoint(place) as kept,
+            progress_bar(show_progress, doing="Asking", things="questions") as bar,
+        ):
+            bar.start(len(self.questions))
+            left = [one for one in self.questions if one.id not in kept.outcomes]
+            bar.advance(len(self.questions) - len(left))
+            if left:
+                self._rank(left[0])  # models load at first use: that is nobody's latency
+            for one in left:
+                try:
+                    kept.add(self._ask(one))
+                except Exception as error:  # a client may raise anything; the other questions go on
+                    failed[one.id] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                bar.advance()
+            if len(failed) == len(self.questions):
+                raise SettingsError(f"Every question failed; the first with {next(iter(failed.values()))}")
+            result = make_result(label, self._described(), self.questions, kept.outcomes, failed)
+        if not failed:
+            kept.discard()
+        return result
+
+    # -- one question -----------------------------------------------------------------------------------------------
+
+    def _ask(self, one: JudgedQuestion) -> Outcome:
+        if self.retrieval_only:
+            started = time.perf_counter()
+            ranking = self._rank(one)
+            return Outcome(
+                question=one.id, ranking=ranking, latency_ms=(time.perf_counter() - started) * 1000
+            )
+        response = self.engine.query(one.text)
+        metadata: dict[str, Any] = response.metadata or {}
+        text, known = str(response), bool(metadata["known"])
+        names = {hit.node.node_id: _names(hit) for hit in response.source_nodes}
+        cited = [
+            names.get(citation["node_id"], [str(citation["source"])])
+            for citation in metadata["citations"]
+            if citation["valid"]
+        ]
+        passages = [hit.node.get_content(MetadataMode.NONE) for hit in response.source_nodes]
+        return Outcome(
+            question=one.id,
+            ranking=self._rank(one),
+            cited=tuple(named_sources(cited, one.relevance)),
+            known=known,
+            latency_ms=metadata["latency_ms"],
+            cost_usd=metadata["cost_usd"],
+            answer_recall=_answer_recall(one.answer, text),
+            answer=text if self.keep_answers else None,
+            **(self._judged(one, text, passages) if known else {}),
+        )
+
+    def _rank(self, one: JudgedQuestion) -> tuple[str, ...]:
+        """Sources in the engine's order, further down than an answer reads."""
+        query = QueryBundle(one.text)
+        with attributed(ledger=self.engine.ledger, tags=["evaluate"], query_id=uuid.uuid4().hex):
+            hits = _deeper(self.engine.retriever).retrieve(query)
+            for part in self.engine.postprocessors:
+                if isinstance(part, CrossEncoderRerank):
+                    part = part.model_copy(update={"top_n": max(part.top_n, _DEPTH)})
+                hits = part.postprocess_nodes(hits, query_bundle=query)
+        return tuple(named_sources([_names(hit) for hit in hits], one.relevance))
+
+    def _judged(self, one: JudgedQuestion, answer: str, passages: Sequence[str]) -> dict[str, float | None]:
+        if self.judge is None:
+            return {}
+        from llama_index.core.evaluation import FaithfulnessEvaluator, RelevancyEvaluator
+
+        judging = uuid.uuid4().hex
+        with attributed(ledger=self.engine.ledger, tags=["evaluate", "judge"], query_id=judging):
+            scores = [
+                kind(llm=self.judge).evaluate(query=one.text, response=answer, contexts=passages).score
+                for kind in (FaithfulnessEvaluator, RelevancyEvaluator)
+            ]
+        cost = self.engine.ledger.query_cost(judging)
+        judge_usd = None if cost is None else float(cost)
+        return {"faithfulness": scores[0], "relevancy": scores[1], "judge_usd": judge_usd}
+
+    # -- the run ----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if not self.questions:
+            raise SettingsError("There is no question to ask.")
+        cells = self.engine.explain()
+        stays = cells["cells"]["monitoring"] == "local"
+        if stays and self.judge is not None and not is_local(self.judge):
+            raise SettingsError(
+                f"The preset '{cells['preset']}' keeps everything on this machine; the judge "
+                f"{self.judge.metadata.model_name} would be sent questions, passages and answers. Use a local judge."
+            )
+
+    def _described(self) -> dict[str, Any]:
+        explained = self.engine.explain()
+        keys = ("preset", "cells", "fingerprint", "documents", "chunks")
+        described = {key: explained[key] for key in keys}
+        settings = {name: found["value"] for name, found in explained["settings"].items()}
+        judge = self.judge.metadata.model_name if self.judge else None
+        return {**described, "settings": settings, "judge": judge, "retrieval_only": self.retrieval_only}
+
+    def _name(self) -> str:
+        """Equal for two runs of which one can go on where the other stopped."""
+        told = [digest(self.questions), self._described(), self.keep_answers]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _deeper(retriever: Any) -> Any:
+    """A copy of a retriever that gives more; one of a kind that we do not know is taken as it is."""
+    deeper = copy.copy(retriever)
+    for kind, dial in ((VectorIndexRetriever, "similarity_top_k"), (HybridFusionRetriever, "top_k")):
+        if isinstance(deeper, kind):
+            setattr(deeper, dial, max(getattr(deeper, dial), _DEPTH))
+    return deeper
+
+
+def _names(hit: NodeWithScore) -> list[str]:
+    node = hit.node
+    given = [node.ref_doc_id, node.metadata.get("source"), node.metadata.get("file_name"), node.node_id]
+    return [str(name) for name in given if name]
+
+
+def _answer_recall(expected: str | None, answer: str) -> float | None:
+    """Share of the expected words, stemmed and without stop words, that the answer has."""
+    if expected is None:
+        return None
+    analyzer = Analyzer()
+    wanted = set(analyzer.tokens(expected)) or set(expected.lower().split())
+    return len(wanted & (set(analyzer.tokens(answer)) | set(answer.lower().split()))) / max(len(wanted), 1)

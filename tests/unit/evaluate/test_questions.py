@@ -1,0 +1,85 @@
+"""Questions are read from JSON Lines, CSV and BEIR, and a line that does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.evaluate.outcomes import named_sources
+from llama_index_presets.evaluate.questions import digest, read_questions
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_json_lines_have_grades_answers_and_honest_gaps(tmp_path: Path) -> None:
+    """An empty list of sources says that nothing answers; no list says nothing."""
+    path = write(
+        tmp_path,
+        "q.jsonl",
+        '{"question": "A?", "sources": {"a.md": 2, "b.md": 0}, "answer": "yes"}\n\n'
+        '{"question": "B?", "sources": []}\n'
+        '{"question": "C?", "id": "c"}\n'
+        '{"question": "D?", "sources": "d.md", "answerable": false}\n',
+    )
+    first, second, third, fourth = read_questions(path)
+    assert (first.id, first.relevant, first.answer, first.answerable) == ("1", {"a.md"}, "yes", True)
+    assert (second.relevance, second.answerable) == ({}, False)
+    assert (third.id, third.answerable) == ("c", None)
+    assert (fourth.relevant, fourth.answerable) == ({"d.md"}, False)
+
+
+def test_csv_has_the_same_columns(tmp_path: Path) -> None:
+    """Sources are separated by semicolons; empty ones mean that nothing answers."""
+    path = write(tmp_path, "q.csv", 'question,sources,answer\n"A, or b?",a.md; b.md,yes\nB?,,\n')
+    first, second = read_questions(path)
+    assert (first.text, dict(first.relevance), first.answer) == (
+        "A, or b?",
+        {"a.md": 1.0, "b.md": 1.0},
+        "yes",
+    )
+    assert (second.answerable, second.answer) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("q.txt", "A?", "ends in .jsonl or .csv"),
+        ("q.jsonl", "", "holds no question"),
+        ("q.jsonl", "{", r"q.jsonl:1: not JSON"),
+        ("q.jsonl", '{"query": "A?"}', r"q.jsonl:1: unknown query; expected answer, answerable"),
+        ("q.jsonl", '{"question": " "}', r"q.jsonl:1: there is no 'question'"),
+        ("q.jsonl", '{"question": "A?", "sources": {"a": "x"}}', "expected a list, or an object"),
+        ("q.jsonl", '{"question": "A?", "answerable": "maybe"}', "expected true or false"),
+        ("q.jsonl", '{"question": "A?", "id": "1"}\n' * 2, "has the id '1' twice"),
+        ("q.csv", "question\n,\n", "q.csv:2"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """With the line."""
+    with pytest.raises(SettingsError, match=message):
+        read_questions(write(tmp_path, name, text))
+
+
+def test_equal_questions_have_equal_names(tmp_path: Path) -> None:
+    """Results are compared only where the questions are the same."""
+    one = read_questions(write(tmp_path, "a.jsonl", '{"question": "A?", "sources": ["a", "b"]}'))
+    same = read_questions(write(tmp_path, "b.jsonl", '{"sources": ["b", "a"], "question": "A?"}'))
+    other = read_questions(write(tmp_path, "c.jsonl", '{"question": "A?", "sources": ["a"]}'))
+    assert digest(one) == digest(same) != digest(other)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["/x/a.md", "/x/b.md", "/y/a.md", "c"]), max_size=8))
+def test_a_source_is_named_once_and_by_the_name_of_the_questions(found: list[str]) -> None:
+    """The end of a path will do, at a slash."""
+    names = named_sources([[name] for name in found], ["x/a.md", "md"])
+    assert len(names) == len(set(names))
+    assert ("x/a.md" in names) == ("/x/a.md" in found)
+    assert "md" not in names
