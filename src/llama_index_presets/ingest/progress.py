@@ -85,9 +85,7 @@ class TerminalBar:
         self._bar.stop()
 
 
-def progress_bar(
-    show: bool | None = None, doing: str = "Ingesting", things: str = "documents"
-) -> Progress:
+def progress_bar(show: bool | None = None, doing: str = "Ingesting", things: str = "documents") -> Progress:
     """A bar where someone is looking, else nothing.
 
     Args:
