@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,10 +62,21 @@ def ingest(
         )
         if report.estimated_tokens is not None:
             say(f"Estimated: {report.estimated_tokens:,} tokens, {dollars(report.estimated_cost_usd)}.")
+        _say_personal_data(report)
     for failure in report.failed:
         complain(f"{failure.source}: {failure.error}")
     if report.failed:
         raise typer.Exit(FAILED)
+
+
+def _say_personal_data(report: IngestReport) -> None:
+    """How much of each kind, in all; --json has it by document."""
+    totals: Counter[str] = Counter()
+    for counts in report.personal_data.values():
+        totals.update(counts)
+    if totals:
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.items()))
+        say(f"Personal data in {len(report.personal_data)} documents: {listed}.")
 
 
 @app.command()

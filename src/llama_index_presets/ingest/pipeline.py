@@ -45,6 +45,8 @@ class IngestReport:
         chunks: Chunks of the documents written.
         embedded: Chunks that were embedded in this run.
         tokens: Their tokens.
+        personal_data: Document -> kind -> how often it was found, when `pii` is not ``off``; only documents that were
+            read in this run and have any, and never a value.
         cost_usd: What embedding them cost, in US dollars; None when the model's price is unknown.
         estimated_tokens: What was expected, when a cost limit was given; None without one.
         estimated_cost_usd: The same, in US dollars.
@@ -57,6 +59,7 @@ class IngestReport:
     chunks: int = 0
     embedded: int = 0
     tokens: int = 0
+    personal_data: dict[str, dict[str, int]] = field(default_factory=dict)
     cost_usd: float | None = 0.0
     estimated_tokens: int | None = None
     estimated_cost_usd: float | None = None
@@ -149,12 +152,23 @@ class Pipeline:
         for batch in self._batches(self._cut(changed, report, progress)):
             self._commit(batch, report, progress)
         if sync:
-            self._remove(
-                [doc_id for doc_id in known.keys() - {source.doc_id for source in sources} if sync(doc_id)],
-                report,
-            )
+            gone = known.keys() - {source.doc_id for source in sources}
+            report.removed = self.remove(doc_id for doc_id in gone if sync(doc_id))
         self._finish(report)
         return report
+
+    def remove(self, doc_ids: Iterable[str]) -> int:
+        """Take documents out of the store and the manifest; unknown ids are fine.
+
+        Returns:
+            How many were there.
+        """
+        known = self.manifest.hashes()
+        there = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]
+        if there:
+            self._replace(there, [])
+            self.manifest.forget(there)
+        return len(there)
 
     def _cut(
         self, sources: Iterable[Source], report: IngestReport, progress: Progress
@@ -231,12 +245,6 @@ class Pipeline:
         for doc_id in doc_ids:
             self.store.delete(doc_id)
         self.store.add(list(nodes))
-
-    def _remove(self, doc_ids: Sequence[str], report: IngestReport) -> None:
-        if doc_ids:
-            self._replace(doc_ids, [])
-            self.manifest.forget(doc_ids)
-            report.removed = len(doc_ids)
 
     def _finish(self, report: IngestReport) -> None:
         """Index and compact once, after the bulk of the load."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,12 +12,15 @@ from typing import Any
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
+from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
 
 __all__ = ["IngestOptions", "estimate", "ingest"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,16 @@ class IngestOptions:
 def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestReport:
     """See `PresetEngine.ingest`."""
     vanished = _vanished(data) if options.sync else None
-    found = sources(data, text_column=options.text_column, id_column=options.id_column)
+    found, watch = _sources(assembly, data, options)
     with ingest_lock(assembly.storage.lock, wait=options.wait):
         expected = _allowed(assembly, found, options)
+        pipeline = _pipeline(assembly)
         with progress_bar(options.show_progress) as progress:
-            report = _pipeline(assembly).run(found, progress, sync=vanished)
+            report = pipeline.run(found, progress, sync=vanished)
+        if watch is not None:
+            report.personal_data = watch.found
+            report.removed += pipeline.remove(watch.refused)
+    _warn_in_clear(assembly, report)
     if expected is not None:
         report.estimated_tokens = expected.tokens
         report.estimated_cost_usd = None if expected.cost_usd is None else float(expected.cost_usd)
@@ -49,8 +58,35 @@ def estimate(
     assembly: Assembly, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
-    found = sources(data, text_column=options.text_column, id_column=options.id_column)
+    found, _ = _sources(assembly, data, options)
     return _estimate(assembly, found, options, sample=sample, measure=measure)
+
+
+def _sources(
+    assembly: Assembly, data: Any, options: IngestOptions
+) -> tuple[list[Source], PrivacyWatch | None]:
+    """What is to be ingested, watched for personal data where the settings say so."""
+    found = sources(data, text_column=options.text_column, id_column=options.id_column)
+    mode = assembly.settings.pii
+    if mode == "off":
+        return found, None
+    watch = PrivacyWatch(mode)
+    return watch.over(found), watch
+
+
+def _warn_in_clear(assembly: Assembly, report: IngestReport) -> None:
+    """Personal data belongs into an encrypted storage, and `auto` without a key is none."""
+    if assembly.encryption is not None or not report.documents:
+        return
+    if report.personal_data and assembly.settings.pii == "report":
+        _log.warning(
+            "%d documents with personal data went into a storage that is not encrypted. "
+            'See encryption and pii in "llama-presets show %s".',
+            len(report.personal_data),
+            assembly.preset.name,
+        )
+    elif assembly.settings.encryption == "auto":
+        _log.warning("The storage is not encrypted: encryption is 'auto' and no key was found.")
 
 
 def _allowed(assembly: Assembly, found: list[Source], options: IngestOptions) -> Estimate | None:

@@ -1,0 +1,179 @@
+"""Personal data that has a form: what is found, what is not, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama_index.core.schema import TextNode
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.personal_data import KINDS, find_personal_data, redacted
+from llama_index_presets.ingest.plain import PlainText
+from llama_index_presets.ingest.privacy import PrivacyWatch, redacted_plain
+from llama_index_presets.ingest.sources import Source
+
+FOUND = [
+    ("email", "jane.doe+x@mail.example.co.uk"),
+    ("email", "o_brien@xn--bcher-kva.example"),
+    ("phone", "212-555-0187"),
+    ("phone", "(212) 555-0187"),
+    ("phone", "+1 212 555 0187"),
+    ("phone", "212.555.0187"),
+    ("phone", "+49 30 901820"),
+    ("phone", "+44 (0)20 7946 0958"),
+    ("us_ssn", "536-22-1234"),
+    ("us_ssn", "536 22 1234"),
+    ("us_medicare_id", "1EG4-TE5-MK73"),
+    ("us_medicare_id", "1EG4TE5MK73"),
+    ("credit_card", "4111 1111 1111 1111"),
+    ("credit_card", "378282246310005"),
+    ("credit_card", "5555-5555-5555-4444"),
+    ("iban", "DE89 3704 0044 0532 0130 00"),
+    ("iban", "GB82WEST12345698765432"),
+    ("credit_card", "3782 822463 10005"),
+    ("ip_address", "203.0.113.7"),
+    ("ip_address", "10.0.0.7"),
+    ("ip_address", "2001:db8::8a2e:370:7334"),
+]
+LABELLED = [
+    ("birth_date", "DOB: ", "03/04/1950"),
+    ("birth_date", "Date of birth: ", "1950-04-03"),
+    ("birth_date", "D.O.B. ", "3 April 1950"),
+    ("birth_date", "She was born on ", "April 3rd, 1950"),
+    ("record_number", "MRN: ", "00123456"),
+    ("record_number", "MRN #", "A-123-456"),
+    ("record_number", "Medical record number ", "88812"),
+    ("record_number", "Patient ID: ", "P0017"),
+    ("record_number", "NHS number ", "943 476 5919"),
+    ("us_ssn", "SSN ", "536221234"),
+]
+NOTHING = [
+    "",
+    "The dose is 10-20 mg, 3 times a day, for 2024-05-06 to 2024-05-16.",
+    "Section 4.2.1 and 19.6.1.1 Changes, version 1.2.3 and 10.5 %",
+    "Europe 30 37 40 357 364 350",  # the digits of a table that happen to pass Luhn
+    "Order 1234567890 of 2024, 100,000 units, 98.6-101.5 °F",
+    "4111 1111 1111 1112",  # the check digit is wrong
+    "DE89 3704 0044 0532 0130 01",
+    "000-12-3456 and 666-12-3456 and 912-34-5678 and 123-00-4567",
+    "127.0.0.1, 0.0.0.0, 999.1.1.1, 12:30:45, a::b::c",
+    "DOB is asked for on admission; the child was born in spring.",
+    "The MRN is on the wristband. Patient ID bands are checked.",
+    "user@localhost, @handle, a@b",
+    "ISBN 978-3-16-148410-0, doi:10.1000/182, 555-0187",
+    "0000 0000 0000 0000",
+    "p < 0.001, n = 1234, CI 1.2-3.4, 37.5-38.5",
+    "Jane Doe, 12 Elm Street, Springfield",  # names and addresses have no form: not found, and said so
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), FOUND)
+@pytest.mark.parametrize("frame", ["{}", "Reach her at {}.", "({}), or", "a: {}\n", "{}; x"])
+def test_what_has_a_form_is_found_whole(kind: str, value: str, frame: str) -> None:
+    """In a sentence, in brackets, at an end; the whole of it and nothing more."""
+    text = frame.format(value)
+    assert [(one.kind, text[one.start : one.end]) for one in find_personal_data(text)] == [(kind, value)]
+
+
+@pytest.mark.parametrize(("kind", "label", "value"), LABELLED)
+def test_what_a_label_names_is_found(kind: str, label: str, value: str) -> None:
+    """The value alone: the label may stay."""
+    text = f"Admission. {label}{value}. Stable."
+    assert [(one.kind, text[one.start : one.end]) for one in find_personal_data(text)] == [(kind, value)]
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
+    """Dates, doses, versions, wrong check digits, invented ranges."""
+    assert find_personal_data(text) == []
+
+
+def test_a_long_text_is_searched_in_linear_time() -> None:
+    """Runs that a careless pattern would try again from every character: this returns at all."""
+    for piece in ("a", "1", "1 ", "a.", "+1", "A1", "1:", "a@", "DOB ", "-"):
+        find_personal_data(piece * 200_000)
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.sampled_from([value for _, value in FOUND]),
+        st.text(alphabet="ab \n.,0123456789-+:@", max_size=20),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=80)
+@given(pieces=PIECES, cuts=st.lists(st.floats(0, 1), max_size=5))
+def test_what_is_redacted_is_not_found_again(pieces: list[str], cuts: list[float]) -> None:
+    """And every page that began outside a finding still begins at the same character."""
+    text = " ".join(pieces)
+    offsets = sorted({int(cut * len(text)) for cut in cuts})
+    plain = PlainText(text, pages=[(offset, str(offset)) for offset in offsets])
+    findings = find_personal_data(text)
+    done = redacted_plain(plain, findings)
+    assert done.text == redacted(text, findings)
+    for (before, _), (after, label) in zip(plain.pages, done.pages, strict=True):
+        assert label == str(before) and 0 <= after <= len(done.text)
+        if not any(one.start < before < one.end for one in findings):
+            assert done.text[after:] == redacted(
+                text[before:],
+                [type(o)(o.kind, o.start - before, o.end - before) for o in findings if o.start >= before],
+            )
+    kinds = Counter(one.kind for one in findings)
+    assert all(done.text.count(KINDS[kind]) == count for kind, count in kinds.items())
+
+
+def source(text: str, **metadata: object) -> Source:
+    content = SourceText(
+        doc_id="doc", plain=PlainText(text, headings=[(0, f"File > Of {text[:13]}")]), metadata=metadata
+    )
+    return Source("doc", "hash", lambda: content)
+
+
+SECRET = "a@example.org is the contact."
+
+
+def test_report_counts_and_changes_nothing() -> None:
+    """Counts by document and kind, from text, headings and metadata; never a value."""
+    watch = PrivacyWatch("report")
+    given_source = source(SECRET, note=["call 212-555-0187", 5], source="b@example.org")
+    (watched,) = watch.over([given_source])
+    assert watched.read() == given_source.read() and watched.content_hash == "hash"
+    assert watch.found == {"doc": {"email": 2, "phone": 1}}
+    assert "example.org" not in repr(watch)
+
+
+def test_redact_replaces_in_text_headings_and_metadata() -> None:
+    """The place of the source stays, since citations point there."""
+    watch = PrivacyWatch("redact")
+    (watched,) = watch.over([source(SECRET, note={"x": "212-555-0187"}, source="b@example.org", page=3)])
+    content = watched.read()
+    assert isinstance(content, SourceText)
+    assert content.plain.text == "[EMAIL] is the contact."
+    assert content.plain.headings == [(0, "File > Of [EMAIL]")]
+    assert content.metadata == {"note": {"x": "[PHONE]"}, "source": "b@example.org", "page": 3}
+    assert watched.content_hash == "hash;pii=redact"
+
+
+def test_redact_gives_up_the_vector_of_a_text_that_changed() -> None:
+    """It was made of what is to be hidden; the caller's node stays as it was."""
+    nodes = [TextNode(text=text, embedding=[1.0]) for text in (SECRET, "Nothing.")]
+    (watched,) = PrivacyWatch("redact").over([Source("doc", "", lambda: nodes)])
+    changed, same = watched.read()  # type: ignore[misc]
+    assert (changed.text, changed.embedding) == ("[EMAIL] is the contact.", None)
+    assert (same.text, same.embedding) == ("Nothing.", [1.0])
+    assert nodes[0].text == SECRET and watched.content_hash == ""
+
+
+def test_refuse_names_kinds_and_never_values() -> None:
+    """The document is left out."""
+    watch = PrivacyWatch("refuse")
+    (watched,) = watch.over([source(SECRET)])
+    with pytest.raises(IngestError, match=r"personal data \(2 x email\) and pii is 'refuse'") as refused:
+        watched.read()
+    assert "example.org" not in str(refused.value) and watch.refused == ["doc"]
