@@ -15,7 +15,10 @@ __all__ = ["Receiver"]
 
 
 class Receiver:
-    """An OTLP/HTTP receiver on a free port of 127.0.0.1; a context manager.
+    """An OTLP/HTTP receiver on 127.0.0.1; a context manager.
+
+    Args:
+        port: Where it listens; 0 takes a free port.
 
     Attributes:
         bodies: Each request's body, uncompressed.
@@ -26,10 +29,10 @@ class Receiver:
         (True, [])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.bodies: list[bytes] = []
         handler = type("Handler", (_Handler,), {"receiver": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._http.daemon_threads = True
 
     @property

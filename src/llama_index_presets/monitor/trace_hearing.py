@@ -42,6 +42,7 @@ from llama_index_presets.provenance import RankedNode
 __all__ = ["ENDS", "STARTS", "close_llm", "leg_begins"]
 
 _MOST_DOCUMENTS: Final = 1_000
+_MOST_PIECES: Final = 20_000
 Step = Callable[[SpanTree, Any], object]
 
 
@@ -231,6 +232,8 @@ def _chunk(tree: SpanTree, event: Any) -> None:
         if span.chunk is None:
             (span.into or span).happened("first piece")
         span.chunk = event.response
+        if len(span.pieces) < _MOST_PIECES:
+            span.pieces.append(getattr(event.response, "delta", None) or "")
         if (usage := reported_usage(event.response)) is not None:
             span.stream_usage = merged(span.stream_usage, usage)
 
@@ -246,7 +249,7 @@ def close_llm(tree: SpanTree, span: OpenSpan, response: Any) -> None:
     usage = reported_usage(response)
     if span.stream_usage is not None:
         usage = merged(span.stream_usage, usage)
-    said = response_text(response)
+    said = response_text(response) or "".join(span.pieces)
     if shown.kind == "LLM" and (usage is not None or "rag.billed" not in shown.facts):
         asked = [f"{message.role}: {message.text}" for message in shown.facts.get("llm.input_messages", ())]
         shown.facts["rag.billed"] = Billed(
@@ -305,7 +308,6 @@ def _embedding_usage(tree: SpanTree, event: EmbeddingUsageEvent) -> None:
         shown.owned += event.prompt_tokens
         if event.cached_texts:
             shown.facts["rag.cached_texts"] = shown.facts.get("rag.cached_texts", 0) + event.cached_texts
-            shown.facts["rag.cache_hit"] = event.cached_texts >= event.texts
     else:
         shown.inner += event.prompt_tokens
     shown.facts["embedding.model_name"] = event.model
@@ -321,7 +323,9 @@ def _end_embedding(tree: SpanTree, event: Any) -> None:
     span = tree.at(event.span_id)
     if span is None or span.into is not None:
         return
-    span.facts["rag.texts"] = span.facts.get("rag.texts", 0) + len(event.chunks)
+    span.facts["rag.texts"] = texts_so_far = span.facts.get("rag.texts", 0) + len(event.chunks)
+    if (cached := span.facts.get("rag.cached_texts")) is not None:
+        span.facts["rag.cache_hit"] = cached >= texts_so_far
     billed = span.facts.get("rag.billed")
     if billed is None or billed.usage is None:
         texts = [text for text in event.chunks if isinstance(text, str)]

@@ -51,6 +51,7 @@ class OpenSpan:
         self.span_id: int = secrets.randbits(64) or 1
         self.started = time.time_ns()
         self.facts: dict[str, Any] = {"openinference.span.kind": kind}
+        self.pieces: list[str] = []
         self.events: list[tuple[str, int, dict[str, Any]]] = []
 
     @property
