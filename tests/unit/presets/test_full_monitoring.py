@@ -1,4 +1,4 @@
-"""The monitoring level full: traces and alerts beside the ledger, under one query_id, and nothing that leaves unasked."""
+"""The monitoring level full: traces and alerts beside the ledger, one query_id, and nothing that leaves unasked."""
 
 from __future__ import annotations
 
@@ -130,20 +130,17 @@ def test_a_stream_that_is_left_is_one_closed_trace(tmp_path: Path, receiver: Rec
     assert values(root.attributes)["rag.stream_abandoned"] is True
 
 
-def test_a_cached_question_is_seen(tmp_path: Path, receiver: Receiver) -> None:
-    """The second time a question is embedded from the cache, and its span says so."""
-    settings = {"monitoring": "full", "trace_endpoint": receiver.endpoint}
-    with build("knowledge-base", storage=tmp_path, offline=True, settings=settings) as engine:
-        engine.ingest(FISH)
-        for _ in range(2):
-            engine.query("Where does the red fish live?")
-    embedded = [
-        values(span.attributes)
-        for spans in traces(receiver)
-        for span in spans
-        if span.name == "embed" and spans[0].name == "query"
-    ]
+def test_what_the_cache_answers_is_seen(tmp_path: Path, receiver: Receiver) -> None:
+    """A second engine with the same cache computes nothing, and its span says so."""
+    cache = str(tmp_path / "cache")
+    for folder in ("first", "second"):
+        settings = {"monitoring": "full", "trace_endpoint": receiver.endpoint, "embedding_cache": cache}
+        with build("knowledge-base", storage=tmp_path / folder, offline=True, settings=settings) as engine:
+            engine.ingest(FISH)
+    embedded = [values(span.attributes) for span in receiver.spans() if span.name == "embed"]
     assert [told.get("rag.cache_hit", False) for told in embedded] == [False, True]
+    assert [told["rag.texts"] for told in embedded] == [3, 3]
+    assert embedded[1].get("llm.token_count.prompt", 0) == 0
 
 
 def test_a_failing_run_shows_the_class_of_its_error(tmp_path: Path, receiver: Receiver) -> None:
