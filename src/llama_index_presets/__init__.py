@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
     from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
     from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
+    from llama_index_presets.embed.openai import BatchedOpenAIEmbedding as BatchedOpenAIEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
     from llama_index_presets.monitor.ledger import Ledger as Ledger
     from llama_index_presets.presets.build import build as build
@@ -36,6 +37,7 @@ _PUBLIC: dict[str, str] = {
     "recommend": "llama_index_presets.presets.recommend",
     "PRESETS": "llama_index_presets.presets.matrix",
     "LocalEmbedding": "llama_index_presets.embed.local",
+    "BatchedOpenAIEmbedding": "llama_index_presets.embed.openai",
     "CachedEmbedding": "llama_index_presets.embed.cached",
     "EmbeddingCache": "llama_index_presets.embed.cache",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["EmbeddingModel", "catalogue", "embedding_model"]
+__all__ = ["MODELS_FILE", "EmbeddingModel", "catalogue", "embedding_model"]
+
+MODELS_FILE: Final = "LLAMA_PRESETS_MODELS"
+"""Environment variable with the path of a TOML file of models of your own, in the format of ``catalogue.toml``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +31,14 @@ class EmbeddingModel:
         max_tokens: Tokens it reads, special tokens included; the rest would be cut.
         normalized: Whether our vectors of it have unit length.
         modality: ``"text"``, or ``"image"`` for text and images in one space.
-        encoding: tiktoken encoding of a hosted model.
+        encoding: tiktoken encoding of a hosted model; a local one brings its ``tokenizer.json``.
+        shortens: Whether `dimensions` may ask for fewer numbers.
+        api_base: Server of a hosted model that speaks OpenAI's protocol, where that is not OpenAI.
+        price: Where its price comes from: ``"genai-prices"``, or ``"free"``.
+        query_prefix: What the model wants before a question.
+        passage_prefix: What it wants before a passage.
         hub: Repository on the Hugging Face hub of a local model.
+        path: Folder of a local model of your own.
         package: Importable package that carries its weights, where one exists.
         package_folder: Folder of the weights inside that package.
         sha256: Of ``model.safetensors``; weights with another hash are refused.
@@ -41,7 +53,13 @@ class EmbeddingModel:
     normalized: bool = True
     modality: Literal["text", "image"] = "text"
     encoding: str | None = None
+    shortens: bool = False
+    api_base: str | None = None
+    price: Literal["genai-prices", "free"] = "free"
+    query_prefix: str = ""
+    passage_prefix: str = ""
     hub: str | None = None
+    path: str | None = None
     package: str | None = None
     package_folder: str = ""
     sha256: str | None = None
@@ -49,16 +67,71 @@ class EmbeddingModel:
     choose_when: str = ""
 
 
-@cache
-def catalogue() -> dict[str, EmbeddingModel]:
-    """All models, by name.
+def catalogue() -> Mapping[str, EmbeddingModel]:
+    """All models, by name: those of this package, and those of the file that ``LLAMA_PRESETS_MODELS`` names.
+
+    Raises:
+        SettingsError: The file cannot be read, or an entry of it is wrong.
 
     Example:
         >>> catalogue()["all-MiniLM-L6-v2"].dim
         384
     """
+    own = os.environ.get(MODELS_FILE)
+    return _with_own(Path(own).expanduser()) if own else _shipped()
+
+
+@cache
+def _shipped() -> Mapping[str, EmbeddingModel]:
     text = files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8")
     return {name: EmbeddingModel(name=name, **row) for name, row in tomllib.loads(text).items()}
+
+
+@cache
+def _with_own(path: Path) -> Mapping[str, EmbeddingModel]:
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"The models file '{path}' ({MODELS_FILE}) cannot be read ({error.strerror})."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The models file '{path}' ({MODELS_FILE}) is not TOML ({error}).") from error
+    return {**_shipped(), **{name: _own_model(name, row, path) for name, row in rows.items()}}
+
+
+def _own_model(name: str, row: Any, path: Path) -> EmbeddingModel:
+    """Check one entry of a user, saying all that is wrong with it."""
+    where = f"The model '{name}' of '{path}'"
+    if name in _shipped():
+        raise SettingsError(f"{where} has the name of a model of this package. Choose another name.")
+    if not isinstance(row, dict):
+        raise SettingsError(f"{where} is {row!r}; expected a table: [{name}].")
+    known = {field.name: field for field in fields(EmbeddingModel)}
+    wrong = [f"'{key}' is not a field" for key in row if key not in known or key == "name"]
+    wrong += [f"'{key}' is missing" for key in ("provider", "dim", "max_tokens") if key not in row]
+    wrong += [
+        f"'{key}' is {row[key]!r}; expected {known[key].type}"
+        for key in row
+        if key in known and not _fits(row[key], str(known[key].type))
+    ]
+    if row.get("provider") == "local" and not (row.keys() & {"hub", "path", "package"}):
+        wrong.append("a local model needs 'path' or 'hub'")
+    if wrong:
+        raise SettingsError(f"{where}: {'; '.join(wrong)}. Fields: {', '.join(known)}.")
+    return EmbeddingModel(name=name, **row)
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind.startswith("Literal"):
+        return repr(value) in kind.replace('"', "'")
+    kinds: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+    }
+    return isinstance(value, kinds[kind.split(" ")[0]]) and (kind == "bool") == isinstance(value, bool)
 
 
 def embedding_model(name: str) -> EmbeddingModel:

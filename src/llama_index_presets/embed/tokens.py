@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llama_index_presets._extras import require
+from llama_index_presets._tiktoken import CARRIED, carried_encoding
 from llama_index_presets.errors import ModelError
 
-__all__ = ["Tokenizer"]
+__all__ = ["HostedTokenizer", "Tokenizer", "cut_places"]
+
+_NEAR: Final = 16
+"""A cut may move back by one part in this many of a piece, to the end of a word."""
 
 
 class Tokenizer:
@@ -31,6 +36,7 @@ class Tokenizer:
         )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self.special = self._tokenizer.num_special_tokens_to_add(False)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -39,3 +45,88 @@ class Tokenizer:
     def count(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in tokens, special tokens included."""
         return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def pieces(self, text: str, limit: int) -> list[str]:
+        """Cut a text into pieces that a model of `limit` tokens can read, special tokens included."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return _cut(text, [start for start, _ in offsets], limit - self.special, self.count, limit)
+
+
+class HostedTokenizer:
+    """The tokenizer of a hosted model, offline; safe to share between threads.
+
+    Args:
+        encoding: Name of a tiktoken encoding that llama-index-core carries.
+
+    Raises:
+        ModelError: It carries no such encoding; tiktoken would have to download it.
+
+    Example:
+        >>> HostedTokenizer("cl100k_base").count(["Hello world", ""])
+        [2, 0]
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = carried_encoding(encoding)
+        if self._encoding is None:
+            raise ModelError(
+                f"The tokenizer '{encoding}' is not on this machine: llama-index-core carries {' and '.join(CARRIED)}. "
+                "Name one of these as the model's encoding in the catalogue; counts are then close, not exact."
+            )
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        return list(self._encoding.encode_ordinary(text))
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in tokens."""
+        return [len(ids) for ids in self._encoding.encode_ordinary_batch(list(texts), num_threads=2)]
+
+    def pieces(self, text: str, limit: int) -> list[str]:
+        """Cut a text into pieces of at most `limit` tokens."""
+        _, starts = self._encoding.decode_with_offsets(self._encoding.encode_ordinary(text))
+        return _cut(text, starts, limit, self.count, limit)
+
+
+def cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
+    """Say where to cut a text: before every `limit`-th token, or after the last space shortly before it.
+
+    Args:
+        text: The text.
+        starts: Character at which each of its tokens starts, rising.
+        limit: Most tokens of a piece, >= 1.
+
+    Returns:
+        Characters at which pieces start, the first one, 0, included.
+
+    Example:
+        >>> cut_places("one two three four", [0, 3, 7, 13], limit=2)
+        [0, 7]
+    """
+    places, token = [0], limit
+    while token < len(starts):
+        end = starts[token]
+        earliest = starts[max(token - max(limit // _NEAR, 1), token - limit + 1)]
+        space = max(text.rfind(" ", earliest, end), text.rfind("\n", earliest, end))
+        place = space + 1 if space >= earliest else end
+        if place <= places[-1]:  # several tokens of one character
+            place = max(end, places[-1] + 1)
+        places.append(place)
+        while token > 0 and starts[token - 1] >= place:
+            token -= 1
+        token += limit
+    return places
+
+
+def _cut(text: str, starts: Sequence[int], limit: int, count: Any, most: int) -> list[str]:
+    """Cut, and cut finer where a piece, tokenized by itself, has a few tokens more than it had in the text."""
+    while True:
+        places = [*cut_places(text, starts, limit), len(text)]
+        pieces = [text[start:end] for start, end in pairwise(places) if text[start:end].strip()]
+        if max(count(pieces), default=0) <= most:
+            return pieces
+        limit = limit * 15 // 16
+        if limit < 1:
+            raise ModelError(
+                f"A text cannot be cut into pieces of {most} tokens. Split it before it is embedded."
+            )

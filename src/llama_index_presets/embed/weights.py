@@ -32,7 +32,7 @@ def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
     Raises:
         ModelError: Nothing was found, or the hash differs.
     """
-    folder = _in_own_cache(model) or _in_hub_cache(model) or _packaged(model)
+    folder = _own_path(model) or _in_own_cache(model) or _in_hub_cache(model) or _packaged(model)
     if folder is None and allow_download and not os.environ.get("HF_HUB_OFFLINE"):
         folder = _from_hub(model)
     if folder is None:
@@ -64,6 +64,15 @@ def verify(folder: Path, sha256: str | None) -> None:
             f"'{weights}' has sha256 {found}; expected {sha256}. The file is damaged or is another model: "
             "delete it and download it again, or pass a path to use a model of your own."
         )
+
+
+def _own_path(model: EmbeddingModel) -> Path | None:
+    if model.path is None:
+        return None
+    folder = Path(model.path).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"The folder '{folder}' of the model '{model.name}' is not there. Correct its path.")
+    return folder
 
 
 def weights_hash(folder: Path) -> str:

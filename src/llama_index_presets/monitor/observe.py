@@ -239,7 +239,7 @@ class Observer:
             Usage(event.prompt_tokens),
             source=event.usage_source,
             cache_hit=event.texts > 0 and event.cached_texts >= event.texts,
-            attempt=event.attempt,
+            attempt=max(event.attempt, call.attempt),
         )
 
     # -- usage events of our own ---------------------------------------------------------------------------
@@ -266,7 +266,7 @@ class Observer:
                 self._identify(call),
                 status="error",
                 error_type=event.error_type,
-                attempt=event.attempt,
+                attempt=max(event.attempt, call.attempt),
                 latency_ms=event.latency_ms,
                 call_id=self.ledger.next_call_id(),
             )

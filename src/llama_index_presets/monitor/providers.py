@@ -12,6 +12,7 @@ __all__ = ["provider_of", "reranker_model"]
 _PROVIDERS: Final = {
     "openailike": "",
     "openai": "openai",
+    "batchedopenai": "openai",
     "azure": "azure",
     "anthropic": "anthropic",
     "bedrock": "aws",

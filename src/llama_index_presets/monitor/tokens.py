@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
-import os
-import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final
+
+from llama_index_presets._tiktoken import carried_encoding
 
 __all__ = ["CHARACTERS_PER_TOKEN", "count_embedding", "estimate_chat", "estimate_text", "most_tokens"]
 
@@ -17,7 +15,6 @@ CHARACTERS_PER_TOKEN: Final = 4
 """Characters of a token, for models whose tokenizer is not at hand."""
 
 _MESSAGE_OVERHEAD: Final = 4  # role and separators of one chat message, in tokens
-_environment = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
@@ -66,21 +63,8 @@ def _chat_encoding(model: str) -> str:
 
 @functools.cache
 def _encoding(name: str) -> Any:
-    """Load a tokenizer from the copy that llama-index-core carries; None without it, never a download."""
-    spec = importlib.util.find_spec("llama_index.core")
-    folder = Path(spec.origin).parent / "_static" / "tiktoken_cache" if spec and spec.origin else None
-    if folder is None or not folder.is_dir():
+    """Load a tokenizer; None, said once, where it is not at hand."""
+    encoding = carried_encoding(name)
+    if encoding is None:
         _log.warning("No tokenizer '%s' is at hand: tokens are estimated from characters.", name)
-        return None
-    import tiktoken
-
-    with _environment:
-        before = os.environ.get("TIKTOKEN_CACHE_DIR")
-        os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
-        try:
-            return tiktoken.get_encoding(name)
-        finally:
-            if before is None:
-                del os.environ["TIKTOKEN_CACHE_DIR"]
-            else:
-                os.environ["TIKTOKEN_CACHE_DIR"] = before
+    return encoding

@@ -101,8 +101,8 @@ def build(
     place = _find_place(storage, row, values, by_hand, local=local)
     encryption = choose_encryption(values, row.pattern, place)
     embed_model = embed_model or with_cache(
-        make_embedding(row.embedding, local=local), values.embedding_cache, place, queries=not local,
-        hash_key=encryption.sealer.hash_key if encryption else None,
+        make_embedding(row.embedding, local=local, dimensions=values.dimensions), values.embedding_cache, place,
+        queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = replace(

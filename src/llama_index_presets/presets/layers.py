@@ -24,7 +24,7 @@ Origins = dict[str, str]
 
 _PREFIX = "LLAMA_PRESETS_"
 
-NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "SETTINGS"})
+NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "MODELS", "SETTINGS"})
 """Environment names, without their prefix, that are no settings: secrets, and what belongs to the machine."""
 
 

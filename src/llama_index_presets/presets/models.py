@@ -27,28 +27,35 @@ _LONGEST_CHUNK = 512
 """Tokens; a longer chunk mixes topics, however much the model reads."""
 
 
-def make_embedding(name: str, *, local: bool, sends: bool = True) -> BaseEmbedding:
+def make_embedding(
+    name: str, *, local: bool, sends: bool = True, dimensions: int | None = None
+) -> BaseEmbedding:
     """The embedding model of a cell.
 
     Args:
         name: Key of the catalogue.
         local: Whether nothing may be downloaded.
         sends: Whether it will embed; one that only counts tokens needs no key.
+        dimensions: Fewer numbers a vector, of models that can be shortened.
 
     Raises:
-        SettingsError: The key of a hosted model is missing.
+        SettingsError: The key of a hosted model is missing, or the model cannot be shortened.
         ModelError: The weights are not on this machine and may not be downloaded.
     """
-    if embedding_model(name).provider == "local":
+    model = embedding_model(name)
+    if dimensions is not None and not model.shortens:
+        raise SettingsError(
+            f"'{model.name}' has {model.dim} dimensions and cannot be shortened. Leave dimensions out."
+        )
+    if model.provider == "local":
         from llama_index_presets.embed.local import LocalEmbedding
 
         return LocalEmbedding(name, allow_download=not local)
-    openai = require("llama_index.embeddings.openai", extra="openai")
+    from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
+
     if sends:
         _need_key(name)
-    key = None if sends else "none, as it only counts"
-    made: BaseEmbedding = openai.OpenAIEmbedding(model=name, embed_batch_size=100, api_key=key)
-    return retrying(made)
+    return retrying(BatchedOpenAIEmbedding(model.name, dimensions=dimensions))
 
 
 def with_cache(
@@ -113,7 +120,9 @@ def make_chunker(
 def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fingerprint:
     """What makes the vectors of an index. The dimension of an unknown model is found by embedding a word."""
     known = catalogue().get(_short_name(embed_model))
-    dim = known.dim if known else getattr(embed_model, "dim", None)
+    # What the object says goes first: its vectors may be shorter than the model's.
+    dim = getattr(embed_model, "dim", None) or getattr(embed_model, "dimensions", None)
+    dim = dim or (known.dim if known else None)
     if dim is None:
         dim = len(embed_model.get_text_embedding("dimension"))
     return Fingerprint(model=_short_name(embed_model), dim=int(dim), chunker=chunker.name)

@@ -19,6 +19,7 @@ class Settings:
 
     Attributes:
         embedding: Another embedding model than the preset's, by its name in the catalogue.
+        dimensions: Shorter vectors of an embedding model that can be shortened (text-embedding-3-*).
         store: Another vector store, by its name in `parts.STORES`.
         pattern: Another pattern, by its name in `parts.PATTERNS`.
         monitoring: Another level, by its name in `parts.MONITORING`.
@@ -51,6 +52,7 @@ class Settings:
     """
 
     embedding: str | None = None
+    dimensions: int | None = None
     store: str | None = None
     pattern: str | None = None
     monitoring: str | None = None

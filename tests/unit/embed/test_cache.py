@@ -164,6 +164,7 @@ def test_hits_are_ledger_rows_without_cost(cache: EmbeddingCache, tmp_path: Path
         model.get_text_embedding_batch(["a", "b"])
         model.get_text_embedding_batch(["a", "b", "c"])
         model.get_text_embedding_batch(["a"])
+        ledger.flush()
         rows = ledger.sql(
             "select cache_hit, prompt_tokens > 0, cost_usd from llm_calls order by timestamp"
         ).fetchall()

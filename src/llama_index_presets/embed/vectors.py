@@ -1,0 +1,73 @@
+"""Checks and arithmetic on the vectors that a model returned. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from llama_index_presets.errors import ModelError
+
+__all__ = ["pooled", "unit_vectors"]
+
+
+def unit_vectors(vectors: Any, *, count: int, dim: int | None, model: str) -> np.ndarray:
+    """Check what a model returned, and give every vector unit length.
+
+    Args:
+        vectors: What it returned, shape (count, dim).
+        count: How many vectors it should have returned.
+        dim: How many numbers each should have; None where that is unknown.
+        model: Its name, for the message.
+
+    Returns:
+        Unit vectors, float32, shape (count, dim).
+
+    Raises:
+        ModelError: Another number of vectors, another length, or a vector without direction.
+
+    Example:
+        >>> unit_vectors([[3.0, 4.0]], count=1, dim=2, model="m").tolist()
+        [[0.6000000238418579, 0.800000011920929]]
+    """
+    lengths = {len(vector) for vector in vectors}
+    if len(vectors) != count:
+        raise ModelError(f"'{model}' returned {len(vectors):,} vectors for {count:,} texts. Try again.")
+    if len(lengths) > 1 or (dim is not None and lengths - {dim}):
+        raise ModelError(
+            f"'{model}' returned vectors of {', '.join(map(str, sorted(lengths)))} numbers; expected {dim}. The server "
+            "runs another model, or the wrong `dimensions` were asked for."
+        )
+    array = np.asarray(vectors, dtype=np.float64).reshape(count, -1)
+    norms = np.linalg.norm(array, axis=1, keepdims=True)
+    if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
+        raise ModelError(
+            f"'{model}' returned a vector without direction (zero or not finite). Look at its texts."
+        )
+    return np.asarray(array / norms, dtype=np.float32)
+
+
+def pooled(vectors: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+    """One vector for a text that was embedded in pieces: the mean, weighted by tokens, at unit length.
+
+    Args:
+        vectors: Of the pieces, shape (pieces, dim).
+        tokens: Of each piece, > 0.
+
+    Returns:
+        Unit vector, float32, shape (dim,).
+
+    Example:
+        >>> pooled(np.array([[1.0, 0.0], [0.0, 1.0]]), [3, 4]).tolist()
+        [0.6000000238418579, 0.800000011920929]
+
+    Source: OpenAI cookbook, "Embedding texts that are longer than the model's maximum context length".
+    """
+    mean = np.average(vectors.astype(np.float64), axis=0, weights=tokens)
+    norm = np.linalg.norm(mean)
+    if norm == 0:
+        raise ModelError(
+            "The pieces of a text point in opposite directions: their mean has none. Split the text."
+        )
+    return np.asarray(mean / norm, dtype=np.float32)
