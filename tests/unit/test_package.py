@@ -14,7 +14,8 @@ from llama_index_presets._extras import installed, require
 from llama_index_presets.errors import MissingExtraError, PresetsError
 
 PUBLIC = {
-    "build", "PRESETS", "LocalEmbedding", "BatchedOpenAIEmbedding", "CachedEmbedding", "EmbeddingCache", "ExtractiveLLM",
+    "build", "PRESETS", "LocalEmbedding", "BatchedOpenAIEmbedding", "CachedEmbedding", "EmbeddingCache",
+    "ExtractiveLLM",
     "DuckDBVectorStore", "LanceDBVectorStore", "HybridFusionRetriever",
     "BM25Index", "CrossEncoderRerank", "CostTrackingHandler", "Ledger",
 }  # fmt: skip
