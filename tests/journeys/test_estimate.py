@@ -99,6 +99,25 @@ def test_failures_and_ready_vectors_are_not_counted(local: PresetEngine, tmp_pat
     assert (local.estimate([ready]).chunks, local.estimate([ready]).cached) == (1, 1)
 
 
+def test_what_the_cache_has_is_not_counted_twice(tmp_path: Path) -> None:
+    """Chunks of a changed document that stayed, and texts that repeat, need no model: before and after agree."""
+    kept = "# Pumps\n\n" + "Pumps of type A are greased every month by two mechanics. " * 20
+    (tmp_path / "docs").mkdir()
+    one, two = tmp_path / "docs" / "one.md", tmp_path / "docs" / "two.md"
+    one.write_text(kept)
+    with build("healthcare", storage=tmp_path / "s") as engine:
+        engine.ingest(str(tmp_path / "docs"))
+        one.write_text(kept + "\n\n# Valves\n\nValves are new.")
+        two.write_text(kept.replace("Pumps", "Motors"))
+        (tmp_path / "docs" / "three.md").write_text(two.read_text())
+        expected = engine.estimate(str(tmp_path / "docs"))
+        without_engine = estimate_preset("healthcare", str(tmp_path / "docs"), storage=tmp_path / "s")
+        report = engine.ingest(str(tmp_path / "docs"), max_cost_usd=1)
+    assert expected.cached > 0 and expected.tokens == without_engine.tokens == report.tokens
+    assert report.embedded == expected.chunks - expected.cached
+    assert report.estimated_tokens == report.tokens
+
+
 def test_a_sample_extrapolates_and_says_how_sure_it_is(local: PresetEngine) -> None:
     """Of 200 documents of like length, 20 tell within the margin; all of them have none."""
     documents = [Document(text="word " * (40 + n % 7), doc_id=str(n)) for n in range(200)]

@@ -87,7 +87,11 @@ class SentenceChunker:
 
     def length(self, node: TextNode) -> int:
         """Tokens of what is embedded for a node, special tokens included."""
-        return len(self.tokenize(node.get_content(MetadataMode.EMBED))) + _SPECIAL
+        return self.count(node.get_content(MetadataMode.EMBED))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, special tokens included."""
+        return len(self.tokenize(text)) + _SPECIAL
 
     def _without_bylines(self, plain: PlainText) -> list[Section]:
         """Sections, where a line or two under a title (a byline, a date, a link) joins the first section below it.

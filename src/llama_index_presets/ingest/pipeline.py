@@ -43,7 +43,7 @@ class IngestReport:
         removed: Documents that vanished and were taken out (`sync`).
         failed: Documents that were left out.
         chunks: Chunks of the documents written.
-        embedded: Chunks that were embedded in this run.
+        embedded: Chunks that the model was asked for in this run; a cache answered the others.
         tokens: Their tokens.
         personal_data: Document -> kind -> how often it was found, when `pii` is not ``off``; only documents that were
             read in this run and have any, and never a value.
@@ -126,6 +126,7 @@ class Pipeline:
         manifest: What the store holds.
         keyword: A keyword index to keep in step, or None.
         batch_chunks: Chunks embedded and committed together; what a kill may cost.
+        count_tokens: Texts to what the model bills for each, for the report; None counts as the chunker does.
     """
 
     embed_model: BaseEmbedding
@@ -134,6 +135,7 @@ class Pipeline:
     manifest: Manifest
     keyword: KeywordSide | None = None
     batch_chunks: int = 256
+    count_tokens: Callable[[Sequence[str]], list[int]] | None = None
 
     def run(
         self, sources: Sequence[Source], progress: Progress, *, sync: Callable[[str], bool] | None = None
@@ -222,11 +224,20 @@ class Pipeline:
         tokens = {node.node_id: self.chunker.length(node) for node in nodes}
         missing = [node for node in nodes if node.embedding is None]
         texts = [node.get_content(MetadataMode.EMBED) for node in missing]
+        sent = self._sent(texts)
         for node, vector in zip(missing, self.embed_model.get_text_embedding_batch(texts), strict=True):
             node.embedding = vector
-        report.embedded += len(missing)
-        report.tokens += sum(tokens[node.node_id] for node in missing)
+        report.embedded += len(sent)
+        report.tokens += sum(sent)
         return tokens
+
+    def _sent(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text that the model will be asked for; a cache answers the others."""
+        missing = getattr(self.embed_model, "missing", None)
+        asked = texts if missing is None else [texts[place] for place in missing(texts)]
+        if self.count_tokens is not None:
+            return self.count_tokens(asked)
+        return [self.chunker.count(text) for text in asked]
 
     def _replace(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
         if self.keyword is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,20 @@ from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.estimate import Work, count_work
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import FailedSource
+from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
 from llama_index_presets.monitor.providers import provider_of
 from llama_index_presets.monitor.tokens import count_embedding
+from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint
+from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, with_cache
+from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import check_card, find_storage
+from llama_index_presets.sealing import Sealer
 
 __all__ = ["DISK", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
 
@@ -44,6 +48,7 @@ _RATE_LIMITS: dict[str, tuple[int, int]] = {"openai": (1_000_000, 3_000)}
 """Provider -> tokens and requests a minute, where the model does not say: the lowest paid tier of OpenAI."""
 _REQUEST_TEXTS = 100
 _MEASURED_TEXTS = 32
+_NOWHERE = "storage that is not there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +124,20 @@ class Estimator:
             measure: Whether a local model embeds a few chunks to find its speed.
 
         Raises:
-            SettingsError: `sample` is less than 1.
+            SettingsError: `sample` is less than 1, or cutting would send text already.
         """
         if sample is not None and sample < 1:
             raise SettingsError(f"sample is {sample}; it must be at least 1.")
+        if self.chunker.name.startswith("semantic") and self._provider != FREE_PROVIDER:
+            raise SettingsError(
+                f"chunking is 'semantic': to cut, it sends every sentence to '{self._model}', so nothing can be "
+                "counted before. Choose another chunking, or a local embedding."
+            )
         work = count_work(
             sources,
             known=self.known,
             chunker=self.chunker,
-            count_tokens=self._count_tokens(),
+            count_tokens=self.count_tokens,
             missing=getattr(self.embed_model, "missing", None),
             progress=progress,
             sample=sample,
@@ -164,12 +174,12 @@ class Estimator:
         known = catalogue().get(self._model)
         return known.provider if known else provider_of(type(self._inner).__name__, self._model)
 
-    def _count_tokens(self) -> Callable[[Sequence[str]], list[int]]:
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, as the model bills them."""
         own = getattr(self._inner, "count_tokens", None)
         if own is not None:
-            return lambda texts: list(own(list(texts)))
-        provider, model = self._provider, self._model
-        return lambda texts: [count_embedding(provider, model, [text])[0] for text in texts]
+            return list(own(list(texts)))
+        return [count_embedding(self._provider, self._model, [text])[0] for text in texts]
 
     def _minutes(self, work: Work) -> tuple[float | None, str]:
         if not work.embedded:
@@ -236,31 +246,42 @@ def estimate_preset(
     """
     values, _ = load_settings(settings, preset)
     row = find_preset(preset).with_cells(values.cells())
-    row = row.offline() if offline else row
+    place = find_storage(storage, state=values.state) if storage is not None else None
+    if offline:
+        row = go_offline(row, place.folder if place else _NOWHERE, values, ()).row
     missing = row.parts()["embedding"].missing(f"embedding '{row.embedding}'")
     if missing:
         raise SettingsError(f"The preset '{row.name}' cannot count: {'; '.join(missing)}.")
-    local = offline or row.monitoring == "local"
-    embed_model = make_embedding(row.embedding, local=local, sends=False)
-    chunker = make_chunker(embed_model, values.chunk_tokens)
+    embed_model = make_embedding(row.embedding, local=offline or row.monitoring == "local", sends=False)
+    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}
-    if storage is not None:
-        place = find_storage(storage, state=values.state)
-        if place.card.exists():
-            check_card(place, row.name, fingerprint)
-            known = _known(place.manifest)
+    if place is not None and place.card.exists():
+        encryption = choose_encryption(values, row.pattern, place)
+        sealer = encryption.sealer if encryption else None
+        check_card(place, row.name, replace(fingerprint, encryption=encryption.label if encryption else ""))
+        known = _known(place.manifest, sealer)
+        embed_model = with_cache(
+            embed_model,
+            values.embedding_cache,
+            place,
+            queries=False,
+            hash_key=sealer.hash_key if sealer else None,
+        )
     estimator = Estimator(
         embed_model=embed_model, chunker=chunker, store=row.store, dim=fingerprint.dim, known=known
     )
+    found = sources(data)
+    if values.pii != "off":  # what is redacted or refused is not sent
+        found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:
-        return estimator.run(sources(data), progress, sample=sample)
+        return estimator.run(found, progress, sample=sample)
 
 
-def _known(path: Path) -> dict[str, str]:
+def _known(path: Path, sealer: Sealer | None) -> dict[str, str]:
     if not path.exists():
         return {}
-    manifest = Manifest(path)
+    manifest = Manifest(path, sealer=sealer)
     try:
         return manifest.hashes()
     finally:

@@ -40,8 +40,9 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
     vanished = _vanished(data) if options.sync else None
     found, watch = _sources(assembly, data, options)
     with ingest_lock(assembly.storage.lock, wait=options.wait):
-        expected = _allowed(assembly, found, options)
-        pipeline = _pipeline(assembly)
+        estimator = _estimator(assembly)
+        expected = _allowed(estimator, found, options)
+        pipeline = _pipeline(assembly, estimator)
         with progress_bar(options.show_progress) as progress:
             report = pipeline.run(found, progress, sync=vanished)
         if watch is not None:
@@ -59,7 +60,7 @@ def estimate(
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
     found, _ = _sources(assembly, data, options)
-    return _estimate(assembly, found, options, sample=sample, measure=measure)
+    return _estimate(_estimator(assembly), found, options, sample=sample, measure=measure)
 
 
 def _sources(
@@ -89,30 +90,33 @@ def _warn_in_clear(assembly: Assembly, report: IngestReport) -> None:
         _log.warning("The storage is not encrypted: encryption is 'auto' and no key was found.")
 
 
-def _allowed(assembly: Assembly, found: list[Source], options: IngestOptions) -> Estimate | None:
+def _allowed(estimator: Estimator, found: list[Source], options: IngestOptions) -> Estimate | None:
     """Count exactly and refuse what would cost too much; without a limit there is nothing to count."""
     if options.max_cost_usd is None:
         return None
-    expected = _estimate(assembly, found, options, sample=None, measure=False)
+    expected = _estimate(estimator, found, options, sample=None, measure=False)
     refuse_beyond(expected, options.max_cost_usd)
     return expected
 
 
 def _estimate(
-    assembly: Assembly, found: list[Source], options: IngestOptions, *, sample: int | None, measure: bool
+    estimator: Estimator, found: list[Source], options: IngestOptions, *, sample: int | None, measure: bool
 ) -> Estimate:
-    estimator = Estimator(
+    with progress_bar(options.show_progress, "Estimating") as progress:
+        return estimator.run(found, progress, sample=sample, measure=measure)
+
+
+def _estimator(assembly: Assembly) -> Estimator:
+    return Estimator(
         embed_model=assembly.embed_model,
         chunker=assembly.chunker,
         store=assembly.preset.store,
         dim=assembly.fingerprint.dim,
         known=assembly.manifest.hashes(),
     )
-    with progress_bar(options.show_progress, "Estimating") as progress:
-        return estimator.run(found, progress, sample=sample, measure=measure)
 
 
-def _pipeline(assembly: Assembly) -> Pipeline:
+def _pipeline(assembly: Assembly, estimator: Estimator) -> Pipeline:
     return Pipeline(
         embed_model=assembly.embed_model,
         chunker=assembly.chunker,
@@ -120,6 +124,7 @@ def _pipeline(assembly: Assembly) -> Pipeline:
         manifest=assembly.manifest,
         keyword=assembly.retrieval.keyword,
         batch_chunks=assembly.settings.batch_chunks,
+        count_tokens=estimator.count_tokens,
     )
 
 
