@@ -33,9 +33,11 @@ class RankedNode(NodeWithScore):
     Attributes:
         stages: Stage name (``"vector"``, ``"bm25"``, ``"fusion"``, ``"rerank"``) -> its rank and score, in the
             order in which the stages ran. A stage that did not return the node is absent.
+        degraded: Names of the legs that failed, so that this answer was found without them; empty as a rule.
     """
 
     stages: dict[str, StageRank] = Field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
 
     @classmethod
     def class_name(cls) -> str:
@@ -57,5 +59,6 @@ def ranked(hit: NodeWithScore, score: float, **stages: StageRank) -> RankedNode:
         >>> ranked(hit, 0.9, rerank=StageRank(1, 0.9)).stages["rerank"].rank
         1
     """
-    before = hit.stages if isinstance(hit, RankedNode) else {}
-    return RankedNode(node=hit.node, score=score, stages={**before, **stages})
+    if not isinstance(hit, RankedNode):
+        return RankedNode(node=hit.node, score=score, stages=stages)
+    return RankedNode(node=hit.node, score=score, stages={**hit.stages, **stages}, degraded=hit.degraded)

@@ -16,6 +16,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from llama_index_presets import build
+from llama_index_presets.errors import RetrievalError
 from llama_index_presets.retrieve.step import verify_in_step
 
 PARTS = [
@@ -57,6 +58,7 @@ KILLED = """
 import sys
 from llama_index.core import Document
 from llama_index_presets import build
+from llama_index_presets.errors import RetrievalError
 settings = {"pattern": "hybrid", "batch_chunks": 8}
 with build("healthcare", storage=sys.argv[1], settings=settings) as engine:
     engine.ingest([Document(text=f"Report {n} mentions code C{n}X. " * 12, doc_id=f"d{n}") for n in range(300)])
@@ -147,3 +149,24 @@ def test_research_papers_runs_offline_with_the_folder_of_a_cross_encoder(tmp_pat
     assert explained["cells"]["pattern"] == "advanced" and explained["cells"]["monitoring"] == "metrics"
     assert len(response.source_nodes) == 4
     assert all(set(hit.stages) == {"retrieval", "rerank"} for hit in response.source_nodes)
+
+
+def test_an_answer_without_one_leg_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With on_leg_error="degrade" the keyword leg's fault is named beside the answer; without, it is raised."""
+    settings = {"pattern": "hybrid", "on_leg_error": "degrade", "vector_weight": 0.6, "leg_timeout_s": 20.0}
+    with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
+        engine.ingest(PARTS)
+        assert engine.query("What is part ZX-81?").metadata["failed_legs"] == []
+        keyword = engine._assembly.retrieval.keyword
+        monkeypatch.setattr(keyword, "find", _unreadable)
+        response = engine.query("Which part is a spare valve for the lift?")
+        assert response.metadata["failed_legs"] == ["bm25"]
+        assert "ZX-81" in str(response)
+    with build("healthcare", storage=tmp_path / "s", settings={"pattern": "hybrid"}) as engine:
+        monkeypatch.setattr(engine._assembly.retrieval.keyword, "find", _unreadable)
+        with pytest.raises(RetrievalError, match="Leg 'bm25'"):
+            engine.query("What is part ZX-81?")
+
+
+def _unreadable(*_: object) -> None:
+    raise OSError("the disk is gone")

@@ -101,6 +101,9 @@ def _hybrid(
         index.as_retriever(),
         keyword,
         fusion=settings.fusion,
+        weights=None if (share := settings.vector_weight) is None else [share, 1 - share],
+        on_leg_error=settings.on_leg_error,
+        timeout=settings.leg_timeout_s,
         top_k=top_k,
         candidates=max(settings.candidates or 100, top_k),
     )

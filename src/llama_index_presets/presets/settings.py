@@ -27,6 +27,10 @@ class Settings:
         top_k: Passages that an answer may use.
         candidates: Hits that each leg of a hybrid search, or a re-ranker, is given; None takes 100 and 50.
         fusion: How a hybrid search fuses its legs; see `ranking.fusion.FUSIONS`.
+        vector_weight: Weight of the vector leg in a fusion, 0 to 1; the keyword leg has the rest. None: alike.
+        on_leg_error: Whether a hybrid search whose leg fails raises, or answers with the other and says so in
+            ``metadata["failed_legs"]``.
+        leg_timeout_s: Seconds that each leg of a hybrid search has; None for no limit.
         reranker: Folder or hub name of a cross-encoder; None takes the default of `CrossEncoderRerank`.
         blend: Weight of the retrieval score beside the re-ranker's, 0 to 1.
         context_tokens: Token budget of these passages in the prompt.
@@ -60,6 +64,9 @@ class Settings:
     top_k: int = 5
     candidates: int | None = None
     fusion: str = "auto"
+    vector_weight: float | None = None
+    on_leg_error: Literal["raise", "degrade"] = "raise"
+    leg_timeout_s: float | None = None
     reranker: str | None = None
     blend: float = 0.0
     context_tokens: int = 3_000
@@ -89,6 +96,10 @@ class Settings:
             raise SettingsError(f"chunk_tokens is {self.chunk_tokens}; a chunk needs at least 16.")
         if self.candidates is not None and self.candidates < 1:
             raise SettingsError(f"candidates is {self.candidates}; it must be at least 1.")
+        if self.vector_weight is not None and not 0 <= self.vector_weight <= 1:
+            raise SettingsError(f"vector_weight is {self.vector_weight}; a weight lies between 0 and 1.")
+        if self.leg_timeout_s is not None and self.leg_timeout_s <= 0:
+            raise SettingsError(f"leg_timeout_s is {self.leg_timeout_s}; it must be above 0.")
         if not 0 <= self.blend <= 1:
             raise SettingsError(f"blend is {self.blend}; a weight lies between 0 and 1.")
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:

@@ -21,6 +21,7 @@ from llama_index_presets.monitor.context import attributed
 from llama_index_presets.monitor.traces import one_voice
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.runs import query_ends, run_begins
+from llama_index_presets.provenance import RankedNode
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
@@ -204,7 +205,8 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
 
 def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
     """What a response says of its answer."""
-    return {"citations": answer.citations(), "known": answer.known}
+    without = {leg for hit in answer.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
+    return {"citations": answer.citations(), "known": answer.known, "failed_legs": sorted(without)}
 
 
 def _next(pieces: Iterator[str], turn: Turn) -> str | None:

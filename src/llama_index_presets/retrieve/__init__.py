@@ -11,13 +11,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "HybridHit", "verify_in_step"]
+__all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "verify_in_step"]
 
 _PUBLIC = {
     "BM25Index": "keyword",
     "FilteredQuery": "queries",
     "HybridFusionRetriever": "hybrid",
-    "HybridHit": "assembly",
     "verify_in_step": "step",
 }
 

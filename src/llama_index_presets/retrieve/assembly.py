@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import MetadataFilters
-from pydantic import Field
 
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import RankedNode, StageRank
@@ -14,22 +13,7 @@ from llama_index_presets.ranking.fusion import Fused
 from llama_index_presets.retrieve.legs import Hits
 from llama_index_presets.retrieve.running import Outcome
 
-__all__ = ["HybridHit", "assemble"]
-
-
-class HybridHit(RankedNode):
-    """A hit of a hybrid search.
-
-    Attributes:
-        degraded: Names of the legs that failed, so that this answer was found without them; empty as a rule.
-    """
-
-    degraded: tuple[str, ...] = Field(default=())
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "HybridHit"
+__all__ = ["assemble"]
 
 
 def assemble(
@@ -63,7 +47,7 @@ def assemble(
             if node is not None and (test is None or test(filterable_metadata(node))):
                 stages = _stages(name, outcomes, places)
                 stages["fusion"] = StageRank(len(hits) + 1, score)
-                hits.append(HybridHit(node=node, score=score, stages=stages, degraded=degraded))
+                hits.append(RankedNode(node=node, score=score, stages=stages, degraded=degraded))
         start += top_k
     return hits[:top_k]
 

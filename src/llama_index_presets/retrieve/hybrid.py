@@ -16,7 +16,7 @@ from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
 from llama_index_presets.ranking.tuning import Tuning
-from llama_index_presets.retrieve.assembly import HybridHit, assemble
+from llama_index_presets.retrieve.assembly import assemble
 from llama_index_presets.retrieve.keyword import BM25Index
 from llama_index_presets.retrieve.keyword_retriever import KeywordRetriever
 from llama_index_presets.retrieve.legs import Leg, leg_of
@@ -24,7 +24,7 @@ from llama_index_presets.retrieve.queries import both_filters, filters_of
 from llama_index_presets.retrieve.running import LegPool, Outcome, run_legs_async
 from llama_index_presets.retrieve.tuning import tune
 
-__all__ = ["HybridFusionRetriever", "HybridHit"]
+__all__ = ["HybridFusionRetriever"]
 
 dispatcher = get_dispatcher(__name__)
 
@@ -34,7 +34,7 @@ OnLegError = Literal["raise", "degrade"]
 class HybridFusionRetriever(BaseRetriever):
     """Ask a vector and a keyword retriever at once, and fuse what they find into one ranking.
 
-    Hits are `HybridHit`s: `stages` holds each leg's rank and score and those of the fusion, beside the node,
+    Hits are `RankedNode`s: `stages` holds each leg's rank and score and those of the fusion, beside the node,
     so that neither prompt nor hash sees them. Retrievers, queries and nodes that are given are never changed:
     each leg works on a copy of the retriever and of the query. Nodes are the same when their ids are.
 
@@ -54,7 +54,7 @@ class HybridFusionRetriever(BaseRetriever):
         filters: What hits must satisfy, on every leg; a `FilteredQuery` or `with_filters` can narrow them
             further.
         on_leg_error: ``"raise"``, or ``"degrade"`` to answer with the legs that work; then
-            `HybridHit.degraded` and `FusionEvent.degraded` name those that failed.
+            `RankedNode.degraded` and `FusionEvent.degraded` name those that failed.
         timeout: Seconds that each leg has, None for no limit.
         **options: What `BaseRetriever` takes, such as `callback_manager`.
 
