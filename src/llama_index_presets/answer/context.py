@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from llama_index.core.schema import MetadataMode, NodeWithScore
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
-__all__ = ["DONT_KNOW", "SYSTEM_PROMPT", "Block", "number_blocks", "parse_prompt", "render_prompt"]
+__all__ = [
+    "DONT_KNOW",
+    "IMAGE",
+    "SYSTEM_PROMPT",
+    "Block",
+    "image_name",
+    "number_blocks",
+    "parse_prompt",
+    "render_prompt",
+]
 
 DONT_KNOW = "I don't know."
+
+IMAGE = "Image: "
+"""How the heading of an image begins."""
 
 SYSTEM_PROMPT = (
     "Answer the question from the numbered passages of the context, and from nothing else. "
@@ -27,7 +40,7 @@ class Block:
         number: What ``[n]`` in an answer refers to; 1 is the most relevant passage.
         hit: The hit that it shows.
         text: Its text, as the prompt shows it.
-        heading: Path of its headings, or empty.
+        heading: Path of its headings, or empty; of an image, ``"Image: "`` and its name.
     """
 
     number: int
@@ -44,16 +57,24 @@ def number_blocks(hits: Sequence[NodeWithScore]) -> list[Block]:
     """Number hits from 1 in their order; a text that occurs twice is shown once, under its best hit."""
     unique: dict[str, NodeWithScore] = {}
     for hit in hits:
-        unique.setdefault(" ".join(hit.node.get_content(MetadataMode.NONE).split()), hit)
+        text = " ".join(hit.node.get_content(MetadataMode.NONE).split())
+        unique.setdefault(hit.node.node_id if isinstance(hit.node, ImageNode) else text, hit)
     return [
-        Block(
-            number,
-            hit,
-            hit.node.get_content(MetadataMode.NONE).strip(),
-            str(hit.node.metadata.get("heading") or ""),
-        )
+        Block(number, hit, hit.node.get_content(MetadataMode.NONE).strip(), _heading(hit))
         for number, hit in enumerate(unique.values(), start=1)
     ]
+
+
+def _heading(hit: NodeWithScore) -> str:
+    if isinstance(hit.node, ImageNode):
+        return f"{IMAGE}{image_name(hit.node)}"
+    return str(hit.node.metadata.get("heading") or "")
+
+
+def image_name(node: ImageNode) -> str:
+    """How an answer calls an image: its file name, in one line."""
+    name = str(node.metadata.get("file_name") or Path(node.image_path or "").name or node.node_id)
+    return " ".join(name.split())
 
 
 def render_prompt(blocks: Sequence[Block], question: str) -> str:

@@ -23,7 +23,8 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
 
-from llama_index_presets.answer.context import DONT_KNOW, parse_prompt
+from llama_index_presets.answer.context import DONT_KNOW, IMAGE, parse_prompt
+from llama_index_presets.answer.pictures import closest_images
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.sentences import split_sentences
 
@@ -36,7 +37,8 @@ class ExtractiveLLM(LLM):
     It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt), scores
     each sentence by the share of the question's words that it and its heading hold, weighted by how rare they are
     among the passages, and returns the best ones with their ``[n]``. When no sentence reaches ``min_coverage``, or
-    the prompt is of another kind, it says "I don't know."
+    the prompt is of another kind, it says "I don't know." Images among the passages are named, since they cannot be
+    quoted: "Closest images: red-circle.png [1]."
 
     Args:
         max_sentences: How many sentences an answer may have.
@@ -74,9 +76,15 @@ class ExtractiveLLM(LLM):
     def answer(self, prompt: str) -> str:
         """Answer a prompt that holds passages and a question."""
         passages, question = parse_prompt(prompt)
+        images = [(number, heading) for number, heading, _ in passages if heading.startswith(IMAGE)]
+        parts = [self._quotes(passages, question), closest_images(images)]
+        return " ".join(part for part in parts if part) or DONT_KNOW
+
+    def _quotes(self, passages: Sequence[tuple[int, str, str]], question: str) -> str:
+        """The sentences that hold the answer, or nothing."""
         ranked = _rank(passages, question, self._analyzer)
         if not ranked or ranked[0].coverage < self.min_coverage:
-            return DONT_KNOW
+            return ""
         chosen = [found for found in ranked if found.score >= 0.8 * ranked[0].score][: self.max_sentences]
         return " ".join(
             f"{found.text} [{found.number}]" for found in sorted(chosen, key=lambda found: found.place)

@@ -8,11 +8,12 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.llms.llm import LLM
-from llama_index.core.schema import NodeWithScore
+from llama_index.core.schema import ImageNode, NodeWithScore
 
 from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, SYSTEM_PROMPT, Block, number_blocks, render_prompt
+from llama_index_presets.answer.pictures import closest, image_facts
 from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
@@ -57,6 +58,7 @@ class CitedSynthesizer:
         llm: Any LlamaIndex LLM.
         floor: Retrieval score (cosine) below which a hit is no evidence; None keeps every hit. Without any
             evidence the answer is "I don't know." and the LLM is not called.
+        cross_floor: The same for a hit of the other kind than the question, an image for a text.
         context_tokens: Token budget of the passages.
         count_tokens: Tokens of a text, for the budget.
         system_prompt: What the LLM is told.
@@ -67,6 +69,7 @@ class CitedSynthesizer:
     context_tokens: int
     count_tokens: Callable[[str], int]
     system_prompt: str = SYSTEM_PROMPT
+    cross_floor: float | None = None
 
     def answer(self, question: str, hits: Sequence[NodeWithScore]) -> CitedAnswer:
         """Answer from the hits, best first."""
@@ -95,15 +98,23 @@ class CitedSynthesizer:
         return answer, self._apieces(answer, messages)
 
     def _prepare(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, list[ChatMessage]]:
-        evidence = [hit for hit in hits if self.floor is None or _evidence(hit) >= self.floor]
+        evidence = [hit for hit in hits if self._counts(hit)]
         if not evidence:
             return CitedAnswer(DONT_KNOW), []
         blocks = self._fitting(number_blocks(evidence))
+        if not question.strip():  # asked with an image alone: what is like it is said, not written about
+            everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
+            return CitedAnswer(closest(blocks), blocks, everything), []
         messages = [
             ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt),
             ChatMessage(role=MessageRole.USER, content=render_prompt(blocks, question)),
         ]
         return CitedAnswer(blocks=blocks, markers=MarkerFilter(len(blocks))), messages
+
+    def _counts(self, hit: NodeWithScore) -> bool:
+        across = isinstance(hit, RankedNode) and "cross_modal" in hit.stages
+        floor = self.cross_floor if across else self.floor
+        return floor is None or _evidence(hit) >= floor
 
     def _fitting(self, blocks: list[Block]) -> list[Block]:
         budget = min(self.context_tokens, self.llm.metadata.context_window - self.llm.metadata.num_output)
@@ -154,14 +165,16 @@ def _evidence(hit: NodeWithScore) -> float:
 
 
 def _citation(block: Block) -> dict[str, Any]:
-    metadata = block.hit.node.metadata
+    metadata, node = block.hit.node.metadata, block.hit.node
+    image = {"image": image_facts(node)} if isinstance(node, ImageNode) else {}
     return {
         "n": block.number,
         "valid": True,
         "source": metadata.get("source") or block.hit.node.ref_doc_id or block.hit.node.node_id,
         "page": metadata.get("page"),
-        "heading": block.heading or None,
+        "heading": None if image else block.heading or None,
         "score": block.hit.score,
         "text": block.text,
         "node_id": block.hit.node.node_id,
+        **image,
     }

@@ -23,7 +23,7 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
-from llama_index_presets.errors import StoreLockedError
+from llama_index_presets.errors import SettingsError, StoreLockedError
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
@@ -82,21 +82,30 @@ def _say_personal_data(report: IngestReport) -> None:
 @app.command()
 def ask(
     preset: PresetName,
-    question: Annotated[str, typer.Argument(help="The question.")],
+    question: Annotated[
+        str | None, typer.Argument(help="The question; may be left out with --image.")
+    ] = None,
     storage: StorageFolder = STORAGE,
     offline: Offline = False,
     settings: SettingsFile = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", help="An image to ask with (preset multi-modal).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from the index, with its sources and its cost."""
+    if question is None and image is None:
+        raise SettingsError(
+            "Missing argument 'QUESTION': ask something in quotes, or ask with an image, --image FILE."
+        )
     need_index(storage)
     with open_engine(preset, storage, offline, settings) as engine:
-        response = engine.query(question)
+        response = engine.query(_query(question or "", image))
     metadata: dict[str, Any] = response.metadata or {}
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
     if as_json:
         keys = ("n", "source", "page", "score", "text")
-        citations = [{key: citation[key] for key in keys} for citation in cited]
+        citations = [{**{key: citation[key] for key in keys}, **_image_of(citation)} for citation in cited]
         bill = {key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms")}
         emit({"answer": str(response), "known": metadata["known"], "citations": citations, **bill})
         return
@@ -105,8 +114,23 @@ def ask(
         page = f", page {citation['page']}" if citation["page"] else ""
         heading = f" ({citation['heading']})" if citation["heading"] else ""
         score = "not re-ranked" if citation["score"] is None else f"score {citation['score']:.3f}"
-        say(f"  [{citation['n']}] {citation['source']}{page}{heading}, {score}")
+        say(f"  [{citation['n']}] {citation['source']}{page}{heading}{_size(citation)}, {score}")
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
+
+
+def _query(question: str, image: Path | None) -> Any:
+    from llama_index.core.schema import QueryBundle
+
+    return question if image is None else QueryBundle(question, image_path=str(image))
+
+
+def _image_of(citation: dict[str, Any]) -> dict[str, Any]:
+    return {"image": citation["image"]} if "image" in citation else {}
+
+
+def _size(citation: dict[str, Any]) -> str:
+    image = citation.get("image")
+    return f" ({image['format']}, {image['width']} × {image['height']})" if image else ""
 
 
 @app.command()

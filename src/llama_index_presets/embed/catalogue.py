@@ -43,6 +43,7 @@ class EmbeddingModel:
         package_folder: Folder of the weights inside that package.
         sha256: Of ``model.safetensors``; weights with another hash are refused.
         answer_floor: Cosine below which a passage does not count as evidence for an answer.
+        cross_floor: The same between a text and an image, which are further apart than two texts; None for text models.
         choose_when: When it is the right choice.
     """
 
@@ -64,6 +65,7 @@ class EmbeddingModel:
     package_folder: str = ""
     sha256: str | None = None
     answer_floor: float = 0.25
+    cross_floor: float | None = None
     choose_when: str = ""
 
 

@@ -16,7 +16,15 @@ from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.sentences import split_sentences
 
-__all__ = ["Picture", "caption_file", "check_image", "picture_hash", "read_image_document", "read_picture", "without_captions"]
+__all__ = [
+    "Picture",
+    "caption_file",
+    "check_image",
+    "picture_hash",
+    "read_image_document",
+    "read_picture",
+    "without_captions",
+]
 
 _CAPTION_SUFFIXES = (".txt", ".md")
 _LONGEST_LABEL = 300  # characters of the caption that the image itself carries

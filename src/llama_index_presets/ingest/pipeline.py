@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
+from llama_index_presets.ingest.pictures import Picture
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 
@@ -105,7 +106,11 @@ def cut(source: Source, chunker: SentenceChunker) -> list[TextNode]:
     found = source.read()
     if isinstance(found, SourceText):
         return chunker.chunks(found)
+    if isinstance(found, Picture):
+        return [found.node, *(chunker.chunks(found.caption) if found.caption else [])]
     for node in found:
+        if isinstance(node, ImageNode):  # its pixels are embedded, not its text
+            continue
         tokens = chunker.length(node)
         if tokens > chunker.max_tokens:
             raise IngestError(
@@ -127,6 +132,7 @@ class Pipeline:
         keyword: A keyword index to keep in step, or None.
         batch_chunks: Chunks embedded and committed together; what a kill may cost.
         count_tokens: Texts to what the model bills for each, for the report; None counts as the chunker does.
+        images: Whether the model embeds images as images; otherwise an image node is embedded by its text.
     """
 
     embed_model: BaseEmbedding
@@ -136,6 +142,7 @@ class Pipeline:
     keyword: KeywordSide | None = None
     batch_chunks: int = 256
     count_tokens: Callable[[Sequence[str]], list[int]] | None = None
+    images: bool = False
 
     def run(
         self, sources: Sequence[Source], progress: Progress, *, sync: Callable[[str], bool] | None = None
@@ -221,13 +228,16 @@ class Pipeline:
         progress.advance(len(batch))
 
     def _embed(self, nodes: Sequence[TextNode], report: IngestReport) -> dict[str, int]:
-        tokens = {node.node_id: self.chunker.length(node) for node in nodes}
+        pictures = {node.node_id for node in nodes if self.images and isinstance(node, ImageNode)}
+        tokens = {
+            node.node_id: 0 if node.node_id in pictures else self.chunker.length(node) for node in nodes
+        }
         missing = [node for node in nodes if node.embedding is None]
-        texts = [node.get_content(MetadataMode.EMBED) for node in missing]
-        sent = self._sent(texts)
-        for node, vector in zip(missing, self.embed_model.get_text_embedding_batch(texts), strict=True):
-            node.embedding = vector
-        report.embedded += len(sent)
+        texts = [node for node in missing if node.node_id not in pictures]
+        contents = [node.get_content(MetadataMode.EMBED) for node in texts]
+        sent = self._sent(contents)
+        _keep(texts, self.embed_model.get_text_embedding_batch(contents) if texts else [])
+        report.embedded += len(sent) + self._embed_images([n for n in missing if n.node_id in pictures])
         report.tokens += sum(sent)
         return tokens
 
@@ -238,6 +248,12 @@ class Pipeline:
         if self.count_tokens is not None:
             return self.count_tokens(asked)
         return [self.chunker.count(text) for text in asked]
+
+    def _embed_images(self, nodes: Sequence[TextNode]) -> int:
+        images = [node.resolve_image() for node in nodes if isinstance(node, ImageNode)]
+        if images:
+            _keep(nodes, self.embed_model.get_image_embedding_batch(images))  # type: ignore[attr-defined]
+        return len(images)
 
     def _replace(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
         if self.keyword is None:
@@ -262,6 +278,11 @@ class Pipeline:
         finish_load = getattr(self.store, "finish_load", None)
         if finish_load is not None and (report.documents or report.removed):
             finish_load()
+
+
+def _keep(nodes: Sequence[TextNode], vectors: Sequence[list[float]]) -> None:
+    for node, vector in zip(nodes, vectors, strict=True):
+        node.embedding = vector
 
 
 def _tell(source: Source, chunks: int, began: float, error: Exception | None = None) -> None:

@@ -14,6 +14,7 @@ from llama_index.core.schema import TextNode
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import PLACE_KEYS, SourceText
 from llama_index_presets.ingest.personal_data import KINDS, Finding, find_personal_data, redacted
+from llama_index_presets.ingest.pictures import Picture
 from llama_index_presets.ingest.plain import Mark, PlainText
 from llama_index_presets.ingest.sources import Source
 
@@ -51,11 +52,14 @@ class PrivacyWatch:
             read=lambda: self._read(source),
         )
 
-    def _read(self, source: Source) -> SourceText | list[TextNode]:
+    def _read(self, source: Source) -> SourceText | Picture | list[TextNode]:
         content = source.read()
         counts: Counter[str] = Counter()
+        watched: SourceText | Picture | list[TextNode]
         if isinstance(content, SourceText):
-            watched: SourceText | list[TextNode] = _of_text(content, counts)
+            watched = _of_text(content, counts)
+        elif isinstance(content, Picture):
+            watched = _of_picture(content, counts)
         else:
             watched = [_of_node(node, counts) for node in content]
         if counts:
@@ -105,6 +109,14 @@ def _of_text(source: SourceText, counts: Counter[str]) -> SourceText:
         plain=replace(plain, headings=[(offset, labels[label]) for offset, label in plain.headings]),
         metadata=_clean_metadata(source.metadata, counts),
     )
+
+
+def _of_picture(picture: Picture, counts: Counter[str]) -> Picture:
+    """Its words alone: nobody reads the pixels. The image's own text repeats the caption, so it is not counted."""
+    caption = _of_text(picture.caption, counts) if picture.caption else None
+    repeated: Counter[str] = Counter() if caption else counts
+    text, metadata = _clean(picture.node.text, repeated), _clean_metadata(picture.node.metadata, repeated)
+    return Picture(node=picture.node.model_copy(update={"text": text, "metadata": metadata}), caption=caption)
 
 
 def _of_node(node: TextNode, counts: Counter[str]) -> TextNode:

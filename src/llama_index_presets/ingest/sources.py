@@ -10,14 +10,28 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, Document, MetadataMode, TextNode
+from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode, MetadataMode, TextNode
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.images import is_image_file
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_text
+from llama_index_presets.ingest.pictures import (
+    Picture,
+    check_image,
+    picture_hash,
+    read_image_document,
+    read_picture,
+    without_captions,
+)
 from llama_index_presets.ingest.read import file_hash, find_files, read_file
 
 __all__ = ["Source", "sources"]
+
+
+_TEXT_ONLY = (
+    "It is an image, and the embedding model of this index reads text only. Use the preset multi-modal."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +41,24 @@ class Source:
     Attributes:
         doc_id: Stable id.
         content_hash: Equal hash, equal content.
-        read: Gives the text, or ready nodes; may raise `IngestError`.
+        read: Gives the text, an image, or ready nodes; may raise `IngestError`.
     """
 
     doc_id: str
     content_hash: str
-    read: Callable[[], SourceText | list[TextNode]]
+    read: Callable[[], SourceText | Picture | list[TextNode]]
 
 
-def sources(data: Any, *, text_column: str | None = None, id_column: str | None = None) -> list[Source]:
+def sources(
+    data: Any, *, text_column: str | None = None, id_column: str | None = None, images: bool = False
+) -> list[Source]:
     """List what is to be ingested.
 
     Args:
         data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
         text_column: Column of a frame that holds the text; the others become metadata.
         id_column: Column of a frame with a unique id; without it a row's id is the hash of its text.
+        images: Whether the index takes images; otherwise each is a document that fails, with the reason.
 
     Raises:
         IngestError: A path is missing, a folder is empty, a column is unknown, or the kind of data is.
@@ -50,28 +67,38 @@ def sources(data: Any, *, text_column: str | None = None, id_column: str | None 
         frame = data.collect() if hasattr(data, "collect") else data  # a Polars LazyFrame
         return list(_from_frame(frame, text_column, id_column))
     if isinstance(data, str | Path):
-        return [_from_file(path) for path in find_files([data])]
+        return _from_files(find_files([data]), images)
     items: list[Any] = [data] if isinstance(data, BaseNode) else list(data)
     if items and all(isinstance(item, str | Path) for item in items):
-        return [_from_file(path) for path in find_files(items)]
+        return _from_files(find_files(items), images)
     if items and all(isinstance(item, BaseNode) for item in items):
         documents = [item for item in items if isinstance(item, Document)]
         nodes = [item for item in items if not isinstance(item, Document)]
-        return [*map(_from_document, documents), *_from_nodes(nodes)]
+        return [*(_from_document(document, images) for document in documents), *_from_nodes(nodes, images)]
     kinds = sorted({type(item).__name__ for item in items}) or ["nothing"]
     raise IngestError(f"Got {', '.join(kinds)}; give paths, LlamaIndex Documents or nodes, or a data frame.")
 
 
-def _from_file(path: Path) -> Source:
+def _from_files(paths: Sequence[Path], images: bool) -> list[Source]:
+    return [_from_file(path, images) for path in (without_captions(paths) if images else paths)]
+
+
+def _from_file(path: Path, images: bool) -> Source:
+    picture = is_image_file(path)
+    if picture and not images:
+        return Source(path.as_posix(), "", lambda: _fail(_TEXT_ONLY))
     try:
-        digest = file_hash(path)
+        digest = picture_hash(path) if picture else file_hash(path)
     except OSError as error:
         message = f"The file cannot be opened ({error.strerror})."
         return Source(path.as_posix(), "", lambda: _fail(message))
-    return Source(path.as_posix(), digest, lambda: read_file(path, digest))
+    return Source(path.as_posix(), digest, lambda: (read_picture if picture else read_file)(path, digest))
 
 
-def _from_document(document: Document) -> Source:
+def _from_document(document: Document, images: bool = False) -> Source:
+    if images and isinstance(document, ImageDocument):
+        digest = _digest(document.text, document.metadata, document.image, _content(document.image_path))
+        return Source(document.doc_id, digest, lambda: read_image_document(document, digest))
     digest = _digest(document.text, document.metadata)
     text = SourceText(
         doc_id=document.doc_id,
@@ -85,7 +112,7 @@ def _from_document(document: Document) -> Source:
     return Source(document.doc_id, digest, lambda: text if text.plain.text.strip() else _fail(empty))
 
 
-def _from_nodes(nodes: Sequence[BaseNode]) -> Iterator[Source]:
+def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
     by_document: dict[str, list[TextNode]] = {}
     for node in nodes:
         if not isinstance(node, TextNode):
@@ -95,7 +122,34 @@ def _from_nodes(nodes: Sequence[BaseNode]) -> Iterator[Source]:
         by_document.setdefault(node.ref_doc_id or node.node_id, []).append(node)
     for doc_id, members in by_document.items():
         digest = _digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
-        yield Source(doc_id, digest, lambda members=members: members)  # type: ignore[misc]
+        if images and any(isinstance(node, ImageNode) for node in members):
+            digest = _digest(digest, *(_pixels(node) for node in members))
+            yield Source(doc_id, digest, lambda members=members: _with_images(members))  # type: ignore[misc]
+        else:
+            yield Source(doc_id, digest, lambda members=members: members)  # type: ignore[misc]
+
+
+def _pixels(node: TextNode) -> str | None:
+    return node.image or _content(node.image_path) if isinstance(node, ImageNode) else None
+
+
+def _content(path: str | None) -> str | None:
+    """What tells one state of an image file from another; an unreadable one fails when it is read."""
+    try:
+        return file_hash(Path(path)) if path else None
+    except OSError:
+        return None
+
+
+def _with_images(nodes: list[TextNode]) -> list[TextNode]:
+    """Nodes whose images can all be opened; copies of the images, marked as such for the search by kind."""
+    return [_marked(node) if isinstance(node, ImageNode) else node for node in nodes]
+
+
+def _marked(node: ImageNode) -> ImageNode:
+    if node.embedding is None:
+        check_image(node)
+    return node.model_copy(update={"metadata": {**node.metadata, "modality": "image"}})
 
 
 def _from_frame(frame: Any, text_column: str | None, id_column: str | None) -> Iterator[Source]:

@@ -110,6 +110,7 @@ class Assembly:
             "effective": {
                 "chunk_tokens": self.chunker.max_tokens,
                 "answer_floor": self.synthesizer.floor,
+                "cross_floor": self.synthesizer.cross_floor,
                 "encryption": self._encryption(),
             },
         }

@@ -33,11 +33,12 @@ from llama_index_presets.presets.models import (
     make_embedding,
     make_fingerprint,
     make_llm,
+    reads_images,
     with_cache,
 )
 from llama_index_presets.presets.monitoring import start_monitoring
 from llama_index_presets.presets.offline import go_offline
-from llama_index_presets.presets.patterns import assemble_pattern
+from llama_index_presets.presets.patterns import assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, open_storage
 from llama_index_presets.presets.stores import check_place, open_store
@@ -104,6 +105,7 @@ def build(
         make_embedding(row.embedding, local=local, dimensions=values.dimensions), values.embedding_cache, place,
         queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
+    check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker)
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = replace(
         make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
@@ -119,7 +121,9 @@ def build(
         vector_store = encryption.over(vector_store) if encryption else vector_store
         ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
-        retrieval = assemble_pattern(row.pattern, index, place, values, reranker=reranker, local=local)
+        retrieval = assemble_pattern(
+            row.pattern, index, place, values, embed_model=embed_model, reranker=reranker, local=local
+        )
         llm = llm or make_llm(row.llm)
         audit = open_audit(row.monitoring, place, preset=row.name, model=llm.metadata.model_name)
         assembly = Assembly(
@@ -164,10 +168,14 @@ def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> Cite
     from llama_index_presets.embed.catalogue import catalogue
 
     known = catalogue().get(embed_model.model_name.rsplit("/", 1)[-1])
-    floor = values.answer_floor if values.answer_floor is not None else known.answer_floor if known else None
+    unknown = 0.0 if reads_images(embed_model) else None  # in no such space is a cosine below 0 any evidence
+    given = values.answer_floor
+    floor = given if given is not None else known.answer_floor if known else unknown
+    cross_floor = given if given is not None else known.cross_floor if known else unknown
     return CitedSynthesizer(
         llm=llm,
         floor=floor,
+        cross_floor=cross_floor,
         context_tokens=values.context_tokens,
         count_tokens=lambda text: len(get_tokenizer()(text)),
     )

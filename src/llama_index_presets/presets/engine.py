@@ -31,6 +31,7 @@ from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, estimate, ingest
+from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
 from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
@@ -206,6 +207,10 @@ class PresetEngine(BaseQueryEngine):
     def query(self, str_or_query_bundle: QueryType) -> RESPONSE_TYPE:
         """Answer a question from the index.
 
+        Args:
+            str_or_query_bundle: The question; in an index of text and images, also a ``QueryBundle`` with an
+                ``image_path``, with or without a text.
+
         Returns:
             A `Response`: the text, ``source_nodes``, and ``metadata`` with ``citations``, ``known``, ``query_id``,
             ``cost_usd`` (None when a price is unknown) and ``latency_ms``.
@@ -229,14 +234,14 @@ class PresetEngine(BaseQueryEngine):
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Find the passages for an answer, best first."""
-        hits = self.retriever.retrieve(QueryBundle(query_bundle.query_str))
+        hits = self.retriever.retrieve(_fresh(query_bundle))
         for postprocessor in self.postprocessors:
             hits = postprocessor.postprocess_nodes(hits, query_bundle=query_bundle)
         return hits[: self._assembly.settings.top_k]
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """`retrieve`, without blocking the event loop."""
-        hits = await self.retriever.aretrieve(QueryBundle(query_bundle.query_str))
+        hits = await self.retriever.aretrieve(_fresh(query_bundle))
         for postprocessor in self.postprocessors:
             hits = await postprocessor.apostprocess_nodes(hits, query_bundle=query_bundle)
         return hits[: self._assembly.settings.top_k]
@@ -261,15 +266,20 @@ class PresetEngine(BaseQueryEngine):
         if self._closed:
             raise AnswerError("The engine is closed. Build it again to ask more.")
         asked = question if isinstance(question, str) else question.query_str
+        image = None if isinstance(question, str) else question.image_path
+        if image and not reads_images(self._assembly.embed_model):
+            raise AnswerError(
+                "The embedding model of this engine reads text only. Use the preset multi-modal."
+            )
         text, longest = asked.strip(), self._assembly.settings.max_question_chars
-        if not text:
+        if not text and not image:
             raise AnswerError("The question is empty. Ask something.")
         if len(text) > longest:
             raise AnswerError(
                 f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
                 "long text as a document and ask about it."
             )
-        return Turn(self._assembly, asked=asked, question=asked)
+        return Turn(self._assembly, asked=asked, question=asked, image_path=image)
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -292,6 +302,11 @@ class PresetEngine(BaseQueryEngine):
         return (
             f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.shown}')"
         )
+
+
+def _fresh(query: QueryBundle) -> QueryBundle:
+    """The same question; retrievers write the embedding into the object that they are given."""
+    return QueryBundle(query.query_str, image_path=query.image_path)
 
 
 def _response(answer: CitedAnswer) -> Response:

@@ -26,7 +26,13 @@ from llama_index_presets.monitor.tokens import count_embedding
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.models import make_chunker, make_embedding, make_fingerprint, with_cache
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    reads_images,
+    with_cache,
+)
 from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import check_card, find_storage
@@ -271,7 +277,7 @@ def estimate_preset(
     estimator = Estimator(
         embed_model=embed_model, chunker=chunker, store=row.store, dim=fingerprint.dim, known=known
     )
-    found = sources(data)
+    found = sources(data, images=reads_images(embed_model))
     if values.pii != "off":  # what is redacted or refused is not sent
         found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:

@@ -17,6 +17,7 @@ from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
+from llama_index_presets.presets.models import reads_images
 
 __all__ = ["IngestOptions", "estimate", "ingest"]
 
@@ -67,7 +68,12 @@ def _sources(
     assembly: Assembly, data: Any, options: IngestOptions
 ) -> tuple[list[Source], PrivacyWatch | None]:
     """What is to be ingested, watched for personal data where the settings say so."""
-    found = sources(data, text_column=options.text_column, id_column=options.id_column)
+    found = sources(
+        data,
+        text_column=options.text_column,
+        id_column=options.id_column,
+        images=reads_images(assembly.embed_model),
+    )
     mode = assembly.settings.pii
     if mode == "off":
         return found, None
@@ -125,6 +131,7 @@ def _pipeline(assembly: Assembly, estimator: Estimator) -> Pipeline:
         keyword=assembly.retrieval.keyword,
         batch_chunks=assembly.settings.batch_chunks,
         count_tokens=estimator.count_tokens,
+        images=reads_images(assembly.embed_model),
     )
 
 

@@ -21,7 +21,7 @@ from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm", "with_cache"]
+__all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm", "reads_images", "with_cache"]
 
 _LONGEST_CHUNK = 512
 """Tokens; a longer chunk mixes topics, however much the model reads."""
@@ -47,6 +47,12 @@ def make_embedding(
         raise SettingsError(
             f"'{model.name}' has {model.dim} dimensions and cannot be shortened. Leave dimensions out."
         )
+    if model.modality == "image":
+        from llama_index_presets.embed.clip import ClipEmbedding
+
+        clip = ClipEmbedding(name, allow_download=not local)
+        clip.check_weights()
+        return clip
     if model.provider == "local":
         from llama_index_presets.embed.local import LocalEmbedding
 
@@ -70,10 +76,15 @@ def with_cache(
         queries: Whether questions are kept, too; where nothing may leave the machine they are not written down.
         hash_key: Of an encrypted storage; without it nobody can test from the cache whether a text was embedded.
     """
-    if setting == "off":
+    if setting == "off" or reads_images(embed_model):  # the cache keeps vectors of texts
         return embed_model
     folder = place.embeddings if setting == "storage" else Path(setting)
     return CachedEmbedding(embed_model, EmbeddingCache(folder, hash_key=hash_key), cache_queries=queries)
+
+
+def reads_images(embed_model: BaseEmbedding) -> bool:
+    """Whether a model puts images into the space of its texts."""
+    return hasattr(embed_model, "get_image_embedding_batch")
 
 
 def make_llm(name: str) -> LLM:

@@ -45,6 +45,11 @@ class Part:
 
 
 _LOCAL = Part(about="on this machine", modules=("sentence_transformers", "torch"), extra="local")
+_CLIP = Part(
+    about="text and images, on this machine",
+    modules=("sentence_transformers", "torch", "PIL"),
+    extra="clip",
+)
 _OPENAI = Part(about="OpenAI", modules=("llama_index.embeddings.openai",), extra="openai", local=False)
 
 STORES: dict[str, Part] = {
@@ -104,5 +109,5 @@ def embedding_part(name: str) -> Part:
     """The part behind an embedding model of the catalogue."""
     model = catalogue()[name]
     if model.modality == "image":
-        return Part(about="text and images, on this machine", assembled=False)
+        return _CLIP
     return _LOCAL if model.provider == "local" else _OPENAI

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.rerankers import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
@@ -18,7 +21,7 @@ from llama_index_presets.presets.storage import Storage
 if TYPE_CHECKING:
     from llama_index_presets.retrieve.keyword import BM25Index
 
-__all__ = ["MakeRetriever", "Retrieval", "assemble_pattern"]
+__all__ = ["MakeRetriever", "Retrieval", "assemble_pattern", "check_pattern"]
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
@@ -47,6 +50,7 @@ def assemble_pattern(
     storage: Storage,
     settings: Settings,
     *,
+    embed_model: BaseEmbedding,
     reranker: BaseNodePostprocessor | None,
     local: bool,
 ) -> Retrieval:
@@ -57,9 +61,12 @@ def assemble_pattern(
         index: Over the vector store.
         storage: Where a keyword index lies.
         settings: How many hits, which fusion, which re-ranker.
+        embed_model: Of the index.
         reranker: A re-ranker given by hand; any pattern takes one.
         local: Whether nothing may be downloaded.
     """
+    if reads_images(embed_model):
+        return _multi_modal(index, settings, embed_model)
     if name == "advanced" and reranker is None:
         reranker = _cross_encoder(settings, local=local)
     widening = _widening(settings)
@@ -70,6 +77,34 @@ def assemble_pattern(
     return Retrieval(
         lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
     )
+
+
+def check_pattern(
+    name: str, settings: Settings, *, embed_model: BaseEmbedding, reranker: BaseNodePostprocessor | None
+) -> None:
+    """Refuse a pattern that cannot work on what the embedding model reads.
+
+    Raises:
+        SettingsError: Keyword search, cross-encoders and merging read words, and an image has none.
+    """
+    if not reads_images(embed_model):
+        return
+    if name != "simple" or reranker is not None or settings.chunking != "sentence":
+        raise SettingsError(
+            "An index of text and images takes the pattern 'simple' and the chunking 'sentence', without a re-ranker "
+            f"(asked for: '{name}', '{settings.chunking}'{', a re-ranker' if reranker else ''}): the others read "
+            "words, and an image has none. Leave them out, or use another preset."
+        )
+
+
+def _multi_modal(index: VectorStoreIndex, settings: Settings, embed_model: BaseEmbedding) -> Retrieval:
+    """A leg for texts and one for images."""
+    from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
+
+    def make(filters: MetadataFilters | None) -> BaseRetriever:
+        return MultiModalRetriever(index.vector_store, embed_model, top_k=settings.top_k, filters=filters)
+
+    return Retrieval(make)
 
 
 def _widening(settings: Settings) -> list[BaseNodePostprocessor]:

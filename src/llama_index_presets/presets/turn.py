@@ -37,6 +37,7 @@ class Turn:
         assembly: The engine's parts.
         asked: What the user asked.
         question: What the engine is asked: the same, or what a conversation made of it.
+        image_path: An image that is asked about, or None.
         query_id: Joins response, ledger and audit log.
         started: When it began, on the performance counter.
     """
@@ -44,10 +45,16 @@ class Turn:
     assembly: Assembly
     asked: str
     question: str
+    image_path: str | None = None
     query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
     begun: bool = False
     ended: bool = False
+
+    @property
+    def query(self) -> QueryBundle:
+        """The question, as LlamaIndex passes it on."""
+        return QueryBundle(self.question, image_path=self.image_path)
 
     @contextlib.contextmanager
     def charged(self) -> Iterator[None]:
@@ -120,7 +127,7 @@ def answer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
     """Answer at once; see `PresetEngine.query`."""
     try:
         with turn.charged():
-            response = BaseQueryEngine.query(engine, turn.question)
+            response = BaseQueryEngine.query(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
         raise
@@ -132,7 +139,7 @@ async def aanswer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
     """`answer`, without blocking the event loop."""
     try:
         with turn.charged():
-            response = await BaseQueryEngine.aquery(engine, turn.question)
+            response = await BaseQueryEngine.aquery(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
         raise
@@ -144,7 +151,7 @@ def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
     """Answer piece by piece; see `PresetEngine.stream`."""
     try:
         with turn.charged():
-            hits = engine.retrieve(QueryBundle(turn.question))
+            hits = engine.retrieve(turn.query)
             found, pieces = turn.assembly.synthesizer.stream(turn.question, hits)
     except BaseException as error:
         turn.failed(error)
@@ -174,7 +181,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
     """`stream`, without blocking the event loop."""
     try:
         with turn.charged():
-            hits = await engine.aretrieve(QueryBundle(turn.question))
+            hits = await engine.aretrieve(turn.query)
             found, pieces = await turn.assembly.synthesizer.astream(turn.question, hits)
     except BaseException as error:
         turn.failed(error)
