@@ -194,7 +194,7 @@ def find_personal_data(text: str) -> list[Finding]:
         In the order of the text; no two overlap.
 
     Example:
-        >>> [finding.kind for finding in find_personal_data("Call 212-555-0187, born on 3/4/1950? No: born 1950.")]
+        >>> [finding.kind for finding in find_personal_data("Call 212-555-0187 on 3/4/1950, or 555-0187.")]
         ['phone']
         >>> find_personal_data("DOB: 3/4/1950")
         [Finding(kind='birth_date', start=5, end=13)]

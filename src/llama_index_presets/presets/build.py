@@ -25,7 +25,8 @@ from llama_index_presets.presets.auditing import open_audit
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.layers import load_settings
-from llama_index_presets.presets.local_only import refuse_remote
+from llama_index_presets.presets.listeners import refuse_remote_listeners
+from llama_index_presets.presets.local_only import refuse_remote, refuse_remote_cells
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -99,6 +100,8 @@ def build(
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
+        refuse_remote_cells(row, replaced=frozenset(by_hand))
+        refuse_remote_listeners(preset)
     place = _find_place(storage, row, values, by_hand, local=local)
     encryption = choose_encryption(values, row.pattern, place)
     embed_model = embed_model or with_cache(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.matrix import Preset
 
-__all__ = ["is_local", "is_loopback", "refuse_remote"]
+__all__ = ["is_local", "is_loopback", "refuse_remote", "refuse_remote_cells"]
 
 _LOCAL_PACKAGES = (
     "llama_index.core",
@@ -68,4 +69,26 @@ def refuse_remote(preset: str, parts: Sequence[object]) -> None:
         raise SettingsError(
             f"The preset '{preset}' keeps everything on this machine; {', '.join(remote)} would send text elsewhere. "
             "Use a local model, one served on localhost, or another preset."
+        )
+
+
+def refuse_remote_cells(row: Preset, *, replaced: frozenset[str]) -> None:
+    """Refuse cells that name a service, such as an LLM chosen in the settings.
+
+    Args:
+        row: With every choice of the settings.
+        replaced: Columns whose part the caller brings along.
+
+    Raises:
+        SettingsError: Names the cells.
+    """
+    remote = [
+        f"{column} '{getattr(row, column)}'"
+        for column, part in row.parts().items()
+        if not part.local and column not in replaced
+    ]
+    if remote:
+        raise SettingsError(
+            f"The preset '{row.name}' keeps everything on this machine; {', '.join(remote)} would send text elsewhere. "
+            "Choose a local one, use offline=True (--offline), or another preset."
         )

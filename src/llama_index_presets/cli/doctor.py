@@ -1,0 +1,149 @@
+"""The command that looks for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    Offline,
+    SettingsFile,
+    app,
+    complain,
+    emit,
+    print_table,
+    say,
+    table,
+)
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.matrix import preset as find_preset
+
+__all__ = ["doctor"]
+
+
+@app.command()
+def doctor(
+    preset: Annotated[
+        str | None, typer.Argument(metavar="[PRESET]", help="A row of 'llama-presets list'.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option("--storage", help="Folder or URL of its index.")] = None,
+    settings: SettingsFile = None,
+    offline: Offline = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Bring the keyword index back in step with the store.")
+    ] = False,
+    no_egress: Annotated[
+        bool,
+        typer.Option(
+            "--no-egress", help="Ingest and ask without a network, and print what it tried to reach."
+        ),
+    ] = False,
+    documents: Annotated[
+        Path | None, typer.Option("--documents", help="What --no-egress ingests; else two short texts.")
+    ] = None,
+    leaks: Annotated[
+        bool, typer.Option("--leaks", help="Plant names everywhere, and look for them in traces and logs.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Versions, extras, keys, weights, storage, retries: what is wrong here, each with its fix."""
+    if preset is not None:
+        find_preset(preset)
+    elif no_egress or leaks or storage or repair:
+        raise SettingsError("This needs a preset: llama-presets doctor PRESET.")
+    if preset and storage is None and (Path(STORAGE) / "preset.json").exists():
+        storage = str(STORAGE)
+    if no_egress:
+        _no_egress(str(preset), documents, settings, offline, as_json)
+    elif leaks:
+        _leaks(str(preset), as_json)
+    else:
+        _examine(preset, storage, settings, offline, repair, as_json)
+
+
+def _examine(
+    preset: str | None, storage: str | None, settings: Path | None, offline: bool, repair: bool, as_json: bool
+) -> None:
+    from llama_index_presets.presets.doctor import examine
+
+    found = list(examine(preset, storage=storage, settings=settings, offline=offline, repair=repair))
+    errors = sum(finding.level == "error" for finding in found)
+    warnings = sum(finding.level == "warning" for finding in found)
+    if as_json:
+        emit(
+            {
+                "healthy": not errors,
+                "errors": errors,
+                "warnings": warnings,
+                "findings": [f.to_dict() for f in found],
+            }
+        )
+    else:
+        shown = table("", "Check", "Found", "What to do")
+        for finding in found:
+            shown.add_row(finding.level, finding.check, finding.message, finding.fix)
+        print_table(shown)
+        say(f"{errors} errors, {warnings} warnings.")
+    if errors:
+        raise typer.Exit(FAILED)
+
+
+def _no_egress(
+    preset: str, documents: Path | None, settings: Path | None, offline: bool, as_json: bool
+) -> None:
+    from llama_index_presets.presets.no_egress import run_without_network
+
+    complain(f"Running '{preset}' in a network namespace of its own ...")
+    report = run_without_network(preset, documents=documents, settings=settings, offline=offline)
+    if as_json:
+        emit(report.to_dict())
+    else:
+        say(f"{preset}: {', '.join(report.steps) or 'nothing'} done, {report.documents} documents.")
+        for attempt in report.attempts:
+            say(f"  tried: {_attempt(attempt)}, {attempt['packets']} packets")
+        say(
+            f"  {report.error}"
+            if report.error
+            else "  No address was tried."
+            if report.silent
+            else "  Not silent."
+        )
+    if not report.silent:
+        raise typer.Exit(FAILED)
+
+
+def _attempt(attempt: dict[str, Any]) -> str:
+    if attempt["name"]:
+        return f"dns query for '{attempt['name']}'"
+    return f"{attempt['protocol']} to {attempt['address']}:{attempt['port']}"
+
+
+def _leaks(preset: str, as_json: bool) -> None:
+    from llama_index_presets.monitor.leaks import find_leaks
+    from llama_index_presets.presets.leak_app import preset_app
+
+    report = find_leaks(preset_app(preset))
+    if as_json:
+        emit(report.to_dict())
+    else:
+        say(
+            f"{preset}: {report.spans} spans, {report.sent_bytes:,} bytes and {report.log_lines} log lines looked at."
+        )
+        for leak in report.leaks:
+            say(f"  sent: {leak}")
+        for leak in report.logged:
+            say(f"  logged: {leak}")
+        say(
+            "  No planted name was sent."
+            if report.clean
+            else "  Names were sent."
+            if report.leaks
+            else "  Nothing was sent, so nothing was tested."
+        )
+    if not report.clean:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,114 @@
+"""Look at a machine, a preset and its storage, and say what is wrong with each, and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from llama_index_presets.errors import PresetsError, StoreLockedError
+from llama_index_presets.presets.findings import Finding
+from llama_index_presets.presets.layers import load_settings
+from llama_index_presets.presets.machine_checks import (
+    check_extras,
+    check_keys,
+    check_parts,
+    check_settings,
+    check_versions,
+    check_weights,
+)
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.matrix import preset as find_preset
+
+__all__ = ["examine"]
+
+_LITTLE_SPACE = 1 << 30  # bytes
+
+
+def examine(
+    preset: str | None = None,
+    *,
+    storage: str | Path | None = None,
+    settings: Path | None = None,
+    offline: bool = False,
+    repair: bool = False,
+) -> Iterator[Finding]:
+    """Look at everything, in the order in which it would fail.
+
+    Args:
+        preset: A row of the matrix; None looks at the machine alone.
+        storage: Where its index lies; it is opened, and nothing in it is changed unless `repair` says so.
+        settings: A TOML file.
+        offline: See `build`.
+        repair: Whether to bring a keyword index back in step with its store.
+
+    Raises:
+        UnknownPresetError: No such preset.
+
+    Example:
+        >>> {finding.check for finding in examine("healthcare")} >= {"python", "keys", "weights"}
+        True
+    """
+    row = _row(preset, settings, offline=offline) if preset else None
+    yield from check_versions()
+    yield from check_extras()
+    yield from check_settings(preset, settings)
+    yield from check_keys(row)
+    if row is None or preset is None:
+        return
+    yield from check_parts(row)
+    yield from check_weights(row)
+    if storage is not None:
+        yield from _check_storage(preset, storage, settings, offline=offline, repair=repair)
+
+
+def _row(preset: str, settings: Path | None, *, offline: bool) -> Preset:
+    row = find_preset(preset)
+    try:
+        row = row.with_cells(load_settings(settings, preset)[0].cells())
+    except PresetsError:
+        pass  # `check_settings` says so
+    return row.offline() if offline else row
+
+
+def _check_storage(
+    preset: str, storage: str | Path, settings: Path | None, *, offline: bool, repair: bool
+) -> Iterator[Finding]:
+    from llama_index_presets.presets.build import build
+    from llama_index_presets.presets.engine_checks import check_engine
+    from llama_index_presets.presets.storage import find_storage
+
+    place = find_storage(storage)
+    if not place.card.exists():
+        yield Finding(
+            level="note",
+            check="storage",
+            message=f"'{place.shown}' holds no index yet",
+            fix="llama-presets ingest",
+        )
+        return
+    free = shutil.disk_usage(place.folder).free
+    level, fix = ("warning", "Make room.") if free < _LITTLE_SPACE else ("ok", "")
+    message = f"'{place.shown}', {free / 2**30:.1f} GiB free"
+    yield Finding(level=level, check="storage", message=message, fix=fix)  # type: ignore[arg-type]
+    try:
+        with build(preset, storage=storage, settings=settings, offline=offline) as engine:
+            if repair:
+                yield from _repaired(engine)
+            yield from check_engine(engine)
+    except StoreLockedError as error:
+        yield Finding(level="warning", check="storage", message=str(error), fix="Look again when it is done.")
+    except PresetsError as error:
+        yield Finding(level="error", check="storage", message=str(error), fix="See the message.")
+
+
+def _repaired(engine: object) -> Iterator[Finding]:
+    from llama_index_presets.presets.engine import PresetEngine
+    from llama_index_presets.retrieve.step import verify_in_step
+
+    if not isinstance(engine, PresetEngine) or engine._assembly.retrieval.keyword is None:
+        return
+    report = verify_in_step(engine.vector_store, engine._assembly.retrieval.keyword, repair=True)
+    if not report.in_step:
+        changed = len(report.missing) + len(report.extra) + len(report.changed)
+        yield Finding(level="note", check="keyword index", message=f"repaired: {changed} chunks")

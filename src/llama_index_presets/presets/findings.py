@@ -1,0 +1,34 @@
+"""What a check found: how bad it is, in one line, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+__all__ = ["LEVELS", "Finding", "Level"]
+
+Level = Literal["ok", "note", "warning", "error"]
+LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
+"""From good to bad: a note is worth knowing, a warning may cost money or privacy, an error keeps something from
+working."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One result of ``llama-presets doctor``.
+
+    Attributes:
+        level: One of `LEVELS`.
+        check: What was looked at, in a word or two.
+        message: The fact, with its values; never a secret.
+        fix: What to do; empty where there is nothing to do.
+    """
+
+    level: Level
+    check: str
+    message: str
+    fix: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON values."""
+        return asdict(self)
