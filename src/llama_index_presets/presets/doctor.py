@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from llama_index_presets.errors import PresetsError, StoreLockedError
@@ -64,10 +65,8 @@ def examine(
 
 def _row(preset: str, settings: Path | None, *, offline: bool) -> Preset:
     row = find_preset(preset)
-    try:
+    with suppress(PresetsError):  # `check_settings` says so
         row = row.with_cells(load_settings(settings, preset)[0].cells())
-    except PresetsError:
-        pass  # `check_settings` says so
     return row.offline() if offline else row
 
 
