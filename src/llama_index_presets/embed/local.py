@@ -7,16 +7,23 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
-from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
+from llama_index_presets.embed.encoder import (
+    Encoder,
+    Precision,
+    cpu_computes_bfloat16,
+    load_encoder,
+    load_pool,
+)
 from llama_index_presets.embed.tokens import Tokenizer
+from llama_index_presets.embed.vectors import pooled
 from llama_index_presets.embed.weights import find_weights, weights_hash
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
@@ -24,21 +31,10 @@ from llama_index_presets.events import EmbeddingUsageEvent
 __all__ = ["LocalEmbedding", "cpu_computes_bfloat16"]
 
 dispatcher = get_dispatcher(__name__)
-
-Precision = Literal["auto", "float32", "bfloat16"]
-
-
-def cpu_computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32.
-
-    Args:
-        cpuinfo: Where Linux lists the CPU's flags; a missing file (other systems) means no.
-    """
-    try:
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+_ON_CPU: Final = 8  # texts of a forward pass: few, so that little is padded and the caches hold them
+_ON_GPU: Final = 128
+_WORTH_PROCESSES: Final = 128
+"""Texts below which sending them to other processes costs more than it gives."""
 
 
 class LocalEmbedding(BaseEmbedding):
@@ -48,13 +44,20 @@ class LocalEmbedding(BaseEmbedding):
     all instances of the process with the same settings. Thread safe; async methods run off the event loop.
 
     Args:
-        model_name: A name of the catalogue (``"all-MiniLM-L6-v2"``, ``"all-mpnet-base-v2"``), or the path of a
-            folder in sentence-transformers format.
+        model_name: A local model of the catalogue (``"all-MiniLM-L6-v2"``, ``"all-mpnet-base-v2"``, one of your own),
+            or the path of a folder in sentence-transformers format.
         precision: ``"auto"`` computes in bfloat16 where the hardware does, else in float32; vectors are float32
-            and renormalised either way (cosine to float32: 0.9999).
+            and renormalised either way (cosine to float32: 0.9999). ``"int8"`` is for CPUs without bfloat16: faster
+            than float32, and further from it (MiniLM: cosine 0.99); see `agreement`.
         device: ``"cpu"``, ``"cuda"``, …; None chooses a GPU when there is one.
         allow_download: Whether the hub may be asked for weights that are not on this machine.
-        compute_batch_size: Texts per forward pass, after sorting by length.
+        compute_batch_size: Texts per forward pass, after sorting by length; None takes 8 on a CPU, 128 elsewhere.
+        processes: Processes that embed large batches, each with its own copy of the model; for CPUs of many cores.
+            They are spawned, so a script needs its ``if __name__ == "__main__":``.
+        long_text: What becomes of a text that is longer than the model reads: ``"refuse"`` raises; ``"pool"`` embeds
+            its pieces and takes their mean, weighted by tokens, at unit length.
+        query_prefix: Put before questions, for models that need it; None takes the catalogue's.
+        passage_prefix: Put before passages.
 
     Raises:
         SettingsError: Unknown model name.
@@ -69,12 +72,16 @@ class LocalEmbedding(BaseEmbedding):
     precision: Precision = "auto"
     device: str | None = None
     allow_download: bool = True
-    compute_batch_size: int = Field(default=8, gt=0)
+    compute_batch_size: int | None = Field(default=None, gt=0)
+    processes: int = Field(default=1, ge=1)
+    long_text: Literal["refuse", "pool"] = "refuse"
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
     _model: EmbeddingModel | None = PrivateAttr(default=None)
 
     def __init__(self, model_name: str = "all-MiniLM-L6-v2", **settings: Any) -> None:
         # Sorting by length pays over many texts, so hand all of them to one call.
-        settings.setdefault("embed_batch_size", 512)
+        settings.setdefault("embed_batch_size", 512 if settings.get("processes", 1) == 1 else 2048)
         super().__init__(model_name=model_name, **settings)
         self._model = None if Path(model_name).is_dir() else embedding_model(model_name)
         if self._model is not None and self._model.provider != "local":
@@ -88,23 +95,27 @@ class LocalEmbedding(BaseEmbedding):
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self._model.dim if self._model else int(self._encoder.dim)
+        return self._model.dim if self._model else self._encoder.dim
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that the model reads, special tokens included."""
-        return self._model.max_tokens if self._model else self._encoder.max_tokens
+        """Tokens of a passage that the model reads, special tokens included and its prefix left out."""
+        whole = self._model.max_tokens if self._model else self._encoder.max_tokens
+        prefix = self._prefix("passage")
+        return whole - (len(self.tokenize(prefix)) if prefix else 0)
 
     @property
     def vector_identity(self) -> str:
-        """All that decides a vector: weights and precision. Found without loading the model."""
-        weights = (
-            self._model.sha256 or self._model.name if self._model else weights_hash(Path(self.model_name))
-        )
+        """All that decides a vector: weights, precision, prefixes. Found without loading the model."""
+        own = self._model.path if self._model else self.model_name
+        known = (self._model.sha256 or self._model.name) if self._model else ""
+        weights = weights_hash(Path(own).expanduser()) if own else known
         precision = self.precision
         if precision == "auto":
             precision = "bfloat16" if cpu_computes_bfloat16() else "float32"
-        return f"local:{weights}:{precision}:{self.device or 'auto'}"
+        prefixes = [self._prefix("query"), self._prefix("passage")]
+        more = f":{prefixes}" if any(prefixes) else ""
+        return f"local:{weights}:{precision}:{self.device or 'auto'}{more}"
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in tokens of this model, special tokens included."""
@@ -114,23 +125,56 @@ class LocalEmbedding(BaseEmbedding):
         """Token ids of a text without special tokens: the tokenizer to give to a splitter."""
         return self._tokenizer.tokenize(text)
 
+    def agreement(self, texts: Sequence[str]) -> tuple[float, float]:
+        """Measure how close this precision comes to float32 on texts of yours.
+
+        Args:
+            texts: Passages that the model can read; 50 to 100 give a fair picture.
+
+        Returns:
+            Mean and least cosine between the vectors, at most 1.
+        """
+        exact = load_encoder(self._folder, "float32", self.device or "auto").encode(list(texts), _ON_CPU)
+        own = self._encoder.encode(list(texts), self._batch_size)
+        cosines = np.sum(exact.astype(np.float64) * own, axis=1)
+        return float(cosines.mean()), float(cosines.min())
+
+    @property
+    def _folder(self) -> Path:
+        return _find(self.model_name, self.allow_download)
+
     @property
     def _tokenizer(self) -> Tokenizer:
-        return _load_tokenizer(self.model_name, self.allow_download)
+        return _load_tokenizer(self._folder)
 
     @property
-    def _encoder(self) -> _Encoder:
-        return _load(self.model_name, self.precision, self.device, self.allow_download)
+    def _encoder(self) -> Encoder:
+        return load_encoder(self._folder, self.precision, self.device or "auto")
 
-    def _embed(self, texts: list[str], *, kind: str = "text") -> list[list[float]]:
-        lengths = self.count_tokens(texts)
-        longest = max(lengths, default=0)
-        if longest > self.max_tokens:
-            raise ModelError(
-                f"A {kind} has {longest:,} tokens; '{self.model_name}' reads {self.max_tokens:,} and would ignore "
-                f"the rest. Shorten it, or split it with chunk_size={self.max_tokens - 2}."
-            )
-        vectors = self._encoder.encode(texts, self.compute_batch_size)
+    @property
+    def _batch_size(self) -> int:
+        on_cpu = (self.device or self._encoder.device) == "cpu"
+        return self.compute_batch_size or (_ON_CPU if on_cpu else _ON_GPU)
+
+    def _prefix(self, kind: str) -> str:
+        own = self.query_prefix if kind == "query" else self.passage_prefix
+        if own is not None or self._model is None:
+            return own or ""
+        return self._model.query_prefix if kind == "query" else self._model.passage_prefix
+
+    # -- embedding ------------------------------------------------------------------------------------------------
+
+    def _embed(self, texts: list[str], *, kind: str = "passage") -> list[list[float]]:
+        prefix = self._prefix(kind)
+        lengths = self.count_tokens([prefix + text for text in texts] if prefix else texts)
+        most = self._model.max_tokens if self._model else self._encoder.max_tokens
+        pieces = [
+            [prefix + text] if length <= most else self._cut(text, length, most, kind)
+            for text, length in zip(texts, lengths, strict=True)
+        ]
+        vectors = self._encode([piece for text in pieces for piece in text])
+        if len(vectors) > len(texts):
+            vectors = self._joined(pieces, vectors)
         dispatcher.event(
             EmbeddingUsageEvent(
                 provider="local",
@@ -141,6 +185,31 @@ class LocalEmbedding(BaseEmbedding):
             )
         )
         return vectors.tolist()  # type: ignore[no-any-return]
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        if self.processes == 1 or len(texts) < _WORTH_PROCESSES:
+            return self._encoder.encode(texts, self._batch_size)
+        pool = load_pool(self._folder, self.precision, self.device or "auto", self.processes)
+        return pool.encode(texts, self.compute_batch_size or _ON_CPU)
+
+    def _cut(self, text: str, length: int, most: int, kind: str) -> list[str]:
+        if self.long_text == "refuse":
+            raise ModelError(
+                f"A {'query' if kind == 'query' else 'text'} has {length:,} tokens; '{self.model_name}' reads {most:,} "
+                f"and would ignore the rest. Shorten it, split it with chunk_size={most - 2}, or embed its pieces and "
+                'take their mean with long_text="pool".'
+            )
+        prefix = self._prefix(kind)
+        room = most - (len(self.tokenize(prefix)) if prefix else 0)
+        return [prefix + piece for piece in self._tokenizer.pieces(text, room)]
+
+    def _joined(self, pieces: Sequence[Sequence[str]], vectors: np.ndarray) -> np.ndarray:
+        found, place = [], 0
+        for text in pieces:
+            own = vectors[place : place + len(text)]
+            place += len(text)
+            found.append(own[0] if len(text) == 1 else pooled(own, self.count_tokens(text)))
+        return np.stack(found)
 
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._embed([query], kind="query")[0]
@@ -161,63 +230,20 @@ class LocalEmbedding(BaseEmbedding):
         return await asyncio.to_thread(self._get_text_embeddings, texts)
 
 
-class _Encoder:
-    """A loaded sentence-transformers model; one lock, since its tokenizer keeps state between calls."""
-
-    def __init__(self, folder: Path, precision: Precision, device: str | None) -> None:
-        torch = require("torch", extra="local")
-        sentence_transformers = require("sentence_transformers", extra="local")
-        require(
-            "transformers", extra="local"
-        ).utils.logging.disable_progress_bar()  # it draws one per loaded model
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if _use_bfloat16(precision, device, torch) else torch.float32
-        self._model = sentence_transformers.SentenceTransformer(
-            str(folder), device=device, model_kwargs={"torch_dtype": dtype}, local_files_only=True
-        )
-        self._lock = threading.Lock()
-        self.max_tokens = int(self._model.max_seq_length)
-        self.dim = self._model.get_embedding_dimension()
-
-    def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
-        """Texts to unit vectors, float32, shape (n, dim). The library sorts the texts by length."""
-        if not texts:
-            return np.zeros((0, self.dim), dtype=np.float32)
-        with self._lock:
-            tensors = self._model.encode(
-                texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
-            )
-        vectors = tensors.float().cpu().numpy()
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+_finding = threading.Lock()
 
 
-def _use_bfloat16(precision: Precision, device: str, torch: Any) -> bool:
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported())
-    return device == "cpu" and cpu_computes_bfloat16()
-
-
-_loading = threading.Lock()
-
-
-def _load(name: str, precision: Precision, device: str | None, allow_download: bool) -> _Encoder:
-    with _loading:  # two threads must not load the same weights at once
-        return _load_once(name, precision, device, allow_download)
+def _find(name: str, allow_download: bool) -> Path:
+    with _finding:  # two threads must not download or verify the same weights at once
+        return _find_once(name, allow_download)
 
 
 @cache
-def _load_once(name: str, precision: Precision, device: str | None, allow_download: bool) -> _Encoder:
-    return _Encoder(_folder(name, allow_download), precision, device)
-
-
-@cache
-def _load_tokenizer(name: str, allow_download: bool) -> Tokenizer:
-    return Tokenizer(_folder(name, allow_download))
-
-
-@cache
-def _folder(name: str, allow_download: bool) -> Path:
+def _find_once(name: str, allow_download: bool) -> Path:
     folder = Path(name)
     return folder if folder.is_dir() else find_weights(embedding_model(name), allow_download=allow_download)
+
+
+@cache
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer(folder)

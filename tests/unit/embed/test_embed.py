@@ -186,3 +186,97 @@ def test_bfloat16_is_chosen_by_what_the_cpu_has(tmp_path: Path, flags: str, expe
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
     assert cpu_computes_bfloat16(tmp_path / "cpuinfo") is expected
     assert cpu_computes_bfloat16(tmp_path / "nowhere") is False
+
+
+# -- precision, prefixes, long texts, processes -----------------------------------------------------------------------
+
+
+def test_int8_agrees_as_documented() -> None:
+    """Cosine to float32 near 0.99 on MiniLM; one scale for a whole tensor would give 0.94."""
+    mean, least = LocalEmbedding(MINILM, precision="int8", allow_download=False).agreement(
+        [*TEXTS[:2], TEXTS[3]]
+    )
+    assert 0.98 < least <= mean < 0.9999
+
+
+def test_int8_needs_a_cpu() -> None:
+    """It is refused elsewhere instead of running as something else."""
+    with pytest.raises(SettingsError, match="precision='int8' runs on the CPU, not on 'meta'"):
+        LocalEmbedding(MINILM, precision="int8", device="meta").get_text_embedding("x")
+
+
+def test_prefixes_are_put_before_questions_and_passages(model: LocalEmbedding) -> None:
+    """A question gets its own, a passage its own, and the limit leaves room for it."""
+    prefixed = LocalEmbedding(MINILM, precision="float32", query_prefix="query: ", passage_prefix="passage: ")
+    np.testing.assert_allclose(
+        prefixed.get_query_embedding("x"), model.get_text_embedding("query: x"), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        prefixed.get_text_embedding("x"), model.get_text_embedding("passage: x"), atol=1e-6
+    )
+    assert prefixed.max_tokens == 256 - 2
+    assert prefixed.vector_identity != model.vector_identity
+
+
+def test_a_long_text_can_be_pooled(model: LocalEmbedding) -> None:
+    """The mean of its pieces by tokens; short texts beside it keep their vectors."""
+    pooling = LocalEmbedding(MINILM, precision="float32", long_text="pool")
+    long = "Insulin is kept between two and eight degrees. " * 60
+    short_vector, long_vector = pooling.get_text_embedding_batch(["x", long])
+    np.testing.assert_allclose(short_vector, model.get_text_embedding("x"), atol=1e-6)
+    assert np.dot(long_vector, model.get_text_embedding(TEXTS[1])) > 0.9
+    assert np.linalg.norm(long_vector) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_model_of_ones_own_is_one_entry(
+    model: LocalEmbedding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file names folder, length and prefixes; the model is then used by its name."""
+    folder = find_weights(embedding_model(MINILM))
+    file = tmp_path / "models.toml"
+    file.write_text(
+        f'[house]\nprovider = "local"\ndim = 384\nmax_tokens = 256\npath = "{folder}"\nquery_prefix = "q: "\n'
+    )
+    monkeypatch.setenv("LLAMA_PRESETS_MODELS", str(file))
+    own = LocalEmbedding("house", precision="float32")
+    np.testing.assert_allclose(own.get_query_embedding("x"), model.get_text_embedding("q: x"), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[m]\ndim = 3\nmax_tokens = 5\ncolour = 1\nprovider = 'x'", "'colour' is not a field"),
+        ("[m]\nprovider = 'x'", "'dim' is missing; 'max_tokens' is missing"),
+        ("[m]\nprovider = 'x'\ndim = '3'\nmax_tokens = 5", "'dim' is '3'; expected int"),
+        ("[m]\nprovider = 'local'\ndim = 3\nmax_tokens = 5", "a local model needs 'path' or 'hub'"),
+        ("[all-MiniLM-L6-v2]\ndim = 3", "has the name of a model of this package"),
+        ("not toml", "is not TOML"),
+        ("m = 3", "expected a table"),
+    ],
+)
+def test_a_wrong_entry_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    """Every mistake of an entry in one message, before anything is embedded."""
+    file = tmp_path / "models.toml"
+    file.write_text(text)
+    monkeypatch.setenv("LLAMA_PRESETS_MODELS", str(file))
+    with pytest.raises(SettingsError, match=message):
+        embedding_model("m")
+
+
+def test_processes_give_the_same_vectors_in_order(model: LocalEmbedding) -> None:
+    """Two processes, a batch large enough for both: same vectors, same places."""
+    texts = [f"text {number} " + "word " * (number % 7) for number in range(130)]
+    many = LocalEmbedding(MINILM, precision="float32", processes=2)
+    np.testing.assert_allclose(
+        many.get_text_embedding_batch(texts), model.get_text_embedding_batch(texts), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("row", catalogue().values(), ids=str)
+def test_every_entry_says_what_a_chooser_needs(row: object) -> None:
+    """Provider, length, limit, tokenizer, price source and when to choose it."""
+    model = embedding_model(row.name)  # type: ignore[attr-defined]
+    assert model.dim > 0 and model.max_tokens > 0 and model.choose_when
+    assert (model.encoding or model.hub) and (model.price == "free") == (model.provider == "local")
