@@ -82,10 +82,10 @@ def _resolved(precision: Precision, device: str, torch: Any) -> Precision:
 def _quantized(model: Any, torch: Any) -> Any:
     """Weights as int8, one scale a channel, but for layers that narrow.
 
-    On MiniLM (cosine to float32): one scale a tensor 0.94, one a channel 0.98; with the narrowing layers of the feed-forward
-    blocks left in float32, whose inputs have outliers, 0.99 at nearly the same speed.
+    On MiniLM (cosine to float32): one scale a tensor 0.94, one a channel 0.98; with the narrowing layers of the
+    feed-forward blocks left in float32, whose inputs have outliers, 0.99 at nearly the same speed.
     """
-    quantization = getattr(torch.ao, "quantization", None)
+    quantization: Any = getattr(torch.ao, "quantization", None)
     if not hasattr(quantization, "quantize_dynamic"):
         raise ModelError(f"torch {torch.__version__} has no dynamic quantization. Use precision='float32'.")
     layers = {
