@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["MarkerFilter", "check_citations"]
+__all__ = ["MarkerFilter", "check_citations", "markers_in"]
 
 _MARKER = re.compile(r"\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
 _OPEN_MARKER = re.compile(r"[ \t]*\[?[\d,; ]*\Z")
@@ -30,6 +30,16 @@ def check_citations(text: str, blocks: int) -> tuple[str, list[int], list[int]]:
     marker_filter = MarkerFilter(blocks)
     clean = marker_filter.feed(text) + marker_filter.end()
     return clean, marker_filter.cited, marker_filter.invented
+
+
+def markers_in(text: str) -> list[int]:
+    """All numbers that a text cites, in order.
+
+    Example:
+        >>> markers_in("Yes [1, 7]. No [2].")
+        [1, 7, 2]
+    """
+    return [int(number) for match in _MARKER.finditer(text) for number in re.split(r"\s*[,;]\s*", match[1])]
 
 
 @dataclass(slots=True)

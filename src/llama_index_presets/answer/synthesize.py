@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.llms.llm import LLM
@@ -14,6 +14,7 @@ from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, SYSTEM_PROMPT, Block, number_blocks, render_prompt
 from llama_index_presets.answer.pictures import closest, image_facts
+from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberGate
 from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
@@ -28,11 +29,26 @@ class CitedAnswer:
         text: The answer.
         blocks: The passages that the model was shown, numbered from 1.
         markers: Which of them it cited, and which numbers it invented.
+        numbers: What checks its figures, or None.
     """
 
     text: str = ""
     blocks: list[Block] = field(default_factory=list)
     markers: MarkerFilter = field(default_factory=lambda: MarkerFilter(0))
+    numbers: NumberGate | None = None
+
+    def take(self, raw: str, *, last: bool = False) -> str:
+        """Take what the model said next; give, and add to ``text``, what is certain of it by now.
+
+        Args:
+            raw: The piece.
+            last: Whether it is the last one.
+        """
+        if self.numbers is not None:
+            raw = self.numbers.feed(raw) + (self.numbers.end() if last else "")
+        certain = self.markers.feed(raw) + (self.markers.end() if last else "")
+        self.text += certain
+        return certain
 
     @property
     def known(self) -> bool:
@@ -61,6 +77,7 @@ class CitedSynthesizer:
         cross_floor: The same for a hit of the other kind than the question, an image for a text.
         context_tokens: Token budget of the passages.
         count_tokens: Tokens of a text, for the budget.
+        verify_numbers: Whether a statement whose figures do not stand in what it cites is marked or removed.
         system_prompt: What the LLM is told.
     """
 
@@ -68,6 +85,7 @@ class CitedSynthesizer:
     floor: float | None
     context_tokens: int
     count_tokens: Callable[[str], int]
+    verify_numbers: Literal["off", "mark", "remove"] = "off"
     system_prompt: str = SYSTEM_PROMPT
     cross_floor: float | None = None
 
@@ -105,11 +123,19 @@ class CitedSynthesizer:
         if not question.strip():  # asked with an image alone: what is like it is said, not written about
             everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
             return CitedAnswer(closest(blocks), blocks, everything), []
+        verbatim = f" {VERBATIM_PROMPT}" if self.verify_numbers != "off" else ""
         messages = [
-            ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt),
+            ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt + verbatim),
             ChatMessage(role=MessageRole.USER, content=render_prompt(blocks, question)),
         ]
-        return CitedAnswer(blocks=blocks, markers=MarkerFilter(len(blocks))), messages
+        return CitedAnswer(
+            blocks=blocks, markers=MarkerFilter(len(blocks)), numbers=self._number_gate(blocks)
+        ), messages
+
+    def _number_gate(self, blocks: Sequence[Block]) -> NumberGate | None:
+        if self.verify_numbers == "off":
+            return None
+        return NumberGate([f"{block.heading}\n{block.text}" for block in blocks], self.verify_numbers)
 
     def _counts(self, hit: NodeWithScore) -> bool:
         across = isinstance(hit, RankedNode) and "cross_modal" in hit.stages
@@ -127,26 +153,24 @@ class CitedSynthesizer:
         return blocks[: len(texts)]
 
     def _settle(self, answer: CitedAnswer, raw: str) -> None:
-        answer.text = (answer.markers.feed(raw) + answer.markers.end()).strip()
+        answer.take(raw, last=True)
+        answer.text = answer.text.strip()
 
     def _pieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Iterator[str]:
-        deltas = (response.delta or "" for response in self.llm.stream_chat(messages))
-        for piece in answer.markers.stream(deltas):
-            answer.text += piece
-            yield piece
+        for response in self.llm.stream_chat(messages):
+            if piece := answer.take(response.delta or ""):
+                yield piece
+        if rest := answer.take("", last=True):
+            yield rest
 
     async def _apieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> AsyncIterator[str]:
         if not messages:
             yield answer.text
             return
         async for response in await self.llm.astream_chat(messages):
-            piece = answer.markers.feed(response.delta or "")
-            answer.text += piece
-            if piece:
+            if piece := answer.take(response.delta or ""):
                 yield piece
-        rest = answer.markers.end()
-        answer.text += rest
-        if rest:
+        if rest := answer.take("", last=True):
             yield rest
 
 

@@ -181,4 +181,5 @@ def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> Cite
         cross_floor=cross_floor,
         context_tokens=values.context_tokens,
         count_tokens=lambda text: len(get_tokenizer()(text)),
+        verify_numbers=values.verify_numbers,
     )

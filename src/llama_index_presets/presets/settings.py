@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["HealthcareSettings", "Settings", "settings_class"]
+__all__ = ["FinancialDocumentsSettings", "HealthcareSettings", "Settings", "settings_class"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Settings:
         embedding_cache: Where vectors are kept by content, so that no text is embedded twice: ``storage`` (beside the
             index), ``off``, or a folder that several indexes share.
         max_question_chars: Longest question, in characters.
+        verify_numbers: What becomes of a statement whose figures do not stand in the passages that it cites: kept,
+            marked, or removed.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
@@ -76,6 +78,7 @@ class Settings:
     batch_chunks: int = 256
     embedding_cache: str = "storage"
     max_question_chars: int = 20_000
+    verify_numbers: Literal["off", "mark", "remove"] = "off"
     state: str | None = None
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
@@ -132,7 +135,17 @@ class HealthcareSettings(Settings):
     pii: Literal["off", "report", "redact", "refuse"] = "report"
 
 
-SETTINGS: dict[str, type[Settings]] = {"healthcare": HealthcareSettings}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinancialDocumentsSettings(Settings):
+    """Dials of `financial-documents`: a figure stands in the cited source, or it is not said."""
+
+    verify_numbers: Literal["off", "mark", "remove"] = "remove"
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "financial-documents": FinancialDocumentsSettings,
+    "healthcare": HealthcareSettings,
+}
 """Presets whose dials, or their defaults, differ from `Settings`.
 
 A subclass that checks its own values calls ``Settings.__post_init__(self)`` first: ``super()`` without arguments does

@@ -213,7 +213,9 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
 def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
     """What a response says of its answer."""
     without = {leg for hit in answer.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
-    return {"citations": answer.citations(), "known": answer.known, "failed_legs": sorted(without)}
+    numbers = {} if answer.numbers is None else {"numbers": answer.numbers.report()}
+    told = {"citations": answer.citations(), "known": answer.known, "failed_legs": sorted(without)}
+    return {**told, **numbers}
 
 
 def _next(pieces: Iterator[str], turn: Turn) -> str | None:
