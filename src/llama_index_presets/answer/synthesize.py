@@ -30,12 +30,14 @@ class CitedAnswer:
         blocks: The passages that the model was shown, numbered from 1.
         markers: Which of them it cited, and which numbers it invented.
         numbers: What checks its figures, or None.
+        degraded: Which ``stage`` was down and the class of its ``error``; None when all services answered.
     """
 
     text: str = ""
     blocks: list[Block] = field(default_factory=list)
     markers: MarkerFilter = field(default_factory=lambda: MarkerFilter(0))
     numbers: NumberGate | None = None
+    degraded: dict[str, str] | None = None
 
     def take(self, raw: str, *, last: bool = False) -> str:
         """Take what the model said next; give, and add to ``text``, what is certain of it by now.
@@ -52,8 +54,12 @@ class CitedAnswer:
 
     @property
     def known(self) -> bool:
-        """Whether this is an answer and not an "I don't know"."""
-        return bool(self.text.strip()) and not self.text.strip().lower().startswith("i don't know")
+        """Whether this is an answer and not an "I don't know" or an apology."""
+        return (
+            self.degraded is None
+            and bool(self.text.strip())
+            and not self.text.strip().lower().startswith("i don't know")
+        )
 
     @property
     def source_nodes(self) -> list[NodeWithScore]:
@@ -115,11 +121,15 @@ class CitedSynthesizer:
         answer, messages = self._prepare(question, hits)
         return answer, self._apieces(answer, messages)
 
-    def _prepare(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, list[ChatMessage]]:
+    def blocks(self, hits: Sequence[NodeWithScore]) -> list[Block]:
+        """The passages that the LLM is shown of these hits; none when no hit is evidence."""
         evidence = [hit for hit in hits if self._counts(hit)]
-        if not evidence:
+        return self._fitting(number_blocks(evidence)) if evidence else []
+
+    def _prepare(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, list[ChatMessage]]:
+        blocks = self.blocks(hits)
+        if not blocks:
             return CitedAnswer(DONT_KNOW), []
-        blocks = self._fitting(number_blocks(evidence))
         if not question.strip():  # asked with an image alone: what is like it is said, not written about
             everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
             return CitedAnswer(closest(blocks), blocks, everything), []

@@ -161,7 +161,12 @@ class _Walker:
             for row in table.find_all("tr")
         ]
         header = rows[0] if len(rows) > 1 and all(rows[0]) else None
+        caption = table.find("caption")
+        title = " ".join(caption.get_text(" ").split()) if caption else ""
         self._gap("\n\n")
+        above = " > ".join(text for _, text in self._path)
+        if title:
+            self.headings.append((self._length, " > ".join(filter(None, (above, title)))))
         for row in rows[1:] if header else rows:
             named = header is not None and len(header) == len(row)
             cells = (
@@ -169,6 +174,8 @@ class _Walker:
             )
             self._write("; ".join(cell for cell in cells if cell))
             self._gap("\n\n")
+        if title:
+            self.headings.append((self._length, above))
 
     def _words(self, text: str, *, verbatim: bool) -> None:
         text = _CONTROL.sub("", text)

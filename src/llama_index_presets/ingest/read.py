@@ -6,9 +6,18 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.ingest.about import (
+    SIDECAR,
+    about_front_matter,
+    about_head_lines,
+    about_html,
+    about_sidecar,
+    sidecar_of,
+)
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.clean import (
     plain_from_html,
@@ -17,6 +26,7 @@ from llama_index_presets.ingest.clean import (
     plain_from_rows,
     plain_from_text,
 )
+from llama_index_presets.ingest.pdf import read_pdf
 from llama_index_presets.ingest.plain import PlainText
 
 __all__ = ["file_hash", "find_files", "read_file"]
@@ -29,11 +39,19 @@ _PARSED_AS_TEXT: dict[str, Callable[[str], PlainText]] = {
     ".csv": plain_from_rows,
     ".tsv": lambda text: plain_from_rows(text, delimiter="\t"),
 }
-_READ_BY_LLAMA_INDEX = {".pdf", ".docx", ".pptx", ".epub", ".ipynb", ".rtf", ".xlsx", ".xls", ".mbox", ".hwp"}
+_ABOUT: dict[str, Callable[[str], dict[str, Any]]] = {
+    ".md": about_front_matter,
+    ".markdown": about_front_matter,
+    ".html": about_html,
+    ".htm": about_html,
+    ".csv": lambda _: {},
+    ".tsv": lambda _: {},
+}
+_READ_BY_LLAMA_INDEX = {".docx", ".pptx", ".epub", ".ipynb", ".rtf", ".xlsx", ".xls", ".mbox", ".hwp"}
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
-    """All files under the paths, absolute and sorted; hidden files and folders are left out.
+    """All files under the paths, absolute and sorted; hidden files and folders, and sidecars, are left out.
 
     Raises:
         IngestError: A path does not exist, or there is no file at all.
@@ -43,7 +61,13 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     for root in roots:
         if not root.exists():
             raise IngestError(f"There is no '{root}'. Give a file or a folder that exists.")
-        inside = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        inside = (
+            [root]
+            if root.is_file()
+            else sorted(
+                path for path in root.rglob("*") if path.is_file() and not path.name.endswith(SIDECAR)
+            )
+        )
         found |= {path.resolve(): None for path in inside if not _hidden(path, root)}
     if not found:
         raise IngestError(f"There is no file to ingest in {', '.join(f'{str(root)!r}' for root in roots)}.")
@@ -51,9 +75,13 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def file_hash(path: Path) -> str:
-    """Of the raw bytes: telling that a file did not change must not need reading it as a document."""
+    """Of the raw bytes, and its sidecar's: telling that nothing changed must not need reading it as a document."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.file_digest(stream, "sha256")
+    sidecar = sidecar_of(path)
+    if sidecar is not None:
+        digest.update(b"\0" + sidecar.read_bytes())
+    return digest.hexdigest()
 
 
 def read_file(path: Path, content_hash: str) -> SourceText:
@@ -70,7 +98,8 @@ def read_file(path: Path, content_hash: str) -> SourceText:
     if path.stat().st_size == 0:
         raise IngestError("The file is empty (0 bytes).")
     try:
-        plain = _read_plain(path)
+        plain, own = _read_plain(path)
+        about = {**own, **about_sidecar(path)}
     except (IngestError, MissingExtraError):
         raise
     except Exception as error:  # any reader may fail in any way on a damaged file
@@ -81,26 +110,28 @@ def read_file(path: Path, content_hash: str) -> SourceText:
     return SourceText(
         doc_id=path.as_posix(),
         plain=plain,
-        metadata={"source": path.as_posix(), "file_name": path.name},
-        hidden_from_embedding=("file_name",),
+        metadata={**about, "source": path.as_posix(), "file_name": path.name},
+        hidden_from_embedding=("file_name", *about),
         content_hash=content_hash,
     )
 
 
-def _read_plain(path: Path) -> PlainText:
+def _read_plain(path: Path) -> tuple[PlainText, dict[str, Any]]:
+    """Text of a file, and what it says of itself."""
     suffix = path.suffix.lower()
+    if suffix == ".pdf":
+        return read_pdf(path)
     if suffix in _READ_BY_LLAMA_INDEX:
-        return plain_from_pages(list(_pages(path)))
-    return _PARSED_AS_TEXT.get(suffix, plain_from_text)(_decode(path.read_bytes()))
+        return plain_from_pages(list(_pages(path))), {}
+    text = _decode(path.read_bytes())
+    about = _ABOUT.get(suffix, about_head_lines)
+    return _PARSED_AS_TEXT.get(suffix, plain_from_text)(text), about(text)
 
 
 def _pages(path: Path) -> Iterator[tuple[str, str]]:
     _import_readers()
     from llama_index.core import SimpleDirectoryReader
 
-    logging.getLogger("pypdf").setLevel(
-        logging.CRITICAL
-    )  # it warns of every odd object; the error below says enough
     try:
         documents = SimpleDirectoryReader.load_file(path, lambda _: {}, {}, raise_on_error=True)
     except ImportError as error:

@@ -44,7 +44,8 @@ class AuditEntry:
         cost_usd: What the query cost, as decimal text; empty when it is not known.
         when: Time of the entry, ISO 8601, UTC.
         number: Place in the log, from 1.
-        status: What became of the question: ``"answered"``, ``"abandoned"`` or ``"failed: ERROR"``.
+        status: What became of the question: ``"answered"``, ``"abandoned"``, ``"degraded: STAGE ERROR"`` (an
+            apology) or ``"failed: ERROR"``.
     """
 
     who: str

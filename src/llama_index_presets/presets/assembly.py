@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
@@ -14,6 +15,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Filter
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.monitor.context import attributed
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.auditing import AuditTrail
 from llama_index_presets.presets.encryption import Encryption
@@ -52,7 +54,9 @@ class Assembly:
         closers: What to call at the end, last first.
         audit: What puts questions on record, or None.
         notices: What this engine cannot do here, and how to change that.
-        who: Who asks, for the record; empty means the name that the process runs under.
+            tenant: Whom calls are charged to; empty for nobody in particular.
+        stamp: Metadata that every document ingested here is given.
+            who: Who asks, for the record; empty means the name that the process runs under.
     """
 
     preset: Preset
@@ -76,6 +80,8 @@ class Assembly:
     audit: AuditTrail | None = None
     notices: tuple[str, ...] = ()
     who: str = ""
+    tenant: str = ""
+    stamp: Mapping[str, Any] = field(default_factory=dict)
 
     def restricted(self, filters: MetadataFilters) -> Assembly:
         """The same parts behind more filters; those that hold already cannot be dropped."""
@@ -85,6 +91,12 @@ class Assembly:
             else MetadataFilters(filters=[self.filters, filters], condition=FilterCondition.AND)
         )
         return replace(self, filters=both, retriever=self.retrieval.make_retriever(both))
+
+    def charged(self, query_id: str) -> AbstractContextManager[Any]:
+        """Charge the calls made inside to this engine's ledger, preset and tenant."""
+        return attributed(
+            ledger=self.ledger, preset=self.preset.name, query_id=query_id, tenant=self.tenant or None
+        )
 
     def explain(self) -> dict[str, Any]:
         """Cells, settings and where they came from, as JSON values."""

@@ -50,7 +50,8 @@ class AuditTrail:
             shown: The passages that the model was shown.
             answer: What was answered; as far as it got, where it did not get to its end.
             cost_usd: What it cost, or None when that is not known.
-            status: ``"answered"``, ``"abandoned"`` (a stream that nobody read to its end) or ``"failed: ERROR"``.
+            status: ``"answered"``, ``"abandoned"`` (a stream that nobody read to its end), ``"degraded: STAGE ERROR"``
+                (an apology) or ``"failed: ERROR"``.
 
         Raises:
             AuditError: It cannot be written.

@@ -20,19 +20,20 @@ from llama_index.core.base.response.schema import (
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
-from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
-from llama_index_presets.answer.synthesize import CitedAnswer
-from llama_index_presets.errors import AnswerError
+from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
+from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.ingest.pipeline import IngestReport
-from llama_index_presets.monitor.context import attributed
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, estimate, ingest
 from llama_index_presets.presets.models import reads_images
+from llama_index_presets.presets.outage import aanswer_through, answer_through
 from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
+from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
 __all__ = ["PresetEngine"]
@@ -91,6 +92,16 @@ class PresetEngine(BaseQueryEngine):
         return self._assembly.synthesizer.llm
 
     @property
+    def synthesizer(self) -> CitedSynthesizer:
+        """What turns passages into a cited answer."""
+        return self._assembly.synthesizer
+
+    @property
+    def settings(self) -> Settings:
+        """The effective dials."""
+        return self._assembly.settings
+
+    @property
     def ledger(self) -> Ledger:
         """Every call and what it cost."""
         return self._assembly.ledger
@@ -117,6 +128,26 @@ class PresetEngine(BaseQueryEngine):
         The new engine shares all parts with this one; closing either closes both.
         """
         return PresetEngine(replace(self._assembly, who=who))
+
+    def for_tenant(self, tenant: str, *, key: str = "tenant") -> PresetEngine:
+        """This engine for one of several customers who share the index.
+
+        Every hit has this tenant in its metadata, whatever is asked; what is ingested here is given it; the calls are
+        charged to it in the ledger (``engine.ledger.costs(by="tenant")``). It shares all parts with this engine;
+        closing either closes both. Ids of documents are the index's: one document, or file, belongs to one tenant.
+
+        Args:
+            tenant: Whose engine.
+            key: Metadata key that holds the tenant.
+
+        Raises:
+            SettingsError: The tenant is empty.
+        """
+        if not tenant:
+            raise SettingsError("The tenant is empty; an engine without one is the shared engine itself.")
+        only = MetadataFilters(filters=[MetadataFilter(key=key, value=tenant)])
+        restricted = self._assembly.restricted(only)
+        return PresetEngine(replace(restricted, tenant=tenant, stamp={**restricted.stamp, key: tenant}))
 
     def as_chat_engine(self, **options: Any) -> PresetChatEngine:
         """A conversation with memory over this engine; options as of `PresetChatEngine`."""
@@ -160,7 +191,7 @@ class PresetEngine(BaseQueryEngine):
             wait=wait,
         )
         run_id = uuid.uuid4().hex
-        with attributed(ledger=self.ledger, preset=self._assembly.preset.name, query_id=run_id):
+        with self._assembly.charged(run_id):
             run_begins(run_id, "ingest")
             try:
                 report = ingest(self._assembly, data, options)
@@ -213,7 +244,8 @@ class PresetEngine(BaseQueryEngine):
 
         Returns:
             A `Response`: the text, ``source_nodes``, and ``metadata`` with ``citations``, ``known``, ``query_id``,
-            ``cost_usd`` (None when a price is unknown) and ``latency_ms``.
+            ``cost_usd`` (None when a price is unknown) and ``latency_ms``; with ``numbers`` where figures are verified,
+            and ``degraded`` where a service was down and the settings say ``on_outage="answer"``.
 
         Raises:
             AnswerError: The question is empty or too long.
@@ -247,12 +279,10 @@ class PresetEngine(BaseQueryEngine):
         return hits[: self._assembly.settings.top_k]
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        hits = self.retrieve(query_bundle)
-        return _response(self._assembly.synthesizer.answer(query_bundle.query_str, hits))
+        return _response(answer_through(self, query_bundle))
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        hits = await self.aretrieve(query_bundle)
-        return _response(await self._assembly.synthesizer.aanswer(query_bundle.query_str, hits))
+        return _response(await aanswer_through(self, query_bundle))
 
     def _get_prompt_modules(self) -> dict[str, Any]:
         return {}

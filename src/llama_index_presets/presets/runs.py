@@ -37,7 +37,7 @@ def query_ends(
         known=told.get("known"),
         citations=len(told.get("citations", ())),
         cost_usd=cost_usd,
-        error=status.removeprefix("failed: ") if status.startswith("failed: ") else None,
+        error=status.split(" ")[-1] if status.startswith(("failed: ", "degraded: ")) else None,
         abandoned=status == "abandoned",
     )
     dispatcher.event(event)

@@ -7,7 +7,13 @@ from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["FinancialDocumentsSettings", "HealthcareSettings", "Settings", "settings_class"]
+__all__ = [
+    "CustomerChatbotSettings",
+    "FinancialDocumentsSettings",
+    "HealthcareSettings",
+    "Settings",
+    "settings_class",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,8 @@ class Settings:
         max_question_chars: Longest question, in characters.
         verify_numbers: What becomes of a statement whose figures do not stand in the passages that it cites: kept,
             marked, or removed.
+        on_outage: When a service is down: ``raise`` its error, or ``answer`` with an apology, what was found, and
+            ``degraded`` in the metadata.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
@@ -79,6 +87,7 @@ class Settings:
     embedding_cache: str = "storage"
     max_question_chars: int = 20_000
     verify_numbers: Literal["off", "mark", "remove"] = "off"
+    on_outage: Literal["raise", "answer"] = "raise"
     state: str | None = None
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
@@ -136,6 +145,13 @@ class HealthcareSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerChatbotSettings(Settings):
+    """Dials of `customer-chatbot`: a customer reads an apology, never an error."""
+
+    on_outage: Literal["raise", "answer"] = "answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinancialDocumentsSettings(Settings):
     """Dials of `financial-documents`: a figure stands in the cited source, or it is not said."""
 
@@ -143,6 +159,7 @@ class FinancialDocumentsSettings(Settings):
 
 
 SETTINGS: dict[str, type[Settings]] = {
+    "customer-chatbot": CustomerChatbotSettings,
     "financial-documents": FinancialDocumentsSettings,
     "healthcare": HealthcareSettings,
 }

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore
 
 from llama_index_presets.answer.synthesize import CitedAnswer
-from llama_index_presets.monitor.context import attributed
 from llama_index_presets.monitor.traces import one_voice
 from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.outage import astream_through, stream_through
 from llama_index_presets.presets.runs import query_ends, run_begins
 from llama_index_presets.provenance import RankedNode
 
@@ -59,8 +59,7 @@ class Turn:
     @contextlib.contextmanager
     def charged(self) -> Iterator[None]:
         """Charge the calls made inside to this question; the first time, it begins."""
-        parts = self.assembly
-        with attributed(ledger=parts.ledger, preset=parts.preset.name, query_id=self.query_id):
+        with self.assembly.charged(self.query_id):
             if not self.begun:
                 self.begun = True
                 run_begins(self.query_id, "query")
@@ -131,7 +130,7 @@ def answer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
     except BaseException as error:
         turn.failed(error)
         raise
-    turn.end(response.metadata, str(response), response.source_nodes)
+    turn.end(response.metadata, str(response), response.source_nodes, _status(response.metadata))
     return response
 
 
@@ -143,7 +142,7 @@ async def aanswer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
     except BaseException as error:
         turn.failed(error)
         raise
-    await turn.aend(response.metadata, str(response), response.source_nodes)
+    await turn.aend(response.metadata, str(response), response.source_nodes, _status(response.metadata))
     return response
 
 
@@ -151,8 +150,7 @@ def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
     """Answer piece by piece; see `PresetEngine.stream`."""
     try:
         with turn.charged():
-            hits = engine.retrieve(turn.query)
-            found, pieces = turn.assembly.synthesizer.stream(turn.question, hits)
+            found, pieces = stream_through(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
         raise
@@ -164,7 +162,7 @@ def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
             while (piece := _next(pieces, turn)) is not None:
                 yield piece
             metadata.update(answer_metadata(found))
-            status = "answered"
+            status = _status(metadata)
         except Exception as error:
             status = f"failed: {type(error).__name__}"
             raise
@@ -181,8 +179,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
     """`stream`, without blocking the event loop."""
     try:
         with turn.charged():
-            hits = await engine.aretrieve(turn.query)
-            found, pieces = await turn.assembly.synthesizer.astream(turn.question, hits)
+            found, pieces = await astream_through(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
         raise
@@ -198,7 +195,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
                     break
                 yield piece
             metadata.update(answer_metadata(found))
-            status = "answered"
+            status = _status(metadata)
         except Exception as error:
             status = f"failed: {type(error).__name__}"
             raise
@@ -214,8 +211,15 @@ def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
     """What a response says of its answer."""
     without = {leg for hit in answer.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
     numbers = {} if answer.numbers is None else {"numbers": answer.numbers.report()}
+    degraded = {} if answer.degraded is None else {"degraded": answer.degraded}
     told = {"citations": answer.citations(), "known": answer.known, "failed_legs": sorted(without)}
-    return {**told, **numbers}
+    return {**told, **numbers, **degraded}
+
+
+def _status(metadata: dict[str, Any] | None) -> str:
+    """What the audit log says became of a question."""
+    degraded = (metadata or {}).get("degraded")
+    return f"degraded: {degraded['stage']} {degraded['error']}" if degraded else "answered"
 
 
 def _next(pieces: Iterator[str], turn: Turn) -> str | None:
