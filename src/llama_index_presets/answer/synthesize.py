@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
+
+_TABLE = re.compile(r"(Table|TABLE|Exhibit|Schedule)\s+[\dA-Z]")
 
 
 @dataclass(slots=True)
@@ -211,4 +214,14 @@ def _citation(block: Block) -> dict[str, Any]:
         "text": block.text,
         "node_id": block.hit.node.node_id,
         **image,
+        **_work(block),
     }
+
+
+def _work(block: Block) -> dict[str, Any]:
+    """Title, authors, year and table of what is cited, as far as they are known."""
+    metadata, last = block.hit.node.metadata, block.heading.split(" > ")[-1]
+    known = {key: metadata[key] for key in ("title", "authors", "year") if metadata.get(key)}
+    if "title" not in known and ("authors" in known or "year" in known) and block.heading:
+        known["title"] = block.heading.split(" > ")[0]
+    return {**known, "table": last} if _TABLE.match(last) else known

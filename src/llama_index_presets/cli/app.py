@@ -12,12 +12,13 @@ import typer
 from typer.core import TyperGroup
 
 from llama_index_presets import __version__
-from llama_index_presets.errors import PresetsError, SettingsError
+from llama_index_presets.errors import FilterError, PresetsError, SettingsError
 
 __all__ = [
     "FAILED",
     "STORAGE",
     "AsJson",
+    "Filters",
     "Offline",
     "PresetName",
     "SettingsFile",
@@ -48,7 +49,12 @@ class _OneLineErrors(TyperGroup):
             complain("Stopped. What was committed is in the index; run the same command again to go on.")
             raise typer.Exit(INTERRUPTED) from None
         except PresetsError as error:
-            self._fail(ctx, str(error), WRONG_USAGE if isinstance(error, SettingsError) else FAILED, error)
+            self._fail(
+                ctx,
+                str(error),
+                WRONG_USAGE if isinstance(error, SettingsError | FilterError) else FAILED,
+                error,
+            )
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -93,6 +99,13 @@ AsJson = Annotated[
 ]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Swap every networked part for its local counterpart.")
+]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        help="Condition on metadata: department=hr, 'year>=2020', 'groups any hr,all'. Repeatable.",
+    ),
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
     AsJson,
+    Filters,
     Offline,
     PresetName,
     SettingsFile,
@@ -42,6 +44,15 @@ def ingest(
     sync: Annotated[
         bool, typer.Option("--sync", help="Remove documents that vanished from the folders.")
     ] = False,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", help="KEY=VALUE put on every document. Repeatable.")
+    ] = None,
+    folder_key: Annotated[
+        str | None,
+        typer.Option(
+            "--folder-key", help="Metadata key that takes the name of a file's top folder: department."
+        ),
+    ] = None,
     max_cost: Annotated[
         float | None,
         typer.Option("--max-cost", min=0, help="Count first; refuse when it would cost more US dollars."),
@@ -50,8 +61,14 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Bring the index in line with files; what did not change costs nothing."""
+    find_preset(preset)
+    from llama_index_presets.filters.text import parse_metadata
+
+    options: dict[str, Any] = {"metadata": parse_metadata(metadata or []), "folder_key": folder_key}
     with open_engine(preset, storage, offline, settings) as engine:
-        report = _ingest_in_turn(engine, [str(path) for path in paths], sync=sync, max_cost_usd=max_cost)
+        report = _ingest_in_turn(
+            engine, [str(path) for path in paths], sync=sync, max_cost_usd=max_cost, **options
+        )
     if as_json:
         emit(report.to_dict())
     else:
@@ -87,6 +104,7 @@ def ask(
     ] = None,
     storage: StorageFolder = STORAGE,
     offline: Offline = False,
+    filters: Filters = None,
     settings: SettingsFile = None,
     image: Annotated[
         Path | None, typer.Option("--image", help="An image to ask with (preset multi-modal).")
@@ -99,22 +117,19 @@ def ask(
             "Missing argument 'QUESTION': ask something in quotes, or ask with an image, --image FILE."
         )
     need_index(storage)
-    with open_engine(preset, storage, offline, settings) as engine:
+    with open_engine(preset, storage, offline, settings, filters) as engine:
         response = engine.query(_query(question or "", image))
     metadata: dict[str, Any] = response.metadata or {}
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
     if as_json:
-        keys = ("n", "source", "page", "score", "text")
-        citations = [{**{key: citation[key] for key in keys}, **_image_of(citation)} for citation in cited]
-        bill = {key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms")}
-        emit({"answer": str(response), "known": metadata["known"], "citations": citations, **bill})
+        citations = [_shown(citation) for citation in cited]
+        bill: dict[str, Any] = {key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms")}
+        extra: dict[str, Any] = {key: metadata[key] for key in ("numbers", "degraded") if key in metadata}
+        emit({"answer": str(response), "known": metadata["known"], "citations": citations, **bill, **extra})
         return
     say(str(response))
     for citation in cited:
-        page = f", page {citation['page']}" if citation["page"] else ""
-        heading = f" ({citation['heading']})" if citation["heading"] else ""
-        score = "not re-ranked" if citation["score"] is None else f"score {citation['score']:.3f}"
-        say(f"  [{citation['n']}] {citation['source']}{page}{heading}{_size(citation)}, {score}")
+        say(f"  [{citation['n']}] {_place(citation)}")
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
 
 
@@ -122,10 +137,6 @@ def _query(question: str, image: Path | None) -> Any:
     from llama_index.core.schema import QueryBundle
 
     return question if image is None else QueryBundle(question, image_path=str(image))
-
-
-def _image_of(citation: dict[str, Any]) -> dict[str, Any]:
-    return {"image": citation["image"]} if "image" in citation else {}
 
 
 def _size(citation: dict[str, Any]) -> str:
@@ -138,11 +149,12 @@ def chat(
     preset: PresetName,
     storage: StorageFolder = STORAGE,
     offline: Offline = False,
+    filters: Filters = None,
     settings: SettingsFile = None,
 ) -> None:
     """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
     need_index(storage)
-    with open_engine(preset, storage, offline, settings) as engine:
+    with open_engine(preset, storage, offline, settings, filters) as engine:
         conversation = engine.as_chat_engine()
         for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
             if not line.strip():
@@ -163,12 +175,35 @@ def _ingest_in_turn(engine: PresetEngine, paths: list[str], **options: Any) -> I
         return engine.ingest(paths, **options)
 
 
-def open_engine(preset: str, storage: str, offline: bool, settings: Path | None) -> PresetEngine:
+def open_engine(
+    preset: str, storage: str, offline: bool, settings: Path | None, filters: Sequence[str] | None = None
+) -> PresetEngine:
     """Build an engine; a typo in the preset is answered before the slow import."""
     find_preset(preset)
+    from llama_index_presets.filters.text import parse_filters
     from llama_index_presets.presets.build import build
 
-    return build(preset, storage=storage, offline=offline, settings=settings)
+    return build(
+        preset, storage=storage, offline=offline, settings=settings, filters=parse_filters(filters or [])
+    )
+
+
+def _shown(citation: dict[str, Any]) -> dict[str, Any]:
+    """What --json says of a citation; of a paper or a table, more."""
+    keys = ("n", "source", "page", "score", "text")
+    extra = ("title", "authors", "year", "table", "image")
+    return {key: citation[key] for key in keys} | {key: citation[key] for key in extra if key in citation}
+
+
+def _place(citation: dict[str, Any]) -> str:
+    """One line for people: whose work, where in it, how close."""
+    by = ", ".join(citation.get("authors", ()))
+    who = f"{by} ({citation['year']})" if by and "year" in citation else by or str(citation.get("year", ""))
+    work = f"{who}: {citation['title']}. " if who and "title" in citation else ""
+    page = f", page {citation['page']}" if citation["page"] else ""
+    heading = f" ({citation['heading']})" if citation["heading"] else ""
+    score = "not re-ranked" if citation["score"] is None else f"score {citation['score']:.3f}"
+    return f"{work}{citation['source']}{page}{heading}{_size(citation)}, {score}"
 
 
 def need_index(storage: str) -> None:

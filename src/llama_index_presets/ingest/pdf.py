@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -161,18 +162,20 @@ def _cells(line: str) -> list[str]:
 def _table(lines: Sequence[str]) -> Iterator[str]:
     rows = [_cells(line) for line in lines]
     head: Sequence[str] = rows[0] if _is_head(rows) else ()
-    for row in rows[1:] if head else rows:
-        names = (
-            [""] * (len(row) - len(head)) + list(head) if len(row) - len(head) in (0, 1) else [""] * len(row)
-        )
-        cells = zip(names, row, strict=True)
+    body = rows[1:] if head else rows
+    width = Counter(map(len, body)).most_common(1)[0][0]
+    names = [""] * (width - len(head)) + list(head)
+    for row in body:  # one with a gap has no certain names
+        cells = zip(names if len(row) == len(names) else [""] * len(row), row, strict=True)
         yield "; ".join(f"{name}: {cell}" if name else cell for name, cell in cells) + _END_OF_TABLE
 
 
 def _is_head(rows: Sequence[Sequence[str]]) -> bool:
     """The first row names the columns: years or words, where the rows below have figures."""
-    first, second = rows[0], rows[1] if len(rows) > 1 else []
-    cells = first if len(first) == len(second) - 1 else first[1:]
-    return len(second) - len(first) in (0, 1) and all(
+    if len(rows) < 2:
+        return False
+    first, width = rows[0], Counter(map(len, rows[1:])).most_common(1)[0][0]
+    cells = first if len(first) == width - 1 else first[1:]
+    return width - len(first) in (0, 1) and all(
         re.fullmatch(r"(19|20)\d\d[A-Z*]?", cell) or not _CELL.match(cell) for cell in cells
     )

@@ -14,6 +14,7 @@ from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE
 from llama_index.core.chat_engine.types import AgentChatResponse, BaseChatEngine, StreamingAgentChatResponse
 from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.prompts import PromptTemplate
 
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.presets.outage import is_outage
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PresetChatEngine", "StreamingChatAnswer"]
 
+_CONDENSE = PromptTemplate(DEFAULT_TEMPLATE)
 _REFERS_BACK = re.compile(
     r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|there|one|ones)\b", re.IGNORECASE
 )
@@ -157,9 +159,7 @@ class PresetChatEngine(BaseChatEngine):
         if not self._history_matters():
             return self._with_topic(message)
         try:
-            found = self._engine.llm.predict(
-                DEFAULT_TEMPLATE, question=message, chat_history=self._transcript()
-            )
+            found = self._engine.llm.predict(_CONDENSE, question=message, chat_history=self._transcript())
         except Exception as error:
             return self._uncondensed(message, error)
         return found.strip() or message
@@ -169,7 +169,7 @@ class PresetChatEngine(BaseChatEngine):
             return self._with_topic(message)
         try:
             found = await self._engine.llm.apredict(
-                DEFAULT_TEMPLATE, question=message, chat_history=self._transcript()
+                _CONDENSE, question=message, chat_history=self._transcript()
             )
         except Exception as error:
             return self._uncondensed(message, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -165,6 +165,8 @@ class PresetEngine(BaseQueryEngine):
         show_progress: bool | None = None,
         max_cost_usd: float | Decimal | None = None,
         wait: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+        folder_key: str | None = None,
     ) -> IngestReport:
         """Bring the index in line with documents; what did not change costs nothing.
 
@@ -176,6 +178,10 @@ class PresetEngine(BaseQueryEngine):
             show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
             max_cost_usd: Count first, and refuse to begin when embedding would cost more than this, in US dollars.
             wait: Whether to wait when another process ingests into the same storage.
+            metadata: Put on every document, to filter on; it wins over what a document says of itself. It is part of
+                what makes a document unchanged: give the same each time.
+            folder_key: Metadata key that takes the name of the folder that a file lies in: the one directly below the
+                folder given.
 
         Raises:
             IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
@@ -189,6 +195,8 @@ class PresetEngine(BaseQueryEngine):
             show_progress=show_progress,
             max_cost_usd=max_cost_usd,
             wait=wait,
+            metadata=metadata or {},
+            folder_key=folder_key,
         )
         run_id = uuid.uuid4().hex
         with self._assembly.charged(run_id):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.sources import Source, sources
+from llama_index_presets.ingest.stamp import folder_of, stamped
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.models import reads_images
@@ -34,6 +35,8 @@ class IngestOptions:
     show_progress: bool | None = None
     max_cost_usd: float | Decimal | None = None
     wait: bool = True
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    folder_key: str | None = None
 
 
 def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestReport:
@@ -68,12 +71,7 @@ def _sources(
     assembly: Assembly, data: Any, options: IngestOptions
 ) -> tuple[list[Source], PrivacyWatch | None]:
     """What is to be ingested, watched for personal data where the settings say so."""
-    found = sources(
-        data,
-        text_column=options.text_column,
-        id_column=options.id_column,
-        images=reads_images(assembly.embed_model),
-    )
+    found = _found(assembly, data, options)
     mode = assembly.settings.pii
     if mode == "off":
         return found, None
@@ -135,12 +133,32 @@ def _pipeline(assembly: Assembly, estimator: Estimator) -> Pipeline:
     )
 
 
-def _vanished(data: Any) -> Callable[[str], bool]:
-    """Which stored documents lie under the folders that are being synced."""
+def _found(assembly: Assembly, data: Any, options: IngestOptions) -> list[Source]:
+    """The sources, each with the metadata that its folder, the caller and the engine's tenant put on it."""
+    found = sources(
+        data,
+        text_column=options.text_column,
+        id_column=options.id_column,
+        images=reads_images(assembly.embed_model),
+    )
+    given = {**options.metadata, **assembly.stamp}
+    if options.folder_key is None:
+        return [stamped(source, given) for source in found]
+    roots, key = _folders(data, "folder_key"), options.folder_key
+    folders = [(source, folder_of(source.doc_id, roots)) for source in found]
+    return [stamped(source, {key: folder, **given} if folder else given) for source, folder in folders]
+
+
+def _folders(data: Any, wanted_by: str) -> list[Path]:
     roots = [data] if isinstance(data, str | Path) else data
     if not isinstance(roots, list | tuple | set) or not all(isinstance(root, str | Path) for root in roots):
         raise SettingsError(
-            "sync works on folders: give paths, or delete documents with engine.vector_store.delete."
+            f"{wanted_by} works on folders: give paths, or delete documents with engine.vector_store.delete."
         )
-    folders = [Path(root).resolve() for root in roots]
+    return [Path(root).resolve() for root in roots]
+
+
+def _vanished(data: Any) -> Callable[[str], bool]:
+    """Which stored documents lie under the folders that are being synced."""
+    folders = _folders(data, "sync")
     return lambda doc_id: any(Path(doc_id) == folder or folder in Path(doc_id).parents for folder in folders)

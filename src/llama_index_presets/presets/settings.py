@@ -158,10 +158,19 @@ class FinancialDocumentsSettings(Settings):
     verify_numbers: Literal["off", "mark", "remove"] = "remove"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResearchPapersSettings(Settings):
+    """Dials of `research-papers`: more passages of more papers in a longer context."""
+
+    top_k: int = 8
+    context_tokens: int = 6_000
+
+
 SETTINGS: dict[str, type[Settings]] = {
     "customer-chatbot": CustomerChatbotSettings,
     "financial-documents": FinancialDocumentsSettings,
     "healthcare": HealthcareSettings,
+    "research-papers": ResearchPapersSettings,
 }
 """Presets whose dials, or their defaults, differ from `Settings`.
 

@@ -1,0 +1,66 @@
+"""Metadata that whoever ingests puts on documents: it wins over what a document says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.about import RESERVED
+from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.sources import Source
+
+__all__ = ["folder_of", "stamped"]
+
+
+def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
+    """A source whose chunks carry more metadata, hidden from the embedding model; its hash covers it.
+
+    Raises:
+        SettingsError: A key is one of those that say where a passage stands.
+    """
+    taken = sorted(RESERVED & set(metadata))
+    if taken:
+        raise SettingsError(
+            f"The metadata key '{taken[0]}' says where a passage stands and cannot be set. Rename it."
+        )
+    if not metadata:
+        return source
+    stamp = json.dumps(metadata, sort_keys=True, default=str)
+    digest = (
+        hashlib.sha256(f"{source.content_hash}\0{stamp}".encode()).hexdigest() if source.content_hash else ""
+    )
+    return replace(source, content_hash=digest, read=lambda: _stamp(source, metadata, digest))
+
+
+def folder_of(doc_id: str, roots: Sequence[Path]) -> str | None:
+    """Name of the folder directly below a root that a file lies in; None for a file in the root itself.
+
+    Example:
+        >>> folder_of("/docs/hr/2024/leave.md", [Path("/docs")]), folder_of("/docs/index.md", [Path("/docs")])
+        ('hr', None)
+    """
+    path = Path(doc_id)
+    for root in roots:
+        if root in path.parents and len(parts := path.relative_to(root).parts) > 1:
+            return parts[0]
+    return None
+
+
+def _stamp(source: Source, metadata: Mapping[str, Any], digest: str) -> Any:
+    found = source.read()
+    if isinstance(found, SourceText):
+        return replace(
+            found,
+            metadata={**found.metadata, **metadata},
+            hidden_from_embedding=(*found.hidden_from_embedding, *metadata),
+            content_hash=digest,
+        )
+    for node in found:
+        node.metadata.update(metadata)
+        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *metadata]
+    return found

@@ -1,0 +1,95 @@
+"""What files say of themselves, what whoever ingests says of them, and who wins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from llama_index.core import Document
+from tests.unit.ingest.test_pdf import write_report
+
+from llama_index_presets.errors import IngestError, SettingsError
+from llama_index_presets.ingest.read import file_hash, find_files, read_file
+from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.stamp import stamped
+
+MARKDOWN = """---
+title: On Sparse Sums
+authors: [Ada Lovelace, Charles Babbage]
+date: 2021-05-01
+department: maths
+source: /etc/passwd
+nested: {a: 1}
+---
+# Sums
+
+They are sparse.
+"""
+HTML = """<html><head><title>T</title><meta name="citation_author" content="A. Noether">
+<meta name="citation_author" content="E. Artin"><meta name="citation_publication_date" content="2019/03/02"></head>
+<body><p>Rings.</p></body></html>"""
+LINES = "Title: Old Sums\nAuthors: A. Noether; E. Artin\nYear: 1921\n\nWe add."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "title", "authors", "year"),
+    [
+        ("a.md", MARKDOWN, "On Sparse Sums", ["Ada Lovelace", "Charles Babbage"], 2021),
+        ("a.html", HTML, "T", ["A. Noether", "E. Artin"], 2019),
+        ("a.txt", LINES, "Old Sums", ["A. Noether", "E. Artin"], 1921),
+    ],
+)
+def test_a_file_names_its_work(
+    tmp_path: Path, name: str, content: str, title: str, authors: list[str], year: int
+) -> None:
+    """Front matter, meta tags or head lines become metadata, and none of it is embedded."""
+    (tmp_path / name).write_text(content)
+    found = read_file(tmp_path / name, "h")
+    assert (found.metadata["title"], found.metadata["authors"], found.metadata["year"]) == (
+        title,
+        authors,
+        year,
+    )
+    assert {"title", "authors", "year"} <= set(found.hidden_from_embedding)
+    assert found.metadata["source"] == (tmp_path / name).as_posix() and "nested" not in found.metadata
+
+
+def test_a_sidecar_wins_and_counts_as_a_change(tmp_path: Path) -> None:
+    """It is no document itself; its values replace the file's own; editing it makes the file a changed one."""
+    path = tmp_path / "a.md"
+    path.write_text(MARKDOWN)
+    before = file_hash(path)
+    sidecar = tmp_path / "a.md.meta.json"
+    sidecar.write_text(json.dumps({"year": 2022, "groups": ["hr", "all"], "page": 7}))
+    assert find_files([tmp_path]) == [path] and file_hash(path) != before
+    found = read_file(path, "h").metadata
+    assert (found["year"], found["groups"], found["title"]) == (2022, ["hr", "all"], "On Sparse Sums")
+    assert "page" not in found
+    sidecar.write_text("[1]")
+    with pytest.raises(IngestError, match="holds a list; expected a JSON object"):
+        read_file(path, "h")
+
+
+def test_front_matter_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
+    """One line, for the report."""
+    (tmp_path / "a.md").write_text("---\ntitle: [unclosed\n---\nText")
+    with pytest.raises(IngestError, match="front matter is not YAML"):
+        read_file(tmp_path / "a.md", "h")
+
+
+def test_a_pdf_names_its_work(tmp_path: Path) -> None:
+    """From its information; the year only from a line that dates it."""
+    about = read_file(write_report(tmp_path / "r.pdf"), "h").metadata
+    assert (about["title"], about["authors"], about["year"]) == ("Annual report 2024", ["Acme Corp"], 2025)
+
+
+def test_a_stamp_wins_and_is_part_of_the_hash() -> None:
+    """A document cannot say that it belongs to another tenant; another stamp makes it a changed document."""
+    (source,) = sources([Document(text="Text.", doc_id="d", metadata={"tenant": "globex", "year": 2020})])
+    acme, other = stamped(source, {"tenant": "acme"}), stamped(source, {"tenant": "initech"})
+    found = acme.read()
+    assert found.metadata == {"tenant": "acme", "year": 2020} and "tenant" in found.hidden_from_embedding
+    assert len({source.content_hash, acme.content_hash, other.content_hash}) == 3
+    with pytest.raises(SettingsError, match="'source' says where a passage stands"):
+        stamped(source, {"source": "x"})
