@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.schema import BaseNode
+
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.about import RESERVED
 from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.pictures import Picture
 from llama_index_presets.ingest.sources import Source
 
 __all__ = ["folder_of", "stamped"]
@@ -54,13 +57,24 @@ def folder_of(doc_id: str, roots: Sequence[Path]) -> str | None:
 def _stamp(source: Source, metadata: Mapping[str, Any], digest: str) -> Any:
     found = source.read()
     if isinstance(found, SourceText):
-        return replace(
-            found,
-            metadata={**found.metadata, **metadata},
-            hidden_from_embedding=(*found.hidden_from_embedding, *metadata),
-            content_hash=digest,
-        )
+        return _on_text(found, metadata, digest)
+    if isinstance(found, Picture):
+        _on_node(found.node, metadata)
+        return replace(found, caption=found.caption and _on_text(found.caption, metadata, digest))
     for node in found:
-        node.metadata.update(metadata)
-        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *metadata]
+        _on_node(node, metadata)
     return found
+
+
+def _on_text(text: SourceText, metadata: Mapping[str, Any], digest: str) -> SourceText:
+    return replace(
+        text,
+        metadata={**text.metadata, **metadata},
+        hidden_from_embedding=(*text.hidden_from_embedding, *metadata),
+        content_hash=digest,
+    )
+
+
+def _on_node(node: BaseNode, metadata: Mapping[str, Any]) -> None:
+    node.metadata.update(metadata)
+    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *metadata]
