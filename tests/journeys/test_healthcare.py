@@ -17,8 +17,10 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from tests.fakes import ScriptedLLM
 from tests.unit.ingest.test_read import write_pdf
+from typer.testing import CliRunner
 
 from llama_index_presets import build
+from llama_index_presets.cli import app
 from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
 
@@ -231,6 +233,39 @@ def test_the_recipe_runs_and_stays_short() -> None:
     assert done.returncode == 0, done.stderr
     for part in ("antitoxin", "[1] botulism-ward-guide.md", "28 days", "I don't know.", "In all: "):
         assert part in done.stdout
+    assert "replaced in handover-note: 1 birth_date, 1 phone, 1 record_number" in done.stdout
+    assert "DOB: [BIRTH DATE]" in done.stdout and "Files that name Mrs Fictional: 0 of" in done.stdout
+
+
+def test_an_encrypted_clinic_works_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ingest, ask, chat, doctor under a key; personal data reported; no file tells the patient's name."""
+    documents, storage = tmp_path / "docs", tmp_path / "s"
+    shutil.copytree(DOCUMENTS, documents)
+    (documents / "zylberschtejn.md").write_text(
+        "# Discharge letter\n\nMrs Zylberschtejn, MRN: 4711, takes warfarin every evening.\n"
+    )
+    monkeypatch.setenv("LLAMA_PRESETS_ENCRYPTION_KEY", "5f" * 32)
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        done = CliRunner().invoke(app, [*arguments, "--storage", str(storage)], input=stdin)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    report = json.loads(run("ingest", "healthcare", str(documents), "--json"))
+    assert report["documents"] == 6
+    assert report["personal_data"] == {str(documents / "zylberschtejn.md"): {"record_number": 1}}
+    asked = json.loads(run("ask", "healthcare", "When does Mrs Zylberschtejn take warfarin?", "--json"))
+    assert "every evening" in asked["answer"]
+    assert asked["citations"][0]["source"] == str(documents / "zylberschtejn.md")
+    assert "antitoxin" in run("chat", "healthcare", stdin=f"{QUESTION}\n")
+    assert json.loads(run("doctor", "healthcare", "--json"))["healthy"]
+    written = {str(path): path.read_bytes() for path in storage.rglob("*") if path.is_file()}
+    assert [name for name, content in written.items() if b"ylberschtejn" in content + name.encode()] == []
+    monkeypatch.delenv("LLAMA_PRESETS_ENCRYPTION_KEY")
+    done = CliRunner().invoke(app, ["ask", "healthcare", QUESTION, "--storage", str(storage)])
+    assert (done.exit_code, "is encrypted and no key was given" in done.stderr) == (1, True)
 
 
 def test_sync_works_on_folders_alone(tmp_path: Path) -> None:
