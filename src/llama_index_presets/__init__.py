@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
     from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
     from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
+    from llama_index_presets.embed.frames import embed_dataframe as embed_dataframe
+    from llama_index_presets.embed.frames import embed_to_file as embed_to_file
     from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
     from llama_index_presets.embed.openai import BatchedOpenAIEmbedding as BatchedOpenAIEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
@@ -40,6 +42,8 @@ _PUBLIC: dict[str, str] = {
     "BatchedOpenAIEmbedding": "llama_index_presets.embed.openai",
     "CachedEmbedding": "llama_index_presets.embed.cached",
     "EmbeddingCache": "llama_index_presets.embed.cache",
+    "embed_dataframe": "llama_index_presets.embed.frames",
+    "embed_to_file": "llama_index_presets.embed.frames",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
     "DuckDBVectorStore": "llama_index_presets.store.duckdb",
     "LanceDBVectorStore": "llama_index_presets.store.lancedb",
