@@ -23,7 +23,7 @@ from llama_index_presets.values import Fingerprint
 
 __all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm", "reads_images", "with_cache"]
 
-_LONGEST_CHUNK = 512
+LONGEST_CHUNK = 512
 """Tokens; a longer chunk mixes topics, however much the model reads."""
 
 
@@ -123,9 +123,7 @@ def make_chunker(
         known = catalogue().get(_short_name(embed_model))
         limit = known.max_tokens if known else int(getattr(embed_model, "max_length", 512) * 0.75)
     more = {"embed_model": embed_model} if chunking == "semantic" else {}
-    return CHUNKERS[chunking](
-        tokenize=tokenize, max_tokens=min(limit, chunk_tokens or _LONGEST_CHUNK), **more
-    )
+    return CHUNKERS[chunking](tokenize=tokenize, max_tokens=min(limit, chunk_tokens or LONGEST_CHUNK), **more)
 
 
 def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fingerprint:

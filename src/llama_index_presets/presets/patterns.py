@@ -25,8 +25,11 @@ __all__ = ["MakeRetriever", "Retrieval", "assemble_pattern", "check_pattern"]
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
-_WIDE = 50
+WIDE = 50
 """Hits that a re-ranker is given when `candidates` is not set."""
+
+LEG = 100
+"""Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def assemble_pattern(
     if name == "advanced" and reranker is None:
         reranker = _cross_encoder(settings, local=local)
     widening = _widening(settings)
-    wide = (settings.candidates or _WIDE) if reranker else settings.top_k * (4 if widening else 1)
+    wide = (settings.candidates or WIDE) if reranker else settings.top_k * (4 if widening else 1)
     postprocessors = [*widening, *([reranker] if reranker else [])]
     if name == "hybrid":
         return _hybrid(index, storage, settings, wide, postprocessors)
@@ -140,7 +143,7 @@ def _hybrid(
         on_leg_error=settings.on_leg_error,
         timeout=settings.leg_timeout_s,
         top_k=top_k,
-        candidates=max(settings.candidates or 100, top_k),
+        candidates=max(settings.candidates or LEG, top_k),
     )
     return Retrieval(
         lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword

@@ -1,0 +1,174 @@
+"""An ejected preset is plain code that gives the same answers from the same index."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_index_presets import build, cli
+from llama_index_presets.errors import SettingsError, UnknownPresetError
+from llama_index_presets.presets.eject import eject
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ROOT / "recipes" / "healthcare" / "documents"
+QUESTIONS = [
+    "How is botulism treated?",
+    "How long may an insulin pen in use be kept at room temperature?",
+    "Who won the 2030 World Cup?",
+]
+OFFLINE = [
+    "knowledge-base",
+    "customer-chatbot",
+    "healthcare",
+    "financial-documents",
+    "research-papers",
+    "high-volume",
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audit entries are signed with a key of this test; nothing is traced."""
+    monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", "a-key-of-sixteen-bytes-or-more")
+    monkeypatch.setenv("LLAMA_PRESETS_TRACE_ENDPOINT", "off")
+
+
+def load(project: Path, monkeypatch: pytest.MonkeyPatch, storage: Path | None = None) -> Any:
+    """The project's app.py as a module."""
+    monkeypatch.setenv("APP_STORAGE", str(storage or project / "storage"))
+    spec = importlib.util.spec_from_file_location(
+        f"ejected_{project.name.replace('-', '_')}", project / "app.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def told(response: Any) -> tuple[str, list[Any], list[str], bool]:
+    """What must be equal: the answer, what it cites, what it was made from, whether it is one."""
+    metadata = response.metadata
+    return (
+        str(response),
+        metadata["citations"],
+        [hit.node_id for hit in response.source_nodes],
+        metadata["known"],
+    )
+
+
+@pytest.mark.parametrize("preset", OFFLINE)
+def test_the_project_answers_as_the_preset_does(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Word for word and citation for citation, from documents that it ingested itself."""
+    with build(preset, storage=tmp_path / "preset", offline=True, settings={"pii": "off"}) as engine:
+        engine.ingest(DOCUMENTS)
+        expected = [told(engine.query(question)) for question in QUESTIONS]
+    eject(preset, tmp_path / preset, offline=True)
+    with load(tmp_path / preset, monkeypatch).App() as app:
+        assert app.ingest([str(DOCUMENTS)]).documents == 5
+        assert [told(app.query(question)) for question in QUESTIONS] == expected
+        assert app.ledger.get_usage_stats(days=1).total_calls > 0
+    if preset == "financial-documents":
+        assert len((tmp_path / preset / "storage" / "audit.jsonl").read_text().splitlines()) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("chunking", ["hierarchical", "sentence-window", "semantic"])
+def test_the_project_reads_the_presets_index(
+    chunking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings stand in the code; an existing storage is used as it is, and nothing is embedded again."""
+    settings = {"chunking": chunking, "top_k": 2, "pii": "off"}
+    with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
+        engine.ingest(DOCUMENTS)
+        expected = [told(engine.query(question)) for question in QUESTIONS]
+    eject("healthcare", tmp_path / "p", settings=settings)
+    with load(tmp_path / "p", monkeypatch, tmp_path / "s").App() as app:
+        assert app.ingest([str(DOCUMENTS)]).unchanged == 5
+        assert [told(app.query(question)) for question in QUESTIONS] == expected
+
+
+def test_the_project_runs_alone_and_loads_nothing_of_the_presets(tmp_path: Path) -> None:
+    """As a user runs it: another process, the command line, then what it has loaded."""
+    eject("knowledge-base", tmp_path / "p", offline=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path / "p",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    assert run("app.py", "ingest", str(DOCUMENTS)) == "5 documents ingested, 0 unchanged\n"
+    shown = (
+        "import json, sys, app\nwith app.App() as made: answer = str(made.query('How is botulism treated?'))\n"
+        "print(json.dumps([answer, [name for name in sys.modules if name.startswith('llama_index_presets.presets')]]))"
+    )
+    answer, loaded = json.loads(run("-c", shown).splitlines()[-1])
+    assert "antitoxin" in answer and loaded == []
+
+
+@pytest.mark.parametrize("offline", [True, False])
+@pytest.mark.parametrize("preset", OFFLINE)
+def test_the_code_is_clean_and_names_no_preset_machinery(preset: str, offline: bool, tmp_path: Path) -> None:
+    """Ruff finds nothing to say with the project's own settings; imports are components alone."""
+    done = eject(preset, tmp_path, offline=offline)
+    for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        found = subprocess.run(
+            ["ruff", *command, "."], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
+    text = (tmp_path / "app.py").read_text()
+    modules = [node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in modules if name and name.startswith("llama_index_presets.presets")]
+    assert "llama_index_presets" not in modules and "build(" not in text
+    wanted = (tmp_path / "requirements.txt").read_text()
+    assert wanted.startswith(f"llama-index-presets[{','.join(done.extras)}]==")
+
+
+def test_what_is_not_taken_along_is_said(tmp_path: Path) -> None:
+    """Encryption and the report on personal data, in the notices and in the README."""
+    notices = eject("healthcare", tmp_path).notices
+    assert any("text in clear" in notice for notice in notices)
+    assert all(notice in (tmp_path / "README.md").read_text() for notice in notices)
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
+    """Unless --force is given, which replaces the project's files and no others."""
+    (tmp_path / "app.py").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="is not empty"):
+        eject("knowledge-base", tmp_path, offline=True)
+    assert (tmp_path / "app.py").read_text() == "mine"
+    eject("knowledge-base", tmp_path, offline=True, force=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine" and "class App" in (tmp_path / "app.py").read_text()
+    with pytest.raises(SettingsError, match="is a file"):
+        eject("knowledge-base", tmp_path / "app.py", offline=True)
+    with pytest.raises(UnknownPresetError, match="healthcare"):
+        eject("helthcare", tmp_path / "other")
+
+
+def test_the_command_writes_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One JSON object, notices on standard error."""
+    arguments = ["eject", "healthcare", str(tmp_path / "p"), "--json"]
+    monkeypatch.setattr(sys, "argv", ["llama-presets", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    captured = capsys.readouterr()
+    assert (stopped.value.code or 0) == 0 and "in clear" in captured.err
+    assert set(json.loads(captured.out)) == {"folder", "files", "extras"}
