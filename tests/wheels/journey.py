@@ -1,4 +1,4 @@
-"""Ingest, ask, close, open again: run by the Python of an environment that holds nothing but the wheel and its extra."""
+"""Ingest, ask, close, open again: run by the Python of an environment with nothing but the wheel and its extra."""
 
 from __future__ import annotations
 

@@ -181,8 +181,8 @@ def _app(row: Preset, offline: bool, constants: Mapping[str, Any], pieces: Seque
     body = "\n\n\n".join(bodies)
     how = " with offline=True" if offline else ""
     head = (
-        f'"""What the preset `{row.name}`{how} of llama-index-presets {__version__} assembles, as plain code.\n\nUse it:\n\n'
-        '    python app.py ingest DOCUMENTS\n    python app.py ask "A question?"\n"""'
+        f'"""What the preset `{row.name}`{how} of llama-index-presets {__version__} assembles, as plain code.\n\n'
+        'Use it:\n\n    python app.py ingest DOCUMENTS\n    python app.py ask "A question?"\n"""'
     )
     used = {name: value for name, value in constants.items() if name in body}
     settings = [
