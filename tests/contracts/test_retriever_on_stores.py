@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from llama_index_presets import BM25Index, DuckDBVectorStore, HybridFusionRetriever, LanceDBVectorStore
+from llama_index_presets import (
+    BM25Index,
+    DuckDBVectorStore,
+    HybridFusionRetriever,
+    LanceDBVectorStore,
+    PostgresVectorStore,
+    embedded_postgres,
+)
 from llama_index_presets.retrieve import verify_in_step
 
 STORES: dict[str, Callable[[Path], BasePydanticVectorStore]] = {
@@ -53,6 +61,22 @@ async def test_hybrid_search_finds_words_and_keeps_filters(store: str, keyword: 
     narrowed = hybrid.with_filters(SOUTH)
     for found in (narrowed.retrieve("AB-17 valve"), await narrowed.aretrieve("AB-17 valve")):
         assert {hit.node.node_id for hit in found} == {"pump", "seal"}
+
+
+async def test_hybrid_search_by_words_of_postgres() -> None:
+    """The tsvector leg of the store fuses with its vectors as any other leg does, filters on both."""
+    with tempfile.TemporaryDirectory() as folder, embedded_postgres(folder) as url:
+        store = PostgresVectorStore.from_url(url, embed_dim=4)
+        context = StorageContext.from_defaults(vector_store=store)
+        index = VectorStoreIndex(NODES, storage_context=context, embed_model=MockEmbedding(embed_dim=4))
+        hybrid = HybridFusionRetriever.from_index(index, keyword="store")
+        for found in (hybrid.retrieve("worn seals"), await hybrid.aretrieve("worn seals")):
+            assert found[0].node.node_id == "seal"
+            assert {"vector", "fusion"} < set(found[0].stages)
+        narrowed = hybrid.with_filters(SOUTH)
+        for found in (narrowed.retrieve("valves"), await narrowed.aretrieve("valves")):
+            assert {hit.node.node_id for hit in found} == {"pump", "seal"}
+        store.close()
 
 
 @pytest.mark.parametrize("store", sorted(STORES))

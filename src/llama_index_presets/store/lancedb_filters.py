@@ -17,10 +17,13 @@ from llama_index_presets.filters import Dialect
 from llama_index_presets.filters.values import fold
 from llama_index_presets.store.labels import label
 
-__all__ = ["InexpressibleError", "LanceDialect", "fields_of", "literal", "one_of"]
+__all__ = ["READS_ROWS", "InexpressibleError", "LanceDialect", "fields_of", "literal", "one_of"]
 
 EXACT_INTEGER = 2**53
 """From here on a double cannot tell neighbouring integers apart."""
+
+READS_ROWS = "json_get_"
+"""In the SQL of conditions that no index answers."""
 
 TEXT, NUMBER = "s", "n"
 """What the keys of `fields` begin with."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from llama_index.core.vector_stores.types import (
     MetadataFilters,
@@ -13,10 +14,11 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
+from numpy.typing import NDArray
 
 from llama_index_presets.filters import predicate, render
 from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing
-from llama_index_presets.store.lancedb_filters import InexpressibleError, LanceDialect, one_of
+from llama_index_presets.store.lancedb_filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
 from llama_index_presets.store.lancedb_rows import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.rows import Row, restricting_ids
 from llama_index_presets.store.selection import Selection
@@ -31,7 +33,8 @@ REFINE = 10
 """Quantised candidates for each row fetched that are scored again on their full vectors."""
 
 SCAN_ROWS = 10_000
-"""A filter that leaves at most this many rows is answered by scanning them, which is exact."""
+SCAN_BYTES = 64 * 2**20
+"""A filter that leaves at most this many rows, and vectors of this size, is answered by reading these, exactly."""
 
 MODES = frozenset(
     {
@@ -131,8 +134,14 @@ class LanceSearch:
 
     def _nearest(self, top_k: int, where: str | None, *, vectors: bool = False) -> VectorStoreQueryResult:
         embedding = checked_question(self.query.query_embedding, self.columns.dim(self.table.schema))
-        wanted = [*self.columns.of_nodes, *([self.columns.vector] if vectors else []), "_distance"]
-        scan = where is not None and self.table.count_rows(where) <= SCAN_ROWS
+        wanted = [*self.columns.of_nodes, *([self.columns.vector] if vectors else [])]
+        scan = False
+        if where is not None and top_k and READS_ROWS in where:
+            few = self._few(where, len(embedding))
+            if few is not None:
+                return self._nearest_of(few, embedding, top_k, wanted)
+        elif where is not None:
+            scan = self.table.count_rows(where) <= SCAN_ROWS
 
         def fetch(limit: int) -> pa.Table:
             search = self.table.search(embedding, vector_column_name=self.columns.vector, query_type="vector")
@@ -140,12 +149,41 @@ class LanceSearch:
             search = search.bypass_vector_index() if scan else search.nprobes(self.nprobes)
             if where:
                 search = search.where(where, prefilter=True)
-            return search.select(wanted).to_arrow()
+            return search.select([*wanted, "_distance"]).to_arrow()
 
         def score(rows: pa.Table) -> list[float]:
             return [max(-1.0, min(1.0, 1.0 - distance)) for distance in rows["_distance"].to_pylist()]
 
         return self._best(fetch, top_k, score)
+
+    def _few(self, where: str, dim: int) -> pa.Table | None:
+        """Ids and vectors of the rows that a filter leaves; None where they are many.
+
+        For a filter that no index answers: it is evaluated once, and no further than it must be.
+        """
+        most = min(SCAN_ROWS, SCAN_BYTES // (4 * dim))
+        found = (
+            self.table.search().where(where).select(["id", self.columns.vector]).limit(most + 1).to_arrow()
+        )
+        return found if len(found) <= most else None
+
+    def _nearest_of(
+        self, few: pa.Table, question: NDArray[np.float64], top_k: int, wanted: list[str]
+    ) -> VectorStoreQueryResult:
+        column = few[self.columns.vector].combine_chunks()
+        vectors = column.flatten().to_numpy().reshape(len(few), len(question)).astype(np.float64)
+        cosines = vectors @ question / np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        ids = few["id"].to_pylist()
+        best = sorted(range(len(ids)), key=lambda i: (-cosines[i], ids[i]))[:top_k]
+        rows = self.table.search().where(one_of("id", [ids[i] for i in best])).select(wanted).limit(None)
+        nodes = {node.node_id: node for node in read_nodes(rows.to_arrow(), self.columns)}
+        # A node that another process deleted in between is no longer found.
+        there = [i for i in best if ids[i] in nodes]
+        return VectorStoreQueryResult(
+            nodes=[nodes[ids[i]] for i in there],
+            similarities=[max(-1.0, min(1.0, float(cosines[i]))) for i in there],
+            ids=[ids[i] for i in there],
+        )
 
     def _text(self, top_k: int, where: str | None) -> VectorStoreQueryResult:
         self.prepare_text(self.table)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -29,9 +30,10 @@ from llama_index_presets.store.postgres_connection import (  # noqa: E402
     parse_url,
     quoted,
 )
+from llama_index_presets.store.postgres_options import IGNORED, index_options, refuse_unknown  # noqa: E402
 from llama_index_presets.store.postgres_rows import COLUMNS, NODE_COLUMNS, copy_stream, read_nodes  # noqa: E402
 from llama_index_presets.store.postgres_search import PostgresSearch, select_where  # noqa: E402
-from llama_index_presets.store.postgres_table import IndexOptions, PostgresTable  # noqa: E402
+from llama_index_presets.store.postgres_table import DEFAULT_LANGUAGE, PostgresTable  # noqa: E402
 from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
 
@@ -61,7 +63,8 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             ``"ivfflat"`` build from the first row on. Built by `finish_load`, or by an `add` that passes 50,000
             rows. The index holds half precision up to 4,000 numbers; scores come from the stored vectors.
         use_halfvec: Store half precision too: half the disk, scores exact to 3 digits.
-        text_search_config: Language of text search, as Postgres names it.
+        text_search_config: Language of text search, as Postgres names it, such as ``"german"``. None takes what the
+            table remembers: the first one it was given, else English. Each language that is asked gets an index.
         hnsw_kwargs: ``hnsw_m``, ``hnsw_ef_construction``, ``hnsw_ef_search``, as in the official adapter.
         pool_size: Connections kept open.
         statement_timeout_s: After which Postgres stops a statement, in seconds; 0 never.
@@ -95,6 +98,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
     _own_engine: bool = PrivateAttr(default=True)
     _place: PostgresTable = PrivateAttr()
     _fingerprint: str | None = PrivateAttr(default=None)
+    _language: str | None = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
     _opened: bool = PrivateAttr(default=False)
 
@@ -108,7 +112,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         fingerprint: str | None = None,
         index: str = "auto",
         use_halfvec: bool = False,
-        text_search_config: str = "english",
+        text_search_config: str | None = None,
         hnsw_kwargs: dict[str, Any] | None = None,
         pool_size: int = 5,
         statement_timeout_s: float = 60.0,
@@ -117,14 +121,14 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         create_engine_kwargs: dict[str, Any] | None = None,
         **official: Any,
     ) -> None:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", text_search_config):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", text_search_config or DEFAULT_LANGUAGE):
             raise SettingsError(
                 f"text_search_config='{text_search_config}' is no name. Give one like 'english'."
             )
         if embed_dim < 1 or embed_dim > 16_000:
             raise SettingsError(f"embed_dim is {embed_dim}; pgvector stores 1 to 16,000 numbers.")
         quoted(table_name), quoted(schema_name)
-        _refuse_unknown(official)
+        refuse_unknown(official)
         if engine is None and connection_string is None:
             raise SettingsError(
                 "PostgresVectorStore needs a connection URL: postgresql://user:password@host/db."
@@ -140,10 +144,10 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             "embed_dim": embed_dim,
             "index": index,
             "use_halfvec": use_halfvec,
-            "text_search_config": text_search_config,
+            "text_search_config": text_search_config or DEFAULT_LANGUAGE,
             "hnsw_kwargs": hnsw_kwargs,
             "create_engine_kwargs": {},
-            **{name: official.get(name, default) for name, default in _IGNORED.items()},
+            **{name: official.get(name, default) for name, default in IGNORED.items()},
         }
         super(OfficialStore, self).__init__(**fields)
         self._place = PostgresTable(
@@ -151,8 +155,8 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             name=table_name,
             dim=embed_dim,
             half=use_halfvec,
-            language=text_search_config,
-            index=_index_options(index, hnsw_kwargs or {}),
+            language=text_search_config or DEFAULT_LANGUAGE,
+            index=index_options(index, hnsw_kwargs or {}),
         )
         self._own_engine = engine is None
         self._engine = engine or make_engine(
@@ -163,6 +167,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         )
         self._transactions = Transactions(self._engine, retry_s)
         self._fingerprint = fingerprint
+        self._language = text_search_config
 
     @classmethod
     def from_url(
@@ -307,6 +312,8 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             self._place.check(cursor)
         else:
             self._place.create(cursor)
+        language = self._place.agree_on_language(cursor, self._language)
+        self._place = replace(self._place, language=language)
         return self._place.agree_on_fingerprint(cursor, self._fingerprint)
 
     def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
@@ -377,39 +384,3 @@ class _Closed:
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield
-
-
-_IGNORED: dict[str, Any] = {
-    "hybrid_search": False,
-    "cache_ok": False,
-    "perform_setup": True,
-    "debug": False,
-    "use_jsonb": True,
-    "initialization_fail_on_error": True,
-    "indexed_metadata_keys": None,
-}
-"""Options of the official adapter that have one meaning here: every mode works, every key is indexed."""
-
-_SERIALISED = {
-    "stores_text",
-    "is_embedding_query",
-    "flat_metadata",
-    "async_connection_string",
-    "async_engine",
-}
-
-
-def _refuse_unknown(given: dict[str, Any]) -> None:
-    unknown = sorted(given.keys() - _IGNORED.keys() - _SERIALISED)
-    if unknown:
-        raise SettingsError(f"PostgresVectorStore does not know {', '.join(unknown)}. See its docstring.")
-
-
-def _index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
-    known = {"hnsw_m": "m", "hnsw_ef_construction": "ef_construction", "hnsw_ef_search": "ef_search"}
-    unknown = sorted(hnsw.keys() - known.keys() - {"hnsw_dist_method"})
-    if unknown or "cosine" not in hnsw.get("hnsw_dist_method", "cosine"):
-        raise SettingsError(f"hnsw_kwargs takes {', '.join(known)}, always for cosine; not {hnsw}.")
-    return IndexOptions(
-        choice=choice, **{known[name]: int(value) for name, value in hnsw.items() if name in known}
-    )

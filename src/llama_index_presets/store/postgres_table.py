@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,15 @@ from llama_index_presets.store.fingerprints import agreed_fingerprint
 from llama_index_presets.store.postgres_connection import quoted
 from llama_index_presets.store.postgres_rows import COLUMNS
 
-__all__ = ["INDEX_CHOICES", "IndexOptions", "PostgresTable"]
+__all__ = ["DEFAULT_LANGUAGE", "INDEX_CHOICES", "IndexOptions", "PostgresTable"]
 
 INDEX_CHOICES = ("auto", "none", "hnsw", "ivfflat")
 
 INDEX_FROM_ROWS = 10_000
 """Below this a scan is about as fast as an index, and exact."""
+
+DEFAULT_LANGUAGE = "english"
+"""Text search configuration of a table that nobody gave one."""
 
 HALFVEC_INDEX_DIM = 4_000
 """Longest halfvec that pgvector indexes."""
@@ -98,6 +102,11 @@ class PostgresTable:
         """Expression of the text index."""
         return f"to_tsvector('{self.language}'::regconfig, coalesce(text, ''))"
 
+    @property
+    def words_index(self) -> str:
+        """Which index answers text search: one for each language that the table is asked in."""
+        return f"words_{zlib.crc32(self.language.encode()):08x}"
+
     def index_name(self, kind: str) -> str:
         """Quoted name of an index of this table, cut to what Postgres keeps."""
         return quoted(f"{self.name.encode()[:48].decode(errors='ignore')}_{kind}")
@@ -175,6 +184,25 @@ class PostgresTable:
         cursor.execute(f"COMMENT ON COLUMN {self.sql}.embedding IS %s", (given,))
         return given
 
+    def agree_on_language(self, cursor: Any, given: str | None) -> str:
+        """Give the language of text search: what is given, else what the table remembers: the first one given.
+
+        Raises:
+            StoreError: Postgres has no such configuration.
+        """
+        cursor.execute(
+            "SELECT col_description(attrelid, attnum) FROM pg_attribute "
+            "WHERE attrelid = %s::regclass AND attname = 'text'",
+            (self.sql,),
+        )
+        stored: str | None = cursor.fetchone()[0]
+        if given is None or given == stored:
+            return stored or DEFAULT_LANGUAGE
+        cursor.execute("SELECT %s::regconfig", (given,))
+        if stored is None:
+            cursor.execute(f"COMMENT ON COLUMN {self.sql}.text IS %s", (given,))
+        return given
+
     # ---- indexes -----------------------------------------------------------------------------------------
 
     def has_index(self, cursor: Any, kind: str) -> bool:
@@ -215,8 +243,7 @@ class PostgresTable:
 
     def index_text(self, cursor: Any) -> None:
         """Build the text index where it is missing."""
-        if not self.has_index(cursor, "words"):
+        if not self.has_index(cursor, self.words_index):
             cursor.execute("SET LOCAL statement_timeout = 0")
-            cursor.execute(
-                f"CREATE INDEX IF NOT EXISTS {self.index_name('words')} ON {self.sql} USING gin ({self.words})"
-            )
+            name = self.index_name(self.words_index)
+            cursor.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {self.sql} USING gin ({self.words})")

@@ -264,6 +264,28 @@ def test_text_search_ranks_stems_and_reads_no_syntax(store: PostgresVectorStore)
 # ---- many at once ----------------------------------------------------------------------------------------
 
 
+def test_a_table_remembers_its_language_and_has_an_index_for_each(url: str) -> None:
+    """German stems are found by whoever opens the table next; another language asked gets its own index."""
+    place = {"embed_dim": DIM, "table_name": "sprache"}
+    german = PostgresVectorStore.from_url(url, text_search_config="german", **place)
+    german.add(
+        [text_node("a", vector(1), text="Die Häuser am Fluss"), text_node("b", vector(1), text="running")]
+    )
+    later = PostgresVectorStore.from_url(url, **place)
+    english = PostgresVectorStore.from_url(url, text_search_config="english", **place)
+    query = {"mode": VectorStoreQueryMode.TEXT_SEARCH}
+    assert later.query(ask(None, query_str="Haus Fluss", **query)).ids == ["a"]
+    assert later.query(ask(None, query_str="runs", **query)).ids == []
+    assert english.query(ask(None, query_str="runs", **query)).ids == ["b"]
+    with english.client.connect() as connection:
+        names = connection.exec_driver_sql("SELECT indexname FROM pg_indexes WHERE tablename = 'sprache'")
+        assert sum("_words_" in name for (name,) in names) == 2
+    with pytest.raises(StoreError, match="klingon"):
+        PostgresVectorStore.from_url(url, text_search_config="klingon", **place).get_nodes()
+    for store in (german, later, english):
+        store.close()
+
+
 def test_replacing_documents_is_one_transaction(store: PostgresVectorStore) -> None:
     """Readers see 20 old or 20 new nodes of a document, never another number."""
     seen, stop = set(), threading.Event()
