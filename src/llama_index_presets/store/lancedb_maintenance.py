@@ -7,6 +7,7 @@ from typing import Any
 
 from llama_index_presets.store.lancedb_index import STALE_SHARE, is_due, plan_index
 from llama_index_presets.store.lancedb_rows import FINGERPRINT_KEY, LanceColumns
+from llama_index_presets.store.memory import returned
 
 __all__ = ["build_if_due", "finish_load", "index_text", "optimize", "remember_fingerprint"]
 
@@ -30,6 +31,7 @@ def finish_load(table: Any, columns: LanceColumns, choice: str) -> None:
     if plan_index(choice, rows=rows, dim=columns.dim(table.schema)):
         if _unindexed(table, rows) > STALE_SHARE * rows:
             optimize(table)
+            returned()
             _build(table, columns, choice)
             return
     else:

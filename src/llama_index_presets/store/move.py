@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQuery
 
 from llama_index_presets.errors import FingerprintError, StoreError
+from llama_index_presets.store.memory import frugal, returned
 
 __all__ = ["MoveReport", "move"]
 
@@ -97,6 +98,17 @@ def move(
         (True, 1, 1.0)
     """
     fingerprint = _agreed(source, target)
+    with frugal(source):
+        return _moved(source, target, batch_nodes, progress, fingerprint)
+
+
+def _moved(
+    source: BasePydanticVectorStore,
+    target: BasePydanticVectorStore,
+    batch_nodes: int,
+    progress: Callable[[int, int], None] | None,
+    fingerprint: str | None,
+) -> MoveReport:
     wanted = _ids(source)
     present = set(_ids(target))
     sample = source.get_nodes(node_ids=random.Random(0).sample(wanted, min(SAMPLE, len(wanted))))
@@ -110,8 +122,11 @@ def move(
             copied += len(target.add(new, bulk=True))
         if progress:
             progress(min(done * batch_nodes, len(wanted)), len(wanted))
+    present.clear()
+    returned()
     if hasattr(target, "finish_load"):
         target.finish_load()
+    returned()
     return _checked(target, wanted, sample, nearest, copied, fingerprint)
 
 
