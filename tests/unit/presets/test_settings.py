@@ -20,10 +20,10 @@ class FilingSettings(Settings):
     """Dials of a preset of this test.
 
     Attributes:
-        verify_numbers: Whether figures are checked.
+        check_figures: Whether figures are checked.
     """
 
-    verify_numbers: bool = True
+    check_figures: bool = True
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_wrong_settings_are_refused(given: Any, message: str) -> None:
     [
         ("[healtcare]\npii = 'off'", "no preset 'healtcare' .*Did you mean 'healthcare'"),
         ("[knowledge-base]\ntopk = 1", "no setting 'topk' .*knowledge-base"),
-        ("verify_numbers = true", "It is a setting of 'financial-documents'"),
+        ("check_figures = true", "It is a setting of 'financial-documents'"),
         ("top_k = ", "is not TOML"),
     ],
 )
@@ -109,23 +109,23 @@ def test_the_environment_is_read_as_the_type_of_the_setting(monkeypatch: pytest.
         "BLEND": "0.5",
         "RERANKER": "7",
         "LLM": "",
-        "VERIFY_NUMBERS": "false",
+        "CHECK_FIGURES": "false",
         "SEARCHABLE_METADATA": "ward, year",
     }.items():
         monkeypatch.setenv(f"LLAMA_PRESETS_{name}", text)
     values: Any = load_settings(None, "financial-documents")[0]
     assert (values.top_k, values.blend, values.reranker, values.llm) == (8, 0.5, "7", None)
-    assert values.verify_numbers is False and values.searchable_metadata == ("ward", "year")
-    assert not hasattr(load_settings(None, "healthcare")[0], "verify_numbers")
+    assert values.check_figures is False and values.searchable_metadata == ("ward", "year")
+    assert not hasattr(load_settings(None, "healthcare")[0], "check_figures")
 
 
 @pytest.mark.usefixtures("own_dial")
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A safety that somebody believes to be on must not be off for a typo; secrets are no settings."""
     monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", "k")
-    monkeypatch.setenv("LLAMA_PRESETS_VERIFY_NUMBERS", "perhaps")
+    monkeypatch.setenv("LLAMA_PRESETS_CHECK_FIGURES", "perhaps")
     load_settings(None, "healthcare")
-    with pytest.raises(SettingsError, match="verify_numbers is 'perhaps' .*expected bool"):
+    with pytest.raises(SettingsError, match="check_figures is 'perhaps' .*expected bool"):
         load_settings(None, "financial-documents")
     monkeypatch.setenv("LLAMA_PRESETS_PIII", "refuse")
     with pytest.raises(SettingsError, match="LLAMA_PRESETS_PIII names no setting. Did you mean 'pii'"):
