@@ -1,0 +1,56 @@
+"""Every recipe runs offline as it stands in its folder, and stays short."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.tiny_clip import tiny_clip
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.parent.name for path in (ROOT / "recipes").glob("*/recipe.py"))
+
+# What a recipe needs that a machine without a network does not have.
+ENVIRONMENT: dict[str, Callable[[], dict[str, str]]] = {
+    "multi-modal": lambda: {"CLIP_MODEL": str(tiny_clip())},
+}
+SHOWN = {
+    "multi-modal": (
+        "10 documents, 0 unchanged",
+        "left out: damaged.png' cannot be read",
+        "The red circle marks the emergency stop of the press. [1] Closest images: red-circle.png [1]",
+        "A yellow triangle warns of a hot surface. [",
+        "photo-of-a-sign.jpg\nClosest images: yellow-triangle.png [1]",
+        "In all: $0.000000",
+    ),
+}
+
+
+def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "recipes" / name / "recipe.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src", "HF_HUB_OFFLINE": "1", **environment},
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_runs_and_stays_short(name: str) -> None:
+    """At most 60 lines, no argument needed, and it shows what its page says."""
+    assert len((ROOT / "recipes" / name / "recipe.py").read_text().splitlines()) <= 60
+    done = run(name, **ENVIRONMENT.get(name, dict)())
+    assert done.returncode == 0, done.stderr
+    for part in SHOWN.get(name, ()):
+        assert part in done.stdout
+
+
+def test_pictures_without_weights_are_one_clear_error(tmp_path: Path) -> None:
+    """The last line says what is missing and where to put it."""
+    done = run("multi-modal", CLIP_MODEL="clip-ViT-B-32", LLAMA_PRESETS_CACHE=str(tmp_path), HF_HUB_CACHE=str(tmp_path))
+    assert done.returncode == 1 and "copy the folder to" in done.stderr.splitlines()[-1]
