@@ -52,5 +52,10 @@ def test_the_recipe_runs_and_stays_short(name: str) -> None:
 
 def test_pictures_without_weights_are_one_clear_error(tmp_path: Path) -> None:
     """The last line says what is missing and where to put it."""
-    done = run("multi-modal", CLIP_MODEL="clip-ViT-B-32", LLAMA_PRESETS_CACHE=str(tmp_path), HF_HUB_CACHE=str(tmp_path))
+    done = run(
+        "multi-modal",
+        CLIP_MODEL="clip-ViT-B-32",
+        LLAMA_PRESETS_CACHE=str(tmp_path),
+        HF_HUB_CACHE=str(tmp_path),
+    )
     assert done.returncode == 1 and "copy the folder to" in done.stderr.splitlines()[-1]
