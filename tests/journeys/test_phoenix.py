@@ -133,9 +133,10 @@ def test_each_leg_shows_its_own_ranking(seen: dict[str, Any]) -> None:
     for leg in ("vector", "bm25"):
         shown = named(found, f"retrieve: {leg}")
         assert shown["retrieval.documents.0.document.score"] is not None
-        assert json.loads(shown["retrieval.documents.0.document.metadata"])["rank"] == 1
+        assert shown["retrieval.documents.0.document.metadata.rank"] == 1  # Phoenix unfolds the JSON
     fused = named(found, "retrieve")
-    assert set(json.loads(fused["retrieval.documents.0.document.metadata"])["stages"]) >= {"bm25", "fusion"}
+    for stage in ("vector", "bm25", "fusion"):
+        assert fused[f"retrieval.documents.0.document.metadata.stages.{stage}.rank"] == 1
 
 
 def test_the_reranker_shows_what_came_in_and_what_went_out(seen: dict[str, Any]) -> None:

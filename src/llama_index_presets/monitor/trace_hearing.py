@@ -42,6 +42,7 @@ from llama_index_presets.monitor.trace_calls import (
     start_llm,
     stream_failed,
 )
+from llama_index_presets.monitor.trace_content import label
 from llama_index_presets.monitor.trace_span import OpenSpan
 from llama_index_presets.monitor.trace_tree import SpanTree
 from llama_index_presets.monitor.usage import Usage
@@ -125,7 +126,7 @@ def leg_begins(tree: SpanTree, key: str, leg: str) -> None:
     """Open the span of one leg of a hybrid search."""
     above = tree.nearest(key, "RETRIEVER")
     if above is not None and above.facts.get("rag.leg") != leg:
-        span = tree.open(f"retrieve: {leg}", "RETRIEVER", key)
+        span = tree.open(f"retrieve: {label(leg) or 'leg'}", "RETRIEVER", key)
         span.facts["rag.leg"] = leg
         span.facts["rag.retriever"] = type(span.instance).__name__
         span.facts["input.value"] = above.facts.get("input.value")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import threading
 import weakref
@@ -122,7 +123,8 @@ class Traces:
         self._closed = False
         self.tree = SpanTree(self._emit)
         self._silence = listen(self)
-        atexit.register(_close_at_exit, weakref.ref(self))
+        self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     @property
     def endpoint(self) -> str:
@@ -164,6 +166,7 @@ class Traces:
             _live.pop(self._name, None)
             self._silence()
             self._closed = True
+        atexit.unregister(self._at_exit)
         self._sender.close()
 
     def __enter__(self) -> Traces:
