@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tiny_clip import PAIRS, draw, tiny_clip
 
-from llama_index_presets import build, cli
+from llama_index_presets import PRESETS, build, cli
+from llama_index_presets.embed.clip import ClipEmbedding
 from llama_index_presets.errors import SettingsError, UnknownPresetError
 from llama_index_presets.presets.eject import eject
 
@@ -81,6 +83,26 @@ def test_the_project_answers_as_the_preset_does(
         assert len((tmp_path / preset / "storage" / "audit.jsonl").read_text().splitlines()) == len(QUESTIONS)
 
 
+def test_images_are_found_as_the_preset_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The multi-modal row, with a CLIP that is small enough for a test in the place of its own."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for pair in PAIRS[:5]:
+        draw(*pair, size=96, seed=5).save(pictures / f"{'-'.join(pair)}.png")
+    model = ClipEmbedding(str(tiny_clip()))
+    with build("multi-modal", storage=tmp_path / "preset", embed_model=model) as engine:
+        engine.ingest(pictures)
+        expected = told(engine.query("red circle"))
+    eject("multi-modal", tmp_path / "p")
+    module = load(tmp_path / "p", monkeypatch)
+    module.EMBEDDING, module.CHUNK_TOKENS = str(tiny_clip()), model.max_tokens
+    module.ANSWER_FLOOR = module.CROSS_FLOOR = 0.0  # what the preset takes for a model that it does not know
+    with module.App() as app:
+        assert app.ingest([str(pictures)]).documents == 5
+        assert told(app.query("red circle")) == expected
+    assert expected[0].startswith("Closest images: red-circle.png [1]")
+
+
 @pytest.mark.parametrize("chunking", ["hierarchical", "sentence-window"])
 def test_the_project_reads_the_presets_index(
     chunking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -123,7 +145,7 @@ def test_the_project_runs_alone_and_loads_nothing_of_the_presets(tmp_path: Path)
 
 def test_the_code_is_clean_and_names_no_preset_machinery(tmp_path: Path) -> None:
     """Ruff finds nothing to say with the project's own settings; imports are components alone."""
-    for preset in OFFLINE:
+    for preset in PRESETS:
         for offline in (True, False):
             folder = tmp_path / f"{preset}-{offline}"
             done = eject(preset, folder, offline=offline)
@@ -146,6 +168,8 @@ def test_what_is_not_taken_along_is_said(tmp_path: Path) -> None:
     notices = eject("healthcare", tmp_path).notices
     assert any("text in clear" in notice for notice in notices)
     assert all(notice in (tmp_path / "README.md").read_text() for notice in notices)
+    with pytest.raises(SettingsError, match="would keep text in clear and whole"):
+        eject("healthcare", tmp_path / "other", settings={"pii": "redact"})
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:

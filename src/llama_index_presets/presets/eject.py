@@ -67,7 +67,8 @@ def eject(
 
     Raises:
         UnknownPresetError: No such preset.
-        SettingsError: A setting is wrong, the folder is not empty, or a part of the preset has no plain form.
+        SettingsError: A setting is wrong, the folder is not empty, a part of the preset has no plain form, or the
+            settings promise encryption or the removal of personal data, which the project has not.
         StoreWriteError: The folder cannot be written.
 
     Example:
@@ -103,19 +104,15 @@ def eject(
 def _pieces(row: Preset, values: Settings) -> list[str]:
     """Names of the pieces of code, in the order in which data flows."""
     model = embedding_model(row.embedding)
-    if model.modality != "text":
-        raise SettingsError(
-            f"'{row.embedding}' has no plain form yet; the preset '{row.name}' stays as it is."
-        )
-    provider = "local" if model.provider == "local" else "openai"
+    images = model.modality == "image"
+    provider = "clip" if images else "local" if model.provider == "local" else "openai"
     shown = values.chunking if values.chunking in ("hierarchical", "sentence-window") else "none"
-    chunker = "semantic" if values.chunking == "semantic" else provider
     names = [
         f"embedding_{provider}",
-        f"chunker_{chunker}",
+        f"chunker_{'semantic' if values.chunking == 'semantic' else 'plain'}",
         f"store_{row.store}",
         f"widening_{shown}",
-        f"pattern_{row.pattern}",
+        f"pattern_{'images' if images else row.pattern}",
         "llm_extractive" if row.llm == "extractive" else "llm_openai",
         f"monitoring_{'basic' if row.monitoring == 'metrics' else row.monitoring}",
         "app",
@@ -136,16 +133,22 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
     reranked = row.pattern == "advanced"
     retrieved = (values.candidates or WIDE) if reranked else values.top_k * (4 if widened else 1)
     legs = max(values.candidates or LEG, retrieved)
+    share, floor = values.vector_weight, values.answer_floor
+    dim = values.dimensions or model.dim
     return {
         "PRESET": row.name,
         "EMBEDDING": row.embedding,
-        "DIMENSIONS": model.dim,
+        "DIMENSIONS": dim,
+        "SHORTENED_TO": values.dimensions,
         "DOWNLOAD": download,
         "CHUNKING": values.chunking,
         "CHUNK_TOKENS": chunk_tokens,
         "BATCH_CHUNKS": values.batch_chunks,
-        "FINGERPRINT": str(Fingerprint(model=row.embedding, dim=model.dim, chunker=chunker.name)),
+        "FINGERPRINT": str(Fingerprint(model=row.embedding, dim=dim, chunker=chunker.name)),
         "FUSION": values.fusion,
+        "WEIGHTS": None if share is None else [share, 1 - share],
+        "ON_LEG_ERROR": values.on_leg_error,
+        "LEG_TIMEOUT_S": values.leg_timeout_s,
         "CANDIDATES": legs if row.pattern == "hybrid" else retrieved,
         "RETRIEVED": retrieved,
         "RERANKER": values.reranker or find_reranker(DEFAULT_RERANKER) or DEFAULT_RERANKER
@@ -153,18 +156,33 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
         else "",
         "BLEND": values.blend,
         "TOP_K": values.top_k,
-        "ANSWER_FLOOR": model.answer_floor if values.answer_floor is None else values.answer_floor,
+        "IMAGES": model.modality == "image",
+        "ANSWER_FLOOR": model.answer_floor if floor is None else floor,
+        "CROSS_FLOOR": model.cross_floor if floor is None else floor,
+        "VERIFY_NUMBERS": values.verify_numbers,
         "CONTEXT_TOKENS": values.context_tokens,
         "LLM_NAME": row.llm,
     }
 
 
 def _left_behind(values: Settings) -> list[str]:
+    """What the project does without, in sentences.
+
+    Raises:
+        SettingsError: The settings promise what the project would not keep.
+    """
+    if values.encryption == "on" or values.pii in ("redact", "refuse"):
+        raise SettingsError(
+            f"The project would keep text in clear and whole (encryption is '{values.encryption}', pii is "
+            f'\'{values.pii}\'). Keep the preset, or set encryption = "off" and pii = "off" to eject it without.'
+        )
     found = []
     if values.encryption != "off":
         found.append("Encryption at rest is not taken along: the project keeps text in clear.")
     if values.pii != "off":
         found.append("The report on personal data at ingest is not taken along.")
+    if values.on_outage != "raise":
+        found.append("The apology when a service is down is not taken along: its error is raised.")
     return found
 
 
