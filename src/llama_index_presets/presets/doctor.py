@@ -14,12 +14,14 @@ from llama_index_presets.presets.machine_checks import (
     check_extras,
     check_keys,
     check_parts,
+    check_reranker,
     check_settings,
     check_versions,
     check_weights,
 )
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.rerankers import DEFAULT_RERANKER
 
 __all__ = ["examine"]
 
@@ -50,7 +52,7 @@ def examine(
         >>> {finding.check for finding in examine("healthcare")} >= {"python", "keys", "weights"}
         True
     """
-    row = _row(preset, settings, offline=offline) if preset else None
+    row, reranker = _row(preset, settings, offline=offline) if preset else (None, "")
     yield from check_versions()
     yield from check_extras()
     yield from check_settings(preset, settings)
@@ -59,15 +61,18 @@ def examine(
         return
     yield from check_parts(row)
     yield from check_weights(row)
+    yield from check_reranker(row, reranker)
     if storage is not None:
         yield from _check_storage(preset, storage, settings, offline=offline, repair=repair)
 
 
-def _row(preset: str, settings: Path | None, *, offline: bool) -> Preset:
-    row = find_preset(preset)
+def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, str]:
+    """The row as it would be built, and its re-ranker."""
+    row, reranker = find_preset(preset), DEFAULT_RERANKER
     with suppress(PresetsError):  # `check_settings` says so
-        row = row.with_cells(load_settings(settings, preset)[0].cells())
-    return row.offline() if offline else row
+        values = load_settings(settings, preset)[0]
+        row, reranker = row.with_cells(values.cells()), values.reranker or reranker
+    return row.offline() if offline else row, reranker
 
 
 def _check_storage(

@@ -14,7 +14,7 @@ from llama_index_presets.presets.local_only import is_loopback
 
 __all__ = ["foreign_listeners", "refuse_remote_listeners", "remote_exporters"]
 
-_OURS = ("llama_index_presets.", "llama_index.core.")
+_OURS = ("llama_index_presets.", "llama_index.core.", "llama_index_instrumentation.")
 
 
 def foreign_listeners() -> list[Any]:

@@ -16,8 +16,17 @@ from llama_index_presets.errors import ModelError, PresetsError, SettingsError
 from llama_index_presets.presets.findings import Finding
 from llama_index_presets.presets.layers import load_settings
 from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.rerankers import find_reranker
 
-__all__ = ["check_extras", "check_keys", "check_parts", "check_settings", "check_versions", "check_weights"]
+__all__ = [
+    "check_extras",
+    "check_keys",
+    "check_parts",
+    "check_reranker",
+    "check_settings",
+    "check_versions",
+    "check_weights",
+]
 
 _DISTRIBUTION = "llama-index-presets"
 _KEYS = {
@@ -107,6 +116,27 @@ def check_parts(row: Preset) -> Iterator[Finding]:
         yield Finding(level="error", check="parts", message=what, fix=f"pip install{fix}" if fix else "")
     if not row.missing():
         yield Finding(level="ok", check="parts", message=f"every part of '{row.name}' is installed")
+
+
+def check_reranker(row: Preset, name: str) -> Iterator[Finding]:
+    """Whether the cross-encoder of the advanced pattern is here.
+
+    Args:
+        row: The row.
+        name: The re-ranker of its settings.
+    """
+    if row.pattern != "advanced" or not installed("sentence_transformers"):
+        return
+    folder = find_reranker(name)
+    if folder is None:
+        yield Finding(
+            level="warning",
+            check="weights",
+            message=f"the re-ranker '{name}' is not on this machine; offline, passages keep the order of the search",
+            fix="Download it once, or copy its folder and name that in the setting 'reranker'.",
+        )
+    else:
+        yield Finding(level="ok", check="weights", message=f"{name} in {folder}")
 
 
 def check_weights(row: Preset) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.presets.doctor import examine
 from llama_index_presets.presets.engine_checks import check_engine, check_listeners, check_models
 from llama_index_presets.presets.findings import Finding
+from llama_index_presets.presets.listeners import foreign_listeners
 
 
 def bad(findings: Iterator[Finding]) -> dict[str, Finding]:
@@ -85,7 +86,8 @@ def test_weights_that_are_missing_or_damaged_are_found(
     """By name and by hash."""
     monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert "are not on this machine" in bad(examine("research-papers"))["weights"].message
+    messages = [one.message for one in examine("research-papers") if one.check == "weights"]
+    assert "are not on this machine" in messages[0] and "the re-ranker 'cross-encoder/" in messages[1]
     folder = tmp_path / "models" / "all-MiniLM-L6-v2"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -144,6 +146,7 @@ def test_streams_without_usage_are_found() -> None:
 @pytest.mark.usefixtures("listening")
 def test_double_instrumentation_is_found(tmp_path: Path) -> None:
     """A second instrumentor on the dispatcher; a second handler in the callback manager."""
+    assert [type(one) for one in foreign_listeners()] == [Elsewhere]
     assert "instrumentation" not in bad(check_listeners([]))
     get_dispatcher().event_handlers.append(Elsewhere())
     assert "openinference listens 2 times" in bad(check_listeners([]))["instrumentation"].message
