@@ -20,7 +20,8 @@ import ir_measures
 from ir_measures import RR, R, nDCG
 from llama_index.core import Document
 
-from llama_index_presets import build
+from llama_index_presets import LocalEmbedding, build
+from llama_index_presets.presets.matrix import preset
 
 MEASURES = [nDCG @ 10, R @ 100, RR @ 10]
 DEPTH = 100
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--preset", default="healthcare")
     parser.add_argument("--storage", type=Path, help="default: .cache/quality/DATA-PRESET-CELLS")
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "int8"], default="auto")
     parser.add_argument("--online", action="store_true", help="use the preset's network services")
     for cell in ("pattern", "store", "embedding"):
         parser.add_argument(f"--{cell}")
@@ -75,9 +77,16 @@ def main() -> None:
         cell: getattr(options, cell) for cell in ("pattern", "store", "embedding") if getattr(options, cell)
     }
     settings = {**cells, "top_k": 3 * DEPTH}
+    given: dict[str, Any] = {}
+    if options.precision != "auto":
+        model = options.embedding or preset(options.preset).embedding
+        given["embed_model"] = LocalEmbedding(model, precision=options.precision)
+        cells["precision"] = options.precision
     name = "-".join([options.data.name, options.preset, *cells.values()])
     storage = options.storage or Path(".cache") / "quality" / name
-    with build(options.preset, storage=storage, offline=not options.online, settings=settings) as engine:
+    with build(
+        options.preset, storage=storage, offline=not options.online, settings=settings, **given
+    ) as engine:
         started = time.perf_counter()
         report = engine.ingest(read_documents(options.data))
         for failed in report.failed:

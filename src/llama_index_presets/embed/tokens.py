@@ -108,7 +108,8 @@ def cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
         end = starts[token]
         earliest = starts[max(token - max(limit // _NEAR, 1), token - limit + 1)]
         space = max(text.rfind(" ", earliest, end), text.rfind("\n", earliest, end))
-        place = space + 1 if space >= earliest else end
+        between_words = any(character.isspace() for character in text[end - 1 : end + 1])
+        place = space + 1 if space >= earliest and not between_words else end
         if place <= places[-1]:  # several tokens of one character
             place = max(end, places[-1] + 1)
         places.append(place)
