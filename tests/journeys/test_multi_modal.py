@@ -237,6 +237,16 @@ def test_other_presets_say_that_they_read_text_only(tmp_path: Path, folder: Path
             engine.query(QueryBundle("", image_path=str(folder / "red-circle.png")))
 
 
+def test_an_estimate_says_what_ingest_takes(tmp_path: Path, folder: Path, model: ClipEmbedding) -> None:
+    """Images have no tokens; captions and pages have; pictures alone can be estimated too."""
+    with build("multi-modal", storage=tmp_path / "s", embed_model=model) as engine:
+        estimate = engine.estimate(folder)
+        alone = engine.estimate(folder / "blue-circle.png")
+        report = engine.ingest(folder)
+    assert (estimate.documents, estimate.chunks, estimate.tokens) == (13, report.chunks, report.tokens)
+    assert (alone.chunks, alone.tokens, alone.cached) == (1, 0, 0) and alone.minutes > 0
+
+
 # -- the command line, with the weights where the published ones would lie -----------------------------------------
 
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llama_index.core.schema import MetadataMode, TextNode
+from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.ingest.chunk import SentenceChunker
@@ -20,6 +20,7 @@ __all__ = ["Work", "count_work"]
 
 _BATCH = 512  # chunks counted together
 _KEPT = 64  # texts kept to measure the model with
+_KEPT_IMAGES = 8
 _CONFIDENCE = 1.96  # of a normal distribution, for 95 %
 
 
@@ -39,6 +40,8 @@ class Work:
         read: Documents that were read to find this; fewer than `documents` when it is a sample.
         margin: Relative error of `tokens`, at 95 %; 0 when every document was read.
         texts: Some of the texts to embed, spread over the documents.
+        images: How many of the embedded are images, which have no tokens.
+        pictures: The first of these.
     """
 
     documents: int = 0
@@ -51,6 +54,8 @@ class Work:
     read: int = 0
     margin: float = 0.0
     texts: list[str] = field(default_factory=list)
+    images: int = 0
+    pictures: list[ImageNode] = field(default_factory=list)
 
 
 def count_work(
@@ -62,6 +67,7 @@ def count_work(
     missing: Callable[[Sequence[str]], list[int]] | None,
     progress: Progress,
     sample: int | None = None,
+    images: bool = False,
 ) -> Work:
     """Read and cut what is new, and count; nothing is embedded, sent or stored.
 
@@ -74,12 +80,14 @@ def count_work(
         progress: Told of each document.
         sample: Read only so many documents, spread evenly, and extrapolate; None reads all of them.
 
+        images: Whether the model embeds images as images.
+
     Returns:
         The counts; exact without `sample`.
     """
     changed = [source for source in sources if not is_unchanged(source, known)]
     chosen = _spread(changed, sample)
-    counter = _Counter(count_tokens, missing)
+    counter = _Counter(count_tokens, missing, images)
     work, per_document = counter.work, list[int]()
     work.unchanged = len(sources) - len(changed)
     progress.start(len(chosen))
@@ -94,6 +102,7 @@ def count_work(
             per_document.append(sum(len(node.text) for node in nodes))
         progress.advance()
     counter.flush()
+    work.embedded += work.images
     work.read = work.documents
     if len(chosen) < len(changed):
         _extrapolate(work, per_document, len(changed) / len(chosen), len(changed))
@@ -107,8 +116,10 @@ class _Counter:
         self,
         count_tokens: Callable[[Sequence[str]], list[int]],
         missing: Callable[[Sequence[str]], list[int]] | None,
+        images: bool,
     ) -> None:
         self.work = Work()
+        self._images = images
         self._count, self._missing = count_tokens, missing
         self._seen: set[bytes] = set()
         self._waiting: list[str] = []
@@ -118,7 +129,10 @@ class _Counter:
         for node in nodes:
             self.work.chunks += 1
             self.work.text_bytes += len(node.text.encode("utf-8", "surrogatepass"))
-            if node.embedding is None:
+            if node.embedding is None and self._images and isinstance(node, ImageNode):
+                self.work.images += 1
+                self.work.pictures += [node] if self.work.images <= _KEPT_IMAGES else []
+            elif node.embedding is None:
                 self._waiting.append(node.get_content(MetadataMode.EMBED))
         if len(self._waiting) >= _BATCH:
             self.flush()
@@ -160,5 +174,5 @@ def _extrapolate(work: Work, per_document: Sequence[int], factor: float, documen
         rest = 1 - len(per_document) / documents  # a sample of nearly everything has nearly no error
         error = statistics.stdev(per_document) / math.sqrt(len(per_document)) / mean
         work.margin = round(_CONFIDENCE * error * math.sqrt(max(rest, 0.0)), 4)
-    for name in ("documents", "chunks", "embedded", "tokens", "text_bytes"):
+    for name in ("documents", "chunks", "embedded", "images", "tokens", "text_bytes"):
         setattr(work, name, round(getattr(work, name) * factor))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -147,6 +147,7 @@ class Estimator:
             missing=getattr(self.embed_model, "missing", None),
             progress=progress,
             sample=sample,
+            images=reads_images(self.embed_model),
         )
         minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
         cost, _ = Pricer().price(self._provider, self._model, Tokens(work.tokens))
@@ -204,12 +205,15 @@ class Estimator:
     def _measured(self, work: Work) -> tuple[float, str]:
         """Embed a few of the texts: after one that loads the model, since loading is paid once."""
         texts = work.texts[:_MEASURED_TEXTS]
-        self._inner.get_text_embedding(texts[0])
-        started = time.perf_counter()
-        self._inner.get_text_embedding_batch(texts)
-        seconds = time.perf_counter() - started
-        minutes = seconds / len(texts) * work.embedded / 60
-        return minutes, f"{len(texts)} chunks embedded on this machine in {seconds:.2f} s"
+        seconds = _seconds(self._inner.get_text_embedding_batch, texts)
+        total = seconds * (work.embedded - work.images) / max(len(texts), 1)
+        if work.pictures:
+            images = [picture.resolve_image() for picture in work.pictures]
+            of_images = _seconds(self._inner.get_image_embedding_batch, images)  # type: ignore[attr-defined]
+            seconds += of_images
+            total += of_images * work.images / len(images)
+        measured = len(texts) + len(work.pictures)
+        return total / 60, f"{measured} chunks embedded on this machine in {seconds:.2f} s"
 
     def _disk_bytes(self, work: Work) -> int:
         if self.store not in DISK:
@@ -282,6 +286,16 @@ def estimate_preset(
         found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:
         return estimator.run(found, progress, sample=sample)
+
+
+def _seconds(embed: Callable[[list[Any]], object], inputs: list[Any]) -> float:
+    """How long a model takes, without the loading that the first call brings."""
+    if not inputs:
+        return 0.0
+    embed(inputs[:1])
+    started = time.perf_counter()
+    embed(inputs)
+    return time.perf_counter() - started
 
 
 def _known(path: Path, sealer: Sealer | None) -> dict[str, str]:
