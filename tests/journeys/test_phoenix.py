@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,23 @@ TREES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the program of `phoenix_presets` left what it saw."""
+def folder() -> Iterator[Path]:
+    """Where the program of `phoenix_presets` left what it saw.
+
+    Not below pytest's own folder: as root, Postgres runs as another user, whom each new pytest session locks out of it.
+    """
     try:
         command = executable()
     except NoPhoenixError as error:
         pytest.skip(f"Phoenix cannot be installed on this machine: {error}")
-    found = tmp_path_factory.mktemp("phoenix")
+    with tempfile.TemporaryDirectory(prefix="phoenix-") as name:
+        Path(name).chmod(0o755)
+        run_program(command, Path(name))
+        yield Path(name)
+
+
+def run_program(command: Path, found: Path) -> None:
+    """Run `phoenix_presets` in a network of its own, where that is possible."""
     program = [sys.executable, "-m", "tests.journeys.phoenix_presets", str(found), str(command)]
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -64,7 +76,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=800,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return found
 
 
 @pytest.fixture(scope="module")
