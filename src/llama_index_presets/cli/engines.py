@@ -57,6 +57,10 @@ def ingest(
         float | None,
         typer.Option("--max-cost", min=0, help="Count first; refuse when it would cost more US dollars."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Ingest on a Ray cluster; 'local' starts one here."),
+    ] = None,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,8 +70,9 @@ def ingest(
 
     options: dict[str, Any] = {"metadata": parse_metadata(metadata or []), "folder_key": folder_key}
     with open_engine(preset, storage, offline, settings) as engine:
+        cluster = {"workers": "ray", "ray_address": ray} if ray else {}
         report = _ingest_in_turn(
-            engine, [str(path) for path in paths], sync=sync, max_cost_usd=max_cost, **options
+            engine, [str(path) for path in paths], sync=sync, max_cost_usd=max_cost, **options, **cluster
         )
     if as_json:
         emit(report.to_dict())

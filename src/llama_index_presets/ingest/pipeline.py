@@ -145,7 +145,12 @@ class Pipeline:
     images: bool = False
 
     def run(
-        self, sources: Sequence[Source], progress: Progress, *, sync: Callable[[str], bool] | None = None
+        self,
+        sources: Sequence[Source],
+        progress: Progress,
+        *,
+        sync: Callable[[str], bool] | None = None,
+        load: Callable[[Sequence[Source], IngestReport, Progress], None] | None = None,
     ) -> IngestReport:
         """Bring the store in line with the sources.
 
@@ -153,18 +158,23 @@ class Pipeline:
             sources: What should be there.
             progress: Told of each document.
             sync: Which of the documents that are stored but not among the sources have vanished and go.
+            load: Ingests those that are new or changed in the place of `load`, such as on a cluster.
         """
         report, known = IngestReport(), self.manifest.hashes()
         changed = [source for source in sources if not is_unchanged(source, known)]
         report.unchanged = len(sources) - len(changed)
         progress.start(len(changed))
-        for batch in self._batches(self._cut(changed, report, progress)):
-            self._commit(batch, report, progress)
+        (load or self.load)(changed, report, progress)
         if sync:
             gone = known.keys() - {source.doc_id for source in sources}
             report.removed = self.remove(doc_id for doc_id in gone if sync(doc_id))
         self._finish(report)
         return report
+
+    def load(self, sources: Sequence[Source], report: IngestReport, progress: Progress) -> None:
+        """Read, cut, embed and store documents, and record them; `report` is added to."""
+        for batch in self._batches(self._cut(sources, report, progress)):
+            self._commit(batch, report, progress)
 
     def remove(self, doc_ids: Iterable[str]) -> int:
         """Take documents out of the store and the manifest; unknown ids are fine.

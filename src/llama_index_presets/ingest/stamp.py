@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,30 @@ from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.pictures import Picture
 from llama_index_presets.ingest.sources import Source
 
-__all__ = ["folder_of", "stamped"]
+__all__ = ["Stamp", "folder_of", "stamped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What is put on the documents of one run; a plain value, so that it can travel to workers.
+
+    Attributes:
+        metadata: Put on every document; it wins over the folder's name.
+        folder_key: Metadata key that takes the name of a file's folder, or None.
+        roots: Folders whose direct subfolders name it.
+    """
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    folder_key: str | None = None
+    roots: Sequence[Path] = ()
+
+    def over(self, sources: Iterable[Source]) -> list[Source]:
+        """The same documents, stamped."""
+        return [stamped(source, self._of(source)) for source in sources]
+
+    def _of(self, source: Source) -> Mapping[str, Any]:
+        folder = folder_of(source.doc_id, self.roots) if self.folder_key else None
+        return {self.folder_key: folder, **self.metadata} if self.folder_key and folder else self.metadata
 
 
 def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -167,6 +167,8 @@ class PresetEngine(BaseQueryEngine):
         wait: bool = True,
         metadata: Mapping[str, Any] | None = None,
         folder_key: str | None = None,
+        workers: Literal["ray"] | None = None,
+        ray_address: str | None = None,
     ) -> IngestReport:
         """Bring the index in line with documents; what did not change costs nothing.
 
@@ -182,11 +184,14 @@ class PresetEngine(BaseQueryEngine):
                 what makes a document unchanged: give the same each time.
             folder_key: Metadata key that takes the name of the folder that a file lies in: the one directly below the
                 folder given.
+            workers: ``"ray"`` reads, cuts, embeds and stores on a Ray cluster; None does it here.
+            ray_address: The cluster's address; None starts Ray on this machine, unless the process is connected.
 
         Raises:
             IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
             BudgetExceededError: It would cost more than `max_cost_usd`; nothing was sent.
             StoreLockedError: Another process ingests, and `wait` is False.
+            SettingsError: What is given cannot be ingested with Ray.
         """
         options = IngestOptions(
             text_column=text_column,
@@ -197,6 +202,8 @@ class PresetEngine(BaseQueryEngine):
             wait=wait,
             metadata=metadata or {},
             folder_key=folder_key,
+            workers=workers,
+            ray_address=ray_address,
         )
         run_id = uuid.uuid4().hex
         with self._assembly.charged(run_id):

@@ -134,9 +134,9 @@ class Estimator:
         """
         if sample is not None and sample < 1:
             raise SettingsError(f"sample is {sample}; it must be at least 1.")
-        if self.chunker.name.startswith("semantic") and self._provider != FREE_PROVIDER:
+        if self.chunker.name.startswith("semantic") and self.provider != FREE_PROVIDER:
             raise SettingsError(
-                f"chunking is 'semantic': to cut, it sends every sentence to '{self._model}', so nothing can be "
+                f"chunking is 'semantic': to cut, it sends every sentence to '{self.model}', so nothing can be "
                 "counted before. Choose another chunking, or a local embedding."
             )
         work = count_work(
@@ -150,7 +150,7 @@ class Estimator:
             images=reads_images(self.embed_model),
         )
         minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
-        cost, _ = Pricer().price(self._provider, self._model, Tokens(work.tokens))
+        cost, _ = Pricer().price(self.provider, self.model, Tokens(work.tokens))
         return Estimate(
             documents=work.documents,
             unchanged=work.unchanged,
@@ -163,7 +163,7 @@ class Estimator:
             minutes=minutes,
             minutes_from=minutes_from,
             disk_bytes=self._disk_bytes(work),
-            model=self._model,
+            model=self.model,
         )
 
     @property
@@ -173,31 +173,33 @@ class Estimator:
         return inner
 
     @property
-    def _model(self) -> str:
+    def model(self) -> str:
+        """Name of the model, without its organisation."""
         return self._inner.model_name.rsplit("/", 1)[-1]
 
     @property
-    def _provider(self) -> str:
-        known = catalogue().get(self._model)
-        return known.provider if known else provider_of(type(self._inner).__name__, self._model)
+    def provider(self) -> str:
+        """Who serves it, as `genai-prices` spells it; ``"local"`` for this machine."""
+        known = catalogue().get(self.model)
+        return known.provider if known else provider_of(type(self._inner).__name__, self.model)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, as the model bills them."""
         own = getattr(self._inner, "count_tokens", None)
         if own is not None:
             return list(own(list(texts)))
-        return [count_embedding(self._provider, self._model, [text])[0] for text in texts]
+        return [count_embedding(self.provider, self.model, [text])[0] for text in texts]
 
     def _minutes(self, work: Work) -> tuple[float | None, str]:
         if not work.embedded:
             return 0.0, "nothing to embed"
-        if self._provider == FREE_PROVIDER:
+        if self.provider == FREE_PROVIDER:
             return self._measured(work)
-        limits = _RATE_LIMITS.get(self._provider)
+        limits = _RATE_LIMITS.get(self.provider)
         tokens = getattr(self._inner, "tokens_per_minute", None) or (limits and limits[0])
         requests = getattr(self._inner, "requests_per_minute", None) or (limits and limits[1])
         if not tokens or not requests:
-            return None, f"nothing is known about the rate limits of '{self._provider or self._model}'"
+            return None, f"nothing is known about the rate limits of '{self.provider or self.model}'"
         sent = -(-work.embedded // _REQUEST_TEXTS)
         minutes = max(work.tokens / tokens, sent / requests)
         return minutes, f"a rate limit of {tokens:,} tokens and {requests:,} requests a minute"

@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.distributed import RayLoad
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.sources import Source, sources
-from llama_index_presets.ingest.stamp import folder_of, stamped
+from llama_index_presets.ingest.stamp import Stamp
+from llama_index_presets.monitor.context import attribution
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.models import reads_images
+from llama_index_presets.presets.ray_worker import check_ray, ray_worker
 
 __all__ = ["IngestOptions", "estimate", "ingest"]
 
@@ -37,10 +40,16 @@ class IngestOptions:
     wait: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     folder_key: str | None = None
+    workers: Literal["ray"] | None = None
+    ray_address: str | None = None
 
 
 def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestReport:
     """See `PresetEngine.ingest`."""
+    if options.workers not in (None, "ray"):
+        raise SettingsError(f"workers is {options.workers!r}; it is None, for this process, or 'ray'.")
+    if options.workers == "ray":
+        check_ray(assembly, data, options.ray_address)
     vanished = _vanished(data) if options.sync else None
     found, watch = _sources(assembly, data, options)
     with ingest_lock(assembly.storage.lock, wait=options.wait):
@@ -48,7 +57,8 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
         expected = _allowed(estimator, found, options)
         pipeline = _pipeline(assembly, estimator)
         with progress_bar(options.show_progress) as progress:
-            report = pipeline.run(found, progress, sync=vanished)
+            load = _ray_load(assembly, data, watch, options) if options.workers == "ray" else None
+            report = pipeline.run(found, progress, sync=vanished, load=load)
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
@@ -57,6 +67,26 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
         report.estimated_tokens = expected.tokens
         report.estimated_cost_usd = None if expected.cost_usd is None else float(expected.cost_usd)
     return report
+
+
+def _ray_load(assembly: Assembly, data: Any, watch: PrivacyWatch | None, options: IngestOptions) -> RayLoad:
+    who, estimator = attribution(), _estimator(assembly)
+
+    def used(chunks: int, tokens: int, seconds: float) -> None:
+        if chunks:
+            assembly.ledger.record(
+                kind="embedding", provider=estimator.provider, model=estimator.model, prompt_tokens=tokens,
+                latency_ms=seconds * 1000, preset=who.preset, query_id=who.query_id, session=who.session,
+                tenant=who.tenant, tags=(*who.tags, "ray"), usage_source="counted",
+            )  # fmt: skip
+
+    return RayLoad(
+        opener=ray_worker(assembly, _stamp(assembly, data, options)),
+        manifest=assembly.manifest,
+        watch=watch,
+        used=used,
+        address=options.ray_address,
+    )
 
 
 def estimate(
@@ -141,12 +171,15 @@ def _found(assembly: Assembly, data: Any, options: IngestOptions) -> list[Source
         id_column=options.id_column,
         images=reads_images(assembly.embed_model),
     )
-    given = {**options.metadata, **assembly.stamp}
-    if options.folder_key is None:
-        return [stamped(source, given) for source in found]
-    roots, key = _folders(data, "folder_key"), options.folder_key
-    folders = [(source, folder_of(source.doc_id, roots)) for source in found]
-    return [stamped(source, {key: folder, **given} if folder else given) for source, folder in folders]
+    return _stamp(assembly, data, options).over(found)
+
+
+def _stamp(assembly: Assembly, data: Any, options: IngestOptions) -> Stamp:
+    return Stamp(
+        metadata={**options.metadata, **assembly.stamp},
+        folder_key=options.folder_key,
+        roots=() if options.folder_key is None else tuple(_folders(data, "folder_key")),
+    )
 
 
 def _folders(data: Any, wanted_by: str) -> list[Path]:
