@@ -41,8 +41,7 @@ def test_the_estimate_equals_what_the_service_bills(tmp_path: Path, monkeypatch:
         assert (server.served, estimate.documents, estimate.unchanged) == ([], 5, 0)
         report = engine.ingest(str(DOCUMENTS), max_cost_usd=1)
         billed = sum(call.prompt for call in server.served)
-        assert estimate.tokens == without_key.tokens == report.estimated_tokens
-        assert abs(estimate.tokens - billed) <= billed * 0.02
+        assert estimate.tokens == without_key.tokens == report.estimated_tokens == report.tokens == billed
         assert estimate.chunks == without_key.chunks == report.chunks and estimate.cached == 0
         assert float(estimate.cost_usd or 0) == pytest.approx(estimate.tokens * 0.02 / 1e6)
         assert report.cost_usd == pytest.approx(report.estimated_cost_usd)

@@ -185,6 +185,8 @@ class Estimator:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, as the model bills them."""
+        if self.provider in ("openai", "azure"):  # what LlamaIndex sends has no line breaks
+            texts = [text.replace("\n", " ") for text in texts]
         own = getattr(self._inner, "count_tokens", None)
         if own is not None:
             return list(own(list(texts)))
