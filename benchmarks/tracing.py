@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
@@ -89,6 +90,7 @@ def engines(folder: Path, rows: int) -> dict[str, RetrieverQueryEngine]:
     nodes = [TextNode(text=f"The {n % 97} fish of lake {n} is {n * 7} cm long.") for n in range(rows)]
     index = VectorStoreIndex(nodes, embed_model=WordEmbedding())
     hybrid = HybridFusionRetriever.from_index(index, top_k=5, candidates=20)
+    torch.set_num_threads(1)  # waiting for threads would hide what is measured
     rerank = CrossEncoderRerank(save_model(folder), top_n=3).warm_up()
     llm = ScriptedLLM()
     return {
