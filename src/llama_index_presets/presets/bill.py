@@ -11,7 +11,7 @@ from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.parts import LLMS, STORES
 from llama_index_presets.presets.requirements import Requirements
-from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.settings import settings_class
 
 __all__ = ["Bill", "BillLine", "estimate_bill"]
 
@@ -76,8 +76,8 @@ class Bill:
 def estimate_bill(row: Preset, needs: Requirements, pricer: Pricer | None = None) -> Bill:
     """Estimate what a row costs.
 
-    A question has 20 tokens; an answer reads five passages, instructions of 150 tokens, and has 150 tokens. Prices are
-    those of today, from `genai-prices`.
+    A question has 20 tokens; an answer reads as many passages as the preset shows and instructions of 150 tokens, and
+    has 150 tokens itself. Prices are those of today, from `genai-prices`.
 
     Args:
         row: With `offline` applied, where it will be used so.
@@ -120,7 +120,7 @@ def _answers(prices: Pricer, row: Preset, asked: int) -> BillLine:
     what: str = "writing the answers"
     if LLMS[row.llm].local:
         return BillLine(what=what, per="month", usd=Decimal(0), arithmetic=f"{row.llm} runs on your machine")
-    settings = Settings()
+    settings = settings_class(row.name)()
     passage = min(embedding_model(row.embedding).max_tokens, _CHUNK_TOKENS)
     prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
     usd, _ = prices.price("openai", row.llm, Tokens(asked * prompt, asked * ANSWER_TOKENS))

@@ -27,6 +27,7 @@ from llama_index_presets.presets.local_only import is_local
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
 from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
+from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
 
 __all__ = ["Evaluation"]
 
@@ -184,7 +185,12 @@ class Evaluation:
 def _deeper(retriever: Any) -> Any:
     """A copy of a retriever that gives more; one of a kind that we do not know is taken as it is."""
     deeper = copy.copy(retriever)
-    for kind, dial in ((VectorIndexRetriever, "similarity_top_k"), (HybridFusionRetriever, "top_k")):
+    dials = (
+        (VectorIndexRetriever, "similarity_top_k"),
+        (HybridFusionRetriever, "top_k"),
+        (MultiModalRetriever, "_top_k"),
+    )
+    for kind, dial in dials:
         if isinstance(deeper, kind):
             setattr(deeper, dial, max(getattr(deeper, dial), _DEPTH))
     return deeper

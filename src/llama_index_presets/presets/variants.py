@@ -15,8 +15,11 @@ from llama_index_presets.presets.storage import find_storage
 __all__ = ["Variant", "parse_settings"]
 
 _MAKES_THE_INDEX = frozenset(
-    {"embedding", "store", "pattern", "chunking", "chunk_tokens", "encryption", "searchable_metadata", "pii"}
-)
+    {
+        "embedding", "dimensions", "store", "pattern", "chunking", "chunk_tokens", "encryption",
+        "searchable_metadata", "pii",
+    }
+)  # fmt: skip
 """Settings that an index is made with: another value needs another index."""
 
 
