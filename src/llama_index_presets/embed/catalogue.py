@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["MODELS_FILE", "EmbeddingModel", "catalogue", "embedding_model"]
+__all__ = ["MODELS_FILE", "EmbeddingModel", "catalogue", "embedding_model", "shipped"]
 
 MODELS_FILE: Final = "LLAMA_PRESETS_MODELS"
 """Environment variable with the path of a TOML file of models of your own, in the format of ``catalogue.toml``."""
@@ -80,11 +80,12 @@ def catalogue() -> Mapping[str, EmbeddingModel]:
         384
     """
     own = os.environ.get(MODELS_FILE)
-    return _with_own(Path(own).expanduser()) if own else _shipped()
+    return _with_own(Path(own).expanduser()) if own else shipped()
 
 
 @cache
-def _shipped() -> Mapping[str, EmbeddingModel]:
+def shipped() -> Mapping[str, EmbeddingModel]:
+    """The models of this package, by name."""
     text = files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8")
     return {name: EmbeddingModel(name=name, **row) for name, row in tomllib.loads(text).items()}
 
@@ -99,13 +100,13 @@ def _with_own(path: Path) -> Mapping[str, EmbeddingModel]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The models file '{path}' ({MODELS_FILE}) is not TOML ({error}).") from error
-    return {**_shipped(), **{name: _own_model(name, row, path) for name, row in rows.items()}}
+    return {**shipped(), **{name: _own_model(name, row, path) for name, row in rows.items()}}
 
 
 def _own_model(name: str, row: Any, path: Path) -> EmbeddingModel:
     """Check one entry of a user, saying all that is wrong with it."""
     where = f"The model '{name}' of '{path}'"
-    if name in _shipped():
+    if name in shipped():
         raise SettingsError(f"{where} has the name of a model of this package. Choose another name.")
     if not isinstance(row, dict):
         raise SettingsError(f"{where} is {row!r}; expected a table: [{name}].")

@@ -72,7 +72,7 @@ def embed_dataframe(
     if library == "polars":
         import polars
 
-        return frame.with_columns(polars.from_arrow(vectors).alias(embedding_column))
+        return frame.with_columns(polars.Series(embedding_column, vectors))
     import pandas
 
     column = pandas.Series(pandas.arrays.ArrowExtensionArray(vectors), index=frame.index)

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.embed.catalogue import catalogue, shipped
 from llama_index_presets.errors import SettingsError, UnknownPresetError
 from llama_index_presets.presets.parts import LLMS, MONITORING, PATTERNS, STORES, Part, embedding_part
 
@@ -75,7 +75,7 @@ class Preset:
         Raises:
             SettingsError: A choice that no table knows; all of them in one message.
         """
-        problems = _unknown_cells(self.name, cells)
+        problems = _unknown_cells(self.name, cells, catalogue())
         if problems:
             raise SettingsError(f"{'; '.join(problems)}.")
         return replace(self, **dict(cells))  # type: ignore[arg-type]
@@ -119,7 +119,8 @@ def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
         for problem in [
             *(f"{name} has no '{column}'" for column in sorted(columns - set(row))),
             *(f"{name} has the unknown column '{column}'" for column in sorted(set(row) - columns)),
-            *_unknown_cells(name, row),
+            # Of the models of this package alone: a user's file is read when a command needs it, and fails there.
+            *_unknown_cells(name, row, shipped()),
         ]
     ]
     if problems:
@@ -127,9 +128,9 @@ def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
     return {name: Preset(name=name, **row) for name, row in data["presets"].items()}
 
 
-def _unknown_cells(name: str, row: Mapping[str, Any]) -> list[str]:
+def _unknown_cells(name: str, row: Mapping[str, Any], models: Mapping[str, object]) -> list[str]:
     tables: dict[str, Mapping[str, object]] = {
-        "embedding": catalogue(),
+        "embedding": models,
         "store": STORES,
         "pattern": PATTERNS,
         "monitoring": MONITORING,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
-from llama_index_presets.embed.catalogue import catalogue, embedding_model
+from llama_index_presets.embed.catalogue import MODELS_FILE, catalogue, embedding_model
 from llama_index_presets.embed.local import LocalEmbedding, cpu_computes_bfloat16
 from llama_index_presets.embed.weights import find_weights, verify
 from llama_index_presets.errors import ModelError, SettingsError
@@ -280,3 +283,14 @@ def test_every_entry_says_what_a_chooser_needs(row: object) -> None:
     model = embedding_model(row.name)  # type: ignore[attr-defined]
     assert model.dim > 0 and model.max_tokens > 0 and model.choose_when
     assert (model.encoding or model.hub) and (model.price == "free") == (model.provider == "local")
+
+
+def test_a_wrong_models_file_is_one_line_on_the_command_line(tmp_path: Path) -> None:
+    """Not a traceback while the program starts."""
+    environment = {**os.environ, MODELS_FILE: str(tmp_path / "nowhere.toml")}
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_index_presets.cli", "show", "healthcare"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "cannot be read (No such file or directory)" in done.stderr
