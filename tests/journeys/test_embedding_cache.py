@@ -12,6 +12,7 @@ from llama_index_presets import build
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.estimate import estimate_preset
 from llama_index_presets.presets.local_only import refuse_remote
 
 TEXTS = ["A pen may be kept for 28 days.", "Insulin lies in the refrigerator.", "Falls are reported."]
@@ -55,3 +56,12 @@ def test_a_cache_does_not_hide_a_remote_model(tmp_path: Path) -> None:
     hidden = CachedEmbedding(OpenAIEmbedding(api_key="sk-x"), EmbeddingCache(tmp_path))
     with pytest.raises(SettingsError, match="CachedEmbedding would send text elsewhere"):
         refuse_remote("healthcare", [hidden])
+
+
+def test_dimensions_are_part_of_an_estimate() -> None:
+    """Shorter vectors take less disk, before anything is sent."""
+    whole, short = (
+        estimate_preset("knowledge-base", DOCUMENTS, settings=settings).disk_bytes
+        for settings in ({}, {"dimensions": 256})
+    )
+    assert short < whole

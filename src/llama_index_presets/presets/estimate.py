@@ -266,7 +266,8 @@ def estimate_preset(
     missing = row.parts()["embedding"].missing(f"embedding '{row.embedding}'")
     if missing:
         raise SettingsError(f"The preset '{row.name}' cannot count: {'; '.join(missing)}.")
-    embed_model = make_embedding(row.embedding, local=offline or row.monitoring == "local", sends=False)
+    local = offline or row.monitoring == "local"
+    embed_model = make_embedding(row.embedding, local=local, sends=False, dimensions=values.dimensions)
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}
