@@ -74,7 +74,6 @@ STORES: dict[str, Part] = {
         about="managed",
         modules=("llama_index.vector_stores.weaviate",),
         extra="weaviate",
-        assembled=False,
         local=False,
     ),
 }

@@ -124,6 +124,15 @@ def _open_pinecone(storage: Storage, fingerprint: Fingerprint, opened: ExitStack
     return store
 
 
+def _open_weaviate(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
+    from llama_index_presets.store.weaviate import WeaviateVectorStore
+
+    store: BasePydanticVectorStore = WeaviateVectorStore.from_url(
+        _address(storage).url, fingerprint=str(fingerprint)
+    )
+    return store
+
+
 def _address(storage: Storage) -> Address:
     if storage.address is None:
         raise SettingsError(f"'{storage.shown}' is no address of a managed store.")
@@ -131,7 +140,11 @@ def _address(storage: Storage) -> Address:
 
 
 def _form(store: str) -> str:
-    forms = {"pgvector": "'postgresql://user@host/database'", "lancedb": "'s3://bucket/folder'"}
+    forms = {
+        "pgvector": "'postgresql://user@host/database'",
+        "lancedb": "'s3://bucket/folder'",
+        "weaviate": "'weaviate://HOST/COLLECTION'",
+    }
     schemes = [scheme for scheme, known in SCHEMES.items() if known == store]
     return forms.get(store, f"'{schemes[0]}://INDEX'" if schemes else "a folder")
 
@@ -141,6 +154,7 @@ _OPENERS: dict[str, Callable[[Storage, Fingerprint, ExitStack], BasePydanticVect
     "duckdb": _open_duckdb,
     "pgvector": _open_postgres,
     "pinecone": _open_pinecone,
+    "weaviate": _open_weaviate,
 }
 _IN_A_FOLDER = {"lancedb", "duckdb", "pgvector"}
 """Stores that need nothing but a folder; the embedded Postgres is one."""

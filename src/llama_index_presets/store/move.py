@@ -14,7 +14,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQuery
 
 from llama_index_presets.errors import FingerprintError, StoreError
-from llama_index_presets.store.memory import frugal, returned
+from llama_index_presets.store.memory import emptied, frugal, returned
 
 __all__ = ["MoveReport", "move"]
 
@@ -123,6 +123,7 @@ def _moved(
         if progress:
             progress(min(done * batch_nodes, len(wanted)), len(wanted))
     present.clear()
+    emptied(source)
     returned()
     if hasattr(target, "finish_load"):
         target.finish_load()
