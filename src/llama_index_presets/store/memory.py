@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import duckdb
 
 __all__ = ["emptied", "frugal", "returned"]
 
@@ -16,41 +18,35 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _SMALL, _USUAL = 256 * 1024, 32 * 2**20
 """The threshold while frugal, and the one that glibc itself drifts to in a process with large buffers."""
 
-_DUCKDB_LIMIT = "96MB"
-"""What DuckDB may hold of a file that is read once; a batch of 1,000 vectors of 3,072 numbers takes 24 MB."""
-
 
 @contextmanager
-def frugal(*stores: Any) -> Iterator[None]:
-    """While in the block, large buffers are given back when they are freed, and DuckDB caches little.
+def frugal() -> Iterator[None]:
+    """While in the block, large buffers are given back to the system when they are freed.
 
     Without this, glibc keeps the buffers of every thread for later use, and the phases of a copy add up. Elsewhere
-    than on glibc the first half does nothing.
-
-    Args:
-        *stores: Those of DuckDB, on files, have their ``memory_limit`` lowered meanwhile.
+    than on glibc it does nothing.
     """
-    limited = [store for store in stores if _is_duckdb_file(store)]
-    before = [
-        store.client.execute("SELECT current_setting('memory_limit')").fetchall()[0][0] for store in limited
-    ]
     _mallopt(_SMALL)
-    for store in limited:
-        store.client.execute(f"SET memory_limit = '{_DUCKDB_LIMIT}'")
     try:
         yield
     finally:
-        for store, limit in zip(limited, before, strict=True):
-            store.client.execute(f"SET memory_limit = '{limit}'")
         _mallopt(_USUAL)
         returned()
 
 
 def emptied(store: Any) -> None:
-    """Have DuckDB drop the blocks of its file that it caches, inside of `frugal`; other stores cache none."""
-    if _is_duckdb_file(store):
+    """Have DuckDB drop the blocks of its file that it caches; other stores cache none.
+
+    DuckDB has no command for it, but keeps to a lower limit at once. The limit is not left low: a batch with long
+    texts may need more.
+    """
+    if store.class_name() != "DuckDBVectorStore" or store.path == ":memory:":
+        return
+    limit = store.client.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+    # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
+    with suppress(duckdb.OutOfMemoryException):
         store.client.execute("SET memory_limit = '16MB'")
-        store.client.execute(f"SET memory_limit = '{_DUCKDB_LIMIT}'")
+    store.client.execute(f"SET memory_limit = '{limit}'")
 
 
 def returned() -> None:
@@ -72,7 +68,3 @@ def _glibc() -> Any | None:
         return None
     library = ctypes.CDLL(None)
     return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
-
-
-def _is_duckdb_file(store: Any) -> bool:
-    return bool(store.class_name() == "DuckDBVectorStore" and store.path != ":memory:")

@@ -19,6 +19,9 @@ from llama_index_presets.store.memory import emptied, frugal, returned
 __all__ = ["MoveReport", "move"]
 
 BATCH_NODES = 1_000
+EMPTY_EVERY = 10
+"""Batches after which the source's cache is emptied: it would hold the whole file."""
+
 SAMPLE = 50
 TOP_K = 10
 
@@ -98,7 +101,7 @@ def move(
         (True, 1, 1.0)
     """
     fingerprint = _agreed(source, target)
-    with frugal(source):
+    with frugal():
         return _moved(source, target, batch_nodes, progress, fingerprint)
 
 
@@ -120,6 +123,8 @@ def _moved(
         new = [node for node in nodes if node.node_id not in present]
         if new:
             copied += len(target.add(new, bulk=True))
+        if done % EMPTY_EVERY == 0:
+            emptied(source)
         if progress:
             progress(min(done * batch_nodes, len(wanted)), len(wanted))
     present.clear()
