@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,3 +165,15 @@ def test_a_vanished_file_leaves_the_namespace(services: Services, tmp_path: Path
         (folder / "botulism-ward-guide.md").unlink()
         assert engine.ingest(folder, sync=True).removed == 1
         assert 0 < len(services.pinecone.spaces["t"]) < chunks
+
+
+def test_the_recipe_prints_what_its_page_shows() -> None:
+    """Every line of expected.txt, in order, with no key and no service."""
+    recipe = ROOT / "recipes" / "high-volume"
+    done = subprocess.run(
+        [sys.executable, str(recipe / "recipe.py")],
+        capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "src", "HF_HUB_OFFLINE": "1", "PINECONE_INDEX": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (recipe / "expected.txt").read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -258,7 +259,9 @@ def _start(ray: Any, address: str | None) -> None:
     here = {"num_cpus": os.cpu_count(), "include_dashboard": False}
     where = {"address": address} if address and address != "local" else here
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **where)
+        with warnings.catch_warnings():  # LanceDB warns of forks; Ray's are followed by an exec
+            warnings.filterwarnings("ignore", message="lancedb fork")
+            ray.init(log_to_driver=False, logging_level="ERROR", **where)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise IngestError(
             f"No Ray cluster answers at '{address or 'local'}' ({_last_line(error)}). Start one with 'ray start "
