@@ -12,7 +12,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.plain import PlainText, Section
+from llama_index_presets.ingest.plain import PlainText, Section, is_table_caption
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]
@@ -101,12 +101,19 @@ class SentenceChunker:
         sections: list[Section] = []
         for section in plain.sections():
             above = sections[-1] if sections else None
-            if above and section.heading.startswith(f"{above.heading} > ") and self._is_byline(above.text):
+            if above and self._joins(above, section):
                 text = plain.text[above.start : section.start + len(section.text)]
                 sections[-1] = Section(section.heading, above.start, text)
             else:
                 sections.append(section)
         return sections
+
+    def _joins(self, above: Section, section: Section) -> bool:
+        """A table stays alone, so that what stands above it is not cited as the table."""
+        below = section.heading.startswith(f"{above.heading} > ")
+        return (
+            below and self._is_byline(above.text) and not is_table_caption(section.heading.split(" > ")[-1])
+        )
 
     def _is_byline(self, text: str) -> bool:
         return len(self.tokenize(text)) <= min(_BYLINE, self.max_tokens // 4)

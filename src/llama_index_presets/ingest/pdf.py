@@ -13,7 +13,7 @@ from typing import Any, Final
 from llama_index_presets._extras import require
 from llama_index_presets.ingest.about import about_pdf
 from llama_index_presets.ingest.clean import plain_from_pages
-from llama_index_presets.ingest.plain import Mark, PlainText
+from llama_index_presets.ingest.plain import Mark, PlainText, is_table_caption
 
 __all__ = ["find_sections", "read_pdf", "table_rows"]
 
@@ -32,7 +32,6 @@ _SECTION: Final = re.compile(
     r"|\d{1,2}\.\d{1,2}(?:\.\d{1,2})?\s+[A-Z][A-Za-z][^\d.;:!?]{2,70}"
     r"|(?:Item|ITEM|Part|PART|Note|NOTE)\s+(?:\d{1,2}[A-Z]?|[IVX]{1,4})\b[.:]?\s*[^.!?]{0,90})\.?$"
 )
-_CAPTION: Final = re.compile(r"^(?:Table|TABLE|Exhibit|Schedule)\s+[\dA-Z][\w.-]*\s*[.:–—-]?\s*[^!?]{0,120}$")
 _END_OF_TABLE: Final = "\n\n"
 
 
@@ -76,7 +75,7 @@ def find_sections(text: str, title: str = "") -> Iterator[Mark]:
         if _SECTION.match(name):
             section, in_table = " > ".join(filter(None, (title, name.rstrip(".")))), False
             yield offset, section
-        elif _CAPTION.match(name):
+        elif is_table_caption(name):
             in_table = True
             yield offset, " > ".join(filter(None, (section, name.rstrip("."))))
         elif in_table and name and not _is_row(name):
@@ -123,7 +122,13 @@ def table_rows(lines: Sequence[str]) -> Iterator[str]:
     """
     for is_table, members in itertools.groupby(_runs(lines), key=lambda run: run[0]):
         for _, run in members:
-            yield from _table(run) if is_table else (" ".join(line.split()) for line in run)
+            yield from _table(run) if is_table else map(_line, run)
+
+
+def _line(line: str) -> str:
+    """A line of prose; a caption is a paragraph of its own, since it ends without a full stop."""
+    text = " ".join(line.split())
+    return text + "\n" if is_table_caption(text) else text
 
 
 def _runs(lines: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:

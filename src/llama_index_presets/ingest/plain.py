@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Mark", "PlainText", "Section"]
+__all__ = ["Mark", "PlainText", "Section", "is_table_caption"]
 
 Mark = tuple[int, str]
 """Character offset at which a heading path or a page begins, and its label."""
+
+
+_CAPTION = re.compile(r"^(?:Table|TABLE|Exhibit|Schedule)\s+[\dA-Z][\w.-]*\s*[.:–—-]?\s*[^!?]{0,120}$")
+
+
+def is_table_caption(line: str) -> bool:
+    """Whether a line, or the last part of a heading path, names a table.
+
+    Example:
+        >>> is_table_caption("Table 3: Borrowings"), is_table_caption("Tables were set.")
+        (True, False)
+    """
+    return bool(_CAPTION.match(line))
 
 
 @dataclass(frozen=True, slots=True)
