@@ -25,7 +25,7 @@ def test_offline_with_page_table_and_record(tmp_path: Path) -> None:
         assert (cited["page"], cited["table"]) == ("1", "Table 1: Income statement")
         assert "Net income; 2024: 96.3; 2023: 80.2" in cited["text"]
         assert found[0]["numbers"]["checked"] >= 1 and found[0]["numbers"]["unsupported"] == []
-        ticker = engine.query("What does XS1234567890 stand for?").source_nodes[0]
+        ticker = engine.query("Which notes have the ISIN XS1234567890?").source_nodes[0]
         assert "XS1234567890" in ticker.text and "bm25" in ticker.stages
         only_sees(engine, "EBITDA in Q3", "year=2024", "year", 2024)
     report = verify(tmp_path / "s" / "audit.jsonl", key=audit_key(make=False))

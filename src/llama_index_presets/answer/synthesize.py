@@ -190,10 +190,14 @@ class CitedSynthesizer:
 def _evidence(hit: NodeWithScore) -> float:
     """The cosine of a hit: what its vector leg said, or what retrieval said before a re-ranking, or its own score.
 
-    A hit that only the keyword leg of a hybrid search found has no cosine; that its words match is evidence.
+    A hit that only the keyword leg of a hybrid search found has no cosine; that its words match is evidence. So is the
+    best hit of that leg, whatever its cosine: a code or a name says little to an embedding model.
     """
     if not isinstance(hit, RankedNode) or not hit.stages:
         return float("-inf") if hit.score is None else hit.score
+    keyword = hit.stages.get("bm25")
+    if keyword is not None and keyword.rank == 1:
+        return float("inf")
     if "fusion" in hit.stages and "vector" not in hit.stages:
         return float("inf")
     cosine = hit.stages.get("vector") or hit.stages.get("retrieval")
