@@ -19,6 +19,27 @@ ENVIRONMENT: dict[str, Callable[[], dict[str, str]]] = {
     "multi-modal": lambda: {"CLIP_MODEL": str(tiny_clip())},
 }
 SHOWN = {
+    "knowledge-base": (
+        "5 documents, 0 unchanged, 0 removed",
+        "Each parent may take 24 weeks of paid leave within two years of the birth or adoption. [1]",
+        "[1] it/vpn.md",
+        "What is the CEO's salary? \nI don't know.",
+    ),
+    "customer-chatbot": (
+        "Acme takes parcels back within 30 days of delivery. [1]\n  acme/returns.md",
+        "Kettles and toasters have a warranty of 3 years. [1]",
+    ),
+    "financial-documents": (
+        "brightwater-10k-2024.pdf, page 1",
+        "Table 1: Income statement",
+        "EBITDA was $98.2 million in Q3",
+        "Audit log: 4 entries, unbroken",
+    ),
+    "research-papers": (
+        "it needs 83 percent less memory",
+        "[1] Mira Okafor, Jan Lindqvist (2021): Sparse attention for long documents",
+        "[1] Priya Raman, Mira Okafor (2020): Telling near-identical abstracts apart",
+    ),
     "multi-modal": (
         "10 documents, 0 unchanged",
         "left out: damaged.png' cannot be read",
