@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -23,7 +22,6 @@ from llama_index_presets.filters import filterable_metadata, predicate, render
 require("llama_index.vector_stores.weaviate", extra="weaviate")
 import weaviate  # noqa: E402
 from llama_index.vector_stores.weaviate import WeaviateVectorStore as OfficialStore  # noqa: E402
-from weaviate.exceptions import WeaviateBaseError  # noqa: E402
 
 from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing  # noqa: E402
 from llama_index_presets.store.fingerprints import agreed_fingerprint  # noqa: E402
@@ -31,6 +29,7 @@ from llama_index_presets.store.rows import restricting_ids  # noqa: E402
 from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
 from llama_index_presets.store.weaviate_collection import MOST_ROWS, WeaviateCollection  # noqa: E402
+from llama_index_presets.store.weaviate_connection import connect, shown  # noqa: E402
 from llama_index_presets.store.weaviate_objects import document_label, node_of, object_id, object_of  # noqa: E402
 
 __all__ = ["MODES", "WeaviateVectorStore"]
@@ -136,8 +135,8 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         parts = urlsplit(url)
         name = parts.path.strip("/")
         if parts.scheme != "weaviate" or not parts.hostname or not name:
-            raise SettingsError(f"'{_shown(url)}' is no place. Give weaviate://HOST/COLLECTION.")
-        client = _connect(parts.hostname, parts.port, parse_qs(parts.query), api_key)
+            raise SettingsError(f"'{shown(url)}' is no place. Give weaviate://HOST/COLLECTION.")
+        client = connect(parts.hostname, parts.port, parse_qs(parts.query), api_key)
         return cls(client, index_name=name, owns_client=True, **options)
 
     @property
@@ -371,32 +370,3 @@ def _best(scored: list[tuple[float, BaseNode]], top_k: int, *, cosine: bool) -> 
         nodes.append(node)
         scores.append(max(-1.0, min(1.0, float(score))) if cosine else float(score))
     return VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=[node.node_id for node in nodes])
-
-
-def _shown(url: str) -> str:
-    return url.split("?")[0].split("@")[-1]
-
-
-def _connect(host: str, port: int | None, asked: dict[str, list[str]], api_key: str | None) -> Any:
-    key = api_key or os.environ.get("WEAVIATE_API_KEY") or None
-    cloud = host.endswith((".weaviate.cloud", ".weaviate.network"))
-    secure = cloud or asked.get("secure", ["false"])[0] == "true"
-    grpc_host = f"grpc-{host}" if cloud else host
-    credentials = weaviate.auth.AuthApiKey(key) if key else None
-    try:
-        # The client's own initial checks ask PyPI for the newest version; nothing of that kind happens here.
-        return weaviate.connect_to_custom(
-            http_host=host,
-            http_port=port or (443 if secure else 8080),
-            http_secure=secure,
-            grpc_host=grpc_host,
-            grpc_port=int(asked.get("grpc", ["443" if secure else "50051"])[0]),
-            grpc_secure=secure,
-            auth_credentials=credentials,
-            skip_init_checks=True,
-        )
-    except WeaviateBaseError as error:
-        said = str(error).split("\n")[0][:300]
-        raise StoreError(
-            f"Weaviate at {host} cannot be reached: {said}. Start the server or check the URL."
-        ) from error
