@@ -1,6 +1,6 @@
 """Draw what `make demo` prints as docs/images/demo.svg.
 
-    python docs/record_demo.py
+python docs/record_demo.py
 """
 
 from __future__ import annotations

@@ -293,3 +293,15 @@ def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-u
     assert (code, report["nodes"], report["copied"], report["ok"]) == (0, 20, 20, True)
     code, _, err = run("move", f"duckdb:{tmp_path / 'none.duckdb'}", f"lancedb:{tmp_path / 'lance'}")
     assert code == 2 and "to move from" in err
+
+
+def test_python_m_is_the_same_command() -> None:
+    """Where the script is not on the path, the package itself is the command."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "llama_index_presets", "list", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(HERE / "src")},
+    )
+    assert len(json.loads(ran.stdout)["presets"]) == 7
