@@ -225,9 +225,9 @@ class CachedEmbedding(BaseEmbedding):
 
     def _through(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Any],
         role: Role,
-        compute: Callable[[list[str]], list[Embedding]],
+        compute: Callable[[list[Any]], list[Embedding]],
         offset: int = 0,
     ) -> list[Embedding]:
         lookup = self._look_up(texts, role)
@@ -254,7 +254,7 @@ class CachedEmbedding(BaseEmbedding):
         self._report(lookup)
         return lookup.vectors()
 
-    def _look_up(self, texts: Sequence[str], role: Role) -> _Lookup:
+    def _look_up(self, texts: Sequence[Any], role: Role) -> _Lookup:
         keys = self.cache.keys(self.identity, role, texts)
         places = _first_places(keys)
         found = self.cache.get_many(list(places))
@@ -294,7 +294,7 @@ class _Lookup:
     found: dict[bytes, np.ndarray]
     places: list[int]
 
-    def new(self, texts: Sequence[str]) -> list[str]:
+    def new(self, texts: Sequence[Any]) -> list[Any]:
         return [texts[place] for place in self.places]
 
     def vectors(self) -> list[Embedding]:

@@ -85,6 +85,15 @@ class ClipEmbedding(MultiModalEmbedding):
         return self._model.dim if self._model else self._card.dim
 
     @property
+    def vector_identity(self) -> str:
+        """What makes the vectors: the model of the catalogue, or the files of the folder as they are now."""
+        if self._model is not None:
+            return f"ClipEmbedding:{self._model.name}:{self._model.dim}"
+        files = sorted(path for path in self._card.folder.rglob("*") if path.is_file())
+        stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return f"ClipEmbedding:{self._card.folder}:{stamps}"
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of text that the model reads, special tokens included."""
         return self._model.max_tokens if self._model else self._card.max_tokens

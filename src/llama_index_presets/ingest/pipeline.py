@@ -261,9 +261,12 @@ class Pipeline:
 
     def _embed_images(self, nodes: Sequence[TextNode]) -> int:
         images = [node.resolve_image() for node in nodes if isinstance(node, ImageNode)]
-        if images:
-            _keep(nodes, self.embed_model.get_image_embedding_batch(images))  # type: ignore[attr-defined]
-        return len(images)
+        if not images:
+            return 0
+        missing = getattr(self.embed_model, "missing_images", None)
+        computed = len(images) if missing is None else len(missing(images))
+        _keep(nodes, self.embed_model.get_image_embedding_batch(images))  # type: ignore[attr-defined]
+        return computed
 
     def _replace(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
         if self.keyword is None:

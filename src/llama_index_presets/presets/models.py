@@ -13,6 +13,7 @@ from llama_index_presets._extras import require
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
+from llama_index_presets.embed.cached_images import CachedMultiModalEmbedding
 from llama_index_presets.embed.catalogue import catalogue, embedding_model
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
@@ -76,10 +77,11 @@ def with_cache(
         queries: Whether questions are kept, too; where nothing may leave the machine they are not written down.
         hash_key: Of an encrypted storage; without it nobody can test from the cache whether a text was embedded.
     """
-    if setting == "off" or reads_images(embed_model):  # the cache keeps vectors of texts
+    if setting == "off":
         return embed_model
     folder = place.embeddings if setting == "storage" else Path(setting)
-    return CachedEmbedding(embed_model, EmbeddingCache(folder, hash_key=hash_key), cache_queries=queries)
+    kind = CachedMultiModalEmbedding if reads_images(embed_model) else CachedEmbedding
+    return kind(embed_model, EmbeddingCache(folder, hash_key=hash_key), cache_queries=queries)
 
 
 def reads_images(embed_model: BaseEmbedding) -> bool:

@@ -16,6 +16,8 @@ from llama_index.core.schema import ImageDocument, ImageNode
 from PIL import Image
 from tests.tiny_clip import COLOURS, DIM, PAIRS, draw, tiny_clip
 
+from llama_index_presets.embed.cache import EmbeddingCache
+from llama_index_presets.embed.cached_images import CachedMultiModalEmbedding
 from llama_index_presets.embed.clip import ClipEmbedding
 from llama_index_presets.embed.pixels import PixelRecipe
 from llama_index_presets.errors import ImageError, ModelError, SettingsError
@@ -237,3 +239,34 @@ def test_a_strip_is_cut_before_it_is_scaled() -> None:
 def test_all_colours_are_drawn() -> None:
     """The drawings that the model learns from differ."""
     assert len({draw(colour, "circle").tobytes() for colour in COLOURS}) == len(COLOURS)
+
+
+def test_an_image_is_computed_once_whatever_its_file_is_called(model: ClipEmbedding, tmp_path: Path) -> None:
+    """By its bytes: a copy, bytes in memory and a node find the vector; a picture that was drawn has no file."""
+    cached = CachedMultiModalEmbedding(model, EmbeddingCache(tmp_path / "cache"))
+    first, copy = tmp_path / "a.png", tmp_path / "copy of a.png"
+    drawing = draw("red", "circle", size=90, seed=1)
+    drawing.save(first)
+    shutil.copy(first, copy)
+    assert cached.missing_images([first, copy, drawing]) == [0, 2]
+    vector = cached.get_image_embedding(str(first))
+    assert vector == pytest.approx(model.get_image_embedding(str(first)), abs=1e-6)
+    again = cached.get_image_embedding_batch(
+        [copy, first.read_bytes(), ImageNode(image_path=str(first)), drawing]
+    )
+    assert again[:3] == [vector, vector, vector]
+    assert again[3] == pytest.approx(vector, abs=1e-5)
+    assert (cached.stats.misses, cached.stats.hits) == (1, 3)
+    assert asyncio.run(cached.aget_image_embedding(BytesIO(first.read_bytes()))) == vector
+
+
+def test_texts_and_images_never_share_a_vector(model: ClipEmbedding, tmp_path: Path) -> None:
+    """The same bytes as a text and as an image are two things; a damaged image is named and not kept."""
+    cached = CachedMultiModalEmbedding(model, EmbeddingCache(tmp_path / "cache"))
+    cached.get_text_embedding("red circle")
+    assert cached.missing(["red circle"]) == [] and cached.missing_images([b"red circle"]) == [0]
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"red circle")
+    with pytest.raises(ImageError, match=r"damaged\.png' is of no known format"):
+        cached.get_image_embedding(damaged)
+    assert cached.missing_images([b"red circle"]) == [0]
