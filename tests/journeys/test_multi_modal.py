@@ -310,3 +310,29 @@ def test_a_large_photo_is_one_failed_document(tmp_path: Path, model: ClipEmbeddi
     with build("multi-modal", storage=tmp_path / "s", embed_model=model) as engine:
         report = engine.ingest([tmp_path / "map.png", tmp_path / "small.png"])
     assert report.documents == 1 and "at most 89,478,485 in all" in report.failed[0].error
+
+
+def test_offline_without_weights_texts_are_answered_and_pictures_are_named(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A stand-in that reads text says so; no picture is taken for something else, and none is lost in silence."""
+    monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (folder_of_texts := tmp_path / "texts").mkdir()
+    (folder_of_texts / "press.txt").write_text("The red button stops the press at once.")
+    place = ("--storage", tmp_path / "s", "--offline")
+    code, out, _ = run(
+        capsys, "ingest", "multi-modal", folder_of_texts, folder / "blue-square.png", *place, "--json"
+    )
+    report = json.loads(out)
+    assert code == 1 and report["documents"] == 1 and "pictures are left out" in caplog.text
+    assert (
+        report["failed"][0]["source"].endswith("blue-square.png")
+        and "CLIP's weights" in report["failed"][0]["error"]
+    )
+    code, out, _ = run(capsys, "ask", "multi-modal", "What does the red button stop?", *place, "--json")
+    assert code == 0 and json.loads(out)["citations"][0]["source"].endswith("press.txt")

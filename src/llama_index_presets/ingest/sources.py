@@ -30,7 +30,8 @@ __all__ = ["Source", "sources"]
 
 
 _TEXT_ONLY = (
-    "It is an image, and the embedding model of this index reads text only. Use the preset multi-modal."
+    "It is an image, and the embedding model of this index reads text only. Use the preset multi-modal, with CLIP's "
+    "weights."
 )
 
 

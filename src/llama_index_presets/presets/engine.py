@@ -314,7 +314,7 @@ class PresetEngine(BaseQueryEngine):
         image = None if isinstance(question, str) else question.image_path
         if image and not reads_images(self._assembly.embed_model):
             raise AnswerError(
-                "The embedding model of this engine reads text only. Use the preset multi-modal."
+                "The embedding model of this engine reads text only. Use the preset multi-modal, with CLIP's weights."
             )
         text, longest = asked.strip(), self._assembly.settings.max_question_chars
         if not text and not image:

@@ -64,6 +64,8 @@ def _embedding(row: Preset, storage: Storage) -> tuple[Preset, list[str]]:
         if made_with == other
         else f"the weights of '{wanted}' are not on this machine, so '{other}' embeds in its place"
     )
+    if embedding_model(wanted).modality == "image":
+        reason += ", texts only: pictures are left out"
     notice = (
         f"A stand-in embeds: {reason}. For '{wanted}', put its folder at {cache_folder() / 'models' / wanted} and "
         "ingest into a new storage."
