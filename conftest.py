@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.instrumentation import get_dispatcher
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -17,6 +18,12 @@ ROOT = Path(__file__).parent
 def enter_empty_folder(namespace: dict[str, Any]) -> None:
     """Start a page in a folder of its own, with the recipes that some pages read."""
     namespace["__before__"] = Path.cwd()
+    root = get_dispatcher()
+    namespace["__listening__"] = list(root.event_handlers), list(root.span_handlers)
+    root.event_handlers, root.span_handlers = (
+        [],
+        list(root.span_handlers)[:1],
+    )  # LlamaIndex's own, which does nothing
     namespace["__environment__"] = dict(os.environ)  # a page may set keys, which are its own
     namespace["__folder__"] = tempfile.mkdtemp()
     shutil.copytree(ROOT / "recipes", Path(namespace["__folder__"]) / "recipes")
@@ -26,6 +33,8 @@ def enter_empty_folder(namespace: dict[str, Any]) -> None:
 
 def leave_folder(namespace: dict[str, Any]) -> None:
     """Go back, and leave nothing behind."""
+    root = get_dispatcher()
+    root.event_handlers, root.span_handlers = namespace["__listening__"]
     os.chdir(namespace["__before__"])
     os.environ.clear()
     os.environ.update(namespace["__environment__"])

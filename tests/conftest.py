@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -28,3 +29,17 @@ def _no_outside_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         "LLAMA_PRESETS_ENCRYPTION_KEY",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nobody_keeps_listening() -> Iterator[None]:
+    """What listens to LlamaIndex belongs to the whole process: no module hears the listeners of another."""
+    from llama_index.core import Settings
+    from llama_index.core.instrumentation import get_dispatcher
+
+    root, manager = get_dispatcher(), Settings.callback_manager
+    events, spans, handlers = list(root.event_handlers), list(root.span_handlers), list(manager.handlers)
+    yield
+    root.event_handlers, root.span_handlers = events, spans
+    Settings.callback_manager = manager
+    manager.set_handlers(handlers)

@@ -19,6 +19,8 @@ VERBATIM_PROMPT = (
 )
 
 _MARKERS = re.compile(r"(?:\s*\[[\d,; ]+\])+[.\s]*")
+_MARKERS_TO_COME = re.compile(r"\s*(\[[\d,; ]*\]\s*)*(\[[\d,; ]*)?")
+"""Nothing but blanks and markers, the last of which may be half there."""
 _LIST_NUMBER = re.compile(r"\A\s*\d{1,2}[.)]\s")
 
 
@@ -49,6 +51,8 @@ class NumberGate:
     def feed(self, piece: str) -> str:
         """Take the next piece; give what has been judged by now."""
         *whole, self._held = statements(self._held + piece) or [""]
+        while whole and _MARKERS_TO_COME.fullmatch(self._held):
+            self._held = whole.pop() + self._held  # a marker belongs to what stands before it
         return "".join(self._take(statement) for statement in whole)
 
     def end(self) -> str:

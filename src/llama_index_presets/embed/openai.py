@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.rate_limiter import SlidingWindowRateLimiter
 from llama_index.core.utils import get_tqdm_iterable
 from llama_index_instrumentation import get_dispatcher
@@ -102,6 +103,11 @@ class BatchedOpenAIEmbedding(OpenAIEmbedding):
             self._pace = SlidingWindowRateLimiter(
                 requests_per_minute=self.requests_per_minute, tokens_per_minute=self.tokens_per_minute
             )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "callback_manager" not in self.__dict__:  # LlamaIndex leaves out one that cannot be pickled
+            self.callback_manager = CallbackManager([])
 
     @classmethod
     def class_name(cls) -> str:

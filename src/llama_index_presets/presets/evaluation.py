@@ -23,6 +23,7 @@ from llama_index_presets.evaluate.results import Result, make_result
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.monitor.context import attributed
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.judging import judged
 from llama_index_presets.presets.local_only import is_local
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
@@ -143,17 +144,12 @@ class Evaluation:
     def _judged(self, one: JudgedQuestion, answer: str, passages: Sequence[str]) -> dict[str, float | None]:
         if self.judge is None:
             return {}
-        from llama_index.core.evaluation import FaithfulnessEvaluator, RelevancyEvaluator
-
         judging = uuid.uuid4().hex
         with attributed(ledger=self.engine.ledger, tags=["evaluate", "judge"], query_id=judging):
-            scores = [
-                kind(llm=self.judge).evaluate(query=one.text, response=answer, contexts=passages).score
-                for kind in (FaithfulnessEvaluator, RelevancyEvaluator)
-            ]
+            faithful, relevant = judged(self.judge, one.text, answer, passages)
         cost = self.engine.ledger.query_cost(judging)
         judge_usd = None if cost is None else float(cost)
-        return {"faithfulness": scores[0], "relevancy": scores[1], "judge_usd": judge_usd}
+        return {"faithfulness": faithful, "relevancy": relevant, "judge_usd": judge_usd}
 
     # -- the run ----------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ def test_a_judge_says_yes_or_no_and_is_billed_apart(engine: PresetEngine, tmp_pa
         assert len(yes.prompts) == 2 * 2  # the unanswered question is not judged
         found = evaluate(engine, tmp_path / "out2", judge=llm)
         judged = [one for one in found.outcomes if one.faithfulness is not None]
-        assert len(judged) == 2 and len(server.served) == 4
+        assert len(judged) == 2 and len(server.served) == 4, found.failed
         expected = 2 * (100 * 0.15 + 1 * 0.60) / 1e6
         assert [one.judge_usd for one in judged] == [pytest.approx(expected)] * 2
         assert all(one.cost_usd is None for one in judged)  # that of the embedding, not the judge's
