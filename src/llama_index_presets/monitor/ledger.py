@@ -6,7 +6,6 @@ This module imports neither LlamaIndex nor, until a query is run, DuckDB's table
 from __future__ import annotations
 
 import atexit
-import hashlib
 import itertools
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Final
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, STATUSES, Call
 from llama_index_presets.monitor.journal import Journal, journal_folder, prompt_key
+from llama_index_presets.monitor.keyed_hash import KeyedHash
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
 from llama_index_presets.monitor.reading import LedgerReader
 
@@ -104,7 +104,7 @@ class Ledger(LedgerReader):
         self._flusher: threading.Thread | None = None
         self._numbers = itertools.count()
         self._prefix = secrets.token_hex(8)
-        self._prompt_hash: tuple[hashlib._Hash, hashlib._Hash] | None = None
+        self._prompt_hash: KeyedHash | None = None
         self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
         self._failure_logged = False
         self.prompts: dict[str, str] | None = None
@@ -251,12 +251,8 @@ class Ledger(LedgerReader):
     def hash_prompt(self, prompt: str) -> str:
         """Give the keyed SHA-256 of a prompt, in hex: equal prompts match, none can be guessed."""
         if self._prompt_hash is None:
-            self._prompt_hash = _keyed(prompt_key(journal_folder(self.path)))
-        inner, outer = self._prompt_hash[0].copy(), self._prompt_hash[1].copy()
-        # "surrogatepass" for half of a surrogate pair, as broken files have.
-        inner.update(prompt.encode("utf-8", "surrogatepass"))
-        outer.update(inner.digest())
-        return outer.hexdigest()
+            self._prompt_hash = KeyedHash(prompt_key(journal_folder(self.path)))
+        return self._prompt_hash.of(prompt)
 
     def _start(self) -> None:
         with self._starting:
@@ -360,15 +356,6 @@ def _made(row: Call | Callable[[], Call]) -> Call | None:
     except Exception:
         _log.exception("A call could not be recorded: its row cannot be made.")
         return None
-
-
-def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """Begin the two hashes of HMAC-SHA256 (RFC 2104) once: `hmac` would set them up anew for each prompt."""
-    padded = key.ljust(64, b"\0")
-    return (
-        hashlib.sha256(bytes(byte ^ 0x36 for byte in padded)),
-        hashlib.sha256(bytes(byte ^ 0x5C for byte in padded)),
-    )
 
 
 def _used_nothing(call: Call) -> bool:

@@ -97,7 +97,7 @@ def model_label(value: object) -> str | None:
     """Give the name of a model; of a path on this machine only the last part, since folders name people.
 
     Example:
-        >>> model_label("/home/ada/models/reranker"), model_label("cross-encoder/ms-marco-MiniLM-L6-v2")
+        >>> model_label("/srv/models/reranker"), model_label("cross-encoder/ms-marco-MiniLM-L6-v2")
         ('reranker', 'cross-encoder/ms-marco-MiniLM-L6-v2')
     """
     if not isinstance(value, str):
