@@ -317,6 +317,14 @@ class StoreContract:
         zoo.add([text_node("again", vector(1))])
         assert zoo.query(ask(vector(1))).ids == ["again"]
 
+    def test_what_clear_removed_is_not_found_beside_what_came_after(self, zoo: Any) -> None:
+        """A store that answered before `clear` remembers nothing of it."""
+        before = zoo.query(ask(vector(1), len(METADATA))).ids
+        zoo.clear()
+        zoo.add([text_node("z1", vector(1)), text_node("new", vector(2))])
+        assert len(before) == len(METADATA)
+        assert sorted(zoo.query(ask(vector(1), len(METADATA))).ids) == ["new", "z1"]
+
     # ---- reading -----------------------------------------------------------------------------------------
 
     def test_get_nodes_by_id_keeps_the_order_asked_for(self, zoo: Any) -> None:

@@ -41,6 +41,20 @@ def test_reading_the_matrix_needs_no_llama_index() -> None:
     assert loaded_after("from llama_index_presets import PRESETS, Ledger") == set()
 
 
+def test_the_duckdb_store_works_without_pandas() -> None:
+    """Arrow would import pandas with the first array, for a second and more."""
+    code = (
+        "from llama_index_presets import DuckDBVectorStore as Store; "
+        "from llama_index.core.schema import TextNode; "
+        "from llama_index.core.vector_stores import MetadataFilter as F, MetadataFilters as Fs, VectorStoreQuery; "
+        "store = Store(); store.add([TextNode(id_=i, text='é', metadata={'k': i}, embedding=[1.0]) for i in 'ab']); "
+        "store.delete_nodes(['a']); "
+        "ask = VectorStoreQuery(query_embedding=[1.0], filters=Fs(filters=[F(key='k', value='b')])); "
+        "assert store.query(ask).ids == ['b']"
+    )
+    assert "pandas" not in loaded_after(code)
+
+
 def test_every_public_name_is_there() -> None:
     """The names that users rely on, loaded on first use."""
     assert set(llama_index_presets.__all__) >= PUBLIC

@@ -26,7 +26,7 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.filters import Condition
 from llama_index_presets.ranking.bm25 import Analyzer
-from llama_index_presets.store.duckdb_batches import batches_of
+from llama_index_presets.store.duckdb_batches import Incoming
 from llama_index_presets.store.duckdb_checks import (
     check_identity,
     check_picklable,
@@ -242,9 +242,9 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     def _write(self, cursor: duckdb.DuckDBPyConnection, nodes: list[BaseNode]) -> int:
         dim = None if (known := self._checked(self._table.state(cursor))) is None else known.dim
-        dim, batches = batches_of(nodes, self._dim if dim is None else dim)
-        state = known or self._table.create(cursor, dim, self._fingerprint)
-        replaced = self._table.replace(cursor, state, batches)
+        incoming = Incoming(nodes, self._dim if dim is None else dim)
+        state = known or self._table.create(cursor, incoming.dim, self._fingerprint)
+        replaced = self._table.replace(cursor, state, incoming)
         return state.count - replaced + len(nodes)
 
     def _state_for_writing(self, cursor: duckdb.DuckDBPyConnection) -> State:

@@ -1,77 +1,71 @@
-"""Nodes as batches to write: checked, taken apart, and made ahead while DuckDB writes the one before."""
+"""Nodes on their way into a table: checked and taken apart while DuckDB compresses those before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from llama_index.core.schema import BaseNode
-from numpy.typing import NDArray
 
+from llama_index_presets.store.arrow import numbers, strings
 from llama_index_presets.store.rows import Row, to_row
 from llama_index_presets.store.vectors import checked_vectors
 
-__all__ = ["Batch", "batches_of"]
+__all__ = ["Incoming"]
 
 _ROWS = 4096
+"""Rows taken apart at a time: enough for DuckDB to work on, few enough to stay in the processor's cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows to write: each id once.
-
-    Attributes:
-        rows: In the order in which they came.
-        vectors: float32, shape (len(rows), dim).
-    """
-
-    rows: Sequence[Row]
-    vectors: NDArray[np.float32]
-
-    def arrow(self, first_seq: int) -> pa.Table:
-        """The batch as a table whose rows are numbered from `first_seq` on."""
-        columns = dict(zip(Row._fields, zip(*self.rows, strict=True), strict=True))
-        numbers = np.arange(first_seq, first_seq + len(self.rows))
-        flat = pa.array(self.vectors.reshape(-1))
-        return pa.table(
-            {
-                "seq": pa.array(numbers),
-                **{name: pa.array(values, pa.string()) for name, values in columns.items()},
-                "embedding": pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1]),
-            }
-        )
-
-
-def batches_of(nodes: Sequence[BaseNode], dim: int | None) -> tuple[int, Iterator[Batch]]:
-    """Cut nodes into batches.
+class Incoming:
+    """Nodes to write, each id once.
 
     Args:
-        nodes: At least one; no id twice.
-        dim: Length of the vectors, None for that of the first.
+        nodes: At least one.
+        dim: Length of their vectors, None for that of the first.
 
-    Returns:
-        The length of the vectors, and the batches.
+    Attributes:
+        dim: Length of their vectors.
+        failure: Why `stream` ended early: DuckDB wraps what is raised there beyond recognition.
 
     Raises:
-        NodeRejectedError: A node cannot be stored; at once, or when its batch is due.
+        NodeRejectedError: One of the first nodes cannot be stored.
     """
-    chunks = [nodes[i : i + _ROWS] for i in range(0, len(nodes), _ROWS)]
-    first = _batch(chunks[0], dim)
-    dim = first.vectors.shape[1]
-    return dim, _ahead(first, chunks[1:], dim)
 
+    def __init__(self, nodes: Sequence[BaseNode], dim: int | None) -> None:
+        self._nodes = nodes
+        self._first = self._batch(0, dim)
+        self.dim: int = self._first.schema.field("embedding").type.list_size
+        self.failure: BaseException | None = None
 
-def _batch(nodes: Sequence[BaseNode], dim: int | None) -> Batch:
-    return Batch([to_row(node) for node in nodes], checked_vectors(nodes, dim))
+    def __len__(self) -> int:
+        return len(self._nodes)
 
+    def ids(self) -> pa.Table:
+        """The ids, in the column ``node_id``."""
+        return pa.table({"node_id": strings([node.node_id for node in self._nodes])})
 
-def _ahead(batch: Batch, chunks: Sequence[Sequence[BaseNode]], dim: int) -> Iterator[Batch]:
-    with ThreadPoolExecutor(1, thread_name_prefix="node-rows") as worker:
-        for chunk in chunks:
-            upcoming = worker.submit(_batch, chunk, dim)
-            yield batch
-            batch = upcoming.result()
-        yield batch
+    def stream(self, first_seq: int) -> pa.RecordBatchReader:
+        """The rows, numbered from `first_seq` on, each batch made when it is asked for."""
+        schema = self._first.schema.append(pa.field("seq", pa.int64()))
+        return pa.RecordBatchReader.from_batches(schema, self._numbered(first_seq))
+
+    def _numbered(self, first_seq: int) -> Iterator[pa.RecordBatch]:
+        try:
+            for start in range(0, len(self._nodes), _ROWS):
+                batch = self._batch(start, self.dim) if start else self._first
+                seqs = numbers(np.arange(first_seq + start, first_seq + start + len(batch)))
+                yield batch.append_column("seq", seqs)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _batch(self, start: int, dim: int | None) -> pa.RecordBatch:
+        nodes = self._nodes[start : start + _ROWS]
+        columns = zip(*[to_row(node) for node in nodes], strict=True)
+        vectors = checked_vectors(nodes, dim)
+        embeddings = pa.FixedSizeListArray.from_arrays(numbers(vectors.reshape(-1)), vectors.shape[1])
+        return pa.RecordBatch.from_arrays(
+            [*map(strings, columns), embeddings], names=[*Row._fields, "embedding"]
+        )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llama_index_presets.errors import StoreCorruptError, StoreError
 from llama_index_presets.filters import Condition
-from llama_index_presets.store.duckdb_batches import Batch
+from llama_index_presets.store.duckdb_batches import Incoming
 from llama_index_presets.store.duckdb_file import Database, quote
 from llama_index_presets.store.rows import Row
 
@@ -47,7 +47,7 @@ class State:
         dim: Length of its vectors.
         fingerprint: What made them; None where nobody said.
         version: Counts the changes.
-        removals: Counts the changes that took rows away.
+        removals: Counts the changes that took rows away, from a number that no earlier table of this name had.
         next_seq: The number that the next row gets; rows are numbered in the order in which they came.
         count: Rows now.
     """
@@ -149,7 +149,8 @@ class Table:
 
     def create(self, cursor: duckdb.DuckDBPyConnection, dim: int, fingerprint: str | None) -> State:
         """Make the table, inside the caller's transaction."""
-        # Counting on from the clock, a table that is made anew never repeats the numbers of the old one.
+        # Counting on from the clock, a table that is made anew never repeats the numbers of the old one: not
+        # those of its rows, and not the removals, by which a copy in memory knows that rows are gone.
         now = time.time_ns()
         cursor.execute(
             f"CREATE TABLE IF NOT EXISTS {self._register} (name VARCHAR, dim INTEGER, metric VARCHAR, "
@@ -162,10 +163,10 @@ class Table:
         )
         cursor.execute(f"DELETE FROM {self._register} WHERE name = $name", {"name": self.name})
         cursor.execute(
-            f"INSERT INTO {self._register} VALUES ($name, $dim, 'cosine', $fingerprint, $now, 0, $now, {_FORMAT})",
+            f"INSERT INTO {self._register} VALUES ($name, $dim, 'cosine', $fingerprint, $now, $now, $now, {_FORMAT})",
             {"name": self.name, "dim": dim, "fingerprint": fingerprint, "now": now},
         )
-        return State(dim, fingerprint, now, 0, now, 0)
+        return State(dim, fingerprint, now, now, now, 0)
 
     def drop(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Take the table away with all that is remembered of it, inside the caller's transaction."""
@@ -206,22 +207,24 @@ class Table:
                         ) from error
                 time.sleep(random.uniform(0.001, 0.02) * attempt)
 
-    def replace(self, cursor: duckdb.DuckDBPyConnection, state: State, batches: Iterable[Batch]) -> int:
+    def replace(self, cursor: duckdb.DuckDBPyConnection, state: State, incoming: Incoming) -> int:
         """Write rows, in the place of those with the same ids; gives how many were replaced."""
-        seq, replaced = state.next_seq, 0
-        for batch in batches:
-            cursor.register("incoming", batch.arrow(seq))
-            if state.count:
-                replaced += self._rows_changed(
-                    cursor.execute(
-                        f"DELETE FROM {self.sql} WHERE seq < {state.next_seq} "
-                        "AND node_id IN (SELECT node_id FROM incoming)"
-                    )
-                )
+        replaced = 0
+        if state.count:
+            cursor.register("incoming_ids", incoming.ids())
+            replaced = self._rows_changed(
+                cursor.execute(f"DELETE FROM {self.sql} WHERE node_id IN (SELECT node_id FROM incoming_ids)")
+            )
+            cursor.unregister("incoming_ids")
+        cursor.register("incoming", incoming.stream(state.next_seq))
+        try:
             cursor.execute(f"INSERT INTO {self.sql} SELECT seq, {_SELECT}, embedding FROM incoming")
-            cursor.unregister("incoming")
-            seq += len(batch.rows)
-        self._changed(cursor, removed=replaced, next_seq=seq)
+        except duckdb.Error:
+            if incoming.failure is not None:
+                raise incoming.failure from None
+            raise
+        cursor.unregister("incoming")
+        self._changed(cursor, removed=replaced, next_seq=state.next_seq + len(incoming))
         return replaced
 
     def remove(self, cursor: duckdb.DuckDBPyConnection, condition: Condition) -> int:

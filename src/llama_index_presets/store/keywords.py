@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
+from llama_index_presets.store.arrow import numbers
 
 __all__ = ["Keywords", "Rows"]
 
@@ -86,6 +87,6 @@ class Keywords:
 
 def _names(snapshot: Rows, positions: NDArray[np.intp]) -> Sequence[str]:
     """A name for each row that no other row has and that sorts as its node id does."""
-    node_ids = snapshot.rows["node_id"].take(pa.array(positions)).to_pylist()
+    node_ids = snapshot.rows["node_id"].take(numbers(positions)).to_pylist()
     seqs = snapshot.seqs[positions].tolist()
     return [f"{node_id}\x00{seq}" for node_id, seq in zip(node_ids, seqs, strict=True)]

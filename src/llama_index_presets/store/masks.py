@@ -16,6 +16,7 @@ from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter
 from numpy.typing import NDArray
 
 from llama_index_presets.filters import REFERENCE_KEYS, leaf_test
+from llama_index_presets.store.arrow import as_numpy, numbers, strings
 from llama_index_presets.store.duckdb_file import Database
 
 __all__ = ["Masks"]
@@ -61,8 +62,9 @@ class Masks:
 
     def of_documents(self, doc_ids: Sequence[str]) -> Mask:
         """True where a row's source document is one of these."""
-        found = pc.is_in(self._rows["ref_doc_id"], value_set=pa.array(list(doc_ids), pa.large_string()))
-        mask: Mask = found.to_numpy(zero_copy_only=False)
+        found = pc.is_in(self._rows["ref_doc_id"], value_set=strings(list(doc_ids)))
+        mask = np.zeros(len(self._rows), np.bool_)
+        mask[as_numpy(pc.indices_nonzero(found))] = True
         return mask
 
     def _leaf(self, database: Database, leaf: MetadataFilter) -> Mask:
@@ -71,7 +73,7 @@ class Masks:
         return np.fromiter(map(test, values), np.bool_, len(values))[codes]
 
     def _values(self, database: Database, key: str) -> tuple[NDArray[np.int32], list[Any]]:
-        """Code of each row, and the value that each code stands for; the last stands for a missing key."""
+        """Code of each row, and the value that each code stands for; None for a missing key."""
         with self._lock:
             if key not in self._keys:
                 if len(self._keys) >= _KEPT_KEYS:
@@ -81,7 +83,7 @@ class Masks:
 
     def _extracted(self, database: Database, key: str) -> tuple[NDArray[np.int32], list[Any]]:
         numbered = self._rows.select(["metadata", "ref_doc_id"]).append_column(
-            "n", pa.array(np.arange(len(self._rows)))
+            "n", numbers(np.arange(len(self._rows)))
         )
         found = "CAST(json_extract(metadata, $pointer) AS VARCHAR)"
         if key in REFERENCE_KEYS:
@@ -94,9 +96,8 @@ class Masks:
             )
             texts = pa.RecordBatchReader.from_stream(relation).read_all()["value"]
             cursor.unregister("numbered_rows")
-        encoded = texts.cast(pa.large_string()).combine_chunks().dictionary_encode()
+        encoded = texts.cast(pa.large_string()).combine_chunks().dictionary_encode("encode")
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
-        values = [json.loads(text) for text in encoded.dictionary.to_pylist()]
-        codes = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False).astype(np.int32)
-        return codes, [*values, None]
+        values = [None if text is None else json.loads(text) for text in encoded.dictionary.to_pylist()]
+        return as_numpy(encoded.indices), values

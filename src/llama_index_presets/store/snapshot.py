@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.store.arrow import as_numpy, numbers, strings
 from llama_index_presets.store.duckdb_file import Database
 from llama_index_presets.store.duckdb_table import COLUMNS, State, Table
 from llama_index_presets.store.keywords import Keywords
@@ -73,7 +75,7 @@ class Snapshot:
         chosen = self._selected(database, filters, doc_ids)
         if node_ids:
             named = self._positions_of(node_ids)
-            kinds = self.rows.select(["node_id", "kind"]).take(pa.array(named)).to_pydict()
+            kinds = self.rows.select(["node_id", "kind"]).take(numbers(named)).to_pydict()
             ids = restricting_ids(node_ids, dict(zip(kinds["node_id"], kinds["kind"], strict=True)))
             if ids is not None:
                 chosen = named if chosen is None else np.intersect1d(chosen, named, assume_unique=True)
@@ -101,20 +103,35 @@ class Snapshot:
         return chosen
 
     def _positions_of(self, node_ids: Sequence[str]) -> Positions:
-        found = pc.is_in(self.rows["node_id"], value_set=pa.array(list(node_ids), pa.large_string()))
-        positions = np.flatnonzero(found.to_numpy(zero_copy_only=False))
+        found = pc.is_in(self.rows["node_id"], value_set=strings(list(node_ids)))
+        positions = as_numpy(pc.indices_nonzero(found)).astype(np.intp)
         return np.setdiff1d(positions, self.dead, assume_unique=True)
 
     def at(self, positions: Positions) -> list[Row]:
         """The rows at these positions, in this order."""
-        taken = self.rows.select(list(COLUMNS)).take(pa.array(positions))
-        columns = [column.to_pylist() for column in taken.columns]
+        columns = self._taken(COLUMNS, positions)
         return [Row(*values) for values in zip(*columns, strict=True)]
 
     def names_at(self, positions: Positions) -> list[str]:
         """The node ids at these positions, in this order."""
-        names: list[str] = self.rows["node_id"].take(pa.array(positions)).to_pylist()
+        (names,) = self._taken(("node_id",), positions)
         return names
+
+    def _taken(self, columns: Sequence[str], positions: Positions) -> list[list[Any]]:
+        """The values of each column at these positions, in this order."""
+        # Piece by piece: asked for ten strings of a column in two pieces, Arrow puts all of it together first.
+        pieces = self.rows.select(list(columns)).to_batches()
+        ends = np.cumsum([len(piece) for piece in pieces])
+        found: list[list[Any]] = [[None] * len(positions) for _ in columns]
+        owners = np.searchsorted(ends, positions, side="right")
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            piece = pieces[owner]
+            taken = piece.take(numbers(positions[places] - (ends[owner] - len(piece))))
+            for values, column in zip(found, taken.columns, strict=True):
+                for place, value in zip(places.tolist(), column.to_pylist(), strict=True):
+                    values[place] = value
+        return found
 
 
 class SnapshotCache:
@@ -196,22 +213,22 @@ def _rows_of(
     vectors = np.empty((expected, state.dim), np.float32)
     batches, seqs, filled = [], [], 0
     for batch in reader:
-        chunk = batch.column("embedding").flatten().to_numpy(zero_copy_only=False).reshape(-1, state.dim)
+        chunk = as_numpy(batch.column("embedding").flatten()).reshape(-1, state.dim)
         if filled + len(chunk) > len(vectors):
             vectors = np.concatenate([vectors[:filled], chunk])
         else:
             vectors[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
-        seqs.append(batch.column("seq").to_numpy(zero_copy_only=False))
+        seqs.append(as_numpy(batch.column("seq")))
         batches.append(batch.select([*COLUMNS]))
-    numbers = np.concatenate(seqs) if seqs else np.empty(0, np.int64)
+    numbered = np.concatenate(seqs) if seqs else np.empty(0, np.int64)
     schema = batches[0].schema if batches else pa.schema([(name, pa.string()) for name in COLUMNS])
     rows = pa.Table.from_batches(batches, schema).cast(_SCHEMA).combine_chunks()
     vectors = vectors[:filled]
-    if np.any(numbers[1:] < numbers[:-1]):
-        order = np.argsort(numbers, kind="stable")
-        numbers, vectors, rows = numbers[order], vectors[order], rows.take(pa.array(order))
-    return numbers, vectors, rows
+    if np.any(numbered[1:] < numbered[:-1]):
+        order = np.argsort(numbered, kind="stable")
+        numbered, vectors, rows = numbered[order], vectors[order], rows.take(numbers(order))
+    return numbered, vectors, rows
 
 
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in COLUMNS])
@@ -240,7 +257,7 @@ def _joined(
 
 def _closed_up(snapshot: Snapshot) -> Snapshot:
     living = np.setdiff1d(np.arange(len(snapshot.seqs)), snapshot.dead, assume_unique=True)
-    rows = snapshot.rows.take(pa.array(living)).combine_chunks()
+    rows = snapshot.rows.take(numbers(living)).combine_chunks()
     return Snapshot(
         snapshot.state,
         snapshot.seqs[living],
