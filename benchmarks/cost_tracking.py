@@ -3,7 +3,8 @@
     PYTHONPATH=. python benchmarks/cost_tracking.py [--quick] [--only accuracy,time,memory,processes,budget]
 
 Times are medians of the wall time of single calls of a model that answers at once, less the median without any
-handler, over interleaved rounds. The accuracy table compares with the bill of a loopback OpenAI server.
+handler, over rounds in shuffled order; 'no handler' as a subject shows the noise. The accuracy table compares with the
+bill of a loopback OpenAI server.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import gc
 import multiprocessing
+import random
 import statistics
 import tempfile
 import threading
@@ -143,25 +145,43 @@ def timed(llm: InstantLLM, calls: int, threads: int) -> float:
 
 
 def measure_time(quick: bool) -> None:
+    """Each handler's run stands between two runs without any, so that a machine that drifts drifts for both."""
     rows = []
     for threads in (1, 8):
         found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        for _ in range(3 if quick else 15):
-            for kind in KINDS:
-                llm, clean = subject(kind)
-                timed(llm, 40, 1)
-                found[kind].append(timed(llm, 400 if "INSERT" in kind else 1600, threads))
-                clean()
+        added: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for number in range(3 if quick else 21):
+            before = _run("no handler", threads)
+            for kind in random.Random(number).sample(KINDS, len(KINDS)):
+                took = _run(kind, threads)
+                after = _run("no handler", threads)
+                found[kind].append(took)
+                added[kind].append(took - (before + after) / 2)
+                before = after
         for kind in KINDS:
-            added = [one - base for one, base in zip(found[kind], found["no handler"], strict=True)]
+            low, middle, high = statistics.quantiles(added[kind], n=4)
             rows.append(
-                [threads, kind, f"{statistics.median(found[kind]):.1f}", f"{statistics.median(added):.1f}"]
+                [
+                    threads,
+                    kind,
+                    f"{statistics.median(found[kind]):.1f}",
+                    f"{middle:.1f}",
+                    f"{low:.1f} to {high:.1f}",
+                ]
             )
     table(
         "Added time per call (bar: 30 us with 8 threads)",
-        ["threads", "handler", "us a call", "us added"],
+        ["threads", "handler", "us a call", "us added", "half of the rounds"],
         rows,
     )
+
+
+def _run(kind: str, threads: int) -> float:
+    llm, clean = subject(kind)
+    timed(llm, 40, 1)
+    took = timed(llm, 400 if "INSERT" in kind else 1600, threads)
+    clean()
+    return took
 
 
 def rss_mb() -> float:

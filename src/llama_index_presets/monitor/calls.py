@@ -131,5 +131,8 @@ def as_json_fields(call: Call) -> dict[str, Any]:
 
 
 def as_stored_fields(call: Call) -> dict[str, Any]:
-    """Give a row as its journal keeps it: without what is empty, zero or false."""
-    return {name: value for name, value in as_json_fields(call).items() if value}
+    """Give a row as its journal keeps it: without what is empty, zero or false, but with a cost of zero."""
+    fields: dict[str, Any] = {name: value for name, value in zip(Call._fields, call, strict=True) if value}
+    if call.cost_usd is not None:
+        fields["cost_usd"] = format(call.cost_usd, "f")
+    return fields

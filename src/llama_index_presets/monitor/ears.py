@@ -15,6 +15,8 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import BaseSpan
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
+from llama_index_presets.monitor.hearing import COMPLETIONS, ENDS, STARTS
+
 if TYPE_CHECKING:
     from llama_index_presets.monitor.handler import CostTrackingHandler
     from llama_index_presets.monitor.observe import Observer
@@ -30,11 +32,17 @@ def _remember(ear: Any, owner: weakref.ref[CostTrackingHandler]) -> None:
 
 
 class EventEar(BaseEventHandler):
-    """Passes the events of the process to its handler."""
+    """Passes the events of the process to its handler: those that complete calls, once instrumented all that matter."""
 
     def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
         super().__init__()
         _remember(self, owner)
+        self.listen(everywhere=False)
+
+    def listen(self, *, everywhere: bool) -> None:
+        """Hear the beginnings and ends of calls, too, or leave those to the callbacks."""
+        kinds = COMPLETIONS.keys() | STARTS.keys() | ENDS.keys() if everywhere else COMPLETIONS.keys()
+        object.__setattr__(self, "_kinds", frozenset(kinds))
 
     @classmethod
     def class_name(cls) -> str:
@@ -43,6 +51,8 @@ class EventEar(BaseEventHandler):
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> Any:
         """Pass one event on."""
+        if type(event) not in self._kinds:  # type: ignore[attr-defined]
+            return
         owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
         if owner is not None:
             try:

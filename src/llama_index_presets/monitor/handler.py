@@ -108,12 +108,14 @@ class CostTrackingHandler(BaseCallbackHandler):
     def instrument(self) -> CostTrackingHandler:
         """Hear every call of the process, until `uninstrument` or the end of a ``with`` block."""
         self._instrumented = True
+        self._ears[0].listen(everywhere=True)
         _instrumented.add(self)
         return self
 
     def uninstrument(self) -> None:
         """Hear only the callback managers it is in."""
         self._instrumented = False
+        self._ears[0].listen(everywhere=False)
         _instrumented.discard(self)
 
     def close(self) -> None:

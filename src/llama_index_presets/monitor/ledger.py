@@ -33,7 +33,8 @@ Observer = Callable[[list[Call]], None]
 
 _FOLD_AT_BYTES: Final = 64 * 2**20
 _FLUSH_AT_ROWS: Final = 500
-_FLUSH_AT_UNMADE: Final = 100
+_FLUSH_AT_UNMADE: Final = 1_000
+"""Rows of which only the ingredients wait, prompts among them: a second's worth of even a very busy process."""
 _MOST_IN_MEMORY: Final = 5_000
 _BATCH_ROWS: Final = 500
 _QUERIES_REMEMBERED: Final = 1_024

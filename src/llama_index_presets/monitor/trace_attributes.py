@@ -151,15 +151,19 @@ def _identifier(written: Written, key: str, value: Any, outgoing: Outgoing) -> N
     _put(written, key, outgoing.redactor.identifier(value))
 
 
-def _messages(written: Written, key: str, value: Sequence[Message], outgoing: Outgoing) -> None:
+def _messages(written: Written, key: str, value: Sequence[Any], outgoing: Outgoing) -> None:
     for place, message in enumerate(value):
+        if not isinstance(message, Message):
+            continue
         start = f"{key}.{place}."
         _put(written, start + MessageAttributes.MESSAGE_ROLE, label(message.role))
         _put(written, start + MessageAttributes.MESSAGE_CONTENT, outgoing.redactor.text(message.text))
 
 
-def _hits(written: Written, key: str, value: Sequence[Hit], outgoing: Outgoing) -> None:
+def _hits(written: Written, key: str, value: Sequence[Any], outgoing: Outgoing) -> None:
     for place, hit in enumerate(value[:_MOST_HITS]):
+        if not isinstance(hit, Hit):
+            continue
         start = f"{key}.{place}."
         _put(written, start + DocumentAttributes.DOCUMENT_ID, outgoing.redactor.identifier(hit.node_id))
         if hit.score is not None:
@@ -179,7 +183,9 @@ def _ranks(rank: int, hit: Hit) -> dict[str, Any]:
     return {"rank": rank, "stages": stages} if stages else {"rank": rank}
 
 
-def _billed(written: Written, key: str, value: Billed, outgoing: Outgoing) -> None:
+def _billed(written: Written, key: str, value: Any, outgoing: Outgoing) -> None:
+    if not isinstance(value, Billed):
+        return
     usage, source = value.counted()
     counts = {
         Keys.LLM_TOKEN_COUNT_PROMPT: usage.prompt,

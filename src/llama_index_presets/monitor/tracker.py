@@ -81,7 +81,10 @@ class Tracker:
     def begin(self, kind: str, span_id: str | None, who: Attribution | None = None) -> OpenCall:
         """Open a call in a span, below the nearest open call around it."""
         call = OpenCall(kind, span_id, self.ledger.next_call_id(), attribution() if who is None else who)
-        self._place(call)
+        if self._open:
+            self._place(call)
+        if not call.query_id and kind == "query":
+            call.query_id = call.call_id
         if span_id is not None:
             call.instance = self.spans.get(span_id, _UNKNOWN)[1]
             with self._lock:
@@ -89,12 +92,13 @@ class Tracker:
         return call
 
     def _place(self, call: OpenCall) -> None:
-        outer = self.nearest(call.span_id)
-        if outer is not None and call.kind == "llm" and outer.kind == "llm":
+        """Put a call below the nearest one that is open around it."""
+        outer = call.parent = self.nearest(call.span_id)
+        if outer is None:
+            return
+        if call.kind == "llm" and outer.kind == "llm":
             outer.wraps = True
-        call.parent = outer
-        if not call.query_id:
-            call.query_id = outer.query_id if outer else call.call_id if call.kind == "query" else ""
+        call.query_id = call.query_id or outer.query_id
 
     def nearest(self, span_id: str | None) -> OpenCall | None:
         """Give the innermost open call in this span or the spans around it."""

@@ -42,7 +42,7 @@ def _tokens(holder: Any, *path: str) -> int:
     for name in path:
         if holder is None:
             return 0
-        holder = field(holder, name)
+        holder = holder.get(name) if type(holder) is dict else field(holder, name)
     return holder if type(holder) is int else int(holder) if isinstance(holder, float) else 0
 
 

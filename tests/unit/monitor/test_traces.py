@@ -350,6 +350,13 @@ def test_only_facts_of_the_allow_list_leave(facts: dict[str, str], content: Any)
     assert set(attributes(facts, Outgoing(Redactor(content), Pricer()))) <= set(ALLOWED)
 
 
+@pytest.mark.parametrize("key", sorted(ALLOWED))
+def test_a_fact_of_another_type_does_not_leave(key: str) -> None:
+    """A slip of ours is no error of the application, and no leak."""
+    taken = attributes({key: "Ada Lovelace, 36"}, Outgoing(Redactor(), Pricer()))
+    assert "Ada" not in str(taken)
+
+
 @given(st.text(alphabet=st.characters(categories=["L"]), min_size=12))
 def test_no_text_leaves_through_any_key_that_takes_texts(text: str) -> None:
     """Hashed, it is another text; a label that is longer than a name, or no plain name, does not leave at all."""
