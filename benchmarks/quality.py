@@ -104,7 +104,7 @@ def main() -> None:
     scores = ir_measures.calc_aggregate(MEASURES, judgments, run)
     latencies.sort()
     print(f"{options.data.name}, preset {options.preset} {cells or ''}: {len(judgments)} queries")
-    print("  ".join(f"{measure} {scores[measure]:.4f}" for measure in MEASURES))
+    print("  ".join(f"{measure} {scores[measure]:.5f}" for measure in MEASURES))
     print(
         f"latency p50 {statistics.median(latencies):.1f} ms, p95 {latencies[int(len(latencies) * 0.95)]:.1f} ms"
     )
