@@ -29,7 +29,7 @@ __all__ = ["MODES", "LanceSearch", "select_where"]
 SPARE_ROWS = 16
 """Rows fetched beyond top_k, so that equal scores at the edge can be put in order of id."""
 
-REFINE = 10
+REFINE = 5
 """Quantised candidates for each row fetched that are scored again on their full vectors."""
 
 SCAN_ROWS = 10_000
