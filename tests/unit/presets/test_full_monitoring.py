@@ -165,8 +165,8 @@ def test_an_ingest_is_one_trace_with_a_span_a_document(tmp_path: Path, receiver:
     folder.mkdir()
     for number in range(20):
         text = " ".join(f"The {word} fish lives in lake {number}." for word in ("red", "blue") * 30)
-        (folder / f"ada-{number}.txt").write_text(text)
-    (folder / "ada.pdf").write_bytes(b"broken")
+        (folder / f"moira-{number}.txt").write_text(text)
+    (folder / "moira.pdf").write_bytes(b"broken")
     with fish_engine(tmp_path / "s", receiver) as engine:
         report = engine.ingest(folder)
         chunks = report.chunks
@@ -178,7 +178,7 @@ def test_an_ingest_is_one_trace_with_a_span_a_document(tmp_path: Path, receiver:
     assert chunks > 40
     assert sum(item.ByteSize() for span in spans for item in span.attributes) < 25_000
     assert [span.status.message for span in spans if span.status.message] == ["IngestError"]
-    assert all(b"ada" not in body for body in receiver.bodies)
+    assert all(b"moira" not in body for body in receiver.bodies)
 
 
 def test_a_long_ingest_does_not_flood_the_collector(
