@@ -277,7 +277,7 @@ def _connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.
 
 
 def _is_alone(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether this process has no other connection to the database; False where DuckDB < 1.5 cannot say."""
+    """Whether this process has no other connection to the database; False where DuckDB cannot say, as 1.4 cannot."""
     try:
         found = connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
     except duckdb.CatalogException:
@@ -309,7 +309,7 @@ def _regroup(connection: duckdb.DuckDBPyConnection, where: str) -> None:
 
 
 def _flush_each_group(connection: duckdb.DuckDBPyConnection) -> None:
-    with suppress(duckdb.CatalogException):  # it came with DuckDB 1.5; before, groups are written one by one
+    with suppress(duckdb.CatalogException):  # DuckDB 1.4 does not have it, and writes groups one by one
         connection.execute(_FLUSH_EACH_GROUP)
 
 
