@@ -57,6 +57,8 @@ class Incoming:
                 batch = self._batch(start, self.dim) if start else self._first
                 seqs = numbers(np.arange(first_seq + start, first_seq + start + len(batch)))
                 yield batch.append_column("seq", seqs)
+        except GeneratorExit:
+            raise  # DuckDB stopped reading, for a reason that it will give
         except BaseException as error:
             self.failure = error
             raise

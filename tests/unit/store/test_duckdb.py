@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import random
 import threading
@@ -28,6 +29,7 @@ from llama_index_presets.errors import (
     StoreWriteError,
 )
 from llama_index_presets.store import duckdb as module
+from llama_index_presets.store.duckdb_batches import Incoming
 
 DIM = 6
 
@@ -340,6 +342,33 @@ def test_a_refusal_in_a_later_batch_undoes_the_earlier_ones(monkeypatch: pytest.
         with pytest.raises(NodeRejectedError, match="'bad'"):
             store.add([n.model_copy(update={"id_": f"second-{n.node_id}"}) for n in nodes[:9]] + nodes[9:])
         assert len(store.get_nodes()) == 12
+
+
+def test_a_reader_that_stops_early_is_no_failure_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When DuckDB gives up, on a full disk for example, its own error is what the caller hears."""
+    monkeypatch.setattr("llama_index_presets.store.duckdb_batches._ROWS", 4)
+    incoming = Incoming([node(f"n{i}", 1.0) for i in range(11)], DIM)
+    stream = incoming.stream(0)
+    assert stream.read_next_batch().num_rows == 4
+    del stream
+    gc.collect()
+    assert incoming.failure is None
+
+
+def test_restrictions_reach_rows_in_several_pieces_and_none() -> None:
+    """Documents, ids and filters, over rows that were added one by one, and when all are gone."""
+    with DuckDBVectorStore() as store:
+        store.query(ask())
+        for i in range(5):
+            store.add([node(f"n{i}", float(i), doc=f"d{i % 2}", parity=i % 2)])
+            store.query(ask())
+        assert sorted(store.query(ask(doc_ids=["d1"])).ids) == ["n1", "n3"]
+        assert store.query(ask(doc_ids=[])).ids == []
+        assert sorted(store.query(ask(node_ids=["n4", "n1", "gone"])).ids) == ["n1", "n4"]
+        assert sorted(store.query(ask(filters=only("parity", 0))).ids) == ["n0", "n2", "n4"]
+        store.delete_nodes([f"n{i}" for i in range(5)])
+        for nothing in (ask(), ask(filters=only("parity", 0)), ask(doc_ids=["d1"]), ask(node_ids=["n1"])):
+            assert store.query(nothing).ids == []
 
 
 def test_a_large_table_says_once_where_to_move(monkeypatch: pytest.MonkeyPatch) -> None:
