@@ -2,10 +2,9 @@
 
     python benchmarks/move.py --vectors FILE.npy [--rows 100000] [--only lancedb|pgvector]
 
-FILE.npy is that of `benchmarks/stores.py`. Each move runs in a process of its own; "peak" is its `ru_maxrss`, imports
-included, and "imports" what it was before the first store was opened. Postgres' own processes are not part of it.
-Afterwards, in another process, all nodes of both stores are compared: text, metadata, type, relations and every
-number of every vector.
+FILE.npy is that of `benchmarks/stores.py`. Each move is the command `llama-presets move`, in a process of its own;
+"peak" is its `ru_maxrss`, imports included. Postgres' own processes are not part of it. Afterwards, in another process,
+all nodes of both stores are compared: text, metadata, type, relations and every number of every vector.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,11 +24,6 @@ from typing import Any
 TARGETS = ("lancedb", "pgvector")
 FINGERPRINT = "model=benchmark;dim=384"
 BATCH = 5_000
-
-
-def peak_mb() -> float:
-    """Highest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def make(folder: Path, vectors: Path, rows: int) -> None:
@@ -46,40 +40,47 @@ def make(folder: Path, vectors: Path, rows: int) -> None:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, target: str) -> Iterator[tuple[Any, Any]]:
-    """The source and the target."""
-    from llama_index_presets import (
-        DuckDBVectorStore,
-        LanceDBVectorStore,
-        PostgresVectorStore,
-        embedded_postgres,
-    )
+def place(folder: Path, target: str) -> Iterator[str]:
+    """The target as the command takes it; Postgres runs meanwhile."""
+    from llama_index_presets import embedded_postgres
 
-    with contextlib.ExitStack() as stack:
-        source = stack.enter_context(DuckDBVectorStore(folder / "source.duckdb", read_only=True))
+    if target == "lancedb":
+        yield f"lancedb:{folder / 'lance'}"
+        return
+    with embedded_postgres(folder / "postgres") as url:
+        yield url
+
+
+def run(folder: Path, target: str) -> dict[str, Any]:
+    """Move by the command; its report, its seconds and the highest resident memory of its process in MiB."""
+    with place(folder, target) as address:
+        source = f"duckdb:{folder / 'source.duckdb'}"
+        command = [sys.executable, "-m", "llama_index_presets", "move", source, address, "--json"]
+        begun = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            report = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - begun
+    if process.returncode:
+        raise SystemExit(f"The move to {target} failed ({process.returncode}): {report}")
+    return json.loads(report) | {"seconds": seconds, "peak": usage.ru_maxrss / 1024}
+
+
+@contextlib.contextmanager
+def opened(folder: Path, target: str) -> Iterator[tuple[Any, Any]]:
+    """The source and the target, to compare them."""
+    from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, PostgresVectorStore
+
+    with (
+        place(folder, target) as address,
+        DuckDBVectorStore(folder / "source.duckdb", read_only=True) as source,
+    ):
         if target == "lancedb":
             yield source, LanceDBVectorStore(folder / "lance", fingerprint=FINGERPRINT)
             return
-        url = stack.enter_context(embedded_postgres(folder / "postgres"))
-        with PostgresVectorStore.from_url(url, embed_dim=384, fingerprint=FINGERPRINT) as store:
+        with PostgresVectorStore.from_url(address, embed_dim=384, fingerprint=FINGERPRINT) as store:
             yield source, store
-
-
-def run(folder: Path, target: str) -> None:
-    """Move, and print what it took as one JSON object."""
-    from llama_index_presets import LanceDBVectorStore, PostgresVectorStore  # noqa: F401  # their imports count
-    from llama_index_presets.store.move import move
-
-    with opened(folder, target) as (source, store):
-        before = peak_mb()
-        begun = time.perf_counter()
-        report = move(source, store)
-        seconds = time.perf_counter() - begun
-        print(
-            json.dumps(
-                {"imports": before, "peak": peak_mb(), "seconds": seconds} | json.loads(report.to_json())
-            )
-        )
 
 
 def compare(folder: Path, target: str) -> None:
@@ -119,7 +120,7 @@ def main() -> None:
         if step == "make":
             make(folder, arguments.vectors, arguments.rows)
         else:
-            {"move": run, "compare": compare}[step](folder, arguments.only)
+            compare(folder, arguments.only)
         return
     if not arguments.vectors:
         parser.error("--vectors is required")
@@ -129,12 +130,11 @@ def main() -> None:
         size = Path(folder, "source.duckdb").stat().st_size / 2**20
         print(f"source: {arguments.rows:,} x 384 in DuckDB, {size:,.0f} MiB", flush=True)
         for target in [arguments.only] if arguments.only else TARGETS:
-            found = child("--step", "move", folder, "--only", target)
+            found = run(Path(folder), target)
             checked = child("--step", "compare", folder, "--only", target)
             print(
-                f"  to {target:9} {found['seconds']:7.1f} s  imports {found['imports']:6.0f} MiB  "
-                f"peak {found['peak']:6.0f} MiB  recall@10 {found['recall_at_10']:.3f}  "
-                f"different {checked['different']}  ok {found['ok']}",
+                f"  to {target:9} {found['seconds']:7.1f} s  peak {found['peak']:6.0f} MiB  "
+                f"recall@10 {found['recall_at_10']:.3f}  different {checked['different']}  ok {found['ok']}",
                 flush=True,
             )
 

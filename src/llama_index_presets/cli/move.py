@@ -30,9 +30,11 @@ def move(
     as_json: AsJson = False,
 ) -> None:
     """Copy nodes with their vectors to another store, without embedding anything, and check the copy."""
+    from llama_index_presets.store.memory import frugal, share_one_arena
     from llama_index_presets.store.move import move as move_nodes
 
-    with ExitStack() as opened:
+    share_one_arena()
+    with frugal(), ExitStack() as opened:
         _must_exist(source)
         old = _open(source, opened)
         fingerprint = getattr(old, "fingerprint", None)

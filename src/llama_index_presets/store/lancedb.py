@@ -25,7 +25,7 @@ from llama_index_presets.store.lancedb_connection import (
     reading,
 )
 from llama_index_presets.store.lancedb_filters import one_of
-from llama_index_presets.store.lancedb_index import checked_choice, probes
+from llama_index_presets.store.lancedb_index import check_length, checked_choice, probes
 from llama_index_presets.store.lancedb_maintenance import (
     build_if_due,
     finish_load,
@@ -54,9 +54,10 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
     Args:
         uri: A folder, or ``s3://``, ``gs://``, ``az://`` with credentials in the environment.
         table_name: Table inside it; made by the first `add`.
-        index: ``"auto"`` builds IVF_PQ from 20,000 rows on; ``"none"`` always scans (exact); ``"ivf_pq"`` and
-            ``"hnsw"`` build from 256 rows on. Built by `finish_load`, or by an `add` after which the
-            unindexed rows outnumber both 50,000 and the indexed ones.
+        index: ``"auto"`` builds IVF_RQ from 20,000 rows on (IVF_PQ where 8 does not divide the dimension);
+            ``"none"`` always scans (exact); ``"ivf_rq"``, ``"ivf_pq"`` and ``"hnsw"`` build from 256 rows on.
+            Built by `finish_load`, or by an `add` after which the unindexed rows outnumber both 50,000 and the
+            indexed ones.
         fingerprint: What makes the vectors (see `values.Fingerprint`); an empty table adopts it, another one
             must agree.
         text_language: Language of the stemmer and stop words of text search, as Lance names it.
@@ -169,6 +170,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         Raises:
             NodeRejectedError: A node cannot be stored; nothing was written.
             FingerprintError: The table was made by another model in the meantime.
+            SettingsError: The kind of index that was chosen does not take vectors of this length.
         """
         return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
 
@@ -222,13 +224,15 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
 
     def _search(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         table = self._open()
-        if table is None or not table.count_rows():
+        rows = table.count_rows() if table is not None else 0
+        if table is None or not rows:
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
         search = LanceSearch(
             table,
             self._columns,
             query,
-            nprobes=self.nprobes or probes(table.count_rows()),
+            nprobes=self.nprobes or probes(rows),
+            index=self.index,
             refine_factor=self.refine_factor,
             overfetch=self.overfetch_factor,
             where=kwargs.get("where"),
@@ -304,6 +308,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             dim = self._columns.dim(table.schema) if table is not None and table.count_rows() else None
             self._adopt(table)
             vectors = checked_vectors(unique, dim)
+            check_length(self.index, vectors.shape[1])
             schema = self._columns.schema(vectors.shape[1], self._fingerprint)
             rows = self._columns.table(unique, vectors, schema)
             if dim is None:

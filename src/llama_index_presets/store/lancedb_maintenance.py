@@ -62,6 +62,7 @@ def _build(table: Any, columns: LanceColumns, choice: str) -> None:
     plan = plan_index(choice, rows=table.count_rows(), dim=columns.dim(table.schema))
     if plan:
         table.create_index(columns.vector, config=plan.config(), name=VECTOR_INDEX, replace=True)
+        returned()
         _index_scalars(table, columns)
 
 

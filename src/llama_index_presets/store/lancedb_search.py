@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from llama_index_presets.filters import predicate, render
 from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing
 from llama_index_presets.store.lancedb_filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
+from llama_index_presets.store.lancedb_index import candidates
 from llama_index_presets.store.lancedb_rows import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.rows import Row, restricting_ids
 from llama_index_presets.store.selection import Selection
@@ -26,11 +27,8 @@ from llama_index_presets.store.vectors import checked_question
 
 __all__ = ["MODES", "LanceSearch", "select_where"]
 
-SPARE_ROWS = 16
+SPARE_ROWS = 6
 """Rows fetched beyond top_k, so that equal scores at the edge can be put in order of id."""
-
-REFINE = 5
-"""Quantised candidates for each row fetched that are scored again on their full vectors."""
 
 SCAN_ROWS = 10_000
 SCAN_BYTES = 64 * 2**20
@@ -98,8 +96,9 @@ class LanceSearch:
         columns: Its columns.
         query: What is asked.
         nprobes: IVF partitions to search.
-        refine_factor: How many times the limit of candidates is scored again on full vectors; None: our own
-            choice.
+        index: The kind of index that the table has or may get, one of `INDEX_CHOICES`.
+        refine_factor: How many times the limit of candidates is scored again on full vectors; None: what suits
+            the index.
         overfetch: Factor on the number of candidates.
         where: A further condition in Lance SQL.
         prepare_text: Called with the table before a text search.
@@ -109,6 +108,7 @@ class LanceSearch:
     columns: LanceColumns
     query: VectorStoreQuery
     nprobes: int
+    index: str
     refine_factor: int | None
     overfetch: int
     where: str | None
@@ -135,6 +135,7 @@ class LanceSearch:
     def _nearest(self, top_k: int, where: str | None, *, vectors: bool = False) -> VectorStoreQueryResult:
         embedding = checked_question(self.query.query_embedding, self.columns.dim(self.table.schema))
         wanted = [*self.columns.of_nodes, *([self.columns.vector] if vectors else [])]
+        refine_factor = self.refine_factor or candidates(self.index, len(embedding))
         scan = False
         if where is not None and top_k and READS_ROWS in where:
             few = self._few(where, len(embedding))
@@ -145,7 +146,7 @@ class LanceSearch:
 
         def fetch(limit: int) -> pa.Table:
             search = self.table.search(embedding, vector_column_name=self.columns.vector, query_type="vector")
-            search = search.distance_type("cosine").limit(limit).refine_factor(self.refine_factor or REFINE)
+            search = search.distance_type("cosine").limit(limit).refine_factor(refine_factor)
             search = search.bypass_vector_index() if scan else search.nprobes(self.nprobes)
             if where:
                 search = search.where(where, prefilter=True)

@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
+import pyarrow
 
-__all__ = ["emptied", "frugal", "returned"]
+__all__ = ["emptied", "frugal", "returned", "share_one_arena"]
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
 
 _SMALL, _USUAL = 256 * 1024, 32 * 2**20
 """The threshold while frugal, and the one that glibc itself drifts to in a process with large buffers."""
 
+_LANCE = {
+    "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 * 2**20),
+    "LANCE_DEFAULT_BATCH_SIZE": "2048",
+    "LANCE_DEFAULT_FRAGMENT_READAHEAD": "1",
+}
+"""How many bytes a scan of Lance may read before they are asked for (usually 2 GiB, so a whole table), how many rows
+it handles at once (usually 8,192), and how many files it opens ahead."""
+
 
 @contextmanager
 def frugal() -> Iterator[None]:
-    """While in the block, large buffers are given back to the system when they are freed.
+    """While in the block, large buffers go back to the system when they are freed, and Lance reads little ahead.
 
-    Without this, glibc keeps the buffers of every thread for later use, and the phases of a copy add up. Elsewhere
-    than on glibc it does nothing.
+    Without this, glibc keeps the buffers of every thread for later use, and the phases of a copy add up; elsewhere
+    than on glibc that half does nothing. What the environment says of Lance is kept.
     """
+    set_here = {name: value for name, value in _LANCE.items() if name not in os.environ}
+    os.environ.update(set_here)
     _mallopt(_SMALL)
     try:
         yield
     finally:
         _mallopt(_USUAL)
+        for name in set_here:
+            os.environ.pop(name, None)
         returned()
+
+
+def share_one_arena() -> None:
+    """Have all threads that start from now on take small buffers from one place, so that what one frees serves all.
+
+    For a process that does nothing but copy: it cannot be taken back, and many threads wait for each other.
+    """
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.mallopt(_ARENA_MAX, 1)
 
 
 def emptied(store: Any) -> None:
@@ -42,15 +66,24 @@ def emptied(store: Any) -> None:
     """
     if store.class_name() != "DuckDBVectorStore" or store.path == ":memory:":
         return
-    limit = store.client.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+    limit = _memory_limit(store)
     # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
     with suppress(duckdb.OutOfMemoryException):
-        store.client.execute("SET memory_limit = '16MB'")
+        store.client.execute("SET memory_limit = '1MB'")
     store.client.execute(f"SET memory_limit = '{limit}'")
 
 
+def _memory_limit(store: Any) -> str:
+    """Read DuckDB's limit in the middle of what it may be: it shows one digit after the point and drops the rest, so
+    that set and read again a few hundred times its own words would fall to nothing."""
+    shown = store.client.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+    number, unit = shown.split()
+    return f"{float(number) + 0.05:.2f} {unit}"
+
+
 def returned() -> None:
-    """Give memory that is free back to the system; only glibc needs to be told."""
+    """Give memory that is free back to the system; only Arrow's pool and glibc need to be told."""
+    pyarrow.default_memory_pool().release_unused()
     glibc = _glibc()
     if glibc is not None:
         glibc.malloc_trim(0)

@@ -19,7 +19,7 @@ from llama_index_presets.store.memory import emptied, frugal, returned
 __all__ = ["MoveReport", "move"]
 
 BATCH_NODES = 1_000
-EMPTY_EVERY = 10
+EMPTY_EVERY = 5
 """Batches after which the source's cache is emptied: it would hold the whole file."""
 
 SAMPLE = 50
@@ -115,14 +115,11 @@ def _moved(
     wanted = _ids(source)
     present = set(_ids(target))
     sample = source.get_nodes(node_ids=random.Random(0).sample(wanted, min(SAMPLE, len(wanted))))
+    emptied(source)
     nearest = _Nearest(sample)
     copied = 0
     for done, batch in enumerate(_batches(wanted, batch_nodes), start=1):
-        nodes = source.get_nodes(node_ids=batch)
-        nearest.see(nodes)
-        new = [node for node in nodes if node.node_id not in present]
-        if new:
-            copied += len(target.add(new, bulk=True))
+        copied += _copied(source, target, batch, present, nearest)
         if done % EMPTY_EVERY == 0:
             emptied(source)
         if progress:
@@ -134,6 +131,14 @@ def _moved(
         target.finish_load()
     returned()
     return _checked(target, wanted, sample, nearest, copied, fingerprint)
+
+
+def _copied(source: Any, target: Any, batch: list[str], present: set[str], nearest: _Nearest) -> int:
+    """Copy the nodes of one batch that the target lacks; they are let go of before the next is read."""
+    nodes = source.get_nodes(node_ids=batch)
+    nearest.see(nodes)
+    new = [node for node in nodes if node.node_id not in present]
+    return len(target.add(new, bulk=True)) if new else 0
 
 
 class _Nearest:
@@ -188,7 +193,8 @@ def _ids(store: Any) -> list[str]:
         if store.dim is None:
             return []
         table = store.table.replace('"', '""')
-        found = store.client.cursor().execute(f'SELECT node_id FROM "{table}" ORDER BY node_id')  # noqa: S608 -- quoted
+        # In the order in which they came: neighbours lie together, there and in the target.
+        found = store.client.cursor().execute(f'SELECT node_id FROM "{table}" ORDER BY seq')  # noqa: S608 -- quoted
         return [node_id for (node_id,) in found.fetchall()]
     raise StoreError(f"{store.class_name()} cannot list its ids. Move between stores of this package.")
 

@@ -1,0 +1,62 @@
+"""A copy keeps its memory small, and leaves the process as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from llama_index.core.schema import TextNode
+
+from llama_index_presets import DuckDBVectorStore
+from llama_index_presets.store.memory import emptied, frugal
+
+READ_AHEAD = "LANCE_DEFAULT_IO_BUFFER_SIZE"
+
+
+def test_lance_reads_little_ahead_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also inside of itself, as the command `move` has it, and when the copy fails."""
+    monkeypatch.delenv(READ_AHEAD, raising=False)
+    with pytest.raises(ZeroDivisionError), frugal():
+        with frugal():
+            assert int(os.environ[READ_AHEAD]) < 2**30
+        assert int(os.environ[READ_AHEAD]) < 2**30
+        _ = 1 // 0
+    assert READ_AHEAD not in os.environ
+
+
+def test_what_the_environment_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who set a size for Lance knows why."""
+    monkeypatch.setenv(READ_AHEAD, "1234567")
+    with frugal():
+        assert os.environ[READ_AHEAD] == "1234567"
+    assert os.environ[READ_AHEAD] == "1234567"
+
+
+def test_the_cache_of_a_source_is_emptied_and_its_limit_stays(tmp_path: Path) -> None:
+    """Blocks that a scan left in memory go; the store answers as before."""
+    path = tmp_path / "nodes.duckdb"
+    with DuckDBVectorStore(path) as store:
+        store.add(
+            [TextNode(id_=f"{i}", text=f"{i} " * 200, embedding=[float(i), 1.0] * 32) for i in range(5_000)]
+        )
+    with DuckDBVectorStore(path, read_only=True) as store:
+        limit = _one(store, "SELECT current_setting('memory_limit')")
+        assert len(store.get_nodes()) == 5_000
+        assert _cached(store) > 2**20
+        for _ in range(100):
+            emptied(store)
+        assert _cached(store) <= 2**20
+        assert _one(store, "SELECT current_setting('memory_limit')") == limit
+        assert [node.node_id for node in store.get_nodes(["4999", "7"])] == ["4999", "7"]
+
+
+def _cached(store: DuckDBVectorStore) -> int:
+    """Bytes of the file's blocks in memory."""
+    return int(
+        _one(store, "SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory() WHERE tag = 'BASE_TABLE'")
+    )
+
+
+def _one(store: DuckDBVectorStore, sql: str) -> str:
+    return str(store.client.execute(sql).fetchall()[0][0])
