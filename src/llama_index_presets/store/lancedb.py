@@ -25,13 +25,14 @@ from llama_index_presets.store.lancedb_connection import (
     reading,
 )
 from llama_index_presets.store.lancedb_filters import one_of
-from llama_index_presets.store.lancedb_index import check_length, checked_choice, probes
+from llama_index_presets.store.lancedb_index import candidates, check_length, checked_choice, probes
 from llama_index_presets.store.lancedb_maintenance import (
     build_if_due,
     finish_load,
     index_text,
     optimize,
     remember_fingerprint,
+    vector_index_type,
 )
 from llama_index_presets.store.lancedb_rows import LanceColumns, read_nodes
 from llama_index_presets.store.lancedb_search import LanceSearch, select_where
@@ -100,6 +101,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
     _columns: LanceColumns = PrivateAttr()
     _fingerprint: str | None = PrivateAttr(default=None)
     _lock: WriteLock = PrivateAttr()
+    _looked: tuple[int, int] = PrivateAttr(default=(-1, 0))
 
     def __init__(
         self,
@@ -232,13 +234,20 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             self._columns,
             query,
             nprobes=self.nprobes or probes(rows),
-            index=self.index,
-            refine_factor=self.refine_factor,
+            refine_factor=self.refine_factor or self._candidates(table, rows),
             overfetch=self.overfetch_factor,
             where=kwargs.get("where"),
             prepare_text=self._prepare_text_search,
         )
         return search.run(kwargs.get("query_type") or self.query_type or "vector")
+
+    def _candidates(self, table: Any, rows: int) -> int:
+        """Look at the table's index again once it has another number of rows."""
+        looked_at, found = self._looked
+        if looked_at != rows:
+            found = candidates(vector_index_type(table))
+            self._looked = (rows, found)
+        return found
 
     def finish_load(self) -> None:
         """Call once after a bulk load: compact the files, build or extend the indexes.
@@ -249,6 +258,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             table = self._open()
             if table is not None and table.count_rows():
                 finish_load(table, self._columns, self.index)
+                self._looked = (-1, 0)
 
     def optimize(self, *, keep_versions_s: float = 3600.0) -> None:
         """Compact the files, fold new rows into the indexes and drop old versions.

@@ -124,16 +124,19 @@ def probes(rows: int) -> int:
     return max(20, _partitions(rows) // 6)
 
 
-def candidates(choice: str, dim: int) -> int:
+def candidates(index_type: str | None) -> int:
     """Count the candidates, for each row wanted, whose full vectors are read to score them again.
 
     RaBitQ codes nearly know the order; PQ codes do not, and for HNSW it is also how widely the graph is searched.
 
+    Args:
+        index_type: As Lance names the index of the table; None where it has none, and every vector is read anyway.
+
     Example:
-        >>> candidates("auto", 384), candidates("ivf_pq", 384)
+        >>> candidates("IvfRq"), candidates("IvfPq")
         (2, 8)
     """
-    return 2 if choice in ("auto", "ivf_rq") and dim % RQ_DIVISOR == 0 else 8
+    return 2 if index_type == "IvfRq" else 8
 
 
 def _partitions(rows: int) -> int:

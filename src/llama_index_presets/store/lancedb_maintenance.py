@@ -9,7 +9,14 @@ from llama_index_presets.store.lancedb_index import STALE_SHARE, is_due, plan_in
 from llama_index_presets.store.lancedb_rows import FINGERPRINT_KEY, LanceColumns
 from llama_index_presets.store.memory import returned
 
-__all__ = ["build_if_due", "finish_load", "index_text", "optimize", "remember_fingerprint"]
+__all__ = [
+    "build_if_due",
+    "finish_load",
+    "index_text",
+    "optimize",
+    "remember_fingerprint",
+    "vector_index_type",
+]
 
 VECTOR_INDEX = "vector_idx"
 TEXT_INDEX = "text_fts"
@@ -79,9 +86,17 @@ def _names(table: Any) -> set[str]:
     return {index.name for index in table.list_indices()}
 
 
+def vector_index_type(table: Any) -> str | None:
+    """Give the type of the vector index as Lance names it, such as ``"IvfRq"``; None where there is none."""
+    index = _vector_index(table)
+    return index.index_type if index else None
+
+
 def _unindexed(table: Any, rows: int) -> int:
     """Rows that a vector query has to scan."""
-    for index in table.list_indices():
-        if index.name == VECTOR_INDEX:
-            return int(index.num_unindexed_rows or 0)
-    return rows
+    index = _vector_index(table)
+    return int(index.num_unindexed_rows or 0) if index else rows
+
+
+def _vector_index(table: Any) -> Any | None:
+    return next((index for index in table.list_indices() if index.name == VECTOR_INDEX), None)

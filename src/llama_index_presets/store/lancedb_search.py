@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from llama_index_presets.filters import predicate, render
 from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing
 from llama_index_presets.store.lancedb_filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
-from llama_index_presets.store.lancedb_index import candidates
 from llama_index_presets.store.lancedb_rows import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.rows import Row, restricting_ids
 from llama_index_presets.store.selection import Selection
@@ -96,9 +95,7 @@ class LanceSearch:
         columns: Its columns.
         query: What is asked.
         nprobes: IVF partitions to search.
-        index: The kind of index that the table has or may get, one of `INDEX_CHOICES`.
-        refine_factor: How many times the limit of candidates is scored again on full vectors; None: what suits
-            the index.
+        refine_factor: How many times the limit of candidates is scored again on full vectors.
         overfetch: Factor on the number of candidates.
         where: A further condition in Lance SQL.
         prepare_text: Called with the table before a text search.
@@ -108,8 +105,7 @@ class LanceSearch:
     columns: LanceColumns
     query: VectorStoreQuery
     nprobes: int
-    index: str
-    refine_factor: int | None
+    refine_factor: int
     overfetch: int
     where: str | None
     prepare_text: Callable[[Any], None]
@@ -135,7 +131,6 @@ class LanceSearch:
     def _nearest(self, top_k: int, where: str | None, *, vectors: bool = False) -> VectorStoreQueryResult:
         embedding = checked_question(self.query.query_embedding, self.columns.dim(self.table.schema))
         wanted = [*self.columns.of_nodes, *([self.columns.vector] if vectors else [])]
-        refine_factor = self.refine_factor or candidates(self.index, len(embedding))
         scan = False
         if where is not None and top_k and READS_ROWS in where:
             few = self._few(where, len(embedding))
@@ -146,7 +141,7 @@ class LanceSearch:
 
         def fetch(limit: int) -> pa.Table:
             search = self.table.search(embedding, vector_column_name=self.columns.vector, query_type="vector")
-            search = search.distance_type("cosine").limit(limit).refine_factor(refine_factor)
+            search = search.distance_type("cosine").limit(limit).refine_factor(self.refine_factor)
             search = search.bypass_vector_index() if scan else search.nprobes(self.nprobes)
             if where:
                 search = search.where(where, prefilter=True)

@@ -74,10 +74,15 @@ def emptied(store: Any) -> None:
 
 
 def _memory_limit(store: Any) -> str:
-    """Read DuckDB's limit in the middle of what it may be: it shows one digit after the point and drops the rest, so
-    that set and read again a few hundred times its own words would fall to nothing."""
+    """Read DuckDB's limit so that it can be set again, in the middle of what it may be.
+
+    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
+    would fall to nothing. No limit at all it shows in a unit that it does not read.
+    """
     shown = store.client.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
     number, unit = shown.split()
+    if unit == "PiB":
+        return "-1"
     return f"{float(number) + 0.05:.2f} {unit}"
 
 

@@ -33,7 +33,8 @@ def test_what_the_environment_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert os.environ[READ_AHEAD] == "1234567"
 
 
-def test_the_cache_of_a_source_is_emptied_and_its_limit_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("set_limit", [None, "3GB", "-1"])
+def test_the_cache_of_a_source_is_emptied_and_its_limit_stays(tmp_path: Path, set_limit: str | None) -> None:
     """Blocks that a scan left in memory go; the store answers as before."""
     path = tmp_path / "nodes.duckdb"
     with DuckDBVectorStore(path) as store:
@@ -41,6 +42,8 @@ def test_the_cache_of_a_source_is_emptied_and_its_limit_stays(tmp_path: Path) ->
             [TextNode(id_=f"{i}", text=f"{i} " * 200, embedding=[float(i), 1.0] * 32) for i in range(5_000)]
         )
     with DuckDBVectorStore(path, read_only=True) as store:
+        if set_limit:
+            store.client.execute(f"SET memory_limit = '{set_limit}'")
         limit = _one(store, "SELECT current_setting('memory_limit')")
         assert len(store.get_nodes()) == 5_000
         assert _cached(store) > 2**20
