@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -293,6 +296,37 @@ def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-u
     assert (code, report["nodes"], report["copied"], report["ok"]) == (0, 20, 20, True)
     code, _, err = run("move", f"duckdb:{tmp_path / 'none.duckdb'}", f"lancedb:{tmp_path / 'lance'}")
     assert code == 2 and "to move from" in err
+
+
+def test_a_move_shows_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """How far it is, where someone looks; the report alone goes to standard output."""
+    from llama_index.core.schema import TextNode
+
+    from llama_index_presets import DuckDBVectorStore
+
+    with DuckDBVectorStore(tmp_path / "a.duckdb", fingerprint="model=m;dim=2") as store:
+        store.add([TextNode(id_=str(n), text=f"t{n}", embedding=[1.0, float(n)]) for n in range(20)])
+    arguments = ["move", f"duckdb:{tmp_path / 'a.duckdb'}", f"duckdb:{tmp_path / 'b.duckdb'}", "--json"]
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "llama_index_presets", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=end,
+        env={**os.environ, "PYTHONPATH": str(HERE / "src"), "TERM": "xterm", "COLUMNS": "100"},
+    ) as ran:
+        os.close(end)
+        drawn = b"".join(_drawn_on(terminal)).decode()
+        assert ran.stdout is not None
+        assert json.loads(ran.stdout.read())["copied"] == 20
+    assert "Moving" in drawn and "20/20" in drawn
+
+
+def _drawn_on(terminal: int) -> Iterator[bytes]:
+    """What a program draws until it ends, which Linux tells by an error."""
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            yield piece
+    os.close(terminal)
 
 
 def test_python_m_is_the_same_command() -> None:

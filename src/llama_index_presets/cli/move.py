@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
@@ -39,7 +39,8 @@ def move(
         old = _open(source, opened)
         fingerprint = getattr(old, "fingerprint", None)
         new = _open(target, opened, fingerprint=fingerprint)
-        report = move_nodes(old, new, progress=_progress)
+        with progress_bar(doing="Moving", things="nodes") as bar:
+            report = move_nodes(old, new, progress=_shown_by(bar))
     if as_json:
         emit(json.loads(report.to_json()))
     else:
@@ -113,6 +114,13 @@ _OPENERS: dict[str, Callable[[str, str, dict[str, Any]], Any]] = {
 }
 
 
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        complain(f"{done:,} of {total:,} nodes")
+def _shown_by(bar: Progress) -> Callable[[int, int], None]:
+    shown = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        bar.start(total)
+        bar.advance(done - shown)
+        shown = done
+
+    return show
