@@ -294,6 +294,14 @@ def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-u
     code, out, _ = run(*arguments, "--json")
     report = json.loads(out)
     assert (code, report["nodes"], report["copied"], report["ok"]) == (0, 20, 20, True)
+    with DuckDBVectorStore(tmp_path / "a.duckdb", read_only=True):  # Another reader is no hindrance.
+        again = subprocess.run(
+            [sys.executable, "-m", "llama_index_presets", *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(HERE / "src")},
+        )
+    assert json.loads(again.stdout)["copied"] == 0
     code, _, err = run("move", f"duckdb:{tmp_path / 'none.duckdb'}", f"lancedb:{tmp_path / 'lance'}")
     assert code == 2 and "to move from" in err
 

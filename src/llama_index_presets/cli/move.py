@@ -36,9 +36,10 @@ def move(
     share_one_arena()
     with frugal(), ExitStack() as opened:
         _must_exist(source)
-        old = _open(source, opened)
+        # DuckDB alone has to be told that it only reads; then others may read beside it.
+        old = _open(source, opened, {"read_only": True} if source.startswith("duckdb:") else {})
         fingerprint = getattr(old, "fingerprint", None)
-        new = _open(target, opened, fingerprint=fingerprint)
+        new = _open(target, opened, {"fingerprint": fingerprint} if fingerprint else {})
         with progress_bar(doing="Moving", things="nodes") as bar:
             report = move_nodes(old, new, progress=_shown_by(bar))
     if as_json:
@@ -57,12 +58,12 @@ def _must_exist(place: str) -> None:
         raise SettingsError(f"There is no '{path}' to move from.")
 
 
-def _open(place: str, opened: ExitStack, fingerprint: str | None = None) -> BasePydanticVectorStore:
+def _open(place: str, opened: ExitStack, options: dict[str, Any]) -> BasePydanticVectorStore:
     scheme, _, rest = place.partition(":")
     opener = _OPENERS.get("postgresql" if scheme.startswith("postgres") else scheme)
     if opener is None or not rest:
         raise SettingsError(f"'{scheme}' is no store. Give {_KINDS}.")
-    store: BasePydanticVectorStore = opener(place, rest, {"fingerprint": fingerprint} if fingerprint else {})
+    store: BasePydanticVectorStore = opener(place, rest, options)
     close = getattr(store, "close", None)
     if close is not None:
         opened.callback(close)
