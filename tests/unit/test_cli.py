@@ -304,6 +304,9 @@ def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-u
     assert json.loads(again.stdout)["copied"] == 0
     code, _, err = run("move", f"duckdb:{tmp_path / 'none.duckdb'}", f"lancedb:{tmp_path / 'lance'}")
     assert code == 2 and "to move from" in err
+    for same in ("a.duckdb", "lance/../a.duckdb"):
+        code, _, err = run("move", f"duckdb:{tmp_path / 'a.duckdb'}", f"duckdb:{tmp_path / same}")
+        assert code == 2 and "the same place" in err
 
 
 def test_a_move_shows_a_bar_on_a_terminal(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def move(
     share_one_arena()
     with frugal(), ExitStack() as opened:
         _must_exist(source)
+        _must_differ(source, target)
         # DuckDB alone has to be told that it only reads; then others may read beside it.
         old = _open(source, opened, {"read_only": True} if source.startswith("duckdb:") else {})
         fingerprint = getattr(old, "fingerprint", None)
@@ -56,6 +57,18 @@ def _must_exist(place: str) -> None:
     scheme, _, path = place.partition(":")
     if scheme in ("duckdb", "lancedb") and "://" not in path and not Path(path).exists():
         raise SettingsError(f"There is no '{path}' to move from.")
+
+
+def _must_differ(source: str, target: str) -> None:
+    if _resolved(source) == _resolved(target):
+        raise SettingsError("The source and the target are the same place. Give another one to move to.")
+
+
+def _resolved(place: str) -> str:
+    scheme, _, path = place.partition(":")
+    return (
+        f"{scheme}:{Path(path).resolve()}" if scheme in ("duckdb", "lancedb") and "://" not in path else place
+    )
 
 
 def _open(place: str, opened: ExitStack, options: dict[str, Any]) -> BasePydanticVectorStore:

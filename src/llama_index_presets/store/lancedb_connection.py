@@ -61,6 +61,7 @@ def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: 
 
     Raises:
         SettingsError: ``db://`` (LanceDB Cloud), which this package does not support.
+        StoreWriteError: The folder cannot be made.
     """
     import lancedb
 
@@ -69,9 +70,12 @@ def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: 
             f"'{urlsplit(uri).scheme}://' is LanceDB Cloud, which is not supported: its tables lack what the "
             "promises of this store need. Use a folder or s3://, gs://, az://."
         )
-    return lancedb.connect(
-        uri, storage_options=storage_options, read_consistency_interval=timedelta(seconds=consistency_s)
-    )
+    try:
+        return lancedb.connect(
+            uri, storage_options=storage_options, read_consistency_interval=timedelta(seconds=consistency_s)
+        )
+    except OSError as error:
+        raise _unwritable(uri, error) from error
 
 
 def open_table(connection: Any, name: str) -> Any | None:
@@ -155,10 +159,13 @@ def _locked(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a")
     except OSError as error:
-        raise StoreWriteError(
-            f"'{path.parent}' cannot be written ({error.strerror}). "
-            "Give the store a folder that this user may write."
-        ) from error
+        raise _unwritable(path.parent, error) from error
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _unwritable(place: Path | str, error: OSError) -> StoreWriteError:
+    return StoreWriteError(
+        f"'{place}' cannot be written ({error.strerror}). Give the store a folder that this user may write."
+    )

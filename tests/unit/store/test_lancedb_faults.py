@@ -101,6 +101,8 @@ def test_a_folder_that_is_a_file_is_said_to_be_unwritable(tmp_path: Path) -> Non
     (tmp_path / "db").write_text("in the way")
     with pytest.raises(StoreWriteError, match=r"db' cannot be written"):
         store.add([text_node("a", vector(1))])
+    with pytest.raises(StoreWriteError, match=r"db/below' cannot be written"):
+        LanceDBVectorStore(tmp_path / "db" / "below")
 
 
 @pytest.fixture
