@@ -171,7 +171,8 @@ def test_a_store_that_fails_on_a_worker_ends_the_run_with_its_words(
         if vectors.exists():
             vectors.rename(vectors.parent / "moved")
         vectors.write_text("in the way")
-        with pytest.raises(IngestError, match=r"A Ray worker failed: FileExistsError.*run again to go on"):
+        told = r"A Ray worker failed: StoreWriteError: .*vectors' cannot be written.*run again to go on"
+        with pytest.raises(IngestError, match=told):
             engine.ingest(documents, workers="ray")
         assert engine.explain()["documents"] == 0
 
