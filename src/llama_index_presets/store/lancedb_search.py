@@ -169,8 +169,10 @@ class LanceSearch:
         column = few[self.columns.vector].combine_chunks()
         vectors = column.flatten().to_numpy().reshape(len(few), len(question)).astype(np.float64)
         cosines = vectors @ question / np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        ids = few["id"].to_pylist()
-        best = sorted(range(len(ids)), key=lambda i: (-cosines[i], ids[i]))[:top_k]
+        edge = np.partition(cosines, -top_k)[-top_k] if top_k < len(few) else -np.inf
+        near = np.flatnonzero(cosines >= edge)
+        ids = dict(zip(near.tolist(), few["id"].take(near).to_pylist(), strict=True))
+        best = sorted(ids, key=lambda i: (-cosines[i], ids[i]))[:top_k]
         rows = self.table.search().where(one_of("id", [ids[i] for i in best])).select(wanted).limit(None)
         nodes = {node.node_id: node for node in read_nodes(rows.to_arrow(), self.columns)}
         # A node that another process deleted in between is no longer found.
