@@ -30,11 +30,10 @@ def move(
     as_json: AsJson = False,
 ) -> None:
     """Copy nodes with their vectors to another store, without embedding anything, and check the copy."""
-    from llama_index_presets.store.memory import frugal, share_one_arena
+    from llama_index_presets.store.memory import frugal_process
     from llama_index_presets.store.move import move as move_nodes
 
-    share_one_arena()
-    with frugal(), ExitStack() as opened:
+    with frugal_process(), ExitStack() as opened:
         _must_exist(source)
         _must_differ(source, target)
         # DuckDB alone has to be told that it only reads; then others may read beside it.

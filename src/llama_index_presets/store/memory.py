@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow
 
-__all__ = ["emptied", "frugal", "returned", "share_one_arena"]
+__all__ = ["emptied", "few_threads", "frugal", "frugal_process", "returned"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
@@ -28,6 +28,10 @@ _LANCE = {
 """How many bytes a scan of Lance may read before they are asked for (usually 2 GiB, so a whole table), how many rows
 it handles at once (usually 8,192), and how many files it opens ahead."""
 
+_THREADS = 2
+_LANCE_THREADS = {"LANCE_CPU_THREADS": str(_THREADS), "TOKIO_WORKER_THREADS": str(_THREADS)}
+"""How many threads Lance starts, each with buffers of its own (usually one for each core); read when it starts."""
+
 
 @contextmanager
 def frugal() -> Iterator[None]:
@@ -36,26 +40,54 @@ def frugal() -> Iterator[None]:
     Without this, glibc keeps the buffers of every thread for later use, and the phases of a copy add up; elsewhere
     than on glibc that half does nothing. What the environment says of Lance is kept.
     """
-    set_here = {name: value for name, value in _LANCE.items() if name not in os.environ}
-    os.environ.update(set_here)
-    _mallopt(_SMALL)
-    try:
-        yield
-    finally:
-        _mallopt(_USUAL)
-        for name in set_here:
-            os.environ.pop(name, None)
-        returned()
+    with _environment(_LANCE):
+        _mallopt(_SMALL)
+        try:
+            yield
+        finally:
+            _mallopt(_USUAL)
+            returned()
 
 
-def share_one_arena() -> None:
-    """Have all threads that start from now on take small buffers from one place, so that what one frees serves all.
+@contextmanager
+def frugal_process() -> Iterator[None]:
+    """Be `frugal` in a process that does nothing but copy, from before it opens its stores.
 
-    For a process that does nothing but copy: it cannot be taken back, and many threads wait for each other.
+    Lance starts two threads whatever the number of cores, and all threads that start from now on take small buffers
+    from one place, so that what one frees serves all. Neither can be taken back, and many threads would wait for each
+    other.
     """
     glibc = _glibc()
     if glibc is not None:
         glibc.mallopt(_ARENA_MAX, 1)
+    with _environment(_LANCE_THREADS), frugal():
+        yield
+
+
+@contextmanager
+def few_threads(store: Any) -> Iterator[None]:
+    """While in the block, DuckDB uses two threads at most, each of which has buffers of its own; others are as before."""
+    if store.class_name() != "DuckDBVectorStore":
+        yield
+        return
+    usual = store.client.execute("SELECT current_setting('threads')").fetchall()[0][0]
+    store.client.execute(f"SET threads = {min(_THREADS, usual)}")
+    try:
+        yield
+    finally:
+        store.client.execute(f"SET threads = {usual}")
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables that the environment does not have, and take them away again."""
+    set_here = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(set_here)
+    try:
+        yield
+    finally:
+        for name in set_here:
+            os.environ.pop(name, None)
 
 
 def emptied(store: Any) -> None:

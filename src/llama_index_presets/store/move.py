@@ -14,7 +14,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQuery
 
 from llama_index_presets.errors import FingerprintError, StoreError
-from llama_index_presets.store.memory import emptied, frugal, returned
+from llama_index_presets.store.memory import emptied, few_threads, frugal, returned
 
 __all__ = ["MoveReport", "move"]
 
@@ -101,7 +101,7 @@ def move(
         (True, 1, 1.0)
     """
     fingerprint = _agreed(source, target)
-    with frugal():
+    with frugal(), few_threads(source):
         return _moved(source, target, batch_nodes, progress, fingerprint)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from llama_index.core.schema import TextNode
 
-from llama_index_presets import DuckDBVectorStore
-from llama_index_presets.store.memory import emptied, frugal
+from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore
+from llama_index_presets.store.memory import emptied, few_threads, frugal, frugal_process
 
 READ_AHEAD = "LANCE_DEFAULT_IO_BUFFER_SIZE"
 
@@ -31,6 +31,33 @@ def test_what_the_environment_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     with frugal():
         assert os.environ[READ_AHEAD] == "1234567"
     assert os.environ[READ_AHEAD] == "1234567"
+
+
+def test_lance_is_told_to_start_few_threads_where_nothing_but_a_copy_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many cores there are: each thread has buffers of its own. What the environment says is kept."""
+    monkeypatch.delenv("LANCE_CPU_THREADS", raising=False)
+    monkeypatch.setenv("TOKIO_WORKER_THREADS", "5")
+    with frugal_process():
+        assert os.environ["LANCE_CPU_THREADS"] == "2"
+        assert os.environ["TOKIO_WORKER_THREADS"] == "5"
+        assert READ_AHEAD in os.environ
+    assert "LANCE_CPU_THREADS" not in os.environ
+    assert os.environ["TOKIO_WORKER_THREADS"] == "5"
+
+
+@pytest.mark.parametrize("usual", [1, 3])
+def test_duckdb_uses_few_threads_only_meanwhile(tmp_path: Path, usual: int) -> None:
+    """Never more than before, also when the copy fails; other stores have none to set."""
+    with DuckDBVectorStore(tmp_path / "nodes.duckdb") as store:
+        store.client.execute(f"SET threads = {usual}")
+        with pytest.raises(ZeroDivisionError), few_threads(store):
+            assert int(_one(store, "SELECT current_setting('threads')")) == min(2, usual)
+            _ = 1 // 0
+        assert int(_one(store, "SELECT current_setting('threads')")) == usual
+    with few_threads(LanceDBVectorStore(str(tmp_path / "lance"))):
+        pass
 
 
 @pytest.mark.parametrize("set_limit", [None, "3GB", "-1"])
