@@ -66,7 +66,7 @@ def frugal_process() -> Iterator[None]:
 
 @contextmanager
 def few_threads(store: Any) -> Iterator[None]:
-    """While in the block, DuckDB uses two threads at most, each of which has buffers of its own; others are as before."""
+    """While in the block, DuckDB uses two threads at most, each with buffers of its own; other stores do as before."""
     if store.class_name() != "DuckDBVectorStore":
         yield
         return
