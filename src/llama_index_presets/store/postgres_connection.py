@@ -143,6 +143,7 @@ def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> Store
     if _is_passing(error):
         return StoreError(
             f"Postgres at {where} cannot be reached, tried for {retry_s:g} s: {said}. "
-            "Nothing of this call was half-written. Start the server and call again."
+            "Nothing of this call was half-written. Start the server and run again; one inside a storage folder "
+            "starts with the run."
         )
     return StoreError(f"Postgres at {where} refused: {said}. Nothing of this call was written.")

@@ -365,6 +365,24 @@ def test_two_processes_ingesting_the_same_documents_leave_one_copy(url: str) -> 
     assert len(stored) == len(set(stored)) == 600
 
 
+# ---- a server inside a folder ----------------------------------------------------------------------------
+
+
+def test_a_server_in_a_folder_starts_without_a_word() -> None:
+    """What its parts say of themselves at every start is nothing for the user of a command to read."""
+    code = (
+        "import sys; from llama_index_presets.store.embedded_postgres import embedded_postgres\n"
+        "for _ in range(2):\n    with embedded_postgres(sys.argv[1]) as url: assert url.startswith('postgresql')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    with tempfile.TemporaryDirectory() as name:
+        done = subprocess.run(
+            [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 # ---- a server that dies ----------------------------------------------------------------------------------
 
 
