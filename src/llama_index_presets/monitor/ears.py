@@ -72,6 +72,7 @@ class SpanEar(BaseSpanHandler[BaseSpan]):
         _remember(self, owner)
         object.__setattr__(self, "_observer", observer)
         object.__setattr__(self, "_spans", observer.tracker.spans)
+        object.__setattr__(self, "_tracker", observer.tracker)
 
     @classmethod
     def class_name(cls) -> str:
@@ -88,7 +89,7 @@ class SpanEar(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """Note that a span begins; streams, and with budgets all, are looked at."""
-        self._spans[id_] = (parent_id, instance)  # type: ignore[attr-defined]
+        self._tracker.enter(id_, parent_id, instance)  # type: ignore[attr-defined]
         if self._observer.budgets is None and "stream_" not in id_:  # type: ignore[attr-defined]
             return
         owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]

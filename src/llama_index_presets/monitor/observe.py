@@ -8,8 +8,8 @@ import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
@@ -29,7 +29,6 @@ __all__ = ["Observer"]
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
 _log = logging.getLogger(__name__)
 _MODELS: Final = ("llm", "embedding", "rerank")
-_CUSTOM_LLM: Final = "llama_index.core.llms.custom"
 
 
 class Observer:
@@ -47,7 +46,6 @@ class Observer:
         self._stream_usage = stream_usage
         self._to_embed: dict[str, list[str]] = {}
         self._usage: dict[str, deque[EmbeddingUsageEvent]] = {}
-        self._async_streams: dict[int, list[OpenCall]] = {}
 
     # -- spans ---------------------------------------------------------------------------------------------
 
@@ -71,8 +69,8 @@ class Observer:
             if error is not None:
                 self.fail(call, error)
             elif inspect.isgenerator(result) or inspect.isasyncgen(result):
-                finalizer = weakref.finalize(result, self.abandon, call)
-                finalizer.atexit = False
+                self.tracker.streams.add(result, span_id)
+                weakref.finalize(result, self.abandon, call).atexit = False
             elif call.kind != "llm" or result is not None:
                 self._close(call, self.tracker.row(call))
         for event in self._usage.pop(span_id, ()):
@@ -111,9 +109,6 @@ class Observer:
         call.prompt = prompt if isinstance(prompt, str) else list(prompt)  # the caller goes on with its own
         if self.ledger.prompts is not None:
             self.ledger.prompts[call.call_id] = "\n".join(prompt_texts(prompt))
-        if span_id is not None and "stream_" in span_id:
-            self._identify(call)
-            self._start_stream(call, span_id)
         return call
 
     def _identify(self, call: OpenCall) -> OpenCall:
@@ -139,24 +134,6 @@ class Observer:
         """Open a retrieval or a whole query."""
         return self.tracker.begin(kind, span_id)
 
-    def _start_stream(self, call: OpenCall, span_id: str) -> None:
-        if ".astream_" in span_id and _streams_through_sync(call):
-            self._async_streams.setdefault(id(call.instance), []).append(call)
-        elif ".stream_" in span_id and self._async_streams:
-            self._mark_async_wrapper(call)
-
-    def _mark_async_wrapper(self, inner: OpenCall) -> None:
-        """Find the async stream that this sync one serves: `CustomLLM.astream_*` starts it late."""
-        method = (inner.span_id or "").rpartition("-")[0].split(".stream_")[-1].split("-")[0]
-        for outer in self._async_streams.get(id(inner.instance), ()):
-            same = outer.prompt_sha256 == inner.prompt_sha256 and f".astream_{method}-" in (
-                outer.span_id or ""
-            )
-            if same and not outer.wraps:
-                outer.wraps = True
-                inner.parent, inner.query_id = outer.parent, outer.query_id
-                return
-
     # -- chunks --------------------------------------------------------------------------------------------
 
     def chunk(self, span_id: str | None, response: Any) -> None:
@@ -164,6 +141,10 @@ class Observer:
         call = self.tracker.first("llm", span_id)
         if call is not None:
             call.chunk = response
+            delta = getattr(response, "delta", None)
+            if delta and not response_text(response):  # a model that says only what is new
+                call.pieces = call.pieces or []
+                call.pieces.append(delta)
             if (usage := reported_usage(response)) is not None:
                 call.stream_usage = merged(call.stream_usage, usage)
 
@@ -200,7 +181,7 @@ class Observer:
             usage = merged(call.stream_usage, usage)
         if usage is not None:
             return usage, "reported"
-        said = response_text(response if response is not None else call.chunk)
+        said = response_text(response if response is not None else call.chunk) or "".join(call.pieces or ())
         prompt = estimate_chat(call.provider, call.model, prompt_texts(call.prompt))
         return Usage(prompt, estimate_text(call.provider, call.model, [said])), "estimated"
 
@@ -294,7 +275,6 @@ class Observer:
         if not self.tracker.take(call):
             return
         call.prompt = call.chunk = None
-        self._forget_async_stream(call)
         if call.reservation is not None and (call.wraps or call.call_id not in [row.call_id for row in rows]):
             self.budgets.release(call.reservation)  # type: ignore[union-attr]
         if call.wraps:
@@ -313,7 +293,6 @@ class Observer:
     def _close_later(self, call: OpenCall, make_row: Callable[[], Call]) -> None:
         """End a call once, as `_close` does; its row is made when the ledger is written."""
         if self.tracker.take(call):
-            self._forget_async_stream(call)
             self.ledger.add_later(make_row)
 
     def _settle_now(self) -> None:
@@ -322,12 +301,6 @@ class Observer:
             self.ledger.flush()
         except MonitorError as error:
             _log.error("%s", error)
-
-    def _forget_async_stream(self, call: OpenCall) -> None:
-        if self._async_streams and (calls := self._async_streams.get(id(call.instance))) and call in calls:
-            calls.remove(call)
-            if not calls:
-                self._async_streams.pop(id(call.instance), None)
 
 
 def _texts_of(arguments: dict[str, Any]) -> list[str]:
@@ -342,18 +315,6 @@ def _texts_of(arguments: dict[str, Any]) -> list[str]:
 def _describe(call: OpenCall, described: dict[str, Any]) -> None:
     call.model = described.get("model_name") or described.get("model") or ""
     call.provider = _provider_of(described.get("class_name") or "", call.model)
-
-
-@functools.lru_cache(maxsize=256)
-def _defines(kind: Any, method: str) -> str:
-    return next((base.__module__ for base in kind.__mro__ if method in vars(base)), "")
-
-
-def _streams_through_sync(call: OpenCall) -> bool:
-    method = (call.span_id or "").partition(".")[2].partition("-")[0]
-    return (
-        call.instance is not None and _defines(cast("Hashable", type(call.instance)), method) == _CUSTOM_LLM
-    )
 
 
 def prompt_texts(prompt: Any) -> list[str]:

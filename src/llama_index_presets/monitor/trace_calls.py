@@ -8,7 +8,7 @@ from typing import Any, Final
 from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent
-from llama_index_presets.monitor.observe import response_text
+from llama_index_presets.monitor.observe import prompt_texts, response_text
 from llama_index_presets.monitor.providers import provider_of
 from llama_index_presets.monitor.trace_attributes import Billed, Message
 from llama_index_presets.monitor.trace_span import OpenSpan
@@ -44,27 +44,23 @@ def _messages(prompt: Any) -> list[Message]:
 def start_llm(tree: SpanTree, event: Any) -> None:
     """Open the span of a call of a language model, or show it as part of the one around it."""
     key, instance = event.span_id, tree.instance(event.span_id)
-    outer = tree.nearest(key, "LLM") or _async_stream(tree, key, instance)
+    outer = tree.nearest(key, "LLM")
+    prompt = event.messages if isinstance(event, LLMChatStartEvent) else event.prompt
     if outer is not None and outer.instance is instance:
         tree.merge(key, outer)
+        (outer.into or outer).prompt = prompt
         return
     if outer is not None:  # a router, a retry, a cache: the call is the inner one
         (outer.into or outer).facts["openinference.span.kind"] = "CHAIN"
     described = event.model_dict
     model = described.get("model_name") or described.get("model") or ""
     span = tree.open("llm", "LLM", key)
-    prompt = event.messages if isinstance(event, LLMChatStartEvent) else event.prompt
+    span.prompt = prompt
     span.facts |= {
         "llm.model_name": model,
         "llm.provider": provider_of(described.get("class_name") or "", model),
         "llm.input_messages": _messages(prompt),
     }
-
-
-def _async_stream(tree: SpanTree, key: str | None, instance: Any) -> OpenSpan | None:
-    """Find the async stream that a sync one serves: `CustomLLM.astream_*` starts it late, outside its own span."""
-    method = (key or "").partition(".")[2].partition("-")[0]
-    return tree.streaming(instance, method) if method.startswith("stream_") and instance is not None else None
 
 
 def chunk(tree: SpanTree, event: Any) -> None:
@@ -94,13 +90,12 @@ def close_llm(tree: SpanTree, span: OpenSpan, response: Any) -> None:
         usage = merged(span.stream_usage, usage)
     said = response_text(response) or "".join(span.pieces)
     if shown.kind == "LLM" and (usage is not None or "rag.billed" not in shown.facts):
-        asked = [f"{message.role}: {message.text}" for message in shown.facts.get("llm.input_messages", ())]
         shown.facts["rag.billed"] = Billed(
             shown.facts.get("llm.provider", ""),
             shown.facts.get("llm.model_name", ""),
             usage,
             time.time(),
-            asked,
+            prompt_texts(shown.prompt),
             said,
         )
     shown.facts["llm.output_messages"] = [Message("assistant", said)]

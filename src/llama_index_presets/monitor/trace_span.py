@@ -40,6 +40,7 @@ class OpenSpan:
     into: OpenSpan | None = None  # an inner call that is shown as part of this one
     stream_usage: Usage | None = None
     chunk: Any = None
+    prompt: Any = None  # of the innermost call that is shown here, which is the one that is billed
     token: Any = None
     owned = 0  # tokens that the call itself reported
     inner = 0  # tokens that calls inside it reported

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.context import attempt_number, attribution
+from llama_index_presets.monitor.open_streams import OpenStreams
 from llama_index_presets.monitor.trace_span import OpenSpan, hush, unhush
 
 __all__ = ["SpanTree"]
@@ -35,12 +36,15 @@ class SpanTree:
         self._around: dict[str, tuple[str | None, Any]] = {}
         self._open: dict[str, OpenSpan] = {}
         self.runs: dict[str, OpenSpan] = {}
+        self._streams = OpenStreams()
         self._lock = threading.Lock()
 
     # -- the dispatcher's spans ------------------------------------------------------------------------------------
 
     def enter(self, key: str, parent: str | None, instance: Any) -> None:
         """Note that a span of the dispatcher begins."""
+        if self._streams:
+            parent = self._streams.around(parent, self._around)
         if len(self._around) >= _MOST_SPANS:  # spans that never end, such as those of killed tasks
             self._around.pop(next(iter(self._around)), None)
         self._around[key] = (parent, instance)
@@ -55,6 +59,7 @@ class SpanTree:
         if error is not None:
             self.fail(span, error)
         elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+            self._streams.add(result, key)
             weakref.finalize(result, self.abandon, span).atexit = False
         else:
             self.close(span)
@@ -86,13 +91,6 @@ class SpanTree:
             if span is not None and (kind is None or span.kind == kind):
                 return span
         return self.runs.get(attribution().query_id) if kind is None else None
-
-    def streaming(self, instance: Any, method: str) -> OpenSpan | None:
-        """Give an open asynchronous stream of a model, which its synchronous one may serve."""
-        for key, span in list(self._open.items()):
-            if span.instance is instance and f".a{method}-" in key:
-                return span
-        return None
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 

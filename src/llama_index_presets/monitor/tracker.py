@@ -15,6 +15,7 @@ from typing import Any, Final
 from llama_index_presets.monitor.calls import Call
 from llama_index_presets.monitor.context import Attribution, attempt_number, attribution
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.open_streams import OpenStreams
 from llama_index_presets.monitor.usage import Usage
 
 __all__ = ["OpenCall", "Tracker"]
@@ -34,6 +35,7 @@ class OpenCall:
     prompt: Any = None
     reservation: Any = None
     chunk: Any = None
+    pieces: list[str] | None = None
     stream_usage: Usage | None = None
     wraps = False
     nested: list[Call] | None = None
@@ -57,15 +59,23 @@ class Tracker:
 
     Attributes:
         spans: Id of each open span -> id of the span around it, and the object whose method it is.
+        streams: What calls gave out to be read; a span that begins while one is read is inside of it.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.spans: dict[str, tuple[str | None, Any]] = {}
+        self.streams = OpenStreams()
         self._open: dict[str, list[OpenCall]] = {}
         self._lock = threading.Lock()
 
     # -- spans ---------------------------------------------------------------------------------------------
+
+    def enter(self, span_id: str, parent_id: str | None, instance: Any) -> None:
+        """Note that a span begins."""
+        if self.streams:
+            parent_id = self.streams.around(parent_id, self.spans)
+        self.spans[span_id] = (parent_id, instance)
 
     def has_open(self, span_id: str) -> bool:
         """Tell whether a call is open in exactly this span."""
@@ -160,6 +170,8 @@ class Tracker:
         who = call.who
         elapsed = (time.perf_counter() - call.started) * 1000 if latency_ms is None else latency_ms
         parent = call.parent
+        while parent is not None and parent.wraps:  # leaves no row that this one could be below
+            parent = parent.parent
         return Call(
             call_id or call.call_id,
             time.time_ns() // 1000 if ended_us is None else ended_us,

@@ -289,3 +289,45 @@ def test_alerts_reach_the_webhook(
     hook.shutdown()
     assert heard[0]["name"] == "error_rate"
     assert heard[0]["threshold"] == 0.5
+
+
+class Numbering(ScriptedLLM):
+    """Says which question it is that it answers."""
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
+        self.says = f"Yes, number {len(self.prompts) + 1} [1]."
+        return super().stream_complete(prompt, formatted, **kwargs)
+
+
+def test_each_of_two_async_streams_has_its_own_answer_in_its_trace(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    """Two readers of one engine, a piece at a time in turns: no trace shows what the other was told."""
+    told: dict[str, str] = {}
+    with fish_engine(tmp_path, receiver, llm=Numbering(), trace_content="text") as engine:
+        engine.ingest(FISH)
+
+        async def read(color: str) -> None:
+            response = await engine.astream(f"Where does the {color} fish live?")
+            pieces = []
+            async for piece in response.async_response_gen():
+                pieces.append(piece)
+                await asyncio.sleep(0)
+            told[response.metadata["query_id"]] = "".join(pieces).strip()
+
+        async def both() -> None:
+            await asyncio.gather(read("red"), read("blue"))
+
+        asyncio.run(both())
+        rows = dict(
+            engine.ledger.sql("SELECT query_id, prompt_tokens FROM llm_calls WHERE kind = 'llm'").fetchall()
+        )
+    shown = {}
+    for root, *inner in traces(receiver):
+        if root.name == "query":
+            facts = values(root.attributes)
+            (call,) = [values(span.attributes) for span in inner if span.name == "llm"]
+            shown[facts["rag.query_id"]] = facts["output.value"].strip()
+            assert call["llm.token_count.prompt"] == rows[facts["rag.query_id"]]
+    assert len(set(told.values())) == 2
+    assert shown == told
