@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -122,6 +124,8 @@ def find_storage(storage: str | Path, *, state: str | None = None) -> Storage:
 def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Fingerprint) -> Storage:
     """Open the folder for a preset, making it when it is missing.
 
+    Of several processes that make the same folder at once, one writes the card; the others find it and are held to it.
+
     Raises:
         StoreWriteError: It cannot be written.
         StoreCorruptError: Its card cannot be read.
@@ -130,13 +134,12 @@ def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Finger
     """
     place = storage if isinstance(storage, Storage) else find_storage(storage)
     _make(place)
-    if place.card.exists():
-        check_card(place, preset, fingerprint)
-    else:
+    if not place.card.exists():
         card = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
         if place.address:
             card["vectors"] = place.address.shown
-        _write_whole(place.card, json.dumps(card, indent=1) + "\n")
+        _write_once(place.card, json.dumps(card, indent=1) + "\n")
+    check_card(place, preset, fingerprint)  # it may be another process's, made since we looked
     return place
 
 
@@ -204,11 +207,36 @@ def check_card(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
         )
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """All of the text or none of it, whatever happens meanwhile."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def _write_once(path: Path, text: str) -> None:
+    """Make a file with all of the text, unless another process made it first; a crash leaves no part of it.
+
+    Raises:
+        StoreWriteError: The file cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-"
+        ) as draft:
+            draft.write(text)
+            draft.flush()
+            os.fsync(draft.fileno())
+            with suppress(FileExistsError):
+                _link(draft.name, path, text)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{path}' cannot be written ({error.strerror}). Free space, or choose another --storage."
+        ) from error
+
+
+def _link(draft: str, path: Path, text: str) -> None:
+    """Give the draft its name where that is free: unlike a rename, a link never replaces another process's file."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, such as exFAT
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _state_folder() -> Path:
