@@ -81,9 +81,19 @@ class Checkpoint:
         }
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome; it is in the file when this returns."""
-        self._file.write(json.dumps(outcome.to_dict()) + "\n")
-        self._file.flush()
+        """Keep an outcome; it is in the file when this returns.
+
+        Raises:
+            StoreWriteError: The disk is full or failed; what was kept before is still there.
+        """
+        try:
+            self._file.write(json.dumps(outcome.to_dict()) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise StoreWriteError(
+                f"'{self.path}' cannot be written ({error.strerror}). Make room and run it again: it goes on after the "
+                f"{len(self.outcomes):,} questions that are kept."
+            ) from error
         self.outcomes[outcome.question] = outcome
 
     def discard(self) -> None:

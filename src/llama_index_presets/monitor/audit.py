@@ -20,8 +20,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import AuditError, SettingsError
-from llama_index_presets.monitor.journal import locked
+from llama_index_presets.monitor.journal import locked, write_all
 
 __all__ = ["AuditEntry", "AuditHead", "AuditLog", "AuditReport", "verify"]
 
@@ -181,8 +182,7 @@ class AuditLog:
             )
             body = _canonical(asdict(entry))
             line = {"entry": json.loads(body), "mac": _mac(self._key, head.mac, body)}
-            os.write(descriptor, (json.dumps(line, sort_keys=True) + "\n").encode())
-            os.fsync(descriptor)
+            write_all(descriptor, _as_line(line) + b"\n", durable=True)
         return entry
 
     def head(self) -> AuditHead:
@@ -222,7 +222,7 @@ class AuditLog:
         except OSError as error:
             raise AuditError(
                 f"Audit log '{self.path}' cannot be written: {error}. The query must not go unlogged: "
-                "make the folder writable."
+                f"{'free space on its disk' if is_full(error) else 'make the folder writable'}."
             ) from error
 
 
@@ -295,16 +295,20 @@ def _check_line(line: bytes, number: int, before: str, secret: bytes) -> tuple[s
     try:
         content = json.loads(line)
         entry, mac = content["entry"], str(content["mac"])
-    except (ValueError, KeyError, TypeError):
+        number_in_entry = entry["number"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "the line is no entry", before
+    if _as_line(content) != line:
+        # A repeated key, say: one reader takes its first value, another its last.
+        return "the line is not written as the log writes entries: it was edited", before
     expected = _mac(secret, before, _canonical(entry))
     if set(content) != {"entry", "mac"} or not hmac.compare_digest(mac, expected):
         return (
             "the entry does not follow from the one before it: it was edited, moved, or one was removed",
             before,
         )
-    if entry.get("number") != number:
-        return f"the entry says it is number {entry.get('number')}", before
+    if number_in_entry != number:
+        return f"the entry says it is number {number_in_entry}", before
     return "", mac
 
 
@@ -326,9 +330,10 @@ def _last(descriptor: int, path: Path) -> AuditHead:
         window = min(window * 4, size)
         tail = os.pread(descriptor, window, size - window)
     try:
-        content = json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])
-        if not tail.endswith(b"\n"):
-            raise ValueError("its last line is not complete")
+        line = tail.removesuffix(b"\n").rpartition(b"\n")[2]
+        content = json.loads(line)
+        if not tail.endswith(b"\n") or _as_line(content) != line:
+            raise ValueError("its last line is not complete, or was edited")
         return AuditHead(number=int(content["entry"]["number"]), mac=str(content["mac"]))
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(
@@ -342,6 +347,11 @@ def _mac(key: bytes, before: str, body: str) -> str:
 
 def _canonical(entry: Any) -> str:
     return json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _as_line(content: Any) -> bytes:
+    """Give the one way in which a line of the log is written, without its end."""
+    return json.dumps(content, sort_keys=True).encode()
 
 
 def _bytes(text: str) -> bytes:

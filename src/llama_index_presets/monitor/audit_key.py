@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.audit import read_key
+from llama_index_presets.monitor.journal import write_all
 
 __all__ = ["AUDIT_KEY", "audit_key", "audit_key_file"]
 
@@ -54,18 +56,16 @@ def _make(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
-            os.write(descriptor, secrets.token_hex(32).encode() + b"\n")
-            os.fsync(descriptor)
+            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                write_all(descriptor, secrets.token_hex(32).encode() + b"\n", durable=True)
+            finally:
+                os.close(descriptor)
+            with contextlib.suppress(FileExistsError):
+                os.link(partial, file)
         finally:
-            os.close(descriptor)
-        try:
-            os.link(partial, file)
-        except FileExistsError:
-            pass
-        finally:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(
             f"The audit key '{file}' cannot be made ({error.strerror}). Set {AUDIT_KEY} to a key of yours, or to its "

@@ -11,6 +11,7 @@ from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.journal import journal_folder, locked
 
@@ -92,9 +93,14 @@ class BudgetState:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Shares]:
-        """Read the file, let it be changed, and write it back, alone among threads and processes."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Read the file, let it be changed, and write it back, alone among threads and processes.
+
+        Raises:
+            MonitorError: The file cannot be written, was damaged, or its lock was held too long; a call that no
+                budget could hold is not made.
+        """
         with (
+            _writable(self._folder),
             self._mutex,
             locked(self._folder / "budgets.lock", exclusive=True, timeout_s=_PATIENCE_S) as taken,
         ):
@@ -113,6 +119,13 @@ class BudgetState:
         except FileNotFoundError:
             self._known.clear()
             return {}
+        except ValueError as error:  # a crash of the machine; the ledger knows what was spent
+            self._path.unlink()
+            self._known.clear()
+            raise MonitorError(
+                f"The sums of the budgets in '{self._path}' were damaged ({error}). Expected JSON; the file was "
+                "deleted, and the next call sums up the ledger again."
+            ) from error
         return content
 
     def _write(self, content: dict[str, Any]) -> None:
@@ -120,3 +133,16 @@ class BudgetState:
         draft.write_text(json.dumps(content), "utf-8")
         draft.replace(self._path)
         self._known = set(content["spent"])
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        step = "Free space on its disk" if is_full(error) else "Make the folder writable"
+        raise MonitorError(
+            f"The sums of the budgets in '{folder}' cannot be written: {error}. {step}: without them no call can be "
+            "held to its budget."
+        ) from error

@@ -15,11 +15,15 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.calls import Call, as_stored_fields
 
-__all__ = ["Journal", "journal_folder", "journals", "locked", "prompt_key"]
+__all__ = ["Journal", "delete_old_drafts", "journal_folder", "journals", "locked", "prompt_key", "write_all"]
+
+_DRAFT: Final = ".draft"
+_OLD_DRAFT_S: Final = 3600.0
 
 
 def journal_folder(ledger: Path) -> Path:
@@ -64,9 +68,7 @@ class Journal:
         data = "".join(json.dumps(as_stored_fields(call)) + "\n" for call in calls).encode()
         try:
             fd = self._fd if self._fd is not None else self._open()
-            _write_all(fd, data)
-            if self._durable:
-                os.fdatasync(fd)
+            write_all(fd, data, durable=self._durable)
         except OSError as error:
             raise MonitorError(
                 f"Ledger journal in '{self._folder}' cannot be written: {error}. Expected a writable folder "
@@ -83,19 +85,39 @@ class Journal:
     def _open(self) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
         # The name sorts by time, so that folding keeps the order in which journals began.
-        path = self._folder / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        _flock(fd, exclusive=True, wait=False)
+        name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        draft, path = self._folder / f".{name}{_DRAFT}", self._folder / name
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            # It gets the name by which others find it with the lock on it: an unlocked journal would be folded and
+            # deleted under its writer.
+            _flock(fd, exclusive=True, wait=True)
+            draft.rename(path)
+        except BaseException:
+            os.close(fd)
+            draft.unlink(missing_ok=True)
+            raise
         self._fd, self.path = fd, path
         return fd
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    """Write everything, or cut the file back to where it was."""
+def write_all(fd: int, data: bytes, *, durable: bool) -> None:
+    """Append everything to a file, or nothing: what was written before an error is cut off again.
+
+    Args:
+        fd: The file, opened for appending, with no other writer at work.
+        data: What to append.
+        durable: Whether to wait until the disk has it.
+
+    Raises:
+        OSError: The disk is full or failed.
+    """
     start, view = os.lseek(fd, 0, os.SEEK_END), memoryview(data)
     try:
         while view:
             view = view[os.write(fd, view) :]
+        if durable:
+            os.fdatasync(fd)
     except OSError:
         with contextlib.suppress(OSError):
             os.ftruncate(fd, start)
@@ -164,16 +186,38 @@ def prompt_key(folder: Path) -> bytes:
 
     All processes of a ledger share it, so equal prompts have equal hashes; without it a hash of a short
     prompt cannot be guessed by trying prompts.
+
+    Raises:
+        MonitorError: It cannot be made.
     """
     path = folder / "prompt.key"
     with contextlib.suppress(FileNotFoundError):
         if key := path.read_bytes():
             return key
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".key-{secrets.token_hex(8)}"
-    draft.touch(0o600)
-    draft.write_bytes(secrets.token_bytes(32))
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, path)  # atomic, and only the first process wins
-    draft.unlink()
-    return path.read_bytes()
+        path.unlink(missing_ok=True)  # a crash of the machine before the disk had it
+    draft = folder / f".key-{secrets.token_hex(8)}{_DRAFT}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, secrets.token_bytes(32), durable=True)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # atomic, and only the first process wins
+        return path.read_bytes()
+    except OSError as error:
+        raise MonitorError(
+            f"The key of prompt hashes '{path}' cannot be made: {error}. Expected a writable folder with space left."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def delete_old_drafts(folder: Path) -> None:
+    """Delete files that processes began to make and were killed over; they are empty or have no reader."""
+    oldest = time.time() - _OLD_DRAFT_S
+    for draft in folder.glob(f".*{_DRAFT}"):
+        with contextlib.suppress(FileNotFoundError):
+            if draft.stat().st_mtime < oldest:
+                draft.unlink()

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from llama_index_presets.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.store.duckdb_errors import error_of, is_conflict, translated
 
@@ -252,9 +253,7 @@ def _check_shareable(database: Database, read_only: bool, encryption_key: str | 
 def _prepare_folder(path: Path, read_only: bool) -> None:
     if read_only:
         if not path.is_file():
-            raise StoreError(
-                f"There is no file '{path}' to read. Check the path, or open it without read_only."
-            )
+            raise _nothing_to_read(path)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -264,7 +263,34 @@ def _prepare_folder(path: Path, read_only: bool) -> None:
         ) from error
 
 
+def _nothing_to_read(path: Path | str) -> StoreError:
+    return StoreError(f"There is no file '{path}' to read. Check the path, or open it without read_only.")
+
+
 def _connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+    try:
+        return _connect_once(where, read_only, encryption_key)
+    except (duckdb.Error, StoreError) as error:
+        # Asked only now: a look into a file that is open in this process would drop DuckDB's lock on it.
+        if where == MEMORY or is_full(error) or not _finished(where, read_only, encryption_key):
+            raise
+    return _connect_once(where, read_only, encryption_key)
+
+
+def _finished(where: str, read_only: bool, encryption_key: str | None) -> bool:
+    """Finish a file whose making was cut short; give whether it was one."""
+    if read_only and is_half_made(where):
+        raise _nothing_to_read(where)
+    try:
+        return finish(where, lambda empty: _connect_once(empty, False, encryption_key).close())
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{where}' cannot be written: {error.strerror}. Its making was cut short before; it holds nothing yet. "
+            "Make room, or choose a folder that this user can write."
+        ) from error
+
+
+def _connect_once(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
     if encryption_key is not None:
         return _connect_encrypted(where, read_only, encryption_key)
     # No config here: DuckDB would refuse every other connection of this process that lacks it.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -56,6 +59,21 @@ def edit(text: list[str]) -> list[str]:
     return [*text[:2], json.dumps(entry, sort_keys=True), *text[3:]]
 
 
+def twice(who: str, entry: str = '"entry"') -> Callable[[list[str]], list[str]]:
+    """Change the text of the third line, so that a reader of JSON still reads the same values."""
+
+    def change(text: list[str]) -> list[str]:
+        third = text[2].replace('"who": "ada"', who).replace('"entry"', entry)
+        assert third != text[2]
+        return [*text[:2], third, *text[3:]]
+
+    return change
+
+
+def reordered(line: str) -> str:
+    return json.dumps(dict(reversed(json.loads(line).items())))
+
+
 TAMPERINGS = {
     "edit": (edit, 3),
     "delete": (lambda text: [*text[:2], *text[3:]], 3),
@@ -63,6 +81,15 @@ TAMPERINGS = {
     "reorder": (lambda text: [*text[:2], text[3], text[2], text[4]], 3),
     "duplicate": (lambda text: [*text[:3], text[2], *text[3:]], 4),
     "insert": (lambda text: [*text[:2], "{}", *text[2:]], 3),
+    "second value of a key": (twice('"who": "eve", "who": "ada"'), 3),
+    "second entry": (twice('"who": "ada"', '"entry": {}, "entry"'), 3),
+    "other spaces": (lambda text: [*text[:2], text[2].replace(": ", ":"), *text[3:]], 3),
+    "spaces behind": (lambda text: [*text[:2], text[2] + " ", *text[3:]], 3),
+    "other escapes": (twice(r'"who": "\u0061da"'), 3),
+    "another line end": (lambda text: [*text[:2], text[2] + "\r", *text[3:]], 3),
+    "more behind": (lambda text: [*text[:2], text[2] + "{}", *text[3:]], 3),
+    "another order": (lambda text: [*text[:2], reordered(text[2]), *text[3:]], 3),
+    "nesting": (lambda text: [*text[:2], "[" * 100_000, *text[3:]], 3),
     "swap macs": (lambda text: [text[0].replace("ada", "eve"), *text[1:]], 1),
 }
 
@@ -157,3 +184,29 @@ def test_keys_and_heads_are_checked(tmp_path):
     (tmp_path / "head.json").write_text("[]")
     with pytest.raises(AuditError, match="is no exported head"):
         AuditHead.load(tmp_path / "head.json")
+
+
+def test_a_full_disk_leaves_no_half_line(log, monkeypatch):
+    """The entry that could not be written whole is cut off again, so that the log goes on when there is room."""
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, data: _half(write, descriptor, data))
+        with pytest.raises(AuditError, match=r"No space left .* free space on its disk"):
+            add(log, 6)
+    add(log, 7)
+    assert (log.verify().ok, log.verify().entries) == (True, 5 + 1)
+
+
+def _half(write, descriptor, data):
+    """Write as a disk with room for a few bytes more does: a part, then an error."""
+    if len(data) < 100:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return write(descriptor, data[: len(data) - 99])
+
+
+def test_a_log_whose_last_line_was_edited_is_not_continued(log):
+    """A last line with a key twice could be read in two ways, and the next entry would confirm one of them."""
+    text = log.path.read_text()
+    log.path.write_text(text[:-2] + ', "mac": "0"}\n')
+    with pytest.raises(AuditError, match="cannot be continued"):
+        add(log, 9)

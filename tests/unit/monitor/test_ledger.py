@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import os
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.journal import journal_folder
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.table import fold
 
 CALL = {"kind": "llm", "provider": "openai", "model": "gpt-4o-mini"}
 
@@ -317,3 +320,130 @@ def test_an_export_to_another_format_is_refused(path):
     """Only Parquet and CSV are written."""
     with pytest.raises(SettingsError, match=r"Expected \.parquet or \.csv"):
         Ledger(path).export("calls.xlsx")
+
+
+FORMULAS = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1", "＝1"]
+
+
+def test_no_cell_of_an_exported_table_is_a_formula(path):
+    """A text that a spreadsheet would run gets an apostrophe in front; other texts, and numbers, stay as they are."""
+    with Ledger(path) as ledger:
+        for tenant in [*FORMULAS, "a=b", ""]:
+            ledger.record(**CALL, tenant=tenant, session=tenant, latency_ms=-1.5)
+        target = ledger.export(path.with_suffix(".csv"))
+        parquet = ledger.export(path.with_suffix(".parquet"))
+    with target.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for column in ("tenant", "session"):
+        assert [row[column] for row in rows] == [*("'" + text for text in FORMULAS), "a=b", ""]
+    assert {row["latency_ms"] for row in rows} == {"-1.5"}
+    plain = duckdb.execute("SELECT tenant FROM read_parquet(?)", [str(parquet)]).fetchall()
+    assert {name for (name,) in plain} == {*FORMULAS, "a=b", ""}
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_fold_between_making_a_journal_and_locking_it_loses_no_row(path, monkeypatch, durable):
+    """Another process that closes its ledger at this moment does not take the new journal for an orphan."""
+    opened = os.open
+
+    def open_and_fold(file, flags, *mode, **options):
+        descriptor = opened(file, flags, *mode, **options)
+        if flags & os.O_EXCL:
+            fold(path)
+        return descriptor
+
+    with Ledger(path) as ledger:
+        ledger.record(**CALL)
+    with Ledger(path, durable=durable) as ledger:
+        monkeypatch.setattr(os, "open", open_and_fold)
+        for _ in range(3):
+            ledger.record(**CALL)
+            ledger.flush()
+    assert count(path) == 1 + 3
+
+
+def test_thousands_of_journals_are_read_and_folded_as_one(path):
+    """Journals of killed processes add up, torn last lines included; the fold leaves none."""
+    with Ledger(path) as ledger:
+        ledger.record(**CALL, prompt_tokens=7)
+        ledger.flush()
+        folder = journal_folder(path)
+        line = next(folder.glob("*.jsonl")).read_text()
+    for number in range(3000):
+        torn = line[:20] if number % 3 == 0 else ""
+        (folder / f"{number:06}-1-aa.jsonl").write_text(line + torn)
+    assert count(path) == 1 + 3000
+    assert fold(path) == 3000
+    assert count(path) == 1 + 3000 and not list(folder.glob("*.jsonl"))
+
+
+def test_a_draft_of_a_killed_process_is_swept_and_a_new_one_is_not(path):
+    """What a kill leaves between making and naming a journal goes with the next fold after an hour."""
+    with Ledger(path) as ledger:
+        ledger.record(**CALL)
+    old, new = (journal_folder(path) / f".{name}.jsonl.draft" for name in ("old", "new"))
+    old.touch()
+    new.touch()
+    two_hours_ago = time.time() - 2 * 3600
+    os.utime(old, (two_hours_ago, two_hours_ago))
+    fold(path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_durable_row_that_the_disk_refused_is_counted_once(path, monkeypatch):
+    """The row stays in memory, its bytes leave the journal again, and the next flush writes it once."""
+    with Ledger(path, durable=True) as ledger:
+        ledger.record(**CALL)
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "fdatasync", _refuse)
+            with pytest.raises(MonitorError, match="No space left"):
+                ledger.record(**CALL)
+    assert count(path) == 2
+
+
+def _refuse(descriptor):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_empty_key_of_prompt_hashes_is_made_anew(path):
+    """A crash of the machine can leave the file without its bytes; hashes are never made with an empty key."""
+    key = journal_folder(path) / "prompt.key"
+    key.parent.mkdir()
+    key.touch()
+    Ledger(path).hash_prompt("Hello")
+    assert len(key.read_bytes()) == 32
+    assert [file.name for file in key.parent.iterdir()] == ["prompt.key"]
+
+
+def test_a_key_that_cannot_be_written_is_a_clear_error(path, monkeypatch):
+    """A full disk leaves neither a part of a key nor a draft of one."""
+    monkeypatch.setattr(os, "fdatasync", _refuse)
+    with pytest.raises(MonitorError, match=r"key of prompt hashes .* No space left"):
+        Ledger(path).hash_prompt("Hello")
+    assert not list(journal_folder(path).iterdir())
+
+
+def test_a_full_disk_at_the_fold_keeps_the_journals_and_says_so(path, tmp_path):
+    """Close says that nothing is lost; with room again the next close folds what is there."""
+    code = """
+        import resource, sys
+        from llama_index_presets.errors import MonitorError
+        from llama_index_presets.monitor.ledger import Ledger
+        ledger = Ledger(sys.argv[1])
+        ledger.record(kind="llm", provider="local", model="m", prompt_tokens=5)
+        ledger.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+        try:
+            ledger.close()
+        except MonitorError as error:
+            print(error)
+    """
+    for limit in (0, 4096, 8192, 20_480):
+        target = tmp_path / f"{limit}.duckdb"
+        said, _ = start(code, target, limit).communicate(timeout=120)
+        assert "make room" in said, limit
+        assert Ledger(target).get_usage_stats().total_tokens == 5
+        with Ledger(target):
+            pass
+        assert not list(journal_folder(target).glob("*.jsonl"))
+        assert Ledger(target).get_usage_stats().total_tokens == 5
