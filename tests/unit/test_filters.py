@@ -205,3 +205,25 @@ def test_no_filter_selects_everything(
     """None and an empty group, even a negated one, select all rows."""
     assert predicate(nothing)({}) is True
     assert selected(database, [{}, {"k": 1}], nothing or MetadataFilters(filters=[])) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "expected"),
+    [
+        (">", "1", [2, 2.5, "2", "10", "x"]),
+        (">=", "1", [1, 2, 2.5, "2", "10", "x"]),
+        ("<", "2.0", [1, "2", "10"]),
+        ("<=", "2", [1, 2, "2", "10"]),
+        (">", "1e0", [2, 2.5, "2", "x"]),
+        (">", "abc", ["x"]),
+        ("<", "2024-01-31", ["2", "10"]),
+    ],
+)
+def test_a_string_that_writes_a_number_is_compared_with_numbers_as_one(
+    operator: str, value: str, expected: list[Any], database: duckdb.DuckDBPyConnection
+) -> None:
+    """A form hands on "1" for 1: numbers are ordered as numbers, strings still as strings, words match no number."""
+    rows = [{"n": n} for n in (1, 2, 2.5, "2", "10", "x", None)]
+    wanted = one("n", operator, value)
+    assert [row["n"] for row in rows if predicate(wanted)(row)] == expected
+    assert [rows[place]["n"] for place in selected(database, rows, wanted)] == expected

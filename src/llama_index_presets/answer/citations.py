@@ -1,20 +1,53 @@
-"""Citation markers in an answer: find them, drop the invented ones, also while it streams. Pure."""
+"""Citation markers in an answer: find them, drop the invented ones, also while it streams. Pure.
+
+Models spell a marker in many ways: ``[1]``, ``[1, 2]``, ``[1-3]``, ``[^1]``, ``【1†source】``, ``[[1]](http://…)``,
+``<a href="…">1</a>``. All of them become ``[1]``, without any link: where a marker leads is decided by the passages,
+never by the model.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["MarkerFilter", "check_citations", "markers_in"]
+import regex
 
-_MARKER = re.compile(r"\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
-_OPEN_MARKER = re.compile(r"[ \t]*\[?[\d,; ]*\Z")
-_LONGEST_MARKER = 64
+__all__ = ["MARKERS_AND_BLANKS", "MarkerFilter", "check_citations", "markers_in", "without_markers"]
+
+_LONGEST_HELD = 2_048
+"""Characters of a marker with its link; what is longer is made harmless by a blank instead of taken out."""
+
+# Patterns are those of the package `regex`, which can tell that a text may be the beginning of a match.
+_NUMBER = r"\^?[-−]?\d+\^?"
+_NUMBERS = rf"{_NUMBER}(?:\s*[,;，；、–—-]\s*{_NUMBER})*"
+_BRACKETED = rf"[\[［【〔]\s*{_NUMBERS}\s*(?:†[^\[\]［］【】〔〕\n]*)?[\]］】〕]"
+_TAGS = r"(?:\s|</?(?:sup|b|i|em|strong|span)\b[^<>]*>)*"
+_MARKER = (
+    rf"\[{_BRACKETED}\]|{_BRACKETED}"
+    rf"|(?:\[\s*)?<a\s[^<>]*>{_TAGS}(?:{_BRACKETED}|{_NUMBER}){_TAGS}</a\s*>(?:\s*\])?"
+)
+_TITLE = r"""(?:\s+(?:"[^"]*"|'[^']*'|\([^()]*\)))?"""
+_TARGET = rf"\(\s*(?:<[^<>\n]*>|(?:\\.|[^\s()<>\\]|\([^\s()]*\))*){_TITLE}\s*\)"
+_CITATION = rf"(?:{_MARKER})(?:{_TARGET})?"
+
+_OPENING = regex.compile(r"[ \t]{0,16}[\[［【〔<]")
+_BLANKS_AT_END = regex.compile(r"[ \t]{0,16}\Z")
+_MARKER_AT = regex.compile(_MARKER)
+_TARGET_AT = regex.compile(_TARGET)
+_DEFINITION_AT = regex.compile(r":\s*(?:<|/|#|www\.|[A-Za-z][A-Za-z0-9+.-]*:\S)")
+_LINK_TAG_AT = regex.compile(rf"<a\s[^<>]{{{_LONGEST_HELD - 3}}}")
+_CITATIONS = regex.compile(rf"\s*(?:{_CITATION})")
+_RANGES = regex.compile(r"([-−]?\d+)\^?(?:\s*[-–—]\s*\^?(\d+))?")
+_ATTRIBUTES_AND_NOTES = regex.compile(r"<[^<>]*>|†.*")
+_MOST_DIGITS = 18
+
+MARKERS_AND_BLANKS = regex.compile(rf"\s*(?:{_CITATION}\s*)*")
+"""Nothing but markers and blanks; with ``partial=True`` also where the last marker is half there."""
 
 
 def check_citations(text: str, blocks: int) -> tuple[str, list[int], list[int]]:
-    """Remove markers that refer to no passage.
+    """Remove markers that refer to no passage, and the links of those that do.
 
     Args:
         text: An answer with markers like ``[1]`` or ``[1, 3]``.
@@ -24,8 +57,8 @@ def check_citations(text: str, blocks: int) -> tuple[str, list[int], list[int]]:
         The text without invented markers, the numbers cited in order of first mention, the invented numbers.
 
     Example:
-        >>> check_citations("Yes [1, 7]. No [9].", blocks=2)
-        ('Yes [1]. No.', [1], [7, 9])
+        >>> check_citations("Yes [1, 7]. No [9]. See [2](http://example.org).", blocks=2)
+        ('Yes [1]. No. See [2].', [1, 2], [7, 9])
     """
     marker_filter = MarkerFilter(blocks)
     clean = marker_filter.feed(text) + marker_filter.end()
@@ -33,18 +66,33 @@ def check_citations(text: str, blocks: int) -> tuple[str, list[int], list[int]]:
 
 
 def markers_in(text: str) -> list[int]:
-    """All numbers that a text cites, in order.
+    """All numbers that a text cites, in order; of a range, its ends.
 
     Example:
-        >>> markers_in("Yes [1, 7]. No [2].")
+        >>> markers_in("Yes [1, 7]. No 【2†source】.")
         [1, 7, 2]
     """
-    return [int(number) for match in _MARKER.finditer(text) for number in re.split(r"\s*[,;]\s*", match[1])]
+    return [
+        number
+        for marker in _MARKER_AT.finditer(text)
+        for first, last in _ranges(marker[0])
+        for number in dict.fromkeys((first, last))
+    ]
+
+
+def without_markers(text: str) -> str:
+    """The text without its markers and their links.
+
+    Example:
+        >>> without_markers("Yes [1]. No [2](http://example.org).")
+        'Yes. No.'
+    """
+    return str(_CITATIONS.sub("", text))
 
 
 @dataclass(slots=True)
 class MarkerFilter:
-    """Checks markers in a stream of text pieces; holds back only what may be the beginning of a marker.
+    """Checks markers in a stream of text pieces; holds back only what may be the beginning of a marker or its link.
 
     Attributes:
         blocks: How many passages there were.
@@ -59,16 +107,11 @@ class MarkerFilter:
 
     def feed(self, piece: str) -> str:
         """Take the next piece; give the text that is certain by now."""
-        text = self._held + piece
-        opening = _OPEN_MARKER.search(text[-_LONGEST_MARKER:])
-        held = len(opening[0]) if opening else 0
-        self._held = text[len(text) - held :]
-        return self._checked(text[: len(text) - held])
+        return self._checked(self._held + piece, partial=True)
 
     def end(self) -> str:
         """Give what was held back; no more will come."""
-        text, self._held = self._held, ""
-        return self._checked(text)
+        return self._checked(self._held, partial=False)
 
     def stream(self, pieces: Iterable[str]) -> Iterator[str]:
         """Filter a whole stream."""
@@ -80,15 +123,75 @@ class MarkerFilter:
         if rest:
             yield rest
 
-    def _checked(self, text: str) -> str:
-        return re.sub(r"[ \t]*" + _MARKER.pattern, self._marker, text)
+    def _checked(self, text: str, *, partial: bool) -> str:
+        certain, position = [], 0
+        while opening := _OPENING.search(text, position):
+            start = opening.end() - 1
+            end = _marker_end(text, start, partial)
+            if end is None:  # more of it must come first
+                break
+            certain.append(text[position : opening.start()])
+            if end == start:  # a bracket of another kind
+                certain.append(opening[0] + _harmless(text, start))
+                position = opening.end()
+                continue
+            position = end
+            marker = _MARKER_AT.match(text, start)[0]
+            certain.append(self._written(opening[0][:-1], marker, _joint(text, start + len(marker), end)))
+        held = opening.start() if opening else _BLANKS_AT_END.search(text, position).start()
+        held = held if partial else len(text)
+        self._held = text[held:]
+        return "".join(certain) + text[position:held]
 
-    def _marker(self, match: re.Match[str]) -> str:
-        numbers = [int(number) for number in re.split(r"\s*[,;]\s*", match[1])]
-        valid = [number for number in numbers if 1 <= number <= self.blocks]
+    def _written(self, blanks: str, marker: str, joint: str) -> str:
+        valid: list[int] = []
+        invented: list[int] = []
+        for first, last in _ranges(marker):
+            valid += range(max(first, 1), min(last, self.blocks) + 1)
+            invented += [number for number in (first, last) if not 1 <= number <= self.blocks]
         self.cited += [number for number in dict.fromkeys(valid) if number not in self.cited]
-        self.invented += [number for number in dict.fromkeys(numbers) if number not in valid + self.invented]
-        if not valid:
-            return ""
-        space = match[0][: len(match[0]) - len(match[0].lstrip())]
-        return space + "".join(f"[{number}]" for number in valid)
+        self.invented += [number for number in dict.fromkeys(invented) if number not in self.invented]
+        return blanks + "".join(f"[{number}]" for number in valid) + joint if valid else ""
+
+
+def _marker_end(text: str, start: int, partial: bool) -> int | None:
+    """Where the marker that begins at `start` ends, its link included; `start` for no marker, None if not yet known."""
+    within = start + _LONGEST_HELD
+    partial = partial and len(text) < within
+    marker = _MARKER_AT.match(text, start, within, partial=partial)
+    if marker is None or marker.partial:
+        return start if marker is None else None
+    end: int = marker.end()
+    for what_follows in (_TARGET_AT, _MARKER_AT, _DEFINITION_AT):
+        follower = what_follows.match(text, end, within, partial=partial)
+        if follower is not None and follower.partial:
+            return None
+    target = _TARGET_AT.match(text, end, within)
+    return target.end() if target else end
+
+
+def _harmless(text: str, start: int) -> str:
+    """A blank that ends the tag of a link too long to be held; nothing for other brackets."""
+    return " " if _LINK_TAG_AT.match(text, start) else ""
+
+
+def _joint(text: str, marker_end: int, end: int) -> str:
+    """A blank where the marker would still be a link: to ``(…``, ``[label]`` or as a definition, ``[1]: http://…``."""
+    if end > marker_end:
+        return ""
+    reference = text.startswith("[", end) and not _MARKER_AT.match(text, end)
+    return " " if reference or text.startswith("(", end) or _DEFINITION_AT.match(text, end) else ""
+
+
+def _ranges(marker: str) -> list[tuple[int, int]]:
+    """First and last number of each part of a marker; ``[1, 3-5]`` has two parts, ``[5-3]`` is two single numbers."""
+    ranges: list[tuple[int, int]] = []
+    for part in _RANGES.finditer(_ATTRIBUTES_AND_NOTES.sub("", marker)):
+        first, last = _number(part[1]), _number(part[2] or part[1])
+        ranges += [(first, last)] if first <= last else [(first, first), (last, last)]
+    return ranges
+
+
+def _number(digits: Any) -> int:
+    """A longer number is cut: it refers to nothing either way."""
+    return int(str(digits).replace("−", "-")[:_MOST_DIGITS])

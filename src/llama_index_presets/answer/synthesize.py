@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.llms.llm import LLM
 from llama_index.core.schema import ImageNode, NodeWithScore
 
 from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, SYSTEM_PROMPT, Block, number_blocks, render_prompt
+from llama_index_presets.answer.finish import finish_reason, no_answer
 from llama_index_presets.answer.pictures import closest, image_facts
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberGate
 from llama_index_presets.provenance import RankedNode
@@ -34,6 +35,8 @@ class CitedAnswer:
         markers: Which of them it cited, and which numbers it invented.
         numbers: What checks its figures, or None.
         degraded: Which ``stage`` was down and the class of its ``error``; None when all services answered.
+        finish_reason: Why the model stopped, see `finish.finish_reason`: ``"length"`` for an answer that is cut off;
+            None when it did not say, or was not asked.
     """
 
     text: str = ""
@@ -41,9 +44,17 @@ class CitedAnswer:
     markers: MarkerFilter = field(default_factory=lambda: MarkerFilter(0))
     numbers: NumberGate | None = None
     degraded: dict[str, str] | None = None
+    finish_reason: str | None = None
+
+    def hear(self, piece: ChatResponse) -> str:
+        """`take` a piece of the model's stream, and why it stopped where the piece says so."""
+        self.finish_reason = finish_reason(piece) or self.finish_reason
+        return self.take(piece.delta or "")
 
     def take(self, raw: str, *, last: bool = False) -> str:
         """Take what the model said next; give, and add to ``text``, what is certain of it by now.
+
+        An answer that ends without any text becomes an "I don't know" that says why.
 
         Args:
             raw: The piece.
@@ -52,6 +63,9 @@ class CitedAnswer:
         if self.numbers is not None:
             raw = self.numbers.feed(raw) + (self.numbers.end() if last else "")
         certain = self.markers.feed(raw) + (self.markers.end() if last else "")
+        if last and not (self.text + certain).strip():
+            only_markers = bool(self.markers.invented)
+            certain = f"{DONT_KNOW} {no_answer(self.finish_reason, only_markers=only_markers)}"
         self.text += certain
         return certain
 
@@ -102,14 +116,14 @@ class CitedSynthesizer:
         """Answer from the hits, best first."""
         answer, messages = self._prepare(question, hits)
         if messages:
-            self._settle(answer, str(self.llm.chat(messages).message.content or ""))
+            self._settle(answer, self.llm.chat(messages))
         return answer
 
     async def aanswer(self, question: str, hits: Sequence[NodeWithScore]) -> CitedAnswer:
         """Answer from the hits, asynchronously."""
         answer, messages = self._prepare(question, hits)
         if messages:
-            self._settle(answer, str((await self.llm.achat(messages)).message.content or ""))
+            self._settle(answer, await self.llm.achat(messages))
         return answer
 
     def stream(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, Iterator[str]]:
@@ -165,13 +179,14 @@ class CitedSynthesizer:
             return [Block(1, block.hit, texts[0].split("\n", 1)[-1], block.heading)]
         return blocks[: len(texts)]
 
-    def _settle(self, answer: CitedAnswer, raw: str) -> None:
-        answer.take(raw, last=True)
+    def _settle(self, answer: CitedAnswer, response: ChatResponse) -> None:
+        answer.finish_reason = finish_reason(response)
+        answer.take(str(response.message.content or ""), last=True)
         answer.text = answer.text.strip()
 
     def _pieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Iterator[str]:
         for response in self.llm.stream_chat(messages):
-            if piece := answer.take(response.delta or ""):
+            if piece := answer.hear(response):
                 yield piece
         if rest := answer.take("", last=True):
             yield rest
@@ -181,7 +196,7 @@ class CitedSynthesizer:
             yield answer.text
             return
         async for response in await self.llm.astream_chat(messages):
-            if piece := answer.take(response.delta or ""):
+            if piece := answer.hear(response):
                 yield piece
         if rest := answer.take("", last=True):
             yield rest

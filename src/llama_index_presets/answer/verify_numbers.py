@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llama_index_presets.answer.citations import markers_in
+from llama_index_presets.answer.citations import MARKERS_AND_BLANKS, markers_in, without_markers
 from llama_index_presets.answer.context import DONT_KNOW
 from llama_index_presets.answer.figures import Figures, find_figures
 from llama_index_presets.sentences import split_sentences
@@ -18,9 +18,7 @@ VERBATIM_PROMPT = (
     "Copy every figure as the passage writes it, with its unit; never compute, round or convert one."
 )
 
-_MARKERS = re.compile(r"(?:\s*\[[\d,; ]+\])+[.\s]*")
-_MARKERS_TO_COME = re.compile(r"\s*(\[[\d,; ]*\]\s*)*(\[[\d,; ]*)?")
-"""Nothing but blanks and markers, the last of which may be half there."""
+_AFTER_MARKERS = ". \t\r\n"
 _LIST_NUMBER = re.compile(r"\A\s*\d{1,2}[.)]\s")
 
 
@@ -51,7 +49,7 @@ class NumberGate:
     def feed(self, piece: str) -> str:
         """Take the next piece; give what has been judged by now."""
         *whole, self._held = statements(self._held + piece) or [""]
-        while whole and _MARKERS_TO_COME.fullmatch(self._held):
+        while whole and MARKERS_AND_BLANKS.fullmatch(self._held, partial=True):
             self._held = whole.pop() + self._held  # a marker belongs to what stands before it
         return "".join(self._take(statement) for statement in whole)
 
@@ -92,7 +90,7 @@ class NumberGate:
         ]
         if not missing:
             return statement
-        self.unsupported.append({"statement": _without_markers(statement).strip(), "numbers": missing})
+        self.unsupported.append({"statement": without_markers(statement).strip(), "numbers": missing})
         tail = statement[len(statement.rstrip()) :]
         if self.mode == "mark":
             return f"{statement.rstrip()} [not in the sources: {', '.join(missing)}]{tail or ' '}"
@@ -123,18 +121,23 @@ def statements(text: str) -> list[str]:
     for line in text.splitlines(keepends=True):
         start = len(found)
         for sentence in split_sentences(line):
-            leading = _MARKERS.match(sentence)
+            leading = _leading_markers(sentence)
             if leading and len(found) > start:
-                found[-1] += leading[0]
-                sentence = sentence[leading.end() :]
+                found[-1] += leading
+                sentence = sentence[len(leading) :]
             if sentence:
                 found.append(sentence)
     return found
 
 
 def _figures_of(statement: str) -> list[Any]:
-    return find_figures(_without_markers(_LIST_NUMBER.sub("", statement)))
+    return find_figures(without_markers(_LIST_NUMBER.sub("", statement)))
 
 
-def _without_markers(text: str) -> str:
-    return re.sub(r"\s*\[[\d,; ]+\]", "", text)
+def _leading_markers(sentence: str) -> str:
+    """The markers that a sentence begins with, and the full stop behind them; they belong to the sentence before."""
+    markers = str(MARKERS_AND_BLANKS.match(sentence)[0])
+    if not markers.strip():
+        return ""
+    rest = sentence[len(markers) :]
+    return sentence[: len(sentence) - len(rest.lstrip(_AFTER_MARKERS))]

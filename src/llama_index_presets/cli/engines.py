@@ -128,7 +128,9 @@ def ask(
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
     if as_json:
         citations = [_shown(citation) for citation in cited]
-        bill: dict[str, Any] = {key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms")}
+        bill: dict[str, Any] = {
+            key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms", "finish_reason")
+        }
         extra: dict[str, Any] = {key: metadata[key] for key in ("numbers", "degraded") if key in metadata}
         emit({"answer": str(response), "known": metadata["known"], "citations": citations, **bill, **extra})
         return
@@ -136,6 +138,7 @@ def ask(
     for citation in cited:
         say(f"  [{citation['n']}] {_place(citation)}")
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
+    _warn_when_cut(metadata)
 
 
 def _query(question: str, image: Path | None) -> Any:
@@ -169,6 +172,15 @@ def chat(
             for citation in (response.metadata or {}).get("citations", []):
                 if citation["valid"]:
                     say(f"  [{citation['n']}] {citation['source']}")
+            _warn_when_cut(response.metadata or {})
+
+
+def _warn_when_cut(metadata: dict[str, Any]) -> None:
+    """Say on standard error that an answer is not whole."""
+    from llama_index_presets.answer.finish import cut_off
+
+    if metadata.get("known") and (warning := cut_off(metadata.get("finish_reason"))):
+        complain(warning)
 
 
 def _ingest_in_turn(engine: PresetEngine, paths: list[str], **options: Any) -> IngestReport:

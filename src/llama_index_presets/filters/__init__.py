@@ -6,6 +6,8 @@ leaves open, or answers with a ``TypeError`` in the middle of a search, is settl
 - A missing key and a null value are the same. They match ``!=``, ``nin`` and ``is_empty``, nothing else.
 - A value of another type never matches: ``"2" == 2`` is false, ``"abc" > 1`` is false. Integers and floats
   are one type, compared exactly; ``true`` is 1 and ``false`` is 0, as in Python.
+- An order against a string that writes a number, ``> "1"``, means the number for values that are numbers, and the
+  string for values that are strings: what a form or a URL hands on selects what its user meant.
 - ``contains``, ``any`` and ``all`` look for elements of a list, substrings of a string, keys of a mapping.
 - ``text_match`` looks in strings only; ``text_match_insensitive`` folds case by Unicode, and treats the two
   forms of a small sigma as one letter (core does not find "ΟΔΟΣ" in "ΟΔΟΣ 5").

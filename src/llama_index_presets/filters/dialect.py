@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
 )
 
-from llama_index_presets.filters.values import ORDERINGS, check, scalars
+from llama_index_presets.filters.values import ORDERINGS, check, number_of, scalars
 
 __all__ = ["Condition", "Dialect", "render"]
 
@@ -146,8 +146,19 @@ def _leaf(leaf: MetadataFilter, dialect: Dialect) -> str:
     check(leaf)
     key, value, operator = leaf.key, leaf.value, leaf.operator
     if operator in ORDERINGS:
-        return dialect.compares(key, ORDERINGS[operator], value)  # type: ignore[arg-type]  # check() saw to it
+        return _ordered(dialect, key, ORDERINGS[operator], value)  # type: ignore[arg-type]  # check() saw to it
     return _RENDER[operator](dialect, key, value)
+
+
+def _ordered(dialect: Dialect, key: str, operator: str, value: str | int | float) -> str:
+    """A string that writes a number is compared with numbers as one, and with strings as a string."""
+    number = number_of(value) if isinstance(value, str) else None
+    as_written = dialect.compares(key, operator, value)
+    return (
+        as_written
+        if number is None
+        else dialect.any_of([as_written, dialect.compares(key, operator, number)])
+    )
 
 
 def _equals(dialect: Dialect, key: str, value: Any) -> str:

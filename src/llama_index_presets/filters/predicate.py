@@ -13,7 +13,7 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
 )
 
-from llama_index_presets.filters.values import check, fold
+from llama_index_presets.filters.values import check, fold, number_of
 
 __all__ = ["leaf_test", "predicate"]
 
@@ -85,8 +85,11 @@ def _one_of(wanted: list[Any]) -> Test:
 
 def _ordering(compare: Callable[[Any, Any], bool]) -> Callable[[Any], Test]:
     def build(wanted: str | int | float) -> Test:
-        kind = str if isinstance(wanted, str) else (int, float)
-        return lambda value: isinstance(value, kind) and compare(value, wanted)
+        if not isinstance(wanted, str):
+            return lambda value: isinstance(value, (int, float)) and compare(value, wanted)
+        number = number_of(wanted)
+        numbers = build(number) if number is not None else lambda value: False
+        return lambda value: compare(value, wanted) if isinstance(value, str) else numbers(value)
 
     return build
 

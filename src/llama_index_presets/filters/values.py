@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 
 from llama_index_presets.errors import FilterError
 
-__all__ = ["ORDERINGS", "NumberBounds", "check", "fold", "number_bounds"]
+__all__ = ["ORDERINGS", "NumberBounds", "check", "fold", "number_bounds", "number_of", "scalars"]
 
 ORDERINGS = {
     FilterOperator.GT: ">",
@@ -18,6 +19,9 @@ ORDERINGS = {
     FilterOperator.LT: "<",
     FilterOperator.LTE: "<=",
 }
+
+_WRITTEN_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_MOST_DIGITS = 1_000
 
 _LISTS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 _TEXTS = (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE)
@@ -38,6 +42,18 @@ def check(leaf: MetadataFilter) -> None:
         value, (str, int, float)
     ):
         raise _refused(leaf, "one string or number")
+
+
+def number_of(text: str) -> int | float | None:
+    """The number that a string writes in digits; None for a date, a word, or anything else.
+
+    Example:
+        >>> number_of("2024"), number_of("-1.5e3"), number_of("2024-01-31"), number_of("nan")
+        (2024, -1500.0, None, None)
+    """
+    if len(text) > _MOST_DIGITS or not _WRITTEN_NUMBER.fullmatch(text):
+        return None
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
 def _refused(leaf: MetadataFilter, expected: str) -> FilterError:

@@ -259,8 +259,10 @@ class PresetEngine(BaseQueryEngine):
 
         Returns:
             A `Response`: the text, ``source_nodes``, and ``metadata`` with ``citations``, ``known``, ``query_id``,
-            ``cost_usd`` (None when a price is unknown) and ``latency_ms``; with ``numbers`` where figures are verified,
-            and ``degraded`` where a service was down and the settings say ``on_outage="answer"``.
+            ``cost_usd`` (None when a price is unknown or the ledger cannot be written), ``latency_ms`` and
+            ``finish_reason`` (``"length"`` when the model's output limit cut the answer off, ``"content_filter"`` when
+            it was held back, None when the model does not say); with ``numbers`` where figures are verified, and
+            ``degraded`` where a service was down and the settings say ``on_outage="answer"``.
 
         Raises:
             AnswerError: The question is empty or too long.

@@ -212,8 +212,8 @@ def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
     without = {leg for hit in answer.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
     numbers = {} if answer.numbers is None else {"numbers": answer.numbers.report()}
     degraded = {} if answer.degraded is None else {"degraded": answer.degraded}
-    told = {"citations": answer.citations(), "known": answer.known, "failed_legs": sorted(without)}
-    return {**told, **numbers, **degraded}
+    said = {"citations": answer.citations(), "known": answer.known, "finish_reason": answer.finish_reason}
+    return {**said, "failed_legs": sorted(without), **numbers, **degraded}
 
 
 def _status(metadata: dict[str, Any] | None) -> str:

@@ -47,6 +47,11 @@ def synthesizer(llm: Any, **options: Any) -> CitedSynthesizer:
         ("A [7].", "A.", [], [7]),
         ("A [1, 9; 2].", "A [1][2].", [1, 2], [9]),
         ("A [0] b [99].", "A b.", [], [0, 99]),
+        ("A [12345].", "A.", [], [12345]),
+        ("A [-1] b [0].", "A b.", [], [-1, 0]),
+        ("A [1-2]. B [2–4].", "A [1][2]. B [2].", [1, 2], [4]),
+        ("A [^1]. B [^2^].", "A [1]. B [2].", [1, 2], []),
+        ("A 【1†source】. B ［2］ [１].", "A [1]. B [2] [1].", [1, 2], []),
         ("list[3] and [x] and [12 apples]", "list and [x] and [12 apples]", [], [3]),
     ],
 )
@@ -57,8 +62,66 @@ def test_invented_markers_are_removed_and_reported(
     assert check_citations(text, blocks=2) == (clean, cited, invented)
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("A [1](http://evil.example/?q=secret).", "A [1]."),
+        ('A [1](<http://evil.example/a b> "title").', "A [1]."),
+        ("A [1](http://evil.example/a_(b)).", "A [1]."),
+        ("A [[1]](http://evil.example).", "A [1]."),
+        ("A ![1](http://evil.example/pixel.png).", "A ![1]."),
+        ("A [9](http://evil.example).", "A."),
+        ('A <a href="http://evil.example">[1]</a>.', "A [1]."),
+        ('A <sup><a href="http://evil.example">1</a></sup>.', "A <sup>[1]</sup>."),
+        ("A [1][ref].\n[ref]: http://evil.example", "A [1] [ref].\n[ref]: http://evil.example"),
+        ("A [1].\n[1]: http://evil.example", "A [1].\n[1] : http://evil.example"),
+        ("A [1](http://evil.example/" + "x" * 4_000 + ")", "A [1] (http://evil.example/" + "x" * 4_000 + ")"),
+        ("A [1](see page 3). [2]: yes", "A [1] (see page 3). [2]: yes"),
+        ('A <b>[1]</b> <a href="x">home</a>', 'A <b>[1]</b> <a href="x">home</a>'),
+    ],
+)
+def test_a_marker_is_no_link(text: str, clean: str) -> None:
+    """Where a marker leads is decided by the passages, never by the model; other text is left as it is."""
+    assert check_citations(text, blocks=2)[0] == clean
+
+
+def test_a_long_link_costs_no_quadratic_time() -> None:
+    """What is held back stays short, however long a link or a run of blanks is."""
+    marker_filter = MarkerFilter(2)
+    for piece in ["A [1](http://evil.example/", *["x"] * 5_000]:
+        marker_filter.feed(piece)
+        assert len(marker_filter._held) <= 2_100
+
+
 @given(
-    st.lists(st.sampled_from(["[", "]", "1", "9", "12", ", ", "; ", " ", "word", ". ", "[1]", "[7]"])),
+    st.lists(
+        st.sampled_from(
+            [
+                "[",
+                "]",
+                "(http://e.x)",
+                "(",
+                ")",
+                ": http://e.x",
+                "【",
+                "†s】",
+                '<a href="e">',
+                "</a>",
+                "^",
+                "-",
+                "1",
+                "9",
+                "12",
+                ", ",
+                "; ",
+                " ",
+                "word",
+                ". ",
+                "[1]",
+                "[7]",
+            ]
+        )
+    ),
     st.data(),
 )
 def test_streaming_checks_markers_like_the_whole_text(parts: list[str], data: st.DataObject) -> None:
