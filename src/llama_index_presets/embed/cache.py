@@ -80,7 +80,16 @@ class EmbeddingCache:
         return f"EmbeddingCache({str(self.folder)!r}, max_bytes={self.max_bytes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revive, (self.folder, self.max_bytes, self._hash_key)
+        if self._hash_key is not None:
+            raise SettingsError(
+                "An embedding cache with a hash_key cannot be pickled: the key would be written in clear. Pickle its "
+                "folder, and open the cache with the key where it is used."
+            )
+        return EmbeddingCache, (self.folder,), {"max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what the constructor was not given when a pickle was opened."""
+        self.max_bytes = state["max_bytes"]
 
     @property
     def path(self) -> Path:
@@ -294,7 +303,3 @@ def _bytes_in_use(connection: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * size)
-
-
-def _revive(folder: Path, max_bytes: int, hash_key: bytes | None) -> EmbeddingCache:
-    return EmbeddingCache(folder, max_bytes=max_bytes, hash_key=hash_key)

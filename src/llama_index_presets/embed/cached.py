@@ -103,6 +103,12 @@ class CachedEmbedding(BaseEmbedding):
         settings |= {"inner": inner, "cache": cache, "cache_queries": cache_queries}
         super().__init__(**settings)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse what the cache refuses: LlamaIndex would leave the cache out without a word."""
+        self.cache.__reduce__()
+        state: dict[str, Any] = super().__getstate__()
+        return state
+
     @classmethod
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from llama_index_presets._extras import require
 from llama_index_presets.embed.pixels import read_pixel_recipe
 from llama_index_presets.errors import ModelError
+from llama_index_presets.forks import TORCH
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -174,6 +175,7 @@ class ClipModel:
         return _in_order(parts, np.arange(len(images)), self.card.dim)
 
     def _features(self, method: str, **tensors: Any) -> Vectors:
+        TORCH.check()
         with self._lock, self._torch.inference_mode():
             found = getattr(self._model, method)(
                 **{name: one.to(self.device) for name, one in tensors.items()}
@@ -198,7 +200,12 @@ _loading = threading.Lock()
 
 
 def load_clip(card: ClipCard, device: str | None) -> ClipModel:
-    """The model of a folder, loaded once a process and device."""
+    """The model of a folder, loaded once a process and device.
+
+    Raises:
+        ModelError: The parent of this forked process has run a model.
+    """
+    TORCH.check()
     with _loading:  # two threads must not load the same weights at once
         return _load_once(card, device)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError, SettingsError
+from llama_index_presets.forks import TORCH
 
 __all__ = ["Encoder", "EncoderPool", "Precision", "cpu_computes_bfloat16", "load_encoder", "load_pool"]
 
@@ -62,6 +63,7 @@ class Encoder:
         """Texts to unit vectors, float32, shape (n, dim). The library sorts the texts by length."""
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
+        TORCH.check()
         with self._lock:
             tensors = self._model.encode(
                 texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
@@ -120,6 +122,7 @@ class EncoderPool:
 
     def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
         """Texts to unit vectors, float32, shape (n, dim), in the order of the texts."""
+        TORCH.check()  # the processes belong to the parent; a fork would wait for them for ever
         # Sorted here, so that each process pads little; longest first, so that none ends late.
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         slices = [order[start : start + _SLICE] for start in range(0, len(order), _SLICE)]
@@ -154,13 +157,19 @@ _loading = threading.Lock()
 
 
 def load_encoder(folder: Path, precision: Precision, device: str) -> Encoder:
-    """Load a model, once in a process for the same settings."""
+    """Load a model, once in a process for the same settings.
+
+    Raises:
+        ModelError: The parent of this forked process has run a model.
+    """
+    TORCH.check()  # before the lock, which another thread of the parent may have held during the fork
     with _loading:  # two threads must not load the same weights at once
         return _load_once(folder, precision, device)
 
 
 def load_pool(folder: Path, precision: Precision, device: str, processes: int) -> EncoderPool:
     """Start the processes of a model, once for the same settings."""
+    TORCH.check()
     with _loading:
         return _start_once(folder, precision, device, processes)
 

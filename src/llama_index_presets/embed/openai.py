@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,6 +25,7 @@ from llama_index_presets.embed.tokens import HostedTokenizer
 from llama_index_presets.embed.vectors import pooled, unit_vectors
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
+from llama_index_presets.hidden_keys import HidesKey
 
 require("llama_index.embeddings.openai", extra="openai")
 from llama_index.embeddings.openai import OpenAIEmbedding, OpenAIEmbeddingModelType  # noqa: E402
@@ -34,7 +36,7 @@ dispatcher = get_dispatcher(__name__)
 _STOCK = frozenset(kind.value for kind in OpenAIEmbeddingModelType)
 
 
-class BatchedOpenAIEmbedding(OpenAIEmbedding):
+class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
     """OpenAI's embeddings, or those of a server that speaks its protocol; a drop-in for `OpenAIEmbedding`.
 
     A batch goes out in requests of at most `embed_batch_size` texts and `tokens_per_request` tokens, several at a time,
@@ -43,7 +45,7 @@ class BatchedOpenAIEmbedding(OpenAIEmbedding):
     their vectors: behind a `CachedEmbedding` only the failed texts are paid for again.
 
     Vectors are float lists of shape ``(dim,)`` with unit length. As in the official class, line breaks are sent as
-    spaces. The key is left out of repr and `to_dict`. Thread safe; async methods are async all the way.
+    spaces. The key is in no repr, dump or pickle. Thread safe; async methods are async all the way.
 
     Args:
         model: A model of OpenAI, of the catalogue, or of your server.
@@ -78,6 +80,7 @@ class BatchedOpenAIEmbedding(OpenAIEmbedding):
     requests_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_minute: int | None = Field(default=None, gt=0)
     long_text: Literal["refuse", "pool"] = "refuse"
+    _process: int = PrivateAttr(default_factory=os.getpid)
     _pace: SlidingWindowRateLimiter | None = PrivateAttr(default=None)
     _known: EmbeddingModel | None = PrivateAttr(default=None)
     _loop: weakref.ref[asyncio.AbstractEventLoop] | None = PrivateAttr(default=None)

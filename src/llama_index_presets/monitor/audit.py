@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from llama_index_presets.disk_faults import is_full
-from llama_index_presets.errors import AuditError, SettingsError
+from llama_index_presets.errors import AuditError, MonitorError, SettingsError
 from llama_index_presets.monitor.journal import locked, write_all
 
 __all__ = ["AuditEntry", "AuditHead", "AuditLog", "AuditReport", "verify"]
@@ -135,6 +135,12 @@ class AuditLog:
     def __init__(self, path: str | Path, *, key: bytes | str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._key = read_key(key)
+
+    def __reduce__(self) -> NoReturn:
+        raise MonitorError(
+            f"The audit log '{self.path}' cannot be pickled: the operator's key would be written in clear. Open it in "
+            "the process that writes it."
+        )
 
     def append(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Metada
 
 from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
 from llama_index_presets.errors import AnswerError, SettingsError
+from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.assembly import Assembly
@@ -63,6 +65,7 @@ class PresetEngine(BaseQueryEngine):
         super().__init__(callback_manager=assembly.embed_model.callback_manager)
         self._assembly = assembly
         self._closed = False
+        self._process = os.getpid()
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
@@ -205,6 +208,7 @@ class PresetEngine(BaseQueryEngine):
             workers=workers,
             ray_address=ray_address,
         )
+        self._check_process()
         run_id = uuid.uuid4().hex
         with self._assembly.charged(run_id):
             run_begins(run_id, "ingest")
@@ -283,6 +287,7 @@ class PresetEngine(BaseQueryEngine):
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Find the passages for an answer, best first."""
+        self._check_process()
         hits = self.retriever.retrieve(_fresh(query_bundle))
         for postprocessor in self.postprocessors:
             hits = postprocessor.postprocess_nodes(hits, query_bundle=query_bundle)
@@ -290,6 +295,7 @@ class PresetEngine(BaseQueryEngine):
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """`retrieve`, without blocking the event loop."""
+        self._check_process()
         hits = await self.retriever.aretrieve(_fresh(query_bundle))
         for postprocessor in self.postprocessors:
             hits = await postprocessor.apostprocess_nodes(hits, query_bundle=query_bundle)
@@ -310,6 +316,7 @@ class PresetEngine(BaseQueryEngine):
         Raises:
             AnswerError: The engine is closed, or the question is empty or too long.
         """
+        self._check_process()
         if self._closed:
             raise AnswerError("The engine is closed. Build it again to ask more.")
         asked = question if isinstance(question, str) else question.query_str
@@ -331,10 +338,21 @@ class PresetEngine(BaseQueryEngine):
     # -- life --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write the ledger out and let go of the files; calling it twice is fine."""
+        """Write the ledger out and let go of the files; calling it twice is fine.
+
+        In a fork of the process that built it, it lets go of nothing: files, servers and threads are the parent's.
+        """
         if not self._closed:
             self._closed = True
-            self._assembly.close()
+            if self._process == os.getpid():
+                self._assembly.close()
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise AnswerError(
+                f"The engine was built in process {self._process} and is used in its fork {os.getpid()}, where its "
+                f"threads are missing and its files and connections are shared. {ADVICE}"
+            )
 
     def __enter__(self) -> PresetEngine:
         """Use the engine as a context manager."""

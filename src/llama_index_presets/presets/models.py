@@ -93,9 +93,11 @@ def make_llm(name: str) -> LLM:
     """The LLM of a cell, at temperature 0.1."""
     if name == "extractive":
         return ExtractiveLLM()
-    openai = require("llama_index.llms.openai", extra="openai")
+    require("llama_index.llms.openai", extra="openai")
+    from llama_index_presets.presets.openai_llm import OpenAI
+
     _need_key(name)
-    made: LLM = openai.OpenAI(model=name, temperature=0.1)
+    made: LLM = OpenAI(model=name, temperature=0.1)
     return retrying(made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -129,11 +130,14 @@ class Settings:
         return {column: choice for column, choice in chosen.items() if choice is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; a webhook, whose address is its password, is not shown."""
+        """As JSON values; a webhook, whose address is its password, is not shown, nor the password of an endpoint."""
         values = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
-        return values | {"alert_webhook": None if self.alert_webhook is None else "(set)"}
+        return values | {
+            "alert_webhook": None if self.alert_webhook is None else "(set)",
+            "trace_endpoint": self.trace_endpoint and re.sub("//[^/@]*@", "//***@", self.trace_endpoint),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from llama_index_presets.errors import RerankError
 from llama_index_presets.events import RerankUsageEvent
+from llama_index_presets.forks import TORCH
 from llama_index_presets.rerank.blend import blended, normalized, probability
 from llama_index_presets.rerank.hits import RerankedNodes, RerankReport, place
 from llama_index_presets.rerank.load import Backend, ModelSource, Precision, load_pair_model
@@ -258,6 +259,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
     def _loaded(self) -> PairModel:
         """The model of the fields as they are now; a field that was set since brings another."""
         source = self._source()
+        TORCH.check()
         with self._loading:
             if self._held is None or self._held[0] != source:
                 self._held = (source, load_pair_model(source))

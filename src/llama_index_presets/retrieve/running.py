@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ class LegPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
 
     def run(self, legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[Outcome]:
         """Run all legs at once, quick ones and one more in the calling thread.
@@ -69,6 +71,8 @@ class LegPool:
         return [done[leg.name] for leg in legs]
 
     def _submit(self, leg: Leg, query: QueryBundle, started: float) -> Future[Outcome]:
+        if self._process != os.getpid():  # the threads stayed with the parent, and maybe one held the lock
+            self.__init__()  # type: ignore[misc]
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="hybrid-leg")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ import duckdb
 
 from llama_index_presets.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.errors import StoreError, StoreWriteError
+from llama_index_presets.forks import in_forked_child
 from llama_index_presets.store.duckdb_errors import error_of, is_conflict, translated
 
 __all__ = ["MEMORY", "Database", "open_database", "quote"]
@@ -83,6 +86,7 @@ class Database:
 
     def __post_init__(self) -> None:
         self._find_schema()
+        _live.add(self)
 
     def _find_schema(self) -> None:
         if self.encryption_key is not None:
@@ -172,6 +176,8 @@ class Database:
 
     def close(self) -> None:
         """Give up one use; the last one closes the connection, unless the caller owns it."""
+        if self.process != os.getpid():
+            return  # of a fork: the file, and the connection to it, are the parent's
         with _opening:
             self.users -= 1
             if self.users == 0 and self.path:
@@ -191,6 +197,22 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 _opening = threading.RLock()
 _open: dict[str, Database] = {}
+_live: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _leave_files_to_the_parent() -> None:
+    """In a fork: never let go of a connection of the parent, not even at the end of the interpreter.
+
+    DuckDB would write the parent's log into the file and delete it, while the parent goes on writing to that log
+    (what it commits from then on would be lost with it; no lock keeps a fork away from files that it inherited), and
+    then crash, as it waits for threads that the fork does not have. One reference more than there are holders
+    prevents both.
+    """
+    for database in list(_live):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+
+
+in_forked_child(_leave_files_to_the_parent)
 
 
 def open_database(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections import Counter
@@ -44,12 +45,13 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
         ...     url.startswith("postgresql://")
         True
     """
-    path = Path(folder).expanduser().resolve()
+    path, process = Path(folder).expanduser().resolve(), os.getpid()
     server = _enter(path)
     try:
         yield server.get_uri()
     finally:
-        _leave(path, server)
+        if os.getpid() == process:  # a fork that ends leaves the server to its parent
+            _leave(path, server)
 
 
 _blocks: Counter[Path] = Counter()

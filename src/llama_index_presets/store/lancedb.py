@@ -17,6 +17,7 @@ from llama_index_presets._extras import require
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.store.fingerprints import agreed_fingerprint
 from llama_index_presets.store.lancedb_connection import (
+    LANCEDB,
     WriteLock,
     connect,
     local_folder,
@@ -287,6 +288,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         self.__init__(**state)  # type: ignore[misc]
 
     def _open(self) -> Any | None:
+        LANCEDB.check()
         if self._table is None:
             with reading(self.uri or ""):
                 self._table = open_table(self._connection, self.table_name)

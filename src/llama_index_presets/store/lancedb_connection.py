@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreWriteError
+from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
+from llama_index_presets.forks import UseGuard
 
-__all__ = ["WriteLock", "connect", "local_folder", "official_fields", "open_table", "reading"]
+__all__ = ["LANCEDB", "WriteLock", "connect", "local_folder", "official_fields", "open_table", "reading"]
+
+LANCEDB: Final = UseGuard("LanceDB", StoreError)
+"""LanceDB renews its threads in a fork, and says itself that a small chance of a deadlock remains."""
 
 _OFFICIAL_DEFAULTS: dict[str, Any] = {
     "vector_column_name": "vector",
@@ -62,7 +66,9 @@ def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: 
     Raises:
         SettingsError: ``db://`` (LanceDB Cloud), which this package does not support.
         StoreWriteError: The folder cannot be made.
+        StoreError: The parent of this forked process has used LanceDB.
     """
+    LANCEDB.check()
     import lancedb
 
     if uri.startswith("db://"):
@@ -139,6 +145,7 @@ class WriteLock:
         Raises:
             StoreWriteError: The folder cannot be written.
         """
+        LANCEDB.check()  # before the lock, which another thread of the parent may have held during a fork
         with self._threads:
             if self._path is None or self._depth:
                 yield

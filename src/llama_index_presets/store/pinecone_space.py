@@ -10,6 +10,7 @@ from pinecone.errors import ApiError, PineconeConnectionError, PineconeTimeoutEr
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from llama_index_presets.errors import StoreError
+from llama_index_presets.forks import UseGuard
 from llama_index_presets.store.pinecone_filters import ONE_OF_AT_MOST
 from llama_index_presets.store.pinecone_records import Record, batches
 
@@ -34,6 +35,8 @@ class PineconeSpace:
     def __init__(self, index: Any, name: str) -> None:
         self.index = index
         self.name = name
+        self._guard = UseGuard("The client of Pinecone", StoreError)
+        self._guard.check()
 
     # ---- records -----------------------------------------------------------------------------------------
 
@@ -142,8 +145,10 @@ class PineconeSpace:
         safe to repeat.
 
         Raises:
-            StoreError: The service failed again and again, or refuses.
+            StoreError: The service failed again and again, or refuses; or this process is a fork of the one that
+                opened the client.
         """
+        self._guard.check()
         rounds = Retrying(
             retry=retry_if_exception(_is_passing),
             stop=stop_after_attempt(ROUNDS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.forks import in_forked_child
 
 __all__ = ["Transactions", "make_engine", "parse_url", "quoted"]
 
@@ -90,6 +92,7 @@ class Transactions:
     def __init__(self, engine: Engine, retry_s: float) -> None:
         self.engine = engine
         self._retry_s = retry_s
+        _live.add(self)
 
     def run(self, work: Callable[[Any], Result]) -> Result:
         """Call `work` with a cursor and commit.
@@ -121,6 +124,18 @@ class Transactions:
             raise
         finally:
             connection.close()
+
+
+_live: weakref.WeakSet[Transactions] = weakref.WeakSet()
+
+
+def _open_own_connections() -> None:
+    """In a fork: let the parent keep the connections, whose answers would reach the wrong process, and open others."""
+    for transactions in list(_live):
+        transactions.engine.dispose(close=False)
+
+
+in_forked_child(_open_own_connections)
 
 
 def _is_passing(error: BaseException) -> bool:

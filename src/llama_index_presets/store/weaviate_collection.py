@@ -18,6 +18,7 @@ from weaviate.exceptions import (
 )
 
 from llama_index_presets.errors import StoreError
+from llama_index_presets.forks import UseGuard
 from llama_index_presets.store.weaviate_filters import WeaviateDialect
 from llama_index_presets.store.weaviate_objects import NODE_PROPERTIES, object_id, schema, vector_of
 
@@ -46,6 +47,8 @@ class WeaviateCollection:
         self._client = client
         self.name = name
         self._handle: Any = None
+        self._guard = UseGuard("The client of Weaviate", StoreError)
+        self._guard.check()
         self.properties: frozenset[str] = frozenset()
         self.fingerprint: str | None = None
 
@@ -230,8 +233,10 @@ class WeaviateCollection:
         the schema are tried again here. All requests are safe to repeat.
 
         Raises:
-            StoreError: The service failed again and again, or refuses.
+            StoreError: The service failed again and again, or refuses; or this process is a fork of the one that
+                opened the client.
         """
+        self._guard.check()
         rounds = Retrying(
             retry=retry_if_exception(_is_passing),
             stop=stop_after_attempt(ROUNDS),

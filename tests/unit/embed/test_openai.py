@@ -272,8 +272,9 @@ def test_the_key_is_never_shown(server: OpenAIServer) -> None:
     assert "sk-secret" not in shown and "sk-header" not in shown
 
 
-def test_it_can_be_sent_to_a_worker(server: OpenAIServer) -> None:
-    """A pickled model works, with its retries and limits."""
+def test_it_can_be_sent_to_a_worker(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pickled model works, with its retries and limits, under the key of the worker's environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker")
     model = retrying(model_of(server, tokens_per_minute=1_000_000, dimensions=64), QUICK)
     copy = pickle.loads(pickle.dumps(model))
     assert copy.get_text_embedding("x") == model.get_text_embedding("x")
