@@ -22,8 +22,11 @@ class HidesKey:
     answer over a shared one could reach the wrong process.
     """
 
+    _process: int  # which has made the clients
+
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[arg-type]
+        held: Any = super().__getstate__()
+        state = dict(held)
         state["__dict__"] = _without(state["__dict__"], SECRET_FIELDS)
         state["__pydantic_private__"] = _without(state["__pydantic_private__"] or {}, (*_CLIENTS, "_process"))
         return state
@@ -38,7 +41,8 @@ class HidesKey:
 
     def _leave_connections_to_the_parent(self) -> None:
         if self._process != os.getpid():
-            self._client = self._aclient = None
+            for name in ("_client", "_aclient"):
+                setattr(self, name, None)
             self._process = os.getpid()
 
 
