@@ -59,22 +59,22 @@ def tighten(folder: Path) -> None:
     not followed. A file system without modes, or one that refuses, is left as it is.
     """
     with suppress(OSError):
-        shared = os.stat(folder).st_mode & stat.S_ISGID
+        shared = folder.stat().st_mode & stat.S_ISGID
         _tighten(folder, _OTHERS if shared else _GROUP_AND_OTHERS)
 
 
-def _tighten(folder: Path | str, taken: int) -> None:
+def _tighten(folder: Path, taken: int) -> None:
     _take(folder, taken)
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):  # it may vanish meanwhile
                 if entry.is_dir(follow_symlinks=False):
-                    _tighten(entry.path, taken)
+                    _tighten(Path(entry.path), taken)
                 elif entry.is_file(follow_symlinks=False):
-                    _take(entry.path, taken)
+                    _take(Path(entry.path), taken)
 
 
-def _take(path: Path | str, taken: int) -> None:
-    status = os.stat(path, follow_symlinks=False)
+def _take(path: Path, taken: int) -> None:
+    status = path.lstat()
     if status.st_mode & taken and hasattr(os, "geteuid") and status.st_uid == os.geteuid():
-        os.chmod(path, stat.S_IMODE(status.st_mode) & ~taken)
+        path.chmod(stat.S_IMODE(status.st_mode) & ~taken)
