@@ -39,7 +39,7 @@ from llama_index_presets.presets.models import (
 )
 from llama_index_presets.presets.monitoring import start_monitoring
 from llama_index_presets.presets.offline import go_offline
-from llama_index_presets.presets.patterns import assemble_pattern, check_pattern
+from llama_index_presets.presets.patterns import KeywordOpening, assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, open_storage
 from llama_index_presets.presets.stores import check_place, open_store
@@ -60,6 +60,7 @@ def build(
     filters: MetadataFilters | None = None,
     offline: bool = False,
     settings: Mapping[str, Any] | Settings | str | Path | None = None,
+    repair: bool = False,
 ) -> PresetEngine:
     """Assemble a preset.
 
@@ -76,6 +77,8 @@ def build(
         offline: Swap every networked cell for its local counterpart, and a local model whose weights are not on
             this machine for one that is there; `explain` says which, and a warning is logged for the latter.
         settings: Values, a `Settings`, or the path of a TOML file.
+        repair: Make the keyword index of a hybrid pattern equal to the vector store, and build it afresh where its
+            files are damaged; reads every node of the store. `llama-presets doctor --repair` does the same.
 
     Raises:
         UnknownPresetError: No such preset.
@@ -125,8 +128,11 @@ def build(
         ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(
-            row.pattern, index, place, values, embed_model=embed_model, reranker=reranker, local=local
-        )
+            row.pattern, index, place, values, embed_model=embed_model, reranker=reranker, local=local,
+            keywords=KeywordOpening(
+                preset=row.name, strict="store" not in by_hand and place.address is None, repair=repair
+            ),
+        )  # fmt: skip
         llm = llm or make_llm(row.llm)
         audit = open_audit(row.monitoring, place, preset=row.name, model=llm.metadata.model_name)
         assembly = Assembly(

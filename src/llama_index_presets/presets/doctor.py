@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llama_index_presets.errors import PresetsError, StoreLockedError
 from llama_index_presets.presets.findings import Finding
@@ -22,6 +23,9 @@ from llama_index_presets.presets.machine_checks import (
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.rerankers import DEFAULT_RERANKER
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
 
 __all__ = ["examine"]
 
@@ -96,9 +100,8 @@ def _check_storage(
     message = f"'{place.shown}', {free / 2**30:.1f} GiB free"
     yield Finding(level=level, check="storage", message=message, fix=fix)  # type: ignore[arg-type]
     try:
-        with build(preset, storage=storage, settings=settings, offline=offline) as engine:
-            if repair:
-                yield from _repaired(engine)
+        with build(preset, storage=storage, settings=settings, offline=offline, repair=repair) as engine:
+            yield from _repaired(engine)
             yield from check_engine(engine)
     except StoreLockedError as error:
         yield Finding(level="warning", check="storage", message=str(error), fix="Look again when it is done.")
@@ -106,13 +109,8 @@ def _check_storage(
         yield Finding(level="error", check="storage", message=str(error), fix="See the message.")
 
 
-def _repaired(engine: object) -> Iterator[Finding]:
-    from llama_index_presets.presets.engine import PresetEngine
-    from llama_index_presets.retrieve.step import verify_in_step
-
-    if not isinstance(engine, PresetEngine) or engine._assembly.retrieval.keyword is None:
-        return
-    report = verify_in_step(engine.vector_store, engine._assembly.retrieval.keyword, repair=True)
-    if not report.in_step:
+def _repaired(engine: PresetEngine) -> Iterator[Finding]:
+    report = engine._assembly.retrieval.repaired
+    if report is not None and not report.in_step:
         changed = len(report.missing) + len(report.extra) + len(report.changed)
         yield Finding(level="note", check="keyword index", message=f"repaired: {changed} chunks")

@@ -20,8 +20,9 @@ from llama_index_presets.presets.storage import Storage
 
 if TYPE_CHECKING:
     from llama_index_presets.retrieve.keyword import BM25Index
+    from llama_index_presets.retrieve.step import StepReport
 
-__all__ = ["MakeRetriever", "Retrieval", "assemble_pattern", "check_pattern"]
+__all__ = ["KeywordOpening", "MakeRetriever", "Retrieval", "assemble_pattern", "check_pattern"]
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
@@ -32,6 +33,22 @@ LEG = 100
 """Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordOpening:
+    """How a keyword index is opened.
+
+    Attributes:
+        preset: Whose index it is; for the command that repairs it.
+        strict: Whether fewer nodes than in the store are an error. Not where others write to the store past this
+            folder: a store given by hand, or one on a server.
+        repair: Whether to make the index equal to the store, building it afresh where its files are damaged.
+    """
+
+    preset: str
+    strict: bool = True
+    repair: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """A pattern, assembled.
@@ -40,11 +57,13 @@ class Retrieval:
         make_retriever: Filters -> retriever.
         postprocessors: What reorders its hits.
         keyword: The keyword index that ingest keeps in step with the vector store, or None.
+        repaired: What was out of step, where `build` was asked to repair it.
     """
 
     make_retriever: MakeRetriever
     postprocessors: Sequence[BaseNodePostprocessor] = ()
     keyword: BM25Index | None = None
+    repaired: StepReport | None = None
 
 
 def assemble_pattern(
@@ -56,6 +75,7 @@ def assemble_pattern(
     embed_model: BaseEmbedding,
     reranker: BaseNodePostprocessor | None,
     local: bool,
+    keywords: KeywordOpening,
 ) -> Retrieval:
     """Put a pattern together.
 
@@ -67,6 +87,7 @@ def assemble_pattern(
         embed_model: Of the index.
         reranker: A re-ranker given by hand; any pattern takes one.
         local: Whether nothing may be downloaded.
+        keywords: How a keyword index is opened.
     """
     if reads_images(embed_model):
         return _multi_modal(index, settings, embed_model)
@@ -76,7 +97,7 @@ def assemble_pattern(
     wide = (settings.candidates or WIDE) if reranker else settings.top_k * (4 if widening else 1)
     postprocessors = [*widening, *([reranker] if reranker else [])]
     if name == "hybrid":
-        return _hybrid(index, storage, settings, wide, postprocessors)
+        return _hybrid(index, storage, settings, wide, postprocessors, keywords)
     return Retrieval(
         lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
     )
@@ -127,14 +148,12 @@ def _hybrid(
     settings: Settings,
     top_k: int,
     postprocessors: Sequence[BaseNodePostprocessor],
+    keywords: KeywordOpening,
 ) -> Retrieval:
+    from llama_index_presets.presets.keyword_index import open_keyword_index
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
-    from llama_index_presets.retrieve.keyword import BM25Index
-    from llama_index_presets.retrieve.step import verify_in_step
 
-    keyword = BM25Index(storage.keywords, nodes=index.vector_store)
-    if keyword.unfinished:  # a run was killed between the two
-        verify_in_step(index.vector_store, keyword, documents=keyword.unfinished, repair=True)
+    keyword, repaired = open_keyword_index(storage, index.vector_store, keywords)
     hybrid = HybridFusionRetriever(
         index.as_retriever(),
         keyword,
@@ -146,7 +165,7 @@ def _hybrid(
         candidates=max(settings.candidates or LEG, top_k),
     )
     return Retrieval(
-        lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword
+        lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword, repaired
     )
 
 

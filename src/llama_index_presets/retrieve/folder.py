@@ -1,6 +1,7 @@
 """The keyword index on disk: one folder, one writer at a time, any number of readers.
 
-    MANIFEST.json     settings, and which snapshot and journal are in force; replaced whole, by renaming
+    MANIFEST.json     settings, which snapshot and journal are in force, sizes and checksums of the snapshot's
+                      files, and a checksum of itself; replaced whole, by renaming
     snapshot-<n>/     arrays and texts of the index as it was when the snapshot was taken
     journal-<n>.log   every change since, one record each
     LOCK              held by the process that is writing
@@ -16,23 +17,33 @@ import os
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
+from llama_index_presets.retrieve.journal import Journal, damaged
+from llama_index_presets.retrieve.shelf import Shelf
 
 __all__ = ["Folder", "Manifest"]
 
-_FORMAT = 1
-"""Goes up when the files change their meaning, or when the same text gives other tokens than before."""
+_FORMAT = 2
+"""Goes up when the files change their meaning, or when the same text gives other tokens than before.
+
+Format 1 had no checksums of the snapshot and no header in the journal. It is read; the first change writes format 2.
+"""
 
 _PATIENCE_S = 10.0
+_BLOCK_BYTES = 2**20
 _ARRAYS = ("lengths", "terms", "starts", "rows", "counts")
+_CHECKED_WHEN_READ = "bodies.bin"
+"""By far the largest file: the shelf has a checksum for each text in it, so that opening does not read it all."""
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +54,13 @@ class Manifest:
         generation: Number of the snapshot and the journal.
         settings: How the index was made, as plain JSON values.
         unfinished: Source documents whose change had begun and not ended when the snapshot was taken.
+        files: Size in bytes and CRC-32 of each file of the snapshot; None in a folder of format 1, which has none.
     """
 
     generation: int
     settings: dict[str, Any]
     unfinished: list[str]
+    files: dict[str, list[int]] | None = None
 
 
 class Folder:
@@ -64,12 +77,28 @@ class Folder:
     # -- reading ------------------------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether an index was ever published here."""
-        return self._manifest.exists()
+        """Whether an index was ever published here.
+
+        Raises:
+            StoreCorruptError: It was, and its manifest is gone.
+        """
+        if self._manifest.exists():
+            return True
+        # A first publication that was cut short leaves an empty snapshot 0, never another.
+        if (
+            any(old != self.snapshot(0) for old in self.path.glob("snapshot-*"))
+            and not self._manifest.exists()
+        ):
+            raise damaged(self._manifest, "it is missing")
+        return False
 
     def changed(self) -> bool:
         """Whether another manifest is in force than at the last `manifest`."""
         return self._stamp != _stamp(self._manifest)
+
+    def forget(self) -> None:
+        """Take the manifest for changed until it is read again: what it named could not be loaded."""
+        self._stamp = None
 
     def manifest(self) -> Manifest:
         """Read what is in force.
@@ -81,13 +110,14 @@ class Folder:
         try:
             fields = json.loads(self._manifest.read_text(encoding="utf-8"))
             written = fields.pop("format")
+            if written == 1:
+                return _checked(Manifest(**fields, files=None))
             if written == _FORMAT:
-                return Manifest(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StoreCorruptError(
-                f"{self._manifest} cannot be read ({error}); nothing was touched. Restore the folder from a "
-                "backup, or delete it and build the index again."
-            ) from error
+                if fields.pop("checksum") != _checksum({"format": written, **fields}):
+                    raise ValueError("its checksum does not match")
+                return _checked(Manifest(**fields))
+        except _UNREADABLE as error:
+            raise damaged(self._manifest, str(error) or type(error).__name__) from error
         raise StoreCorruptError(
             f"{self._manifest} has format {written}; this version reads format {_FORMAT}. Upgrade "
             "llama-index-presets, or build the index again."
@@ -97,16 +127,33 @@ class Folder:
         """Folder of a snapshot."""
         return self.path / f"snapshot-{generation}"
 
-    def journal(self, generation: int) -> Path:
+    def journal(self, manifest: Manifest) -> Journal:
         """File of the changes since a snapshot."""
-        return self.path / f"journal-{generation}.log"
+        return Journal(self._journal(manifest.generation), headed=manifest.files is not None)
 
-    def postings(self, generation: int) -> dict[str, Any]:
-        """Read what `Postings.export` gave; the arrays are mapped, not read."""
-        folder = self.snapshot(generation)
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-        return {**words, **arrays}
+    def load(self, manifest: Manifest) -> tuple[dict[str, Any], Shelf]:
+        """Read a snapshot: what `Postings.export` gave, and the shelf; arrays and texts are mapped, not read.
+
+        Raises:
+            StoreCorruptError: A file is not as it was written.
+            FileNotFoundError: A file is missing; a writer may have replaced the snapshot meanwhile.
+        """
+        folder = self.snapshot(manifest.generation)
+        for name, (size, checksum) in (manifest.files or {}).items():
+            _check(folder / name, size, None if name == _CHECKED_WHEN_READ else checksum)
+        try:
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+            words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+            exported, shelf = {**words, **arrays}, Shelf.open(folder, checked=manifest.files is not None)
+            if manifest.files is None:
+                _check_shapes(exported, len(shelf))
+        except (OSError, StoreCorruptError):
+            raise
+        except (
+            Exception
+        ) as error:  # without checksums numpy meets damaged headers, and its errors are of every kind
+            raise damaged(folder, str(error) or type(error).__name__) from error
+        return exported, shelf
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -171,21 +218,24 @@ class Folder:
             words = {name: exported[name] for name in ("ids", "vocabulary")}
             (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
             write_shelf(folder)
-            self.journal(manifest.generation).write_bytes(b"")
-            for file in [*folder.iterdir(), folder, self.journal(manifest.generation)]:
+            Journal(self._journal(manifest.generation)).create()
+            for file in [*folder.iterdir(), folder, self._journal(manifest.generation)]:
                 _sync(file)
-            self._put_in_force(manifest)
+            files = {file.name: list(_sum(file)) for file in sorted(folder.iterdir())}
+            self._put_in_force(replace(manifest, files=files))
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._sweep(manifest.generation)
 
     def _put_in_force(self, manifest: Manifest) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "format": _FORMAT,
             "generation": manifest.generation,
             "settings": manifest.settings,
             "unfinished": manifest.unfinished,
+            "files": manifest.files,
         }
+        fields["checksum"] = _checksum(fields)
         draft = self.path / "MANIFEST.draft"
         draft.write_text(json.dumps(fields, indent=2), encoding="utf-8")
         _sync(draft)
@@ -199,8 +249,11 @@ class Folder:
             if old != self.snapshot(generation):
                 shutil.rmtree(old, ignore_errors=True)
         for old in self.path.glob("journal-*.log"):
-            if old != self.journal(generation):
+            if old != self._journal(generation):
                 old.unlink(missing_ok=True)
+
+    def _journal(self, generation: int) -> Path:
+        return self.path / f"journal-{generation}.log"
 
     @property
     def _manifest(self) -> Path:
@@ -213,6 +266,55 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    kinds = (int, dict, list)
+    values = (manifest.generation, manifest.settings, manifest.unfinished)
+    if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
+        raise ValueError("a field is of another type")
+    return manifest
+
+
+def _checksum(fields: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+
+
+def _sum(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file."""
+    size = checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return size, checksum
+
+
+def _check(path: Path, size: int, checksum: int | None) -> None:
+    """Compare a file with what was written; its size alone where `checksum` is None."""
+    found = path.stat().st_size
+    if found != size:
+        raise damaged(path, f"it has {found:,} bytes and was written with {size:,}")
+    if checksum is not None and _sum(path)[1] != checksum:
+        raise damaged(path, "its checksum does not match")
+
+
+def _check_shapes(exported: Mapping[str, Any], rows: int) -> None:
+    """Refuse arrays that do not fit each other: all that can be said of a snapshot without checksums."""
+    ids, terms, starts = exported["ids"], exported["terms"], exported["starts"]
+    postings = len(exported["rows"])
+    steps = np.diff(starts)
+    sound = (
+        len(ids) == len(set(ids)) == len(exported["lengths"]) == rows
+        and all(exported[name].ndim == 1 and exported[name].dtype.kind in "iu" for name in _ARRAYS)
+        and len(starts) == len(terms) + 1
+        and (starts[0], starts[-1]) == (0, postings)
+        and len(exported["counts"]) == postings
+        and bool((steps >= 0).all())
+        and (not postings or (exported["rows"].min() >= 0 and exported["rows"].max() < rows))
+        and (not len(terms) or (terms.min() >= 0 and terms.max() < len(exported["vocabulary"])))
+    )
+    if not sound:
+        raise ValueError("its arrays do not fit each other")
 
 
 def _sync(path: Path) -> None:

@@ -9,6 +9,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets.filters import filterable_metadata, predicate
+from llama_index_presets.retrieve.journal import damaged
 from llama_index_presets.retrieve.records import node_of
 from llama_index_presets.retrieve.shelf import Shelf
 from llama_index_presets.retrieve.sources import NodeSource, fetch_nodes
@@ -52,14 +53,21 @@ class Found:
         `verify_in_step` repairs the index.
 
         Raises:
+            StoreCorruptError: A node is not as it was written down.
             RetrievalError: The store that holds the nodes cannot read them.
         """
         wanted = {name: row for (name, _), row in zip(self.pairs, self._rows, strict=True)}
         if ids is not None:
             wanted = {name: wanted[name] for name in ids}
         if self._source is None:
-            return {name: node_of(self._shelf.body(row)) for name, row in wanted.items()}
+            return {name: self._read(row) for name, row in wanted.items()}
         return self._fetched(list(wanted), self._source) if wanted else {}
+
+    def _read(self, row: int) -> BaseNode:
+        try:
+            return node_of(self._shelf.body(row))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(self._shelf.place, f"node {row} cannot be read") from error
 
     def _fetched(self, names: list[str], source: NodeSource) -> dict[str, BaseNode]:
         found = fetch_nodes(source, names)

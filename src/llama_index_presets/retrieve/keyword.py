@@ -16,7 +16,7 @@ from llama_index_presets.retrieve.change import Change, listed
 from llama_index_presets.retrieve.found import Found
 from llama_index_presets.retrieve.journal import Entry, Record
 from llama_index_presets.retrieve.keyword_retriever import KeywordRetriever
-from llama_index_presets.retrieve.keyword_state import KeywordState
+from llama_index_presets.retrieve.keyword_state import KeywordState, Mark
 from llama_index_presets.retrieve.records import body_of, head_of, indexed_text
 from llama_index_presets.retrieve.sources import NodeSource, all_nodes
 
@@ -123,6 +123,10 @@ class BM25Index:
         """
         self._state.refresh()
         return self._state.unfinished
+
+    def mark(self) -> Mark:
+        """What differs after every change of the index, by whichever process."""
+        return self._state.mark()
 
     def digests(self, documents: Iterable[str] | None = None) -> dict[str, str]:
         """Node id -> digest of its text and metadata, of all nodes or of those of some source documents."""

@@ -6,15 +6,15 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
 from llama_index_presets.retrieve.folder import Folder, Manifest
-from llama_index_presets.retrieve.journal import Record, append_record, read_records
+from llama_index_presets.retrieve.journal import Journal, Record, damaged
 from llama_index_presets.retrieve.shelf import Head, Shelf
 
-__all__ = ["KeywordState"]
+__all__ = ["KeywordState", "Mark"]
 
 _DEFAULTS: dict[str, Any] = {"language": "english", "k1": 1.2, "b": 0.75, "text": "embed"}
 _FIXED = ("language", "text")
@@ -24,6 +24,22 @@ _TEXTS = ("embed", "none")
 _SMALL_JOURNAL_BYTES = 2**20
 _SMALL_BATCH = 256
 _MEMORY_WASTE = 0.5
+
+
+class Mark(NamedTuple):
+    """One moment of an index: equal marks mean that nothing was changed between them.
+
+    Attributes:
+        generation: Of the snapshot.
+        journal_end: Where the last record ends, in bytes.
+        nodes: How many there are.
+        changing: Whether a change of some document has begun and not ended, cut short or under way.
+    """
+
+    generation: int
+    journal_end: int
+    nodes: int
+    changing: bool
 
 
 class KeywordState:
@@ -47,6 +63,7 @@ class KeywordState:
         self._folder = None if path is None else Folder(path)
         self._by_document: dict[str | None, dict[str, None]] | None = None
         self._generation = -1
+        self._journal: Journal | None = None
         self._journal_end = 0
         self._settle({})
         self._reset(Postings(k1=self.settings["k1"], b=self.settings["b"]), Shelf(), ())
@@ -59,6 +76,12 @@ class KeywordState:
         self.refresh()
         with self._changing:
             return self._postings.view(), self._shelf
+
+    def mark(self) -> Mark:
+        """This moment, after catching up with other writers."""
+        self.refresh()
+        with self._changing:
+            return Mark(self._generation, self._journal_end, len(self._postings), bool(self._unfinished))
 
     def head(self, node_id: str) -> Head | None:
         """What is known of a node, or None where it is not in the index."""
@@ -134,22 +157,24 @@ class KeywordState:
         with folder.locked(), self._changing:
             if folder.exists():
                 raise SettingsError(f"{path} holds a keyword index already; choose an empty folder.")
-            self._publish(folder, generation=1)
+            self._publish(folder, generation=0)
 
     def refresh(self) -> None:
         """Catch up with what other processes, or other objects on the same folder, wrote."""
         folder = self._folder
         if folder is None:
             return
-        if folder.changed() and folder.exists():
+        if (folder.changed() or self._generation < 0) and folder.exists():
             self._load(folder)
-        elif self._generation >= 0 and _size(folder.journal(self._generation)) > self._journal_end:
+        elif self._journal is not None and self._journal.size > self._journal_end:
             with self._changing:
-                self._replay(folder)
+                self._replay(self._journal)
 
     def _commit_to(self, folder: Folder, record: Record) -> None:
-        if len(record.put) > max(_SMALL_BATCH, len(self._postings)):
-            # Most of the index is new: the snapshot itself is the commit, and nothing is written twice.
+        journal = self._journal
+        if journal is None or not journal.headed or len(record.put) > max(_SMALL_BATCH, len(self._postings)):
+            # Most of the index is new, or the folder is of format 1: the snapshot itself is the commit, and nothing
+            # is written twice.
             try:
                 self._apply(record)
                 self._publish(folder)
@@ -157,8 +182,7 @@ class KeywordState:
                 self._load(folder)
                 raise
             return
-        journal = folder.journal(self._generation)
-        self._journal_end = append_record(journal, record, end=self._journal_end)
+        self._journal_end = journal.append(record, end=self._journal_end)
         self._apply(record)
         if self._journal_end > max(_SMALL_JOURNAL_BYTES, self._snapshot_bytes // 2):
             self._publish(folder)
@@ -220,32 +244,43 @@ class KeywordState:
     def _load(self, folder: Folder) -> None:
         """Read the snapshot and the journal in force; tries again when a writer swaps them meanwhile."""
         for attempt in range(5):
-            manifest = folder.manifest()
             try:
-                self._settle(manifest.settings)
-                exported = folder.postings(manifest.generation)
-                postings = Postings.restore(exported, k1=self.settings["k1"], b=self.settings["b"])
-                shelf = Shelf.open(folder.snapshot(manifest.generation))
-            except FileNotFoundError:
+                self._load_once(folder, folder.manifest())
+                return
+            except FileNotFoundError as error:
                 if attempt == 4 or not folder.changed():
-                    raise
-                continue
-            with self._changing:
-                self._reset(postings, shelf, manifest.unfinished)
-                self._generation, self._journal_end = manifest.generation, 0
-                self._snapshot_bytes = sum(
-                    file.stat().st_size for file in folder.snapshot(manifest.generation).iterdir()
-                )
-                self._replay(folder)
-            return
+                    folder.forget()
+                    raise damaged(Path(error.filename or folder.path), "it is missing") from error
+            except BaseException as error:
+                folder.forget()
+                if isinstance(error, OSError):
+                    raise StoreError(
+                        f"{folder.path} cannot be read ({error}). Nothing was touched."
+                    ) from error
+                raise
 
-    def _replay(self, folder: Folder) -> None:
-        for record, end in read_records(folder.journal(self._generation), self._journal_end):
+    def _load_once(self, folder: Folder, manifest: Manifest) -> None:
+        self._settle(manifest.settings)
+        exported, shelf = folder.load(manifest)
+        postings = Postings.restore(exported, k1=self.settings["k1"], b=self.settings["b"])
+        with self._changing:
+            self._reset(postings, shelf, manifest.unfinished)
+            self._generation, self._journal = manifest.generation, folder.journal(manifest)
+            self._journal_end = self._journal.start
+            self._snapshot_bytes = sum(
+                file.stat().st_size for file in folder.snapshot(manifest.generation).iterdir()
+            )
+            self._replay(self._journal)
+
+    def _replay(self, journal: Journal) -> None:
+        for record, end in journal.records(self._journal_end):
             self._apply(record)
             self._journal_end = end
 
     def _settle(self, remembered: Mapping[str, Any]) -> None:
         """Settings in force: what was given, else what the folder remembers, else the default."""
+        if self._folder is not None and remembered and remembered.keys() != _DEFAULTS.keys():
+            raise damaged(self._folder.path, f"its settings are {sorted(remembered)}")
         chosen = {
             name: _first(self._wanted.get(name), remembered.get(name), default)
             for name, default in _DEFAULTS.items()
@@ -265,10 +300,3 @@ class KeywordState:
 
 def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

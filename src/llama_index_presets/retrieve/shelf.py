@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from llama_index_presets.retrieve.journal import Entry
+from llama_index_presets.retrieve.journal import Entry, damaged
 
 __all__ = ["Head", "Shelf"]
 
@@ -54,6 +56,7 @@ class Shelf:
 
     def __init__(self, heads: _Blobs | None = None, bodies: _Blobs | None = None) -> None:
         self._heads, self._bodies = heads, bodies
+        self.place = heads.path if heads else Path()
         self._saved = len(heads) if heads else 0
         self._parsed: list[Head | None] = [None] * self._saved
         self._added: list[tuple[str, str | None]] = []
@@ -72,7 +75,10 @@ class Shelf:
         """What is known of the node of a row."""
         head = self._parsed[row]
         if head is None:
-            head = self._parsed[row] = Head.from_json(self._text(row, 0))
+            try:
+                head = self._parsed[row] = Head.from_json(self._text(row, 0))
+            except (ValueError, TypeError) as error:
+                raise damaged(self.place, f"what is known of node {row} cannot be read") from error
         return head
 
     def body(self, row: int) -> str | bytes:
@@ -116,9 +122,20 @@ class Shelf:
             _Blobs.write(folder, name, (_bytes(self._text(row, part)) for row in rows))
 
     @classmethod
-    def open(cls, folder: Path) -> Shelf:
-        """Map the files that `write` wrote; nothing is read until it is asked for."""
-        return cls(_Blobs(folder, "heads"), _Blobs(folder, "bodies"))
+    def open(cls, folder: Path, *, checked: bool = True) -> Shelf:
+        """Map the files that `write` wrote; nothing is read until it is asked for.
+
+        Args:
+            folder: Of the snapshot.
+            checked: Whether there is a checksum for each text; snapshots of format 1 have none.
+
+        Raises:
+            StoreCorruptError: The files do not fit each other.
+        """
+        heads, bodies = (_Blobs(folder, name, checked=checked) for name in ("heads", "bodies"))
+        if len(heads) != len(bodies):
+            raise damaged(folder, f"it has {len(heads)} heads and {len(bodies)} bodies")
+        return cls(heads, bodies)
 
     def _text(self, row: int, part: int) -> str | bytes:
         if row >= self._saved:
@@ -130,26 +147,41 @@ class Shelf:
 class _Blobs:
     """Byte strings in one mapped file, by number."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, checked: bool) -> None:
+        self.path = folder / f"{name}.bin"
         self._ends: NDArray[np.int64] = np.load(folder / f"{name}.npy")
-        with (folder / f"{name}.bin").open("rb") as file:
+        self._sums: NDArray[np.uint32] | None = np.load(folder / f"{name}.sums.npy") if checked else None
+        with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if (
+                self._ends.ndim != 1
+                or self._ends[0] != 0
+                or self._ends[-1] != size
+                or (np.diff(self._ends) < 0).any()
+            ):
+                raise damaged(self.path, f"its {size:,} bytes do not fit {name}.npy")
             # An empty file cannot be mapped.
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._ends[-1] else b""
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, number: int) -> bytes:
-        return self._data[self._ends[number] : self._ends[number + 1]]
+        blob = self._data[self._ends[number] : self._ends[number + 1]]
+        if self._sums is not None and zlib.crc32(blob) != self._sums[number]:
+            raise damaged(self.path, f"text {number} does not match its checksum")
+        return blob
 
     @staticmethod
     def write(folder: Path, name: str, blobs: Iterable[bytes]) -> None:
-        ends = [0]
+        ends, sums = [0], []
         with (folder / f"{name}.bin").open("wb") as file:
             for blob in blobs:
                 file.write(blob)
                 ends.append(ends[-1] + len(blob))
+                sums.append(zlib.crc32(blob))
         np.save(folder / f"{name}.npy", np.array(ends, np.int64))
+        np.save(folder / f"{name}.sums.npy", np.array(sums, np.uint32))
 
 
 def _string(text: str | bytes) -> str:

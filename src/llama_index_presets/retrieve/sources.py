@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import RetrievalError
 
-__all__ = ["NodeSource", "all_nodes", "fetch_nodes", "node_holder"]
+__all__ = ["NodeSource", "all_nodes", "count_nodes", "fetch_nodes", "node_holder"]
 
 NodeSource = BaseIndex[Any] | BasePydanticVectorStore | BaseDocumentStore
 """What nodes can be read from."""
@@ -48,6 +48,15 @@ def all_nodes(source: NodeSource) -> list[BaseNode]:
             f"{type(holder).__name__} cannot list its nodes ({error}). Build the keyword index from the "
             "nodes themselves: BM25Index(...).add(nodes), and pass it as keyword=."
         ) from error
+
+
+def count_nodes(source: NodeSource) -> int | None:
+    """How many nodes a source holds; None where it cannot count them without reading them all."""
+    holder = node_holder(source)
+    if isinstance(holder, BaseDocumentStore):
+        return len(_own_nodes(holder, source))
+    count = getattr(holder, "node_count", None)
+    return int(count()) if callable(count) else None
 
 
 def fetch_nodes(source: NodeSource, ids: Sequence[str]) -> dict[str, BaseNode]:

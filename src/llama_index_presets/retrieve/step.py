@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from llama_index.core.schema import BaseNode
 
+from llama_index_presets.errors import StoreWriteError
 from llama_index_presets.retrieve.change import listed
 from llama_index_presets.retrieve.keyword import BM25Index
-from llama_index_presets.retrieve.sources import NodeSource, all_nodes
+from llama_index_presets.retrieve.sources import NodeSource, all_nodes, count_nodes
 
-__all__ = ["StepReport", "verify_in_step"]
+__all__ = ["StepReport", "counts_apart", "rebuild", "verify_in_step"]
+
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,57 @@ def verify_in_step(
     if repair and not report.in_step:
         _repair(keyword, held, report)
     return report
+
+
+def counts_apart(store: NodeSource, keyword: BM25Index) -> tuple[int, int] | None:
+    """How many nodes the store and the keyword index hold, where that differs; neither is read.
+
+    Changes that `BM25Index.change` announces are waited for: they begin in the keyword index before the store is
+    touched and end in it afterwards, so an index that is the same before and after the store was counted, and knows of
+    no beginning without an end, belongs to that count.
+
+    Returns:
+        (nodes of the store, nodes of the index); None where they are equal, where the store cannot count, or while
+        others keep changing the two.
+    """
+    for _ in range(_LOOKS):
+        before = keyword.mark()
+        held = count_nodes(store)
+        if held is None or keyword.mark().changing:
+            return None
+        if keyword.mark() == before:
+            return None if held == before.nodes else (held, before.nodes)
+    return None
+
+
+def rebuild(store: NodeSource, path: Path) -> BM25Index:
+    """Build a keyword index from a store, in the place of one whose files are damaged.
+
+    The new one is complete before the old one is deleted. It has the default settings: those of the old one are not to
+    be trusted.
+
+    Args:
+        store: Holds the nodes.
+        path: The folder.
+
+    Raises:
+        RetrievalError: The store cannot list its nodes.
+        StoreWriteError: The folder cannot be written; the old files are as they were.
+    """
+    draft, old = (path.with_name(f"{path.name}.{suffix}") for suffix in ("new", "old"))
+    for rest in (draft, old):  # of a rebuild that was cut short
+        shutil.rmtree(rest, ignore_errors=True)
+    BM25Index.from_source(store, draft).compact()
+    try:
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{path}' cannot be replaced ({error}). Fix its rights and try again."
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
+    return BM25Index(path, nodes=store)
 
 
 def _repair(keyword: BM25Index, held: dict[str, BaseNode], report: StepReport) -> None:

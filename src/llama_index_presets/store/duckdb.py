@@ -308,6 +308,11 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             found.sort(key=lambda pair: place[pair[0].node_id])
         return [to_node(row, vector) for row, vector in found]
 
+    def node_count(self) -> int:
+        """How many nodes there are; without reading them."""
+        state = self._state()
+        return 0 if state is None else state.count
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes.
 

@@ -206,6 +206,16 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             return []
         return sorted(table.search().select(["id"]).limit(None).to_arrow()["id"].to_pylist())
 
+    def node_count(self) -> int:
+        """How many nodes there are; without reading them.
+
+        Raises:
+            StoreCorruptError: The table's files cannot be read.
+        """
+        with reading(self.uri or ""):
+            table = self._open()
+            return 0 if table is None else int(table.count_rows())
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
 

@@ -267,6 +267,10 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
 
         return self._run(read)
 
+    def node_count(self) -> int:
+        """How many nodes there are; without reading them."""
+        return self._run(self._place.count)
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
 

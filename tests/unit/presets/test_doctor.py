@@ -120,8 +120,9 @@ def test_a_keyword_index_out_of_step_is_found_and_repaired(tmp_path: Path) -> No
     arguments = ("knowledge-base", "--storage", str(tmp_path / "s"), "--settings", str(settings), "--offline")
     code, report = run(*arguments)
     (wrong,) = [one for one in report["findings"] if one["level"] == "error"]
-    assert code == 1 and wrong["message"].startswith("out of step: 1 chunks missing")
-    assert run(*arguments, "--repair")[0] == 0
+    assert code == 1 and wrong["message"].startswith("The keyword index holds 0 nodes and the vector store 1")
+    code, report = run(*arguments, "--repair")
+    assert code == 0 and "repaired: 1 chunks" in [one["message"] for one in report["findings"]]
     assert run(*arguments)[0] == 0
 
 

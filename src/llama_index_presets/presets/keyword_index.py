@@ -1,0 +1,83 @@
+"""Open the keyword index of the hybrid pattern: compared with the vector store beside it, or brought in step."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+from llama_index_presets.errors import StoreCorruptError
+from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.presets.storage import Storage
+from llama_index_presets.retrieve.keyword import BM25Index
+from llama_index_presets.retrieve.step import StepReport, counts_apart, rebuild, verify_in_step
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.patterns import KeywordOpening
+
+__all__ = ["open_keyword_index"]
+
+_log = logging.getLogger(__name__)
+
+
+def open_keyword_index(
+    storage: Storage, store: BasePydanticVectorStore, opening: KeywordOpening
+) -> tuple[BM25Index, StepReport | None]:
+    """Open the index of a storage.
+
+    A change that was cut short is repaired. The number of nodes is then compared with the store's, where the store can
+    count without reading its nodes and nobody is changing the two at this moment.
+
+    Returns:
+        The index, and what was repaired because `repair` asked for it, else None.
+
+    Raises:
+        StoreCorruptError: Its files are damaged, or it holds fewer nodes than the store; names the command.
+        StoreLockedError: `repair` is wanted, and another process ingests.
+    """
+    if opening.repair:
+        with ingest_lock(storage.lock, wait=False):
+            return _repaired(storage, store)
+    remedy = (
+        f"Rebuild it from the store: 'llama-presets doctor {opening.preset} --storage {storage.shown} --repair' with "
+        "the same --settings and --offline, or build(..., repair=True)."
+    )
+    try:
+        keyword = _opened(storage, store)
+    except StoreCorruptError as error:
+        raise StoreCorruptError(f"The keyword index cannot be read: {error} {remedy}") from error
+    _compare(keyword, store, remedy, strict=opening.strict)
+    return keyword, None
+
+
+def _opened(storage: Storage, store: BasePydanticVectorStore) -> BM25Index:
+    keyword = BM25Index(storage.keywords, nodes=store)
+    if keyword.unfinished:  # a run was killed between the two
+        verify_in_step(store, keyword, documents=keyword.unfinished, repair=True)
+    return keyword
+
+
+def _repaired(storage: Storage, store: BasePydanticVectorStore) -> tuple[BM25Index, StepReport]:
+    try:
+        keyword = _opened(storage, store)
+        return keyword, verify_in_step(store, keyword, repair=True)
+    except StoreCorruptError as error:
+        _log.warning("The keyword index is built afresh from the store: %s", error)
+        keyword = rebuild(store, storage.keywords)
+        names = tuple(keyword.digests())
+        report = StepReport(
+            checked=len(names), missing=names, extra=(), changed=(), unfinished=(), repaired=True
+        )
+        return keyword, report
+
+
+def _compare(keyword: BM25Index, store: BasePydanticVectorStore, remedy: str, *, strict: bool) -> None:
+    apart = counts_apart(store, keyword)
+    if apart is None:
+        return
+    held, indexed = apart
+    fact = f"The keyword index holds {indexed:,} nodes and the vector store {held:,}"
+    if strict and indexed < held:
+        raise StoreCorruptError(f"{fact}: passages would be missed without a word. {remedy}")
+    _log.warning("%s. %s", fact, remedy)

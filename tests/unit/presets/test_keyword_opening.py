@@ -1,0 +1,103 @@
+"""`build` of a hybrid preset: a damaged keyword index, or one that lacks nodes, is said with its remedy."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core import Document
+from tests.fakes import WordEmbedding
+
+from llama_index_presets import build
+from llama_index_presets.errors import StoreCorruptError, StoreLockedError
+from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.presets.engine import PresetEngine
+
+SETTINGS = {"pattern": "hybrid", "store": "duckdb"}
+TEXTS = ["Alpha beta gamma.", "Valve AB-17 leaks.", "The pump runs dry."]
+
+
+def opened(place: Path, **options: Any) -> PresetEngine:
+    return build(
+        "knowledge-base",
+        storage=place,
+        offline=True,
+        settings=SETTINGS,
+        embed_model=WordEmbedding(),
+        **options,
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A storage with three documents."""
+    with opened(tmp_path / "s") as engine:
+        engine.ingest([Document(id_=text[:5], text=text) for text in TEXTS])
+    return tmp_path / "s"
+
+
+def keyword_hits(engine: PresetEngine, words: str) -> list[str]:
+    keyword = engine._assembly.retrieval.keyword
+    assert keyword is not None
+    return [hit.node.get_content() for hit in keyword.as_retriever().retrieve(words)]
+
+
+@pytest.mark.parametrize(
+    "name", ["MANIFEST.json", "journal-*.log", "snapshot-*/words.json", "snapshot-*/rows.npy"]
+)
+def test_an_emptied_file_is_said_with_the_command_and_the_command_rebuilds(place: Path, name: str) -> None:
+    """Nothing is touched before; afterwards the words are found again."""
+    next((place / "keywords").glob(name)).write_bytes(b"")
+    command = f"llama-presets doctor knowledge-base --storage {place} --repair"
+    with pytest.raises(StoreCorruptError, match=f"The keyword index cannot be read.*{command}"):
+        opened(place)
+    with opened(place, repair=True) as engine:
+        assert keyword_hits(engine, "AB-17") == ["Valve AB-17 leaks."]
+    with opened(place) as engine:
+        assert keyword_hits(engine, "pumps") == ["The pump runs dry."]
+
+
+def test_an_index_that_lacks_nodes_of_the_store_is_said(place: Path) -> None:
+    """A lost folder is no empty index: half of the search would answer from nothing."""
+    shutil.rmtree(place / "keywords")
+    with pytest.raises(
+        StoreCorruptError, match=r"holds 0 nodes and the vector store 3: .*doctor knowledge-base"
+    ):
+        opened(place)
+    with opened(place, repair=True) as engine:
+        assert keyword_hits(engine, "alpha") == ["Alpha beta gamma."]
+
+
+def test_more_in_the_index_than_in_the_store_is_a_warning(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever deletes in the store by hand loses no passage: hits that the store lacks are left out anyway."""
+    with opened(place) as engine:
+        engine.vector_store.delete("Valve")
+    with caplog.at_level(logging.WARNING), opened(place):
+        assert "holds 3 nodes and the vector store 2. Rebuild it" in caplog.text
+
+
+def test_a_store_given_by_hand_may_hold_more(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Others write to it, so it is only a warning."""
+    from llama_index_presets.store.duckdb import DuckDBVectorStore
+
+    shutil.rmtree(place / "keywords")
+    with (
+        DuckDBVectorStore(place / "vectors.duckdb") as store,
+        caplog.at_level(logging.WARNING),
+        opened(place, vector_store=store),
+    ):
+        assert "holds 0 nodes and the vector store 3. Rebuild it" in caplog.text
+
+
+def test_a_repair_does_not_run_beside_an_ingest(place: Path) -> None:
+    """It would take what is just being written for what is too much."""
+    with (
+        ingest_lock(place / "ingest.lock"),
+        pytest.raises(StoreLockedError, match="ingests into"),
+    ):
+        opened(place, repair=True)
