@@ -26,6 +26,9 @@ import tiktoken
 
 from llama_index_presets.monitor.tokens import _encoding
 
+_PATHS = ("/chat/completions", "/completions", "/responses", "/embeddings")
+"""What is served, below any prefix: Azure puts the deployment before, and its version behind."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -63,6 +66,9 @@ class OpenAIServer:
         latency_s: How long each answer takes.
         faults: What goes wrong with the next requests; None lets one pass.
         fail_always: What goes wrong with every request.
+        refusal: What a request with `stream_options` is refused with: a status and a message; None takes it.
+        numbers_vectors: Whether each vector of an answer has its ``index``.
+        usage_words: Further usage of a chat call, in a vendor's own words.
     """
 
     prompt: int = 1000
@@ -73,6 +79,9 @@ class OpenAIServer:
     latency_s: float = 0.0
     faults: deque[Fault | None] = field(default_factory=deque)
     fail_always: Fault | None = None
+    refusal: tuple[int, str] | None = None
+    numbers_vectors: bool = True
+    usage_words: dict[str, Any] | None = None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     seen_at: list[float] = field(default_factory=list)
@@ -99,11 +108,15 @@ class OpenAIServer:
             return self.faults.popleft() if self.faults else self.fail_always
 
     def usage(self) -> dict[str, Any]:
-        """The usage of a chat call, as OpenAI's chat API words it."""
-        return {
+        """The usage of a chat call, as OpenAI's chat API words it, or in the words of another vendor."""
+        counts = {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
+        }
+        if self.usage_words is not None:
+            return counts | self.usage_words
+        return counts | {
             "prompt_tokens_details": {"cached_tokens": self.cached},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         }
@@ -137,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-        path = self.path.removeprefix("/v1")
+        path = next(known for known in _PATHS if self.path.partition("?")[0].endswith(known))
         with self.bill.lock:
             self.bill.requests.append((path, body))
             self.bill.seen_at.append(time.monotonic())
@@ -146,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.stall_s)
         if fault is not None and fault.status:
             self._refuse(fault)
+        elif self.bill.refusal is not None and "stream_options" in body:
+            self._refuse(Fault(status=self.bill.refusal[0]), self.bill.refusal[1])
         elif fault is not None and fault.malformed:
             self._send(b'{"id": "chatcmpl-1", "choices": [{"mess')
         else:
@@ -185,15 +200,22 @@ class _Handler(BaseHTTPRequestHandler):
         encoded = [
             _base64(vector) if body.get("encoding_format") == "base64" else vector for vector in vectors
         ]
-        data = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(encoded)]
+        data: list[dict[str, Any]] = [{"object": "embedding", "embedding": vector} for vector in encoded]
+        if self.bill.numbers_vectors:
+            data = [vector | {"index": n} for n, vector in enumerate(data)]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         self._send(
             json.dumps({"object": "list", "model": body["model"], "data": data, "usage": usage}).encode()
         )
 
-    def _refuse(self, fault: Fault) -> None:
+    def _refuse(self, fault: Fault, message: str = "") -> None:
         headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
-        error = {"message": f"scripted {fault.status}", "type": "scripted", "code": None, "param": None}
+        error = {
+            "message": message or f"scripted {fault.status}",
+            "type": "scripted",
+            "code": None,
+            "param": None,
+        }
         self._send(json.dumps({"error": error}).encode(), fault.status, headers)
 
     def _send(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:

@@ -33,6 +33,7 @@ from llama_index_presets.monitor.hearing import (
 )
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.observe import Observer
+from llama_index_presets.monitor.stream_usage import ask_for_usage
 
 __all__ = ["CostTrackingHandler"]
 
@@ -58,8 +59,10 @@ class CostTrackingHandler(BaseCallbackHandler):
         scope: ``"all"`` records what it hears unless another ledger claims it; ``"bound"`` records only calls
             made inside ``attributed(ledger=ledger)``.
         budgets: Limits that refuse a call before it is made; also a ready `Budgets`.
-        stream_usage: Whether to ask OpenAI for the usage of streams (``stream_options.include_usage``),
-            which it leaves out by default; sets `additional_kwargs` of the `OpenAI` model that streams.
+        stream_usage: Whether to ask servers of OpenAI's protocol for the usage of streams
+            (``stream_options.include_usage``), which they leave out by default; one that refuses the question gets
+            the request without it, and is not asked again. Holds for `OpenAI`, `AzureOpenAI`, `OpenAILike` and
+            every class made from them. False estimates the tokens of streams that say nothing.
 
     Example:
         >>> import tempfile
@@ -84,7 +87,9 @@ class CostTrackingHandler(BaseCallbackHandler):
         self.scope = scope
         if budgets is not None and not isinstance(budgets, Budgets):
             budgets = Budgets(ledger, budgets)
-        self._observer = Observer(ledger, stream_usage=stream_usage, budgets=budgets)
+        self._stream_usage = stream_usage
+        self._listening = True
+        self._observer = Observer(ledger, budgets=budgets)
         self._gate = Gate(self._admit) if budgets is not None else None
         self._by_callback: dict[str, Any] = {}
         self._instrumented = False
@@ -121,6 +126,7 @@ class CostTrackingHandler(BaseCallbackHandler):
     def close(self) -> None:
         """Stop listening altogether; the ledger stays open."""
         self.uninstrument()
+        self._listening = False
         _detach(self._ears)
         if self._gate is not None:
             self._gate.leave()
@@ -218,8 +224,8 @@ class CostTrackingHandler(BaseCallbackHandler):
     def on_span_enter(self, span_id: str, instance: Any, arguments: Any) -> None:
         """Take the beginning of a span that may matter."""
         self._observer.enter(span_id, instance, arguments)
-        if "stream_" in span_id and type(instance).__name__ == "OpenAI" and self._will_hear(instance):
-            self._observer.ask_for_usage(instance)
+        if self._stream_usage and "stream_" in span_id and self._will_hear(instance):
+            ask_for_usage(instance, self._records, asynchronous=".astream_" in span_id)
         gated = (
             self._gate is not None and self._instrumented and isinstance(instance, (BaseLLM, BaseEmbedding))
         )
@@ -231,6 +237,10 @@ class CostTrackingHandler(BaseCallbackHandler):
         manager = getattr(model, "callback_manager", None)
         listed = any(known is self for known in getattr(manager, "handlers", ()))
         return self.hears() and (self._instrumented or listed)
+
+    def _records(self) -> bool:
+        """Tell whether rows are still written; what a client asks again with each stream."""
+        return not self.ledger.closed and self._listening
 
     def on_span_leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Take the end of a span."""

@@ -36,14 +36,13 @@ class Observer:
 
     Args:
         ledger: Where the rows go.
-        stream_usage: Whether to ask OpenAI for the usage of streams.
+        budgets: Limits that calls are held to.
     """
 
-    def __init__(self, ledger: Ledger, *, stream_usage: bool = True, budgets: Budgets | None = None) -> None:
+    def __init__(self, ledger: Ledger, *, budgets: Budgets | None = None) -> None:
         self.ledger = ledger
         self.tracker = Tracker(ledger)
         self.budgets = budgets
-        self._stream_usage = stream_usage
         self._to_embed: dict[str, list[str]] = {}
         self._usage: dict[str, deque[EmbeddingUsageEvent]] = {}
 
@@ -57,11 +56,6 @@ class Observer:
         """With budgets, remember the texts that a span is to embed."""
         if self.budgets is not None and isinstance(instance, BaseEmbedding) and arguments is not None:
             self._to_embed[span_id] = _texts_of(arguments.arguments)
-
-    def ask_for_usage(self, llm: Any) -> None:
-        """Make OpenAI report the usage of a stream that is about to begin, which it does only when asked."""
-        if self._stream_usage and "stream_options" not in llm.additional_kwargs:
-            llm.additional_kwargs = {**llm.additional_kwargs, "stream_options": {"include_usage": True}}
 
     def leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Close the calls that a span leaves open, unless they are streams that are still to be read."""

@@ -48,7 +48,7 @@ def start_monitoring(
     opened.callback(ledger.close)
     if level == "local":
         opened.callback(JsonLog(ledger, to=storage.logs).close)
-    handler = CostTrackingHandler(ledger, scope="bound").instrument()
+    handler = CostTrackingHandler(ledger, scope="bound", stream_usage=settings.stream_usage).instrument()
     opened.callback(handler.close)
     if level == "full":
         opened.callback(_start_alerts(ledger, settings).stop)

@@ -56,6 +56,8 @@ class Settings:
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
         pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.
+        stream_usage: Whether streams of OpenAI's protocol ask the server for their usage; false estimates it. A server
+            that refuses the question is not asked again.
         trace_endpoint: OTLP/HTTP collector, such as ``http://127.0.0.1:6006``; ``off`` sends no traces. None takes that
             address at the monitoring level `full`, and sends none at the others.
         trace_project: Under which name Phoenix files the traces; None takes the preset's.
@@ -93,6 +95,7 @@ class Settings:
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
     pii: Literal["off", "report", "redact", "refuse"] = "off"
+    stream_usage: bool = True
     trace_endpoint: str | None = None
     trace_project: str | None = None
     trace_content: Literal["hash", "text", "none"] = "hash"

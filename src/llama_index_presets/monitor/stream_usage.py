@@ -1,0 +1,174 @@
+"""The usage of streams of OpenAI's protocol: asked for, and not asked again where a server refuses the question.
+
+OpenAI, Azure and most servers that speak their protocol leave the usage out of a stream unless the request has
+``stream_options={"include_usage": true}``; some refuse a request that has it. So the question is added to the request
+itself, in the SDK client that a model holds: a refused request is sent again without it, the reader notices nothing,
+and that server and model are not asked again in this process. Neither the model's settings nor a client that the
+application uses elsewhere is changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import wrapt
+
+__all__ = ["ask_for_usage", "forget_servers"]
+
+Wanted = Callable[[], bool]
+"""Whether somebody still records the streams of a model."""
+
+_QUESTION: Final = {"stream_options": {"include_usage": True}}
+_REFUSALS: Final = (400, 422)
+_KNOWN_HOSTS: Final = (".openai.com", ".azure.com")
+_accepting: set[tuple[str, str]] = set()
+_refusing: set[tuple[str, str]] = set()
+_log = logging.getLogger(__name__)
+
+
+def ask_for_usage(model: Any, wanted: Wanted, *, asynchronous: bool) -> None:
+    """Have the streams of a model ask for their usage, if it sends them through the SDK of OpenAI.
+
+    That is `OpenAI`, `AzureOpenAI`, `OpenAILike` and every class made from them; other models are left alone. A model
+    that makes a client for each request (``reuse_client=False``) is asked through its `additional_kwargs`, and only
+    at OpenAI and Azure, which are known to answer.
+
+    Args:
+        model: A language model that is about to stream.
+        wanted: A bound method, held weakly.
+        asynchronous: Which of the model's two clients will be used.
+    """
+    sdk = sys.modules.get("openai")
+    get_client = getattr(model, "_get_aclient" if asynchronous else "_get_client", None)
+    if sdk is None or get_client is None:
+        return
+    try:
+        client = get_client()
+    except Exception:  # without a key, for instance: the call itself is about to say so
+        return
+    if not isinstance(client, (sdk.OpenAI, sdk.AsyncOpenAI)):
+        return
+    name = "_aclient" if asynchronous else "_client"
+    if getattr(model, name, None) is not client:
+        _ask_by_settings(model, str(client.base_url))
+        return
+    if not isinstance(client, _AskingClient):
+        client = _AskingClient(client)
+        setattr(model, name, client)
+    client.add(wanted)
+
+
+def forget_servers() -> None:
+    """Forget which servers refuse the question; they are asked once more."""
+    _accepting.clear()
+    _refusing.clear()
+
+
+def _ask_by_settings(model: Any, url: str) -> None:
+    known = f".{urlsplit(url).hostname}".endswith(_KNOWN_HOSTS)
+    if known and "stream_options" not in model.additional_kwargs:
+        model.additional_kwargs = {**model.additional_kwargs, **_QUESTION}
+
+
+class _AskingClient(wrapt.ObjectProxy):  # type: ignore[misc]
+    """A client of the SDK whose streams ask for their usage while somebody wants it; else it is as it was."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self._self_wanted: tuple[weakref.WeakMethod[Any], ...] = ()
+
+    def add(self, wanted: Any) -> None:
+        """Ask on behalf of one more listener."""
+        if all(known() != wanted for known in self._self_wanted):
+            alive = [known for known in self._self_wanted if known() is not None]
+            self._self_wanted = (*alive, weakref.WeakMethod(wanted))
+
+    def is_wanted(self) -> bool:
+        """Tell whether a listener is left."""
+        return any(wanted() for known in self._self_wanted if (wanted := known()) is not None)
+
+    @property
+    def chat(self) -> Any:
+        """The chat API."""
+        return _AskingChat(self.__wrapped__.chat, self)
+
+    @property
+    def completions(self) -> Any:
+        """The legacy completions API."""
+        return _AskingCompletions(self.__wrapped__.completions, self)
+
+
+class _AskingChat(wrapt.ObjectProxy):  # type: ignore[misc]
+    def __init__(self, chat: Any, client: _AskingClient) -> None:
+        super().__init__(chat)
+        self._self_client = client
+
+    @property
+    def completions(self) -> Any:
+        """The API that answers chats."""
+        return _AskingCompletions(self.__wrapped__.completions, self._self_client)
+
+
+class _AskingCompletions(wrapt.ObjectProxy):  # type: ignore[misc]
+    def __init__(self, completions: Any, client: _AskingClient) -> None:
+        super().__init__(completions)
+        self._self_client = client
+
+    def create(self, *args: Any, **request: Any) -> Any:
+        """Send a request, a stream with the question and, if it is refused, without."""
+        plain = self.__wrapped__.create
+        server = (str(self._self_client.base_url), str(request.get("model")))
+        ask = request.get("stream") and "stream_options" not in request and self._self_client.is_wanted()
+        if not ask or server in _refusing:
+            return plain(*args, **request)
+        asynchronous = isinstance(self._self_client, sys.modules["openai"].AsyncOpenAI)
+        return (_asend if asynchronous else _send)(plain, server, args, request)
+
+
+def _send(plain: Any, server: tuple[str, str], args: Any, request: dict[str, Any]) -> Any:
+    try:
+        answer = plain(*args, **request, **_QUESTION)
+    except Exception as error:
+        if not _may_refuse(error, server):
+            raise
+        answer = plain(*args, **request)  # if it fails again, the question was not at fault
+        _remember_refusal(server)
+        return answer
+    _accepting.add(server)
+    return answer
+
+
+async def _asend(plain: Any, server: tuple[str, str], args: Any, request: dict[str, Any]) -> Any:
+    try:
+        answer = await plain(*args, **request, **_QUESTION)
+    except Exception as error:
+        if not _may_refuse(error, server):
+            raise
+        answer = await plain(*args, **request)
+        _remember_refusal(server)
+        return answer
+    _accepting.add(server)
+    return answer
+
+
+def _may_refuse(error: Exception, server: tuple[str, str]) -> bool:
+    """Tell whether the question may be what a server refused; many name it, some only say that a field is unknown."""
+    if getattr(error, "status_code", None) not in _REFUSALS:
+        return False
+    return server not in _accepting or "stream_options" in str(error)
+
+
+def _remember_refusal(server: tuple[str, str]) -> None:
+    _refusing.add(server)
+    _accepting.discard(server)
+    _log.warning(
+        "The server %s refuses stream_options for model '%s': its streams are sent without, and the tokens of those "
+        "that say nothing are estimated. Set stream_usage to false to not ask at all.",
+        urlsplit(server[0]).netloc.rpartition("@")[2],
+        server[1],
+    )
