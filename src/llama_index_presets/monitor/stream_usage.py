@@ -13,10 +13,15 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import wrapt
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy
 
 __all__ = ["ask_for_usage", "forget_servers"]
 
@@ -75,7 +80,7 @@ def _ask_by_settings(model: Any, url: str) -> None:
         model.additional_kwargs = {**model.additional_kwargs, **_QUESTION}
 
 
-class _AskingClient(wrapt.ObjectProxy):  # type: ignore[misc]
+class _AskingClient(_Proxy):
     """A client of the SDK whose streams ask for their usage while somebody wants it; else it is as it was."""
 
     def __init__(self, client: Any) -> None:
@@ -103,7 +108,7 @@ class _AskingClient(wrapt.ObjectProxy):  # type: ignore[misc]
         return _AskingCompletions(self.__wrapped__.completions, self)
 
 
-class _AskingChat(wrapt.ObjectProxy):  # type: ignore[misc]
+class _AskingChat(_Proxy):
     def __init__(self, chat: Any, client: _AskingClient) -> None:
         super().__init__(chat)
         self._self_client = client
@@ -114,7 +119,7 @@ class _AskingChat(wrapt.ObjectProxy):  # type: ignore[misc]
         return _AskingCompletions(self.__wrapped__.completions, self._self_client)
 
 
-class _AskingCompletions(wrapt.ObjectProxy):  # type: ignore[misc]
+class _AskingCompletions(_Proxy):
     def __init__(self, completions: Any, client: _AskingClient) -> None:
         super().__init__(completions)
         self._self_client = client
