@@ -260,7 +260,8 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
     def _checked(self, answer: Any, texts: list[str]) -> np.ndarray:
         """Tell what was billed, then look at what was bought."""
         usage = getattr(answer, "usage", None)
-        billed = getattr(usage, "prompt_tokens", None)
+        # Some servers say only a total, and some say 0 of what they do not count.
+        billed = getattr(usage, "prompt_tokens", None) or getattr(usage, "total_tokens", None) or None
         event = EmbeddingUsageEvent(
             provider=self._known.provider if self._known else "openai" if self.model_name in _STOCK else "",
             model=self.model_name,
@@ -269,8 +270,9 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
             usage_source="counted" if billed is None else "reported",
         )
         dispatcher.event(event)
-        found = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
-        return unit_vectors(found, count=len(texts), dim=self.dim, model=self.model_name)
+        return unit_vectors(
+            _in_order(answer.data, self.model_name), count=len(texts), dim=self.dim, model=self.model_name
+        )
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
@@ -333,6 +335,24 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
             **super()._get_credential_kwargs(is_async),
             "max_retries": 0,
         }  # one layer retries, not the SDK too
+
+
+def _in_order(data: Sequence[Any], model: str) -> list[Any]:
+    """Give the vectors in the order of the texts: by their numbers, or as they come where a server does not number.
+
+    Raises:
+        ModelError: The numbers are not those of the texts, so that nobody can tell whose vector is whose.
+    """
+    places = [getattr(item, "index", None) for item in data]
+    vectors = [item.embedding for item in data]
+    if len(set(places)) <= 1:  # none has a number, or all have the same
+        return vectors
+    if set(places) != set(range(len(data))):
+        raise ModelError(
+            f"The server of '{model}' numbers {len(data)} vectors {places[:5]}. Expected 0 to {len(data) - 1}, each "
+            "once, or no numbers. Embed one text a request with embed_batch_size=1, or mend the server."
+        )
+    return [vector for _, vector in sorted(zip(places, vectors, strict=True), key=lambda pair: pair[0])]
 
 
 def _check_dimensions(name: str, known: EmbeddingModel | None, dimensions: int | None) -> None:

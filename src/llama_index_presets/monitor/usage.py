@@ -46,21 +46,53 @@ def _tokens(holder: Any, *path: str) -> int:
     return holder if type(holder) is int else int(holder) if isinstance(holder, float) else 0
 
 
+def _first(holder: Any, *paths: tuple[str, ...]) -> int:
+    """Read a count under the first of several names that is there."""
+    for path in paths:
+        found = holder
+        for name in path:
+            found = field(found, name) if found is not None else None
+        if found is not None:
+            return _tokens(holder, *path)
+    return 0
+
+
+# The same counts under the names of those who speak OpenAI's protocol; the names of OpenAI first.
+_CACHED: Final = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("prompt_cache_hit_tokens",),  # DeepSeek
+    ("cached_tokens",),  # Moonshot
+    ("cache_read_input_tokens",),  # Databricks, LiteLLM
+    ("cached_prompt_text_tokens",),  # xAI
+)
+_CACHE_WRITE: Final = (("prompt_tokens_details", "cache_write_tokens"), ("cache_creation_input_tokens",))
+_REASONING: Final = (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",))
+
+
 def _openai_chat(usage: Any) -> Usage:
+    """OpenAI's completion holds the reasoning; that of xAI and Perplexity does not, as their total shows."""
+    prompt, completion = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
+    reasoning, total = _first(usage, *_REASONING), _tokens(usage, "total_tokens")
+    beside = reasoning if reasoning and total == prompt + completion + reasoning else 0
     return Usage(
-        prompt=_tokens(usage, "prompt_tokens"),
-        completion=_tokens(usage, "completion_tokens"),
-        cached=_tokens(usage, "prompt_tokens_details", "cached_tokens"),
-        reasoning=_tokens(usage, "completion_tokens_details", "reasoning_tokens"),
-        total=_tokens(usage, "total_tokens"),
+        prompt=prompt,
+        completion=completion + beside,
+        cached=_first(usage, *_CACHED),
+        cache_write=_first(usage, *_CACHE_WRITE),
+        reasoning=reasoning,
+        total=total,
     )
 
 
 def _openai_responses(usage: Any) -> Usage:
+    details = field(usage, "input_tokens_details")
     return Usage(
         prompt=_tokens(usage, "input_tokens"),
         completion=_tokens(usage, "output_tokens"),
-        cached=_tokens(usage, "input_tokens_details", "cached_tokens"),
+        cached=_first(
+            details, ("cached_tokens",), ("cache_read_input_tokens",)
+        ),  # the second is Perplexity's
+        cache_write=_tokens(details, "cache_write_tokens"),
         reasoning=_tokens(usage, "output_tokens_details", "reasoning_tokens"),
         total=_tokens(usage, "total_tokens"),
     )
@@ -74,6 +106,17 @@ def _anthropic(usage: Any) -> Usage:
         completion=_tokens(usage, "output_tokens"),
         cached=read,
         cache_write=written,
+        reasoning=_tokens(usage, "output_tokens_details", "thinking_tokens"),
+    )
+
+
+def _cohere(usage: Any) -> Usage:
+    """Cohere bills fewer tokens than it reads; the bill counts."""
+    billed = field(usage, "billed_units")
+    return Usage(
+        prompt=_tokens(billed, "input_tokens"),
+        completion=_tokens(billed, "output_tokens"),
+        cached=_tokens(usage, "cached_tokens"),
     )
 
 
@@ -100,6 +143,18 @@ def _gemini(usage: Any) -> Usage:
     )
 
 
+def _gemini_rest(usage: Any) -> Usage:
+    """Gemini as its REST interface words it."""
+    thoughts = _tokens(usage, "thoughtsTokenCount")
+    return Usage(
+        prompt=_tokens(usage, "promptTokenCount") + _tokens(usage, "toolUsePromptTokenCount"),
+        completion=_tokens(usage, "candidatesTokenCount") + thoughts,
+        cached=_tokens(usage, "cachedContentTokenCount"),
+        reasoning=thoughts,
+        total=_tokens(usage, "totalTokenCount"),
+    )
+
+
 def _ollama(raw: Any) -> Usage:
     return Usage(prompt=_tokens(raw, "prompt_eval_count"), completion=_tokens(raw, "eval_count"))
 
@@ -111,6 +166,8 @@ SHAPES: Final[tuple[tuple[str, str, Callable[[Any], Usage]], ...]] = (
     ("anthropic", "output_tokens", _anthropic),  # the last event of an Anthropic stream has only these
     ("bedrock", "inputTokens", _bedrock),
     ("gemini", "prompt_token_count", _gemini),
+    ("gemini_rest", "promptTokenCount", _gemini_rest),
+    ("cohere", "billed_units", _cohere),
     ("ollama", "prompt_eval_count", _ollama),
     ("ollama", "eval_count", _ollama),
 )
@@ -145,7 +202,8 @@ def reported_usage(response: Any) -> Usage | None:
 
 def _is_count(value: Any) -> bool:
     """Tell a count, or the object of details that marks a shape, from a missing field."""
-    return isinstance(value, (int, float, dict)) or hasattr(value, "cached_tokens")
+    details = ("cached_tokens", "cache_read_input_tokens", "input_tokens")
+    return isinstance(value, (int, float, dict)) or any(hasattr(value, name) for name in details)
 
 
 def _holders(response: Any) -> Iterator[Any]:
@@ -154,12 +212,14 @@ def _holders(response: Any) -> Iterator[Any]:
     if raw is not None:
         if (found := field(raw, "usage")) is not None:
             yield found
-        if (found := field(raw, "usage_metadata")) is not None:
-            yield found
+        for name in ("usage_metadata", "usageMetadata"):
+            if (found := field(raw, name)) is not None:
+                yield found
         # Anthropic's first stream event and the Responses API's last wrap the object once more.
         for wrapper in ("message", "response", "meta", "metadata"):
-            if (inner := field(raw, wrapper)) is not None and (found := field(inner, "usage")) is not None:
-                yield found
+            if (inner := field(raw, wrapper)) is not None:
+                found = field(inner, "usage")
+                yield inner if found is None else found
         yield raw
     for kwargs in (
         getattr(response, "additional_kwargs", None),

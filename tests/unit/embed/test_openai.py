@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.servers.openai import Fault, OpenAIServer, unit_vector
 from llama_index_presets.embed.batches import requests_of
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
-from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
+from llama_index_presets.embed.openai import BatchedOpenAIEmbedding, _in_order
 from llama_index_presets.embed.tokens import HostedTokenizer
 from llama_index_presets.embed.vectors import pooled, unit_vectors
 from llama_index_presets.errors import ModelError, PartialEmbeddingError, SettingsError
@@ -318,3 +319,55 @@ def test_unlike_models_do_not_share_a_cache(server: OpenAIServer, tmp_path: Path
     short = CachedEmbedding(model_of(server, dimensions=64), cache)
     assert [len(model.get_text_embedding("x")) for model in (whole, short)] == [1536, 64]
     assert len(CachedEmbedding(MockEmbedding(embed_dim=3), cache).get_text_embedding("x")) == 3
+
+
+def test_vectors_without_numbers_come_in_the_order_of_the_texts(server: OpenAIServer) -> None:
+    """Not every server of the protocol numbers its vectors; the official class takes them as they come."""
+    server.numbers_vectors = False
+    texts = ["one", "two", "three"]
+    official = OpenAIEmbedding(api_key="k", api_base=server.url).get_text_embedding_batch(texts)
+    ours = BatchedOpenAIEmbedding(api_key="k", api_base=server.url)
+    assert np.allclose(ours.get_text_embedding_batch(texts), official, atol=1e-6)
+    assert np.allclose(asyncio.run(ours.aget_text_embedding_batch(texts)), official, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("places", "order"),
+    [([2, 0, 1], [1, 2, 0]), ([None, None], [0, 1]), ([0, 0, 0], [0, 1, 2]), ([0], [0]), ([7], [0])],
+)
+def test_numbers_decide_the_order_where_there_are_any(places: list[Any], order: list[int]) -> None:
+    """A server may answer in any order; one that numbers all alike does not number."""
+    data = [SimpleNamespace(index=place, embedding=n) for n, place in enumerate(places)]
+    assert _in_order(data, "m") == order
+
+
+@pytest.mark.parametrize("places", [[0, None], [1, 2], [0, 0, 1]])
+def test_numbers_of_other_texts_are_refused(places: list[Any]) -> None:
+    """A vector of another text would be found for ever by the wrong questions."""
+    data = [SimpleNamespace(index=place, embedding=n) for n, place in enumerate(places)]
+    with pytest.raises(ModelError, match=r"numbers \d vectors \[.*Expected 0 to"):
+        _in_order(data, "m")
+
+
+@pytest.mark.parametrize(
+    ("usage", "row"),
+    [
+        (None, ("counted", 2)),
+        ({"prompt_tokens": 0, "total_tokens": 0}, ("counted", 2)),
+        ({"total_tokens": 5}, ("reported", 5)),
+        ({"prompt_tokens": 4, "total_tokens": 5}, ("reported", 4)),
+    ],
+)
+def test_what_a_server_leaves_out_of_its_usage_is_counted(
+    usage: dict[str, int] | None, row: tuple[str, int], tmp_path: Path
+) -> None:
+    """A total alone is the input; zero, or nothing, is no count."""
+    model = BatchedOpenAIEmbedding(api_key="k")
+    answer = SimpleNamespace(
+        usage=None if usage is None else SimpleNamespace(**usage),
+        data=[SimpleNamespace(index=0, embedding=[1.0] * 1536)],
+    )
+    with Ledger(tmp_path / "calls.duckdb") as ledger, CostTrackingHandler(ledger).instrument() as handler:
+        model._checked(answer, ["Hello world"])
+        assert ledger.sql("SELECT usage_source, prompt_tokens FROM llm_calls").fetchall() == [row]
+        handler.close()

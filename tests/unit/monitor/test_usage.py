@@ -39,6 +39,19 @@ GEMINI = {
 }
 BEDROCK = {"inputTokens": 50, "outputTokens": 100, "cacheReadInputTokens": 900, "cacheWriteInputTokens": 50}
 OLLAMA = {"prompt_eval_count": 1000, "eval_count": 100, "model": "llama3"}
+PLAIN = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+GEMINI_REST = {
+    "promptTokenCount": 1000,
+    "candidatesTokenCount": 60,
+    "thoughtsTokenCount": 40,
+    "cachedContentTokenCount": 900,
+    "totalTokenCount": 1100,
+}
+COHERE = {
+    "billed_units": {"input_tokens": 1000, "output_tokens": 100},
+    "tokens": {"input_tokens": 1066, "output_tokens": 103},
+    "cached_tokens": 900,
+}
 FULL = Usage(1000, 100, 900, 0, 40, 1100)
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Usage]] = {
@@ -56,6 +69,54 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Usage]] = {
     "anthropic message_delta": ({"usage": {"output_tokens": 100}}, {}, Usage(0, 100)),
     "gemini": ({"usage_metadata": GEMINI}, {}, FULL),
     "bedrock": ({"usage": BEDROCK}, {}, Usage(1000, 100, 900, 50)),
+    "openai of DeepSeek": (
+        {"usage": PLAIN | {"prompt_cache_hit_tokens": 900, "prompt_cache_miss_tokens": 100}},
+        {},
+        Usage(1000, 100, 900, 0, 0, 1100),
+    ),
+    "openai of Moonshot": ({"usage": PLAIN | {"cached_tokens": 900}}, {}, Usage(1000, 100, 900, 0, 0, 1100)),
+    "openai of Databricks": (
+        {
+            "usage": PLAIN
+            | {"cache_read_input_tokens": 900, "cache_creation_input_tokens": 50, "reasoning_tokens": 40}
+        },
+        {},
+        Usage(1000, 100, 900, 50, 40, 1100),
+    ),
+    "openai of xAI": (
+        {
+            "usage": PLAIN
+            | {"completion_tokens": 60, "cached_prompt_text_tokens": 900, "reasoning_tokens": 40}
+        },
+        {},
+        FULL,
+    ),
+    "openai with details of null": (
+        {"usage": PLAIN | {"prompt_tokens_details": None, "completion_tokens_details": None}},
+        {},
+        Usage(1000, 100, 0, 0, 0, 1100),
+    ),
+    "openai with a cache written": (
+        {"usage": PLAIN | {"prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 50}}},
+        {},
+        Usage(1000, 100, 0, 50, 0, 1100),
+    ),
+    "openai_responses of Perplexity": (
+        {
+            "usage": RESPONSES
+            | {"input_tokens_details": {"cache_read_input_tokens": 900, "cache_write_tokens": 50}}
+        },
+        {},
+        Usage(1000, 100, 900, 50, 40, 1100),
+    ),
+    "anthropic thinking": (
+        {"usage": ANTHROPIC | {"output_tokens_details": {"thinking_tokens": 40}}},
+        {},
+        Usage(1000, 100, 900, 50, 40),
+    ),
+    "gemini_rest": ({"usageMetadata": GEMINI_REST}, {}, FULL),
+    "cohere": ({"usage": COHERE}, {}, Usage(1000, 100, 900)),
+    "cohere version 1": ({"meta": COHERE, "text": "Yes"}, {}, Usage(1000, 100, 900)),
     "ollama": (OLLAMA, {}, Usage(1000, 100)),
 }
 
