@@ -352,7 +352,8 @@ def _in_order(data: Sequence[Any], model: str) -> list[Any]:
             f"The server of '{model}' numbers {len(data)} vectors {places[:5]}. Expected 0 to {len(data) - 1}, each "
             "once, or no numbers. Embed one text a request with embed_batch_size=1, or mend the server."
         )
-    return [vector for _, vector in sorted(zip(places, vectors, strict=True), key=lambda pair: pair[0])]
+    by_place = dict(zip(places, vectors, strict=True))
+    return [by_place[place] for place in range(len(data))]
 
 
 def _check_dimensions(name: str, known: EmbeddingModel | None, dimensions: int | None) -> None:
