@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
     """Run a Postgres server whose data lives in a folder.
 
     The folder is made when it is not there. A server that was killed recovers from its log. Several blocks,
-    also of several processes, share the server of one folder; the last to leave stops it. It listens on a
-    Unix socket and on no network address.
+    also of several processes, share the server of one folder; the last to leave stops it. A process that is
+    killed has left; if it was the last, its server runs on until the next block of the folder ends. It listens
+    on a Unix socket and on no network address.
 
     As root, the server runs as the user ``pgserver``, and the folders above the data are opened for it.
 
@@ -51,26 +53,65 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         if os.getpid() == process:  # a fork that ends leaves the server to its parent
-            _leave(path, server)
+            _leave(path)
 
 
-_blocks: Counter[Path] = Counter()
-_entering = threading.Lock()
+@dataclass(eq=False)
+class _Use:
+    """What this process holds of one folder.
+
+    Attributes:
+        server: Handle of the library.
+        lock: The folder, opened and locked, shared with other processes that use it. The system drops the lock
+            when the process dies, however it dies.
+        blocks: Blocks that are entered.
+    """
+
+    server: Any
+    lock: int
+    blocks: int = 0
+
+
+_uses: dict[Path, _Use] = {}
+_entering = threading.RLock()
 
 
 def _enter(path: Path) -> Any:
     with _entering:
-        pgserver = _library()
+        use = _uses.get(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            server = pgserver.get_server(path)
-            _wake(server)
+            if use is None:
+                path.mkdir(parents=True, exist_ok=True)
+                use = _first_use(path)
+            _wake(use.server)
         except Exception as error:
+            if use is not None and not use.blocks:
+                with suppress(Exception):
+                    _stop_if_last(path, use)
             raise StoreError(
                 f"No Postgres starts in '{path}': {error}. Read '{path / 'log'}', or give another folder."
             ) from error
-        _blocks[path] += 1
-        return server
+        use.blocks += 1
+        _uses[path] = use
+        return use.server
+
+
+def _first_use(path: Path) -> _Use:
+    """Open and lock the folder. Who stops the server holds the lock alone, so this waits until it is stopped."""
+    pgserver = _library()
+    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # The library would stop the server once its list of process ids names this process alone; a killed one stays
+        # in that list for ever, so it is not asked, only kept short.
+        server = pgserver.get_server(path, cleanup_mode=None, start=False)
+        if _locked(lock, alone=True, wait=False) and server.global_process_id_list.path.exists():
+            server.global_process_id_list.put([])
+        _locked(lock, alone=False, wait=True)
+        server.start()
+    except BaseException:
+        os.close(lock)
+        raise
+    return _Use(server, lock)
 
 
 def _library() -> Any:
@@ -89,8 +130,53 @@ def _wake(server: Any) -> None:
             server.psql("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector;")
 
 
-def _leave(path: Path, server: Any) -> None:
+def _leave(path: Path) -> None:
     with _entering:
-        _blocks[path] -= 1
-        if not _blocks[path]:
-            server.cleanup()
+        use = _uses[path]
+        use.blocks -= 1
+        if not use.blocks:
+            del _uses[path]
+            _stop_if_last(path, use)
+
+
+def _stop_if_last(path: Path, use: _Use) -> None:
+    """Stop the server, unless another process uses the folder; of two that leave at once, the later stops it."""
+    try:
+        use.server.cleanup()  # leaves the library's list
+        if _locked(use.lock, alone=True, wait=False) and (path / "postmaster.pid").exists():
+            use.server.ensure_postgres_running()  # perhaps another process started it again meanwhile
+            use.server.stop()
+    finally:
+        os.close(use.lock)
+
+
+def _locked(descriptor: int, *, alone: bool, wait: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _leave_all() -> None:
+    """Leave the blocks that the program did not leave before its end."""
+    with _entering:
+        while _uses:
+            path, use = _uses.popitem()
+            _stop_if_last(path, use)
+
+
+def _forget_all() -> None:
+    """In a forked child: the servers are used, and stopped, by the parent."""
+    global _entering
+    _entering = threading.RLock()
+    for use in _uses.values():
+        os.close(use.lock)
+    _uses.clear()
+
+
+atexit.register(_leave_all)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_all)

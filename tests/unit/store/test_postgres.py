@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import pickle
 import signal
@@ -381,6 +382,88 @@ def test_a_server_in_a_folder_starts_without_a_word() -> None:
             [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, check=False
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+IN_A_BLOCK = """
+import sys, time
+from llama_index_presets.store.embedded_postgres import embedded_postgres
+block = embedded_postgres(sys.argv[1])
+block.__enter__()
+print("in", flush=True)
+sys.stdin.readline()
+"""
+
+
+def in_a_block(folder: Path) -> subprocess.Popen[str]:
+    """A process that uses the folder's server, and ends without leaving its block as soon as it may read a line."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_BLOCK, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "in\n"
+    return process
+
+
+def server_of(folder: Path) -> int | None:
+    """Process id of the folder's server; None where none runs."""
+    try:
+        pid = int((folder / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return pid
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def unused() -> Iterator[Path]:
+    """A folder that nobody uses while no test does."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def test_the_last_living_process_stops_the_server_of_a_folder(unused: Path) -> None:
+    """Killed processes do not count, whatever became of their ids; living ones keep the server."""
+    folder = unused
+    kill(in_a_block(folder))
+    killed = server_of(folder)
+    assert killed is not None
+    # An id of a killed process may be another's by now: this one lives as long as the test.
+    (folder / ".handle_pids.json").write_text(json.dumps([os.getppid(), 999_999]))
+    with embedded_postgres(folder):
+        assert server_of(folder) == killed
+    assert server_of(folder) is None
+    first, second = in_a_block(folder), in_a_block(folder)
+    with embedded_postgres(folder):
+        kill(first)
+    assert server_of(folder) is not None
+    second.communicate("end\n")
+    assert server_of(folder) is None
+
+
+def test_a_forked_child_does_not_stop_the_server(unused: Path) -> None:
+    """Its end, and the end of the block that it was forked in, leave the server to the parent."""
+    folder = unused
+    block = embedded_postgres(folder)
+    block.__enter__()
+    child = os.fork()
+    if not child:
+        block.__exit__(None, None, None)
+        with embedded_postgres(folder):
+            pass
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert server_of(folder) is not None
+    block.__exit__(None, None, None)
+    assert server_of(folder) is None
 
 
 # ---- a server that dies ----------------------------------------------------------------------------------
