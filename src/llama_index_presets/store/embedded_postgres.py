@@ -132,7 +132,9 @@ def _wake(server: Any) -> None:
 
 def _leave(path: Path) -> None:
     with _entering:
-        use = _uses[path]
+        use = _uses.get(path)
+        if use is None:  # left already, at the end of the process
+            return
         use.blocks -= 1
         if not use.blocks:
             del _uses[path]
