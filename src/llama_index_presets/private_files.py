@@ -11,12 +11,9 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 __all__ = ["private_file", "private_folder", "private_open", "tighten"]
-
-_OTHERS: Final = stat.S_IRWXO
-_GROUP_AND_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def private_folder(folder: Path) -> None:
@@ -52,29 +49,34 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def tighten(folder: Path) -> None:
-    """Take a folder and everything in it away from all others; what belongs to another user is left alone.
+def tighten(path: Path, *, shared: bool = False) -> None:
+    """Take a file, or a folder with everything in it, away from all others.
 
-    A folder with the set-group-ID bit is shared with its group on purpose: the group keeps what it has. Links are
-    not followed. A file system without modes, or one that refuses, is left as it is.
+    What belongs to another user is left alone, and a folder that holds something of another user stays open for
+    that user to pass through. Links are not followed. A file system without modes, or one that refuses, is left as
+    it is; so is a path where nothing is.
+
+    Args:
+        path: A file or folder.
+        shared: Whether its group keeps what it has.
     """
+    taken = stat.S_IRWXO if shared else stat.S_IRWXG | stat.S_IRWXO
     with suppress(OSError):
-        shared = folder.stat().st_mode & stat.S_ISGID
-        _tighten(folder, _OTHERS if shared else _GROUP_AND_OTHERS)
+        status = path.lstat()
+        if not hasattr(os, "geteuid") or status.st_uid != os.geteuid():
+            return
+        if stat.S_ISDIR(status.st_mode):
+            entries = list(path.iterdir())
+            for entry in entries:
+                tighten(entry, shared=shared)
+            if not all(_own(entry) for entry in entries):
+                taken &= ~(stat.S_IXGRP | stat.S_IXOTH)
+        if status.st_mode & taken and (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+            path.chmod(stat.S_IMODE(status.st_mode) & ~taken)
 
 
-def _tighten(folder: Path, taken: int) -> None:
-    _take(folder, taken)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):  # it may vanish meanwhile
-                if entry.is_dir(follow_symlinks=False):
-                    _tighten(Path(entry.path), taken)
-                elif entry.is_file(follow_symlinks=False):
-                    _take(Path(entry.path), taken)
-
-
-def _take(path: Path, taken: int) -> None:
-    status = path.lstat()
-    if status.st_mode & taken and hasattr(os, "geteuid") and status.st_uid == os.geteuid():
-        path.chmod(stat.S_IMODE(status.st_mode) & ~taken)
+def _own(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except OSError:  # it vanished meanwhile
+        return True

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.private_files import private_file, private_folder
 
 __all__ = ["EmbeddingCache", "Role"]
 
@@ -251,7 +252,8 @@ class EmbeddingCache:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self.folder)
+            private_file(self.path)  # SQLite makes the log beside it with the same mode
             return _open_file(self.path)
         except (sqlite3.OperationalError, OSError) as error:
             raise StoreWriteError(

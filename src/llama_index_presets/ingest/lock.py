@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.errors import StoreLockedError, StoreWriteError
+from llama_index_presets.private_files import private_open
 
 __all__ = ["ingest_lock"]
 
@@ -56,7 +57,7 @@ def ingest_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 def _opened(path: Path) -> Any:
     try:
-        return path.open("a+")
+        return private_open(path, "a+")
     except OSError as error:
         raise StoreWriteError(
             f"'{path}' cannot be written ({error.strerror}). Choose another --storage."

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
+from llama_index_presets.private_files import private_file
 from llama_index_presets.sealing import Sealer
 
 __all__ = ["Manifest", "ManifestEntry"]
@@ -51,6 +53,8 @@ class Manifest:
         self._hide = sealer.seal_id if sealer else str
         self._show = sealer.open_id if sealer else str
         try:
+            with suppress(OSError):  # SQLite says better what is wrong
+                private_file(path)
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(_SCHEMA)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.journal import journal_folder, locked
+from llama_index_presets.private_files import private_folder, private_open
 
 __all__ = ["BudgetState", "Shares"]
 
@@ -130,7 +131,8 @@ class BudgetState:
 
     def _write(self, content: dict[str, Any]) -> None:
         draft = self._folder / "budgets.draft"
-        draft.write_text(json.dumps(content), "utf-8")
+        with private_open(draft, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content))
         draft.replace(self._path)
         self._known = set(content["spent"])
 
@@ -138,7 +140,7 @@ class BudgetState:
 @contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         yield
     except OSError as error:
         step = "Free space on its disk" if is_full(error) else "Make the folder writable"

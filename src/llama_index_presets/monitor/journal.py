@@ -19,6 +19,7 @@ from typing import Final
 
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.calls import Call, as_stored_fields
+from llama_index_presets.private_files import private_folder
 
 __all__ = ["Journal", "delete_old_drafts", "journal_folder", "journals", "locked", "prompt_key", "write_all"]
 
@@ -83,7 +84,7 @@ class Journal:
             self._fd, self.path, self.size = None, None, 0
 
     def _open(self) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self._folder)
         # The name sorts by time, so that folding keeps the order in which journals began.
         name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         draft, path = self._folder / f".{name}{_DRAFT}", self._folder / name
@@ -197,7 +198,7 @@ def prompt_key(folder: Path) -> bytes:
         path.unlink(missing_ok=True)  # a crash of the machine before the disk had it
     draft = folder / f".key-{secrets.token_hex(8)}{_DRAFT}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             write_all(fd, secrets.token_bytes(32), durable=True)

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.calls import Call, as_json_fields
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.private_files import private_folder, private_open
 
 __all__ = ["JsonLog", "StructuredLogger"]
 
@@ -109,8 +110,8 @@ def log_fields(call: Call) -> dict[str, Any]:
 
 def _opened(path: Path) -> Any:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", encoding="utf-8")
+        private_folder(path.parent)
+        return private_open(path, "a", encoding="utf-8")
     except OSError as error:
         raise MonitorError(
             f"Log file '{path}' cannot be opened: {error}. Expected a writable folder."

@@ -21,6 +21,7 @@ from llama_index_presets.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.calls import COLUMNS
 from llama_index_presets.monitor.journal import delete_old_drafts, is_orphan, journal_folder, journals, locked
+from llama_index_presets.private_files import tighten
 
 __all__ = ["copy_to", "fold", "query"]
 
@@ -233,7 +234,10 @@ def _attach_to_write(connection: duckdb.DuckDBPyConnection, ledger: Path) -> Non
 def _fold_into(
     connection: duckdb.DuckDBPyConnection, ledger: Path, orphans: list[Path], keep_days: float | None
 ) -> None:
+    new = not ledger.exists()
     _attach_to_write(connection, ledger)
+    if new:
+        tighten(ledger)
     connection.execute("BEGIN")
     connection.execute(f"CREATE TABLE IF NOT EXISTS ledger.llm_calls ({_DEFINITIONS})")
     connection.execute("CREATE TABLE IF NOT EXISTS ledger.folded (journal VARCHAR PRIMARY KEY)")

@@ -118,6 +118,7 @@ def build(
     )
     with ExitStack() as opened:  # closes what is open already when a later part fails
         open_storage(place, row.name, fingerprint)
+        opened.callback(place.protect)  # runs last, over what the libraries made
         if isinstance(embed_model, CachedEmbedding) and "embedding" not in by_hand:
             opened.callback(embed_model.cache.close)
         manifest = Manifest(place.manifest, sealer=encryption.sealer if encryption else None)
@@ -142,6 +143,7 @@ def build(
             synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
             by_hand=by_hand, closers=[opened.pop_all().close],
         )  # fmt: skip
+        place.protect()
     return PresetEngine(assembly)
 
 

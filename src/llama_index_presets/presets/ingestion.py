@@ -62,6 +62,7 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
+        assembly.storage.protect()
     _warn_in_clear(assembly, report)
     if expected is not None:
         report.estimated_tokens = expected.tokens

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +20,7 @@ from llama_index_presets.errors import (
     StoreWriteError,
 )
 from llama_index_presets.presets.address import SCHEMES, Address, is_url, read_address
+from llama_index_presets.private_files import private_folder, private_open, tighten
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["Storage", "check_card", "find_storage", "open_storage", "read_card"]
@@ -87,6 +90,24 @@ class Storage:
     def audit(self) -> Path:
         """The audit log of level `audit`, one chained entry a line."""
         return self.folder / "audit.jsonl"
+
+    def protect(self) -> None:
+        """Take what an engine keeps here away from other users: 0600 for files, 0700 for folders.
+
+        A folder with the set-group-ID bit is shared with its group on purpose, which keeps what it has. Files of
+        others in the folder, such as documents beside the index, are left alone, and then so is the folder itself.
+        """
+        with suppress(OSError):
+            shared = bool(self.folder.stat().st_mode & stat.S_ISGID)
+            others = [entry for entry in self.folder.iterdir() if not _is_own(entry.name)]
+            if not others:
+                tighten(self.folder, shared=shared)
+                return
+            own = [
+                entry for entry in self.folder.iterdir() if _is_own(entry.name) and entry != self.logs.parent
+            ]
+            for entry in [*own, self.logs]:
+                tighten(entry, shared=shared)
 
 
 def find_storage(storage: str | Path, *, state: str | None = None) -> Storage:
@@ -169,9 +190,30 @@ def read_card(storage: str | Path | Storage) -> dict[str, object]:
         ) from error
 
 
+_OWN = (
+    "preset.json",
+    ".preset.json-*",
+    ".writable",
+    "vectors",
+    "vectors.duckdb*",
+    "keywords",
+    "documents.sqlite*",
+    "embeddings",
+    "*.lock",
+    "calls.duckdb*",
+    "logs",
+    "audit.jsonl*",
+)
+"""Names of everything that an engine makes in its folder."""
+
+
+def _is_own(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _OWN)
+
+
 def _make(storage: Storage) -> None:
     try:
-        storage.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(storage.folder)
         probe = storage.folder / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
@@ -235,7 +277,7 @@ def _link(draft: str, path: Path, text: str) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without links, such as exFAT
-        with path.open("x", encoding="utf-8") as file:
+        with private_open(path, "x", encoding="utf-8") as file:
             file.write(text)
 
 

@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
+from llama_index_presets.private_files import private_folder, private_open, tighten
 from llama_index_presets.retrieve.journal import Journal, damaged
 from llama_index_presets.retrieve.shelf import Shelf
 
@@ -166,8 +167,8 @@ class Folder:
             StoreWriteError: The folder cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "LOCK").open("a+")
+            private_folder(self.path)
+            file = private_open(self.path / "LOCK", "a+")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         with file:
@@ -181,8 +182,8 @@ class Folder:
     def changing(self) -> Iterator[None]:
         """Tell others that a change of this index and a vector store is under way; dies with the process."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "CHANGE").open("a")
+            private_folder(self.path)
+            file = private_open(self.path / "CHANGE", "a")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         with file:
@@ -212,7 +213,7 @@ class Folder:
         try:
             folder = self.snapshot(manifest.generation)
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            private_folder(folder)
             for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", exported[name])
             words = {name: exported[name] for name in ("ids", "vocabulary")}
@@ -221,6 +222,8 @@ class Folder:
             Journal(self._journal(manifest.generation)).create()
             for file in [*folder.iterdir(), folder, self._journal(manifest.generation)]:
                 _sync(file)
+            for made in (folder, self._journal(manifest.generation)):
+                tighten(made)
             files = {file.name: list(_sum(file)) for file in sorted(folder.iterdir())}
             self._put_in_force(replace(manifest, files=files))
         except OSError as error:
@@ -238,6 +241,7 @@ class Folder:
         fields["checksum"] = _checksum(fields)
         draft = self.path / "MANIFEST.draft"
         draft.write_text(json.dumps(fields, indent=2), encoding="utf-8")
+        tighten(draft)
         _sync(draft)
         draft.replace(self._manifest)
         _sync(self.path)

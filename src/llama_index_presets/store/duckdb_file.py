@@ -18,6 +18,7 @@ import duckdb
 from llama_index_presets.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
+from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb_errors import error_of, is_conflict, translated
 
 __all__ = ["MEMORY", "Database", "open_database", "quote"]
@@ -144,9 +145,17 @@ class Database:
             try:
                 yield cursor
                 self._commit(cursor)
+                self._protect_log()
             except BaseException:
                 self._roll_back(cursor)
                 raise
+
+    def _protect_log(self) -> None:
+        """Give DuckDB's log, which it makes for everybody, the mode of the file."""
+        if self.path not in ("", MEMORY):
+            with suppress(OSError):
+                if not Path(self.path).stat().st_mode & 0o077:
+                    tighten(Path(self.path + ".wal"))
 
     def _commit(self, cursor: duckdb.DuckDBPyConnection) -> None:
         try:
@@ -255,7 +264,10 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
     if where != MEMORY:
         _prepare_folder(Path(where), read_only)
     with translated(where):
+        new = where != MEMORY and not Path(where).exists()
         connection = _connect(where, read_only, encryption_key)
+        if new:
+            tighten(Path(where))
         return Database(where, read_only, connection, encryption_key)
 
 
@@ -278,7 +290,7 @@ def _prepare_folder(path: Path, read_only: bool) -> None:
             raise _nothing_to_read(path)
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
     except OSError as error:
         raise StoreWriteError(
             f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose one that this user can write."

@@ -16,6 +16,7 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import StoreError
+from llama_index_presets.private_files import private_folder
 
 __all__ = ["embedded_postgres"]
 
@@ -81,7 +82,7 @@ def _enter(path: Path) -> Any:
         use = _uses.get(path)
         try:
             if use is None:
-                path.mkdir(parents=True, exist_ok=True)
+                private_folder(path)
                 use = _first_use(path)
             _wake(use.server)
         except Exception as error:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.forks import UseGuard
+from llama_index_presets.private_files import private_folder, private_open
 
 __all__ = ["LANCEDB", "WriteLock", "connect", "local_folder", "official_fields", "open_table", "reading"]
 
@@ -77,6 +78,9 @@ def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: 
             "promises of this store need. Use a folder or s3://, gs://, az://."
         )
     try:
+        folder = local_folder(uri)
+        if folder is not None:
+            private_folder(folder)
         return lancedb.connect(
             uri, storage_options=storage_options, read_consistency_interval=timedelta(seconds=consistency_s)
         )
@@ -163,8 +167,8 @@ def _locked(path: Path) -> Iterator[None]:
     import fcntl
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a")
+        private_folder(path.parent)
+        handle = private_open(path, "a")
     except OSError as error:
         raise _unwritable(path.parent, error) from error
     with handle:
