@@ -48,13 +48,12 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
         ...     url.startswith("postgresql://")
         True
     """
-    path, process = Path(folder).expanduser().resolve(), os.getpid()
+    path = Path(folder).expanduser().resolve()
     server = _enter(path)
     try:
         yield server.get_uri()
     finally:
-        if os.getpid() == process:  # a fork that ends leaves the server to its parent
-            _leave(path)
+        _leave(path)
 
 
 @dataclass(eq=False)
