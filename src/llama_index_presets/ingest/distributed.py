@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -42,6 +42,9 @@ class Recorder:
     def hashes(self) -> dict[str, str]:
         """A worker is only given what has to be done."""
         return {}
+
+    def begin(self, doc_ids: Any) -> None:
+        """The process that keeps the manifest has written down what is about to change."""
 
     def record(self, entries: Any) -> None:
         """Remember documents that are in the store."""
@@ -142,7 +145,8 @@ def _sources(nodes: Sequence[BaseNode], report: IngestReport) -> Iterator[Source
 class RayLoad:
     """Loads documents on a Ray cluster, in the place of `Pipeline.load`.
 
-    Documents are recorded in the manifest as they arrive, so a run that is killed goes on where it was.
+    All documents are noted in the manifest before the first worker stores anything, and recorded as they arrive, so a
+    run that is killed goes on where it was.
 
     Attributes:
         opener: See `WorkerOpener`.
@@ -168,9 +172,11 @@ class RayLoad:
         """
         if not documents:
             return
+        owners = {source.doc_id: source.owner for source in documents}
         with ray_cluster(self.address) as ray:
+            self.manifest.begin(owners)
             for result in self._results(ray, documents):
-                self._take(result, report)
+                self._take(result, report, owners)
                 progress.advance()
 
     def _results(self, ray: Any, documents: Sequence[Source]) -> Iterator[TextNode]:
@@ -198,7 +204,7 @@ class RayLoad:
                 f"The Ray cluster gave up ({_last_line(error)}). What was stored is recorded: run again to go on."
             ) from error
 
-    def _take(self, result: TextNode, report: IngestReport) -> None:
+    def _take(self, result: TextNode, report: IngestReport, owners: Mapping[str, Mapping[str, Any]]) -> None:
         about = result.metadata
         if "fatal" in about:
             raise IngestError(
@@ -216,7 +222,9 @@ class RayLoad:
             if self.watch is not None and self.watch.mode == "refuse" and about["personal"]:
                 self.watch.refused.append(result.node_id)
             return
-        entry = ManifestEntry(result.node_id, about["hash"], about["chunks"], about["document_tokens"])
+        entry = ManifestEntry(
+            result.node_id, about["hash"], about["chunks"], about["document_tokens"], owners[result.node_id]
+        )
         self.manifest.record([entry])
         report.documents += 1
         report.chunks += entry.chunks

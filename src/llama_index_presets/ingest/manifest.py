@@ -1,17 +1,20 @@
 """Which documents an index holds, and from which content: what makes a second run free.
 
-A document is recorded after its chunks are in the store, and forgotten after they left it. So a crash between
-the two leaves a document that the next run writes again, under the same chunk ids; never one that is missing.
+The manifest is a write-ahead log of the store: which documents are about to change is written down before the store
+changes, and what became of them after it did. So a crash between the two leaves documents that are known to be unsure.
+The next run writes each of them again, under the same chunk ids, or takes it out of the store.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 from llama_index_presets.private_files import private_file
@@ -22,18 +25,30 @@ __all__ = ["Manifest", "ManifestEntry"]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     doc_id TEXT PRIMARY KEY, content_hash TEXT NOT NULL, chunks INTEGER NOT NULL, tokens INTEGER NOT NULL,
-    ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
-)"""
+    ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT
+);
+CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
+"""
+"""``owner`` is NULL for a document of no tenant, and was added later; ``changes`` holds what is about to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
-    """One document of the index; ``tokens`` as the embedding model counts them."""
+    """One document of the index.
+
+    Attributes:
+        doc_id: Its id.
+        content_hash: Of the input that its chunks come from.
+        chunks: How many it has.
+        tokens: Of all chunks, as the embedding model counts them.
+        owner: Metadata keys and values that say whose it is; empty where it is nobody's in particular.
+    """
 
     doc_id: str
     content_hash: str
     chunks: int
     tokens: int
+    owner: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Manifest:
@@ -57,8 +72,8 @@ class Manifest:
                 private_file(path)
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute(_SCHEMA)
-            self._connection.commit()
+            self._connection.executescript(_SCHEMA)
+            self._add_owner()
         except sqlite3.OperationalError as error:
             raise StoreWriteError(
                 f"'{path}' cannot be written ({error}). Choose another storage folder."
@@ -68,11 +83,40 @@ class Manifest:
                 f"'{path}' is damaged ({error}). Delete it and ingest again: unchanged chunks keep their ids."
             ) from error
 
+    def _add_owner(self) -> None:
+        """Add the column that manifests of earlier releases lack; two processes may be at it at once."""
+        if self._has_owner():
+            return
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if not self._has_owner():
+                self._connection.execute("ALTER TABLE documents ADD COLUMN owner TEXT")
+
+    def _has_owner(self) -> bool:
+        return any(row[1] == "owner" for row in self._connection.execute("PRAGMA table_info(documents)"))
+
     def hashes(self) -> dict[str, str]:
-        """Content hash of every document, by id."""
-        with self._lock:
-            rows = self._connection.execute("SELECT doc_id, content_hash FROM documents").fetchall()
-        return {self._show(doc_id): self._show(content_hash) for doc_id, content_hash in rows}
+        """Content hash of every document, by id; empty where a change of the document did not come to its end."""
+        rows = self._rows(
+            "SELECT doc_id, CASE WHEN c.doc_id IS NULL THEN content_hash END "
+            "FROM documents LEFT JOIN changes c USING (doc_id)"
+        )
+        return {self._show(doc_id): self._show(digest) if digest else "" for doc_id, digest in rows}
+
+    def owners(self) -> dict[str, dict[str, Any]]:
+        """Owner of every document that has one, by id: see `ManifestEntry`."""
+        rows = self._rows("SELECT doc_id, owner FROM documents WHERE owner IS NOT NULL")
+        return {self._show(doc_id): json.loads(self._show(owner)) for doc_id, owner in rows}
+
+    def leftovers(self) -> list[str]:
+        """Documents that may have chunks in the store and are not in the index.
+
+        Their first ingest, or their removal, did not come to its end.
+        """
+        rows = self._rows(
+            "SELECT doc_id FROM changes WHERE doc_id NOT IN (SELECT doc_id FROM documents) ORDER BY rowid"
+        )
+        return [self._show(doc_id) for (doc_id,) in rows]
 
     def totals(self) -> tuple[int, int]:
         """Number of documents and of chunks."""
@@ -82,26 +126,55 @@ class Manifest:
             ).fetchone()
         return int(row[0]), int(row[1])
 
+    def begin(self, doc_ids: Iterable[str]) -> None:
+        """Write down that these documents are about to be written to the store; `record` ends it."""
+        with self._lock, self._connection:
+            self._mark(self._ids(doc_ids))
+
+    def begin_removal(self, doc_ids: Iterable[str]) -> None:
+        """Write down that these documents are about to leave the store; `forget` ends it."""
+        ids = self._ids(doc_ids)
+        with self._lock, self._connection:
+            self._mark(ids)
+            self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
+
     def record(self, entries: Iterable[ManifestEntry]) -> None:
-        """Remember documents, replacing what was known of them."""
+        """Remember documents that are in the store, replacing what was known of them."""
         rows = [
-            (self._hide(entry.doc_id), self._hide(entry.content_hash), entry.chunks, entry.tokens)
-            for entry in entries
+            (self._hide(one.doc_id), self._hide(one.content_hash), one.chunks, one.tokens, self._owner(one))
+            for one in entries
         ]
         with self._lock, self._connection:
             self._connection.executemany(
-                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens, owner) VALUES (?, ?, ?, ?, ?)",
                 rows,
             )
+            self._unmark([(row[0],) for row in rows])
 
     def forget(self, doc_ids: Iterable[str]) -> None:
-        """Forget documents; unknown ids are fine."""
+        """Forget documents that left the store; unknown ids are fine."""
+        ids = self._ids(doc_ids)
         with self._lock, self._connection:
-            self._connection.executemany(
-                "DELETE FROM documents WHERE doc_id = ?", [(self._hide(doc_id),) for doc_id in doc_ids]
-            )
+            self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
+            self._unmark(ids)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _rows(self, query: str) -> list[Any]:
+        with self._lock:
+            return self._connection.execute(query).fetchall()
+
+    def _ids(self, doc_ids: Iterable[str]) -> list[tuple[str]]:
+        return [(self._hide(doc_id),) for doc_id in doc_ids]
+
+    def _owner(self, entry: ManifestEntry) -> str | None:
+        return self._hide(json.dumps(dict(entry.owner), default=str)) if entry.owner else None
+
+    def _mark(self, ids: list[tuple[str]]) -> None:
+        self._connection.executemany("INSERT OR IGNORE INTO changes (doc_id) VALUES (?)", ids)
+
+    def _unmark(self, ids: list[tuple[str]]) -> None:
+        self._connection.executemany("DELETE FROM changes WHERE doc_id = ?", ids)

@@ -76,8 +76,8 @@ class KeywordChange(Protocol):
     def upsert(self, nodes: Sequence[BaseNode], /) -> object:
         """Add nodes, or replace those whose id is there."""
 
-    def delete(self, *, documents: Sequence[str]) -> object:
-        """Delete all nodes of these documents that are not added."""
+    def delete(self, ids: Sequence[str], /, *, documents: Sequence[str]) -> object:
+        """Delete these nodes, and all nodes of these documents, that are not added."""
 
 
 class KeywordSide(Protocol):
@@ -101,8 +101,10 @@ def cut(source: Source, chunker: SentenceChunker) -> list[TextNode]:
     """Read a document and give its chunks.
 
     Raises:
-        IngestError: It cannot be read, or a ready node is longer than the model reads.
+        IngestError: It is refused, it cannot be read, or a ready node is longer than the model reads.
     """
+    if source.refusal:
+        raise IngestError(source.refusal)
     found = source.read()
     if isinstance(found, SourceText):
         return chunker.chunks(found)
@@ -152,7 +154,7 @@ class Pipeline:
         sync: Callable[[str], bool] | None = None,
         load: Callable[[Sequence[Source], IngestReport, Progress], None] | None = None,
     ) -> IngestReport:
-        """Bring the store in line with the sources.
+        """Bring the store in line with the sources; what a run that was killed left behind goes, too.
 
         Args:
             sources: What should be there.
@@ -164,10 +166,13 @@ class Pipeline:
         changed = [source for source in sources if not is_unchanged(source, known)]
         report.unchanged = len(sources) - len(changed)
         progress.start(len(changed))
-        (load or self.load)(changed, report, progress)
+        self.load([source for source in changed if source.refusal], report, progress)
+        (load or self.load)([source for source in changed if not source.refusal], report, progress)
+        leftovers = self.manifest.leftovers()  # what is among the sources and can be read is recorded by now
         if sync:
-            gone = known.keys() - {source.doc_id for source in sources}
+            gone = {*known, *leftovers} - {source.doc_id for source in sources}
             report.removed = self.remove(doc_id for doc_id in gone if sync(doc_id))
+        self.remove(leftovers)
         self._finish(report)
         return report
 
@@ -182,12 +187,23 @@ class Pipeline:
         Returns:
             How many were there.
         """
-        known = self.manifest.hashes()
-        there = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]
+        wanted = dict.fromkeys(doc_ids)
+        known = {*self.manifest.hashes(), *self.manifest.leftovers()} if wanted else ()
+        there = [doc_id for doc_id in wanted if doc_id in known]
         if there:
-            self._replace(there, [])
+            alone = self._without_source(there)
+            self.manifest.begin_removal(there)
+            self._replace(there, [], alone)
             self.manifest.forget(there)
         return len(there)
+
+    def _without_source(self, doc_ids: Sequence[str]) -> list[str]:
+        """Of these documents, those that are single nodes without a source: stores know them by node id alone."""
+        try:
+            nodes = self.store.get_nodes(list(doc_ids))
+        except NotImplementedError:
+            return []
+        return [node.node_id for node in nodes if node.ref_doc_id is None]
 
     def _cut(
         self, sources: Iterable[Source], report: IngestReport, progress: Progress
@@ -223,13 +239,16 @@ class Pipeline:
     ) -> None:
         nodes = [node for _, members in batch for node in members]
         tokens = self._embed(nodes, report)
-        self._replace([source.doc_id for source, _ in batch], nodes)
+        doc_ids = [source.doc_id for source, _ in batch]
+        self.manifest.begin(doc_ids)
+        self._replace(doc_ids, nodes)
         self.manifest.record(
             ManifestEntry(
                 source.doc_id,
                 source.content_hash,
                 len(members),
                 sum(tokens[node.node_id] for node in members),
+                source.owner,
             )
             for source, members in batch
         )
@@ -268,23 +287,29 @@ class Pipeline:
         _keep(nodes, self.embed_model.get_image_embedding_batch(images))  # type: ignore[attr-defined]
         return computed
 
-    def _replace(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
+    def _replace(
+        self, doc_ids: Sequence[str], nodes: Sequence[BaseNode], gone_nodes: Sequence[str] = ()
+    ) -> None:
         if self.keyword is None:
-            self._replace_in_store(doc_ids, nodes)
+            self._replace_in_store(doc_ids, nodes, gone_nodes)
             return
         with self.keyword.change(doc_ids) as change:
-            self._replace_in_store(doc_ids, nodes)
-            change.delete(documents=doc_ids)
+            self._replace_in_store(doc_ids, nodes, gone_nodes)
+            change.delete(gone_nodes, documents=doc_ids)
             change.upsert(nodes)
 
-    def _replace_in_store(self, doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> None:
+    def _replace_in_store(
+        self, doc_ids: Sequence[str], nodes: Sequence[BaseNode], gone_nodes: Sequence[str]
+    ) -> None:
         replace_documents = getattr(self.store, "replace_documents", None)
         if replace_documents is not None:
             replace_documents(doc_ids, nodes)
-            return
-        for doc_id in doc_ids:
-            self.store.delete(doc_id)
-        self.store.add(list(nodes))
+        else:
+            for doc_id in doc_ids:
+                self.store.delete(doc_id)
+            self.store.add(list(nodes))
+        if gone_nodes:
+            self.store.delete_nodes(list(gone_nodes))
 
     def _finish(self, report: IngestReport) -> None:
         """Index and compact once, after the bulk of the load."""

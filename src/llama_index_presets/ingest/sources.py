@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,30 @@ class Source:
         doc_id: Stable id.
         content_hash: Equal hash, equal content.
         read: Gives the text, an image, or ready nodes; may raise `IngestError`.
+        refusal: Why it is not ingested, where that is known before it is read; empty otherwise.
+        node_ids: Ids of its nodes, where they come ready.
+        owner: Whose it is: see `ManifestEntry`.
     """
 
     doc_id: str
     content_hash: str
     read: Callable[[], SourceText | Picture | list[TextNode]]
+    refusal: str = ""
+    node_ids: Sequence[str] = ()
+    owner: Mapping[str, Any] = field(default_factory=dict)
+
+    def refused(self, why: str) -> Source:
+        """The same document, which is not to be ingested."""
+        return replace(self, content_hash="", refusal=why)
 
 
 def sources(
     data: Any, *, text_column: str | None = None, id_column: str | None = None, images: bool = False
 ) -> list[Source]:
-    """List what is to be ingested.
+    """List what is to be ingested, each document once.
+
+    Documents of one id that differ are refused, since storing one would delete the other; so are documents whose ready
+    nodes have an id of another node.
 
     Args:
         data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
@@ -64,6 +77,10 @@ def sources(
     Raises:
         IngestError: A path is missing, a folder is empty, a column is unknown, or the kind of data is.
     """
+    return _once(_listed(data, text_column, id_column, images))
+
+
+def _listed(data: Any, text_column: str | None, id_column: str | None, images: bool) -> list[Source]:
     if _is_frame(data):
         frame = data.collect() if hasattr(data, "collect") else data  # a Polars LazyFrame
         return list(_from_frame(frame, text_column, id_column))
@@ -78,6 +95,22 @@ def sources(
         return [*(_from_document(document, images) for document in documents), *_from_nodes(nodes, images)]
     kinds = sorted({type(item).__name__ for item in items}) or ["nothing"]
     raise IngestError(f"Got {', '.join(kinds)}; give paths, LlamaIndex Documents or nodes, or a data frame.")
+
+
+def _once(sources: Iterable[Source]) -> list[Source]:
+    by_id: dict[str, list[Source]] = {}
+    for source in sources:
+        by_id.setdefault(source.doc_id, []).append(source)
+    return [_one_of(members) for members in by_id.values()]
+
+
+def _one_of(members: Sequence[Source]) -> Source:
+    if len({source.content_hash for source in members}) == 1:
+        return members[0]
+    return members[0].refused(
+        f"{len(members)} documents have the id '{members[0].doc_id}' and differ; storing one would delete the other. "
+        "Give each an id of its own; for a data frame, choose an id_column without repeats."
+    )
 
 
 def _from_files(paths: Sequence[Path], images: bool) -> list[Source]:
@@ -114,20 +147,43 @@ def _from_document(document: Document, images: bool = False) -> Source:
 
 
 def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
-    by_document: dict[str, list[TextNode]] = {}
+    by_document: dict[str, dict[tuple[str, str], TextNode]] = {}
+    by_id: dict[str, set[tuple[str, str]]] = {}
     for node in nodes:
         if not isinstance(node, TextNode):
             raise IngestError(
                 f"Node '{node.node_id}' is a {type(node).__name__}; give TextNodes or Documents."
             )
-        by_document.setdefault(node.ref_doc_id or node.node_id, []).append(node)
+        doc_id, state = node.ref_doc_id or node.node_id, _state_of(node)
+        by_document.setdefault(doc_id, {}).setdefault((node.node_id, state), node)
+        by_id.setdefault(node.node_id, set()).add((doc_id, state))
+    repeated = {node_id for node_id, places in by_id.items() if len(places) > 1}
     for doc_id, members in by_document.items():
-        digest = _digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
-        if images and any(isinstance(node, ImageNode) for node in members):
-            digest = _digest(digest, *(_pixels(node) for node in members))
-            yield Source(doc_id, digest, lambda members=members: _with_images(members))  # type: ignore[misc]
-        else:
-            yield Source(doc_id, digest, lambda members=members: members)  # type: ignore[misc]
+        source = _of_nodes(doc_id, list(members.values()), images)
+        clashes = sorted(repeated.intersection(source.node_ids))
+        yield source.refused(_repeated_nodes(clashes)) if clashes else source
+
+
+def _state_of(node: TextNode) -> str:
+    return _digest(node.get_content(MetadataMode.ALL), _pixels(node))
+
+
+def _repeated_nodes(node_ids: Sequence[str]) -> str:
+    names = ", ".join(f"'{node_id}'" for node_id in node_ids[:10])
+    more = f" and {len(node_ids) - 10} more" if len(node_ids) > 10 else ""
+    return (
+        f"Several nodes have the id {names}{more} and differ; storing one would delete the other. Give each an id of "
+        "its own."
+    )
+
+
+def _of_nodes(doc_id: str, members: list[TextNode], images: bool) -> Source:
+    digest = _digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
+    names = [node.node_id for node in members]
+    if images and any(isinstance(node, ImageNode) for node in members):
+        digest = _digest(digest, *(_pixels(node) for node in members))
+        return Source(doc_id, digest, lambda: _with_images(members), node_ids=names)
+    return Source(doc_id, digest, lambda: members, node_ids=names)
 
 
 def _pixels(node: TextNode) -> str | None:

@@ -36,10 +36,11 @@ class Stamp:
 
     def over(self, sources: Iterable[Source]) -> list[Source]:
         """The same documents, stamped."""
-        return [stamped(source, self._of(source)) for source in sources]
+        return [stamped(source, self.of(source.doc_id)) for source in sources]
 
-    def _of(self, source: Source) -> Mapping[str, Any]:
-        folder = folder_of(source.doc_id, self.roots) if self.folder_key else None
+    def of(self, doc_id: str) -> Mapping[str, Any]:
+        """What is put on a document."""
+        folder = folder_of(doc_id, self.roots) if self.folder_key else None
         return {self.folder_key: folder, **self.metadata} if self.folder_key and folder else self.metadata
 
 

@@ -137,7 +137,8 @@ class PresetEngine(BaseQueryEngine):
 
         Every hit has this tenant in its metadata, whatever is asked; what is ingested here is given it; the calls are
         charged to it in the ledger (``engine.ledger.costs(by="tenant")``). It shares all parts with this engine;
-        closing either closes both. Ids of documents are the index's: one document, or file, belongs to one tenant.
+        closing either closes both. Ids of documents are the index's: one document, or file, belongs to one tenant, and
+        ingesting under an id that belongs to another, or to nobody, is refused and reported as failed.
 
         Args:
             tenant: Whose engine.
@@ -175,11 +176,14 @@ class PresetEngine(BaseQueryEngine):
     ) -> IngestReport:
         """Bring the index in line with documents; what did not change costs nothing.
 
+        A document replaces the one of its id. Documents of one id that differ, and an id that belongs to another
+        tenant, are refused and reported as failed.
+
         Args:
             data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
             text_column: Column of a frame with the text.
             id_column: Column of a frame with a unique id.
-            sync: Whether documents that vanished from the given folders are removed.
+            sync: Whether documents that vanished from the given folders are removed; never those of another tenant.
             show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
             max_cost_usd: Count first, and refuse to begin when embedding would cost more than this, in US dollars.
             wait: Whether to wait when another process ingests into the same storage.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.distributed import RayLoad
 from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.ingest.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
@@ -54,11 +55,14 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
     found, watch = _sources(assembly, data, options)
     with ingest_lock(assembly.storage.lock, wait=options.wait):
         estimator = _estimator(assembly)
+        ownership = _ownership(assembly, data, options)
+        found = ownership.over(found, estimator.known)
         expected = _allowed(estimator, found, options)
+        _repair_keyword(assembly)
         pipeline = _pipeline(assembly, estimator)
         with progress_bar(options.show_progress) as progress:
             load = _ray_load(assembly, data, watch, options) if options.workers == "ray" else None
-            report = pipeline.run(found, progress, sync=vanished, load=load)
+            report = pipeline.run(found, progress, sync=ownership.within(vanished), load=load)
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
@@ -68,6 +72,31 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
         report.estimated_tokens = expected.tokens
         report.estimated_cost_usd = None if expected.cost_usd is None else float(expected.cost_usd)
     return report
+
+
+def _ownership(assembly: Assembly, data: Any, options: IngestOptions) -> Ownership:
+    return Ownership(
+        owners=assembly.manifest.owners(),
+        store=assembly.vector_store,
+        stamp=_stamp(assembly, data, options),
+        tenant=assembly.stamp,
+        complete=not assembly.stamp or _knows_all(assembly),
+    )
+
+
+def _knows_all(assembly: Assembly) -> bool:
+    """Whether the manifest accounts for every node of the store, where the store can count them."""
+    node_ids = getattr(assembly.vector_store, "node_ids", None)
+    return node_ids is not None and len(node_ids()) == assembly.manifest.totals()[1]
+
+
+def _repair_keyword(assembly: Assembly) -> None:
+    """Bring the keyword index in step where another process was killed since this engine was built."""
+    keyword: Any = assembly.retrieval.keyword
+    if keyword is not None and keyword.unfinished:
+        from llama_index_presets.retrieve.step import verify_in_step
+
+        verify_in_step(assembly.vector_store, keyword, documents=keyword.unfinished, repair=True)
 
 
 def _ray_load(assembly: Assembly, data: Any, watch: PrivacyWatch | None, options: IngestOptions) -> RayLoad:
