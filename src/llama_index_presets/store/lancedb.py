@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._extras import require
-from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
 from llama_index_presets.store.fingerprints import agreed_fingerprint
 from llama_index_presets.store.lancedb_connection import (
     LANCEDB,
@@ -30,6 +30,7 @@ from llama_index_presets.store.lancedb_index import candidates, check_length, ch
 from llama_index_presets.store.lancedb_maintenance import (
     build_if_due,
     finish_load,
+    fold_small_commits,
     index_text,
     optimize,
     remember_fingerprint,
@@ -44,6 +45,8 @@ require("llama_index.vector_stores.lancedb", extra="lancedb")
 from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStore  # noqa: E402
 
 __all__ = ["LanceDBVectorStore"]
+
+Result = TypeVar("Result")
 
 
 class LanceDBVectorStore(SelectsNodes, OfficialStore):
@@ -204,7 +207,8 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         table = self._open()
         if table is None:
             return []
-        return sorted(table.search().select(["id"]).limit(None).to_arrow()["id"].to_pylist())
+        ids = self._steadily(lambda: self._open().search().select(["id"]).limit(None).to_arrow())  # type: ignore[union-attr]
+        return sorted(ids["id"].to_pylist())
 
     def node_count(self) -> int:
         """How many nodes there are; without reading them.
@@ -232,8 +236,23 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             FilterError: A filter's value does not fit its operator.
             StoreCorruptError: The table's files cannot be read.
         """
+        return self._steadily(lambda: self._search(query, **kwargs))
+
+    def _steadily(self, read: Callable[[], Result]) -> Result:
+        """Read; once more where a compaction took the files of the version that was being read.
+
+        Raises:
+            StoreCorruptError: The table's files cannot be read.
+        """
+        try:
+            with reading(self.uri or ""):
+                return read()
+        except StoreCorruptError as error:
+            if "not found" not in str(error).lower():
+                raise
+        self._table = None
         with reading(self.uri or ""):
-            return self._search(query, **kwargs)
+            return read()
 
     def _search(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         table = self._open()
@@ -341,6 +360,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             merge.execute(rows)
             if not bulk:
                 build_if_due(table, self._columns, self.index)
+                fold_small_commits(table)
         return [node.node_id for node in nodes]
 
     def _make_table(self, empty: Any | None, schema: Any) -> Any:
@@ -359,16 +379,20 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         table = self._open()
         if table is None:
             return []
-        where = select_where(table, self._columns, selection)
-        with reading(self.uri or ""):
-            rows = table.search().where(where or "true").limit(None).to_arrow()
-        return read_nodes(rows, self._columns)
+
+        def read() -> Any:
+            table: Any = self._open()
+            where = select_where(table, self._columns, selection)
+            return table.search().where(where or "true").limit(None).to_arrow()
+
+        return read_nodes(self._steadily(read), self._columns)
 
     def _delete(self, where: str) -> None:
         with self._lock.held():
             table = self._open()
             if table is not None:
                 table.delete(where)
+                fold_small_commits(table)
 
     def _prepare_text_search(self, table: Any) -> None:
         with self._lock.held():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from llama_index_presets.store.memory import returned
 __all__ = [
     "build_if_due",
     "finish_load",
+    "fold_small_commits",
     "index_text",
     "optimize",
     "remember_fingerprint",
@@ -19,7 +21,17 @@ __all__ = [
 ]
 
 VECTOR_INDEX = "vector_idx"
+SMALL_FRAGMENTS = 32
+"""Fragments (one a commit) beyond which small ones are put together."""
+
+LARGE_FRAGMENT = 100_000
+"""Rows from which on a fragment is left alone; Lance calls those below small."""
+
+KEPT_VERSIONS = 8
+"""Versions that stay for readers in the middle of a query; a version has some files of its own."""
+
 TEXT_INDEX = "text_fts"
+_log = logging.getLogger(__name__)
 
 
 def build_if_due(table: Any, columns: LanceColumns, choice: str) -> None:
@@ -44,6 +56,58 @@ def finish_load(table: Any, columns: LanceColumns, choice: str) -> None:
     else:
         _index_scalars(table, columns)
     optimize(table)
+    fold_small_commits(table)
+
+
+def fold_small_commits(table: Any) -> None:
+    """Put the fragments of small commits together, and drop old versions, once there are many; cheap to call.
+
+    Fragments that hold as many rows as all smaller ones together are left alone, so a row is written again only a few
+    times however often the table changes. What fails here is tried again after later commits: the commit that it
+    follows is on disk.
+    """
+    try:
+        if table.stats()["fragment_stats"]["num_small_fragments"] > SMALL_FRAGMENTS:
+            _fold(table.to_lance())
+            table.checkout_latest()
+        elif table.version % SMALL_FRAGMENTS == 0:
+            _drop_old_versions(table.to_lance())
+    except (RuntimeError, OSError, ValueError) as error:
+        _log.warning("The table '%s' was not compacted: %s", table.name, str(error).splitlines()[0])
+
+
+def _fold(dataset: Any) -> None:
+    lengths = sorted(fragment.count_rows() for fragment in dataset.get_fragments())
+    target = _rows_worth_folding([length for length in lengths if length < LARGE_FRAGMENT])
+    if target:
+        dataset.optimize.compact_files(target_rows_per_fragment=target)
+        _drop_old_versions(dataset)
+
+
+def _rows_worth_folding(lengths: list[int]) -> int:
+    """Rows below which a fragment is to be folded; 0 where that would save few files.
+
+    Args:
+        lengths: Rows of each fragment, fewest first.
+
+    Example:
+        >>> _rows_worth_folding([2] * 33 + [1000]), _rows_worth_folding([2] * 33 + [60, 1000]), _rows_worth_folding([9])
+        (66, 126, 0)
+    """
+    rows = folded = 0
+    few = SMALL_FRAGMENTS // 2
+    for folded, length in enumerate(lengths):
+        if folded > few and length >= rows and len(lengths) - folded <= few:
+            break
+        rows += length
+    else:
+        folded = len(lengths)
+    return min(rows, LARGE_FRAGMENT) if folded > few else 0
+
+
+def _drop_old_versions(dataset: Any) -> None:
+    """Drop all but the newest versions; those that somebody has tagged stay."""
+    dataset.cleanup_old_versions(retain_versions=KEPT_VERSIONS, error_if_tagged_old_versions=False)
 
 
 def optimize(table: Any, *, keep_versions_s: float = 3600.0) -> None:

@@ -6,16 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores import VectorStoreQuery
 from moto.server import ThreadedMotoServer
 from tests.contracts.store import ask, only, text_node, vector
 
 from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.store import lancedb_maintenance
 from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.store.lancedb_maintenance import KEPT_VERSIONS, SMALL_FRAGMENTS
 
 WRITER = """
 import sys
@@ -139,3 +144,79 @@ def test_an_s3_url_is_a_store_like_any_other(bucket: str) -> None:
     store.replace_documents(["d"], [text_node("c", vector(1, 1), doc="d")])
     again = LanceDBVectorStore(bucket)
     assert [node.node_id for node in again.get_nodes()] == ["c"] and again.fingerprint == "model=a"
+
+
+# ---- growth ----------------------------------------------------------------------------------------------
+
+
+def files_in(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def test_small_upserts_and_deletes_do_not_pile_up_files(tmp_path: Path) -> None:
+    """At most the unfolded commits and the kept versions, with three files each, beside the folded fragments."""
+    store = LanceDBVectorStore(tmp_path / "db")
+    store.add([TextNode(id_=f"old {n}", text="x", embedding=[1.0, n]) for n in range(500)])
+    for n in range(150):
+        store.add([TextNode(id_=f"{n}", text=f"text {n}", embedding=[1.0, n])])
+        if n % 2:
+            store.delete_nodes([f"{n - 1}"])
+    assert files_in(tmp_path / "db") <= 3 * (2 * SMALL_FRAGMENTS + KEPT_VERSIONS)
+    assert len(store.node_ids()) == 500 + 150 - 75
+    assert [node.text for node in store.get_nodes(["149"])] == ["text 149"]
+
+
+def test_a_large_fragment_is_not_written_again_for_small_ones(tmp_path: Path) -> None:
+    """The commits of a few rows are folded among themselves: the first fragment keeps its file."""
+    store = LanceDBVectorStore(tmp_path / "db")
+    store.add([TextNode(id_=f"old {n}", text="x", embedding=[1.0, n]) for n in range(500)])
+    [first] = (tmp_path / "db").rglob("*.lance/data/*.lance")
+    for n in range(40):
+        store.add([TextNode(id_=f"{n}", text="y", embedding=[1.0, n])])
+    assert first.exists()
+    assert store._open().stats()["fragment_stats"]["num_fragments"] < 40
+
+
+def test_a_reader_goes_on_while_another_store_folds_and_drops_versions(tmp_path: Path) -> None:
+    """Each query sees one state of the table, whatever files a compaction takes away meanwhile."""
+    writer, reader = LanceDBVectorStore(tmp_path / "db"), LanceDBVectorStore(tmp_path / "db")
+    writer.add([TextNode(id_="first", text="x", embedding=[1.0, 0.0])])
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            try:
+                assert (
+                    "first"
+                    in reader.query(VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=3)).ids
+                )
+            except BaseException as error:
+                failures.append(error)
+                return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for n in range(70):
+        writer.add([TextNode(id_=f"{n}", text="y", embedding=[0.0, 1.0])])
+        if n % 10 == 0:
+            writer.optimize(keep_versions_s=0)
+    over.set()
+    thread.join()
+    assert failures == []
+
+
+def test_a_compaction_that_fails_does_not_fail_the_commit_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The nodes are stored; the log says what was not done."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(lancedb_maintenance, "_drop_old_versions", refuse)
+    store = LanceDBVectorStore(tmp_path / "db")
+    for n in range(40):
+        store.add([TextNode(id_=f"{n}", text="y", embedding=[1.0, 0.0])])
+    assert len(store.node_ids()) == 40
+    assert "was not compacted: disk full" in caplog.text
