@@ -1,4 +1,4 @@
-"""What a full disk says, and what it, or a kill, leaves of a DuckDB file that was being made.
+"""Full disks and kills: how to tell one, how to write all or nothing, and what is left of a DuckDB file.
 
 DuckDB makes a file by writing three headers of 4,096 bytes one after the other, and writes nothing else, not even
 its log, before the disk has them. A process that dies in between leaves a file that holds nothing, and that no
@@ -7,6 +7,7 @@ DuckDB opens again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["finish", "is_full", "is_half_made"]
+__all__ = ["finish", "is_full", "is_half_made", "write_all"]
 
 _FULL_NUMBERS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXTS: Final = ("no space left", "disk quota", "file too large", "disk is full")
@@ -24,6 +25,7 @@ _HEADER: Final = 4096
 _ALL_HEADERS: Final = 3 * _HEADER
 _SECTOR: Final = 512
 _MAGIC: Final = slice(8, 12)
+_FULL_SQLITE: Final = {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_WRITE"}
 _log = logging.getLogger(__name__)
 
 
@@ -36,8 +38,33 @@ def is_full(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and error.errno in _FULL_NUMBERS:
         return True
+    if getattr(error, "sqlite_errorname", "") in _FULL_SQLITE:
+        return True
     text = str(error).lower()
     return any(sign in text for sign in _FULL_TEXTS)
+
+
+def write_all(fd: int, data: bytes, *, durable: bool) -> None:
+    """Append everything to a file, or nothing: what was written before an error is cut off again.
+
+    Args:
+        fd: The file, opened for appending, with no other writer at work.
+        data: What to append.
+        durable: Whether to wait until the disk has it.
+
+    Raises:
+        OSError: The disk is full or failed.
+    """
+    start, view = os.lseek(fd, 0, os.SEEK_END), memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+        if durable:
+            os.fdatasync(fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, start)
+        raise
 
 
 def is_half_made(path: str | os.PathLike[str]) -> bool:

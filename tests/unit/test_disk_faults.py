@@ -1,17 +1,29 @@
-"""A DuckDB file whose making was cut short is made again; any other file that DuckDB cannot open is left alone."""
+"""What a full disk, or a kill while a file is first made, does to stores, caches, locks and logs: nothing is lost."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import pytest
 from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores import VectorStoreQuery
 
 from llama_index_presets.disk_faults import finish, is_half_made
-from llama_index_presets.errors import StoreCorruptError, StoreError
+from llama_index_presets.embed.cache import EmbeddingCache
+from llama_index_presets.errors import MonitorError, StoreCorruptError, StoreError, StoreWriteError
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome
+from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.monitor.budget_state import BudgetState
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.retrieve.keyword import BM25Index
 from llama_index_presets.store.duckdb import DuckDBVectorStore
+from llama_index_presets.store.lancedb import LanceDBVectorStore
 
 HEADER = 4096
 
@@ -32,7 +44,7 @@ def empty(tmp_path_factory) -> bytes:
 
 def halves(empty: bytes) -> dict[str, bytes]:
     """Every state in which a kill, a full disk or a crash of the machine can leave it."""
-    cuts = {f"{length} bytes": empty[:length] for length in range(0, len(empty), 512)}
+    cuts = {f"{length} bytes": empty[:length] for length in (0, 512, 4096, 4608, 8192, 11_776)}
     zeros = bytes(HEADER)
     return {
         **cuts,
@@ -122,3 +134,128 @@ def _hold(path, ready, done):
         fcntl.lockf(file, fcntl.LOCK_EX)
         ready.set()
         done.wait(60)
+
+
+# ---- a full disk ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes: each write behind them fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def nodes(first: int, last: int) -> list[TextNode]:
+    return [
+        TextNode(id_=f"n{number}", text=f"words {number} " * 20, embedding=[1.0, float(number)])
+        for number in range(first, last)
+    ]
+
+
+STORES: dict[str, Callable[[Path], DuckDBVectorStore | LanceDBVectorStore]] = {
+    "duckdb": lambda folder: DuckDBVectorStore(folder / "s.duckdb"),
+    "lancedb": lambda folder: LanceDBVectorStore(str(folder / "lance")),
+}
+
+
+@pytest.mark.parametrize("room", [0, 4096, 12_288])
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_on_a_full_disk_says_make_room_and_keeps_what_it_has(tmp_path, name, room):
+    """The change is refused whole, what was there answers, and with room the same change works."""
+    store = STORES[name](tmp_path)
+    store.add(nodes(0, 10))
+    with full_disk(room), pytest.raises(StoreWriteError, match=r"written.*(?i:make room)"):
+        store.add(nodes(10, 400))
+    assert {node.node_id for node in store.get_nodes()} == {f"n{number}" for number in range(10)}
+    query = VectorStoreQuery(query_embedding=[1.0, 3.0], similarity_top_k=1)
+    assert len(store.query(query).ids) == 1
+    store.add(nodes(10, 20))
+    assert len(store.get_nodes()) == 10 + 10
+    store.close()
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_that_was_first_made_on_a_full_disk_works_with_room(tmp_path, name):
+    """The failed first call leaves nothing behind that the next one trips over."""
+    with full_disk(4096), pytest.raises(StoreWriteError, match=r"written.*(?i:make room)"):
+        STORES[name](tmp_path).add(nodes(0, 400))
+    with contextlib.closing(STORES[name](tmp_path)) as store:
+        store.add(nodes(0, 5))
+        assert len(store.get_nodes()) == 5
+
+
+def test_an_index_of_lancedb_that_a_full_disk_refuses_is_not_called_damage(tmp_path):
+    """A text search that would build its index, and the end of a load, say what to do about the disk."""
+    store = LanceDBVectorStore(str(tmp_path))
+    store.add(nodes(0, 50))
+    query = VectorStoreQuery(query_str="words", mode="text_search", similarity_top_k=2)
+    with full_disk(0):
+        for act in (lambda: store.query(query), store.finish_load, lambda: store.delete_nodes(["n1"])):
+            with pytest.raises(StoreWriteError, match="Make room on its disk"):
+                act()
+    assert len(store.query(query).ids) == 2 and len(store.get_nodes()) == 50
+
+
+def test_a_lock_can_be_taken_on_a_full_disk(tmp_path):
+    """Its note of who holds it is for those who wait; taking documents out, which makes room, needs only the lock."""
+    with full_disk(0):
+        with ingest_lock(tmp_path / "ingest.lock"):
+            pass
+        index = BM25Index(tmp_path / "keywords")
+        with pytest.raises(StoreWriteError, match="Free space"):
+            index.add(nodes(0, 5))
+    index.add(nodes(0, 5))
+    assert len(index) == 5
+
+
+def test_an_embedding_cache_on_a_full_disk_keeps_and_finds_nothing(tmp_path, caplog):
+    """Vectors are computed again and the log says why; with room again it keeps what it is given."""
+    cache = EmbeddingCache(tmp_path)
+    vectors = {os.urandom(32): [0.5] * 384}
+    with full_disk(100):
+        cache.put_many(vectors)
+        assert cache.get_many(list(vectors)) == {} and cache.contains_many(list(vectors)) == set()
+        with pytest.raises(StoreWriteError, match="make room"):
+            cache.clear()
+    assert "kept nothing" in caplog.text and "not asked" in caplog.text
+    cache.put_many(vectors)
+    assert cache.contains_many(list(vectors)) == set(vectors)
+    cache.close()
+
+
+def test_budgets_on_a_full_disk_refuse_and_damaged_sums_are_read_anew(tmp_path):
+    """No call is made that no budget could hold; a file that a crash emptied is dropped, for the ledger knows all."""
+    state = BudgetState(tmp_path / "calls.duckdb")
+    with state.locked() as shares:
+        shares.begin("day", Decimal(1))
+    with (
+        full_disk(0),
+        pytest.raises(MonitorError, match=r"budgets .* cannot be written: .* Free space on its disk"),
+        state.locked() as shares,
+    ):
+        shares.settle("call", ["day"], Decimal(1))
+    with state.locked() as shares:
+        assert shares.spent("day") == 1
+    file = tmp_path / "calls.duckdb.journal" / "budgets.json"
+    file.write_bytes(b"")
+    with pytest.raises(MonitorError, match="were damaged"), state.locked():
+        pass
+    assert not state.knows("day")
+    with state.locked() as shares:
+        assert shares.spent("day") == 0
+
+
+def test_an_evaluation_on_a_full_disk_keeps_its_answers(tmp_path):
+    """The outcome that did not fit is named, those before it are read again by the next run."""
+    path = tmp_path / "run.jsonl"
+    with Checkpoint(path) as kept:
+        kept.add(Outcome(question="q1"))
+        with full_disk(path.stat().st_size), pytest.raises(StoreWriteError, match="Make room .* 1 questions"):
+            kept.add(Outcome(question="q2"))
+    with Checkpoint(path) as again:
+        assert list(again.outcomes) == ["q1"]

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.private_files import private_file, private_folder
 
@@ -146,7 +147,15 @@ class EmbeddingCache:
             chunk = keys[start : start + _KEYS_A_QUERY]
             marks = ",".join("?" * len(chunk))
             sql = f"SELECT {columns} FROM vectors WHERE key IN ({marks})"  # noqa: S608 (constants and marks)
-            yield from self._run(sql, chunk)
+            try:
+                found = self._run(sql, chunk)
+            except StoreWriteError as error:
+                if not is_full(error):
+                    raise
+                # SQLite needs a little room to read, too; a vector that is not found is only made once more.
+                _log.warning("The embedding cache is not asked: %s", error)
+                return
+            yield from found
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -174,9 +183,11 @@ class EmbeddingCache:
                 connection.executemany(sql, rows)
                 self._write_touched(connection, now)
                 self._make_room(connection)
-        except sqlite3.OperationalError as error:
+        except (StoreWriteError, sqlite3.OperationalError) as error:
+            if isinstance(error, StoreWriteError) and not is_full(error):
+                raise
             # The vectors are in the caller's hands: losing them to a full disk would cost more than a later miss.
-            _log.warning("The embedding cache '%s' kept nothing of this batch (%s).", self.path, error)
+            _log.warning("The embedding cache '%s' kept nothing of this batch: %s", self.path, error)
         except sqlite3.DatabaseError as error:
             self._set_aside(error)
 
@@ -256,8 +267,9 @@ class EmbeddingCache:
             private_file(self.path)  # SQLite makes the log beside it with the same mode
             return _open_file(self.path)
         except (sqlite3.OperationalError, OSError) as error:
+            step = "The disk is full: make room" if is_full(error) else "Choose another folder"
             raise StoreWriteError(
-                f"The embedding cache '{self.path}' cannot be written ({error}). Choose another folder."
+                f"The embedding cache '{self.path}' cannot be written ({error}). {step}."
             ) from error
         except sqlite3.DatabaseError as error:
             self._set_aside(error)

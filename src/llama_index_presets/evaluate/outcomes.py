@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from llama_index_presets.disk_faults import write_all
 from llama_index_presets.errors import StoreWriteError
 
 __all__ = ["Checkpoint", "Outcome", "named_sources"]
@@ -71,7 +72,7 @@ class Checkpoint:
             lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
             whole = [line for line in lines if line.endswith(b"\n")]
             path.write_bytes(b"".join(whole))
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise StoreWriteError(
                 f"'{path}' cannot be written ({error.strerror}). Give another folder with --out."
@@ -87,8 +88,7 @@ class Checkpoint:
             StoreWriteError: The disk is full or failed; what was kept before is still there.
         """
         try:
-            self._file.write(json.dumps(outcome.to_dict()) + "\n")
-            self._file.flush()
+            write_all(self._file.fileno(), (json.dumps(outcome.to_dict()) + "\n").encode(), durable=False)
         except OSError as error:
             raise StoreWriteError(
                 f"'{self.path}' cannot be written ({error.strerror}). Make room and run it again: it goes on after the "

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,11 @@ def _take(handle: Any, *, wait: bool) -> bool:
 
 
 def _write(handle: Any, holder: dict[str, Any]) -> None:
-    handle.truncate(0)
-    if holder:
-        handle.write(json.dumps(holder))
-    handle.flush()
+    """Note who holds the lock, for those who wait; a full disk must not keep anybody from taking documents out."""
+    with suppress(OSError):
+        handle.truncate(0)
+        if holder:
+            os.write(handle.fileno(), json.dumps(holder).encode())
 
 
 def _held(path: Path, handle: Any) -> StoreLockedError:

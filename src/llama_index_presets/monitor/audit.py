@@ -20,9 +20,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from llama_index_presets.disk_faults import is_full
+from llama_index_presets.disk_faults import is_full, write_all
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
-from llama_index_presets.monitor.journal import locked, write_all
+from llama_index_presets.monitor.journal import locked
 
 __all__ = ["AuditEntry", "AuditHead", "AuditLog", "AuditReport", "verify"]
 

@@ -8,9 +8,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from llama_index_presets.disk_faults import write_all
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.audit import read_key
-from llama_index_presets.monitor.journal import write_all
 
 __all__ = ["AUDIT_KEY", "audit_key", "audit_key_file"]
 

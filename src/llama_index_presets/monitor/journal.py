@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from llama_index_presets.disk_faults import write_all
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.calls import Call, as_stored_fields
 from llama_index_presets.private_files import private_folder
 
-__all__ = ["Journal", "delete_old_drafts", "journal_folder", "journals", "locked", "prompt_key", "write_all"]
+__all__ = ["Journal", "delete_old_drafts", "journal_folder", "journals", "locked", "prompt_key"]
 
 _DRAFT: Final = ".draft"
 _OLD_DRAFT_S: Final = 3600.0
@@ -100,29 +101,6 @@ class Journal:
             raise
         self._fd, self.path = fd, path
         return fd
-
-
-def write_all(fd: int, data: bytes, *, durable: bool) -> None:
-    """Append everything to a file, or nothing: what was written before an error is cut off again.
-
-    Args:
-        fd: The file, opened for appending, with no other writer at work.
-        data: What to append.
-        durable: Whether to wait until the disk has it.
-
-    Raises:
-        OSError: The disk is full or failed.
-    """
-    start, view = os.lseek(fd, 0, os.SEEK_END), memoryview(data)
-    try:
-        while view:
-            view = view[os.write(fd, view) :]
-        if durable:
-            os.fdatasync(fd)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, start)
-        raise
 
 
 def _flock(fd: int, *, exclusive: bool, wait: bool) -> bool:

@@ -19,7 +19,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -351,10 +351,11 @@ def _wait_for(file: IO[str], path: Path) -> None:
                 pid=int(holder) if holder.isdigit() else None,
             )
         time.sleep(0.02)
-    file.seek(0)
-    file.truncate()
-    file.write(str(os.getpid()))
-    file.flush()
+    with suppress(
+        OSError
+    ):  # a note for those who wait; a full disk must not keep anybody from taking texts out
+        file.truncate(0)
+        os.write(file.fileno(), str(os.getpid()).encode())
 
 
 if sys.platform == "win32":

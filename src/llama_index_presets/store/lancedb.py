@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from llama_index_presets.store.lancedb_connection import (
     official_fields,
     open_table,
     reading,
+    writing,
 )
 from llama_index_presets.store.lancedb_filters import one_of
 from llama_index_presets.store.lancedb_index import candidates, check_length, checked_choice, probes
@@ -284,7 +286,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
 
         Safe at any time; does nothing on an empty table.
         """
-        with self._lock.held():
+        with self._writing():
             table = self._open()
             if table is not None and table.count_rows():
                 finish_load(table, self._columns, self.index)
@@ -299,7 +301,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         Args:
             keep_versions_s: Age, in seconds, up to which old versions are kept for their readers.
         """
-        with self._lock.held():
+        with self._writing():
             table = self._open()
             if table is not None:
                 optimize(table, keep_versions_s=keep_versions_s)
@@ -315,6 +317,11 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the table again."""
         self.__init__(**state)  # type: ignore[misc]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock.held(), writing(self.uri or ""):
+            yield
 
     def _open(self) -> Any | None:
         LANCEDB.check()
@@ -334,7 +341,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             stored, self._fingerprint, place=f"Table '{self.table_name}'", kind="table"
         )
         if agreed and not stored:
-            with self._lock.held():
+            with self._writing():
                 remember_fingerprint(table, self._columns, agreed)
         self._fingerprint = agreed
 
@@ -344,7 +351,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
                 self._delete(one_of(self._columns.doc_id, replacing))
             return []
         unique = list({node.node_id: node for node in nodes}.values())
-        with self._lock.held():
+        with self._writing():
             table: Any = self._open()
             dim = self._columns.dim(table.schema) if table is not None and table.count_rows() else None
             self._adopt(table)
@@ -370,7 +377,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         return self._connection.create_table(self.table_name, schema=schema, **how)
 
     def _delete_selected(self, selection: Selection) -> None:
-        with self._lock.held():
+        with self._writing():
             table = self._open()
             if table is not None:
                 self._delete(select_where(table, self._columns, selection) or "true")
@@ -388,12 +395,12 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         return read_nodes(self._steadily(read), self._columns)
 
     def _delete(self, where: str) -> None:
-        with self._lock.held():
+        with self._writing():
             table = self._open()
             if table is not None:
                 table.delete(where)
                 fold_small_commits(table)
 
     def _prepare_text_search(self, table: Any) -> None:
-        with self._lock.held():
+        with self._writing():
             index_text(table, self._columns, self.text_language)

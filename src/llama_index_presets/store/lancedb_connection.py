@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,21 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.forks import UseGuard
 from llama_index_presets.private_files import private_folder, private_open
 
-__all__ = ["LANCEDB", "WriteLock", "connect", "local_folder", "official_fields", "open_table", "reading"]
+__all__ = [
+    "LANCEDB",
+    "WriteLock",
+    "connect",
+    "local_folder",
+    "official_fields",
+    "open_table",
+    "reading",
+    "writing",
+]
 
 LANCEDB: Final = UseGuard("LanceDB", StoreError)
 """LanceDB renews its threads in a fork, and says itself that a small chance of a deadlock remains."""
@@ -33,6 +44,8 @@ _OFFICIAL_DEFAULTS: dict[str, Any] = {
 
 _SERIALISED = {"stores_text", "is_embedding_query", "flat_metadata", "api_key", "region"}
 """Fields that `to_dict` shows beside them; they have one value here."""
+
+_UNWRITABLE = tuple(f"(os error {number})" for number in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM))
 
 
 def official_fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -107,14 +120,53 @@ def reading(uri: str) -> Iterator[None]:
     """
     try:
         yield
+    except StoreError:
+        raise
     except (RuntimeError, OSError) as error:
         if "lance error" not in str(error):
             raise
-        cause = str(error).splitlines()[0].split(", /")[0]  # without the place in Lance's own sources
+        cause = _cause(error)
         raise StoreCorruptError(
             f"The table in '{uri}' cannot be read ({cause}). Nothing was changed: restore it from a backup, or "
             "ingest into a new place."
         ) from error
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Turn what Lance says of a disk that it cannot write into an error that says what to do.
+
+    Lance puts a change in force by its last file, so what fails before it has changed nothing.
+
+    Raises:
+        StoreWriteError: The disk is full or failed, or the folder may not be written.
+        StoreError: Lance refuses the change for another reason, such as a damaged file.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except (RuntimeError, OSError) as error:
+        if "lance error" not in str(error):
+            raise
+        kept = f"({_cause(error)}). Each change is in the table whole or not at all."
+        if is_full(error):
+            raise StoreWriteError(
+                f"'{uri}' cannot be written {kept} Make room on its disk and try again."
+            ) from error
+        if any(number in str(error) for number in _UNWRITABLE):
+            raise StoreWriteError(
+                f"'{uri}' cannot be written {kept} Check the disk and the rights of the folder."
+            ) from error
+        raise StoreError(
+            f"Lance cannot change the table in '{uri}' {kept} Try again; if it stays so, restore a backup or ingest "
+            "into a new place."
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What Lance says, without the place in its own sources."""
+    return str(error).splitlines()[0].split(", /")[0]
 
 
 def local_folder(uri: str) -> Path | None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 
 __all__ = ["Transactions", "make_engine", "parse_url", "quoted"]
@@ -154,6 +154,11 @@ def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> Store
     if isinstance(cause, pg.QueryCanceled):
         return StoreError(
             f"Postgres at {where} stopped the statement: {said}. Raise statement_timeout_s or ask for less."
+        )
+    if isinstance(cause, pg.DiskFull):
+        return StoreWriteError(
+            f"The disk of Postgres at {where} is full: {said}. Nothing of this call was written, and what was there "
+            "before can still be read. Make room there and try again."
         )
     if _is_passing(error):
         return StoreError(

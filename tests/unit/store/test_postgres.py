@@ -25,13 +25,15 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import MetadataFilters, VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.postgres import PGVectorStore
+from sqlalchemy import make_url
 from tests.contracts.store import DIM, ask, only, text_node, vector
 from tests.unit.test_filters import HOSTILE, metadatas, trees
 
-from llama_index_presets.errors import NodeRejectedError, SettingsError, StoreError
+from llama_index_presets.errors import NodeRejectedError, SettingsError, StoreError, StoreWriteError
 from llama_index_presets.filters import predicate
 from llama_index_presets.store.embedded_postgres import embedded_postgres
 from llama_index_presets.store.postgres import PostgresVectorStore
+from llama_index_presets.store.postgres_connection import Transactions, make_engine
 
 numbers = itertools.count()
 
@@ -162,6 +164,19 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
     with pytest.raises(SettingsError, match=message) as refused:
         PostgresVectorStore(**given_options)
     assert "geheim" not in str(refused.value)
+
+
+def test_a_full_disk_of_the_server_is_said_at_once(url: str, store: PostgresVectorStore) -> None:
+    """It is not tried again, as a lost connection is; the message says what is left and what to do."""
+    store.add([text_node("a", vector(1))])
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left' USING ERRCODE = 'disk_full'; END $$"
+    transactions = Transactions(
+        make_engine(make_url(url), pool_size=1, statement_timeout_s=5, options={}), 60
+    )
+    with pytest.raises(StoreWriteError, match=r"is full: could not extend .* Make room there"):
+        transactions.run(lambda cursor: cursor.execute(full))
+    transactions.engine.dispose()
+    assert store.query(ask(vector(1))).ids == ["a"]
 
 
 def test_an_unreachable_server_is_a_clear_error_without_the_password() -> None:
@@ -327,6 +342,7 @@ WRITER = """
 import sys
 sys.path[:0] = {path!r}
 from llama_index_presets.store.postgres import PostgresVectorStore
+from llama_index_presets.store.postgres_connection import Transactions, make_engine
 from tests.contracts.store import DIM, text_node, vector
 store = PostgresVectorStore.from_url({url!r}, embed_dim=DIM, table_name={table!r})
 print("ready", flush=True)
