@@ -19,6 +19,7 @@ from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import MonitorError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome
 from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.monitor.budget_state import BudgetState
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.retrieve.keyword import BM25Index
@@ -259,3 +260,16 @@ def test_an_evaluation_on_a_full_disk_keeps_its_answers(tmp_path):
             kept.add(Outcome(question="q2"))
     with Checkpoint(path) as again:
         assert list(again.outcomes) == ["q1"]
+
+
+def test_a_manifest_on_a_full_disk_is_as_it_was(tmp_path):
+    """The documents that did not fit are not recorded, and the next run, with room, records them."""
+    manifest = Manifest(tmp_path / "manifest.sqlite")
+    first, *others = [ManifestEntry(f"d{number}", "0" * 64, 1, 1) for number in range(400)]
+    manifest.record([first])
+    with full_disk(8192), pytest.raises(StoreWriteError, match=r"manifest .* as it was\. Make room"):
+        manifest.record(others)
+    assert set(manifest.hashes()) == {"d0"}
+    manifest.record(others)
+    assert len(manifest.hashes()) == 400
+    manifest.close()

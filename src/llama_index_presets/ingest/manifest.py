@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 from llama_index_presets.private_files import private_file
 from llama_index_presets.sealing import Sealer
@@ -64,6 +65,7 @@ class Manifest:
     """
 
     def __init__(self, path: Path, *, sealer: Sealer | None = None) -> None:
+        self._path = path
         self._lock = threading.Lock()
         self._hide = sealer.seal_id if sealer else str
         self._show = sealer.open_id if sealer else str
@@ -75,9 +77,8 @@ class Manifest:
             self._connection.executescript(_SCHEMA)
             self._add_owner()
         except sqlite3.OperationalError as error:
-            raise StoreWriteError(
-                f"'{path}' cannot be written ({error}). Choose another storage folder."
-            ) from error
+            step = "Make room on its disk" if is_full(error) else "Choose another storage folder"
+            raise StoreWriteError(f"'{path}' cannot be written ({error}). {step}.") from error
         except sqlite3.DatabaseError as error:
             raise StoreCorruptError(
                 f"'{path}' is damaged ({error}). Delete it and ingest again: unchanged chunks keep their ids."
@@ -128,13 +129,13 @@ class Manifest:
 
     def begin(self, doc_ids: Iterable[str]) -> None:
         """Write down that these documents are about to be written to the store; `record` ends it."""
-        with self._lock, self._connection:
+        with self._changing():
             self._mark(self._ids(doc_ids))
 
     def begin_removal(self, doc_ids: Iterable[str]) -> None:
         """Write down that these documents are about to leave the store; `forget` ends it."""
         ids = self._ids(doc_ids)
-        with self._lock, self._connection:
+        with self._changing():
             self._mark(ids)
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
 
@@ -144,7 +145,7 @@ class Manifest:
             (self._hide(one.doc_id), self._hide(one.content_hash), one.chunks, one.tokens, self._owner(one))
             for one in entries
         ]
-        with self._lock, self._connection:
+        with self._changing():
             self._connection.executemany(
                 "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens, owner) VALUES (?, ?, ?, ?, ?)",
                 rows,
@@ -154,7 +155,7 @@ class Manifest:
     def forget(self, doc_ids: Iterable[str]) -> None:
         """Forget documents that left the store; unknown ids are fine."""
         ids = self._ids(doc_ids)
-        with self._lock, self._connection:
+        with self._changing():
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
             self._unmark(ids)
 
@@ -162,6 +163,23 @@ class Manifest:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One transaction.
+
+        Raises:
+            StoreWriteError: The disk is full or failed; the manifest is as it was.
+        """
+        try:
+            with self._lock, self._connection:
+                yield
+        except sqlite3.OperationalError as error:
+            step = "Make room on its disk" if is_full(error) else "Check the folder"
+            raise StoreWriteError(
+                f"The manifest '{self._path}' cannot be written ({error}) and is as it was. {step}, then run it again: "
+                "what is in the index already costs nothing."
+            ) from error
 
     def _rows(self, query: str) -> list[Any]:
         with self._lock:
