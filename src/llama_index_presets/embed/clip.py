@@ -25,6 +25,7 @@ from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.images import MAX_PIXELS, open_image
+from llama_index_presets.loading import loading
 
 __all__ = ["ClipEmbedding"]
 
@@ -129,10 +130,13 @@ class ClipEmbedding(MultiModalEmbedding):
 
     @property
     def _clip(self) -> ClipModel:
-        self.check_weights()
-        return load_clip(self._card, self.device)
+        with loading(self._name, "embedding"):
+            self.check_weights()
+            _ = self._tokenizer  # read by the first call as well: part of the load
+            return load_clip(self._card, self.device)
 
     def _embed_texts(self, texts: Sequence[str], *, kind: str = "text") -> list[list[float]]:
+        model = self._clip
         lengths = self.count_tokens(texts)
         longest = max(lengths, default=0)
         if longest > self.max_tokens:
@@ -140,7 +144,7 @@ class ClipEmbedding(MultiModalEmbedding):
                 f"A {kind} has {longest:,} tokens; '{self._name}' reads {self.max_tokens:,} and would ignore the "
                 f"rest. Shorten it, or split it with chunk_size={self.max_tokens - 2}."
             )
-        vectors = self._clip.encode_texts(texts, self.compute_batch_size)
+        vectors = model.encode_texts(texts, self.compute_batch_size)
         self._used(len(texts), sum(lengths))
         return vectors.tolist()  # type: ignore[no-any-return]
 

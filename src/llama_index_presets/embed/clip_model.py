@@ -17,6 +17,7 @@ from llama_index_presets._extras import require
 from llama_index_presets.embed.pixels import read_pixel_recipe
 from llama_index_presets.errors import ModelError
 from llama_index_presets.forks import TORCH
+from llama_index_presets.loading import LoadOnce
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -196,9 +197,6 @@ def _in_order(parts: list[Vectors], order: npt.NDArray[np.intp], dim: int) -> Ve
     return vectors
 
 
-_loading = threading.Lock()
-
-
 def load_clip(card: ClipCard, device: str | None) -> ClipModel:
     """The model of a folder, loaded once a process and device.
 
@@ -206,13 +204,10 @@ def load_clip(card: ClipCard, device: str | None) -> ClipModel:
         ModelError: The parent of this forked process has run a model.
     """
     TORCH.check()
-    with _loading:  # two threads must not load the same weights at once
-        return _load_once(card, device)
+    return _models(card, device)
 
 
-@cache
-def _load_once(card: ClipCard, device: str | None) -> ClipModel:
-    return ClipModel(card, device)
+_models = LoadOnce(ClipModel)
 
 
 @cache

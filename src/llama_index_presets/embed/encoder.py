@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.forks import TORCH
+from llama_index_presets.loading import LoadOnce
 
 __all__ = ["Encoder", "EncoderPool", "Precision", "cpu_computes_bfloat16", "load_encoder", "load_pool"]
 
@@ -119,6 +120,7 @@ class EncoderPool:
             initializer=_begin_worker,
             initargs=(folder, precision, device, threads),
         )
+        self._run([([], 1)] * processes)  # so that each loads its model now, and not during the first batch
 
     def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
         """Texts to unit vectors, float32, shape (n, dim), in the order of the texts."""
@@ -126,19 +128,21 @@ class EncoderPool:
         # Sorted here, so that each process pads little; longest first, so that none ends late.
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         slices = [order[start : start + _SLICE] for start in range(0, len(order), _SLICE)]
+        vectors = np.concatenate(
+            self._run([([texts[place] for place in places], batch_size) for places in slices])
+        )
+        result = np.empty_like(vectors)
+        result[order] = vectors
+        return result
+
+    def _run(self, batches: Sequence[tuple[list[str], int]]) -> list[np.ndarray]:
         try:
-            done = [
-                self._pool.submit(_work, [texts[place] for place in places], batch_size) for places in slices
-            ]
-            vectors = np.concatenate([future.result() for future in done])
+            return [done.result() for done in [self._pool.submit(_work, *batch) for batch in batches]]
         except BrokenProcessPool as error:
             raise ModelError(
                 "A process that embeds died: out of memory, or the program has no `if __name__ == '__main__':` around "
                 "its start. Use fewer processes."
             ) from error
-        result = np.empty_like(vectors)
-        result[order] = vectors
-        return result
 
 
 _worker: dict[str, Encoder] = {}
@@ -153,9 +157,6 @@ def _work(texts: list[str], batch_size: int) -> np.ndarray:
     return _worker["encoder"].encode(texts, batch_size)
 
 
-_loading = threading.Lock()
-
-
 def load_encoder(folder: Path, precision: Precision, device: str) -> Encoder:
     """Load a model, once in a process for the same settings.
 
@@ -163,16 +164,14 @@ def load_encoder(folder: Path, precision: Precision, device: str) -> Encoder:
         ModelError: The parent of this forked process has run a model.
     """
     TORCH.check()  # before the lock, which another thread of the parent may have held during the fork
-    with _loading:  # two threads must not load the same weights at once
-        return _load_once(folder, precision, device)
+    return _encoders(folder, precision, device)
 
 
 def load_pool(folder: Path, precision: Precision, device: str, processes: int) -> EncoderPool:
     """Start the processes of a model, once for the same settings."""
     TORCH.check()
-    with _loading:
-        return _start_once(folder, precision, device, processes)
+    return _pools(folder, precision, device, processes)
 
 
-_load_once = cache(Encoder)
-_start_once = cache(EncoderPool)
+_encoders = LoadOnce(Encoder)
+_pools = LoadOnce(EncoderPool)

@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
 from llama_index_presets.embed.encoder import (
     Encoder,
+    EncoderPool,
     Precision,
     cpu_computes_bfloat16,
     load_encoder,
@@ -27,6 +28,7 @@ from llama_index_presets.embed.vectors import pooled
 from llama_index_presets.embed.weights import find_weights, weights_hash
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
+from llama_index_presets.loading import loading
 
 __all__ = ["LocalEmbedding", "cpu_computes_bfloat16"]
 
@@ -149,7 +151,18 @@ class LocalEmbedding(BaseEmbedding):
 
     @property
     def _encoder(self) -> Encoder:
-        return load_encoder(self._folder, self.precision, self.device or "auto")
+        with loading(self._name, "embedding"):
+            _ = self._tokenizer  # read by the first call as well: part of the load
+            return load_encoder(self._folder, self.precision, self.device or "auto")
+
+    @property
+    def _pool(self) -> EncoderPool:
+        with loading(self._name, "embedding"):
+            return load_pool(self._folder, self.precision, self.device or "auto", self.processes)
+
+    @property
+    def _name(self) -> str:
+        return self._model.name if self._model else Path(self.model_name).name
 
     @property
     def _batch_size(self) -> int:
@@ -165,6 +178,8 @@ class LocalEmbedding(BaseEmbedding):
     # -- embedding ------------------------------------------------------------------------------------------------
 
     def _embed(self, texts: list[str], *, kind: str = "passage") -> list[list[float]]:
+        if self.processes == 1:
+            _ = self._encoder  # loaded before anything is counted, so that all of it is one load
         prefix = self._prefix(kind)
         lengths = self.count_tokens([prefix + text for text in texts] if prefix else texts)
         most = self._model.max_tokens if self._model else self._encoder.max_tokens
@@ -178,7 +193,7 @@ class LocalEmbedding(BaseEmbedding):
         dispatcher.event(
             EmbeddingUsageEvent(
                 provider="local",
-                model=self._model.name if self._model else Path(self.model_name).name,
+                model=self._name,
                 texts=len(texts),
                 prompt_tokens=sum(lengths),
                 usage_source="counted",
@@ -189,8 +204,7 @@ class LocalEmbedding(BaseEmbedding):
     def _encode(self, texts: list[str]) -> np.ndarray:
         if self.processes == 1 or len(texts) < _WORTH_PROCESSES:
             return self._encoder.encode(texts, self._batch_size)
-        pool = load_pool(self._folder, self.precision, self.device or "auto", self.processes)
-        return pool.encode(texts, self.compute_batch_size or _ON_CPU)
+        return self._pool.encode(texts, self.compute_batch_size or _ON_CPU)
 
     def _cut(self, text: str, length: int, most: int, kind: str) -> list[str]:
         if self.long_text == "refuse":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -10,16 +11,21 @@ __all__ = [
     "CALLER_PRICED",
     "COLUMNS",
     "KINDS",
+    "LOAD_KIND",
     "STATUSES",
     "Call",
     "as_json_fields",
     "as_stored_fields",
+    "covered_s",
 ]
 
 BILLABLE_KINDS: Final = ("llm", "embedding", "rerank")
 """Kinds that are calls of a model; the others are stages, which cost nothing by themselves."""
 
-KINDS: Final = (*BILLABLE_KINDS, "retrieval", "query")
+LOAD_KIND: Final = "load"
+"""Kind of the rows of models being loaded: no calls, so in no latency, count or alert."""
+
+KINDS: Final = (*BILLABLE_KINDS, "retrieval", "query", LOAD_KIND)
 STATUSES: Final = ("success", "error", "abandoned", "refused")
 
 CALLER_PRICED: Final = "caller"
@@ -69,7 +75,7 @@ class Call(NamedTuple):
         completion_tokens: All output tokens, reasoning ones included.
         total_tokens: Their sum, or what the provider says.
         cost_usd: Decimal dollars; None when no price is known, never a guess.
-        latency_ms: From the request to the last byte of the answer, in milliseconds.
+        latency_ms: From the request to the last byte of the answer, in milliseconds, without the loading of models.
         status: One of `STATUSES`.
         preset: Which preset asked.
         query_id: Which query it belongs to.
@@ -83,7 +89,7 @@ class Call(NamedTuple):
         cache_write_tokens: Input tokens that the provider wrote to its cache.
         reasoning_tokens: Output tokens that were thinking.
         usage_source: ``"reported"``, ``"counted"`` or ``"estimated"``; empty where nothing was used.
-        cache_hit: Whether our own cache answered and no call was made.
+        cache_hit: Whether our own cache answered and no call was made; of a load, whether another thread loaded.
         prompt_sha256: Keyed hash of the prompt, so that equal prompts can be counted and not guessed.
         price_version: Where the price came from; empty until the ledger has priced the row.
     """
@@ -136,3 +142,17 @@ def as_stored_fields(call: Call) -> dict[str, Any]:
     if call.cost_usd is not None:
         fields["cost_usd"] = format(call.cost_usd, "f")
     return fields
+
+
+def covered_s(intervals: Sequence[tuple[float, float]], start: float) -> float:
+    """Give the time that intervals cover after a moment, in seconds; what several cover counts once.
+
+    Example:
+        >>> covered_s([(0.0, 4.0), (3.0, 5.0), (8.0, 9.0)], 1.0)
+        5.0
+    """
+    covered, reached = 0.0, start
+    for begin, end in sorted(intervals):
+        covered += max(end - max(begin, reached), 0.0)
+        reached = max(reached, end)
+    return covered

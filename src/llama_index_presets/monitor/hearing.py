@@ -21,6 +21,7 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.observe import Observer
 from llama_index_presets.monitor.tracker import OpenCall
 
@@ -114,5 +115,6 @@ COMPLETIONS: Final[dict[type, Callable[[Observer, Any, bool], object]]] = {
     AttemptFailedEvent: lambda observer, event, _: observer.attempt_failed(event),
     EmbeddingUsageEvent: lambda observer, event, heard: observer.embedding_usage(event, may_begin=heard),
     RerankUsageEvent: lambda observer, event, heard: observer.rerank_usage(event, may_begin=heard),
+    ModelLoadEvent: lambda observer, event, heard: observer.model_loaded(event, may_begin=heard),
 }
 """Events that complete calls however these were opened; the flag says whether they may open one themselves."""

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Final
 
 from llama_index_presets.errors import MonitorError, SettingsError
-from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, STATUSES, Call
+from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
 from llama_index_presets.monitor.journal import Journal, journal_folder, prompt_key
 from llama_index_presets.monitor.keyed_hash import KeyedHash
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
@@ -107,6 +107,7 @@ class Ledger(LedgerReader):
         self._prefix = secrets.token_hex(8)
         self._prompt_hash: KeyedHash | None = None
         self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
+        self._loads: dict[str, list[tuple[float, float]]] = {}
         self._failure_logged = False
         self.prompts: dict[str, str] | None = None
 
@@ -178,6 +179,8 @@ class Ledger(LedgerReader):
 
     def add(self, call: Call) -> None:
         """Add a row that is made already; `record` checks its input, this does not."""
+        if call.kind == LOAD_KIND and call.query_id:
+            self._note_load(call)
         self._add(call, _FLUSH_AT_ROWS)
 
     def add_later(self, make_row: Callable[[], Call]) -> None:
@@ -321,6 +324,19 @@ class Ledger(LedgerReader):
                 self._journal.close()
         if rotate:
             self.fold()
+
+    def _note_load(self, call: Call) -> None:
+        end = call.timestamp / 1e6
+        self._loads[call.query_id] = [
+            *self._loads.get(call.query_id, ()),
+            (end - call.latency_ms / 1000, end),
+        ]
+        while len(self._loads) > _QUERIES_REMEMBERED:
+            self._loads.pop(next(iter(self._loads)), None)
+
+    def query_loading_ms(self, query_id: str) -> float:
+        """Give how long a query of this process has waited for models to be loaded, in milliseconds."""
+        return covered_s(self._loads.get(query_id, ()), 0.0) * 1000
 
     def query_cost(self, query_id: str) -> Decimal | None:
         """Give what a query has cost so far, in USD; None when a call is unpriced, 0 without calls."""

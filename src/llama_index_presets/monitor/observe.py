@@ -15,10 +15,12 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index_presets.errors import BudgetExceededError, MonitorError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.budgets import Budgets
-from llama_index_presets.monitor.calls import Call
+from llama_index_presets.monitor.calls import LOAD_KIND, Call
 from llama_index_presets.monitor.gate import admit
 from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.prices import FREE_PROVIDER
 from llama_index_presets.monitor.providers import provider_of, reranker_model
 from llama_index_presets.monitor.tokens import count_embedding, estimate_chat, estimate_text
 from llama_index_presets.monitor.tracker import OpenCall, Tracker
@@ -159,7 +161,7 @@ class Observer:
         elif self.budgets is not None:
             self._close(call, self._llm_row(call, response))
         else:
-            ended_us, elapsed_ms = time.time_ns() // 1000, (time.perf_counter() - call.started) * 1000
+            ended_us, elapsed_ms = time.time_ns() // 1000, call.elapsed_ms
             self._close_later(
                 call,
                 functools.partial(self._llm_row, call, response, ended_us=ended_us, latency_ms=elapsed_ms),
@@ -248,6 +250,23 @@ class Observer:
             self.ledger.add(row)
             call.attempt = event.attempt + 1
             call.started = time.perf_counter()
+
+    def model_loaded(self, event: ModelLoadEvent, *, may_begin: bool) -> None:
+        """Record the loading of a model, and leave it out of the calls that waited for it."""
+        around = self.tracker.note_load(event.span_id, event.latency_ms)
+        if around is None and not may_begin:
+            return
+        call = self.tracker.begin(LOAD_KIND, None)
+        call.parent, call.provider, call.model = around, FREE_PROVIDER, event.model
+        call.query_id = call.query_id or (around.query_id if around is not None else "")
+        row = self.tracker.row(
+            call,
+            status="error" if event.error else "success",
+            error_type=event.error or "",
+            cache_hit=event.waited,
+            latency_ms=event.latency_ms,
+        )
+        self._close(call, row)
 
     def rerank_usage(self, event: RerankUsageEvent, *, may_begin: bool) -> None:
         """Record what a reranker says it used, in place of its own start and end."""

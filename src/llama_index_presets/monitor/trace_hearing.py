@@ -31,6 +31,7 @@ from llama_index_presets.events import (
     RunEndEvent,
     RunStartEvent,
 )
+from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.trace_attributes import Billed, Hit
 from llama_index_presets.monitor.trace_calls import (
     attempt_failed,
@@ -214,6 +215,23 @@ def _end_run(tree: SpanTree, event: RunEndEvent) -> None:
     tree.end_run(event.run_id, facts, event.error)
 
 
+def _loaded(tree: SpanTree, event: ModelLoadEvent) -> None:
+    """Show the loading of a model by itself, in the call that waited for it."""
+    above = tree.nearest(event.span_id)
+    if above is None:
+        return
+    span = tree.add("load", "CHAIN", above.into or above, event.latency_ms)
+    name = "reranker.model_name" if event.purpose == "rerank" else "embedding.model_name"
+    span.facts |= {
+        name: event.model,
+        "rag.latency_ms": event.latency_ms,
+        "rag.cache_hit": event.waited or None,
+    }
+    if event.error:
+        tree.mark_failed(span, event.error)
+    tree.close(span)
+
+
 def _document(tree: SpanTree, event: DocumentEndEvent) -> None:
     """One span a document, as far as a person would read; the others are counted in the root."""
     root = tree.nearest(event.span_id)
@@ -256,6 +274,7 @@ ENDS: Final[dict[type, Step]] = {
     EmbeddingUsageEvent: embedding_usage,
     RerankUsageEvent: _rerank_usage,
     AttemptFailedEvent: attempt_failed,
+    ModelLoadEvent: _loaded,
     LegEndEvent: _end_leg,
     FusionEvent: _fusion,
     DocumentEndEvent: _document,

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Final
 
-from llama_index_presets.monitor.calls import Call
+from llama_index_presets.monitor.calls import Call, covered_s
 from llama_index_presets.monitor.context import Attribution, attempt_number, attribution
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.monitor.open_streams import OpenStreams
@@ -40,6 +40,7 @@ class OpenCall:
     wraps = False
     nested: list[Call] | None = None
     done = False
+    loads: list[tuple[float, float]] | None = None  # beginnings and ends, on the performance counter
 
     def __init__(self, kind: str, span_id: str | None, call_id: str, who: Attribution) -> None:
         self.kind = kind
@@ -49,6 +50,18 @@ class OpenCall:
         self.query_id = who.query_id
         self.attempt = attempt_number.get()
         self.started = time.perf_counter()
+
+    def loaded(self, latency_ms: float) -> None:
+        """Note that a model was loaded inside this call until now."""
+        now = time.perf_counter()
+        self.loads = [*(self.loads or ()), (now - latency_ms / 1000, now)]
+
+    @property
+    def elapsed_ms(self) -> float:
+        """How long it has taken so far, in milliseconds, without the loading of models."""
+        now = time.perf_counter()
+        waited_s = covered_s(self.loads, self.started) if self.loads else 0.0
+        return (now - self.started - waited_s) * 1000
 
 
 class Tracker:
@@ -118,6 +131,14 @@ class Tracker:
             span_id = self.spans.get(span_id, _UNKNOWN)[0]
         return None
 
+    def note_load(self, span_id: str | None, latency_ms: float) -> OpenCall | None:
+        """Leave a load out of the latency of the calls around it; give the innermost of them."""
+        innermost = call = self.nearest(span_id)
+        while call is not None:
+            call.loaded(latency_ms)
+            call = call.parent
+        return innermost
+
     def first(self, kind: str, span_id: str | None) -> OpenCall | None:
         """Give the oldest open call of a kind in exactly this span."""
         for call in self._open.get(span_id, ()) if span_id else ():
@@ -168,7 +189,7 @@ class Tracker:
     ) -> Call:
         """Make the row of a call; without `ended_us`, in microseconds since 1970, it ends now."""
         who = call.who
-        elapsed = (time.perf_counter() - call.started) * 1000 if latency_ms is None else latency_ms
+        elapsed = call.elapsed_ms if latency_ms is None else latency_ms
         parent = call.parent
         while parent is not None and parent.wraps:  # leaves no row that this one could be below
             parent = parent.parent

@@ -99,7 +99,10 @@ class Turn:
         if metadata is not None:
             metadata["query_id"] = self.query_id
             metadata["cost_usd"] = _float(cost)
-            metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000, 1)
+            waited_ms = self.assembly.ledger.query_loading_ms(
+                self.query_id
+            )  # for models that load at first use
+            metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - waited_ms, 1)
         self.ended = True
         query_ends(self.query_id, metadata, cost, status)
         if self.assembly.audit is not None:

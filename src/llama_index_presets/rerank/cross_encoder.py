@@ -20,6 +20,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_presets.errors import RerankError
 from llama_index_presets.events import RerankUsageEvent
 from llama_index_presets.forks import TORCH
+from llama_index_presets.loading import loading
 from llama_index_presets.rerank.blend import blended, normalized, probability
 from llama_index_presets.rerank.hits import RerankedNodes, RerankReport, place
 from llama_index_presets.rerank.load import Backend, ModelSource, Precision, load_pair_model
@@ -260,8 +261,13 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         """The model of the fields as they are now; a field that was set since brings another."""
         source = self._source()
         TORCH.check()
-        with self._loading:
+        held = self._held
+        if held is not None and held[0] == source:
+            return held[1]
+        with loading(self.model, "rerank") as load, self._loading:
+            load.happened = True
             if self._held is None or self._held[0] != source:
+                load.own = True
                 self._held = (source, load_pair_model(source))
             return self._held[1]
 

@@ -69,7 +69,7 @@ def test_every_way_to_ask_is_one_small_trace(
 ) -> None:
     """Query, stream, chat, and their asynchronous twins, with a re-ranker for the hybrid search."""
     model = save_model(tmp_path / "model") if pattern == "hybrid" else None
-    reranker = CrossEncoderRerank(model, top_n=2) if model else None
+    reranker = CrossEncoderRerank(model, top_n=2).warm_up() if model else None
     with fish_engine(tmp_path / "s", receiver, reranker=reranker, pattern=pattern) as engine:
         engine.ingest(FISH)
 

@@ -48,7 +48,9 @@ def test_start_usage_and_end_are_sent_in_one_span(
 ) -> None:
     """The ledger finds the usage inside the span, between start and end."""
     events, spans = recorder
-    found = CrossEncoderRerank(model).postprocess_nodes(hits, query_str=QUERY)
+    reranker = CrossEncoderRerank(model).warm_up()
+    events.events.clear()  # the load has an event of its own
+    found = reranker.postprocess_nodes(hits, query_str=QUERY)
     start, usage, end = events.events
     assert isinstance(start, ReRankStartEvent)
     assert isinstance(usage, RerankUsageEvent)

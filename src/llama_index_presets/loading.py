@@ -1,0 +1,125 @@
+"""Loading models: once in a process, and reported apart from the call that had to wait for it.
+
+The first call of a local model reads its weights, which takes seconds where the call itself takes milliseconds. A
+`ModelLoadEvent` says how long that was, so that a listener can show it by itself and leave it out of the latency of
+the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation import get_dispatcher
+
+__all__ = ["Load", "LoadOnce", "ModelLoadEvent", "Purpose", "loading"]
+
+Purpose = Literal["embedding", "rerank"]
+_Model = TypeVar("_Model")
+_dispatcher = get_dispatcher(__name__)
+
+
+class ModelLoadEvent(BaseEvent):
+    """A model was loaded, or a thread waited until another one had; dispatched inside the span that waited.
+
+    Attributes:
+        model: Model name.
+        purpose: What it is for.
+        latency_ms: How long it took, in milliseconds.
+        waited: Whether another thread loaded it meanwhile.
+        error: Class of the exception that ended it, or None. Never its message.
+    """
+
+    model: str
+    purpose: Purpose
+    latency_ms: float
+    waited: bool = False
+    error: str | None = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "ModelLoadEvent"
+
+
+@dataclass(slots=True)
+class Load:
+    """What happens in a block of `loading`.
+
+    Attributes:
+        happened: Whether something had to be loaded or waited for.
+        own: Whether this thread loaded it.
+    """
+
+    happened: bool = False
+    own: bool = False
+
+
+_current: ContextVar[Load | None] = ContextVar("llama_index_presets_loading", default=None)
+
+
+@contextlib.contextmanager
+def loading(model: str, purpose: Purpose) -> Iterator[Load]:
+    """Report how long the block took, if something was loaded in it; a block inside another is part of that.
+
+    Args:
+        model: Model name.
+        purpose: What the model is for.
+    """
+    if (outer := _current.get()) is not None:
+        yield outer
+        return
+    load, began, error = Load(), time.perf_counter(), None
+    token = _current.set(load)
+    try:
+        yield load
+    except Exception as failure:
+        error = type(failure).__name__
+        raise
+    finally:
+        _current.reset(token)
+        if load.happened:
+            event = ModelLoadEvent(
+                model=model,
+                purpose=purpose,
+                latency_ms=(time.perf_counter() - began) * 1000,
+                waited=not load.own,
+                error=error,
+            )
+            _dispatcher.event(event)
+
+
+class LoadOnce(Generic[_Model]):
+    """A function that loads a model, called once for the same arguments; call it inside a `loading` block.
+
+    Args:
+        load: Makes a model; its arguments can be hashed.
+
+    Example:
+        >>> load = LoadOnce(lambda name: [name])
+        >>> load("a") is load("a"), load("a") is load("b")
+        (True, False)
+    """
+
+    def __init__(self, load: Callable[..., _Model]) -> None:
+        self._load = load
+        self._loaded: dict[tuple[object, ...], _Model] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *key: object) -> _Model:
+        """Give the model; the first caller loads it, others wait."""
+        with contextlib.suppress(KeyError):
+            return self._loaded[key]
+        load = _current.get() or Load()
+        load.happened = True
+        with self._lock:  # two threads must not load the same weights at once
+            if key not in self._loaded:
+                load.own = True
+                self._loaded[key] = self._load(*key)
+            return self._loaded[key]
