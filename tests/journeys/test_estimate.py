@@ -117,6 +117,39 @@ def test_what_the_cache_has_is_not_counted_twice(tmp_path: Path) -> None:
     assert report.estimated_tokens == report.tokens
 
 
+NOTICE = "Wash your hands with soap for twenty seconds before you touch the patient."
+
+
+@pytest.mark.parametrize("cache", ["storage", "off"])
+def test_a_text_that_repeats_is_counted_as_the_ingest_sends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    """Before the storage is made, after, and in the ingest: once through a cache, each time without one."""
+    texts = [NOTICE, *(f"Ward {number} is on the floor above." for number in range(3)), NOTICE, NOTICE]
+    documents = [Document(text=text, doc_id=str(number)) for number, text in enumerate(texts)]
+    settings = {**SETTINGS, "embedding_cache": cache}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    before = estimate_preset("knowledge-base", documents, storage=tmp_path, settings=settings)
+    with OpenAIServer() as server:
+        monkeypatch.setenv("OPENAI_API_BASE", server.url)
+        with build("knowledge-base", storage=tmp_path, settings=settings) as engine:
+            after, report = engine.estimate(documents), engine.ingest(documents)
+        billed = sum(call.prompt for call in server.served)
+    assert before.tokens == after.tokens == report.tokens == billed
+    assert before.chunks == report.chunks == len(texts)
+    spared = 2 if cache == "storage" else 0
+    assert before.repeated == after.repeated == spared == before.chunks - report.embedded
+    assert before.repeated_tokens == after.repeated_tokens == spared * len(cl100k(NOTICE))
+    assert before.to_dict()["repeated"] == spared
+
+
+def cl100k(text: str) -> list[int]:
+    """Tokens of a text by the encoding of OpenAI's embedding models."""
+    import tiktoken
+
+    return tiktoken.get_encoding("cl100k_base").encode(text)
+
+
 def test_a_sample_extrapolates_and_says_how_sure_it_is(local: PresetEngine) -> None:
     """Of 200 documents of like length, 20 tell within the margin; all of them have none."""
     documents = [Document(text="word " * (40 + n % 7), doc_id=str(n)) for n in range(200)]

@@ -70,11 +70,13 @@ def estimate(
 
 def _show(found: Estimate) -> None:
     about = f" (+/- {found.margin:.1%}, from a sample)" if found.margin else ""
+    repeats = f", of which {found.repeated:,} repeat another one" if found.repeated else ""
+    not_sent = f"; {found.repeated_tokens:,} of repeated chunks are not sent" if found.repeated else ""
     minutes = "unknown" if found.minutes is None else f"{found.minutes:,.1f}"
     rows = [
         ("Documents", f"{found.documents:,} to ingest, {found.unchanged:,} unchanged"),
-        ("Chunks", f"{found.chunks:,}, of which {found.cached:,} need no model"),
-        ("Tokens", f"{found.tokens:,}{about}"),
+        ("Chunks", f"{found.chunks:,}, of which {found.cached:,} need no model{repeats}"),
+        ("Tokens", f"{found.tokens:,}{about}{not_sent}"),
         ("Cost", dollars(None if found.cost_usd is None else float(found.cost_usd))),
         ("Minutes", f"{minutes}: {found.minutes_from}"),
         ("Disk", f"about {found.disk_bytes / _MEGA:,.1f} MB on this machine"),

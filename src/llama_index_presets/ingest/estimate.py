@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ __all__ = ["Work", "count_work"]
 _BATCH = 512  # chunks counted together
 _KEPT = 64  # texts kept to measure the model with
 _KEPT_IMAGES = 8
+_COUNTS = (
+    "documents", "chunks", "embedded", "repeated", "images", "tokens", "repeated_tokens", "text_bytes",
+)  # fmt: skip
 _CONFIDENCE = 1.96  # of a normal distribution, for 95 %
 
 
@@ -35,7 +39,9 @@ class Work:
         chunks: Their chunks.
         embedded: Chunks that the model would be asked for: without those that are cached, come with a vector, or
             repeat another one where a cache would notice.
-        tokens: Tokens of these, as the model counts them.
+        repeated: Chunks whose text repeats one that the model would be asked for, and that the cache then answers.
+        tokens: Tokens of the embedded, as the model counts them.
+        repeated_tokens: Tokens of the repeated, which are not sent.
         text_bytes: Size of all chunks in UTF-8.
         read: Documents that were read to find this; fewer than `documents` when it is a sample.
         margin: Relative error of `tokens`, at 95 %; 0 when every document was read.
@@ -49,7 +55,9 @@ class Work:
     failed: list[FailedSource] = field(default_factory=list)
     chunks: int = 0
     embedded: int = 0
+    repeated: int = 0
     tokens: int = 0
+    repeated_tokens: int = 0
     text_bytes: int = 0
     read: int = 0
     margin: float = 0.0
@@ -79,7 +87,6 @@ def count_work(
         missing: Places of the texts that a cache does not hold; None without a cache.
         progress: Told of each document.
         sample: Read only so many documents, spread evenly, and extrapolate; None reads all of them.
-
         images: Whether the model embeds images as images.
 
     Returns:
@@ -121,7 +128,7 @@ class _Counter:
         self.work = Work()
         self._images = images
         self._count, self._missing = count_tokens, missing
-        self._seen: set[bytes] = set()
+        self._asked: dict[bytes, int] = {}  # digest of a text -> its tokens; 0 where the cache has it
         self._waiting: list[str] = []
         self._every = 1
 
@@ -139,17 +146,32 @@ class _Counter:
 
     def flush(self) -> None:
         texts, self._waiting = self._waiting, []
-        if self._missing is not None:
-            texts = [text for place in self._missing(texts) if self._is_new(text := texts[place])]
-        self.work.tokens += sum(self._count(texts))
-        self._keep(texts)
-        self.work.embedded += len(texts)
+        if self._missing is None:
+            asked, tokens = texts, self._count(texts)
+        else:
+            asked, tokens = self._through_cache(texts, self._missing)
+        self.work.tokens += sum(tokens)
+        self._keep(asked)
+        self.work.embedded += len(asked)
 
-    def _is_new(self, text: str) -> bool:
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-        known = digest in self._seen
-        self._seen.add(digest)
-        return not known
+    def _through_cache(
+        self, texts: Sequence[str], missing: Callable[[Sequence[str]], list[int]]
+    ) -> tuple[list[str], list[int]]:
+        """Texts that the model would be asked for, with their tokens; counts those that repeat one of them."""
+        digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
+        new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._asked}
+        firsts = list(new.values())
+        asked = [firsts[place] for place in missing(firsts)]
+        tokens = self._count(asked)
+        by_text = dict(zip(asked, tokens, strict=True))
+        again = Counter(digests)
+        again.subtract(new.keys())
+        self._asked |= {digest: by_text.get(text, 0) for digest, text in new.items()}
+        for digest, times in again.items():
+            if self._asked[digest]:
+                self.work.repeated += times
+                self.work.repeated_tokens += times * self._asked[digest]
+        return asked, tokens
 
     def _keep(self, texts: Sequence[str]) -> None:
         """Keep every n-th text; when there are too many, every second of them, and n doubles."""
@@ -174,5 +196,5 @@ def _extrapolate(work: Work, per_document: Sequence[int], factor: float, documen
         rest = 1 - len(per_document) / documents  # a sample of nearly everything has nearly no error
         error = statistics.stdev(per_document) / math.sqrt(len(per_document)) / mean
         work.margin = round(_CONFIDENCE * error * math.sqrt(max(rest, 0.0)), 4)
-    for name in ("documents", "chunks", "embedded", "images", "tokens", "text_bytes"):
+    for name in _COUNTS:
         setattr(work, name, round(getattr(work, name) * factor))

@@ -67,7 +67,10 @@ class Estimate:
         failed: Documents that would be left out, and why.
         chunks: Chunks of the new documents.
         cached: Chunks that need no model: cached, repeated, or with a vector of their own.
+        repeated: Of these, the chunks whose text repeats another one of this ingest: it is asked for once, unless the
+            embedding cache is off.
         tokens: Tokens that the embedding model would be sent, as it bills them.
+        repeated_tokens: Tokens of the repeated chunks, which are not sent.
         margin: Relative error of the counts at 95 %; 0 when every document was read.
         cost_usd: Price of these tokens, in US dollars; None when the model's price is unknown.
         minutes: How long embedding would take; None when nothing is known about the model's speed.
@@ -81,7 +84,9 @@ class Estimate:
     failed: tuple[FailedSource, ...]
     chunks: int
     cached: int
+    repeated: int
     tokens: int
+    repeated_tokens: int
     margin: float
     cost_usd: Decimal | None
     minutes: float | None
@@ -105,6 +110,8 @@ class Estimator:
         store: Key of `parts.STORES`.
         dim: Length of the vectors.
         known: What is in the index: see `Manifest.hashes`.
+        caches: Whether the ingest will have an embedding cache although `embed_model` has none yet, since its storage
+            is still to be made.
     """
 
     embed_model: BaseEmbedding
@@ -112,6 +119,7 @@ class Estimator:
     store: str
     dim: int
     known: Mapping[str, str]
+    caches: bool = False
 
     def run(
         self,
@@ -144,7 +152,7 @@ class Estimator:
             known=self.known,
             chunker=self.chunker,
             count_tokens=self.count_tokens,
-            missing=getattr(self.embed_model, "missing", None),
+            missing=getattr(self.embed_model, "missing", _all_places if self.caches else None),
             progress=progress,
             sample=sample,
             images=reads_images(self.embed_model),
@@ -157,7 +165,9 @@ class Estimator:
             failed=tuple(work.failed),
             chunks=work.chunks,
             cached=work.chunks - work.embedded,
+            repeated=work.repeated,
             tokens=work.tokens,
+            repeated_tokens=work.repeated_tokens,
             margin=work.margin,
             cost_usd=cost,
             minutes=minutes,
@@ -284,13 +294,23 @@ def estimate_preset(
             hash_key=sealer.hash_key if sealer else None,
         )
     estimator = Estimator(
-        embed_model=embed_model, chunker=chunker, store=row.store, dim=fingerprint.dim, known=known
+        embed_model=embed_model,
+        chunker=chunker,
+        store=row.store,
+        dim=fingerprint.dim,
+        known=known,
+        caches=values.embedding_cache != "off",
     )
     found = sources(data, images=reads_images(embed_model))
     if values.pii != "off":  # what is redacted or refused is not sent
         found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:
         return estimator.run(found, progress, sample=sample)
+
+
+def _all_places(texts: Sequence[str]) -> list[int]:
+    """What an empty cache is missing."""
+    return list(range(len(texts)))
 
 
 def _seconds(embed: Callable[[list[Any]], object], inputs: list[Any]) -> float:
