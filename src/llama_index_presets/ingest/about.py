@@ -7,14 +7,17 @@ sidecar ``NAME.meta.json`` beside the file.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.clean import whole_characters
 
 __all__ = [
     "RESERVED",
@@ -34,6 +37,9 @@ RESERVED: Final = frozenset({"source", "file_name", "page", "heading", "char_sta
 """Keys that say where a passage stands: a file cannot set them."""
 
 _LONGEST: Final = 1_000  # characters of a value
+_MOST: Final = 20_000  # characters of all that a file says of itself: each of its chunks carries it
+_LONGEST_SIDECAR: Final = 1_000_000  # bytes
+_WHOLE_NUMBERS: Final = range(-(2**63), 2**63)  # that stores can hold
 _HEAD_KEYS: Final = "title|authors?|year|date|department|section|category|tags"
 _HTML_NAMES: Final = {
     "citation_title": "title", "citation_author": "authors", "author": "authors", "citation_publication_date": "date",
@@ -54,7 +60,8 @@ def about_front_matter(text: str) -> dict[str, Any]:
     """Values of the YAML block that opens a Markdown file.
 
     Raises:
-        IngestError: The block is not YAML.
+        IngestError: The block is not YAML, uses aliases (a few lines of them can stand for billions of values), or is
+            longer than 20,000 characters.
 
     Example:
         >>> about_front_matter("---\\ntitle: On Sparse Sums\\nauthors: [A. Noether]\\ndate: 2021-05-01\\n---\\nText")
@@ -63,15 +70,33 @@ def about_front_matter(text: str) -> dict[str, Any]:
     found = re.match(r"\A---\r?\n(.*?)\r?\n---\r?\n", text, re.DOTALL)
     if not found:
         return {}
+    if len(found[1]) > _MOST:
+        raise IngestError(
+            f"The front matter has {len(found[1]):,} characters; at most {_MOST:,} are read. Shorten it, or remove "
+            "the '---' lines."
+        )
     yaml = require("yaml", extra="readers")
     try:
-        values = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
-        line = str(error).strip().splitlines()[0]
+        values = yaml.load(found[1], Loader=_without_aliases(yaml))
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise IngestError(
             f"The front matter is not YAML ({line}). Correct it, or remove the '---' lines."
         ) from error
     return plain_values(values) if isinstance(values, dict) else {}
+
+
+@cache
+def _without_aliases(yaml: Any) -> Any:
+    """A safe loader that refuses aliases."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.composer.ComposerError(problem="aliases, such as *name, are not read")
+            return super().compose_node(parent, index)
+
+    return Loader
 
 
 def about_head_lines(text: str) -> dict[str, Any]:
@@ -138,14 +163,19 @@ def about_sidecar(path: Path) -> dict[str, Any]:
     """Values of a file's sidecar; empty where it has none.
 
     Raises:
-        IngestError: The sidecar is not a JSON object.
+        IngestError: The sidecar is not a JSON object, or longer than 1,000,000 bytes.
     """
     sidecar = sidecar_of(path)
     if sidecar is None:
         return {}
+    size = sidecar.stat().st_size
+    if size > _LONGEST_SIDECAR:
+        raise IngestError(
+            f"The sidecar '{sidecar.name}' has {size:,} bytes; at most {_LONGEST_SIDECAR:,} are read. Shorten it."
+        )
     try:
         values = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IngestError(
             f"The sidecar '{sidecar.name}' is not JSON ({type(error).__name__}). Correct it."
         ) from error
@@ -164,15 +194,33 @@ def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
         {'authors': ['A. Noether', 'E. Artin'], 'year': 2020}
     """
     found: dict[str, Any] = {}
+    left = _MOST
     for key, value in values.items():
-        name = str(key).strip().lower().replace(" ", "_").replace("-", "_")
+        name = _plain(str(key).strip().lower().replace(" ", "_").replace("-", "_"))
         name = "authors" if name == "author" else name
         plain = _authors(value) if name == "authors" else _year(value) if name == "year" else _plain(value)
         if name and name not in RESERVED and plain not in (None, "", []):
-            found[name] = plain
+            plain, left = _within(plain, left - len(name))
+            if plain is not None:
+                found[name] = plain
     if "year" not in found and (year := _year(found.get("date"))) is not None:
         found["year"] = year
     return found
+
+
+def _within(value: Any, left: int) -> tuple[Any, int]:
+    """A value as far as there is room for it, or None; and the room that is left, in characters."""
+    kept = []
+    for one in value if isinstance(value, list) else [value]:
+        if _size(one) > left:
+            break
+        kept.append(one)
+        left -= _size(one)
+    return ((kept or None) if isinstance(value, list) else kept[0] if kept else None), left
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 8
 
 
 def _plain(value: Any) -> Any:
@@ -182,17 +230,20 @@ def _plain(value: Any) -> Any:
         kept = [_plain(one) for one in value]
         return [one for one in kept if one is not None and not isinstance(one, list)]
     if isinstance(value, str):
-        return " ".join(value.split())[:_LONGEST]
-    return value if isinstance(value, bool | int | float) else None
+        return whole_characters(" ".join(value.split())[:_LONGEST]).replace("\0", "")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) and value in _WHOLE_NUMBERS else None
 
 
 def _authors(value: Any) -> list[str]:
-    names = value if isinstance(value, list) else re.split(r"\s*;\s*|\s+and\s+", str(value or ""))
-    named = [str(name.get("name", "") if isinstance(name, dict) else name) for name in names]
-    tidy = [" ".join(name.removeprefix("and ").split())[:_LONGEST].strip(", ") for name in named]
+    given = value if isinstance(value, list) else re.split(r" ?; ?| and ", " ".join(str(value or "").split()))
+    names = (_plain(one.get("name") if isinstance(one, dict) else one) for one in given)
+    tidy = (str(name).removeprefix("and ").strip(", ") for name in names if name not in (None, []))
     return [name for name in tidy if name]
 
 
 def _year(value: Any) -> int | None:
-    found = re.search(r"\b(1[5-9]|20)\d\d\b", str(value)) if value is not None else None
+    plain = _plain(value)
+    found = re.search(r"\b(1[5-9]|20)\d\d\b", str(plain)) if plain is not None else None
     return int(found[0]) if found else None

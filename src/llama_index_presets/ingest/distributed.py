@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -20,11 +21,12 @@ from llama_index.core.schema import BaseNode, TextNode, TransformComponent
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.manifest import ManifestEntry
 from llama_index_presets.ingest.pipeline import FailedSource, IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import Progress, Silent
-from llama_index_presets.ingest.sources import Source, sources
+from llama_index_presets.ingest.sources import Source, file_source
 from llama_index_presets.ingest.stamp import Stamp
 
 __all__ = ["IngestDocuments", "OpenedWorker", "RayLoad", "Recorder", "WorkerOpener", "ray_cluster"]
@@ -62,11 +64,13 @@ class OpenedWorker:
         pipeline: From sources to the store.
         stamp: Metadata that the run puts on documents.
         watch: Looks for personal data, or None.
+        limit: What a file may expand to.
     """
 
     pipeline: Pipeline
     stamp: Stamp
     watch: PrivacyWatch | None
+    limit: SizeLimit = DEFAULT_LIMIT
 
 
 class WorkerOpener(Protocol):
@@ -121,7 +125,10 @@ class IngestDocuments(TransformComponent):
         opened: OpenedWorker = self._opened
         self._recorder.entries.clear()
         report = IngestReport()
-        found, watch = opened.stamp.over(_sources(nodes, report)), opened.watch
+        found, watch = (
+            opened.stamp.over(file_source(Path(node.node_id), limit=opened.limit) for node in nodes),
+            opened.watch,
+        )
         if watch is not None:
             watch.found.clear()
             found = watch.over(found)
@@ -131,14 +138,6 @@ class IngestDocuments(TransformComponent):
             {entry.doc_id: entry for entry in self._recorder.entries},
             dict(watch.found) if watch else {},
         )
-
-
-def _sources(nodes: Sequence[BaseNode], report: IngestReport) -> Iterator[Source]:
-    for node in nodes:
-        try:
-            yield from sources([node.node_id])
-        except IngestError as error:  # it vanished, or this machine does not see it
-            report.failed.append(FailedSource(node.node_id, str(error)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 
-from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.ingest.chunk import SentenceChunker
-from llama_index_presets.ingest.pipeline import FailedSource, cut, is_unchanged
+from llama_index_presets.ingest.failures import blame
+from llama_index_presets.ingest.pipeline import FailedSource, cut, failed_source, is_unchanged
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 
@@ -101,8 +101,10 @@ def count_work(
     for source in chosen:
         try:
             nodes = cut(source, chunker)
-        except (IngestError, MissingExtraError) as error:
-            work.failed.append(FailedSource(source.doc_id, str(error)))
+        except Exception as error:  # as the ingest does
+            if blame(error) == "run":
+                raise
+            work.failed.append(failed_source(source, error))
         else:
             work.documents += 1
             counter.add(nodes)

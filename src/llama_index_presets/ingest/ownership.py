@@ -95,7 +95,7 @@ class Ownership:
     def _owned(self, source: Source) -> Source:
         put = self.stamp.of(source.doc_id)
         keys = {TENANT_KEY, *self.tenant, *self.owners.get(source.doc_id, ())}
-        owner = {key: put[key] for key in sorted(keys) if key in put}
+        owner = {key: put[key] for key in sorted(keys) if put.get(key) is not None}
         return replace(source, owner=owner) if owner else source
 
     def _views(self, doc_ids: Sequence[str]) -> dict[str, bool]:

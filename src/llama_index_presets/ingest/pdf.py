@@ -13,6 +13,7 @@ from typing import Any, Final
 from llama_index_presets._extras import require
 from llama_index_presets.ingest.about import about_pdf
 from llama_index_presets.ingest.clean import plain_from_pages
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain import Mark, PlainText, is_table_caption
 
 __all__ = ["find_sections", "read_pdf", "table_rows"]
@@ -35,12 +36,15 @@ _SECTION: Final = re.compile(
 _END_OF_TABLE: Final = "\n\n"
 
 
-def read_pdf(path: Path) -> tuple[PlainText, dict[str, Any]]:
+def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Text and own metadata of a PDF.
 
     Headings are the lines that name a section (``Abstract``, ``2.1 Data``, ``Item 7. …``) or a table (``Table 3: …``),
     below the file's title where its information gives one. A page without a table is read in the order of its content,
-    one with a table as it is laid out.
+    one with a table as it is laid out. pypdf bounds each stream that it unpacks.
+
+    Raises:
+        IngestError: The pages together have more text than `limit`.
     """
     pypdf = require("pypdf", extra="readers")
     logging.getLogger("pypdf").setLevel(
@@ -50,9 +54,9 @@ def read_pdf(path: Path) -> tuple[PlainText, dict[str, Any]]:
     if reader.is_encrypted:
         reader.decrypt("")
     labels = reader.page_labels
-    pages = [(labels[number], _page_text(page)) for number, page in enumerate(reader.pages)]
-    about = about_pdf(reader.metadata, pages[0][1] if pages else "")
-    plain = plain_from_pages(pages)
+    texts = list(limit.texts(map(_page_text, reader.pages)))
+    about = about_pdf(reader.metadata, texts[0] if texts else "")
+    plain = plain_from_pages(zip(labels, texts, strict=False))
     return PlainText(plain.text, tuple(find_sections(plain.text, about.get("title", ""))), plain.pages), about
 
 

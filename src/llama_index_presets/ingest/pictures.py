@@ -10,9 +10,10 @@ from pathlib import Path
 from llama_index.core.schema import ImageDocument, ImageNode, NodeRelationship, RelatedNodeInfo
 
 from llama_index_presets.errors import ImageError, IngestError
-from llama_index_presets.images import OpenedImage, is_image_file, open_image
+from llama_index_presets.images import MAX_PIXELS, OpenedImage, is_image_file, open_image
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_text
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.sentences import split_sentences
 
@@ -67,18 +68,19 @@ def picture_hash(path: Path) -> str:
     return hashlib.sha256(f"{file_hash(path)}\0{file_hash(caption)}".encode()).hexdigest()
 
 
-def read_picture(path: Path, content_hash: str) -> Picture:
+def read_picture(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -> Picture:
     """Read an image file.
 
     Args:
         path: Absolute path; it becomes the document's id and its ``source``.
         content_hash: See `picture_hash`.
+        limit: Of its pixels, and of its caption.
 
     Raises:
         IngestError: The image, or its caption, cannot be read.
     """
-    opened = check_image(path)
-    caption = _caption(path, opened, content_hash)
+    opened = check_image(path, limit)
+    caption = _caption(path, opened, content_hash, limit)
     node = ImageNode(
         id_=_image_id(path.as_posix()),
         text=_label(caption),
@@ -89,13 +91,15 @@ def read_picture(path: Path, content_hash: str) -> Picture:
     return Picture(node=node, caption=caption)
 
 
-def read_image_document(document: ImageDocument, content_hash: str) -> Picture:
+def read_image_document(
+    document: ImageDocument, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT
+) -> Picture:
     """Take an `ImageDocument` of the caller's; its text is the caption.
 
     Raises:
         IngestError: Its image cannot be read; an image that is only a web address is not fetched.
     """
-    opened = check_image(document)
+    opened = check_image(document, limit)
     text, hidden = document.text or "", tuple(document.excluded_embed_metadata_keys)
     caption = SourceText(
         doc_id=document.doc_id, plain=plain_from_text(text), metadata=dict(document.metadata),
@@ -114,14 +118,14 @@ def read_image_document(document: ImageDocument, content_hash: str) -> Picture:
     return Picture(node=node, caption=caption if text.strip() else None)
 
 
-def check_image(source: object) -> OpenedImage:
+def check_image(source: object, limit: SizeLimit = DEFAULT_LIMIT) -> OpenedImage:
     """Decode an image once, so that a damaged one is one failed document and not the end of the run.
 
     Raises:
         IngestError: It cannot be decoded.
     """
     try:
-        return open_image(source)
+        return open_image(source, max_pixels=min(MAX_PIXELS, limit.units))
     except ImageError as error:
         raise IngestError(str(error)) from error
 
@@ -136,11 +140,11 @@ def _facts(opened: OpenedImage) -> dict[str, str | int]:
     return {**facts, "image_frames": opened.frames} if opened.frames > 1 else facts
 
 
-def _caption(path: Path, opened: OpenedImage, content_hash: str) -> SourceText | None:
+def _caption(path: Path, opened: OpenedImage, content_hash: str, limit: SizeLimit) -> SourceText | None:
     beside = caption_file(path)
     if beside is None and not opened.description:
         return None
-    read = read_file(beside, content_hash) if beside else None
+    read = read_file(beside, content_hash, limit) if beside else None
     return SourceText(
         doc_id=path.as_posix(),
         plain=read.plain if read else plain_from_text(opened.description),

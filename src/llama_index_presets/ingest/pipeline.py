@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any, Protocol
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -13,17 +14,22 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.errors import IngestError, ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.clean import whole_characters
+from llama_index_presets.ingest.failures import Doubts, blame
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.pictures import Picture
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 
-__all__ = ["FailedSource", "IngestReport", "Pipeline", "cut", "is_unchanged"]
+__all__ = ["FailedSource", "IngestReport", "Pipeline", "cut", "failed_source", "is_unchanged"]
 
 dispatcher = get_dispatcher(__name__)
+
+_Cut = tuple[Source, list[TextNode]]
+"""A document and its chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,13 @@ class FailedSource:
 
     source: str
     error: str
+
+
+def failed_source(source: Source, error: BaseException) -> FailedSource:
+    """A document and its error; one that is not this package's is named by its class."""
+    text = " ".join(str(error).split())
+    said = text if isinstance(error, PresetsError) else f"{type(error).__name__}: {text[:300]}"
+    return FailedSource(source.doc_id, whole_characters(said))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,16 +183,23 @@ class Pipeline:
         (load or self.load)([source for source in changed if not source.refusal], report, progress)
         leftovers = self.manifest.leftovers()  # what is among the sources and can be read is recorded by now
         if sync:
-            gone = {*known, *leftovers} - {source.doc_id for source in sources}
+            gone = _gone({*known, *leftovers}, sources)
             report.removed = self.remove(doc_id for doc_id in gone if sync(doc_id))
         self.remove(leftovers)
         self._finish(report)
         return report
 
     def load(self, sources: Sequence[Source], report: IngestReport, progress: Progress) -> None:
-        """Read, cut, embed and store documents, and record them; `report` is added to."""
-        for batch in self._batches(self._cut(sources, report, progress)):
-            self._commit(batch, report, progress)
+        """Read, cut, embed and store documents, and record them; `report` is added to.
+
+        A document that cannot be done is left out and reported, and the others go on; see `failures` for the errors
+        that end the run instead.
+        """
+        doubts = Doubts()
+        for batch in self._batches(self._cut(sources, report, progress, doubts)):
+            self._commit(batch, report, doubts)
+            progress.advance(len(batch))
+        doubts.settle()
 
     def remove(self, doc_ids: Iterable[str]) -> int:
         """Take documents out of the store and the manifest; unknown ids are fine.
@@ -206,24 +226,26 @@ class Pipeline:
         return [node.node_id for node in nodes if node.ref_doc_id is None]
 
     def _cut(
-        self, sources: Iterable[Source], report: IngestReport, progress: Progress
-    ) -> Iterator[tuple[Source, list[TextNode]]]:
+        self, sources: Iterable[Source], report: IngestReport, progress: Progress, doubts: Doubts
+    ) -> Iterator[_Cut]:
         for source in sources:
             began = time.perf_counter()
             try:
                 nodes = cut(source, self.chunker)
-            except (IngestError, MissingExtraError) as error:
-                report.failed.append(FailedSource(source.doc_id, str(error)))
+            except Exception as error:  # a reader may fail in any way on a damaged or hostile file
+                if blame(error) == "run":
+                    raise
+                report.failed.append(failed_source(source, error))
+                if isinstance(error, ModelError):  # a model that cuts by meaning
+                    doubts.add(error)
                 _tell(source, 0, began, error)
                 progress.advance()
                 continue
             _tell(source, len(nodes), began)
             yield source, nodes
 
-    def _batches(
-        self, cut: Iterable[tuple[Source, list[TextNode]]]
-    ) -> Iterator[list[tuple[Source, list[TextNode]]]]:
-        batch: list[tuple[Source, list[TextNode]]] = []
+    def _batches(self, cut: Iterable[_Cut]) -> Iterator[list[_Cut]]:
+        batch: list[_Cut] = []
         size = 0
         for source, nodes in cut:
             batch.append((source, nodes))
@@ -234,27 +256,36 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _commit(
-        self, batch: list[tuple[Source, list[TextNode]]], report: IngestReport, progress: Progress
-    ) -> None:
-        nodes = [node for _, members in batch for node in members]
-        tokens = self._embed(nodes, report)
-        doc_ids = [source.doc_id for source, _ in batch]
+    def _commit(self, batch: list[_Cut], report: IngestReport, doubts: Doubts) -> None:
+        tokens: dict[str, int] = {}
+
+        def embed(members: Sequence[_Cut]) -> None:
+            tokens.update(self._embed(_nodes(members), report))
+
+        def store(members: Sequence[_Cut]) -> None:
+            self._store(members, tokens, report)
+
+        embedded = _apart(batch, embed, report, doubts)
+        for _ in _apart(embedded, store, report, doubts):
+            doubts.success()
+
+    def _store(self, members: Sequence[_Cut], tokens: Mapping[str, int], report: IngestReport) -> None:
+        nodes = _nodes(members)
+        doc_ids = [source.doc_id for source, _ in members]
         self.manifest.begin(doc_ids)
         self._replace(doc_ids, nodes)
         self.manifest.record(
             ManifestEntry(
                 source.doc_id,
                 source.content_hash,
-                len(members),
-                sum(tokens[node.node_id] for node in members),
+                len(own),
+                sum(tokens[node.node_id] for node in own),
                 source.owner,
             )
-            for source, members in batch
+            for source, own in members
         )
-        report.documents += len(batch)
+        report.documents += len(members)
         report.chunks += len(nodes)
-        progress.advance(len(batch))
 
     def _embed(self, nodes: Sequence[TextNode], report: IngestReport) -> dict[str, int]:
         pictures = {node.node_id for node in nodes if self.images and isinstance(node, ImageNode)}
@@ -316,6 +347,61 @@ class Pipeline:
         finish_load = getattr(self.store, "finish_load", None)
         if finish_load is not None and (report.documents or report.removed):
             finish_load()
+
+
+def _gone(known: Iterable[str], sources: Iterable[Source]) -> set[str]:
+    """Documents that are stored and not among the sources; what cannot be looked at for now is not gone."""
+    listed = [source for source in sources if not source.absent]
+    there = {source.doc_id for source in listed}
+    closed = {source.doc_id for source in listed if source.refusal}
+    return {
+        doc_id
+        for doc_id in set(known) - there
+        if not any(parent.as_posix() in closed for parent in PurePath(doc_id).parents)
+    }
+
+
+def _nodes(members: Iterable[_Cut]) -> list[TextNode]:
+    return [node for _, own in members for node in own]
+
+
+def _apart(
+    batch: Sequence[_Cut], step: Callable[[Sequence[_Cut]], None], report: IngestReport, doubts: Doubts
+) -> list[_Cut]:
+    """Do a step for a whole batch or, when that fails, for each document alone; give those that it was done for."""
+    failed: list[tuple[Source, Exception]] = []
+    done = list(batch)
+    try:
+        if batch:
+            step(batch)
+    except Exception as error:
+        if blame(error) == "run":
+            raise
+        done, failed = _one_by_one(batch, step, error)
+    if done and failed:
+        doubts.success()
+    for source, problem in failed:
+        report.failed.append(failed_source(source, problem))
+        if blame(problem) == "either":
+            doubts.add(problem)
+    return done
+
+
+def _one_by_one(
+    batch: Sequence[_Cut], step: Callable[[Sequence[_Cut]], None], error: Exception
+) -> tuple[list[_Cut], list[tuple[Source, Exception]]]:
+    if len(batch) == 1:  # it had its turn
+        return [], [(batch[0][0], error)]
+    done, failed = list[_Cut](), list[tuple[Source, Exception]]()
+    for member in batch:
+        try:
+            step([member])
+            done.append(member)
+        except Exception as error:
+            if blame(error) == "run":
+                raise
+            failed.append((member[0], error))
+    return done, failed
 
 
 def _keep(nodes: Sequence[TextNode], vectors: Sequence[list[float]]) -> None:

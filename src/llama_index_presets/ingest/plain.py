@@ -14,6 +14,7 @@ Mark = tuple[int, str]
 """Character offset at which a heading path or a page begins, and its label."""
 
 
+_LONGEST_CAPTION = 400  # characters; the pattern below takes long on a line of a megabyte
 _CAPTION = re.compile(r"^(?:Table|TABLE|Exhibit|Schedule)\s+[\dA-Z][\w.-]*\s*[.:–—-]?\s*[^!?]{0,120}$")
 
 
@@ -24,7 +25,7 @@ def is_table_caption(line: str) -> bool:
         >>> is_table_caption("Table 3: Borrowings"), is_table_caption("Tables were set.")
         (True, False)
     """
-    return bool(_CAPTION.match(line))
+    return len(line) <= _LONGEST_CAPTION and bool(_CAPTION.match(line))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,16 @@
-"""Find files and read each into plain text; one bad file is one error, never the end of the run."""
+"""Read a file of any supported kind into plain text; whatever is wrong with it is one error."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.ingest.about import (
-    SIDECAR,
     about_front_matter,
     about_head_lines,
     about_html,
@@ -26,18 +25,19 @@ from llama_index_presets.ingest.clean import (
     plain_from_rows,
     plain_from_text,
 )
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.pdf import read_pdf
 from llama_index_presets.ingest.plain import PlainText
 
-__all__ = ["file_hash", "find_files", "read_file"]
+__all__ = ["file_hash", "read_file"]
 
-_PARSED_AS_TEXT: dict[str, Callable[[str], PlainText]] = {
+_PARSED_AS_TEXT: dict[str, Callable[[str, SizeLimit], PlainText]] = {
     ".md": plain_from_markdown,
     ".markdown": plain_from_markdown,
     ".html": plain_from_html,
     ".htm": plain_from_html,
     ".csv": plain_from_rows,
-    ".tsv": lambda text: plain_from_rows(text, delimiter="\t"),
+    ".tsv": lambda text, limit: plain_from_rows(text, limit, delimiter="\t"),
 }
 _ABOUT: dict[str, Callable[[str], dict[str, Any]]] = {
     ".md": about_front_matter,
@@ -50,30 +50,6 @@ _ABOUT: dict[str, Callable[[str], dict[str, Any]]] = {
 _READ_BY_LLAMA_INDEX = {".docx", ".pptx", ".epub", ".ipynb", ".rtf", ".xlsx", ".xls", ".mbox", ".hwp"}
 
 
-def find_files(paths: Iterable[str | Path]) -> list[Path]:
-    """All files under the paths, absolute and sorted; hidden files and folders, and sidecars, are left out.
-
-    Raises:
-        IngestError: A path does not exist, or there is no file at all.
-    """
-    found: dict[Path, None] = {}
-    roots = [Path(path) for path in paths]
-    for root in roots:
-        if not root.exists():
-            raise IngestError(f"There is no '{root}'. Give a file or a folder that exists.")
-        inside = (
-            [root]
-            if root.is_file()
-            else sorted(
-                path for path in root.rglob("*") if path.is_file() and not path.name.endswith(SIDECAR)
-            )
-        )
-        found |= {path.resolve(): None for path in inside if not _hidden(path, root)}
-    if not found:
-        raise IngestError(f"There is no file to ingest in {', '.join(f'{str(root)!r}' for root in roots)}.")
-    return list(found)
-
-
 def file_hash(path: Path) -> str:
     """Of the raw bytes, and its sidecar's: telling that nothing changed must not need reading it as a document."""
     with path.open("rb") as stream:
@@ -84,27 +60,29 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_file(path: Path, content_hash: str) -> SourceText:
+def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -> SourceText:
     """Read one file of any supported kind.
 
     Args:
         path: Absolute path; it becomes the document's id and its ``source``.
         content_hash: See `file_hash`.
+        limit: What it may expand to.
 
     Raises:
-        IngestError: It is empty, binary, damaged, or holds no text.
+        IngestError: It is empty, binary, damaged, or holds no text; it expands too far.
         MissingExtraError: The reader of this kind of file is not installed.
     """
     if path.stat().st_size == 0:
         raise IngestError("The file is empty (0 bytes).")
     try:
-        plain, own = _read_plain(path)
+        plain, own = _read_plain(path, limit)
         about = {**own, **about_sidecar(path)}
     except (IngestError, MissingExtraError):
         raise
     except Exception as error:  # any reader may fail in any way on a damaged file
         cause = error.__cause__ or error
         raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error
+    limit.check_text(len(plain.text))
     if not plain.text.strip():
         raise IngestError("The file holds no text (a scan, or images only?).")
     return SourceText(
@@ -116,16 +94,19 @@ def read_file(path: Path, content_hash: str) -> SourceText:
     )
 
 
-def _read_plain(path: Path) -> tuple[PlainText, dict[str, Any]]:
+def _read_plain(path: Path, limit: SizeLimit) -> tuple[PlainText, dict[str, Any]]:
     """Text of a file, and what it says of itself."""
     suffix = path.suffix.lower()
     if suffix == ".pdf":
-        return read_pdf(path)
+        return read_pdf(path, limit)
     if suffix in _READ_BY_LLAMA_INDEX:
-        return plain_from_pages(list(_pages(path))), {}
+        limit.check_archive(path)
+        return plain_from_pages(_pages(path), limit), {}
+    limit.check_file(path)
     text = _decode(path.read_bytes())
     about = _ABOUT.get(suffix, about_head_lines)
-    return _PARSED_AS_TEXT.get(suffix, plain_from_text)(text), about(text)
+    parse = _PARSED_AS_TEXT.get(suffix)
+    return parse(text, limit) if parse else plain_from_text(text), about(text)
 
 
 def _pages(path: Path) -> Iterator[tuple[str, str]]:
@@ -163,10 +144,6 @@ def _decode(raw: bytes) -> str:
     if text.count("\ufffd") + sum(not (char.isprintable() or char.isspace()) for char in text[:4096]) > 64:
         raise IngestError("The file is neither UTF-8 nor Western text. Convert it to UTF-8.")
     return text
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts) if path != root else False
 
 
 def _one_line(error: BaseException) -> str:

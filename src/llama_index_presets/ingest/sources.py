@@ -14,19 +14,23 @@ from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.images import is_image_file
+from llama_index_presets.ingest.about import sidecar_of
 from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.clean import plain_from_text
+from llama_index_presets.ingest.clean import plain_from_text, whole_characters
+from llama_index_presets.ingest.files import FileEntry, find_files
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.pictures import (
     Picture,
+    caption_file,
     check_image,
     picture_hash,
     read_image_document,
     read_picture,
     without_captions,
 )
-from llama_index_presets.ingest.read import file_hash, find_files, read_file
+from llama_index_presets.ingest.read import file_hash, read_file
 
-__all__ = ["Source", "sources"]
+__all__ = ["Source", "file_source", "sources"]
 
 
 _TEXT_ONLY = (
@@ -42,10 +46,11 @@ class Source:
     Attributes:
         doc_id: Stable id.
         content_hash: Equal hash, equal content.
-        read: Gives the text, an image, or ready nodes; may raise `IngestError`.
+        read: Gives the text, an image, or ready nodes; may raise anything, as damaged documents do.
         refusal: Why it is not ingested, where that is known before it is read; empty otherwise.
         node_ids: Ids of its nodes, where they come ready.
         owner: Whose it is: see `ManifestEntry`.
+        absent: Whether it is no document at all, such as a link out of the folder: `sync` removes what is stored of it.
     """
 
     doc_id: str
@@ -54,6 +59,7 @@ class Source:
     refusal: str = ""
     node_ids: Sequence[str] = ()
     owner: Mapping[str, Any] = field(default_factory=dict)
+    absent: bool = False
 
     def refused(self, why: str) -> Source:
         """The same document, which is not to be ingested."""
@@ -61,7 +67,13 @@ class Source:
 
 
 def sources(
-    data: Any, *, text_column: str | None = None, id_column: str | None = None, images: bool = False
+    data: Any,
+    *,
+    text_column: str | None = None,
+    id_column: str | None = None,
+    images: bool = False,
+    limit: SizeLimit = DEFAULT_LIMIT,
+    separate_folders: bool = False,
 ) -> list[Source]:
     """List what is to be ingested, each document once.
 
@@ -73,26 +85,29 @@ def sources(
         text_column: Column of a frame that holds the text; the others become metadata.
         id_column: Column of a frame with a unique id; without it a row's id is the hash of its text.
         images: Whether the index takes images; otherwise each is a document that fails, with the reason.
+        limit: What a file may expand to.
+        separate_folders: See `find_files`.
 
     Raises:
         IngestError: A path is missing, a folder is empty, a column is unknown, or the kind of data is.
     """
-    return _once(_listed(data, text_column, id_column, images))
-
-
-def _listed(data: Any, text_column: str | None, id_column: str | None, images: bool) -> list[Source]:
     if _is_frame(data):
         frame = data.collect() if hasattr(data, "collect") else data  # a Polars LazyFrame
-        return list(_from_frame(frame, text_column, id_column))
-    if isinstance(data, str | Path):
-        return _from_files(find_files([data]), images)
-    items: list[Any] = [data] if isinstance(data, BaseNode) else list(data)
+        return _once(_from_frame(frame, text_column, id_column))
+    items: list[Any] = [data] if isinstance(data, BaseNode | str | Path) else list(data)
     if items and all(isinstance(item, str | Path) for item in items):
-        return _from_files(find_files(items), images)
+        return _once(_from_files(find_files(items, separate_folders=separate_folders), images, limit))
+    return _once(_from_items(items, images, limit))
+
+
+def _from_items(items: Sequence[Any], images: bool, limit: SizeLimit) -> list[Source]:
     if items and all(isinstance(item, BaseNode) for item in items):
         documents = [item for item in items if isinstance(item, Document)]
         nodes = [item for item in items if not isinstance(item, Document)]
-        return [*(_from_document(document, images) for document in documents), *_from_nodes(nodes, images)]
+        return [
+            *(_from_document(document, images, limit) for document in documents),
+            *_from_nodes(nodes, images),
+        ]
     kinds = sorted({type(item).__name__ for item in items}) or ["nothing"]
     raise IngestError(f"Got {', '.join(kinds)}; give paths, LlamaIndex Documents or nodes, or a data frame.")
 
@@ -113,37 +128,91 @@ def _one_of(members: Sequence[Source]) -> Source:
     )
 
 
-def _from_files(paths: Sequence[Path], images: bool) -> list[Source]:
-    return [_from_file(path, images) for path in (without_captions(paths) if images else paths)]
+def file_source(path: Path, *, images: bool = False, limit: SizeLimit = DEFAULT_LIMIT) -> Source:
+    """One file whose path was found before, such as by the process that gives work to this one."""
+    return _from_file(FileEntry(path, Path(path.anchor)), images, limit)
 
 
-def _from_file(path: Path, images: bool) -> Source:
+def _from_files(entries: Sequence[FileEntry], images: bool, limit: SizeLimit) -> list[Source]:
+    if images:
+        kept = set(without_captions([entry.path for entry in entries if not entry.problem]))
+        entries = [entry for entry in entries if entry.problem or entry.path in kept]
+    return [_from_file(entry, images, limit) for entry in entries]
+
+
+def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
+    path, doc_id = entry.path, entry.path.as_posix()
+    if entry.problem:
+        return _left_out(doc_id, entry.problem, absent=entry.absent)
     picture = is_image_file(path)
     if picture and not images:
-        return Source(path.as_posix(), "", lambda: _fail(_TEXT_ONLY))
+        return _left_out(doc_id, _TEXT_ONLY)
     try:
+        outside = _companion_outside(entry, picture)
         digest = picture_hash(path) if picture else file_hash(path)
     except OSError as error:
-        message = f"The file cannot be opened ({error.strerror})."
-        return Source(path.as_posix(), "", lambda: _fail(message))
-    return Source(path.as_posix(), digest, lambda: (read_picture if picture else read_file)(path, digest))
+        return _left_out(doc_id, f"The file cannot be opened ({error.strerror}).")
+    if outside is not None:
+        return _left_out(
+            doc_id, f"'{outside}' beside it is a link out of its folder. Replace the link by a file."
+        )
+    return Source(doc_id, digest, lambda: (read_picture if picture else read_file)(path, digest, limit))
 
 
-def _from_document(document: Document, images: bool = False) -> Source:
+def _companion_outside(entry: FileEntry, picture: bool) -> str | None:
+    """The name of the sidecar or caption whose content would come from outside, or None."""
+    caption = caption_file(entry.path) if picture else None
+    for beside in (sidecar_of(entry.path), caption, caption and sidecar_of(caption)):
+        if beside and beside.is_symlink() and not beside.resolve().is_relative_to(entry.boundary.resolve()):
+            return beside.name
+    return None
+
+
+def _left_out(doc_id: str, problem: str, *, absent: bool = False) -> Source:
+    return Source(doc_id, "", lambda: _fail(problem), refusal=problem, absent=absent)
+
+
+def _from_document(document: Document, images: bool = False, limit: SizeLimit = DEFAULT_LIMIT) -> Source:
+    """A document of the caller's; one that cannot be taken is left out, and the others are not."""
+    doc_id = document.doc_id
+    if doc_id != whole_characters(doc_id):
+        return _left_out(
+            _readable(doc_id), "Its id holds half of a character (a surrogate). Give it another id."
+        )
+    try:
+        return _readable_document(document, images, limit)
+    except Exception as error:  # values of a caller's metadata may be anything
+        return _left_out(doc_id, f"Its metadata cannot be stored ({type(error).__name__}: {error}).")
+
+
+def _readable_document(document: Document, images: bool, limit: SizeLimit) -> Source:
     if images and isinstance(document, ImageDocument):
         digest = _digest(document.text, document.metadata, document.image, _content(document.image_path))
-        return Source(document.doc_id, digest, lambda: read_image_document(document, digest))
+        return Source(document.doc_id, digest, lambda: read_image_document(document, digest, limit))
     digest = _digest(document.text, document.metadata)
     text = SourceText(
         doc_id=document.doc_id,
         plain=plain_from_text(document.text),
-        metadata=dict(document.metadata),
+        metadata=_whole(dict(document.metadata)),
         hidden_from_embedding=tuple(document.excluded_embed_metadata_keys),
         hidden_from_llm=tuple(document.excluded_llm_metadata_keys),
         content_hash=digest,
     )
     empty = f"Document '{document.doc_id}' holds no text."
     return Source(document.doc_id, digest, lambda: text if text.plain.text.strip() else _fail(empty))
+
+
+def _whole(value: Any) -> Any:
+    """The same metadata, its texts made of whole characters."""
+    if isinstance(value, str):
+        return whole_characters(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return {_whole(key): _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
@@ -159,6 +228,9 @@ def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
         by_id.setdefault(node.node_id, set()).add((doc_id, state))
     repeated = {node_id for node_id, places in by_id.items() if len(places) > 1}
     for doc_id, members in by_document.items():
+        if broken := next(filter(None, map(_broken_text, members.values())), ""):
+            yield _left_out(_readable(doc_id), broken)
+            continue
         source = _of_nodes(doc_id, list(members.values()), images)
         clashes = sorted(repeated.intersection(source.node_ids))
         yield source.refused(_repeated_nodes(clashes)) if clashes else source
@@ -184,6 +256,15 @@ def _of_nodes(doc_id: str, members: list[TextNode], images: bool) -> Source:
         digest = _digest(digest, *(_pixels(node) for node in members))
         return Source(doc_id, digest, lambda: _with_images(members), node_ids=names)
     return Source(doc_id, digest, lambda: members, node_ids=names)
+
+
+def _broken_text(node: TextNode) -> str:
+    """Nodes are stored as they are, so one with halves of characters is refused."""
+    for name, value in (("id", node.node_id), ("document's id", node.ref_doc_id or ""), ("text", node.text)):
+        if value != whole_characters(value):
+            name_of = _readable(node.node_id)
+            return f"The {name} of node '{name_of}' holds half of a character (a surrogate). Replace it."
+    return ""
 
 
 def _pixels(node: TextNode) -> str | None:
@@ -215,14 +296,16 @@ def _from_frame(frame: Any, text_column: str | None, id_column: str | None) -> I
         raise IngestError(f"A data frame needs text_column. Its columns: {', '.join(columns)}.")
     for column in filter(None, (text_column, id_column)):
         _check_column(column, columns)
-    for row in _rows(frame):
+    for number, row in enumerate(_rows(frame), start=1):
         text, given = row.pop(text_column), row.pop(id_column) if id_column else None
-        digest = _digest(text, row)
-        doc_id = f"row-{given if given is not None else digest[:32]}"
-        metadata = {key: _plain_value(value) for key, value in row.items() if value is not None}
-        yield _from_document(
-            Document(text="" if text is None else str(text), doc_id=doc_id, metadata=metadata)
-        )
+        try:
+            doc_id = f"row-{given if given is not None else _digest(text, row)[:32]}"
+            metadata = {key: _plain_value(value) for key, value in row.items() if value is not None}
+            document = Document(text="" if text is None else str(text), doc_id=doc_id, metadata=metadata)
+        except Exception as error:  # a cell may hold any object
+            yield _left_out(f"row-{number}", f"The row cannot be read ({type(error).__name__}: {error}).")
+        else:
+            yield _from_document(document)
 
 
 def _check_column(column: str, columns: list[str]) -> None:
@@ -250,8 +333,8 @@ def _rows(frame: Any) -> Iterable[dict[str, Any]]:
 
 def _plain_value(value: Any) -> Any:
     """Metadata values are JSON: numpy scalars become Python's, dates become ISO text."""
-    if hasattr(value, "item") and not isinstance(value, str | bytes):
-        value = value.item()
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     return value if isinstance(value, bool | int | float | str | list) else str(value)
 
 

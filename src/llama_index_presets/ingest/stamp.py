@@ -25,9 +25,10 @@ class Stamp:
     """What is put on the documents of one run; a plain value, so that it can travel to workers.
 
     Attributes:
-        metadata: Put on every document; it wins over the folder's name.
-        folder_key: Metadata key that takes the name of a file's folder, or None.
-        roots: Folders whose direct subfolders name it.
+        metadata: Put on every document; it wins over the folder's name. A value of None keeps the key off documents.
+        folder_key: Metadata key that takes the name of a file's folder, or None. A file in a root itself has none, and
+            so no value, whatever it says of itself.
+        roots: Folders whose direct subfolders name it; see `root_path`.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -39,13 +40,16 @@ class Stamp:
         return [stamped(source, self.of(source.doc_id)) for source in sources]
 
     def of(self, doc_id: str) -> Mapping[str, Any]:
-        """What is put on a document."""
-        folder = folder_of(doc_id, self.roots) if self.folder_key else None
-        return {self.folder_key: folder, **self.metadata} if self.folder_key and folder else self.metadata
+        """What is put on a document; a value of None is kept off it."""
+        if not self.folder_key:
+            return self.metadata
+        return {self.folder_key: folder_of(doc_id, self.roots), **self.metadata}
 
 
 def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
-    """A source whose chunks carry more metadata, hidden from the embedding model; its hash covers it.
+    """A source whose chunks carry this metadata and no other values for its keys, hidden from the embedding model.
+
+    Its hash covers it. Where a value is None, the key is absent.
 
     Raises:
         SettingsError: A key is one of those that say where a passage stands.
@@ -93,12 +97,19 @@ def _stamp(source: Source, metadata: Mapping[str, Any], digest: str) -> Any:
 def _on_text(text: SourceText, metadata: Mapping[str, Any], digest: str) -> SourceText:
     return replace(
         text,
-        metadata={**text.metadata, **metadata},
+        metadata=_over(text.metadata, metadata),
         hidden_from_embedding=(*text.hidden_from_embedding, *metadata),
         content_hash=digest,
     )
 
 
+def _over(own: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A document's own metadata under that of the caller."""
+    return {
+        key: value for key, value in {**own, **metadata}.items() if value is not None or key not in metadata
+    }
+
+
 def _on_node(node: BaseNode, metadata: Mapping[str, Any]) -> None:
-    node.metadata.update(metadata)
+    node.metadata = _over(node.metadata, metadata)
     node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *metadata]

@@ -15,6 +15,7 @@ from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.estimate import Work, count_work
+from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import FailedSource
 from llama_index_presets.ingest.privacy import PrivacyWatch
@@ -301,7 +302,7 @@ def estimate_preset(
         known=known,
         caches=values.embedding_cache != "off",
     )
-    found = sources(data, images=reads_images(embed_model))
+    found = sources(data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb))
     if values.pii != "off":  # what is redacted or refused is not sent
         found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.distributed import RayLoad
+from llama_index_presets.ingest.files import root_path
+from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
@@ -200,6 +202,8 @@ def _found(assembly: Assembly, data: Any, options: IngestOptions) -> list[Source
         text_column=options.text_column,
         id_column=options.id_column,
         images=reads_images(assembly.embed_model),
+        limit=SizeLimit(assembly.settings.max_document_mb),
+        separate_folders=options.folder_key is not None,
     )
     return _stamp(assembly, data, options).over(found)
 
@@ -208,8 +212,19 @@ def _stamp(assembly: Assembly, data: Any, options: IngestOptions) -> Stamp:
     return Stamp(
         metadata={**options.metadata, **assembly.stamp},
         folder_key=options.folder_key,
-        roots=() if options.folder_key is None else tuple(_folders(data, "folder_key")),
+        roots=() if options.folder_key is None else tuple(_separate(_folders(data, "folder_key"))),
     )
+
+
+def _separate(roots: list[Path]) -> list[Path]:
+    """Folders of which none stands in another: else it would depend on their order what names a file."""
+    for root in roots:
+        for above in roots:
+            if above in root.parents:
+                raise SettingsError(
+                    f"'{root}' stands in '{above}', and folder_key takes names from both. Ingest them one at a time."
+                )
+    return roots
 
 
 def _folders(data: Any, wanted_by: str) -> list[Path]:
@@ -218,7 +233,7 @@ def _folders(data: Any, wanted_by: str) -> list[Path]:
         raise SettingsError(
             f"{wanted_by} works on folders: give paths, or delete documents with engine.vector_store.delete."
         )
-    return [Path(root).resolve() for root in roots]
+    return [root_path(root) for root in roots]
 
 
 def _vanished(data: Any) -> Callable[[str], bool]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.ingest.distributed import OpenedWorker, Recorder
+from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
@@ -85,7 +86,7 @@ class RayWorker:
             count_tokens=estimator.count_tokens,
         )
         watch = None if self.settings.pii == "off" else PrivacyWatch(self.settings.pii)
-        return OpenedWorker(pipeline, self.stamp, watch)
+        return OpenedWorker(pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb))
 
 
 def ray_worker(assembly: Assembly, stamp: Stamp) -> RayWorker:

@@ -45,6 +45,9 @@ class Settings:
         chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         batch_chunks: Chunks embedded and committed together at ingest.
+        max_document_mb: Most that one document may expand to at ingest, in millions: bytes of a text file, bytes that
+            an archive (docx, pptx, xlsx, epub) unpacks to beyond its own size, characters of text, pixels of an image
+            (never more than 89). A larger one is reported under ``failed``.
         embedding_cache: Where vectors are kept by content, so that no text is embedded twice: ``storage`` (beside the
             index), ``off``, or a folder that several indexes share.
         max_question_chars: Longest question, in characters.
@@ -87,6 +90,7 @@ class Settings:
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
     batch_chunks: int = 256
+    max_document_mb: int = 100
     embedding_cache: str = "storage"
     max_question_chars: int = 20_000
     verify_numbers: Literal["off", "mark", "remove"] = "off"
@@ -105,7 +109,7 @@ class Settings:
     alert_cost_ratio: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "context_tokens", "batch_chunks", "max_question_chars"):
+        for name in ("top_k", "context_tokens", "batch_chunks", "max_document_mb", "max_question_chars"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.chunk_tokens is not None and self.chunk_tokens < 16:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from llama_index.core import Document
+from llama_index.core.schema import TextNode
 from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
-from llama_index_presets.ingest.read import file_hash, find_files, read_file
+from llama_index_presets.ingest.files import find_files
+from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources import sources
-from llama_index_presets.ingest.stamp import stamped
+from llama_index_presets.ingest.stamp import Stamp, stamped
 
 MARKDOWN = """---
 title: On Sparse Sums
@@ -62,7 +64,7 @@ def test_a_sidecar_wins_and_counts_as_a_change(tmp_path: Path) -> None:
     before = file_hash(path)
     sidecar = tmp_path / "a.md.meta.json"
     sidecar.write_text(json.dumps({"year": 2022, "groups": ["hr", "all"], "page": 7}))
-    assert find_files([tmp_path]) == [path] and file_hash(path) != before
+    assert [entry.path for entry in find_files([tmp_path])] == [path] and file_hash(path) != before
     found = read_file(path, "h").metadata
     assert (found["year"], found["groups"], found["title"]) == (2022, ["hr", "all"], "On Sparse Sums")
     assert "page" not in found
@@ -93,3 +95,29 @@ def test_a_stamp_wins_and_is_part_of_the_hash() -> None:
     assert len({source.content_hash, acme.content_hash, other.content_hash}) == 3
     with pytest.raises(SettingsError, match="'source' says where a passage stands"):
         stamped(source, {"source": "x"})
+
+
+@pytest.mark.parametrize("own", ["front matter", "sidecar", "nothing"])
+def test_a_file_in_the_root_has_no_tenant_whatever_it_says(tmp_path: Path, own: str) -> None:
+    """With folder_key the folder alone names the tenant: a file in none is nobody's, and its hash covers that."""
+    head = "---\ntenant: acme\n---\n" if own == "front matter" else ""
+    (tmp_path / "acme").mkdir()
+    for path in (tmp_path / "a.md", tmp_path / "acme" / "b.md"):
+        path.write_text(head + "Text.")
+        if own == "sidecar":
+            path.with_name(path.name + ".meta.json").write_text(json.dumps({"tenant": "globex"}))
+    listed = sources(tmp_path)
+    root, inside = Stamp(folder_key="tenant", roots=[tmp_path.resolve()]).over(listed)
+    assert "tenant" not in root.read().metadata  # type: ignore[union-attr]
+    assert inside.read().metadata["tenant"] == "acme"  # type: ignore[union-attr]
+    assert root.content_hash != listed[0].content_hash
+
+
+def test_a_key_that_is_set_to_none_is_kept_off_nodes_and_documents() -> None:
+    """Whoever ingests decides about a key, also that nothing has it."""
+    given = [
+        Document(text="Text.", doc_id="d", metadata={"tenant": "x"}),
+        TextNode(id_="n", metadata={"tenant": "x"}),
+    ]
+    text, nodes = (source.read() for source in Stamp(metadata={"tenant": None}).over(sources(given)))
+    assert text.metadata == {} and nodes[0].metadata == {}  # type: ignore[union-attr, index]

@@ -11,7 +11,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.read import file_hash, find_files, read_file
+from llama_index_presets.ingest.files import find_files
+from llama_index_presets.ingest.read import file_hash, read_file
 
 
 def write_pdf(path: Path, pages: list[str]) -> Path:
@@ -96,7 +97,7 @@ def test_hidden_files_are_left_out_and_the_order_is_stable(tmp_path: Path) -> No
     for name in ("b.txt", "a.txt", ".hidden", ".git/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert [path.name for path in find_files([tmp_path])] == ["a.txt", "b.txt"]
+    assert [entry.path.name for entry in find_files([tmp_path])] == ["a.txt", "b.txt"]
 
 
 def test_a_missing_path_and_an_empty_folder_are_errors(tmp_path: Path) -> None:

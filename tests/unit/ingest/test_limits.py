@@ -1,0 +1,193 @@
+"""A small file that stands for a very large text is refused while it is read, never unpacked whole."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.unit.ingest.test_read import write_pdf
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.about import about_front_matter, about_head_lines, plain_values
+from llama_index_presets.ingest.clean import plain_from_html, plain_from_markdown
+from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.pictures import read_picture
+from llama_index_presets.ingest.plain import is_table_caption
+from llama_index_presets.ingest.read import read_file
+
+ONE = SizeLimit(1)
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def write_docx(path: Path, text: str) -> Path:
+    body = (
+        f'<w:document xmlns:w="{WORD}"><w:body><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:body></w:document>'
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", body)
+    return path
+
+
+def test_a_docx_that_expands_too_far_is_refused(tmp_path: Path) -> None:
+    """3 MB of one letter fit into some kilobytes; below the limit it is read."""
+    path = write_docx(tmp_path / "a.docx", "a" * 3_000_000)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(IngestError, match="expands to more than 1 MB. Split it, or raise max_document_mb"):
+        read_file(path, "h", ONE)
+    assert len(read_file(path, "h", SizeLimit(4)).plain.text) >= 3_000_000
+
+
+def test_the_size_that_an_archive_declares_is_not_trusted(tmp_path: Path) -> None:
+    """A member of 3 MB that says 10 bytes is measured, not believed."""
+    path = write_docx(tmp_path / "a.docx", "a" * 3_000_000)
+    raw = bytearray(path.read_bytes())
+    for signature, at in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
+        place = raw.index(signature)
+        struct.pack_into("<I", raw, place + at, 10)
+    path.write_bytes(raw)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.infolist()[0].file_size == 10
+    with pytest.raises(IngestError, match="expands to more than 1 MB"):
+        ONE.check_archive(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_no_document_uses_are_refused(tmp_path: Path, method: int) -> None:
+    """Both unpack a few bytes to gigabytes in one step."""
+    with zipfile.ZipFile(tmp_path / "a.epub", "w", method) as archive:
+        archive.writestr("a", "a" * 1000)
+    with pytest.raises(IngestError, match=f"method {method}"):
+        ONE.check_archive(tmp_path / "a.epub")
+
+
+def test_media_that_is_packed_already_does_not_count_against_the_limit(tmp_path: Path) -> None:
+    """A presentation of many pictures takes what it takes, but does not expand."""
+    with zipfile.ZipFile(tmp_path / "a.pptx", "w") as archive:
+        archive.writestr("ppt/media/image1.png", bytes(3_000_000))
+    ONE.check_archive(tmp_path / "a.pptx")
+
+
+def test_a_large_text_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A log of gigabytes does not fill the memory."""
+    with (tmp_path / "a.log").open("wb") as file:
+        file.truncate(2_000_000)
+    with pytest.raises(IngestError, match=r"has 2.0 MB"):
+        read_file(tmp_path / "a.log", "h", ONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("names.csv", "n" * 90_000 + ",b\n" + "1,2\n" * 50),
+        (
+            "names.html",
+            "<table><tr><th>" + "n" * 90_000 + "</th></tr>" + "<tr><td>1</td></tr>" * 50 + "</table>",
+        ),
+        ("title.html", ("<h1>" + "t" * 400 + "</h1>") + "<h2>s</h2><p>x</p>" * 9),
+    ],
+)
+def test_names_that_repeat_in_every_row_are_counted(tmp_path: Path, name: str, content: str) -> None:
+    """A long column name stands in each row: 50 rows of 90,000 characters are more than a megabyte."""
+    (tmp_path / name).write_text(content)
+    if name == "title.html":
+        headings = read_file(tmp_path / name, "h", ONE).plain.headings
+        assert max(len(label) for _, label in headings) <= 400 + len(" > s")
+        return
+    with pytest.raises(IngestError, match="more than 1 MB of text"):
+        read_file(tmp_path / name, "h", ONE)
+
+
+def test_the_pages_of_a_pdf_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    """Reading ends at the page that is too much."""
+    path = write_pdf(tmp_path / "a.pdf", ["word " * 40] * 3)
+    pages = SizeLimit.texts(ONE, ("x" * 600_000 for _ in range(3)))
+    with pytest.raises(IngestError, match="more than 1 MB of text"):
+        list(pages)
+    assert "word" in read_file(path, "h", ONE).plain.text
+
+
+def test_a_picture_has_at_most_as_many_millions_of_pixels(tmp_path: Path) -> None:
+    """1,100 x 1,000 pixels are more than a million."""
+    Image.new("1", (1_100, 1_000)).save(tmp_path / "a.png")
+    with pytest.raises(IngestError, match=r"1,100 . 1,000 pixels"):
+        read_picture(tmp_path / "a.png", "h", ONE)
+
+
+def test_aliases_in_front_matter_are_refused(tmp_path: Path) -> None:
+    """Ten lines of aliases of aliases are 10^9 values."""
+    names = "abcdefghij"
+    lines = [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in itertools.pairwise(names)]
+    (tmp_path / "bomb.md").write_text("---\na: &a [x]\n" + "\n".join(lines) + "\n---\nText.")
+    with pytest.raises(IngestError, match="aliases, such as .name, are not read"):
+        read_file(tmp_path / "bomb.md", "h")
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("a: " + "x" * 20_001, "has 20,004 characters; at most 20,000"),
+        ("a: " + "[" * 5_000, "front matter is not YAML"),
+        ("a: " + "9" * 5_000, "front matter is not YAML"),
+        ("date: 2021-13-45", "front matter is not YAML"),
+    ],
+)
+def test_front_matter_that_is_too_much_is_one_clear_error(block: str, message: str) -> None:
+    """Too long, too deep, a number of thousands of digits, a date that does not exist."""
+    with pytest.raises(IngestError, match=message):
+        about_front_matter(f"---\n{block}\n---\nText.")
+
+
+def test_what_a_file_says_of_itself_is_bounded() -> None:
+    """Each chunk carries it, so a million authors would be stored a million times."""
+    found = plain_values(
+        {"authors": ["A. Noether"] * 10**5, "huge": 10**40, "nan": float("nan"), "after": "kept?"}
+    )
+    assert found == {"authors": ["A. Noether"] * ((20_000 - len("authors")) // len("A. Noether"))}
+
+
+def test_white_space_between_authors_takes_no_time() -> None:
+    """A pattern that tries every beginning in a run of spaces took minutes for this line."""
+    assert about_head_lines("Authors: A" + " " * 100_000 + "B")["authors"] == ["A B"]
+    assert not is_table_caption("Table 1" + "a" * 1_000_000 + "!")
+
+
+@pytest.mark.parametrize("opening", ["<!--", "<![CDATA[", "<a ", "<a b='", "</", "<?"])
+def test_html_that_is_never_closed_is_read(opening: str) -> None:
+    """Python's parser searches to the end of the file for each opening: minutes for these 200 to 450 kB."""
+    assert plain_from_html("<p>Text.</p>" + opening * 50_000).text.startswith("Text.")
+
+
+def test_html_that_nests_deeper_than_python_recurses_is_read() -> None:
+    """Pages of old have thousands of tags that nothing closes; a table in a table is read once."""
+    assert plain_from_html("<p>word " * 3_000).text.split() == ["word"] * 3_000
+    assert plain_from_html("<table><tr><td>word " * 300).text.split() == ["word"] * 300
+    assert plain_from_html("<h1>word " * 1_000).text.split().count("word") <= 1_000
+
+
+def test_an_address_that_many_links_use_is_written_once() -> None:
+    """A reference of 100 kB and 2,000 links to it would be 200 MB of HTML."""
+    text = "[a]: http://x/" + "y" * 100_000 + "\n\n" + "[a] " * 2_000
+    assert plain_from_markdown(text).text.split() == ["a"] * 2_000
+
+
+def test_entities_in_a_docx_do_not_multiply(tmp_path: Path) -> None:
+    """The parser stops at an amplification that no document has."""
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "x" * 10}">' for n in range(10))
+    body = f'<!DOCTYPE d [{entities}]><w:document xmlns:w="{WORD}"><w:t>&e9;</w:t></w:document>'
+    with zipfile.ZipFile(tmp_path / "a.docx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", body)
+    with pytest.raises(IngestError, match="cannot be read"):
+        read_file(tmp_path / "a.docx", "h")
+
+
+def test_a_damaged_member_is_the_readers_to_name(tmp_path: Path) -> None:
+    """Measuring does not hide what is wrong with a file."""
+    path = write_docx(tmp_path / "a.docx", "a" * 1000)
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(raw[60:70], b"\xff" * 10, 1))
+    with pytest.raises(IngestError, match="cannot be read"):
+        read_file(path, "h", ONE)
