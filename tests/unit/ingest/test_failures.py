@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from llama_index.core.schema import BaseNode, Document, TextNode
@@ -24,9 +26,13 @@ from llama_index_presets.errors import (
     StoreLockedError,
     StoreWriteError,
 )
+from llama_index_presets.ingest.distributed import IngestDocuments, OpenedWorker, RayLoad, Recorder
 from llama_index_presets.ingest.failures import blame
-from llama_index_presets.ingest.pipeline import Pipeline
+from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
+from llama_index_presets.ingest.progress import Silent
 from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.stamp import Stamp
 
 GOOD = [Document(text="Alpha text.", doc_id="a"), Document(text="Beta text.", doc_id="b")]
 POISON = Document(text="Poison text.", doc_id="p")
@@ -52,8 +58,9 @@ class Touchy(WordEmbedding):
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     made = make_pipeline(tmp_path)
+    manifest = made.manifest
     yield made
-    made.manifest.close()
+    manifest.close()
 
 
 def with_model(pipeline: Pipeline, error: BaseException, *, always: bool = False) -> Pipeline:
@@ -117,13 +124,13 @@ def test_nodes_that_the_store_refuses_are_left_out_alone(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old chunks of the refused document stay."""
-    replace = pipeline.store.replace_documents
+    store_nodes = pipeline.store.replace_documents
 
     def choosy(doc_ids: list[str], nodes: list[BaseNode]) -> None:
         bad = [node.node_id for node in nodes if "Poison" in node.get_content()]
         if bad:
             raise NodeRejectedError(f"Node '{bad[0]}' cannot be stored.", bad)
-        replace(doc_ids, nodes)
+        store_nodes(doc_ids, nodes)
 
     run(pipeline, [Document(text="Old text.", doc_id="p")])
     monkeypatch.setattr(type(pipeline.store), "replace_documents", lambda _, *arguments: choosy(*arguments))
@@ -157,8 +164,6 @@ def test_a_row_or_document_that_cannot_be_taken_is_left_out_alone() -> None:
     circle["self"] = circle
     documents = sources([Document(text="x", doc_id="d", metadata=circle), *GOOD])
     assert [bool(source.problem) for source in documents] == [True, False, False]
-    import numpy as np
-
     frame = pd.DataFrame({"t": ["a", "b"], "v": [Odd(), np.array([1, 2])]})
     rows = sources(frame, text_column="t")
     assert [bool(source.problem) for source in rows] == [True, False]
@@ -179,9 +184,35 @@ def test_sync_takes_out_what_became_a_link_and_keeps_what_cannot_be_seen(
     report = run(pipeline, folder, sync=lambda _: True)
     assert (report.removed, len(report.failed)) == (1, 1)
     closed = sources([Document(text="x", doc_id="i\ud800")])[0]
-    from dataclasses import replace
-
-    from llama_index_presets.ingest.progress import Silent
-
     seen = [replace(closed, doc_id=folder.as_posix())]
     assert pipeline.run(seen, Silent(), sync=lambda _: True).removed == 0
+
+
+def test_a_cluster_is_not_sent_what_the_driver_left_out(tmp_path: Path) -> None:
+    """To a worker a link out of the folder would be a path like any other; here none is even started."""
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    load = RayLoad(opener=lambda _: None, manifest=None, watch=None, used=lambda *_: None)  # type: ignore[arg-type, return-value]
+    report = IngestReport()
+    load(sources(tmp_path), report, Silent())
+    assert "leads out of" in report.failed[0].error
+
+
+def test_a_worker_leaves_out_one_document_and_does_the_others(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Also a file that is larger than the setting allows, and one that is gone by now."""
+    for name, text in {"a": "Alpha text.", "p": "Poison text.", "big": "x" * 1_000_001}.items():
+        (tmp_path / name).write_text(text)
+
+    def opened(recorder: Recorder) -> OpenedWorker:
+        poisoned = with_model(pipeline, KeyError("odd"))
+        object.__setattr__(poisoned, "manifest", recorder)
+        return OpenedWorker(poisoned, Stamp(), None, SizeLimit(1))
+
+    paths = [(tmp_path / name).as_posix() for name in ("a", "p", "big", "gone")]
+    results = IngestDocuments(opener=opened)([TextNode(id_=path, text="") for path in paths])
+    done, *failed = (result.metadata for result in results)
+    assert done["chunks"] == 1 and "error" not in done
+    assert [
+        "KeyError" in failed[0]["error"],
+        "1.0 MB" in failed[1]["error"],
+        "No such" in failed[2]["error"],
+    ] == [True] * 3
