@@ -26,12 +26,12 @@ from llama_index_presets.errors import (
     StoreLockedError,
     StoreWriteError,
 )
-from llama_index_presets.ingest.distributed import IngestDocuments, OpenedWorker, RayLoad, Recorder
+from llama_index_presets.ingest.distributed import IngestDocuments, OpenedWorker, Recorder
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.ingest.limits import SizeLimit
-from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
+from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.progress import Silent
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.ingest.stamp import Stamp
 
 GOOD = [Document(text="Alpha text.", doc_id="a"), Document(text="Beta text.", doc_id="b")]
@@ -163,10 +163,10 @@ def test_a_row_or_document_that_cannot_be_taken_is_left_out_alone() -> None:
     circle: dict[str, Any] = {}
     circle["self"] = circle
     documents = sources([Document(text="x", doc_id="d", metadata=circle), *GOOD])
-    assert [bool(source.problem) for source in documents] == [True, False, False]
+    assert [bool(source.refusal) for source in documents] == [True, False, False]
     frame = pd.DataFrame({"t": ["a", "b"], "v": [Odd(), np.array([1, 2])]})
     rows = sources(frame, text_column="t")
-    assert [bool(source.problem) for source in rows] == [True, False]
+    assert [bool(source.refusal) for source in rows] == [True, False]
     assert rows[1].read().metadata == {"v": [1, 2]}  # type: ignore[union-attr]
 
 
@@ -188,13 +188,13 @@ def test_sync_takes_out_what_became_a_link_and_keeps_what_cannot_be_seen(
     assert pipeline.run(seen, Silent(), sync=lambda _: True).removed == 0
 
 
-def test_a_cluster_is_not_sent_what_the_driver_left_out(tmp_path: Path) -> None:
-    """To a worker a link out of the folder would be a path like any other; here none is even started."""
-    (tmp_path / "link").symlink_to("/etc/passwd")
-    load = RayLoad(opener=lambda _: None, manifest=None, watch=None, used=lambda *_: None)  # type: ignore[arg-type, return-value]
-    report = IngestReport()
-    load(sources(tmp_path), report, Silent())
-    assert "leads out of" in report.failed[0].error
+def test_a_cluster_is_not_sent_what_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    """To a worker a link out of the folder would be a path like any other."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "link").symlink_to("/etc/passwd")
+    sent: list[Source] = []
+    report = pipeline.run(sources(tmp_path / "docs"), Silent(), load=lambda given, *_: sent.extend(given))
+    assert "leads out of" in report.failed[0].error and not sent
 
 
 def test_a_worker_leaves_out_one_document_and_does_the_others(pipeline: Pipeline, tmp_path: Path) -> None:

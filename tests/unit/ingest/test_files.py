@@ -78,7 +78,7 @@ def test_a_link_that_is_named_itself_is_followed_under_its_name(folder: Path) ->
     named = folder / "latest.txt"
     named.symlink_to(folder.parent / "outside" / "secret.txt")
     (source,) = sources(named)
-    assert (source.doc_id, source.problem) == (named.as_posix(), "")
+    assert (source.doc_id, source.refusal) == (named.as_posix(), "")
 
 
 def test_a_folder_that_names_a_tenant_is_not_left_by_a_link(folder: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_sidecar_or_a_caption_from_outside_is_not_read(folder: Path) -> None:
     (folder / "a.txt.meta.json").symlink_to(folder.parent / "outside" / "meta.json")
     (folder / "photo.png").write_bytes(b"")
     (folder / "photo.txt").symlink_to(folder.parent / "outside" / "secret.txt")
-    left_out = {Path(source.doc_id).name: source.problem for source in sources(folder, images=True)}
+    left_out = {Path(source.doc_id).name: source.refusal for source in sources(folder, images=True)}
     assert "a.txt.meta.json' beside it is a link out" in left_out["a.txt"]
     assert "photo.txt' beside it is a link out" in left_out["photo.png"]
 
@@ -106,8 +106,8 @@ def test_a_name_that_is_not_utf8_is_one_failed_document(folder: Path) -> None:
     """No id can hold it; the name in the report can be printed."""
     (Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt"))).write_text("The recipe.")
     listed: list[Source] = sources(folder)
-    (bad,) = (source for source in listed if source.problem)
-    assert bad.doc_id == f"{folder.as_posix()}/caf\\xe9.txt" and "not UTF-8" in bad.problem
+    (bad,) = (source for source in listed if source.refusal)
+    assert bad.doc_id == f"{folder.as_posix()}/caf\\xe9.txt" and "not UTF-8" in bad.refusal
     assert len(listed) == 3
 
 
