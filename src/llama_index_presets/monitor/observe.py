@@ -205,9 +205,11 @@ class Observer:
         elif call.nested:
             self._close(call, *call.nested)
         else:
+            elapsed_ms = call.elapsed_ms  # counting is our work, not the model's
             strings = [text for text in texts if isinstance(text, str)]
             tokens, source = count_embedding(call.provider, call.model, strings)
-            self._close(call, self.tracker.row(call, Usage(tokens), source=source))
+            row = self.tracker.row(call, Usage(tokens), source=source, latency_ms=elapsed_ms)
+            self._close(call, row)
 
     def _embedding_row(self, call: OpenCall, event: EmbeddingUsageEvent) -> Call:
         call.provider, call.model = event.provider, event.model

@@ -17,6 +17,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.monitor.context import attributed, attribution
+from llama_index_presets.monitor.tokens import count_embedding
 
 dispatcher = get_dispatcher(__name__)
 COLUMNS = "kind, provider, model, prompt_tokens, usage_source, cache_hit, cost_usd"
@@ -163,3 +164,13 @@ def test_a_closed_ledger_never_breaks_a_call(tmp_path, caplog):
     assert MockLLM(max_tokens=1, callback_manager=manager).complete("x").text == "text"
     handler.close()
     assert caplog.records == []
+
+
+def test_embeddings_under_a_name_of_ones_own_are_counted_with_openais_tokenizer():
+    """All embedding models of OpenAI have one tokenizer; only under a name of theirs is the count exact."""
+    texts = ["今天天气很好，我们去公园散步。", "The pump alarm is reset with the blue key."]
+    exact, source = count_embedding("openai", "text-embedding-3-small", texts)
+    assert source == "counted"
+    assert count_embedding("azure", "my-deployment", texts) == (exact, "estimated")
+    # Elsewhere nobody knows the tokenizer: four characters a token, each text rounded up.
+    assert count_embedding("", "unknown", texts) == (-(-15 // 4) + -(-43 // 4), "estimated")
