@@ -1,6 +1,7 @@
 """The command line. Commands that only read tables start fast: they never import LlamaIndex."""
 
 from llama_index_presets.cli import (
+    compact,
     costs,
     doctor,
     eject,
@@ -15,6 +16,7 @@ from llama_index_presets.cli.app import app, main
 
 __all__ = [
     "app",
+    "compact",
     "costs",
     "doctor",
     "eject",

@@ -61,6 +61,9 @@ def ingest(
         str | None,
         typer.Option("--ray", metavar="ADDRESS", help="Ingest on a Ray cluster; 'local' starts one here."),
     ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Take removed and replaced text off the disk in the end.")
+    ] = False,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +71,11 @@ def ingest(
     find_preset(preset)
     from llama_index_presets.filters.text import parse_metadata
 
-    options: dict[str, Any] = {"metadata": parse_metadata(metadata or []), "folder_key": folder_key}
+    options: dict[str, Any] = {
+        "metadata": parse_metadata(metadata or []),
+        "folder_key": folder_key,
+        "compact": compact,
+    }
     with open_engine(preset, storage, offline, settings) as engine:
         cluster = {"workers": "ray", "ray_address": ray} if ray else {}
         report = _ingest_in_turn(

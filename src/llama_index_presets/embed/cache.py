@@ -232,6 +232,16 @@ class EmbeddingCache:
         """Forget every vector."""
         self._run("DELETE FROM vectors")
 
+    def compact(self) -> None:
+        """Forget every vector, and leave nothing of them, nor of a damaged file that was set aside, on the disk."""
+        self.clear()
+        with self._connected() as connection:
+            connection.commit()
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for damaged in self.folder.glob("damaged.sqlite*"):
+            damaged.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Write down what was used, and let go of the file; the next use opens it again."""
         if self._connection is None or self._process != os.getpid():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.disk_faults import is_full
-from llama_index_presets.errors import StoreCorruptError, StoreWriteError
+from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
 from llama_index_presets.private_files import private_file
 from llama_index_presets.sealing import Sealer
 
@@ -158,6 +158,25 @@ class Manifest:
         with self._changing():
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
             self._unmark(ids)
+
+    def compact(self) -> None:
+        """Write the file afresh, so that nothing of forgotten documents is left in it or its log.
+
+        Raises:
+            StoreLockedError: Another process used it for 30 s.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("VACUUM")
+                busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                raise StoreLockedError(
+                    f"The list of documents cannot be compacted ({error}). Try again."
+                ) from error
+            if busy:
+                raise StoreLockedError(
+                    "Another process reads the list of documents. Try again when it is done."
+                )
 
     def close(self) -> None:
         """Close the file."""

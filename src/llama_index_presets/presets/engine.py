@@ -26,12 +26,14 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Metada
 from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
 from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.forks import ADVICE
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.ledger import Ledger
 from llama_index_presets.presets.assembly import Assembly
 from llama_index_presets.presets.chat import PresetChatEngine
+from llama_index_presets.presets.compaction import CompactReport
 from llama_index_presets.presets.estimate import Estimate
-from llama_index_presets.presets.ingestion import IngestOptions, estimate, ingest
+from llama_index_presets.presets.ingestion import IngestOptions, compact_assembly, estimate, ingest
 from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.outage import aanswer_through, answer_through
 from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
@@ -173,6 +175,7 @@ class PresetEngine(BaseQueryEngine):
         folder_key: str | None = None,
         workers: Literal["ray"] | None = None,
         ray_address: str | None = None,
+        compact: bool = False,
     ) -> IngestReport:
         """Bring the index in line with documents; what did not change costs nothing.
 
@@ -193,6 +196,7 @@ class PresetEngine(BaseQueryEngine):
                 folder given.
             workers: ``"ray"`` reads, cuts, embeds and stores on a Ray cluster; None does it here.
             ray_address: The cluster's address; None starts Ray on this machine, unless the process is connected.
+            compact: Whether to take removed and replaced text off the disk in the end; see `compact`.
 
         Raises:
             IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
@@ -211,6 +215,7 @@ class PresetEngine(BaseQueryEngine):
             folder_key=folder_key,
             workers=workers,
             ray_address=ray_address,
+            compact=compact,
         )
         self._check_process()
         run_id = uuid.uuid4().hex
@@ -255,6 +260,28 @@ class PresetEngine(BaseQueryEngine):
         """
         options = IngestOptions(text_column=text_column, id_column=id_column, show_progress=show_progress)
         return estimate(self._assembly, data, options, sample=sample)
+
+    def compact(self) -> CompactReport:
+        """Take removed documents off the disk: write every file of the storage afresh, without their text.
+
+        Waits for an ingest to end; questions of this and other processes go on, or wait a moment. Needs room for a
+        second copy of the largest file. The embedding cache of the storage is emptied.
+
+        Raises:
+            StoreError: A part cannot be compacted now; what was done before it stays done, so call again.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index.core import Document
+            >>> from llama_index_presets import build
+            >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+            ...     report = engine.ingest([Document(text="Botulism is treated with an antitoxin.")])
+            ...     engine.compact().parts
+            ('vectors', 'documents', 'embeddings')
+        """
+        self._check_process()
+        with ingest_lock(self._assembly.storage.lock):
+            return compact_assembly(self._assembly)
 
     # -- query ----------------------------------------------------------------------------------------------------
 

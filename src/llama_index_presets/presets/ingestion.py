@@ -22,11 +22,12 @@ from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.ingest.stamp import Stamp
 from llama_index_presets.monitor.context import attribution
 from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.compaction import CompactReport, compact_parts
 from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.ray_worker import check_ray, ray_worker
 
-__all__ = ["IngestOptions", "estimate", "ingest"]
+__all__ = ["IngestOptions", "compact_assembly", "estimate", "ingest"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class IngestOptions:
     folder_key: str | None = None
     workers: Literal["ray"] | None = None
     ray_address: str | None = None
+    compact: bool = False
 
 
 def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestReport:
@@ -68,6 +70,8 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
+        if options.compact:
+            compact_assembly(assembly)
         assembly.storage.protect()
     _warn_in_clear(assembly, report)
     if expected is not None:
@@ -99,6 +103,11 @@ def _repair_keyword(assembly: Assembly) -> None:
         from llama_index_presets.retrieve.step import verify_in_step
 
         verify_in_step(assembly.vector_store, keyword, documents=keyword.unfinished, repair=True)
+
+
+def compact_assembly(assembly: Assembly) -> CompactReport:
+    """Compact the storage of an engine, under its ingest lock; see `PresetEngine.compact`."""
+    return compact_parts(assembly.storage, store=assembly.vector_store, keyword=assembly.retrieval.keyword)
 
 
 def _ray_load(assembly: Assembly, data: Any, watch: PrivacyWatch | None, options: IngestOptions) -> RayLoad:

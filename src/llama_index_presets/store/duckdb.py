@@ -285,6 +285,18 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         if self._state() is not None:
             self._table.writing(self._table.drop)
 
+    def compact(self) -> None:
+        """Write the file afresh, so that nothing of deleted nodes is left in it. Needs room for a second copy.
+
+        Other stores of this process wait meanwhile and go on with the new file; a kill leaves the old or the new one.
+
+        Raises:
+            StoreError: The store has no file of its own, or this process has another connection to it.
+            StoreWriteError: It was opened read-only, or the disk is full.
+        """
+        self._check_writable()
+        self._database.compact()
+
     # ---- reading ------------------------------------------------------------------------------------------
 
     def get_nodes(

@@ -20,6 +20,7 @@ from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb_errors import error_of, is_conflict, translated
+from llama_index_presets.store.duckdb_rewrite import Gate, rewrite
 
 __all__ = ["MEMORY", "Database", "open_database", "quote"]
 
@@ -41,6 +42,7 @@ _GROUP = "ROW_GROUP_SIZE 8192"
 _FLUSH_EACH_GROUP = "SET write_buffer_row_group_count = 1"
 _ALIAS = "encrypted_store"
 _ASIDE = "llama_index_presets_aside"
+_PATIENCE_S = 60.0
 _WEAK = ("1.4.0", "1.4.1")
 
 
@@ -84,6 +86,7 @@ class Database:
     lent: bool = False
     process: int = field(default_factory=os.getpid)
     _broken: bool = False
+    _gate: Gate = field(default_factory=Gate, repr=False)
 
     def __post_init__(self) -> None:
         self._find_schema()
@@ -125,7 +128,7 @@ class Database:
                 f"The store was opened in process {self.process} and cannot be used in its fork {os.getpid()}. "
                 "Open it in the process that uses it; read_only=True where several read."
             )
-        with translated(self.path):
+        with self._gate.passing(), translated(self.path):
             if self._broken:
                 self._reconnect()
             cursor = self.connection.cursor()
@@ -183,6 +186,45 @@ class Database:
                 self.changes += 1
                 self._broken = False
 
+    def compact(self) -> None:
+        """Write the file afresh, without what was deleted; other threads wait, and find what was there before.
+
+        Raises:
+            StoreError: There is no file of its own, or this process has it open elsewhere.
+            StoreWriteError: It was opened for reading, or the disk has no room for a second copy; it is as it was.
+            StoreLockedError: It was in use for a minute without a break.
+        """
+        if self.path in ("", MEMORY):
+            raise StoreError(
+                "A store in memory, or on a given connection, has no file to compact. Give it a path."
+            )
+        if self.read_only:
+            raise StoreWriteError(
+                f"'{self.path}' was opened with read_only=True. Open it without, to compact it."
+            )
+        with self.writing, self._gate.closed(_PATIENCE_S), translated(self.path):
+            self._refuse_other_connections()
+            options = [_GROUP]
+            if self.encryption_key is not None:
+                options.append("ENCRYPTION_KEY '" + self.encryption_key.replace("'", "''") + "'")
+            catalog = self.schema.rpartition(".")[0]
+            self._broken = True  # until the new file is open
+            try:
+                rewrite(self.connection, catalog, self.path, ", ".join(options))
+            finally:
+                self._reconnect()
+
+    def _refuse_other_connections(self) -> None:
+        if (
+            self.encryption_key is None
+            and not _is_alone(self.connection)
+            and (self.lent or _can_count(self.connection))
+        ):
+            raise StoreError(
+                f"This process has further connections to '{self.path}', which would go on writing to the old file. "
+                "Close them, and compact again."
+            )
+
     def close(self) -> None:
         """Give up one use; the last one closes the connection, unless the caller owns it."""
         if self.process != os.getpid():
@@ -194,6 +236,13 @@ class Database:
                 self.shared.clear()
                 with translated(self.path):
                     self.connection.close()
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return None
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
@@ -265,7 +314,11 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
         _prepare_folder(Path(where), read_only)
     with translated(where):
         new = where != MEMORY and not Path(where).exists()
+        inode = _inode(where)
         connection = _connect(where, read_only, encryption_key)
+        if inode not in (None, _inode(where)):  # another process has compacted it while we were opening it
+            connection.close()
+            connection = _connect(where, read_only, encryption_key)
         if new:
             tighten(Path(where))
         return Database(where, read_only, connection, encryption_key)
@@ -343,6 +396,14 @@ def _is_alone(connection: duckdb.DuckDBPyConnection) -> bool:
     except duckdb.CatalogException:
         return False
     return bool(found[0][0] == 1)
+
+
+def _can_count(connection: duckdb.DuckDBPyConnection) -> bool:
+    try:
+        connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
+    except duckdb.CatalogException:
+        return False
+    return True
 
 
 def _regroup(connection: duckdb.DuckDBPyConnection, where: str) -> None:

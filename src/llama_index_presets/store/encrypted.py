@@ -214,6 +214,11 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         if hasattr(self._inner, "finish_load"):
             self._inner.finish_load()
 
+    def compact(self) -> None:
+        """Remove what was deleted from the disk, where the store below can."""
+        if hasattr(self._inner, "compact"):
+            self._inner.compact()
+
     def close(self) -> None:
         """Close the store below, where it can be closed."""
         if hasattr(self._inner, "close"):

@@ -35,6 +35,7 @@ from llama_index_presets.store.lancedb_maintenance import (
     fold_small_commits,
     index_text,
     optimize,
+    purge,
     remember_fingerprint,
     vector_index_type,
 )
@@ -305,6 +306,23 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             table = self._open()
             if table is not None:
                 optimize(table, keep_versions_s=keep_versions_s)
+
+    def compact(self) -> None:
+        """Write everything afresh, so that nothing of deleted or replaced nodes is left in data, indexes or versions.
+
+        Readers of other processes go on: a query that meets it is read again. Versions that somebody has tagged stay.
+        """
+        with self._lock.held():
+            table = self._open()
+            if table is not None:
+                purge(
+                    table,
+                    self._columns,
+                    self.index,
+                    self.text_language,
+                    alone=local_folder(self.uri or "") is not None,
+                )
+                self._looked = (-1, 0)
 
     def close(self) -> None:
         """Let go of the table and the connection; any later use opens the table again."""

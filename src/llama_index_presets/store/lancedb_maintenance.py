@@ -16,6 +16,7 @@ __all__ = [
     "fold_small_commits",
     "index_text",
     "optimize",
+    "purge",
     "remember_fingerprint",
     "vector_index_type",
 ]
@@ -113,6 +114,34 @@ def _drop_old_versions(dataset: Any) -> None:
 def optimize(table: Any, *, keep_versions_s: float = 3600.0) -> None:
     """Compact the files, fold new rows into the indexes, drop versions older than this many seconds."""
     table.optimize(cleanup_older_than=timedelta(seconds=keep_versions_s))
+
+
+def purge(table: Any, columns: LanceColumns, choice: str, language: str, *, alone: bool) -> None:
+    """Leave nothing of rows that are gone: not in data files, not in indexes, not in old versions.
+
+    Args:
+        table: Locked against other writers.
+        columns: Of the table.
+        choice: Which vector index the store wants.
+        language: Of the text index.
+        alone: Whether no other process can be in the middle of a commit, so that files without a version may go.
+    """
+    names = _names(table)
+    for name in names:
+        table.drop_index(name)
+    dataset = table.to_lance()
+    dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+    table.checkout_latest()
+    if table.count_rows():
+        if VECTOR_INDEX in names:
+            _build(table, columns, choice)
+        elif names - {TEXT_INDEX}:
+            _index_scalars(table, columns)
+        if TEXT_INDEX in names:
+            index_text(table, columns, language)
+    table.to_lance().cleanup_old_versions(
+        older_than=timedelta(0), delete_unverified=alone, error_if_tagged_old_versions=False
+    )
 
 
 def index_text(table: Any, columns: LanceColumns, language: str) -> None:

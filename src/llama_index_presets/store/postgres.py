@@ -34,6 +34,7 @@ from llama_index_presets.store.postgres_options import IGNORED, index_options, r
 from llama_index_presets.store.postgres_rows import COLUMNS, NODE_COLUMNS, copy_stream, read_nodes  # noqa: E402
 from llama_index_presets.store.postgres_search import PostgresSearch, select_where  # noqa: E402
 from llama_index_presets.store.postgres_table import DEFAULT_LANGUAGE, PostgresTable  # noqa: E402
+from llama_index_presets.store.postgres_vacuum import vacuum  # noqa: E402
 from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
 
@@ -287,6 +288,20 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             StoreError: The server cannot be reached, or the statement took too long.
         """
         return self._run(lambda cursor: PostgresSearch(self._place, cursor, query).run())
+
+    def compact(self, *, own_server: bool = False) -> None:
+        """Write table and indexes afresh, so that nothing of deleted rows is left in them. Others wait meanwhile.
+
+        Backups, replicas and the log of a server that others use are their owner's to clean.
+
+        Args:
+            own_server: Whether the server serves this store alone: then its write-ahead log and its statistics are
+                cleaned, too. Needs a superuser.
+        """
+        self._run(lambda cursor: None)
+        with self._transactions.engine.connect() as connection:
+            autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+            vacuum(autocommit.exec_driver_sql, self._place.sql, own_server=own_server)
 
     # ---- life --------------------------------------------------------------------------------------------
 

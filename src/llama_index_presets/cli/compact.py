@@ -1,0 +1,35 @@
+"""The command that takes deleted text off the disk."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llama_index_presets.cli.app import STORAGE, AsJson, StorageFolder, app, complain, emit, say
+from llama_index_presets.errors import SettingsError
+
+__all__ = ["compact"]
+
+
+@app.command()
+def compact(
+    place: Annotated[
+        str | None, typer.Argument(metavar="[STORAGE]", help="The same as --storage, without the option.")
+    ] = None,
+    storage: StorageFolder = STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Take removed documents off the disk: write every file of a storage afresh, without their text."""
+    from llama_index_presets.presets.compaction import compact_storage
+
+    if place is not None and storage != STORAGE and place != storage:
+        raise SettingsError(f"The storage is named twice: '{place}' and --storage '{storage}'. Give one.")
+    report = compact_storage(place or storage, progress=lambda part: complain(f"Compacting: {part} …"))
+    if as_json:
+        emit(report.to_dict())
+        return
+    say(
+        f"{report.storage}: {', '.join(report.parts) or 'nothing'} written afresh, "
+        f"{report.bytes_before / 1e6:.1f} MB before, {report.bytes_after / 1e6:.1f} MB after."
+    )
