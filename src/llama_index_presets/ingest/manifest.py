@@ -164,18 +164,22 @@ class Manifest:
 
         Raises:
             StoreLockedError: Another process used it for 30 s.
+            StoreWriteError: The disk is full; the file is as it was.
         """
         with self._lock:
             try:
                 self._connection.execute("VACUUM")
                 busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             except sqlite3.OperationalError as error:
-                raise StoreLockedError(
-                    f"The list of documents cannot be compacted ({error}). Try again."
-                ) from error
+                kind, step = (
+                    (StoreWriteError, "Make room on its disk, and run it again")
+                    if is_full(error)
+                    else (StoreLockedError, "Try again")
+                )
+                raise kind(f"The manifest '{self._path}' cannot be compacted ({error}). {step}.") from error
             if busy:
                 raise StoreLockedError(
-                    "Another process reads the list of documents. Try again when it is done."
+                    f"Another process reads the manifest '{self._path}'. Try again when it is done."
                 )
 
     def close(self) -> None:
