@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import pytest
 from llama_index.core.schema import Document, TextNode
 from tests.fakes import WordEmbedding
 
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest import distributed
 from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.distributed import RayLoad
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.retrieve.keyword import BM25Index
 from llama_index_presets.retrieve.step import verify_in_step
 from llama_index_presets.store.duckdb import DuckDBVectorStore
@@ -164,3 +168,26 @@ def test_a_node_without_a_source_is_removed(tmp_path: Path) -> None:
     run(pipeline, OLD)
     assert run(pipeline, {"a": OLD["a"]}).removed == 2
     assert in_store(pipeline) == {"a": OLD["a"]} and len(pipeline.keyword) == 1  # type: ignore[arg-type]
+
+
+def test_a_cluster_begins_when_all_documents_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker stores what this process has not heard of yet, so the intent of the whole run is written first."""
+    manifest = Manifest(tmp_path / "documents.sqlite")
+    documents = [Source(name, "hash", list, owner={"tenant": "acme"}) for name in ("a", "b", "c")]
+
+    def lost_after_one(*_: object) -> Iterator[TextNode]:
+        assert manifest.leftovers() == ["a", "b", "c"]
+        about = {"hash": "h", "chunks": 2, "document_tokens": 20, "personal": None}
+        yield TextNode(id_="a", text="", metadata=about)
+        raise IngestError("The Ray cluster gave up.")
+
+    monkeypatch.setattr(distributed, "ray_cluster", nullcontext)
+    monkeypatch.setattr(RayLoad, "_results", lost_after_one)
+    load = RayLoad(opener=None, manifest=manifest, watch=None, used=lambda *_: None)  # type: ignore[arg-type]
+    with pytest.raises(IngestError, match="gave up"):
+        load(documents, IngestReport(), Silent())
+    assert (manifest.hashes(), manifest.owners()) == ({"a": "h"}, {"a": {"tenant": "acme"}})
+    assert manifest.leftovers() == ["b", "c"]
+    manifest.close()
