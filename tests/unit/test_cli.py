@@ -99,7 +99,15 @@ def test_ask_answers_with_sources_and_cost(run, clinic: Path) -> None:  # type: 
     code, out, err = run("ask", "healthcare", "How is botulism treated?", "--storage", clinic, "--json")
     answer = json.loads(out)
     assert (code, err) == (0, "")
-    assert set(answer) == {"answer", "known", "citations", "query_id", "cost_usd", "latency_ms"}
+    assert set(answer) == {
+        "answer",
+        "known",
+        "citations",
+        "query_id",
+        "cost_usd",
+        "latency_ms",
+        "finish_reason",
+    }
     first = answer["citations"][0]
     assert set(first) == {"n", "source", "page", "score", "text"}
     assert first["source"].endswith("botulism-ward-guide.md") and 0 < first["score"] <= 1
@@ -160,6 +168,7 @@ def test_an_empty_folder_and_an_unwritable_storage_are_stated_failures(run, tmp_
     code, _, err = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "s")
     assert code == 1 and "There is no file to ingest" in err
     (tmp_path / "file").touch()
+    (tmp_path / "docs" / "a.md").write_text("Alpha.")
     code, _, err = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "file")
     assert code == 1 and "cannot be written" in err
 
@@ -352,3 +361,68 @@ def test_python_m_is_the_same_command() -> None:
         env={**os.environ, "PYTHONPATH": str(HERE / "src")},
     )
     assert len(json.loads(ran.stdout)["presets"]) == 7
+
+
+TYPO: list[list[object]] = [
+    ["ingest", "healthcare", "docz"],
+    ["ingest", "healthcare", "docz", "--json"],
+    ["ask", "healthcare", "Who?"],
+    ["chat", "healthcare"],
+    ["evaluate", "healthcare", "--questions", "questions.jsonl"],
+    ["evaluate", "healthcare", "--questions", "questions.jsonl", "--documents", "docz"],
+    ["evaluate", "healthcare", "--questions", "questions.jsonl", "--reranking"],
+    ["estimate", "healthcare", "docz"],
+    ["costs"],
+    ["doctor", "healthcare", "--repair"],
+    ["audit", "verify"],
+]
+
+
+@pytest.mark.parametrize("arguments", TYPO, ids=lambda arguments: " ".join(map(str, arguments)))
+def test_no_storage_is_made_before_there_is_something_to_ingest(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object]
+) -> None:
+    """A typo, or a question to an index that is not there, leaves nothing behind that would refuse another preset."""
+    monkeypatch.chdir(tmp_path)
+    question = {"question": "Who?", "sources": ["a.md"]}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question) + "\n")
+    code, _, _ = run(*arguments, *([] if arguments[0] == "doctor" else ["--storage", "s"]))
+    assert code != 0 or arguments[0] == "doctor"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["questions.jsonl"]
+
+
+def test_the_preset_after_a_typo_is_not_refused(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The default storage belongs to the first preset that ingests something."""
+    assert (
+        run("ingest", "research-papers", tmp_path / "docz", "--offline", "--storage", tmp_path / "s")[0] == 1
+    )
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("Morphine is counted twice a day.")
+    code, out, _ = run("ingest", "healthcare", tmp_path / "docs", "--storage", tmp_path / "s", "--json")
+    assert (code, json.loads(out)["documents"]) == (0, 1)
+
+
+PRINTING: list[list[str]] = [["show", "healthcare"], ["list"], ["list", "--json"], ["doctor"], ["--help"]]
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_reader_that_leaves_ends_the_program_quietly(arguments: list[str]) -> None:
+    """``… | head -1``: no traceback, no message of Python's; the code is that of a program that SIGPIPE ends."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "llama_index_presets.cli", *arguments]
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr.decode()) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_connection_that_breaks_is_no_reader_that_left(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """A client's broken pipe is an error like any other, in one line."""
+
+    def breaks(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("llama_index_presets.presets.doctor.examine", breaks)
+    code, _, err = run("doctor")
+    assert code == 1 and err.startswith("Error: BrokenPipeError: [Errno 32] Broken pipe")

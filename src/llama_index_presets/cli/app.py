@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -35,16 +39,22 @@ __all__ = [
     "table",
 ]
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 
 
 class _OneLineErrors(TyperGroup):
     """Runs a command; what is raised on purpose becomes one line and an exit code, a traceback only with --debug."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the command line; ``--help`` prints here."""
+        with _reader_may_leave():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
-            return super().invoke(ctx)
+            with _reader_may_leave():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             complain("Stopped. What was committed is in the index; run the same command again to go on.")
             raise typer.Exit(INTERRUPTED) from None
@@ -124,8 +134,50 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; --debug may stand anywhere."""
-    app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    """Run the command line; --debug may stand anywhere.
+
+    When the reader of the output has gone (``… | head -1``), it ends without a word and with code 141, as programs do
+    that the signal SIGPIPE ends.
+    """
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _fall_silent()
+            sys.exit(READER_GONE)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End with `READER_GONE` when output breaks; a broken connection of a client is an error like any other."""
+    try:
+        yield
+    except BrokenPipeError:
+        if not any(map(_is_unread, (sys.stdout, sys.stderr))):
+            raise
+        _fall_silent()
+        raise typer.Exit(READER_GONE) from None
+
+
+def _is_unread(stream: Any) -> bool:
+    """Whether a stream is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # no file at all, or a closed one
+        return False
+    return bool(poll.poll(0))
+
+
+def _fall_silent() -> None:
+    """Send what is still to be written nowhere: Python would complain of the broken pipe when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if _is_unread(stream):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _debug() -> bool:
@@ -153,7 +205,13 @@ def console() -> Any:
     """Standard output; wide enough for whole tables where it is no terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140)
+    class Quiet(Console):
+        """Leaves a broken pipe to `main`; rich would end the program with the code of a failure."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
+    return Quiet(width=None if sys.stdout.isatty() else 140)
 
 
 def clear_screen() -> None:

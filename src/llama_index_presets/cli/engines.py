@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llama_index_presets.ingest.pipeline import IngestReport
     from llama_index_presets.presets.engine import PresetEngine
 
-__all__ = ["ask", "chat", "ingest", "open_engine"]
+__all__ = ["ask", "chat", "ingest", "must_find", "need_index", "open_engine"]
 
 
 @app.command()
@@ -76,6 +76,7 @@ def ingest(
         "folder_key": folder_key,
         "compact": compact,
     }
+    must_find(paths)
     with open_engine(preset, storage, offline, settings) as engine:
         cluster = {"workers": "ray", "ray_address": ray} if ray else {}
         report = _ingest_in_turn(
@@ -228,6 +229,17 @@ def _place(citation: dict[str, Any]) -> str:
     heading = f" ({citation['heading']})" if citation["heading"] else ""
     score = "not re-ranked" if citation["score"] is None else f"score {citation['score']:.3f}"
     return f"{work}{citation['source']}{page}{heading}{_size(citation)}, {score}"
+
+
+def must_find(paths: Sequence[Path]) -> None:
+    """Fail when there is nothing to ingest, before a storage is made for it.
+
+    Raises:
+        IngestError: A path is missing, or a folder is empty.
+    """
+    from llama_index_presets.ingest.read import find_files
+
+    find_files([str(path) for path in paths])
 
 
 def need_index(storage: str) -> None:

@@ -24,7 +24,8 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
-from llama_index_presets.cli.engines import need_index
+from llama_index_presets.cli.engines import must_find, need_index
+from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -148,12 +149,14 @@ def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> 
                 f"There is no index for '{variant.label}' in '{variant.storage}'. Ingest into it, or give "
                 "--documents, so that it is made now."
             ) from error
+    else:
+        must_find(documents)
     engine = build(variant.preset, storage=variant.storage, offline=offline, settings=variant.given())
     if documents:
         try:
             report = engine.ingest([str(path) for path in documents])
-        except BaseException:
-            engine.close()
+        except BaseException as error:
+            close_behind(engine.close, error, "closing the engine")
             raise
         for failure in report.failed:
             complain(f"{failure.source}: {failure.error}")

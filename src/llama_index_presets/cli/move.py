@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
+from llama_index_presets.closing import closes_all
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 __all__ = ["move"]
@@ -33,7 +35,7 @@ def move(
     from llama_index_presets.store.memory import frugal_process
     from llama_index_presets.store.move import move as move_nodes
 
-    with frugal_process(), ExitStack() as opened:
+    with frugal_process(), closes_all("closing a store") as opened:
         _must_exist(source)
         _must_differ(source, target)
         # DuckDB alone has to be told that it only reads; then others may read beside it.

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from llama_index_presets.closing import close_behind
 from llama_index_presets.disk_faults import write_all
 from llama_index_presets.errors import StoreWriteError
 
@@ -109,7 +110,7 @@ class Checkpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file; what is in it stays."""
-        self._file.close()
+        close_behind(self._file.close, error, f"closing '{self.path}'")
 
 
 def named_sources(found: Iterable[Sequence[str]], expected: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
 from llama_index_presets.monitor.journal import Journal, journal_folder, prompt_key
@@ -358,7 +359,7 @@ class Ledger(LedgerReader):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        close_behind(self.close, error, f"ledger '{self.path}'")
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"

@@ -80,11 +80,13 @@ class JsonLog:
 
     def close(self) -> None:
         """Stop logging; rows that are still in memory are flushed first."""
-        if not self._ledger.closed:
-            self._ledger.flush()
-        self._ledger.unsubscribe(self._write)
-        if self._file is not None:
-            self._file.close()
+        try:
+            if not self._ledger.closed:
+                self._ledger.flush()
+        finally:
+            self._ledger.unsubscribe(self._write)
+            if self._file is not None:
+                self._file.close()
 
     def _write(self, rows: list[Call]) -> None:
         for call in rows:

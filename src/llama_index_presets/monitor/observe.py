@@ -108,9 +108,12 @@ class Observer:
         return call
 
     def _identify(self, call: OpenCall) -> OpenCall:
-        """Hash the prompt, once."""
+        """Hash the prompt, once; without the key, which a full disk keeps from being made, the row has no hash."""
         if call.prompt is not None and not call.prompt_sha256:
-            call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(prompt_texts(call.prompt)))
+            try:
+                call.prompt_sha256 = self.ledger.hash_prompt("\x1e".join(prompt_texts(call.prompt)))
+            except (MonitorError, OSError) as error:
+                _log.error("A call is recorded without the hash of its prompt: %s", error)
         return call
 
     def start_embedding(self, span_id: str | None, described: dict[str, Any]) -> OpenCall:

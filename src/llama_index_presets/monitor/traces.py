@@ -13,9 +13,11 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llama_index_presets._extras import require
+from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.context import attribution
 from llama_index_presets.monitor.trace_content import Content, Redactor
@@ -173,9 +175,11 @@ class Traces:
         """Use the handle as a context manager."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; what goes wrong there never replaces the block's own error."""
+        close_behind(self.close, error, "closing the traces")
 
     def __repr__(self) -> str:
         return f"Traces(endpoint={self.endpoint!r}, project={self._name[1]!r}, content={self._name[2]!r})"

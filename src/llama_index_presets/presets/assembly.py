@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
@@ -13,6 +17,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.errors import MonitorError, PresetsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.context import attributed
@@ -26,7 +31,29 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "cost_of"]
+
+_log = logging.getLogger(__name__)
+
+
+def cost_of(ledger: Ledger, run_id: str) -> Decimal | None:
+    """What a run has cost so far, in US dollars; None when a price is unknown, or when the ledger cannot be written.
+
+    The latter is logged: an answer, or an index, is not lost over its bookkeeping.
+    """
+    try:
+        return ledger.query_cost(run_id)
+    except (MonitorError, OSError) as error:
+        _log.error("What run %s cost is not known: %s", run_id, error)
+        return None
+
+
+@dataclass(slots=True)
+class _Life:
+    """Shared by all engines over the same parts: whether they are closed, and how much was in the index then."""
+
+    closed: bool = False
+    totals: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +84,7 @@ class Assembly:
             tenant: Whom calls are charged to; empty for nobody in particular.
         stamp: Metadata that every document ingested here is given.
             who: Who asks, for the record; empty means the name that the process runs under.
+        life: Whether the parts are closed; shared by all engines over them.
     """
 
     preset: Preset
@@ -82,6 +110,7 @@ class Assembly:
     who: str = ""
     tenant: str = ""
     stamp: Mapping[str, Any] = field(default_factory=dict)
+    life: _Life = field(default_factory=_Life)
 
     def restricted(self, filters: MetadataFilters) -> Assembly:
         """The same parts behind more filters; those that hold already cannot be dropped."""
@@ -101,7 +130,7 @@ class Assembly:
     def explain(self) -> dict[str, Any]:
         """Cells, settings and where they came from, as JSON values."""
         swapped = dict(self.preset.swapped)
-        documents, chunks = self.manifest.totals()
+        documents, chunks = self._totals()
         return {
             "preset": self.preset.name,
             "use_case": self.preset.use_case,
@@ -132,8 +161,22 @@ class Assembly:
             return "off" if self.settings.encryption == "off" else "off: no key was found"
         return f"AES-256-GCM, key '{self.encryption.sealer.key_id}' from {self.encryption.source}"
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, by any of the engines that share the parts."""
+        return self.life.closed
+
+    def _totals(self) -> tuple[int | None, int | None]:
+        """Documents and chunks; of a closed engine, those at its end, or None where the manifest could not be read."""
+        return self.life.totals if self.closed else self.manifest.totals()
+
     def close(self) -> None:
         """Let go of everything, last opened first; one failure does not keep the others from closing."""
+        if self.closed:
+            return
+        with contextlib.suppress(PresetsError, sqlite3.Error):
+            self.life.totals = self.manifest.totals()
+        self.life.closed = True
         errors = []
         for closer in reversed(self.closers):
             try:

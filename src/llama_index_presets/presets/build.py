@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from llama_index.core.utils import get_tokenizer
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
@@ -41,7 +41,7 @@ from llama_index_presets.presets.monitoring import start_monitoring
 from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.patterns import KeywordOpening, assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import Storage, find_storage, open_storage
+from llama_index_presets.presets.storage import Storage, find_storage, prepare_storage
 from llama_index_presets.presets.stores import check_place, open_store
 
 __all__ = ["build"]
@@ -116,8 +116,8 @@ def build(
     fingerprint = replace(
         make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
     )
-    with ExitStack() as opened:  # closes what is open already when a later part fails
-        open_storage(place, row.name, fingerprint)
+    with closes_on_error("closing a part of the engine") as opened:
+        prepare_storage(place, row.name, fingerprint)
         opened.callback(place.protect)  # runs last, over what the libraries made
         if isinstance(embed_model, CachedEmbedding) and "embedding" not in by_hand:
             opened.callback(embed_model.cache.close)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from types import TracebackType
 from typing import Any, Literal
 
 from llama_index.core import VectorStoreIndex
@@ -24,12 +25,13 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
-from llama_index_presets.errors import AnswerError, SettingsError
+from llama_index_presets.closing import close_behind
+from llama_index_presets.errors import AnswerError, IngestError, SettingsError
 from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.assembly import Assembly, cost_of
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
 from llama_index_presets.presets.estimate import Estimate
@@ -66,7 +68,6 @@ class PresetEngine(BaseQueryEngine):
     def __init__(self, assembly: Assembly) -> None:
         super().__init__(callback_manager=assembly.embed_model.callback_manager)
         self._assembly = assembly
-        self._closed = False
         self._process = os.getpid()
 
     # -- the parts ------------------------------------------------------------------------------------------------
@@ -117,7 +118,10 @@ class PresetEngine(BaseQueryEngine):
         return self._assembly.filters
 
     def explain(self) -> dict[str, Any]:
-        """What this engine is made of: preset, cells, what `offline` swapped, effective settings and their origins."""
+        """What this engine is made of: preset, cells, what `offline` swapped, effective settings and their origins.
+
+        Of a closed engine, too; ``documents`` and ``chunks`` are those at its end.
+        """
         return self._assembly.explain()
 
     def filtered(self, filters: MetadataFilters) -> PresetEngine:
@@ -199,11 +203,12 @@ class PresetEngine(BaseQueryEngine):
             compact: Whether to take removed and replaced text off the disk in the end; see `compact`.
 
         Raises:
-            IngestError: Nothing to ingest, an unknown column, an unknown kind of data.
+            IngestError: Nothing to ingest, an unknown column, an unknown kind of data, or a closed engine.
             BudgetExceededError: It would cost more than `max_cost_usd`; nothing was sent.
             StoreLockedError: Another process ingests, and `wait` is False.
             SettingsError: What is given cannot be ingested with Ray.
         """
+        self._must_take_documents()
         options = IngestOptions(
             text_column=text_column,
             id_column=id_column,
@@ -217,7 +222,6 @@ class PresetEngine(BaseQueryEngine):
             ray_address=ray_address,
             compact=compact,
         )
-        self._check_process()
         run_id = uuid.uuid4().hex
         with self._assembly.charged(run_id):
             run_begins(run_id, "ingest")
@@ -226,7 +230,7 @@ class PresetEngine(BaseQueryEngine):
             except BaseException as error:
                 run_fails(run_id, error)
                 raise
-            cost = self.ledger.query_cost(run_id)
+            cost = cost_of(self.ledger, run_id)
             ingest_ends(run_id, report, cost)
         report.cost_usd = None if cost is None else float(cost)
         return report
@@ -258,6 +262,7 @@ class PresetEngine(BaseQueryEngine):
             >>> estimate.documents, estimate.chunks, estimate.tokens, estimate.cost_usd
             (1, 1, 13, Decimal('0E-12'))
         """
+        self._must_take_documents()
         options = IngestOptions(text_column=text_column, id_column=id_column, show_progress=show_progress)
         return estimate(self._assembly, data, options, sample=sample)
 
@@ -317,8 +322,12 @@ class PresetEngine(BaseQueryEngine):
         return await astream(self, self.turn(str_or_query_bundle))
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        """Find the passages for an answer, best first."""
-        self._check_process()
+        """Find the passages for an answer, best first.
+
+        Raises:
+            AnswerError: The engine is closed.
+        """
+        self._must_be_open()
         hits = self.retriever.retrieve(_fresh(query_bundle))
         for postprocessor in self.postprocessors:
             hits = postprocessor.postprocess_nodes(hits, query_bundle=query_bundle)
@@ -326,7 +335,7 @@ class PresetEngine(BaseQueryEngine):
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """`retrieve`, without blocking the event loop."""
-        self._check_process()
+        self._must_be_open()
         hits = await self.retriever.aretrieve(_fresh(query_bundle))
         for postprocessor in self.postprocessors:
             hits = await postprocessor.apostprocess_nodes(hits, query_bundle=query_bundle)
@@ -347,9 +356,7 @@ class PresetEngine(BaseQueryEngine):
         Raises:
             AnswerError: The engine is closed, or the question is empty or too long.
         """
-        self._check_process()
-        if self._closed:
-            raise AnswerError("The engine is closed. Build it again to ask more.")
+        self._must_be_open()
         asked = question if isinstance(question, str) else question.query_str
         image = None if isinstance(question, str) else question.image_path
         if image and not reads_images(self._assembly.embed_model):
@@ -366,6 +373,16 @@ class PresetEngine(BaseQueryEngine):
             )
         return Turn(self._assembly, asked=asked, question=asked, image_path=image)
 
+    def _must_be_open(self) -> None:
+        self._check_process()
+        if self._assembly.closed:
+            raise AnswerError("The engine is closed. Build it again to ask more.")
+
+    def _must_take_documents(self) -> None:
+        self._check_process()
+        if self._assembly.closed:
+            raise IngestError("The engine is closed. Build it again to ingest more.")
+
     # -- life --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -373,10 +390,8 @@ class PresetEngine(BaseQueryEngine):
 
         In a fork of the process that built it, it lets go of nothing: files, servers and threads are the parent's.
         """
-        if not self._closed:
-            self._closed = True
-            if self._process == os.getpid():
-                self._assembly.close()
+        if self._process == os.getpid():
+            self._assembly.close()
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
@@ -389,9 +404,11 @@ class PresetEngine(BaseQueryEngine):
         """Use the engine as a context manager."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; what goes wrong there never replaces the block's own error."""
+        close_behind(self.close, error, "closing the engine")
 
     def __repr__(self) -> str:
         """Name and storage; nothing secret."""

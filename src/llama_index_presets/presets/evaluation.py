@@ -22,6 +22,7 @@ from llama_index_presets.evaluate.questions import JudgedQuestion, digest
 from llama_index_presets.evaluate.results import Result, make_result
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.monitor.context import attributed
+from llama_index_presets.presets.assembly import cost_of
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.judging import judged
 from llama_index_presets.presets.local_only import is_local
@@ -147,7 +148,7 @@ class Evaluation:
         judging = uuid.uuid4().hex
         with attributed(ledger=self.engine.ledger, tags=["evaluate", "judge"], query_id=judging):
             faithful, relevant = judged(self.judge, one.text, answer, passages)
-        cost = self.engine.ledger.query_cost(judging)
+        cost = cost_of(self.engine.ledger, judging)
         judge_usd = None if cost is None else float(cost)
         return {"faithfulness": faithful, "relevancy": relevant, "judge_usd": judge_usd}
 

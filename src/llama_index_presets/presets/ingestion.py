@@ -26,6 +26,7 @@ from llama_index_presets.presets.compaction import CompactReport, compact_parts
 from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.ray_worker import check_ray, ray_worker
+from llama_index_presets.presets.storage import open_storage
 
 __all__ = ["IngestOptions", "compact_assembly", "estimate", "ingest"]
 
@@ -58,6 +59,9 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
     vanished = _vanished(data) if options.sync else None
     found, watch = _sources(assembly, data, options)
     with ingest_lock(assembly.storage.lock, wait=options.wait):
+        open_storage(
+            assembly.storage, assembly.preset.name, assembly.fingerprint
+        )  # there is something to ingest
         estimator = _estimator(assembly)
         ownership = _ownership(assembly, data, options)
         found = ownership.over(found, estimator.known)

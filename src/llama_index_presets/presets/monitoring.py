@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds, to_log, to_webhook
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger import Ledger
@@ -19,6 +21,7 @@ __all__ = ["start_monitoring"]
 
 _OFF = "off"
 _ALERT_EVERY_S = 30.0
+_log = logging.getLogger(__name__)
 
 
 def start_monitoring(
@@ -45,9 +48,10 @@ def start_monitoring(
         _refuse_remote("trace_endpoint", settings.trace_endpoint)
         _refuse_remote("alert_webhook", settings.alert_webhook)
     ledger = Ledger(storage.ledger)
-    opened.callback(ledger.close)
+    audited = level == "audit"
+    opened.callback(_close, ledger.close, audited)
     if level == "local":
-        opened.callback(JsonLog(ledger, to=storage.logs).close)
+        opened.callback(_close, JsonLog(ledger, to=storage.logs).close, audited)
     handler = CostTrackingHandler(ledger, scope="bound", stream_usage=settings.stream_usage).instrument()
     opened.callback(handler.close)
     if level == "full":
@@ -63,6 +67,16 @@ def start_monitoring(
         )
         opened.callback(traces.close)
     return ledger
+
+
+def _close(close: Callable[[], None], audited: bool) -> None:
+    """Close a ledger or log; without an audit log, a full disk is logged and costs nobody an answer."""
+    try:
+        close()
+    except (MonitorError, OSError) as error:
+        if audited:
+            raise
+        _log.error("The last calls are not in the ledger: %s", error)
 
 
 def _start_alerts(ledger: Ledger, settings: Settings) -> AlertMonitor:

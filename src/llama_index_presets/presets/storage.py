@@ -23,7 +23,7 @@ from llama_index_presets.presets.address import SCHEMES, Address, is_url, read_a
 from llama_index_presets.private_files import private_folder, private_open, tighten
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["Storage", "check_card", "find_storage", "open_storage", "read_card"]
+__all__ = ["Storage", "check_card", "find_storage", "open_storage", "prepare_storage", "read_card"]
 
 _CARD = "preset.json"
 _FORMAT = 1
@@ -142,8 +142,22 @@ def find_storage(storage: str | Path, *, state: str | None = None) -> Storage:
     return Storage(Path(text).expanduser().resolve())
 
 
+def prepare_storage(place: Storage, preset: str, fingerprint: Fingerprint) -> None:
+    """Make the folder when it is missing, and refuse one that something else made; its card comes with `open_storage`.
+
+    A folder without a card is nobody's yet: an engine that never ingests leaves it open to every preset.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+        StoreError: As `check_card`.
+    """
+    _make(place)
+    if place.card.exists():
+        check_card(place, preset, fingerprint)
+
+
 def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Fingerprint) -> Storage:
-    """Open the folder for a preset, making it when it is missing.
+    """Open the folder for a preset, making it when it is missing: from now on it is this preset's.
 
     Of several processes that make the same folder at once, one writes the card; the others find it and are held to it.
 

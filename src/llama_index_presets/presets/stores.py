@@ -90,7 +90,8 @@ def _open_duckdb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) 
     from llama_index_presets.store.duckdb import DuckDBVectorStore
 
     path = str(storage.vectors.with_suffix(".duckdb"))
-    return DuckDBVectorStore(path, dim=fingerprint.dim, fingerprint=str(fingerprint))
+    # Without `dim` the table is made with the first nodes: an empty one would refuse every other model.
+    return DuckDBVectorStore(path, fingerprint=str(fingerprint))
 
 
 def _open_postgres(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:

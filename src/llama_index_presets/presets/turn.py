@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 import uuid
 import weakref
@@ -17,8 +18,10 @@ from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingR
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_presets.answer.synthesize import CitedAnswer
+from llama_index_presets.closing import close_behind
+from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.traces import one_voice
-from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.presets.assembly import Assembly, cost_of
 from llama_index_presets.presets.outage import astream_through, stream_through
 from llama_index_presets.presets.runs import query_ends, run_begins
 from llama_index_presets.provenance import RankedNode
@@ -83,19 +86,34 @@ class Turn:
         text: str,
         shown: Sequence[NodeWithScore],
         status: str = "answered",
+        failure: BaseException | None = None,
     ) -> None:
         """Bill the question and put it on record.
+
+        Without an audit log, a ledger that cannot be written costs nobody the answer: ``cost_usd`` is None, and the log
+        says why. With one, an answer that is not on record whole is none.
 
         Args:
             metadata: Of the response; takes ``query_id``, ``cost_usd`` and ``latency_ms``.
             text: The answer, as far as it got.
             shown: What the model was shown.
             status: See `AuditTrail.record`.
+            failure: What ended the question, and is raised by the caller: nothing that goes wrong here replaces it.
 
         Raises:
             AuditError: The audit log cannot be written.
+            MonitorError: There is an audit log, and the ledger cannot be written.
         """
-        cost = self.assembly.ledger.query_cost(self.query_id)
+        self.ended = True
+        record = functools.partial(self._end, metadata, text, shown, status)
+        close_behind(record, failure, f"the record of query {self.query_id}")
+
+    def _end(
+        self, metadata: dict[str, Any] | None, text: str, shown: Sequence[NodeWithScore], status: str
+    ) -> None:
+        cost, unbilled = self._cost()
+        if unbilled is not None and not status.startswith("failed"):
+            status = f"failed: {type(unbilled).__name__}"
         if metadata is not None:
             metadata["query_id"] = self.query_id
             metadata["cost_usd"] = _float(cost)
@@ -103,7 +121,6 @@ class Turn:
                 self.query_id
             )  # for models that load at first use
             metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - waited_ms, 1)
-        self.ended = True
         query_ends(self.query_id, metadata, cost, status)
         if self.assembly.audit is not None:
             self.assembly.audit.record(
@@ -115,10 +132,21 @@ class Turn:
                 cost_usd=cost,
                 status=status,
             )
+        if unbilled is not None:
+            raise unbilled
+
+    def _cost(self) -> tuple[Decimal | None, MonitorError | None]:
+        """The cost, and what kept the ledger from saying it where that must fail the question."""
+        if self.assembly.audit is None:
+            return cost_of(self.assembly.ledger, self.query_id), None
+        try:
+            return self.assembly.ledger.query_cost(self.query_id), None
+        except MonitorError as error:
+            return None, error
 
     def failed(self, error: BaseException) -> None:
         """Put on record that there is no answer."""
-        self.end(None, "", [], f"failed: {type(error).__name__}")
+        self.end(None, "", [], f"failed: {type(error).__name__}", error)
 
     async def aend(self, *outcome: Any) -> None:
         """`end`, without waiting for the disk on the event loop."""
@@ -160,18 +188,18 @@ def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
     metadata: dict[str, Any] = {"query_id": turn.query_id}
 
     def run() -> Iterator[str]:
-        status = "abandoned"
+        status, failure = "abandoned", None
         try:
             while (piece := _next(pieces, turn)) is not None:
                 yield piece
             metadata.update(answer_metadata(found))
             status = _status(metadata)
         except Exception as error:
-            status = f"failed: {type(error).__name__}"
+            status, failure = f"failed: {type(error).__name__}", error
             raise
         finally:
             _close(pieces)
-            turn.end(metadata, found.text, found.source_nodes, status)
+            turn.end(metadata, found.text, found.source_nodes, status, failure)
 
     told = run()
     weakref.finalize(told, turn.unread).atexit = False
@@ -189,7 +217,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
     metadata: dict[str, Any] = {"query_id": turn.query_id}
 
     async def run() -> AsyncIterator[str]:
-        status = "abandoned"
+        status, failure = "abandoned", None
         try:
             while True:
                 with turn.piece():
@@ -200,10 +228,10 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
             metadata.update(answer_metadata(found))
             status = _status(metadata)
         except Exception as error:
-            status = f"failed: {type(error).__name__}"
+            status, failure = f"failed: {type(error).__name__}", error
             raise
         finally:
-            await turn.aend(metadata, found.text, found.source_nodes, status)
+            await turn.aend(metadata, found.text, found.source_nodes, status, failure)
 
     told = run()
     weakref.finalize(told, turn.unread).atexit = False

@@ -19,6 +19,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import (
     QueryError,
     StoreError,
@@ -398,7 +399,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        close_behind(self.close, error, "closing the DuckDBVectorStore")
 
     def __reduce__(self) -> Any:
         check_picklable(self.path, **self._options)

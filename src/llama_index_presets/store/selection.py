@@ -6,11 +6,13 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Self
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets.closing import close_behind
 from llama_index_presets.store.threaded import ThreadedAsync
 
 __all__ = ["Selection", "SelectsNodes"]
@@ -107,6 +109,8 @@ class SelectsNodes(ThreadedAsync):
         """Give the store itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()  # type: ignore[attr-defined]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; what goes wrong there never replaces the block's own error."""
+        close_behind(self.close, error, f"closing the {type(self).__name__}")  # type: ignore[attr-defined]

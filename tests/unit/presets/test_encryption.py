@@ -110,11 +110,13 @@ def test_clear_and_encrypted_are_never_mixed(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv(ENCRYPTION_KEY, raising=False)
     with open_engine(tmp_path / "clear") as engine:
         assert engine.explain()["effective"]["encryption"] == "off: no key was found"
+        engine.ingest([Document(text="Alpha.")])
     monkeypatch.setenv(ENCRYPTION_KEY, KEY)
     with pytest.raises(EncryptionError, match="is in clear and a key was given"):
         open_engine(tmp_path / "clear")
     open_engine(tmp_path / "clear", encryption="off").close()
-    open_engine(tmp_path / "sealed", searchable_metadata=["b", "a"]).close()
+    with open_engine(tmp_path / "sealed", searchable_metadata=["b", "a"]) as engine:
+        engine.ingest([Document(text="Alpha.")])
     with pytest.raises(SettingsError, match=r"searchable_metadata = \['a', 'b'\]; you ask for \['a'\]"):
         open_engine(tmp_path / "sealed", searchable_metadata=["a"])
     with pytest.raises(EncryptionError, match="is encrypted and no key was given"):

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core import Document
+from tests.fakes import ScriptedLLM, WordEmbedding
 
+from llama_index_presets import build
 from llama_index_presets.errors import (
     FingerprintError,
+    IngestError,
     SettingsError,
     StoreCorruptError,
     StoreError,
@@ -18,6 +22,7 @@ from llama_index_presets.errors import (
     UnknownPresetError,
 )
 from llama_index_presets.presets import matrix as matrix_module
+from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.local_only import is_local, refuse_remote
 from llama_index_presets.presets.matrix import PRESETS, load_matrix, preset
 from llama_index_presets.presets.storage import open_storage, read_card
@@ -112,6 +117,26 @@ def test_a_folder_remembers_its_preset_and_model(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="made by the preset 'healthcare', not 'multi-modal'"):
         open_storage(tmp_path / "s", "multi-modal", MINILM)
     assert (tmp_path / "s" / "preset.json").read_text() == before
+
+
+@pytest.mark.parametrize("store", ["duckdb", "lancedb"])
+def test_an_engine_that_never_ingests_locks_no_folder(tmp_path: Path, store: str) -> None:
+    """A folder is the preset's that first has something to ingest; an engine built before is then refused."""
+    settings = {"store": store, "answer_floor": -1.0}
+
+    def built(name: str, dim: int) -> PresetEngine:
+        parts = {"llm": ScriptedLLM(prompts=[]), "embed_model": WordEmbedding(dim=dim)}
+        return build(name, storage=tmp_path / "s", settings=settings, **parts)
+
+    with built("knowledge-base", 64) as early:
+        with pytest.raises(IngestError, match="docz"):
+            early.ingest(tmp_path / "docz")
+        with built("research-papers", 32) as engine:
+            assert engine.ingest([Document(text="Alpha.")]).documents == 1
+        with pytest.raises(StoreError, match="made by the preset 'research-papers', not 'knowledge-base'"):
+            early.ingest([Document(text="Beta.")])
+    with pytest.raises(StoreError, match="made by the preset 'research-papers'"):
+        built("knowledge-base", 64)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
