@@ -373,6 +373,7 @@ TYPO: list[list[object]] = [
     ["evaluate", "healthcare", "--questions", "questions.jsonl", "--reranking"],
     ["estimate", "healthcare", "docz"],
     ["costs"],
+    ["compact"],
     ["doctor", "healthcare", "--repair"],
     ["audit", "verify"],
 ]

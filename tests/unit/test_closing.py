@@ -153,6 +153,7 @@ ENGINE_CALLS: dict[str, tuple[Callable[[PresetEngine], Any], type[Exception] | N
     "for_tenant": (lambda engine: engine.for_tenant("acme").query(QUESTION), AnswerError),
     "ingest": (lambda engine: engine.ingest([Document(text="More.")]), IngestError),
     "estimate": (lambda engine: engine.estimate([Document(text="More.")]), IngestError),
+    "compact": (lambda engine: engine.compact(), IngestError),
     "explain": (lambda engine: engine.explain(), None),
     "close": (lambda engine: engine.close(), None),
 }

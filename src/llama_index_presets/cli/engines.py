@@ -237,7 +237,7 @@ def must_find(paths: Sequence[Path]) -> None:
     Raises:
         IngestError: A path is missing, or a folder is empty.
     """
-    from llama_index_presets.ingest.read import find_files
+    from llama_index_presets.ingest.files import find_files
 
     find_files([str(path) for path in paths])
 

@@ -286,7 +286,8 @@ class PresetEngine(BaseQueryEngine):
         """
         self._check_process()
         with ingest_lock(self._assembly.storage.lock):
-            return compact_assembly(self._assembly)
+            self._must_take_documents()
+        return compact_assembly(self._assembly)
 
     # -- query ----------------------------------------------------------------------------------------------------
 
