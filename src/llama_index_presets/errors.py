@@ -3,7 +3,8 @@
     PresetsError
     ├── MissingExtraError (ImportError)      an optional package is not installed; carries the install line
     ├── SettingsError (ValueError)           a name or value given by the caller is wrong
-    │   └── UnknownPresetError               no such preset; names the nearest
+    │   ├── UnknownPresetError               no such preset; names the nearest
+    │   └── UnknownOptionError (TypeError)   no such keyword argument; names the nearest
     ├── FilterError (ValueError)             a metadata filter cannot be expressed
     ├── StoreError (RuntimeError)            a vector store cannot do what was asked
     │   ├── StoreLockedError                 another process holds the file; names the pid
@@ -31,6 +32,7 @@ attributes too, where a program would want them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -58,6 +60,7 @@ __all__ = [
     "StoreError",
     "StoreLockedError",
     "StoreWriteError",
+    "UnknownOptionError",
     "UnknownPresetError",
 ]
 
@@ -99,6 +102,22 @@ class UnknownPresetError(SettingsError):
         self.nearest = nearest
         hint = f"Did you mean '{nearest}'?" if nearest else f"Choose one of: {', '.join(known)}."
         super().__init__(f"There is no preset '{name}'. {hint}")
+
+
+class UnknownOptionError(SettingsError, TypeError):
+    """A keyword argument is not known; nothing was done.
+
+    Attributes:
+        nearest: Each unknown name -> the known name that it is closest to, or None.
+    """
+
+    def __init__(self, owner: str, nearest: Mapping[str, str | None], known: Iterable[str]) -> None:
+        self.nearest = dict(nearest)
+        hints = [
+            f"'{name}': did you mean '{close}'?" if close else f"'{name}'." for name, close in nearest.items()
+        ]
+        takes = "" if all(nearest.values()) else f" It takes: {', '.join(known) or 'no option'}."
+        super().__init__(f"{owner} does not know {' Nor '.join(hints)}{takes}")
 
 
 class FilterError(PresetsError, ValueError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import BaseNode
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.errors import ImageError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+@strict()
 def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> OpenedImage:
     """Decode an image completely.
 

@@ -41,7 +41,13 @@ from llama_index.core.vector_stores import (
 )
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryMode
 
-from llama_index_presets.errors import FilterError, FingerprintError, NodeRejectedError, QueryError
+from llama_index_presets.errors import (
+    FilterError,
+    FingerprintError,
+    NodeRejectedError,
+    QueryError,
+    UnknownOptionError,
+)
 from llama_index_presets.filters import filterable_metadata, predicate
 
 DIM = 8
@@ -453,7 +459,138 @@ class StoreContract:
         hits = index.as_retriever(similarity_top_k=3).retrieve(QueryBundle("alpha", embedding=vector(1)))
         assert [hit.node_id for hit in hits] == zoo.query(ask(vector(1), 3)).ids
 
+    # ---- keywords ----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("method", "arguments", "misspelt", "meant"),
+        [
+            ("query", [ask(vector(1))], "mmr_treshold", "mmr_threshold"),
+            ("query", [ask(vector(1))], "mmr_prefetch_facto", "mmr_prefetch_factor"),
+            ("aquery", [ask(vector(1))], "mmr_treshold", "mmr_threshold"),
+            ("add", [[text_node("a", vector(1))]], "bullk", "bulk"),
+            ("async_add", [[text_node("a", vector(1))]], "bullk", "bulk"),
+            ("get_nodes", [], "filter", "filters"),
+            ("aget_nodes", [], "filter", "filters"),
+            ("delete", ["doc-0"], "ref_doc_ids", "ref_doc_id"),
+            ("adelete", ["doc-0"], "ref_doc_ids", "ref_doc_id"),
+            ("delete_nodes", [["z0"]], "filter", "filters"),
+            ("adelete_nodes", [["z0"]], "filter", "filters"),
+        ],
+    )
+    def test_an_unknown_keyword_is_refused_and_nothing_is_done(
+        self, zoo: Any, method: str, arguments: list[Any], misspelt: str, meant: str
+    ) -> None:
+        """A keyword that would have no effect is an error that names the one that was meant."""
+        with pytest.raises(UnknownOptionError, match=f"'{misspelt}': did you mean '{meant}'"):
+            done = getattr(zoo, method)(*arguments, **{misspelt: 0.5})
+            asyncio.run(done)
+        assert len(zoo.get_nodes()) == len(METADATA)
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({}, ["a", "c"]),  # c: 0.5 * 0.8 - 0.5 * 0.6 = 0.1; b: 0.5 * 0.927 - 0.5 * 0.995 = -0.034
+            ({"mmr_threshold": 1.0}, ["a", "b"]),
+            ({"mmr_threshold": 0.5}, ["a", "c"]),
+            ({"mmr_threshold": 0.5, "mmr_prefetch_factor": 1}, ["a", "b"]),  # c is no candidate
+            ({"mmr_threshold": 0.5, "mmr_prefetch_k": 2}, ["a", "b"]),
+            ({"mmr_threshold": 0.5, "mmr_prefetch_k": 3}, ["a", "c"]),
+        ],
+    )
+    def test_mmr_options_mean_the_same_everywhere(
+        self, store: Any, options: dict[str, Any], expected: list[str]
+    ) -> None:
+        """Cosines to the question: a 0.96, b 0.927, c 0.8; to a: b 0.995, c 0.6."""
+        if VectorStoreQueryMode.MMR not in self.modes:
+            pytest.skip("the store has no MMR")
+        store.add(
+            [text_node("a", vector(1)), text_node("b", vector(1, 0.1)), text_node("c", vector(0.6, -0.8))]
+        )
+        query = ask(vector(0.96, -0.28), 2, mode=VectorStoreQueryMode.MMR)
+        assert store.query(query, **options).ids == expected
+        if set(options) == {"mmr_threshold"}:
+            query.mmr_threshold = options["mmr_threshold"]
+            assert store.query(query, mmr_threshold=0.0).ids == expected  # the query's own comes first
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"mmr_threshold": 1.5}, "mmr_threshold is 1.5"),
+            ({"mmr_prefetch_factor": 0}, "mmr_prefetch_factor is 0"),
+            ({"mmr_prefetch_factor": 2, "mmr_prefetch_k": 9}, "give one of them"),
+        ],
+    )
+    def test_an_mmr_option_out_of_range_is_refused(self, zoo: Any, options: Any, message: str) -> None:
+        """And in a mode that does not read it, every option of MMR is."""
+        if VectorStoreQueryMode.MMR not in self.modes:
+            pytest.skip("the store has no MMR")
+        with pytest.raises(QueryError, match=message):
+            zoo.query(ask(vector(1), 2, mode=VectorStoreQueryMode.MMR), **options)
+        with pytest.raises(QueryError, match="no effect in mode 'default'"):
+            zoo.query(ask(vector(1), 2), **options)
+
+    # ---- text without a UTF-8 form -----------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"id_": "bad\ud800"},
+            {"text": "bad\ud800"},
+            {"metadata": {"k": "bad\ud800"}},
+            {"metadata": {"bad\ud800": "v"}},
+            {"metadata": {"k": [{"deep": "bad\ud800"}]}},
+            {"relationships": {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="bad\ud800")}},
+        ],
+        ids=["id", "text", "value", "key", "nested", "document"],
+    )
+    def test_a_lone_surrogate_is_refused_before_anything_is_written(self, store: Any, bad: Any) -> None:
+        """Half of a UTF-16 pair has no UTF-8 form; the message can be printed."""
+        store.add([text_node("before", vector(1))])
+        node = TextNode(**{"id_": "n", "text": "t", "embedding": vector(1), **bad})
+        with pytest.raises(NodeRejectedError, match="surrogate") as refused:
+            store.add([text_node("good", vector(1)), node])
+        assert refused.value.node_ids == [node.node_id]
+        assert str(refused.value).encode()
+        with pytest.raises(NodeRejectedError, match="surrogate"):
+            store.replace_documents(["doc"], [node])
+        assert [one.node_id for one in store.get_nodes()] == ["before"]
+
+    def test_a_lone_surrogate_in_an_id_or_filter_is_refused_by_every_method(self, zoo: Any) -> None:
+        """No node can have such an id; nothing is deleted, and no raw error comes out."""
+        bad = "bad\ud800"
+        for refused in (
+            lambda: zoo.delete(bad),
+            lambda: zoo.delete_nodes(["z0", bad]),
+            lambda: zoo.get_nodes([bad]),
+            lambda: zoo.replace_documents(["doc-0", bad], []),
+        ):
+            with pytest.raises(NodeRejectedError, match=r"'bad\\ud800' has a lone surrogate"):
+                refused()
+        for query in (ask(vector(1), node_ids=[bad]), ask(vector(1), doc_ids=[bad])):
+            with pytest.raises(QueryError, match="lone surrogate"):
+                zoo.query(query)
+        for filters in (only(bad, "==", "v"), only("s", "==", bad), only("s", "in", ["alpha", bad])):
+            with pytest.raises(FilterError, match="lone surrogate"):
+                zoo.query(ask(vector(1), filters=filters))
+            with pytest.raises(FilterError, match="lone surrogate"):
+                zoo.delete_nodes(filters=filters)
+        if VectorStoreQueryMode.TEXT_SEARCH in self.modes:
+            with pytest.raises(QueryError, match="query_str"):
+                zoo.query(ask(None, mode=VectorStoreQueryMode.TEXT_SEARCH, query_str=bad))
+        assert len(zoo.get_nodes()) == len(METADATA)
+
     # ---- async -------------------------------------------------------------------------------------------
+
+    def test_a_store_is_closed_from_async_code(self, open_store: Open) -> None:
+        """`async with`, and `aclose`."""
+
+        async def story() -> list[str]:
+            async with open_store() as store:
+                ids: list[str] = await store.async_add([text_node("a", vector(1))])
+            await open_store().aclose()
+            return ids
+
+        assert asyncio.run(story()) == ["a"]
 
     def test_async_does_what_sync_does(self, open_store: Open) -> None:
         """Every method has an async twin with the same arguments and results."""

@@ -23,6 +23,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
 
+from llama_index_presets._options import strict
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, parse_prompt
 from llama_index_presets.answer.pictures import closest_images
 from llama_index_presets.ranking.bm25 import Analyzer
@@ -31,6 +32,7 @@ from llama_index_presets.sentences import split_sentences
 __all__ = ["ExtractiveLLM"]
 
 
+@strict()
 class ExtractiveLLM(LLM):
     """Quotes; never writes a word of its own. Deterministic, local, free.
 

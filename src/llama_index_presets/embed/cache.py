@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from llama_index_presets._options import strict
 from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.private_files import private_file, private_folder
@@ -38,6 +39,7 @@ _LOCK_TIMEOUT_S: Final = 60
 _log = logging.getLogger(__name__)
 
 
+@strict()
 class EmbeddingCache:
     """A bounded store of float32 vectors by content; the least recently used go first when it is full.
 

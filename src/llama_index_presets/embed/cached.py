@@ -13,6 +13,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
+from llama_index_presets._options import strict
 from llama_index_presets.embed.cache import EmbeddingCache, Role
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.identity import vector_identity
@@ -48,6 +49,7 @@ class CacheStats:
         return self.hits / max(self.hits + self.misses, 1)
 
 
+@strict()
 class CachedEmbedding(BaseEmbedding):
     """Looks every text up before its model is asked, and keeps what the model returned.
 

@@ -12,12 +12,14 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 
+from llama_index_presets._options import strict
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
 
 __all__ = ["CachedMultiModalEmbedding"]
 
 
+@strict()
 class CachedMultiModalEmbedding(CachedEmbedding, MultiModalEmbedding):
     """`CachedEmbedding` for a `MultiModalEmbedding`, such as `ClipEmbedding`: images are looked up, too.
 

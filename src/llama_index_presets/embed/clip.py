@@ -12,6 +12,7 @@ from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
+from llama_index_presets._options import strict
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
 from llama_index_presets.embed.clip_model import (
     ClipCard,
@@ -32,6 +33,7 @@ __all__ = ["ClipEmbedding"]
 dispatcher = get_dispatcher(__name__)
 
 
+@strict()
 class ClipEmbedding(MultiModalEmbedding):
     """A CLIP model on this machine; never sends a text or an image anywhere.
 

@@ -16,6 +16,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.utils import get_tqdm_iterable
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.errors import ModelError, SettingsError
 
 __all__ = ["EmbeddedRows", "embed_dataframe", "embed_to_file"]
@@ -36,6 +37,7 @@ class EmbeddedRows:
     target: Path
 
 
+@strict()
 def embed_dataframe(
     frame: Any, text_column: str, *, embed_model: BaseEmbedding, embedding_column: str = "embedding"
 ) -> Any:
@@ -79,6 +81,7 @@ def embed_dataframe(
     return frame.assign(**{embedding_column: column})
 
 
+@strict()
 def embed_to_file(
     source: Any,
     target: str | Path,

@@ -14,6 +14,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
+from llama_index_presets._options import strict
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
 from llama_index_presets.embed.encoder import (
     Encoder,
@@ -23,6 +24,7 @@ from llama_index_presets.embed.encoder import (
     load_encoder,
     load_pool,
 )
+from llama_index_presets.embed.huggingface_names import OFFICIAL, check_length, own_settings
 from llama_index_presets.embed.tokens import Tokenizer
 from llama_index_presets.embed.vectors import pooled
 from llama_index_presets.embed.weights import find_weights, weights_hash
@@ -39,6 +41,7 @@ _WORTH_PROCESSES: Final = 128
 """Texts below which sending them to other processes costs more than it gives."""
 
 
+@strict(also=OFFICIAL)
 class LocalEmbedding(BaseEmbedding):
     """A sentence-transformers model on this machine; never sends a text anywhere.
 
@@ -60,9 +63,13 @@ class LocalEmbedding(BaseEmbedding):
             its pieces and takes their mean, weighted by tokens, at unit length.
         query_prefix: Put before questions, for models that need it; None takes the catalogue's.
         passage_prefix: Put before passages.
+        **settings: What `BaseEmbedding` takes, and the names of `HuggingFaceEmbedding`: ``query_instruction`` and
+            ``text_instruction`` are the prefixes, ``local_files_only=True`` is ``allow_download=False``; what cannot
+            be honoured, such as ``normalize=False``, is refused with the reason and the way to get it.
 
     Raises:
-        SettingsError: Unknown model name.
+        SettingsError: Unknown model name; an option that is unknown (the message names the nearest) or cannot be
+            honoured.
         ModelError: At first use: weights missing or damaged, or a text longer than the model reads.
 
     Example:
@@ -82,12 +89,15 @@ class LocalEmbedding(BaseEmbedding):
     _model: EmbeddingModel | None = PrivateAttr(default=None)
 
     def __init__(self, model_name: str = "all-MiniLM-L6-v2", **settings: Any) -> None:
+        settings = own_settings(settings)
+        max_length = settings.pop("max_length", None)
         # Sorting by length pays over many texts, so hand all of them to one call.
         settings.setdefault("embed_batch_size", 512 if settings.get("processes", 1) == 1 else 2048)
         super().__init__(model_name=model_name, **settings)
         self._model = None if Path(model_name).is_dir() else embedding_model(model_name)
         if self._model is not None and self._model.provider != "local":
             raise SettingsError(f"'{model_name}' is a model of {self._model.provider}, not a local one.")
+        check_length(max_length, model_name, self._model.max_tokens if self._model else None)
 
     @classmethod
     def class_name(cls) -> str:

@@ -19,6 +19,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.embed.batches import Outcome, requests_of
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.embed.tokens import HostedTokenizer
@@ -36,6 +37,7 @@ dispatcher = get_dispatcher(__name__)
 _STOCK = frozenset(kind.value for kind in OpenAIEmbeddingModelType)
 
 
+@strict()
 class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
     """OpenAI's embeddings, or those of a server that speaks its protocol; a drop-in for `OpenAIEmbedding`.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 
+from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import FilterError
 
 __all__ = ["ORDERINGS", "NumberBounds", "check", "fold", "number_bounds", "number_of", "scalars"]
@@ -34,6 +35,12 @@ def check(leaf: MetadataFilter) -> None:
         FilterError: Names key, operator and value, and says what the operator takes.
     """
     operator, value = leaf.operator, leaf.value
+    for text in (leaf.key, *(value if isinstance(value, list) else [value])):
+        if isinstance(text, str) and not has_utf8(text):
+            raise FilterError(
+                f"The filter on '{printable(leaf.key)}' has '{printable(text)}', with a lone surrogate, which has no "
+                "UTF-8 form. Nothing in a store can match it: repair the text."
+            )
     if operator in _LISTS and not isinstance(value, list):
         raise _refused(leaf, "a list")
     if operator in _TEXTS and not isinstance(value, str):

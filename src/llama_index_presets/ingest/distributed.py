@@ -20,6 +20,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, TextNode, TransformComponent
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.manifest import ManifestEntry
@@ -80,6 +81,7 @@ class WorkerOpener(Protocol):
         """Open; the pipeline records into `recorder`."""
 
 
+@strict()
 class IngestDocuments(TransformComponent):
     """What a worker does: a LlamaIndex transformation from documents to ingest to what became of them.
 

@@ -15,6 +15,7 @@ from typing import Any
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 
+from llama_index_presets._options import strict
 from llama_index_presets.monitor.budgets import Budgets, output_limit
 from llama_index_presets.monitor.prices import Tokens
 from llama_index_presets.monitor.tokens import most_tokens
@@ -25,6 +26,7 @@ __all__ = ["Gate", "admit"]
 Admit = Callable[[CBEventType, dict[str, Any]], None]
 
 
+@strict()
 class Gate(BaseCallbackHandler):
     """Asks its handler to admit each call; one per handler, added to the managers of models it hears."""
 

@@ -19,6 +19,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import active_span_id
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.context import attribution
@@ -48,6 +49,7 @@ _KINDS: Final = {
 }
 
 
+@strict()
 class CostTrackingHandler(BaseCallbackHandler):
     """Records every model call that LlamaIndex makes in a `Ledger`.
 

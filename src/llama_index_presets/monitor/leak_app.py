@@ -13,11 +13,13 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
+from llama_index_presets._options import strict
 from llama_index_presets.monitor.leaks import Planted
 
 __all__ = ["SayingLLM", "plain_app"]
 
 
+@strict()
 class SayingLLM(CustomLLM):
     """Says one thing to every prompt, or raises it.
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
+from llama_index_presets._options import strict
 from llama_index_presets.monitor.otlp_receiver import Receiver
 from llama_index_presets.monitor.trace_content import Content
 from llama_index_presets.monitor.traces import trace_to
@@ -120,6 +121,7 @@ class LeakReport:
         }
 
 
+@strict()
 def find_leaks(
     app: Callable[[Planted], object] | None = None, *, content: Content = "hash", trace: bool = True
 ) -> LeakReport:

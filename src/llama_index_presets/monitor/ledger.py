@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from llama_index_presets._options import strict
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.calls import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
@@ -42,6 +43,7 @@ _QUERIES_REMEMBERED: Final = 1_024
 _log = logging.getLogger(__name__)
 
 
+@strict()
 class Ledger(LedgerReader):
     """A table of calls that many processes may write at the same time.
 

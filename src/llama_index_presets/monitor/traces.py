@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.context import attribution
@@ -37,6 +38,7 @@ _live: dict[tuple[Any, ...], Traces] = {}
 _lock = threading.Lock()
 
 
+@strict()
 def trace_to(
     endpoint: str = PHOENIX,
     *,
@@ -96,6 +98,7 @@ def trace_to(
         return _live[name]
 
 
+@strict()
 class Traces:
     """A running trace; made by `trace_to`. Thread safe."""
 

@@ -15,6 +15,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.utils import get_tokenizer
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
+from llama_index_presets._options import strict
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
@@ -49,6 +50,7 @@ __all__ = ["build"]
 _log = logging.getLogger(__name__)
 
 
+@strict()
 def build(
     preset: str,
     *,

@@ -16,6 +16,7 @@ from llama_index.core.chat_engine.types import AgentChatResponse, BaseChatEngine
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import PromptTemplate
 
+from llama_index_presets._options import strict
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.presets.outage import is_outage
 from llama_index_presets.presets.turn import Turn, aanswer, answer, astream, stream
@@ -42,6 +43,7 @@ class StreamingChatAnswer(StreamingAgentChatResponse):
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@strict()
 class PresetChatEngine(BaseChatEngine):
     """Chat with memory; the filters of the engine hold for every message, whatever it says.
 

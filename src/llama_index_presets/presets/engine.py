@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
+from llama_index_presets._options import strict
 from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError
@@ -45,6 +47,7 @@ from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metad
 __all__ = ["PresetEngine"]
 
 
+@strict()
 class PresetEngine(BaseQueryEngine):
     """A running preset.
 
@@ -400,6 +403,10 @@ class PresetEngine(BaseQueryEngine):
                 f"The engine was built in process {self._process} and is used in its fork {os.getpid()}, where its "
                 f"threads are missing and its files and connections are shared. {ADVICE}"
             )
+
+    async def aclose(self) -> None:
+        """`close`, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> PresetEngine:
         """Use the engine as a context manager."""

@@ -12,6 +12,7 @@ from typing import Any
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
+from llama_index_presets._options import option_names, strict
 from llama_index_presets.monitor.leak_app import SayingLLM
 from llama_index_presets.monitor.leaks import Planted
 from llama_index_presets.presets.build import build
@@ -20,6 +21,7 @@ from llama_index_presets.presets.engine import PresetEngine
 __all__ = ["preset_app"]
 
 
+@strict(also=option_names(build))
 def preset_app(preset: str, **options: Any) -> Callable[[Planted], None]:
     """Make the application that `find_leaks` runs.
 

@@ -17,6 +17,7 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import RerankError
 from llama_index_presets.events import RerankUsageEvent
 from llama_index_presets.forks import TORCH
@@ -35,6 +36,7 @@ __all__ = ["CrossEncoderRerank"]
 dispatcher = get_dispatcher(__name__)
 
 
+@strict()
 class CrossEncoderRerank(BaseNodePostprocessor):
     """Order hits by what a cross-encoder says of each (query, text) pair.
 

@@ -12,6 +12,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
@@ -31,6 +32,7 @@ dispatcher = get_dispatcher(__name__)
 OnLegError = Literal["raise", "degrade"]
 
 
+@strict()
 class HybridFusionRetriever(BaseRetriever):
     """Ask a vector and a keyword retriever at once, and fuse what they find into one ranking.
 

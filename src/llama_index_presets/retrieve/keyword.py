@@ -10,6 +10,7 @@ from typing import Any
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets._options import strict
 from llama_index_presets.filters import predicate
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.retrieve.change import Change, listed
@@ -23,6 +24,7 @@ from llama_index_presets.retrieve.sources import NodeSource, all_nodes
 __all__ = ["BM25Index"]
 
 
+@strict()
 class BM25Index:
     """A keyword index of nodes, scored with BM25 (Lucene's variant).
 

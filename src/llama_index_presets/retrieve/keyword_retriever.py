@@ -10,6 +10,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.provenance import RankedNode, StageRank
 from llama_index_presets.retrieve.found import Found
@@ -50,6 +51,7 @@ class _Retrieval:
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
 
+@strict()
 class KeywordRetriever(_Retrieval, BaseRetriever):
     """Hits of a `BM25Index`, best first; each carries its rank and score under the stage ``"bm25"``.
 

@@ -25,6 +25,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError
 from llama_index_presets.provenance import RankedNode, StageRank
 
@@ -39,6 +40,7 @@ CROSS_MODAL = "cross_modal"
 _KINDS = (("image", FilterOperator.EQ), ("text", FilterOperator.NE))
 
 
+@strict()
 class MultiModalRetriever(BaseRetriever):
     """Finds images and texts for a text, an image, or both.
 

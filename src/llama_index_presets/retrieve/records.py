@@ -10,6 +10,7 @@ from llama_index.core import schema
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from pydantic_core import from_json
 
+from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
 from llama_index_presets.retrieve.shelf import Head
@@ -25,15 +26,16 @@ def head_of(node: BaseNode, text: str) -> Head:
         text: Its text as it is indexed.
 
     Raises:
-        NodeRejectedError: A metadata value has no JSON form, or the text is not valid Unicode.
+        NodeRejectedError: A metadata value has no JSON form, or an id or the text is not valid Unicode.
     """
     try:
-        text.encode()  # half a surrogate pair cannot be written
+        for part in (node.node_id, node.ref_doc_id or "", text):
+            part.encode()  # half a surrogate pair cannot be written
         metadata = filterable_metadata(node)
     except ValueError as error:
         raise NodeRejectedError(
-            f"Node '{node.node_id}' cannot be stored ({error}); nothing was written. Metadata must be plain JSON "
-            "values, text valid Unicode.",
+            f"Node '{printable(node.node_id)}' cannot be stored ({error}); nothing was written. Metadata must be plain "
+            "JSON values, ids and text valid Unicode.",
             [node.node_id],
         ) from error
     return Head(node.node_id, node.ref_doc_id, _digest(text, metadata), metadata)
@@ -50,7 +52,7 @@ def body_of(node: BaseNode) -> str:
     search would otherwise pay for reading it as JSON.
 
     Raises:
-        NodeRejectedError: The node's class is none of LlamaIndex's own.
+        NodeRejectedError: The node's class is none of LlamaIndex's own, or a field is not valid Unicode.
     """
     bare = node if node.embedding is None else node.model_copy(update={"embedding": None})
     if type(node).__module__ != BaseNode.__module__:
@@ -62,6 +64,12 @@ def body_of(node: BaseNode) -> str:
     fields = {name: value for name, value in bare.to_dict().items() if value != _BLANK.get(name)}
     text = fields.pop("text", "") if type(node) is TextNode else None
     line = json.dumps([type(node).__name__, fields], ensure_ascii=False, separators=(",", ":"))
+    if not has_utf8(line):
+        raise NodeRejectedError(
+            f"Node '{printable(node.node_id)}' has a lone surrogate in a field, such as an id in its relationships, "
+            "which has no UTF-8 form; nothing was written. Repair the text.",
+            [node.node_id],
+        )
     return line if text is None else f"{line}\n{text}"
 
 

@@ -14,6 +14,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from pydantic import Field
 
+from llama_index_presets._options import strict
 from llama_index_presets.values import PARENT_KEYS, WINDOW_KEY
 
 __all__ = ["ParentMerge", "SentenceWindow"]
@@ -21,6 +22,7 @@ __all__ = ["ParentMerge", "SentenceWindow"]
 _ID, _TEXT, _LEAVES = PARENT_KEYS
 
 
+@strict()
 class SentenceWindow(MetadataReplacementPostProcessor):
     """Replace each sentence by its window; a hit without one stays as it is.
 
@@ -49,6 +51,7 @@ class SentenceWindow(MetadataReplacementPostProcessor):
         return found
 
 
+@strict()
 class ParentMerge(BaseNodePostprocessor):
     """Replace the parts of a chunk by the chunk, where more than ``ratio`` of them were found.
 

@@ -11,11 +11,9 @@ from llama_index.core.vector_stores.types import (
 from llama_index_presets.errors import QueryError
 from llama_index_presets.ranking.fusion import convex_combination
 from llama_index_presets.ranking.mmr import maximal_marginal_relevance
+from llama_index_presets.store.query_options import Diversity
 
-__all__ = ["MMR_WIDTH", "check_query", "diverse", "fused", "nothing"]
-
-MMR_WIDTH = 4
-"""MMR chooses top_k among this many times top_k nearest nodes."""
+__all__ = ["check_query", "diverse", "fused", "nothing"]
 
 
 def nothing() -> VectorStoreQueryResult:
@@ -76,31 +74,26 @@ def fused(
     )
 
 
-def diverse(query: VectorStoreQuery, candidates: VectorStoreQueryResult) -> VectorStoreQueryResult:
-    """Choose nodes that are close to the query and unlike each other.
-
-    See `maximal_marginal_relevance`; ``mmr_threshold`` None means 0.5.
+def diverse(
+    query: VectorStoreQuery, choice: Diversity, candidates: VectorStoreQueryResult
+) -> VectorStoreQueryResult:
+    """Choose nodes that are close to the query and unlike each other; see `maximal_marginal_relevance`.
 
     Args:
         query: With its embedding.
+        choice: How to choose; see `query_options.diversity`.
         candidates: The nearest nodes, with embeddings, which are taken off.
 
     Returns:
         ``similarity_top_k`` nodes in the order of choice; their similarities are still the cosine.
-
-    Raises:
-        QueryError: ``mmr_threshold`` is not in [0, 1].
     """
-    threshold = 0.5 if query.mmr_threshold is None else query.mmr_threshold
-    if not 0 <= threshold <= 1:
-        raise QueryError(
-            f"mmr_threshold is {threshold}. Give 1 for likeness to the query alone, or down to 0."
-        )
     nodes, similarities = list(candidates.nodes or []), list(candidates.similarities or [])
     if not nodes:
         return nothing()
     vectors = [node.get_embedding() for node in nodes]
-    order = maximal_marginal_relevance(similarities, vectors, query.similarity_top_k, threshold=threshold)
+    order = maximal_marginal_relevance(
+        similarities, vectors, query.similarity_top_k, threshold=choice.threshold
+    )
     for node in nodes:
         node.embedding = None
     return VectorStoreQueryResult(

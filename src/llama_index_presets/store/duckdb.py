@@ -19,9 +19,11 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import (
     QueryError,
+    SettingsError,
     StoreError,
     StoreWriteError,
 )
@@ -36,8 +38,11 @@ from llama_index_presets.store.duckdb_checks import (
 )
 from llama_index_presets.store.duckdb_file import MEMORY, Database, open_database
 from llama_index_presets.store.duckdb_modes import answer, answer_many, check_query
+from llama_index_presets.store.duckdb_official import OFFICIAL, own_options
 from llama_index_presets.store.duckdb_search import MemorySearch, Search, SqlSearch, condition_of
 from llama_index_presets.store.duckdb_table import State, Table
+from llama_index_presets.store.official import FIXED_LIMITS
+from llama_index_presets.store.query_options import ADD_OPTIONS, SELECTING
 from llama_index_presets.store.rows import to_node
 from llama_index_presets.store.snapshot import Snapshot, SnapshotCache
 from llama_index_presets.store.threaded import ThreadedAsync
@@ -47,6 +52,10 @@ __all__ = ["DuckDBVectorStore"]
 _MANY = 100_000
 
 
+_USUAL = {"path": MEMORY, "table": "vectors", "dim": None, "connection": None, "text_language": "english"}
+
+
+@strict(also=OFFICIAL)
 class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
     """Nodes in a DuckDB table, searched exactly.
 
@@ -70,12 +79,16 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             is refused.
         cache_mb: What the copy in memory may take, in MiB.
         text_language: Language of stemmer and stop words in text search: see `ranking.bm25.Analyzer`.
+        **official: The names of llama-index-vector-stores-duckdb, which mean the same here: ``database_name``, a file
+            in ``persist_dir`` (``./storage`` by default), with the table ``documents`` by default; ``table_name``;
+            ``embed_dim``; ``client``; ``text_search_config``, of which ``stemmer`` sets the language.
 
     Raises:
         StoreLockedError: Another process holds the file; names its pid.
         StoreCorruptError: The file cannot be read.
         StoreWriteError: The folder cannot be written.
         StoreError: The table belongs to something else, or the options do not go together.
+        SettingsError: An option is unknown (the message names the nearest), or is given twice with two values.
         FingerprintError: The table was made by another model.
 
     Example:
@@ -116,22 +129,28 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         fingerprint: str | None = None,
         cache_mb: int = 1024,
         text_language: str = "english",
-        **fields: Any,
+        **official: Any,
     ) -> None:
-        check_settings(table, dim, cache_mb)
-        super().__init__(
-            path=str(path),
-            table=table,
+        own: dict[str, Any] = {
+            "path": path,
+            "table": table,
+            "dim": dim,
+            "connection": connection,
+            "text_language": text_language,
+        }
+        refuse_values("DuckDBVectorStore", official, FIXED_LIMITS)
+        own = own_options(own, official, _USUAL)
+        check_settings(own["table"], own["dim"], cache_mb)
+        super().__init__(  # type: ignore[call-arg]  # pydantic makes its signature of the fields, mypy does not see it
+            path=str(own["path"]),
+            table=own["table"],
             read_only=read_only,
             cache_mb=cache_mb,
-            text_language=text_language,
-            **fields,  # type: ignore[call-arg]  # pydantic makes its signature of the fields, mypy does not see it
+            text_language=own["text_language"],
         )
-        self._dim, self._fingerprint = dim, fingerprint
-        self._options = {"encryption_key": encryption_key, "connection": connection}
-        self._database = open_database(
-            path, read_only=read_only, encryption_key=encryption_key, connection=connection
-        )
+        self._dim, self._fingerprint = own["dim"], fingerprint
+        self._options = {"encryption_key": encryption_key, "connection": own["connection"]}
+        self._database = open_database(own["path"], read_only=read_only, **self._options)
         try:
             self._open_table()
         except BaseException:
@@ -160,17 +179,27 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         return cls(path, **options)
 
     @classmethod
-    def from_local(cls, path: str | Path, **options: Any) -> DuckDBVectorStore:
+    def from_local(
+        cls, path: str | Path | None = None, *, database_path: str | Path | None = None, **options: Any
+    ) -> DuckDBVectorStore:
         """Open a file that exists already.
+
+        Args:
+            path: The file.
+            database_path: The same under its official name; then the table is ``documents`` by default.
+            **options: As in the constructor.
 
         Raises:
             StoreError: There is no such file.
         """
+        if path is None:
+            path = Path(_needed(database_path))
+            options |= {"database_name": path.name, "persist_dir": path.parent}
         if not Path(path).is_file():
             raise StoreError(
                 f"There is no file '{path}'. Check the path, or make it with DuckDBVectorStore(path)."
             )
-        return cls(path, **options)
+        return cls(**options) if "database_name" in options else cls(path, **options)
 
     @property
     def client(self) -> duckdb.DuckDBPyConnection:
@@ -197,6 +226,10 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
         Of two nodes with one id in the same call, the last is kept.
 
+        Args:
+            nodes: With embeddings.
+            **kwargs: ``bulk``, as other stores take it, changes nothing here.
+
         Returns:
             The ids of the nodes, in their order.
 
@@ -206,6 +239,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             FingerprintError: The table was made by another model meanwhile.
             StoreWriteError: The disk is full, or the store was opened read-only; nothing was written.
         """
+        refuse_unknown("DuckDBVectorStore.add", kwargs, ADD_OPTIONS)
         self._check_writable()
         ids = [node.node_id for node in nodes]
         if ids:
@@ -254,6 +288,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes of a source document; none is fine."""
+        refuse_unknown("DuckDBVectorStore.delete", delete_kwargs, ["ref_doc_id"])
         self._remove(condition_of(None, doc_ids=[ref_doc_id]))
 
     def delete_nodes(
@@ -266,6 +301,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
         Without a choice nothing is deleted, and a warning says so; `clear` deletes everything.
         """
+        refuse_unknown("DuckDBVectorStore.delete_nodes", delete_kwargs, SELECTING)
         if node_ids is None and (filters is None or not filters.filters):
             warnings.warn(
                 "delete_nodes() got neither node_ids nor filters and deleted nothing. Use clear() for all nodes.",
@@ -301,7 +337,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
     # ---- reading ------------------------------------------------------------------------------------------
 
     def get_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **kwargs: Any
     ) -> list[BaseNode]:
         """Read nodes with their embeddings.
 
@@ -312,6 +348,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         Returns:
             Nodes; without `node_ids` in the order in which they were last written.
         """
+        refuse_unknown("DuckDBVectorStore.get_nodes", kwargs, SELECTING)
         with self._database.cursor() as cursor:
             if self._checked(self._table.state(cursor)) is None:
                 return []
@@ -336,7 +373,8 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
         Args:
             query: What to find.
-            **kwargs: ``mmr_threshold``, ``mmr_prefetch_k``, ``mmr_prefetch_factor``.
+            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
+                `query_options.diversity`).
 
         Returns:
             Nodes without embeddings, their scores and ids, best first.
@@ -345,7 +383,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             QueryError: The mode is not known here, or the query lacks what it needs.
             FilterError: A filter's value does not fit its operator.
         """
-        check_query(query)
+        check_query(query, kwargs)
         state = self._state()
         if state is None:
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
@@ -358,7 +396,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             What `query` would return for each.
         """
         for query in queries:
-            check_query(query)
+            check_query(query, kwargs)
         state = self._state()
         if state is None:
             return [VectorStoreQueryResult(nodes=[], similarities=[], ids=[]) for _ in queries]
@@ -429,6 +467,12 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
 
 _REOPENED = ("path", "table", "read_only", "cache_mb", "text_language")
+
+
+def _needed(database_path: str | Path | None) -> str | Path:
+    if database_path is None:
+        raise SettingsError("DuckDBVectorStore.from_local needs the path of a file.")
+    return database_path
 
 
 def _reopened(fields: dict[str, Any], dim: int | None, fingerprint: str | None) -> DuckDBVectorStore:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from llama_index.core.schema import BaseNode
 
+from llama_index_presets._utf8 import check_ids
 from llama_index_presets.store.arrow import numbers, strings
 from llama_index_presets.store.rows import Row, to_row
 from llama_index_presets.store.vectors import checked_vectors
@@ -34,6 +35,7 @@ class Incoming:
     """
 
     def __init__(self, nodes: Sequence[BaseNode], dim: int | None) -> None:
+        check_ids((node.node_id for node in nodes), "node")
         self._nodes = nodes
         self._first = self._batch(0, dim)
         self.dim: int = self._first.schema.field("embedding").type.list_size

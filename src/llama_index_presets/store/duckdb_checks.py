@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
 from llama_index_presets.store.duckdb_file import MEMORY
-from llama_index_presets.store.duckdb_table import State
+from llama_index_presets.store.duckdb_table import REGISTER, State
 
 __all__ = ["check_identity", "check_picklable", "check_settings", "warn_of_many"]
 
@@ -18,8 +19,11 @@ def check_settings(table: str, dim: int | None, cache_mb: int) -> None:
     Raises:
         SettingsError: The table has no name, or a number is out of range.
     """
-    if not table or "\x00" in table:
-        raise SettingsError(f"The table name is {table!r}; give one with at least one character.")
+    check_name("The table name", table)
+    if table == REGISTER:
+        raise SettingsError(
+            f"The table '{table}' is where the stores remember their tables. Give another name."
+        )
     if dim is not None and dim < 1:
         raise SettingsError(f"dim is {dim}; a vector has at least 1 number.")
     if cache_mb < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,21 @@ from llama_index_presets.errors import QueryError
 from llama_index_presets.ranking.fusion import convex_combination
 from llama_index_presets.ranking.mmr import maximal_marginal_relevance
 from llama_index_presets.store.duckdb_search import MemorySearch, Search
+from llama_index_presets.store.query_options import check_options, diversity
 from llama_index_presets.store.rows import Row, to_node
 from llama_index_presets.store.vectors import checked_question
 
 __all__ = ["MODES", "answer", "answer_many", "check_query"]
 
 _EVEN = 0.5
-_PREFETCH = 4
 
 
-def check_query(query: VectorStoreQuery) -> None:
+def check_query(query: VectorStoreQuery, options: Mapping[str, Any]) -> None:
     """Refuse a query that no table could answer.
 
     Raises:
         QueryError: The mode is not one of `MODES`, or a limit is negative.
+        UnknownOptionError: A keyword of the query is not known.
     """
     if query.mode not in MODES:
         known = ", ".join(sorted(mode.value for mode in MODES))
@@ -38,6 +39,7 @@ def check_query(query: VectorStoreQuery) -> None:
         limit = getattr(query, name)
         if limit is not None and limit < 0:
             raise QueryError(f"{name} is {limit}; it must be 0 or more.")
+    check_options("DuckDBVectorStore", query, options)
 
 
 def answer(search: Search, dim: int, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
@@ -103,13 +105,9 @@ def _mmr(search: Search, dim: int, query: VectorStoreQuery, options: Any) -> Vec
     """Diverse hits, in the order in which they were chosen, with their cosines."""
     question = checked_question(query.query_embedding, dim)
     k = query.similarity_top_k
-    threshold = query.mmr_threshold if query.mmr_threshold is not None else options.get("mmr_threshold")
-    threshold = _EVEN if threshold is None else threshold
-    if not 0 <= threshold <= 1:
-        raise QueryError(f"mmr_threshold is {threshold}; it must be from 0 (diverse) to 1 (relevant).")
-    prefetch = options.get("mmr_prefetch_k") or int(options.get("mmr_prefetch_factor", _PREFETCH) * k)
-    hits = search.nearest(question, max(k, prefetch), query)
-    chosen = maximal_marginal_relevance(hits.scores, hits.vectors, k, threshold=threshold)
+    choice = diversity(query, options)
+    hits = search.nearest(question, choice.candidates, query)
+    chosen = maximal_marginal_relevance(hits.scores, hits.vectors, k, threshold=choice.threshold)
     return _result([hits.rows[place] for place in chosen], [hits.scores[place] for place in chosen])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery
 from numpy.typing import NDArray
 
+from llama_index_presets._utf8 import check_ids
 from llama_index_presets.filters import Condition, DuckDBDialect, render
 from llama_index_presets.store.duckdb_file import Database
 from llama_index_presets.store.duckdb_table import Table
@@ -53,6 +54,8 @@ def condition_of(
     doc_ids: Sequence[str] | None = None,
 ) -> Condition:
     """Render filters, ids and documents as one SQL condition; None restricts nothing, an empty list everything."""
+    check_ids(node_ids, "node")
+    check_ids(doc_ids, "document")
     dialect = DuckDBDialect()
     parts = [render(filters, dialect).sql]
     if node_ids is not None:

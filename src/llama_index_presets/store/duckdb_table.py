@@ -21,10 +21,10 @@ from llama_index_presets.store.duckdb_batches import Incoming
 from llama_index_presets.store.duckdb_file import Database, quote
 from llama_index_presets.store.rows import Row
 
-__all__ = ["COLUMNS", "State", "Table", "row_of"]
+__all__ = ["COLUMNS", "REGISTER", "State", "Table", "row_of"]
 
 _Result = TypeVar("_Result")
-_REGISTER = "llama_index_presets_stores"
+REGISTER = "llama_index_presets_stores"
 _FORMAT = 1
 _ATTEMPTS = 20
 
@@ -81,7 +81,7 @@ class Table:
         self.database = database
         self.name = name
         self.sql = f"{database.schema}.{quote(name)}"
-        self._register = f"{database.schema}.{_REGISTER}"
+        self._register = f"{database.schema}.{REGISTER}"
         self._remembered: tuple[object, State | None] | None = None
 
     # ---- what it remembers --------------------------------------------------------------------------------

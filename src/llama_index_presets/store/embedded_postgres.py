@@ -15,12 +15,14 @@ from typing import Any
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.errors import StoreError
 from llama_index_presets.private_files import private_folder
 
 __all__ = ["embedded_postgres"]
 
 
+@strict()
 @contextmanager
 def embedded_postgres(folder: str | Path) -> Iterator[str]:
     """Run a Postgres server whose data lives in a folder.

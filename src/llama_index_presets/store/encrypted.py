@@ -24,10 +24,13 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from llama_index_presets._options import strict
+from llama_index_presets._utf8 import check_ids
 from llama_index_presets.errors import EncryptionError, NodeRejectedError, QueryError, SettingsError
 from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.sealing import Sealer
 from llama_index_presets.store.encrypted_filters import sealed_filters
+from llama_index_presets.store.query_options import check_texts
 from llama_index_presets.store.rows import Row, to_node, to_row
 from llama_index_presets.store.threaded import ThreadedAsync
 
@@ -36,6 +39,7 @@ __all__ = ["EncryptedVectorStore"]
 _MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
 
 
+@strict()
 class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
     """Encrypts on the way in and decrypts on the way out; between them lies any LlamaIndex vector store.
 
@@ -127,6 +131,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         Raises:
             NodeRejectedError: A node cannot be stored.
         """
+        check_ids(ref_doc_ids, "document")
         sealed, documents = self._seal_all(nodes), [self._sealer.seal_id(name) for name in ref_doc_ids]
         with self._real_ids():
             if hasattr(self._inner, "replace_documents"):
@@ -139,6 +144,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes of one document; an unknown id is no error."""
+        check_ids([ref_doc_id], "document")
         self._inner.delete(self._sealer.seal_id(ref_doc_id), **delete_kwargs)
 
     def delete_nodes(
@@ -195,6 +201,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
                 f"mode='{query.mode.value}' reads the text, which is encrypted here. Use 'default' or 'mmr', or a "
                 "store without encryption."
             )
+        check_texts(query)
         found = self._inner.query(self._sealed_query(query), **kwargs)
         nodes = [self._opened(node) for node in found.nodes or []]
         scores = list(found.similarities) if found.similarities is not None else [0.0] * len(nodes)
@@ -273,6 +280,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         )
 
     def _sealed_ids(self, names: Sequence[str] | None) -> list[str] | None:
+        check_ids(names, "node")
         return None if names is None else [self._sealer.seal_id(name) for name in names]
 
     def _filters(self, filters: MetadataFilters | None) -> MetadataFilters | None:

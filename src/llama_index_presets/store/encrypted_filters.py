@@ -9,6 +9,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 
 from llama_index_presets.errors import FilterError
 from llama_index_presets.filters import REFERENCE_KEYS
+from llama_index_presets.filters.values import check
 from llama_index_presets.sealing import Sealer
 
 __all__ = ["sealed_filters"]
@@ -38,6 +39,7 @@ def sealed_filters(filters: MetadataFilters, searchable: Collection[str], sealer
 
 
 def _sealed(part: MetadataFilter, searchable: Collection[str], sealer: Sealer) -> MetadataFilter:
+    check(part)
     if part.key in searchable:
         return part
     if part.key not in REFERENCE_KEYS:

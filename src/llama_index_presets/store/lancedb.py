@@ -15,11 +15,14 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import refuse_unknown, refuse_values, strict
+from llama_index_presets._utf8 import check_ids
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
 from llama_index_presets.store.fingerprints import agreed_fingerprint
 from llama_index_presets.store.lancedb_connection import (
     LANCEDB,
     WriteLock,
+    check_names,
     connect,
     local_folder,
     official_fields,
@@ -41,6 +44,8 @@ from llama_index_presets.store.lancedb_maintenance import (
 )
 from llama_index_presets.store.lancedb_rows import LanceColumns, read_nodes
 from llama_index_presets.store.lancedb_search import LanceSearch, select_where
+from llama_index_presets.store.official import LANCEDB_LIMITS
+from llama_index_presets.store.query_options import ADD_OPTIONS, check_options
 from llama_index_presets.store.selection import Selection, SelectsNodes
 from llama_index_presets.store.vectors import checked_vectors
 
@@ -52,6 +57,7 @@ __all__ = ["LanceDBVectorStore"]
 Result = TypeVar("Result")
 
 
+@strict()
 class LanceDBVectorStore(SelectsNodes, OfficialStore):
     """LanceDB under the promises that every store of this package keeps.
 
@@ -78,7 +84,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
 
     Raises:
         FingerprintError: The table was made by another model.
-        SettingsError: An option is unknown or not supported.
+        SettingsError: An option is unknown (the message names the nearest) or not supported.
         StoreError: The table has other columns, such as one made by the official adapter.
 
     Example:
@@ -137,6 +143,8 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             "text_language": text_language,
             "read_consistency_s": read_consistency_s,
         }
+        columns = [fields[name] for name in ("vector_column_name", "text_key", "doc_id_key")]
+        check_names(uri, fields["table_name"], columns)
         # Not through the official constructor: it prints, keeps the key, and connects without consistency.
         super(OfficialStore, self).__init__(**fields)
         self._columns = LanceColumns(
@@ -181,6 +189,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             FingerprintError: The table was made by another model in the meantime.
             SettingsError: The kind of index that was chosen does not take vectors of this length.
         """
+        refuse_unknown("LanceDBVectorStore.add", add_kwargs, ADD_OPTIONS)
         return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
 
     def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
@@ -199,6 +208,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         Raises:
             NodeRejectedError: A node cannot be stored; nothing was changed.
         """
+        check_ids(ref_doc_ids, "document")
         return self._write(nodes, replacing=ref_doc_ids)
 
     def clear(self) -> None:
@@ -229,7 +239,9 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         Args:
             query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids`
                 selects none.
-            **kwargs: ``where``: a further condition in Lance SQL, taken as it is.
+            **kwargs: ``where``: a further condition in Lance SQL, taken as it is; ``query_type``, as in the official
+                adapter; in mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
+                `query_options.diversity`).
 
         Returns:
             Best first, ties by id.
@@ -239,6 +251,8 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             FilterError: A filter's value does not fit its operator.
             StoreCorruptError: The table's files cannot be read.
         """
+        check_options("LanceDBVectorStore", query, kwargs, ("where", "query_type"))
+        refuse_values("LanceDBVectorStore.query", kwargs, {"query_type": LANCEDB_LIMITS["query_type"]})
         return self._steadily(lambda: self._search(query, **kwargs))
 
     def _steadily(self, read: Callable[[], Result]) -> Result:
@@ -269,7 +283,7 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
             nprobes=self.nprobes or probes(rows),
             refine_factor=self.refine_factor or self._candidates(table, rows),
             overfetch=self.overfetch_factor,
-            where=kwargs.get("where"),
+            options=kwargs,
             prepare_text=self._prepare_text_search,
         )
         return search.run(kwargs.get("query_type") or self.query_type or "vector")

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from llama_index_presets._options import refuse_values
+from llama_index_presets._utf8 import check_name
 from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.forks import UseGuard
 from llama_index_presets.private_files import private_folder, private_open
+from llama_index_presets.store.official import LANCEDB_LIMITS
 
 __all__ = [
     "LANCEDB",
     "WriteLock",
+    "check_names",
     "connect",
     "local_folder",
     "official_fields",
@@ -42,8 +47,8 @@ _OFFICIAL_DEFAULTS: dict[str, Any] = {
 }
 """Options of the official adapter and what they are when not given."""
 
-_SERIALISED = {"stores_text", "is_embedding_query", "flat_metadata", "api_key", "region"}
-"""Fields that `to_dict` shows beside them; they have one value here."""
+OWN_COLUMNS = frozenset({"id", "metadata", "kind", "node", "fields", "labels"})
+"""Columns of a table beside those that the caller names."""
 
 _UNWRITABLE = tuple(f"(os error {number})" for number in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM))
 
@@ -52,18 +57,9 @@ def official_fields(given: dict[str, Any]) -> dict[str, Any]:
     """Give every field of the official adapter, with our defaults where the caller said nothing.
 
     Raises:
-        SettingsError: An option is unknown, or belongs to LanceDB Cloud.
+        SettingsError: An option cannot be honoured.
     """
-    unknown = sorted(given.keys() - _OFFICIAL_DEFAULTS.keys() - _SERIALISED)
-    if unknown:
-        raise SettingsError(
-            f"LanceDBVectorStore does not know {', '.join(unknown)}. "
-            f"Beside its own options it takes: {', '.join(_OFFICIAL_DEFAULTS)}."
-        )
-    if given.get("api_key") or given.get("region"):
-        raise SettingsError(
-            "api_key and region belong to LanceDB Cloud, which is not supported. Leave them out."
-        )
+    refuse_values("LanceDBVectorStore", given, LANCEDB_LIMITS)
     taken = {name: given.get(name, default) for name, default in _OFFICIAL_DEFAULTS.items()}
     return {**taken, "api_key": None, "region": None}
 
@@ -167,6 +163,34 @@ def writing(uri: str) -> Iterator[None]:
 def _cause(error: BaseException) -> str:
     """What Lance says, without the place in its own sources."""
     return str(error).splitlines()[0].split(", /")[0]
+
+
+def check_names(uri: str, table: str, columns: Sequence[str]) -> None:
+    """Refuse names that Lance would refuse later, or take for another column.
+
+    Args:
+        uri: Where the database is.
+        table: Name of the table.
+        columns: Those that the caller may name.
+
+    Raises:
+        SettingsError: Says which name, and what it may be.
+    """
+    check_name("uri", uri)
+    check_name("table_name", table)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,249}", table) or table in (".", ".."):
+        raise SettingsError(
+            f"table_name is '{table}'. LanceDB takes 1 to 249 letters, digits, _, - and . of ASCII, and neither '.' "
+            "nor '..'."
+        )
+    for column in columns:
+        check_name("The name of a column", column)
+    taken = sorted(set(columns) & OWN_COLUMNS)
+    if taken or len(set(columns)) < len(columns):
+        raise SettingsError(
+            f"vector_column_name, text_key and doc_id_key are {', '.join(columns)}; each needs a name of its own, and "
+            f"{', '.join(sorted(OWN_COLUMNS))} are taken."
+        )
 
 
 def local_folder(uri: str) -> Path | None:

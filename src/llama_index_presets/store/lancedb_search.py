@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from llama_index.core.vector_stores.types import (
 from numpy.typing import NDArray
 
 from llama_index_presets.filters import predicate, render
-from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing
+from llama_index_presets.store.blend import check_query, diverse, fused, nothing
 from llama_index_presets.store.lancedb_filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
 from llama_index_presets.store.lancedb_rows import LanceColumns, filterable, read_nodes
+from llama_index_presets.store.query_options import diversity
 from llama_index_presets.store.rows import Row, restricting_ids
 from llama_index_presets.store.selection import Selection
 from llama_index_presets.store.vectors import checked_question
@@ -97,7 +98,7 @@ class LanceSearch:
         nprobes: IVF partitions to search.
         refine_factor: How many times the limit of candidates is scored again on full vectors.
         overfetch: Factor on the number of candidates.
-        where: A further condition in Lance SQL.
+        options: Keywords of the query: ``where`` is a further condition in Lance SQL.
         prepare_text: Called with the table before a text search.
     """
 
@@ -107,7 +108,7 @@ class LanceSearch:
     nprobes: int
     refine_factor: int
     overfetch: int
-    where: str | None
+    options: Mapping[str, Any]
     prepare_text: Callable[[Any], None]
 
     def run(self, query_type: str) -> VectorStoreQueryResult:
@@ -120,7 +121,8 @@ class LanceSearch:
         if mode == VectorStoreQueryMode.DEFAULT:
             return self._nearest(query.similarity_top_k, where)
         if mode == VectorStoreQueryMode.MMR:
-            return diverse(query, self._nearest(query.similarity_top_k * MMR_WIDTH, where, vectors=True))
+            choice = diversity(query, self.options)
+            return diverse(query, choice, self._nearest(choice.candidates, where, vectors=True))
         words = self._text(
             query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
         )
@@ -223,7 +225,7 @@ class LanceSearch:
             doc_ids=self.query.doc_ids,
             filters=self.query.filters,
         )
-        return select_where(self.table, self.columns, selection, self.where)
+        return select_where(self.table, self.columns, selection, self.options.get("where"))
 
     def _kinds(self, node_ids: Sequence[str] | None) -> dict[str, str]:
         if not node_ids:

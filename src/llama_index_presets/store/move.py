@@ -13,6 +13,7 @@ import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQuery
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import FingerprintError, StoreError
 from llama_index_presets.store.memory import emptied, few_threads, frugal, returned
 
@@ -64,6 +65,7 @@ class MoveReport:
         return json.dumps({**shown, "ok": self.ok})
 
 
+@strict()
 def move(
     source: BasePydanticVectorStore,
     target: BasePydanticVectorStore,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
@@ -15,6 +16,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import render
 
@@ -22,11 +24,14 @@ require("llama_index.vector_stores.pinecone", extra="pinecone")
 from llama_index.vector_stores.pinecone import PineconeVectorStore as OfficialStore  # noqa: E402
 from pinecone import Pinecone  # noqa: E402
 
-from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, nothing  # noqa: E402
+from llama_index_presets._utf8 import check_ids, check_name, printable  # noqa: E402
+from llama_index_presets.store.blend import check_query, diverse, nothing  # noqa: E402
 from llama_index_presets.store.fingerprints import agreed_fingerprint  # noqa: E402
+from llama_index_presets.store.official import PINECONE_LIMITS  # noqa: E402
 from llama_index_presets.store.pinecone_filters import PineconeDialect  # noqa: E402
 from llama_index_presets.store.pinecone_records import node_id_of, node_of, record_id, record_of  # noqa: E402
-from llama_index_presets.store.pinecone_space import FINGERPRINTS, PineconeSpace  # noqa: E402
+from llama_index_presets.store.pinecone_space import FINGERPRINTS, PineconeSpace, request  # noqa: E402
+from llama_index_presets.store.query_options import ADD_OPTIONS, check_options, diversity  # noqa: E402
 from llama_index_presets.store.rows import restricting_ids  # noqa: E402
 from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
@@ -42,6 +47,7 @@ MOST_ROWS = 10_000
 SPARE_ROWS = 16
 
 
+@strict()
 class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
     """Pinecone under the promises that a managed service can keep.
 
@@ -58,10 +64,11 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
             must agree.
         pinecone_index: An open index of the SDK, instead of all the above.
         batch_size: Records in a request, 1 to 1000; 2 MB end one sooner.
-        **official: Other options of the official adapter; sparse vectors are refused.
+        **official: Other options of the official adapter; sparse vectors are refused, ``environment`` is without
+            effect there, too.
 
     Raises:
-        SettingsError: No index is named, or an option is not supported.
+        SettingsError: No index is named, or an option is unknown (the message names the nearest) or not supported.
 
     Example:
         >>> PineconeVectorStore("papers", host="http://127.0.0.1:1", api_key="k", namespace="tenant-1").class_name()
@@ -85,11 +92,9 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
         batch_size: int = 200,
         **official: Any,
     ) -> None:
-        if official.get("add_sparse_vector") or official.get("sparse_embedding_model"):
-            raise SettingsError("Sparse vectors are not supported. Put a BM25Index beside the store instead.")
-        unknown = sorted(official.keys() - _IGNORED)
-        if unknown:
-            raise SettingsError(f"PineconeVectorStore does not know {', '.join(unknown)}. See its docstring.")
+        refuse_values("PineconeVectorStore", official, PINECONE_LIMITS)
+        if namespace:
+            check_name("namespace", namespace)
         if namespace == FINGERPRINTS:
             raise SettingsError(f"The namespace '{FINGERPRINTS}' is taken by this package. Choose another.")
         fields: dict[str, Any] = {
@@ -135,6 +140,7 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
 
         Args:
             nodes: With embeddings. Where an id comes twice, the last one wins.
+            **add_kwargs: ``bulk``, as other stores take it, changes nothing here.
 
         Returns:
             Their ids, in the order given.
@@ -143,6 +149,7 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
             NodeRejectedError: A node cannot be stored; nothing was written.
             StoreError: The service failed again and again; some of the nodes may be written. Call again.
         """
+        refuse_unknown("PineconeVectorStore.add", add_kwargs, ADD_OPTIONS)
         if not nodes:
             return []
         self._check()
@@ -170,6 +177,7 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
             NodeRejectedError: A node cannot be stored; nothing was changed.
             StoreError: The service failed again and again.
         """
+        check_ids(ref_doc_ids, "document")
         added = self.add(nodes)
         new = {record_id(node.ref_doc_id, node.node_id) for node in nodes}
         self._delete_documents(ref_doc_ids, keep=new)
@@ -228,6 +236,8 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
         Args:
             query: Modes DEFAULT and MMR. An empty `node_ids` selects every node, as LlamaIndex always sends
                 one; an empty `doc_ids` selects none.
+            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
+                `query_options.diversity`).
 
         Returns:
             Best first, ties by id; at most 10,000.
@@ -238,15 +248,15 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
             StoreError: The service failed again and again.
         """
         check_query(query, query.mode, MODES, "PineconeVectorStore")
+        check_options("PineconeVectorStore", query, kwargs)
         condition = self._condition(query)
         self._check()
         question = checked_question(query.query_embedding, self._dim).tolist()
         if not query.similarity_top_k or query.doc_ids == []:
             return nothing()
         if query.mode == VectorStoreQueryMode.MMR:
-            return diverse(
-                query, self._nearest(question, query.similarity_top_k * MMR_WIDTH, condition, True)
-            )
+            choice = diversity(query, kwargs)
+            return diverse(query, choice, self._nearest(question, choice.candidates, condition, True))
         return self._nearest(question, query.similarity_top_k, condition, False)
 
     # ---- life --------------------------------------------------------------------------------------------
@@ -322,20 +332,6 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
         self._fingerprint = agreed
 
 
-_IGNORED = frozenset(
-    {
-        "environment",
-        "insert_kwargs",
-        "add_sparse_vector",
-        "tokenizer",
-        "text_key",
-        "remove_text_from_metadata",
-        "default_empty_query_vector",
-        "sparse_embedding_model",
-    }
-)
-
-
 def _connect(name: str | None, host: str | None, api_key: str | None) -> Any:
     key = api_key or os.environ.get("PINECONE_API_KEY")
     if not key:
@@ -343,4 +339,11 @@ def _connect(name: str | None, host: str | None, api_key: str | None) -> Any:
     if not name and not host:
         raise SettingsError("PineconeVectorStore needs an index_name, or the host of an index.")
     client = Pinecone(api_key=key, source_tag="llamaindex")
-    return client.Index(host=host) if host else client.Index(name or "")
+    if host:
+        return client.Index(host=host)
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?", name or ""):
+        raise SettingsError(
+            f"index_name is {printable(repr(name))}. Pinecone takes 1 to 45 small letters, digits and -, which stands "
+            "neither first nor last."
+        )
+    return request(lambda: client.Index(name or ""))

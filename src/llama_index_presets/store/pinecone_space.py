@@ -14,7 +14,7 @@ from llama_index_presets.forks import UseGuard
 from llama_index_presets.store.pinecone_filters import ONE_OF_AT_MOST
 from llama_index_presets.store.pinecone_records import Record, batches
 
-__all__ = ["FINGERPRINTS", "PineconeSpace"]
+__all__ = ["FINGERPRINTS", "PineconeSpace", "request"]
 
 Result = TypeVar("Result")
 
@@ -139,30 +139,38 @@ class PineconeSpace:
 
     # ---- sending -----------------------------------------------------------------------------------------
 
-    def call(self, request: Callable[[], Result]) -> Result:
-        """Send a request. The SDK tries four times after a 429, a 5xx or a lost connection, as long apart as
-        Retry-After says, and its index cannot be told otherwise; here such a round is repeated. All requests are
-        safe to repeat.
+    def call(self, work: Callable[[], Result]) -> Result:
+        """See `request`.
 
         Raises:
-            StoreError: The service failed again and again, or refuses; or this process is a fork of the one that
-                opened the client.
+            StoreError: As there; or this process is a fork of the one that opened the client.
         """
         self._guard.check()
-        rounds = Retrying(
-            retry=retry_if_exception(_is_passing),
-            stop=stop_after_attempt(ROUNDS),
-            wait=_backoff,
-            reraise=True,
-        )
-        try:
-            return rounds(request)
-        except (ApiError, PineconeConnectionError, PineconeTimeoutError) as error:
-            said = str(error).split("\n")[0][:300]
-            raise StoreError(
-                f"Pinecone failed, also when tried again where that helps: {said}. What one request sent happened "
-                "whole or not at all; calling again is safe."
-            ) from error
+        return request(work)
+
+
+def request(work: Callable[[], Result]) -> Result:
+    """Send a request. The SDK tries four times after a 429, a 5xx or a lost connection, as long apart as
+    Retry-After says, and its index cannot be told otherwise; here such a round is repeated. All requests are
+    safe to repeat.
+
+    Raises:
+        StoreError: The service failed again and again, or refuses.
+    """
+    rounds = Retrying(
+        retry=retry_if_exception(_is_passing),
+        stop=stop_after_attempt(ROUNDS),
+        wait=_backoff,
+        reraise=True,
+    )
+    try:
+        return rounds(work)
+    except (ApiError, PineconeConnectionError, PineconeTimeoutError) as error:
+        said = str(error).split("\n")[0][:300]
+        raise StoreError(
+            f"Pinecone failed, also when tried again where that helps: {said}. What one request sent happened "
+            "whole or not at all; calling again is safe."
+        ) from error
 
 
 _backoff = wait_exponential_jitter(initial=0.2, max=10.0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,24 +18,28 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 
 require("llama_index.vector_stores.postgres", extra="postgres")
 from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore  # noqa: E402
 from sqlalchemy.engine import URL  # noqa: E402
 
+from llama_index_presets.store.official import POSTGRES_LIMITS  # noqa: E402
 from llama_index_presets.store.postgres_connection import (  # noqa: E402
     Transactions,
     make_engine,
     parse_url,
     quoted,
 )
-from llama_index_presets.store.postgres_options import IGNORED, index_options, refuse_unknown  # noqa: E402
+from llama_index_presets.store.postgres_options import IGNORED, index_options  # noqa: E402
 from llama_index_presets.store.postgres_rows import COLUMNS, NODE_COLUMNS, copy_stream, read_nodes  # noqa: E402
 from llama_index_presets.store.postgres_search import PostgresSearch, select_where  # noqa: E402
 from llama_index_presets.store.postgres_table import DEFAULT_LANGUAGE, PostgresTable  # noqa: E402
 from llama_index_presets.store.postgres_vacuum import vacuum  # noqa: E402
+from llama_index_presets.store.query_options import ADD_OPTIONS  # noqa: E402
 from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
+from llama_index_presets.store.threaded import Done  # noqa: E402
 from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
 
 __all__ = ["PostgresVectorStore"]
@@ -46,6 +50,7 @@ BULK_ROWS = 50_000
 """An `add` after which a table without an index has more rows than this builds it."""
 
 
+@strict()
 class PostgresVectorStore(SelectsNodes, OfficialStore):
     """pgvector under the promises that every store of this package keeps.
 
@@ -71,11 +76,13 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         statement_timeout_s: After which Postgres stops a statement, in seconds; 0 never.
         retry_s: For how long, in seconds, a lost connection is tried again.
         engine: An SQLAlchemy engine to use instead of a connection string.
-        **official: The other options of the official adapter; those that choose its columns and indexes have no
-            effect here.
+        **official: The other options of the official adapter. ``perform_setup=False`` refuses a missing table instead
+            of making it, ``debug`` prints the statements. Those that choose its columns and indexes have one value
+            here: every mode of query works, every metadata key is indexed.
 
     Raises:
-        SettingsError: An option is unknown or out of range. Everything else is raised by the first use:
+        SettingsError: An option is unknown (the message names the nearest), out of range, or cannot be honoured.
+            Everything else is raised by the first use:
         FingerprintError: The table was made by another model.
         StoreError: The server cannot be reached, or the table is not of this class or dimension.
 
@@ -129,7 +136,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         if embed_dim < 1 or embed_dim > 16_000:
             raise SettingsError(f"embed_dim is {embed_dim}; pgvector stores 1 to 16,000 numbers.")
         quoted(table_name), quoted(schema_name)
-        refuse_unknown(official)
+        refuse_values("PostgresVectorStore", official, POSTGRES_LIMITS)
         if engine is None and connection_string is None:
             raise SettingsError(
                 "PostgresVectorStore needs a connection URL: postgresql://user:password@host/db."
@@ -164,7 +171,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             url,
             pool_size=pool_size,
             statement_timeout_s=statement_timeout_s,
-            options=create_engine_kwargs or {},
+            options={"echo": bool(official.get("debug")), **(create_engine_kwargs or {})},
         )
         self._transactions = Transactions(self._engine, retry_s)
         self._fingerprint = fingerprint
@@ -229,6 +236,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             NodeRejectedError: A node cannot be stored; nothing was written.
             StoreError: The server cannot be reached; nothing was written.
         """
+        refuse_unknown("PostgresVectorStore.add", add_kwargs, ADD_OPTIONS)
         return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
 
     def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
@@ -278,6 +286,8 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         Args:
             query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids`
                 selects none. TEXT_SEARCH scores are ``ts_rank_cd``, >= 0, of any of the words.
+            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
+                `query_options.diversity`); ``hnsw_ef_search`` and ``ivfflat_probes``, as in the official adapter.
 
         Returns:
             Best first, ties by id.
@@ -287,7 +297,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
             FilterError: A filter's value does not fit its operator.
             StoreError: The server cannot be reached, or the statement took too long.
         """
-        return self._run(lambda cursor: PostgresSearch(self._place, cursor, query).run())
+        return self._run(lambda cursor: PostgresSearch(self._place, cursor, query, kwargs).run())
 
     def compact(self, *, own_server: bool = False) -> None:
         """Write table and indexes afresh, so that nothing of deleted rows is left in them. Others wait meanwhile.
@@ -305,11 +315,15 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
 
     # ---- life --------------------------------------------------------------------------------------------
 
-    def close(self) -> _Closed:  # type: ignore[override]
-        """Close the connections; any later use opens new ones. May be awaited, as the official one must be."""
+    def close(self) -> Done:
+        """Close the connections; any later use opens new ones.
+
+        They are closed when this returns. What it gives back is a coroutine, as the official method is one:
+        ``await store.close()`` and ``asyncio.run(store.close())`` work, and need not be.
+        """
         if self._own_engine:
             self._transactions.engine.dispose()
-        return _Closed()
+        return Done()
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to be pickled: the copy would need the password."""
@@ -329,8 +343,13 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
     def _open(self, cursor: Any) -> str | None:
         if self._place.exists(cursor):
             self._place.check(cursor)
-        else:
+        elif self.perform_setup:
             self._place.create(cursor)
+        else:
+            raise StoreError(
+                f"There is no table {self._place.sql}, and perform_setup=False does not make it. Check table_name and "
+                "schema_name, or leave perform_setup out."
+            )
         language = self._place.agree_on_language(cursor, self._language)
         self._place = replace(self._place, language=language)
         return self._place.agree_on_fingerprint(cursor, self._fingerprint)
@@ -395,11 +414,3 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         where = select_where(selection)
         sql = f"DELETE FROM {self._place.sql} WHERE {where.sql}"
         self._run(lambda cursor: cursor.execute(sql, where.parameters))
-
-
-class _Closed:
-    """What `close` gives back: nothing, also when awaited."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield

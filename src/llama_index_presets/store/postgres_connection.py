@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 
@@ -29,13 +30,14 @@ def quoted(name: str) -> str:
     """Quote an identifier.
 
     Raises:
-        SettingsError: It is empty, longer than the 63 bytes that Postgres keeps, or has a NUL or ``%``.
+        SettingsError: It is empty, longer than the 63 bytes that Postgres keeps, or has a control character or ``%``.
 
     Example:
         >>> quoted('a "b" c') == '"a ' + '""b""' + ' c"'
         True
     """
-    if not name or len(name.encode()) > 63 or "\0" in name or "%" in name:
+    check_name("The name for Postgres", name)
+    if len(name.encode()) > 63 or "%" in name:
         raise SettingsError(f"'{name}' is no name for Postgres: give 1 to 63 bytes without NUL or '%'.")
     return '"' + name.replace('"', '""') + '"'
 

@@ -1,13 +1,14 @@
-"""The official Postgres adapter's options: which have a meaning here, and which are refused."""
+"""The official Postgres adapter's options: which have one meaning here, and which choose the index."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from llama_index_presets._options import refuse_unknown
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.store.postgres_table import IndexOptions
 
-__all__ = ["IGNORED", "index_options", "refuse_unknown"]
+__all__ = ["IGNORED", "index_options"]
 
 IGNORED: dict[str, Any] = {
     "hybrid_search": False,
@@ -20,25 +21,6 @@ IGNORED: dict[str, Any] = {
 }
 """Options of the official adapter that have one meaning here: every mode works, every key is indexed."""
 
-_SERIALISED = {
-    "stores_text",
-    "is_embedding_query",
-    "flat_metadata",
-    "async_connection_string",
-    "async_engine",
-}
-
-
-def refuse_unknown(given: dict[str, Any]) -> None:
-    """Refuse options that the official adapter does not have.
-
-    Raises:
-        SettingsError: Names them.
-    """
-    unknown = sorted(given.keys() - IGNORED.keys() - _SERIALISED)
-    if unknown:
-        raise SettingsError(f"PostgresVectorStore does not know {', '.join(unknown)}. See its docstring.")
-
 
 def index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
     """Read `index` and the official ``hnsw_kwargs``.
@@ -47,9 +29,11 @@ def index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
         SettingsError: One is unknown, or out of range.
     """
     known = {"hnsw_m": "m", "hnsw_ef_construction": "ef_construction", "hnsw_ef_search": "ef_search"}
-    unknown = sorted(hnsw.keys() - known.keys() - {"hnsw_dist_method"})
-    if unknown or "cosine" not in hnsw.get("hnsw_dist_method", "cosine"):
-        raise SettingsError(f"hnsw_kwargs takes {', '.join(known)}, always for cosine; not {hnsw}.")
+    refuse_unknown("hnsw_kwargs", hnsw, [*known, "hnsw_dist_method"])
+    if "cosine" not in hnsw.get("hnsw_dist_method", "cosine"):
+        raise SettingsError(
+            f"hnsw_dist_method is '{hnsw['hnsw_dist_method']}'; the index is always for cosine. Leave it out."
+        )
     return IndexOptions(
         choice=choice, **{known[name]: int(value) for name, value in hnsw.items() if name in known}
     )

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,13 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from llama_index_presets.errors import QueryError
 from llama_index_presets.filters import render
-from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing
+from llama_index_presets.store.blend import check_query, diverse, fused, nothing
 from llama_index_presets.store.postgres_filters import PostgresDialect
 from llama_index_presets.store.postgres_rows import NODE_COLUMNS, read_nodes
 from llama_index_presets.store.postgres_table import PostgresTable
+from llama_index_presets.store.query_options import check_options, diversity
 from llama_index_presets.store.rows import restricting_ids
 from llama_index_presets.store.selection import Selection
 from llama_index_presets.store.vectors import checked_question
@@ -27,6 +29,12 @@ __all__ = ["MODES", "PostgresSearch", "Where", "select_where"]
 
 SPARE_ROWS = 16
 """Rows taken from an index beyond top_k, so that they can be scored again exactly."""
+
+PROBES = 20
+"""Lists of an ivfflat index that a query looks into."""
+
+OPTIONS = ("hnsw_ef_search", "ivfflat_probes")
+"""Keywords of a query for its index, as in the official adapter; a scan needs none."""
 
 SCAN_ROWS = 5_000
 """A filter that leaves at most this many rows is answered by scoring them all, which is exact."""
@@ -82,21 +90,25 @@ class PostgresSearch:
         table: Where to search.
         cursor: Of the transaction.
         query: What is asked.
+        options: Keywords of the query.
     """
 
     table: PostgresTable
     cursor: Any
     query: VectorStoreQuery
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self) -> VectorStoreQueryResult:
         """Answer the query."""
         query, mode = self.query, self.query.mode
         check_query(query, mode, MODES, "PostgresVectorStore")
+        check_options("PostgresVectorStore", query, self.options, OPTIONS)
         where = self._where()
         if mode == VectorStoreQueryMode.DEFAULT:
             return self._nearest(query.similarity_top_k, where)
         if mode == VectorStoreQueryMode.MMR:
-            return diverse(query, self._nearest(query.similarity_top_k * MMR_WIDTH, where, vectors=True))
+            choice = diversity(query, self.options)
+            return diverse(query, choice, self._nearest(choice.candidates, where, vectors=True))
         words = self._words(
             query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
         )
@@ -154,11 +166,13 @@ class PostgresSearch:
         # The planner does not see that long vectors lie outside of the rows, and takes a scan for cheap.
         self.cursor.execute("SET LOCAL enable_seqscan = off")
         if index.choice == "ivfflat":
+            probes = self._whole_number("ivfflat_probes", PROBES, 32_768)
             self.cursor.execute(
-                "SET LOCAL ivfflat.iterative_scan = relaxed_order; SET LOCAL ivfflat.probes = 20"
+                f"SET LOCAL ivfflat.iterative_scan = relaxed_order; SET LOCAL ivfflat.probes = {probes}"
             )
         else:
-            wide = max(index.ef_search, min(1000, self.query.similarity_top_k + SPARE_ROWS))
+            ef_search = self._whole_number("hnsw_ef_search", index.ef_search, 1_000)
+            wide = max(ef_search, min(1000, self.query.similarity_top_k + SPARE_ROWS))
             self.cursor.execute(
                 "SET LOCAL hnsw.iterative_scan = relaxed_order; "
                 f"SET LOCAL hnsw.max_scan_tuples = 100000; SET LOCAL hnsw.ef_search = {int(wide)}"
@@ -167,6 +181,15 @@ class PostgresSearch:
         order = f"{self.table.indexed_vector} <=> %(question)s::halfvec({self.table.dim})"
         found = f"SELECT * FROM {self.table.sql} WHERE {where.sql} ORDER BY {order} LIMIT %(wide)s"
         return self._scored(f"({found})", vectors)
+
+    def _whole_number(self, name: str, usual: int, most: int) -> int:
+        """An option of the index; bound by pgvector to 1 and `most`."""
+        value = self.options.get(name)
+        if value is None:
+            return usual
+        if not 1 <= int(value) <= most:
+            raise QueryError(f"{name} is {value}; pgvector takes 1 to {most:,}.")
+        return int(value)
 
     def _by_scan(self, where: Where, vectors: bool) -> str:
         return self._scored(f"(SELECT * FROM {self.table.sql} WHERE {where.sql} OFFSET 0)", vectors)

@@ -21,6 +21,7 @@ from llama_index.core.schema import (
 )
 from pydantic_core import PydanticSerializationError, to_json
 
+from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
 from llama_index_presets.filters.metadata import metadata_json
 
@@ -86,7 +87,7 @@ def to_row(node: BaseNode) -> Row:
         return _to_row(node)
     except (PydanticSerializationError, ValueError, TypeError) as error:
         raise NodeRejectedError(
-            f"Node '{node.node_id}' cannot be stored: {error}. "
+            f"Node '{printable(node.node_id)}' cannot be stored: {printable(str(error))}. "
             "Metadata and node fields must be JSON values; convert or remove that one. Nothing was written.",
             [node.node_id],
         ) from error
@@ -109,8 +110,9 @@ def _to_row(node: BaseNode) -> Row:
     if kind != "TextNode":
         _add_media(node, rest)
     text = _text(node)
-    if text is not None and not text.isascii():
-        text.encode()  # a lone surrogate has no UTF-8 form: refused here, where the id is known
+    for name, value in (("id", node.id_), ("document id", source), ("text", text)):
+        if value is not None and not has_utf8(value):
+            raise ValueError(f"its {name} has a lone surrogate, which has no UTF-8 form")
     return Row(node.id_, source, text, metadata_json(node.metadata), kind, _json(rest))
 
 

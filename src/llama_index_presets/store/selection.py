@@ -12,7 +12,10 @@ from typing import Any, Self
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets._options import refuse_unknown
+from llama_index_presets._utf8 import check_ids
 from llama_index_presets.closing import close_behind
+from llama_index_presets.store.query_options import SELECTING
 from llama_index_presets.store.threaded import ThreadedAsync
 
 __all__ = ["Selection", "SelectsNodes"]
@@ -26,11 +29,18 @@ class Selection:
         node_ids: Nodes with one of these ids; None for any.
         doc_ids: Nodes of one of these documents; None for any.
         filters: Nodes whose metadata these select; None, or a group without filters, for any.
+
+    Raises:
+        NodeRejectedError: An id has no UTF-8 form.
     """
 
     node_ids: Sequence[str] | None = None
     doc_ids: Sequence[str] | None = None
     filters: MetadataFilters | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(self.node_ids, "node")
+        check_ids(self.doc_ids, "document")
 
     @property
     def filtered(self) -> bool:
@@ -54,6 +64,7 @@ class SelectsNodes(ThreadedAsync):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes of one document; an unknown id is no error."""
+        refuse_unknown(f"{type(self).__name__}.delete", delete_kwargs, ["ref_doc_id"])
         self._delete_selected(Selection(doc_ids=[ref_doc_id]))
 
     def delete_nodes(
@@ -66,6 +77,7 @@ class SelectsNodes(ThreadedAsync):
 
         Called with neither, it deletes nothing and warns.
         """
+        refuse_unknown(f"{type(self).__name__}.delete_nodes", delete_kwargs, SELECTING)
         selection = Selection(node_ids=node_ids, filters=filters)
         if node_ids is None and not selection.filtered:
             warnings.warn(
@@ -91,6 +103,7 @@ class SelectsNodes(ThreadedAsync):
         Returns:
             In the order of `node_ids` where they are given, else by id.
         """
+        refuse_unknown(f"{type(self).__name__}.get_nodes", kwargs, SELECTING)
         found = {
             node.node_id: node for node in self._read_selected(Selection(node_ids=node_ids, filters=filters))
         }

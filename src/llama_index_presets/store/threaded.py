@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
@@ -13,7 +14,33 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-__all__ = ["ThreadedAsync"]
+from llama_index_presets.closing import close_behind
+
+__all__ = ["Done", "ThreadedAsync"]
+
+
+class Done(Coroutine[Any, Any, None]):
+    """A coroutine whose work is done: it may be awaited, run, made a task, gathered, or dropped without a warning.
+
+    For a sync method in the place of an official ``async`` one.
+
+    Example:
+        >>> asyncio.run(Done())
+    """
+
+    def __await__(self) -> Iterator[Any]:  # type: ignore[override]  # typeshed wants a generator
+        return iter(())
+
+    def send(self, value: Any) -> Any:
+        """End, with None."""
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Any:
+        """Raise what is thrown: there is nothing left that could catch it."""
+        return super().throw(*error)
+
+    def close(self) -> None:
+        """Do nothing: it has ended."""
 
 
 class ThreadedAsync:
@@ -45,11 +72,26 @@ class ThreadedAsync:
         await asyncio.to_thread(self.clear)  # type: ignore[attr-defined]
 
     async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **kwargs: Any
     ) -> list[BaseNode]:
         """See `get_nodes`."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)  # type: ignore[attr-defined]
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters, **kwargs)  # type: ignore[attr-defined]
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """See `query`."""
         return await asyncio.to_thread(self.query, query, **kwargs)  # type: ignore[attr-defined]
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        await asyncio.to_thread(self.close)  # type: ignore[attr-defined]
+
+    async def __aenter__(self) -> Self:
+        """Give the store itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; what goes wrong there never replaces the block's own error."""
+        what = f"closing the {type(self).__name__}"
+        await asyncio.to_thread(close_behind, self.close, error, what)  # type: ignore[attr-defined]

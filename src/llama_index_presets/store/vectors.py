@@ -10,6 +10,7 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
+from llama_index_presets._utf8 import printable
 from llama_index_presets.errors import NodeRejectedError, QueryError
 
 __all__ = ["checked_question", "checked_vectors"]
@@ -105,7 +106,9 @@ def _ids(nodes: Sequence[BaseNode], which: NDArray[np.bool_]) -> list[str]:
 
 
 def _rejected(node_ids: list[str], what: str, remedy: str) -> NodeRejectedError:
-    named = ", ".join(f"'{node_id}'" for node_id in node_ids[:5]) + (" …" if len(node_ids) > 5 else "")
+    named = ", ".join(f"'{printable(node_id)}'" for node_id in node_ids[:5]) + (
+        " …" if len(node_ids) > 5 else ""
+    )
     subject = "Node" if len(node_ids) == 1 else f"{len(node_ids)} nodes,"
     verb = "has" if len(node_ids) == 1 else "have"
     return NodeRejectedError(f"{subject} {named} {verb} {what}. Nothing was written. {remedy}.", node_ids)

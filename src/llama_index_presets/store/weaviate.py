@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -16,6 +17,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import filterable_metadata, predicate, render
 
@@ -23,8 +25,11 @@ require("llama_index.vector_stores.weaviate", extra="weaviate")
 import weaviate  # noqa: E402
 from llama_index.vector_stores.weaviate import WeaviateVectorStore as OfficialStore  # noqa: E402
 
-from llama_index_presets.store.blend import MMR_WIDTH, check_query, diverse, fused, nothing  # noqa: E402
+from llama_index_presets._utf8 import check_ids, check_name  # noqa: E402
+from llama_index_presets.store.blend import check_query, diverse, fused, nothing  # noqa: E402
 from llama_index_presets.store.fingerprints import agreed_fingerprint  # noqa: E402
+from llama_index_presets.store.official import WEAVIATE_LIMITS  # noqa: E402
+from llama_index_presets.store.query_options import ADD_OPTIONS, check_options, diversity  # noqa: E402
 from llama_index_presets.store.rows import restricting_ids  # noqa: E402
 from llama_index_presets.store.selection import Selection, SelectsNodes  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
@@ -47,6 +52,7 @@ MODES = frozenset(
 SPARE_ROWS = 16
 
 
+@strict()
 class WeaviateVectorStore(SelectsNodes, OfficialStore):
     """Weaviate under the promises that a managed service can keep.
 
@@ -65,7 +71,8 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         **official: Other options of the official adapter that have one meaning here (``text_key``).
 
     Raises:
-        SettingsError: No client, or an option is not supported. Everything else is raised by the first use:
+        SettingsError: No client, or an option is unknown (the message names the nearest) or not supported.
+            Everything else is raised by the first use:
         FingerprintError: The collection was made by another model.
         StoreError: The service cannot be reached, or the collection was made by another program.
 
@@ -93,16 +100,18 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         owns_client: bool = False,
         **official: Any,
     ) -> None:
-        unknown = sorted(official.keys() - {"text_key"})
-        if unknown:
-            raise SettingsError(f"WeaviateVectorStore does not know {', '.join(unknown)}. See its docstring.")
+        refuse_values("WeaviateVectorStore", official, WEAVIATE_LIMITS)
         if not isinstance(weaviate_client, weaviate.WeaviateClient):
             raise SettingsError(
                 "WeaviateVectorStore needs a connected weaviate.WeaviateClient (async methods run in worker threads, "
                 "so no async client). WeaviateVectorStore.from_url(…) opens one."
             )
-        if not index_name[:1].isupper():
-            raise SettingsError(f"index_name is '{index_name}'. Weaviate wants a capital letter first.")
+        check_name("index_name", index_name)
+        if not re.fullmatch(r"[A-Z][_0-9A-Za-z]{0,254}", index_name):
+            raise SettingsError(
+                f"index_name is '{index_name}'. Weaviate wants a capital letter first, then letters, digits and _ of "
+                "ASCII, 255 at most."
+            )
         # Not through the official constructor: it makes another schema, and keeps the credentials in a field.
         fields: dict[str, Any] = {
             "url": None,
@@ -136,6 +145,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         name = parts.path.strip("/")
         if parts.scheme != "weaviate" or not parts.hostname or not name:
             raise SettingsError(f"'{shown(url)}' is no place. Give weaviate://HOST/COLLECTION.")
+        refuse_unknown("The URL of a WeaviateVectorStore", parse_qs(parts.query), ("grpc", "secure"))
         client = connect(parts.hostname, parts.port, parse_qs(parts.query), api_key)
         return cls(client, index_name=name, owns_client=True, **options)
 
@@ -157,6 +167,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
 
         Args:
             nodes: With embeddings. Where an id comes twice, the last one wins.
+            **add_kwargs: ``bulk``, as other stores take it, changes nothing here.
 
         Returns:
             Their ids, in the order given.
@@ -165,6 +176,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
             NodeRejectedError: A node cannot be stored; nothing was written.
             StoreError: The service failed again and again; some of the nodes may be written. Call again.
         """
+        refuse_unknown("WeaviateVectorStore.add", add_kwargs, ADD_OPTIONS)
         if not nodes:
             return []
         self._check()
@@ -196,6 +208,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
             NodeRejectedError: A node cannot be stored; nothing was changed.
             StoreError: The service failed again and again.
         """
+        check_ids(ref_doc_ids, "document")
         added = self.add(nodes)
         if ref_doc_ids and self._check():
             old = self._collection.where(self._documents(ref_doc_ids))
@@ -267,6 +280,8 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         Args:
             query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids` selects
                 none. HYBRID is fused here, from a vector and a BM25 search, as in the other stores.
+            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
+                `query_options.diversity`).
 
         Returns:
             Best first, ties by id; at most 10,000.
@@ -277,6 +292,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
             StoreError: The service failed again and again.
         """
         check_query(query, query.mode, MODES, "WeaviateVectorStore")
+        check_options("WeaviateVectorStore", query, kwargs)
         render(query.filters, self._collection.dialect())
         if not self._check() or query.doc_ids == []:
             return nothing()
@@ -284,7 +300,8 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         if mode == VectorStoreQueryMode.DEFAULT:
             return self._nearest(query, query.similarity_top_k, condition)
         if mode == VectorStoreQueryMode.MMR:
-            return diverse(query, self._nearest(query, query.similarity_top_k * MMR_WIDTH, condition, True))
+            choice = diversity(query, kwargs)
+            return diverse(query, choice, self._nearest(query, choice.candidates, condition, True))
         top_k = query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k
         words = self._words(query.query_str or "", top_k, condition)
         if mode == VectorStoreQueryMode.HYBRID:

@@ -294,3 +294,49 @@ def test_a_wrong_models_file_is_one_line_on_the_command_line(tmp_path: Path) -> 
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "cannot be read (No such file or directory)" in done.stderr
+
+
+def test_huggingface_names_mean_the_same() -> None:
+    """The instructions are the prefixes; what is the default there is fine here."""
+    model = LocalEmbedding(
+        model_name="sentence-transformers/all-MiniLM-L6-v2",
+        max_length=256,  # what the model reads
+        query_instruction="query: ",
+        text_instruction="passage: ",
+        normalize=True,
+        device="cpu",
+        embed_batch_size=16,
+        cache_folder=None,
+        trust_remote_code=False,
+        backend="torch",
+        local_files_only=True,
+        parallel_process=False,
+    )
+    assert (model.query_prefix, model.passage_prefix, model.embed_batch_size) == ("query: ", "passage: ", 16)
+    assert not model.allow_download
+    assert LocalEmbedding(query_instruction="").query_prefix is None  # no instruction, there as here
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normalize": False}, "normalize: vectors always have unit length.*HuggingFaceEmbedding"),
+        ({"trust_remote_code": True}, "trust_remote_code: code of a model's repository is never run"),
+        ({"max_length": 128}, r"max_length=128: .*reads 256 tokens.*long_text='pool'"),
+        ({"cache_folder": "c"}, r"cache_folder: .*LLAMA_PRESETS_CACHE"),
+        ({"parallel_process": True}, "parallel_process: give processes="),
+        ({"backend": "onnx"}, "backend: models run on torch"),
+        ({"token": "hf_secret"}, "token: set HF_TOKEN"),
+        ({"pooling": "mean"}, "pooling: Give the folder"),
+        ({"query_instruction": "q", "query_prefix": "p"}, "query_prefix is 'p' and query_instruction is 'q'"),
+        ({"devise": "cpu"}, "does not know 'devise': did you mean 'device'"),
+        ({"query_instructions": "q"}, "did you mean 'query_instruction'"),
+    ],
+)
+def test_a_huggingface_setting_that_cannot_be_honoured_says_why(
+    settings: dict[str, object], message: str
+) -> None:
+    """Nothing is swallowed; a token is not shown."""
+    with pytest.raises(SettingsError, match=message) as refused:
+        LocalEmbedding("all-MiniLM-L6-v2", **settings)
+    assert "hf_secret" not in str(refused.value)

@@ -281,6 +281,11 @@ def test_a_node_that_cannot_be_stored_leaves_all_out(index: BM25Index) -> None:
     assert refused.value.node_ids == ["bad"]
     with pytest.raises(NodeRejectedError, match=r"'half' cannot be stored.*surrogates not allowed"):
         index.add([node("half", "fish \ud83d")])
+    with pytest.raises(NodeRejectedError, match=r"'half\\ud83d' cannot be stored"):
+        index.add([node("good", "fish"), node("half\ud83d", "fish")])
+    related = TextNode(id_="odd", relationships={NodeRelationship.NEXT: RelatedNodeInfo(node_id="\ud83d")})
+    with pytest.raises(NodeRejectedError, match="'odd' has a lone surrogate in a field"):
+        index.add([node("good", "fish"), related])
     with pytest.raises(NodeRejectedError, match="'odd' is a Odd"):
         index.add([Odd(id_="odd", text="fish")])
     assert len(index) == 0

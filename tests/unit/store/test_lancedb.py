@@ -169,7 +169,7 @@ def test_a_table_of_the_official_adapter_is_refused_by_its_columns(tmp_path: Pat
     ("options", "message"),
     [
         ({"index": "faiss"}, "index='faiss' is not known. Choose one of: auto"),
-        ({"colour": 1}, "does not know colour"),
+        ({"colour": 1}, "does not know .colour"),
         ({"api_key": "k"}, "LanceDB Cloud, which is not supported"),
         ({"uri": "db://x"}, "LanceDB Cloud, which is not supported"),
         ({"uri": None}, "needs a uri"),

@@ -173,7 +173,7 @@ def test_it_is_the_official_store_and_shows_no_key(store: PineconeVectorStore) -
         ({}, "needs an index_name"),
         ({"host": "h", "api_key": ""}, "No Pinecone key"),
         ({"host": "h", "add_sparse_vector": True}, "Sparse vectors are not supported"),
-        ({"host": "h", "colour": 1}, "does not know colour"),
+        ({"host": "h", "colour": 1}, "does not know .colour"),
         ({"host": "h", "namespace": "llama-index-presets"}, "is taken by this package"),
     ],
 )

@@ -149,7 +149,7 @@ def test_it_is_the_official_store_and_takes_its_parameters(url: str) -> None:
     [
         ({"index": "btree"}, "index='btree' is not known"),
         ({"embed_dim": 0}, "embed_dim is 0"),
-        ({"colour": 1}, "does not know colour"),
+        ({"colour": 1}, "does not know .colour"),
         ({"table_name": "a%b"}, "'a%b' is no name"),
         ({"connection_string": "mysql://x:geheim@h/d"}, "'mysql://' is not Postgres"),
         ({"connection_string": "::::geheim"}, "cannot be read"),

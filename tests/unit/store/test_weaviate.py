@@ -155,7 +155,7 @@ def test_a_move_arrives_whole(store: WeaviateVectorStore, tmp_path: Any) -> None
     ("make", "message"),
     [
         (lambda: WeaviateVectorStore(), "connected weaviate.WeaviateClient"),
-        (lambda: WeaviateVectorStore(None, colour=1), "does not know colour"),
+        (lambda: WeaviateVectorStore(None, colour=1), "does not know .colour"),
         (lambda: WeaviateVectorStore.from_url("weaviate://host"), "Give weaviate://HOST/COLLECTION"),
         (lambda: WeaviateVectorStore.from_url("https://u:pw@host/x"), "'host/x' is no place"),
     ],

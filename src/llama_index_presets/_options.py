@@ -1,0 +1,175 @@
+"""Refuse an option that nobody knows, and name the nearest one that is known. Standard library alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from llama_index_presets.errors import SettingsError, UnknownOptionError
+
+__all__ = ["one_value", "option_names", "refuse_unknown", "refuse_values", "strict"]
+
+Target = TypeVar("Target", bound=Callable[..., Any])
+
+Limits = Mapping[str, tuple[tuple[Any, ...], str]]
+"""Option -> the values that change nothing here, and why no other value is taken."""
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ALSO = "__options_also__"
+
+
+def refuse_unknown(owner: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that are not known.
+
+    Args:
+        owner: What was called, for the message.
+        options: Names that the caller wrote.
+        known: Names that are taken.
+
+    Raises:
+        UnknownOptionError: Names each unknown option and the known one that it is nearest to.
+
+    Example:
+        >>> refuse_unknown("Store", ["table"], ["table", "path"])
+        >>> refuse_unknown("Store", ["tabel"], ["table", "path"])
+        Traceback (most recent call last):
+        llama_index_presets.errors.UnknownOptionError: Store does not know 'tabel': did you mean 'table'?
+    """
+    known = list(known)
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise UnknownOptionError(owner, {name: _nearest(name, known) for name in unknown}, known)
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    return next(iter(get_close_matches(name, known, n=1)), None)
+
+
+def refuse_values(owner: str, options: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse a known option whose value cannot be honoured; the message gives the reason, never the value.
+
+    Raises:
+        SettingsError: Names the option, the reason, and what to do instead.
+
+    Example:
+        >>> refuse_values("Store", {"mode": "fast"}, {"mode": ((None, "fast"), "there is only 'fast'.")})
+    """
+    for name, (harmless, reason) in limits.items():
+        value = options.get(name)
+        if name in options and not any(value is one or value == one for one in harmless):
+            raise SettingsError(f"{owner} cannot honour the value of {name}: {reason}")
+
+
+def one_value(name: str, value: Any, usual: Any, other_name: str, other: Any) -> Any:
+    """Settle an option that has two names.
+
+    Args:
+        name: Its name here.
+        value: What the caller gave under it, or `usual`.
+        usual: What counts as not given.
+        other_name: Its other name.
+        other: What the caller gave under that.
+
+    Returns:
+        `other`.
+
+    Raises:
+        SettingsError: Both are given and differ.
+
+    Example:
+        >>> one_value("table", "vectors", "vectors", "table_name", "t")
+        't'
+    """
+    if value != usual and value != other:
+        raise SettingsError(
+            f"{name} is {value!r} and {other_name} is {other!r}: both mean the same. Give one of them."
+        )
+    return other
+
+
+def option_names(target: Callable[..., Any]) -> list[str]:
+    """Names that may be written as keywords when a function, or the constructor of a class, is called.
+
+    Where a constructor takes any keyword (``**``), those of the classes above it count; so do pydantic fields.
+
+    Example:
+        >>> option_names(refuse_values)
+        ['owner', 'options', 'limits']
+    """
+    if not isinstance(target, type):
+        return [*_parameters(target)[0], *getattr(target, _ALSO, ())]
+    names: dict[str, None] = {}
+    for owner in target.__mro__:
+        if "__init__" in owner.__dict__:
+            named, open_ended = _parameters(owner.__dict__["__init__"])
+            names |= dict.fromkeys([*named, *owner.__dict__.get(_ALSO, ())])
+            if not open_ended:
+                break
+    names |= dict.fromkeys(_fields(target))
+    names.pop("self", None)
+    return list(names)
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
+    """Names of the parameters, and whether any other keyword is taken too."""
+    parameters = inspect.signature(function).parameters
+    named = [name for name, one in parameters.items() if one.kind in _NAMED]
+    return named, any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+def _fields(kind: type) -> list[str]:
+    """Names and aliases of the fields of a pydantic model; none of another class."""
+    fields: Mapping[str, Any] = getattr(kind, "model_fields", {})
+    return [*fields, *(field.alias for field in fields.values() if field.alias)]
+
+
+def strict(*, also: Iterable[str] = ()) -> Callable[[Target], Target]:
+    """Decorator: a function, or the constructor of a class, refuses keywords that it does not know.
+
+    A subclass may have fields of its own; they are known, too.
+
+    Args:
+        also: Names that are found in its ``**`` argument.
+
+    Example:
+        >>> @strict()
+        ... def area(width, height):
+        ...     return width * height
+        >>> area(width=2, heigth=3)
+        Traceback (most recent call last):
+        llama_index_presets.errors.UnknownOptionError: area does not know 'heigth': did you mean 'height'?
+    """
+
+    def decorate(target: Target) -> Target:
+        if isinstance(target, type):
+            return cast(Target, _strict_class(target, list(also)))
+
+        @wraps(target)
+        def call(*args: Any, **options: Any) -> Any:
+            refuse_unknown(target.__name__, options, names)
+            return target(*args, **options)
+
+        setattr(call, _ALSO, list(also))
+        names = option_names(call)
+        return cast(Target, call)
+
+    return decorate
+
+
+def _strict_class(target: type, also: list[str]) -> type:
+    init = target.__init__  # type: ignore[misc]  # of this very class
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        if not options.keys() <= names:
+            refuse_unknown(type(self).__name__, options, [*ordered, *_fields(type(self))])
+        init(self, *args, **options)
+
+    target.__init__ = __init__  # type: ignore[misc]
+    setattr(target, _ALSO, also)
+    ordered = option_names(target)
+    names = set(ordered)
+    return target

@@ -1,0 +1,65 @@
+"""Text that a database can keep: a lone surrogate, half of a UTF-16 pair, has no UTF-8 form and is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llama_index_presets.errors import NodeRejectedError, SettingsError
+
+__all__ = ["check_ids", "check_name", "has_utf8", "printable"]
+
+
+def has_utf8(text: str) -> bool:
+    """Whether a text has a UTF-8 form.
+
+    Example:
+        >>> has_utf8("ü"), has_utf8("\\ud800")
+        (True, False)
+    """
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    r"""Escape what has no UTF-8 form, so that a message can be printed.
+
+    Example:
+        >>> printable("a\ud800b")
+        'a\\ud800b'
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
+def check_ids(ids: Iterable[str] | None, what: str) -> None:
+    """Refuse ids that no store can hold.
+
+    Args:
+        ids: Of nodes or documents; None is fine.
+        what: ``"node"`` or ``"document"``, for the message.
+
+    Raises:
+        NodeRejectedError: Names them, with what has no UTF-8 form escaped.
+    """
+    bad = [name for name in ids or () if not has_utf8(name)]
+    if bad:
+        named = ", ".join(f"'{printable(name)}'" for name in bad[:5]) + (" …" if len(bad) > 5 else "")
+        raise NodeRejectedError(
+            f"The {what} id {named} has a lone surrogate, which has no UTF-8 form, so no store can hold it. "
+            "Nothing was written or deleted. Make ids of valid text: id.encode(errors='backslashreplace').decode().",
+            bad,
+        )
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name of a table, index or namespace that no database takes.
+
+    Raises:
+        SettingsError: It is empty, no string, has a control character such as NUL, or has no UTF-8 form.
+    """
+    if not isinstance(name, str) or not name or not has_utf8(name) or not name.isprintable():
+        raise SettingsError(
+            f"{what} is {printable(repr(name))}; give a name of at least one character, without control characters."
+        )
