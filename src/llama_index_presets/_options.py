@@ -165,7 +165,9 @@ def _strict_class(target: type, also: list[str]) -> type:
     @wraps(init)
     def __init__(self: Any, *args: Any, **options: Any) -> None:
         if not options.keys() <= names:
-            refuse_unknown(type(self).__name__, options, [*ordered, *_fields(type(self))])
+            # Unpickling gives a LlamaIndex object all of its __dict__ as keywords, private entries as well.
+            written = [name for name in options if not name.startswith("_")]
+            refuse_unknown(type(self).__name__, written, [*ordered, *_fields(type(self))])
         init(self, *args, **options)
 
     target.__init__ = __init__  # type: ignore[misc]

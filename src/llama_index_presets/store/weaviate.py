@@ -106,12 +106,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
                 "WeaviateVectorStore needs a connected weaviate.WeaviateClient (async methods run in worker threads, "
                 "so no async client). WeaviateVectorStore.from_url(…) opens one."
             )
-        check_name("index_name", index_name)
-        if not re.fullmatch(r"[A-Z][_0-9A-Za-z]{0,254}", index_name):
-            raise SettingsError(
-                f"index_name is '{index_name}'. Weaviate wants a capital letter first, then letters, digits and _ of "
-                "ASCII, 255 at most."
-            )
+        _check_index_name(index_name)
         # Not through the official constructor: it makes another schema, and keeps the credentials in a field.
         fields: dict[str, Any] = {
             "url": None,
@@ -145,6 +140,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         name = parts.path.strip("/")
         if parts.scheme != "weaviate" or not parts.hostname or not name:
             raise SettingsError(f"'{shown(url)}' is no place. Give weaviate://HOST/COLLECTION.")
+        _check_index_name(name)
         refuse_unknown("The URL of a WeaviateVectorStore", parse_qs(parts.query), ("grpc", "secure"))
         client = connect(parts.hostname, parts.port, parse_qs(parts.query), api_key)
         return cls(client, index_name=name, owns_client=True, **options)
@@ -375,6 +371,15 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         self._fingerprint = agreed
         self._checked = True
         return True
+
+
+def _check_index_name(name: str) -> None:
+    check_name("index_name", name)
+    if not re.fullmatch(r"[A-Z][_0-9A-Za-z]{0,254}", name):
+        raise SettingsError(
+            f"index_name is '{name}'. Weaviate wants a capital letter first, then letters, digits and _ of ASCII, 255 "
+            "in all at most."
+        )
 
 
 _NUMBERS = frozenset({"number", "coded", "digest"})
