@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.hidden_keys import HidesKey
 
@@ -17,6 +18,7 @@ from llama_index.llms.openai import OpenAI as OfficialOpenAI  # noqa: E402
 __all__ = ["OpenAI"]
 
 
+@strict()
 class OpenAI(HidesKey, OfficialOpenAI):
     """`OpenAI` of LlamaIndex, whose key is in no repr, dump or pickle; arguments as of the official class.
 
