@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.disk_faults import is_full
-from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
+from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.private_files import private_file
 from llama_index_presets.sealing import Sealer
 
@@ -80,9 +80,7 @@ class Manifest:
             step = "Make room on its disk" if is_full(error) else "Choose another storage folder"
             raise StoreWriteError(f"'{path}' cannot be written ({error}). {step}.") from error
         except sqlite3.DatabaseError as error:
-            raise StoreCorruptError(
-                f"'{path}' is damaged ({error}). Delete it and ingest again: unchanged chunks keep their ids."
-            ) from error
+            raise _damaged(path, error) from error
 
     def _add_owner(self) -> None:
         """Add the column that manifests of earlier releases lack; two processes may be at it at once."""
@@ -95,6 +93,27 @@ class Manifest:
 
     def _has_owner(self) -> bool:
         return any(row[1] == "owner" for row in self._connection.execute("PRAGMA table_info(documents)"))
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Hold the file for one thread; errors of SQLite leave as errors of this package.
+
+        Raises:
+            StoreWriteError: The disk is full, or the file cannot be read or written now.
+            StoreCorruptError: It is damaged.
+        """
+        try:
+            with self._lock:
+                yield
+        except sqlite3.ProgrammingError as error:
+            raise StoreError(f"'{self._path}' is closed ({error}). Build the engine again.") from error
+        except sqlite3.OperationalError as error:
+            raise StoreWriteError(
+                f"'{self._path}' cannot be read or written ({error}); what was recorded before is as it was. Free "
+                "space or fix the disk, then ingest again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self._path, error) from error
 
     def hashes(self) -> dict[str, str]:
         """Content hash of every document, by id; empty where a change of the document did not come to its end."""
@@ -121,7 +140,7 @@ class Manifest:
 
     def totals(self) -> tuple[int, int]:
         """Number of documents and of chunks."""
-        with self._lock:
+        with self._using():
             row = self._connection.execute(
                 "SELECT count(*), coalesce(sum(chunks), 0) FROM documents"
             ).fetchone()
@@ -184,7 +203,7 @@ class Manifest:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._using():
             self._connection.close()
 
     @contextmanager
@@ -194,18 +213,19 @@ class Manifest:
         Raises:
             StoreWriteError: The disk is full or failed; the manifest is as it was.
         """
-        try:
-            with self._lock, self._connection:
-                yield
-        except sqlite3.OperationalError as error:
-            step = "Make room on its disk" if is_full(error) else "Check the folder"
-            raise StoreWriteError(
-                f"The manifest '{self._path}' cannot be written ({error}) and is as it was. {step}, then run it again: "
-                "what is in the index already costs nothing."
-            ) from error
+        with self._using():
+            try:
+                with self._connection:
+                    yield
+            except sqlite3.OperationalError as error:
+                step = "Make room on its disk" if is_full(error) else "Check the folder"
+                raise StoreWriteError(
+                    f"The manifest '{self._path}' cannot be written ({error}) and is as it was. {step}, then run it "
+                    "again: what is in the index already costs nothing."
+                ) from error
 
     def _rows(self, query: str) -> list[Any]:
-        with self._lock:
+        with self._using():
             return self._connection.execute(query).fetchall()
 
     def _ids(self, doc_ids: Iterable[str]) -> list[tuple[str]]:
@@ -219,3 +239,9 @@ class Manifest:
 
     def _unmark(self, ids: list[tuple[str]]) -> None:
         self._connection.executemany("DELETE FROM changes WHERE doc_id = ?", ids)
+
+
+def _damaged(path: Path, error: Exception) -> StoreCorruptError:
+    return StoreCorruptError(
+        f"'{path}' is damaged ({error}). Delete it and ingest again: unchanged chunks keep their ids."
+    )

@@ -43,7 +43,7 @@ from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.patterns import KeywordOpening, assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, prepare_storage
-from llama_index_presets.presets.stores import check_place, open_store
+from llama_index_presets.presets.stores import check_place, open_store, refuse_lost_vectors
 
 __all__ = ["build"]
 
@@ -127,6 +127,7 @@ def build(
         opened.callback(manifest.close)
         if vector_store is None:
             vector_store = open_store(row.store, place, fingerprint, opened)
+            refuse_lost_vectors(vector_store, manifest, place)
         vector_store = encryption.over(vector_store) if encryption else vector_store
         ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)

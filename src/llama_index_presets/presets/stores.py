@@ -8,12 +8,13 @@ from contextlib import ExitStack
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import SettingsError, StoreCorruptError
+from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.address import SCHEMES, Address
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["check_place", "open_store"]
+__all__ = ["check_place", "open_store", "refuse_lost_vectors"]
 
 _KEYS = {"pinecone": "PINECONE_API_KEY"}
 
@@ -76,6 +77,25 @@ def open_store(
     if close is not None:
         opened.callback(close)
     return store
+
+
+def refuse_lost_vectors(store: BasePydanticVectorStore, manifest: Manifest, storage: Storage) -> None:
+    """Refuse a store that is empty although the manifest lists chunks: ingest would call every document unchanged.
+
+    A file that was emptied and a folder that was deleted look like a store that was never filled. Only stores in the
+    storage folder are asked: another machine may write to one on a server.
+
+    Raises:
+        StoreCorruptError: The vectors were lost.
+    """
+    documents, chunks = manifest.totals()
+    count = getattr(store, "node_count", None)
+    if storage.address is None and chunks and count is not None and not count():
+        raise StoreCorruptError(
+            f"The vector store in '{storage.shown}' is empty, and its manifest lists {documents} documents with "
+            f"{chunks} chunks: the vectors were lost. Restore the folder from a backup, or delete '{storage.manifest}' "
+            "and ingest again."
+        )
 
 
 def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:

@@ -29,7 +29,7 @@ import numpy as np
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
 from llama_index_presets.private_files import private_folder, private_open, tighten
 from llama_index_presets.retrieve.journal import Journal, damaged
-from llama_index_presets.retrieve.shelf import Shelf
+from llama_index_presets.retrieve.shelf import Shelf, write_array
 
 __all__ = ["Folder", "Manifest"]
 
@@ -215,7 +215,7 @@ class Folder:
             shutil.rmtree(folder, ignore_errors=True)
             private_folder(folder)
             for name in _ARRAYS:
-                np.save(folder / f"{name}.npy", exported[name])
+                write_array(folder / f"{name}.npy", exported[name])
             words = {name: exported[name] for name in ("ids", "vocabulary")}
             (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
             write_shelf(folder)

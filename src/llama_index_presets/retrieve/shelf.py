@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from llama_index_presets.retrieve.journal import Entry, damaged
 
-__all__ = ["Head", "Shelf"]
+__all__ = ["Head", "Shelf", "write_array"]
 
 _KEPT_MASKS = 64
 _NO_ROWS = np.empty(0, np.bool_)
@@ -180,8 +180,28 @@ class _Blobs:
                 file.write(blob)
                 ends.append(ends[-1] + len(blob))
                 sums.append(zlib.crc32(blob))
-        np.save(folder / f"{name}.npy", np.array(ends, np.int64))
-        np.save(folder / f"{name}.sums.npy", np.array(sums, np.uint32))
+        write_array(folder / f"{name}.npy", np.array(ends, np.int64))
+        write_array(folder / f"{name}.sums.npy", np.array(sums, np.uint32))
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as a .npy file, and raise when the disk does not take it.
+
+    numpy hands a real file to C's stdio, where what fails while the file is closed is not reported; to anything else
+    that has a `write` it gives the bytes.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with path.open("wb") as file:
+        np.save(_Sink(file.write), array)
+
+
+class _Sink:
+    """Something to write to that is no file for numpy."""
+
+    def __init__(self, write: Callable[[bytes], int]) -> None:
+        self.write = write
 
 
 def _string(text: str | bytes) -> str:

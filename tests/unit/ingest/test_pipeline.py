@@ -15,7 +15,7 @@ from llama_index.core.schema import Document, TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from tests.fakes import WordEmbedding
 
-from llama_index_presets.errors import StoreCorruptError
+from llama_index_presets.errors import StoreCorruptError, StoreError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
@@ -211,3 +211,17 @@ def test_the_manifest_remembers_and_forgets(tmp_path: Path) -> None:
     again = Manifest(tmp_path / "m.sqlite")
     assert (again.hashes(), again.totals()) == ({"a": "2"}, (1, 2))
     again.close()
+
+
+def test_errors_of_a_manifest_in_use_are_ours(tmp_path: Path) -> None:
+    """A disk that fails under an open manifest, damage that is met later, and a closed one."""
+    manifest = Manifest(tmp_path / "m.sqlite")
+    manifest.record([ManifestEntry(f"d{i}", "h" * 64, 1, 1) for i in range(500)])
+    manifest.close()
+    with pytest.raises(StoreError, match="is closed"):
+        manifest.totals()
+    content = bytearray((tmp_path / "m.sqlite").read_bytes())
+    content[4096 * 3 : 4096 * 5] = b"\xff" * 4096 * 2
+    (tmp_path / "m.sqlite").write_bytes(bytes(content))
+    with pytest.raises(StoreCorruptError, match="is damaged .* Delete it and ingest again"):
+        Manifest(tmp_path / "m.sqlite").hashes()

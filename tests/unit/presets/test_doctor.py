@@ -103,8 +103,8 @@ def test_a_storage_is_opened_and_compared(tmp_path: Path) -> None:
     assert set(bad(iter(found))) <= {"encryption", "storage"}  # the disk may be small
     assert "2 documents, 2 chunks" in {one.message for one in found}
     shutil.rmtree(tmp_path / "s" / "vectors")
-    wrong = bad(examine("healthcare", storage=tmp_path / "s"))["store"]
-    assert wrong.message == "the store holds 0 chunks, the manifest 2" and "Ingest" in wrong.fix
+    wrong = bad(examine("healthcare", storage=tmp_path / "s"))["storage"]
+    assert "is empty, and its manifest lists 2 documents with 2 chunks" in wrong.message
     (tmp_path / "s" / "preset.json").write_text("{")
     assert "is damaged" in bad(examine("healthcare", storage=tmp_path / "s"))["storage"].message
 

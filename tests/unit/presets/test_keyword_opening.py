@@ -101,3 +101,22 @@ def test_a_repair_does_not_run_beside_an_ingest(place: Path) -> None:
         pytest.raises(StoreLockedError, match="ingests into"),
     ):
         opened(place, repair=True)
+
+
+@pytest.mark.parametrize("store", ["duckdb", "lancedb"])
+def test_a_store_that_lost_everything_is_no_empty_store(tmp_path: Path, store: str) -> None:
+    """Ingest would call every document unchanged, and every question would be answered with "I don't know"."""
+    options: dict[str, Any] = {"storage": tmp_path / "s", "settings": {"store": store}}
+    with build("healthcare", embed_model=WordEmbedding(), **options) as engine:
+        engine.ingest([Document(id_=text[:5], text=text) for text in TEXTS])
+    if store == "duckdb":
+        (tmp_path / "s" / "vectors.duckdb").write_bytes(b"")
+    else:
+        shutil.rmtree(tmp_path / "s" / "vectors")
+    with pytest.raises(
+        StoreCorruptError, match="is empty, and its manifest lists 3 documents .*: the vectors were lost"
+    ):
+        build("healthcare", embed_model=WordEmbedding(), **options)
+    (tmp_path / "s" / "documents.sqlite").unlink()
+    with build("healthcare", embed_model=WordEmbedding(), **options) as engine:
+        assert engine.ingest([Document(id_=text[:5], text=text) for text in TEXTS]).documents == 3

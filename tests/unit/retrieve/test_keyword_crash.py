@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llama_index.core.schema import TextNode
 
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
 from llama_index_presets.retrieve import BM25Index, folder
+from llama_index_presets.retrieve.shelf import write_array
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals and file size limits are POSIX")
 
@@ -178,3 +180,14 @@ def test_a_crash_between_snapshot_and_manifest_leaves_the_old_index(tmp_path: Pa
     again.compact()
     assert sorted(name for name, _ in BM25Index(tmp_path).search("fish")) == ["a", "b"]
     assert len(list(tmp_path.glob("snapshot-*"))) == 1
+
+
+@needs_posix
+def test_an_array_that_the_disk_does_not_take_is_an_error(tmp_path: Path) -> None:
+    """Also where only closing the file meets the full disk, as with what C's stdio still holds."""
+    (tmp_path / "full.npy").symlink_to("/dev/full")
+    for length in (1, 100_000):
+        with pytest.raises(OSError, match="No space left"):
+            write_array(tmp_path / "full.npy", np.arange(length))
+    write_array(tmp_path / "a.npy", np.arange(5))
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2, 3, 4]
