@@ -80,7 +80,9 @@ def rewrite(connection: duckdb.DuckDBPyConnection, catalog: str, path: str, opti
         options: Options of ATTACH for the new file, as SQL.
     """
     draft = Path(path + ".compact")
-    draft.unlink(missing_ok=True)
+    drafts = (draft, Path(f"{draft}.wal"))
+    for left in drafts:  # of a run that was killed
+        left.unlink(missing_ok=True)
     try:
         connection.execute(f"CHECKPOINT {catalog}")
         quoted = str(draft).replace("'", "''")
@@ -94,7 +96,7 @@ def rewrite(connection: duckdb.DuckDBPyConnection, catalog: str, path: str, opti
         draft.replace(path)
         _sync(Path(path).parent)
     finally:
-        for left in (draft, Path(f"{draft}.wal")):
+        for left in drafts:
             with suppress(OSError):
                 left.unlink(missing_ok=True)
 
