@@ -1,6 +1,6 @@
 """Kill, starve and break every operation that writes, then look for what was lost, left over or made unusable.
 
-    python benchmarks/faults/campaign.py [--kills 210] [--seed 0] [--only ingest,sync] [--keep FOLDER]
+    python benchmarks/faults/campaign.py [--kills 210] [--seed 0] [--only ingest,sync] [--kills-only] [--keep FOLDER]
 
 Seven operations: `ingest` and `sync` of the hybrid preset on DuckDB and LanceDB, the `first creation` of a storage,
 `move` between stores, a durable `ledger`, the `keyword index` alone, and the `embedding cache`. Each runs in a process
@@ -12,7 +12,7 @@ forked from one that has imported everything and opened nothing, and meets one f
              faults; for the others, and without strace, what Python asks for fails (`os.write`, `os.fsync`,
              `os.fdatasync`, `os.replace`, `Path.write_text`), which DuckDB, LanceDB and SQLite do not meet
     ENOSPC   the storage lies on a small tmpfs that is full sooner or later, and has room again afterwards; only as root
-    EFBIG    no file may grow beyond a random size (RLIMIT_FSIZE): the kernel's, so it reaches every library
+    EFBIG    no file may grow beyond a random number of sectors (RLIMIT_FSIZE); the kernel sees to it for every library
 
 Then files are changed, added and deleted, the operation is run again without a fault, and a third process compares what
 is there with what should be: every current text in the vector store, the keyword index and the manifest, and no other;
@@ -774,7 +774,7 @@ class Campaign:
             traced = STRACE and self.dice.random() < 0.5
             return Fault(kind="EIO", at_call=calls, traced=traced, lasting=self.dice.random() < 0.5)
         if kind == "EFBIG":
-            return Fault(kind="EFBIG", file_bytes=int(10 ** self.dice.uniform(1, 5.7)))
+            return Fault(kind="EFBIG", file_bytes=512 * int(10 ** self.dice.uniform(0, 3)))
         return Fault(kind=kind)
 
     def show(self) -> bool:
@@ -842,6 +842,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=210, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(OPERATIONS), help="operations, by commas")
+    parser.add_argument("--kills-only", action="store_true", help="no other faults")
     parser.add_argument("--keep", type=Path, help="copy what is wrong into this folder")
     options = parser.parse_args()
     logging.disable(logging.ERROR)
@@ -856,7 +857,8 @@ def main() -> int:
     for name in names:
         began = time.monotonic()
         with _folder(tmpfs=mount) as folder:
-            kinds = _kinds(-(-options.kills // len(names)), campaign.dice, mount=mount)
+            kills = -(-options.kills // len(names))
+            kinds = ["kill"] * kills if options.kills_only else _kinds(kills, campaign.dice, mount=mount)
             campaign.faults(name, folder / "root", kinds)
         print(f"{name}: {len(kinds)} faults in {time.monotonic() - began:.0f} s", flush=True)
     return 0 if campaign.show() else 1
