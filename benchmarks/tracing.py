@@ -33,10 +33,8 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CrossEncoderRerank, HybridFusionRetriever, build
-from llama_index_presets.monitor.leak_app import plain_app
-from llama_index_presets.monitor.leaks import Planted, find_leaks
-from llama_index_presets.monitor.otlp_receiver import Receiver
-from llama_index_presets.monitor.traces import trace_to
+from llama_index_presets.diagnose.leaks import Planted, Receiver, find_leaks, plain_app
+from llama_index_presets.monitor.traces.tracing import trace_to
 
 Tracer = Callable[[str], AbstractContextManager[Any]]
 MASKED = TraceConfig(

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from llama_index_presets.embed.pixels import PixelRecipe
+from llama_index_presets.embed.clip_model import PixelRecipe
 
 COLOURS = {
     "red": (220, 30, 30),

@@ -68,14 +68,12 @@ from llama_index_presets import build
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import PresetsError
-from llama_index_presets.monitor import table  # noqa: F401 (imported here so that no child imports it)
-from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.prices import Pricer, Tokens
-from llama_index_presets.retrieve import hybrid, keyword_retriever, widen  # noqa: F401
-from llama_index_presets.retrieve.keyword import BM25Index
-from llama_index_presets.retrieve.sources import all_nodes
-from llama_index_presets.store.duckdb import DuckDBVectorStore
-from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.retrieve.bm25.index import BM25Index
+from llama_index_presets.retrieve.node_sources import all_nodes
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 from llama_index_presets.store.move import move
 
 assert duckdb and lancedb

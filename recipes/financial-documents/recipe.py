@@ -5,8 +5,7 @@ import tempfile
 from pathlib import Path
 
 from llama_index_presets import build
-from llama_index_presets.monitor.audit import verify
-from llama_index_presets.monitor.audit_key import audit_key
+from llama_index_presets.monitor.audit import audit_key, verify
 
 DOCUMENTS = Path(__file__).parent / "documents"
 QUESTIONS = [

@@ -8,54 +8,56 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from llama_index_presets import _moved
+
 if TYPE_CHECKING:
+    from llama_index_presets.advise.recommend import recommend as recommend
     from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
     from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
     from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
-    from llama_index_presets.embed.frames import embed_dataframe as embed_dataframe
-    from llama_index_presets.embed.frames import embed_to_file as embed_to_file
+    from llama_index_presets.embed.dataframes import embed_dataframe as embed_dataframe
+    from llama_index_presets.embed.dataframes import embed_to_file as embed_to_file
     from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
     from llama_index_presets.embed.openai import BatchedOpenAIEmbedding as BatchedOpenAIEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
-    from llama_index_presets.monitor.ledger import Ledger as Ledger
+    from llama_index_presets.monitor.ledger.ledger import Ledger as Ledger
     from llama_index_presets.presets.build import build as build
     from llama_index_presets.presets.matrix import PRESETS as PRESETS
-    from llama_index_presets.presets.recommend import recommend as recommend
     from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank as CrossEncoderRerank
+    from llama_index_presets.retrieve.bm25.index import BM25Index as BM25Index
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever as HybridFusionRetriever
-    from llama_index_presets.retrieve.keyword import BM25Index as BM25Index
-    from llama_index_presets.store.duckdb import DuckDBVectorStore as DuckDBVectorStore
-    from llama_index_presets.store.embedded_postgres import embedded_postgres as embedded_postgres
-    from llama_index_presets.store.lancedb import LanceDBVectorStore as LanceDBVectorStore
-    from llama_index_presets.store.pinecone import PineconeVectorStore as PineconeVectorStore
-    from llama_index_presets.store.postgres import PostgresVectorStore as PostgresVectorStore
-    from llama_index_presets.store.weaviate import WeaviateVectorStore as WeaviateVectorStore
+    from llama_index_presets.store.duckdb.store import DuckDBVectorStore as DuckDBVectorStore
+    from llama_index_presets.store.lancedb.store import LanceDBVectorStore as LanceDBVectorStore
+    from llama_index_presets.store.pinecone.store import PineconeVectorStore as PineconeVectorStore
+    from llama_index_presets.store.postgres.embedded import embedded_postgres as embedded_postgres
+    from llama_index_presets.store.postgres.store import PostgresVectorStore as PostgresVectorStore
+    from llama_index_presets.store.weaviate.store import WeaviateVectorStore as WeaviateVectorStore
 
 __version__ = "0.1.0"
 
 # name -> module, grouped in the order in which data flows.
 _PUBLIC: dict[str, str] = {
     "build": "llama_index_presets.presets.build",
-    "recommend": "llama_index_presets.presets.recommend",
+    "recommend": "llama_index_presets.advise.recommend",
     "PRESETS": "llama_index_presets.presets.matrix",
     "LocalEmbedding": "llama_index_presets.embed.local",
     "BatchedOpenAIEmbedding": "llama_index_presets.embed.openai",
     "CachedEmbedding": "llama_index_presets.embed.cached",
     "EmbeddingCache": "llama_index_presets.embed.cache",
-    "embed_dataframe": "llama_index_presets.embed.frames",
-    "embed_to_file": "llama_index_presets.embed.frames",
+    "embed_dataframe": "llama_index_presets.embed.dataframes",
+    "embed_to_file": "llama_index_presets.embed.dataframes",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
-    "DuckDBVectorStore": "llama_index_presets.store.duckdb",
-    "LanceDBVectorStore": "llama_index_presets.store.lancedb",
-    "PostgresVectorStore": "llama_index_presets.store.postgres",
-    "embedded_postgres": "llama_index_presets.store.embedded_postgres",
-    "PineconeVectorStore": "llama_index_presets.store.pinecone",
-    "WeaviateVectorStore": "llama_index_presets.store.weaviate",
-    "BM25Index": "llama_index_presets.retrieve.keyword",
+    "DuckDBVectorStore": "llama_index_presets.store.duckdb.store",
+    "LanceDBVectorStore": "llama_index_presets.store.lancedb.store",
+    "PostgresVectorStore": "llama_index_presets.store.postgres.store",
+    "embedded_postgres": "llama_index_presets.store.postgres.embedded",
+    "PineconeVectorStore": "llama_index_presets.store.pinecone.store",
+    "WeaviateVectorStore": "llama_index_presets.store.weaviate.store",
+    "BM25Index": "llama_index_presets.retrieve.bm25.index",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",
     "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",
     "CostTrackingHandler": "llama_index_presets.monitor.handler",
-    "Ledger": "llama_index_presets.monitor.ledger",
+    "Ledger": "llama_index_presets.monitor.ledger.ledger",
 }
 
 __all__ = [*_PUBLIC]
@@ -71,3 +73,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
     return sorted([*globals(), *_PUBLIC])
+
+
+_moved.install()

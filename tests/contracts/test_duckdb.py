@@ -11,7 +11,7 @@ import pytest
 from llama_index.core.vector_stores.types import VectorStoreQueryMode as Mode
 from tests.contracts.store import Open, StoreContract
 
-from llama_index_presets.store.duckdb import DuckDBVectorStore
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
 EVERY_MODE = frozenset({Mode.DEFAULT, Mode.TEXT_SEARCH, Mode.SPARSE, Mode.HYBRID, Mode.MMR})
 

@@ -9,11 +9,11 @@ import pytest
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tests.contracts.store import METADATA, Open, StoreContract, ask, only, text_node, vector
 
+from llama_index_presets.encryption import Sealer
 from llama_index_presets.errors import FilterError
-from llama_index_presets.sealing import Sealer
-from llama_index_presets.store.duckdb import DuckDBVectorStore
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 from llama_index_presets.store.encrypted import EncryptedVectorStore
-from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 KEYS = sorted(
     {key for metadata in METADATA for key in metadata} | {"nowhere", "k", "pick", "s\" = '' OR 1=1 --"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.contracts.store import Open, StoreContract
 
-from llama_index_presets.store.lancedb import LanceDBVectorStore
-from llama_index_presets.store.lancedb_search import MODES
+from llama_index_presets.store.lancedb.search import MODES
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 
 class TestLanceDBVectorStore(StoreContract):

@@ -9,7 +9,7 @@ from tests.contracts.managed import ManagedContract
 from tests.contracts.store import DIM, Open
 from tests.servers.pinecone import PineconeServer, pinecone_server
 
-from llama_index_presets.store.pinecone import MODES, PineconeVectorStore
+from llama_index_presets.store.pinecone.store import MODES, PineconeVectorStore
 
 
 class TestPineconeVectorStore(ManagedContract):

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from tests.contracts.store import DIM, Open, StoreContract
 
-from llama_index_presets.store.embedded_postgres import embedded_postgres
-from llama_index_presets.store.postgres import PostgresVectorStore
-from llama_index_presets.store.postgres_search import MODES
+from llama_index_presets.store.postgres.embedded import embedded_postgres
+from llama_index_presets.store.postgres.search import MODES
+from llama_index_presets.store.postgres.store import PostgresVectorStore
 
 numbers = itertools.count()
 

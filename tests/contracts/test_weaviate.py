@@ -10,7 +10,7 @@ from tests.contracts.managed import ManagedContract
 from tests.contracts.store import Open
 from tests.servers.weaviate import WeaviateServer, weaviate_server
 
-from llama_index_presets.store.weaviate import MODES, WeaviateVectorStore
+from llama_index_presets.store.weaviate.store import MODES, WeaviateVectorStore
 
 numbers = itertools.count()
 

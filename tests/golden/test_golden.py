@@ -16,7 +16,7 @@ from llama_index.core import Document
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import PRESETS, build
-from llama_index_presets.monitor.otlp_receiver import Receiver
+from llama_index_presets.diagnose.leaks import Receiver
 
 HERE = Path(__file__).parent
 DOCUMENTS = [

@@ -23,7 +23,7 @@ from tests.servers.phoenix import Phoenix
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CrossEncoderRerank, build
-from llama_index_presets.monitor.context import attributed
+from llama_index_presets.monitor.attribution import attributed
 
 PRESETS: dict[str, dict[str, Any]] = {
     "knowledge-base": {"monitoring": "full"},

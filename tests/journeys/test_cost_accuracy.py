@@ -15,7 +15,7 @@ from tests.servers.call_shapes import MESSAGES, SHAPES, Models
 from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger
-from llama_index_presets.monitor.context import attributed
+from llama_index_presets.monitor.attribution import attributed
 
 TOKENS = "prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens"
 WAYS = ("instrument", "callbacks", "both")

@@ -20,8 +20,8 @@ from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.context import attributed
 
 CENT = Decimal("0.01")
 

@@ -10,7 +10,7 @@ from tests.servers.openai import Fault, OpenAIServer
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import build
-from llama_index_presets.monitor.otlp_receiver import Receiver
+from llama_index_presets.diagnose.leaks import Receiver
 
 DOCUMENTS = Path(__file__).parents[2] / "recipes" / "customer-chatbot" / "documents"
 QUESTION = "Within how many days does the shop take parcels back?"

@@ -15,9 +15,9 @@ import pytest
 from tests.tiny_clip import PAIRS, draw, tiny_clip
 
 from llama_index_presets import PRESETS, build, cli
+from llama_index_presets.advise.eject import eject
 from llama_index_presets.embed.clip import ClipEmbedding
 from llama_index_presets.errors import SettingsError, UnknownPresetError
-from llama_index_presets.presets.eject import eject
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "recipes" / "healthcare" / "documents"

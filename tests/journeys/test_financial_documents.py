@@ -9,8 +9,7 @@ from tests.journeys.rows import ask_every_way, only_sees
 from tests.servers.openai import OpenAIServer
 
 from llama_index_presets import build
-from llama_index_presets.monitor.audit import verify
-from llama_index_presets.monitor.audit_key import audit_key
+from llama_index_presets.monitor.audit import audit_key, verify
 
 DOCUMENTS = Path(__file__).parents[2] / "recipes" / "financial-documents" / "documents"
 QUESTION = "What was the net income in the income statement of 2024?"

@@ -17,7 +17,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from llama_index_presets import build
 from llama_index_presets.errors import RetrievalError
-from llama_index_presets.retrieve.step import verify_in_step
+from llama_index_presets.retrieve.bm25.consistency import verify_in_step
 
 PARTS = [
     Document(text=f"Part {code} is a spare {thing} for the lift.", doc_id=code, metadata={"kind": thing})

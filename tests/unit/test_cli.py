@@ -424,6 +424,6 @@ def test_a_connection_that_breaks_is_no_reader_that_left(run, monkeypatch: pytes
     def breaks(*_: object, **__: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("llama_index_presets.presets.doctor.examine", breaks)
+    monkeypatch.setattr("llama_index_presets.diagnose.doctor.examine", breaks)
     code, _, err = run("doctor")
     assert code == 1 and err.startswith("Error: BrokenPipeError: [Errno 32] Broken pipe")

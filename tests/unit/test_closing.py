@@ -20,7 +20,7 @@ from llama_index_presets.closing import close_behind, closes_all, closes_on_erro
 from llama_index_presets.errors import AnswerError, IngestError, MonitorError, PresetsError, StoreError
 from llama_index_presets.evaluate.outcomes import Checkpoint
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.store.selection import SelectsNodes
+from llama_index_presets.store.base import SelectsNodes
 
 QUESTION = "When are parcels returned?"
 TENANT = MetadataFilters(filters=[MetadataFilter(key="tenant", value="acme")])

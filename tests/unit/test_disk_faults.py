@@ -20,11 +20,11 @@ from llama_index_presets.errors import MonitorError, StoreCorruptError, StoreErr
 from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
-from llama_index_presets.monitor.budget_state import BudgetState
-from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.retrieve.keyword import BM25Index
-from llama_index_presets.store.duckdb import DuckDBVectorStore
-from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.monitor.budgets import BudgetState
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.retrieve.bm25.index import BM25Index
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 HEADER = 4096
 

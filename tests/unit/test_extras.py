@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from llama_index_presets import PRESETS
-from llama_index_presets.presets.parts import LLMS, MONITORING, PATTERNS, STORES, embedding_part
+from llama_index_presets.presets.matrix import LLMS, MONITORING, PATTERNS, STORES, embedding_part
 
 ROOT = Path(__file__).parents[2]
 NAME = "llama-index-presets"

@@ -19,8 +19,7 @@ from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, LocalEmbedding, build
 from llama_index_presets.errors import ModelError
 from llama_index_presets.forks import TORCH, UseGuard
-from llama_index_presets.retrieve.legs import leg_of
-from llama_index_presets.retrieve.running import LegPool
+from llama_index_presets.retrieve.legs import LegPool, leg_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 PATIENCE_S = 60
@@ -88,7 +87,7 @@ def test_every_local_model_asks_before_it_runs(
 ) -> None:
     """One guard for all models of a process: a thread pool that is gone is gone for each of them."""
     from llama_index_presets.embed.clip_model import ClipCard, load_clip
-    from llama_index_presets.embed.encoder import load_pool
+    from llama_index_presets.embed.local import load_pool
     from llama_index_presets.rerank import CrossEncoderRerank
 
     uses: dict[str, Callable[[], Any]] = {

@@ -21,14 +21,14 @@ from tests.unit.monitor.test_traces import Seen
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CostTrackingHandler, CrossEncoderRerank, Ledger, build
-from llama_index_presets.embed import encoder
+from llama_index_presets.diagnose.leaks import Receiver
+from llama_index_presets.embed import local as encoder
 from llama_index_presets.embed.clip import ClipEmbedding
 from llama_index_presets.embed.local import LocalEmbedding
 from llama_index_presets.loading import LoadOnce, ModelLoadEvent, loading
 from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds
-from llama_index_presets.monitor.calls import covered_s
-from llama_index_presets.monitor.otlp_receiver import Receiver
-from llama_index_presets.monitor.traces import trace_to
+from llama_index_presets.monitor.ledger.row import covered_s
+from llama_index_presets.monitor.traces.tracing import trace_to
 
 SLEEP_S = 0.05
 

@@ -14,8 +14,8 @@ from tests.fakes import WordEmbedding
 
 from llama_index_presets import BM25Index, DuckDBVectorStore, LanceDBVectorStore, Ledger, build
 from llama_index_presets.embed.cache import EmbeddingCache
-from llama_index_presets.monitor.budget_state import BudgetState
-from llama_index_presets.monitor.logs import JsonLog
+from llama_index_presets.monitor.budgets import BudgetState
+from llama_index_presets.monitor.json_log import JsonLog
 from llama_index_presets.presets.storage import find_storage
 from llama_index_presets.private_files import private_file, private_folder, private_open, tighten
 

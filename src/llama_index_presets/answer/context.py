@@ -3,22 +3,90 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
+
+from llama_index_presets.errors import AnswerError
+from llama_index_presets.sentences import split_sentences
 
 __all__ = [
     "DONT_KNOW",
     "IMAGE",
     "SYSTEM_PROMPT",
     "Block",
+    "closest",
+    "closest_images",
+    "fit",
+    "image_facts",
     "image_name",
     "number_blocks",
     "parse_prompt",
     "render_prompt",
 ]
+
+# Keep the context within a token budget: whole passages, whole sentences. Pure.
+
+
+def fit(
+    texts: Sequence[str],
+    budget_tokens: int,
+    *,
+    count: Callable[[str], int],
+    sentences: Callable[[str], Sequence[str]],
+) -> list[str]:
+    """Keep the most relevant passages that fit together.
+
+    The least relevant passage is dropped first. When even the best one alone is too long, its first sentences
+    that fit are kept; a sentence is never cut.
+
+    Args:
+        texts: Passages, most relevant first.
+        budget_tokens: Upper bound of their tokens together.
+        count: Tokens of a text. It is not called where the texts have fewer bytes than the budget has tokens,
+            since no token is shorter than a byte.
+        sentences: Cuts a text into sentences that keep the white space behind them.
+
+    Returns:
+        The first texts, as many as fit; the last may be shortened when it is the only one.
+
+    Raises:
+        AnswerError: Not even one sentence fits.
+
+    Example:
+        >>> fit(["a b", "c d", "e f"], 5, count=lambda text: len(text.split()), sentences=lambda text: [text])
+        ['a b', 'c d']
+    """
+    if sum(len(text.encode()) for text in texts) <= budget_tokens:
+        return list(texts)
+    kept, used = [], 0
+    for text in texts:
+        used += count(text)
+        if used > budget_tokens:
+            break
+        kept.append(text)
+    if kept or not texts:
+        return kept
+    return [_first_sentences(texts[0], budget_tokens, count, sentences)]
+
+
+def _first_sentences(
+    text: str, budget_tokens: int, count: Callable[[str], int], sentences: Callable[[str], Sequence[str]]
+) -> str:
+    kept = ""
+    for sentence in sentences(text):
+        if count(kept + sentence) > budget_tokens:
+            break
+        kept += sentence
+    if not kept.strip():
+        raise AnswerError(
+            f"The token budget of {budget_tokens} does not hold one sentence of the best passage. Raise context_tokens."
+        )
+    return kept.strip()
+
 
 DONT_KNOW = "I don't know."
 
@@ -105,3 +173,43 @@ def parse_prompt(prompt: str) -> tuple[list[tuple[int, str, str]], str]:
         texts = [text for text in re.split(r"\n{2,}", stock[1]) if text.strip()]
         return [(number, "", text.strip()) for number, text in enumerate(texts, start=1)], stock[2]
     return [], ""
+
+
+# What an answer says of images: which ones are closest, and where they lie. Nothing is said about what they show.
+
+
+def closest_images(images: Sequence[tuple[int, str]]) -> str:
+    """Name images, best first.
+
+    Args:
+        images: Number and heading of each.
+
+    Example:
+        >>> closest_images([(1, "Image: red.png"), (3, "Image: blue.png")])
+        'Closest images: red.png [1], blue.png [3].'
+    """
+    named = [f"{heading.removeprefix(IMAGE)} [{number}]" for number, heading in images]
+    return f"Closest images: {', '.join(named)}." if named else ""
+
+
+def closest(blocks: Sequence[Block]) -> str:
+    """What is like an image that was asked with: images by name, passages by their first sentence."""
+    images = [(block.number, block.heading) for block in blocks if block.heading.startswith(IMAGE)]
+    quotes = [
+        f"{' '.join(split_sentences(block.text)[0].split())} [{block.number}]"
+        for block in blocks
+        if not block.heading.startswith(IMAGE) and block.text
+    ]
+    texts = f"Closest passages: {' '.join(quotes)}" if quotes else ""
+    return " ".join(part for part in (closest_images(images), texts) if part) or DONT_KNOW
+
+
+def image_facts(node: ImageNode) -> dict[str, Any]:
+    """What an application needs to show an image: its path, or None where the node holds the bytes itself."""
+    metadata = node.metadata
+    return {
+        "path": node.image_path,
+        "format": metadata.get("image_format"),
+        "width": metadata.get("image_width"),
+        "height": metadata.get("image_height"),
+    }

@@ -24,8 +24,7 @@ from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
-from llama_index_presets.answer.context import DONT_KNOW, IMAGE, parse_prompt
-from llama_index_presets.answer.pictures import closest_images
+from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, parse_prompt
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.sentences import split_sentences
 

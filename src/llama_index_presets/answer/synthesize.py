@@ -11,11 +11,18 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 from llama_index.core.llms.llm import LLM
 from llama_index.core.schema import ImageNode, NodeWithScore
 
-from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter
-from llama_index_presets.answer.context import DONT_KNOW, SYSTEM_PROMPT, Block, number_blocks, render_prompt
+from llama_index_presets.answer.context import (
+    DONT_KNOW,
+    SYSTEM_PROMPT,
+    Block,
+    closest,
+    fit,
+    image_facts,
+    number_blocks,
+    render_prompt,
+)
 from llama_index_presets.answer.finish import finish_reason, no_answer
-from llama_index_presets.answer.pictures import closest, image_facts
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberGate
 from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences

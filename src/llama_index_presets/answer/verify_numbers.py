@@ -3,16 +3,189 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, Final, Literal
 
 from llama_index_presets.answer.citations import MARKERS_AND_BLANKS, markers_in, without_markers
 from llama_index_presets.answer.context import DONT_KNOW
-from llama_index_presets.answer.figures import Figures, find_figures
 from llama_index_presets.sentences import split_sentences
 
-__all__ = ["VERBATIM_PROMPT", "NumberGate", "statements"]
+__all__ = ["VERBATIM_PROMPT", "Figure", "Figures", "NumberGate", "find_figures", "statements"]
+
+# Figures in a text, and whether a passage holds them: value, sign, currency and scale. Pure.
+#
+# A figure is what a reader would copy into a sheet: ``$7.2 million``, ``(3.1)``, ``12 %``, ``1,250``. A
+# word with digits
+# in it (``Q3``, ``FY2024``, ``10-K``) is a code, and is compared letter by letter.
+
+
+_CURRENCIES: Final = {"US$": "USD", "$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR"}
+_CODES: Final = ("USD", "EUR", "GBP", "JPY", "INR", "CHF")
+_WORDS: Final = {"dollars": "USD", "dollar": "USD", "euros": "EUR", "euro": "EUR", "yen": "JPY"}
+_SCALES: Final = {
+    "thousand": "thousand", "thousands": "thousand", "million": "million", "millions": "million", "mn": "million",
+    "billion": "billion", "billions": "billion", "bn": "billion", "trillion": "trillion", "tn": "trillion",
+    "%": "percent", "percent": "percent", "per cent": "percent", "pct": "percent",
+    "percentage points": "points", "pp": "points", "basis points": "basis points", "bps": "basis points",
+}  # fmt: skip
+_MONEY: Final = frozenset({*_CURRENCIES.values(), *_CODES})
+_LETTERS: Final = {
+    "k": "thousand",
+    "K": "thousand",
+    "m": "million",
+    "M": "million",
+    "B": "billion",
+    "b": "billion",
+}
+_SPELLED: Final = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18,
+    "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+    "ninety": 90, "hundred": 100,
+}  # fmt: skip
+
+_GROUP = "[,'’\u00a0\u202f\u2009]"
+_NUMBER = rf"\d{{1,3}}(?:{_GROUP}\d{{3}})+(?:\.\d+)?(?!\d)|\d+(?:[.,]\d+)*"
+_CURRENCY = "|".join(map(re.escape, (*_CURRENCIES, *_CODES)))
+_SCALE = "|".join(re.escape(word) for word in sorted(_SCALES, key=len, reverse=True))
+_TENS = "|".join(word for word, value in _SPELLED.items() if 20 <= value <= 90)
+_UNITS = "|".join(word for word, value in _SPELLED.items() if value < 10) + "|one"
+_FIGURE = re.compile(
+    rf"(?<![\w.,])(?P<minus>[-−](?=\S))?(?P<open>\()?(?P<before>{_CURRENCY})?[ \u00a0]?(?P<inner>[-−(])?"
+    rf"(?:(?P<number>{_NUMBER})"
+    rf"|(?P<spelled>(?i:(?:{_TENS})-(?:{_UNITS})|{'|'.join(sorted(_SPELLED, key=len, reverse=True))})(?!\w)))"
+    rf"(?P<close>\))?(?P<letter>[kKmMbB](?!\w))?(?:[\s\u00a0-]?(?P<scale>(?i:{_SCALE}))(?!\w))?"
+    rf"(?:[ \u00a0]?(?P<after>{_CURRENCY}|(?i:{'|'.join(_WORDS)}))(?!\w))?(?![A-Za-z])"
+)
+_CODE = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure as it stands in a text.
+
+    Attributes:
+        text: The characters.
+        value: Its absolute value before any scale; None for a code.
+        negative: Whether a minus sign or accounting parentheses stand by it.
+        currency: ISO code, or empty.
+        scale: ``thousand`` … ``trillion``, ``percent``, ``points``, ``basis points``, or empty.
+    """
+
+    text: str
+    value: Decimal | None
+    negative: bool = False
+    currency: str = ""
+    scale: str = ""
+
+
+def find_figures(text: str) -> list[Figure]:
+    """All figures of a text, in no particular order.
+
+    Example:
+        >>> [(figure.value, figure.currency, figure.scale) for figure in find_figures("up 12 % to $1,250.50 million")]
+        [(Decimal('12'), '', 'percent'), (Decimal('1250.5'), 'USD', 'million')]
+        >>> [figure.text for figure in find_figures("in Q3, says the 10-K")]
+        ['10', 'Q3']
+    """
+    figures = [_figure(match) for match in _FIGURE.finditer(text)]
+    return figures + [Figure(code[0], None) for code in _CODE.finditer(_FIGURE.sub(" ", text))]
+
+
+class Figures:
+    """What a passage holds, to look figures up in.
+
+    Args:
+        text: The passage, with its heading.
+
+    Example:
+        >>> passage = Figures("Revenue ($ in millions): 7.2; loss (0.4)")
+        >>> [passage.holds(find_figures(said)[0]) for said in ("$7.2 million", "$7.2 billion", "-7.2")]
+        [True, False, False]
+    """
+
+    def __init__(self, text: str) -> None:
+        self._by_value: dict[Decimal, list[Figure]] = {}
+        for figure in find_figures(text):
+            if figure.value is not None:
+                self._by_value.setdefault(figure.value, []).append(figure)
+        self._codes = {match[0].casefold() for match in _CODE.finditer(text)}
+        everywhere = set(_named(text))
+        self._named = (
+            set(_named(_FIGURE.sub(" ", text)))
+            | (everywhere if len(everywhere & _MONEY) == 1 else set()) & _MONEY
+        )
+
+    def holds(self, figure: Figure) -> bool:
+        """Whether the passage supports a figure of an answer.
+
+        The value must stand there. A sign, currency or scale of the answer's must stand by it. Where no scale or
+        currency does, one that the passage names on its own will do, as in the head of a table, and so will the only
+        currency that it uses. A scale may not be dropped; a currency may.
+        """
+        if figure.value is None:
+            return figure.text.casefold() in self._codes
+        return any(self._agrees(figure, source) for source in self._by_value.get(figure.value, ()))
+
+    def _agrees(self, figure: Figure, source: Figure) -> bool:
+        return (
+            (source.negative or not figure.negative)
+            and self._same(figure.scale, source.scale, may_drop=False)
+            and self._same(figure.currency, source.currency, may_drop=True)
+        )
+
+    def _same(self, said: str, source: str, *, may_drop: bool) -> bool:
+        if said == source:
+            return True
+        return (not said and may_drop) or (bool(said) and not source and said in self._named)
+
+
+def _figure(match: re.Match[str]) -> Figure:
+    before, after = match["before"] or "", (match["after"] or "")
+    currency = before or after
+    scale = _SCALES.get((match["scale"] or "").lower(), "") or _LETTERS.get(match["letter"] or "", "")
+    negative = bool(match["minus"] or match["inner"] in ("-", "−")) or bool(
+        (match["open"] or match["inner"] == "(") and match["close"]
+    )
+    return Figure(
+        text=match[0].strip().lstrip("("),
+        value=_spelled(match["spelled"]) if match["spelled"] else _value(match["number"]),
+        negative=negative,
+        currency=_CURRENCIES.get(currency) or _WORDS.get(currency.lower()) or currency,
+        scale=scale,
+    )
+
+
+def _spelled(words: str) -> Decimal:
+    tens, _, unit = words.lower().partition("-")
+    return Decimal(_SPELLED[tens] + ({"one": 1} | _SPELLED).get(unit, 0))
+
+
+def _value(number: str) -> Decimal:
+    """English reading: commas before groups of three are separators, another single comma is a decimal one."""
+    plain = re.sub("['’\u00a0\u202f\u2009]", "", number)
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", plain):
+        plain = plain.replace(",", "")
+    elif plain.count(",") == 1 and (plain.count(".") != 1 or plain.index(".") < plain.index(",")):
+        plain = plain.replace(".", "").replace(",", ".")
+    elif plain.count(".") > 1 or plain.count(",") > 1:
+        plain = plain.replace(",", "").replace(".", "")
+    value = Decimal(plain.replace(",", ""))
+    return value.normalize() if value else Decimal(0)
+
+
+def _named(text: str) -> Iterator[str]:
+    """Currencies and scales that a text names anywhere."""
+    for word in re.findall(rf"{_CURRENCY}|(?i:\b(?:{_SCALE.replace('%', '')}|{'|'.join(_WORDS)})\b)|%", text):
+        low = word.lower()
+        name = (
+            _CURRENCIES.get(word) or _SCALES.get(low) or _WORDS.get(low) or (word if word in _CODES else "")
+        )
+        if name:
+            yield name
+
 
 VERBATIM_PROMPT = (
     "Copy every figure as the passage writes it, with its unit; never compute, round or convert one."

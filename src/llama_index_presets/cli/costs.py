@@ -22,7 +22,7 @@ from llama_index_presets.cli.app import (
 from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
-    from llama_index_presets.monitor.ledger import Ledger
+    from llama_index_presets.monitor.ledger.ledger import Ledger
 
 __all__ = ["audit_app", "costs", "verify"]
 
@@ -44,7 +44,7 @@ def costs(
     as_json: AsJson = False,
 ) -> None:
     """What was called and what it cost."""
-    from llama_index_presets.monitor.ledger import Ledger
+    from llama_index_presets.monitor.ledger.ledger import Ledger
     from llama_index_presets.presets.storage import find_storage
 
     place = find_storage(storage)
@@ -54,11 +54,11 @@ def costs(
         )
     with Ledger(place.ledger) as ledger:
         if html is not None:
-            from llama_index_presets.monitor.html import write_cost_page
+            from llama_index_presets.monitor.ledger.report import write_cost_page
 
             say(f"Written: {write_cost_page(ledger, html)}")
         elif as_json:
-            from llama_index_presets.monitor.report import costs_json
+            from llama_index_presets.monitor.ledger.report import costs_json
 
             emit(costs_json(ledger, days=days, by=by))
         else:
@@ -66,8 +66,8 @@ def costs(
 
 
 def _show(ledger: Ledger, *, watch: bool) -> None:
-    from llama_index_presets.monitor import report
     from llama_index_presets.monitor.alerts import AlertMonitor
+    from llama_index_presets.monitor.ledger import report
 
     looks = report.watch(ledger, AlertMonitor(ledger, [lambda alert: None]), times=None if watch else 1)
     for found, alerts in looks:
@@ -95,9 +95,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Find any edit, deletion or reorder of an audit log and, against an exported head, truncation."""
-    from llama_index_presets.monitor.audit import AuditHead
+    from llama_index_presets.monitor.audit import AuditHead, audit_key
     from llama_index_presets.monitor.audit import verify as verify_log
-    from llama_index_presets.monitor.audit_key import audit_key
     from llama_index_presets.presets.storage import find_storage
 
     secret = key or audit_key(make=False)

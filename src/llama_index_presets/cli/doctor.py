@@ -69,7 +69,7 @@ def doctor(
 def _examine(
     preset: str | None, storage: str | None, settings: Path | None, offline: bool, repair: bool, as_json: bool
 ) -> None:
-    from llama_index_presets.presets.doctor import examine
+    from llama_index_presets.diagnose.doctor import examine
 
     found = list(examine(preset, storage=storage, settings=settings, offline=offline, repair=repair))
     errors = sum(finding.level == "error" for finding in found)
@@ -96,7 +96,7 @@ def _examine(
 def _no_egress(
     preset: str, documents: Path | None, settings: Path | None, offline: bool, as_json: bool
 ) -> None:
-    from llama_index_presets.presets.no_egress import run_without_network
+    from llama_index_presets.diagnose.no_egress import run_without_network
 
     complain(f"Running '{preset}' in a network namespace of its own ...")
     report = run_without_network(preset, documents=documents, settings=settings, offline=offline)
@@ -124,8 +124,7 @@ def _attempt(attempt: dict[str, Any]) -> str:
 
 
 def _leaks(preset: str, as_json: bool) -> None:
-    from llama_index_presets.monitor.leaks import find_leaks
-    from llama_index_presets.presets.leak_app import preset_app
+    from llama_index_presets.diagnose.leaks import find_leaks, preset_app
 
     report = find_leaks(preset_app(preset))
     if as_json:

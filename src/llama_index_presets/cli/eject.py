@@ -26,7 +26,7 @@ def eject(
 ) -> None:
     """Write a preset out as a project of plain LlamaIndex code that gives the same answers."""
     find_preset(preset)
-    from llama_index_presets.presets.eject import eject as write_out
+    from llama_index_presets.advise.eject import eject as write_out
 
     done = write_out(preset, folder, offline=offline, settings=settings, force=force)
     for notice in done.notices:

@@ -26,7 +26,7 @@ from llama_index_presets.cli.app import (
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
-    from llama_index_presets.presets.estimate import Estimate
+    from llama_index_presets.presets.ingest_estimate import Estimate
 
 __all__ = ["estimate"]
 
@@ -48,7 +48,7 @@ def estimate(
 ) -> None:
     """What an ingest would take: documents, chunks, tokens, dollars, minutes, disk. Sends and writes nothing."""
     find_preset(preset)
-    from llama_index_presets.presets.estimate import estimate_preset
+    from llama_index_presets.presets.ingest_estimate import estimate_preset
 
     found = estimate_preset(
         preset,

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from llama_index_presets.evaluate.compare import Difference
     from llama_index_presets.evaluate.questions import JudgedQuestion
     from llama_index_presets.evaluate.results import Result
+    from llama_index_presets.experiments.evaluation import Variant
+    from llama_index_presets.experiments.reranking import RerankingReport
     from llama_index_presets.presets.engine import PresetEngine
-    from llama_index_presets.presets.reranking_report import RerankingReport
-    from llama_index_presets.presets.variants import Variant
 
 __all__ = ["evaluate"]
 
@@ -92,8 +92,8 @@ def evaluate(
     if offline and judge:
         raise SettingsError("A judge is a model of OpenAI; with --offline there is none.")
     from llama_index_presets.evaluate.questions import read_questions
+    from llama_index_presets.experiments.evaluation import Variant, parse_settings
     from llama_index_presets.presets.storage import find_storage
-    from llama_index_presets.presets.variants import Variant, parse_settings
 
     asked = read_questions(questions)[:limit]
     changes = parse_settings(with_ or [])
@@ -124,7 +124,7 @@ def _run(
     **options: bool,
 ) -> Result:
     from llama_index_presets.evaluate.results import save_result
-    from llama_index_presets.presets.evaluation import Evaluation
+    from llama_index_presets.experiments.evaluation import Evaluation
     from llama_index_presets.presets.models import make_llm
 
     with _open(variant, documents, offline) as engine:
@@ -227,7 +227,7 @@ def _show_comparison(results: Sequence[Result], differences: Sequence[Difference
 
 
 def _reranking(variant: Variant, asked: Sequence[JudgedQuestion], offline: bool) -> RerankingReport:
-    from llama_index_presets.presets.reranking_report import reranking_report
+    from llama_index_presets.experiments.reranking import reranking_report
 
     with _open(variant, None, offline) as engine:
         return reranking_report(engine, [one for one in asked if one.relevant])

@@ -32,7 +32,7 @@ def move(
     as_json: AsJson = False,
 ) -> None:
     """Copy nodes with their vectors to another store, without embedding anything, and check the copy."""
-    from llama_index_presets.store.memory import frugal_process
+    from llama_index_presets.store.move import frugal_process
     from llama_index_presets.store.move import move as move_nodes
 
     with frugal_process(), closes_all("closing a store") as opened:
@@ -85,19 +85,19 @@ def _open(place: str, opened: ExitStack, options: dict[str, Any]) -> BasePydanti
 
 
 def _duckdb(place: str, rest: str, options: dict[str, Any]) -> Any:
-    from llama_index_presets.store.duckdb import DuckDBVectorStore
+    from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
     return DuckDBVectorStore(rest, **options)
 
 
 def _lancedb(place: str, rest: str, options: dict[str, Any]) -> Any:
-    from llama_index_presets.store.lancedb import LanceDBVectorStore
+    from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
     return LanceDBVectorStore(rest, **options)
 
 
 def _postgres(place: str, rest: str, options: dict[str, Any]) -> Any:
-    from llama_index_presets.store.postgres import PostgresVectorStore
+    from llama_index_presets.store.postgres.store import PostgresVectorStore
 
     url, _, fragment = place.partition("#")
     known = re.search(r"(?:^|;)dim=(\d+)", fragment or options.get("fingerprint", ""))
@@ -109,13 +109,13 @@ def _postgres(place: str, rest: str, options: dict[str, Any]) -> Any:
 
 
 def _pinecone(place: str, rest: str, options: dict[str, Any]) -> Any:
-    from llama_index_presets.store.pinecone import PineconeVectorStore
+    from llama_index_presets.store.pinecone.store import PineconeVectorStore
 
     return PineconeVectorStore(rest.removeprefix("//"), **options)
 
 
 def _weaviate(place: str, rest: str, options: dict[str, Any]) -> Any:
-    from llama_index_presets.store.weaviate import WeaviateVectorStore
+    from llama_index_presets.store.weaviate.store import WeaviateVectorStore
 
     return WeaviateVectorStore.from_url(place, **options)
 

@@ -16,9 +16,9 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
-from llama_index_presets.presets.layers import dials, load_settings
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.settings_sources import dials, load_settings
 
 __all__ = ["list_presets", "show"]
 

@@ -13,7 +13,7 @@ from llama_index_presets.cli.app import AsJson, app, emit, print_table, say, tab
 from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
-    from llama_index_presets.presets.recommend import RankedPreset, Recommendation
+    from llama_index_presets.advise.recommend import RankedPreset, Recommendation
 
 __all__ = ["recommend"]
 
@@ -78,7 +78,7 @@ def recommend(
             "Nothing is known of your case. Give flags (--documents 5000 --private …), --requirements FILE, "
             "or run it on a terminal to be asked."
         )
-    from llama_index_presets.presets.recommend import recommend as choose
+    from llama_index_presets.advise.recommend import recommend as choose
 
     found = choose(given)
     if as_json:

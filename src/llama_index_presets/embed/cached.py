@@ -3,24 +3,74 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
 from llama_index_presets.embed.cache import EmbeddingCache, Role
 from llama_index_presets.embed.catalogue import catalogue
-from llama_index_presets.embed.identity import vector_identity
-from llama_index_presets.errors import PartialEmbeddingError
+from llama_index_presets.errors import PartialEmbeddingError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 
-__all__ = ["CacheStats", "CachedEmbedding"]
+__all__ = ["CacheStats", "CachedEmbedding", "CachedMultiModalEmbedding", "vector_identity"]
+
+# What decides a vector: everything about an embedding model that changes its numbers, as one text.
+
+
+_BESIDE_THE_POINT: Final = frozenset(
+    {
+        "api_key", "token", "default_headers", "headers", "timeout", "request_timeout", "max_retries", "num_workers",
+        "embed_batch_size", "compute_batch_size", "show_progress_bar", "parallel_process", "target_devices", "device",
+        "cache_folder", "embeddings_cache", "callback_manager", "rate_limiter", "reuse_client", "keep_alive",
+        "allow_download", "processes", "concurrency", "requests_per_minute", "tokens_per_minute",
+    }
+)  # fmt: skip
+"""Options that change how a vector is fetched or computed, not what it is."""
+
+
+def vector_identity(model: BaseEmbedding) -> str:
+    """Name what makes the vectors of a model, so that two models never share one.
+
+    A model that has a text attribute `vector_identity` says it itself. Of any other, it is the class and all its
+    options but those like keys, timeouts and batch sizes: a rotated key does not make new vectors.
+
+    Raises:
+        SettingsError: The options cannot be read.
+
+    Example:
+        >>> from llama_index.core import MockEmbedding
+        >>> vector_identity(MockEmbedding(embed_dim=8)) == vector_identity(MockEmbedding(embed_dim=9))
+        False
+    """
+    own = getattr(model, "vector_identity", None)
+    if isinstance(own, str) and own:
+        return own
+    try:
+        options: dict[str, Any] = model.to_dict()
+        kept = {name: value for name, value in options.items() if name not in _BESIDE_THE_POINT}
+        return json.dumps([_full_name(model), kept], sort_keys=True, default=str)
+    except Exception as error:
+        raise SettingsError(
+            f"What makes the vectors of {type(model).__name__} cannot be told ({type(error).__name__}). Name it: "
+            "CachedEmbedding(inner, cache, identity='model and version')."
+        ) from error
+
+
+def _full_name(model: BaseEmbedding) -> str:
+    return f"{type(model).__module__}.{type(model).__qualname__}"
+
 
 _OF_THE_INNER: Final = frozenset({"dim", "max_tokens", "max_length", "tokenize", "count_tokens"})
 dispatcher = get_dispatcher(__name__)
@@ -324,3 +374,114 @@ def _first_places(keys: Sequence[bytes]) -> dict[bytes, int]:
     for place, key in enumerate(keys):
         places.setdefault(key, place)
     return places
+
+
+# CachedMultiModalEmbedding: a model of texts and images behind a cache that finds images by their bytes.
+
+
+@strict()
+class CachedMultiModalEmbedding(CachedEmbedding, MultiModalEmbedding):
+    """`CachedEmbedding` for a `MultiModalEmbedding`, such as `ClipEmbedding`: images are looked up, too.
+
+    An image is found by the bytes of its file, so a renamed or copied file is not computed again. One without bytes of
+    a file, such as a PIL image that a program drew, goes to the model. Arguments and errors are those of
+    `CachedEmbedding`.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index_presets.embed.cache import EmbeddingCache
+        >>> from llama_index_presets.embed.clip import ClipEmbedding
+        >>> model = CachedMultiModalEmbedding(ClipEmbedding("clip-ViT-B-32"), EmbeddingCache(tempfile.mkdtemp()))
+        >>> model.missing_images([b"the bytes of a picture", b"the bytes of a picture"])
+        [0]
+    """
+
+    def __init__(self, inner: BaseEmbedding, cache: EmbeddingCache, **settings: Any) -> None:
+        super().__init__(inner, cache, **settings)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "CachedMultiModalEmbedding"
+
+    def missing_images(self, images: Sequence[Any]) -> list[int]:
+        """Tell which images would have to be computed: their positions, repetitions left out."""
+        contents = [bytes_of(image) for image in images]
+        places = [place for place, content in enumerate(contents) if content is not None]
+        keys = self.cache.keys(self.identity, "image", [contents[place] or b"" for place in places])
+        known = self.cache.contains_many(list(dict.fromkeys(keys)))
+        new = {
+            key: place
+            for key, place in zip(reversed(keys), reversed(places), strict=True)
+            if key not in known
+        }
+        drawn = [place for place, content in enumerate(contents) if content is None]
+        return sorted([*new.values(), *drawn])
+
+    def get_image_embedding(self, img_file_path: Any) -> Embedding:
+        """Embed one image, of any kind that the model takes."""
+        return self.get_image_embedding_batch([img_file_path])[0]
+
+    def get_image_embedding_batch(
+        self, img_file_paths: list[Any], show_progress: bool = False
+    ) -> list[Embedding]:
+        """Embed images; those that are new go to the model's own batch method."""
+        inner: Any = self.inner
+        contents = [bytes_of(image) for image in img_file_paths]
+        drawn = [image for image, content in zip(img_file_paths, contents, strict=True) if content is None]
+        of_drawn = iter(inner.get_image_embedding_batch(drawn, show_progress) if drawn else [])
+
+        # The model is given what the caller gave, whose path its errors name.
+        of = {
+            content: image
+            for content, image in zip(contents, img_file_paths, strict=True)
+            if content is not None
+        }
+
+        def compute(new: list[bytes]) -> list[Embedding]:
+            found: list[Embedding] = inner.get_image_embedding_batch(
+                [of[content] for content in new], show_progress
+            )
+            return found
+
+        files = [content for content in contents if content is not None]
+        of_files = iter(self._through(files, "image", compute) if files else [])
+        return [next(of_drawn if content is None else of_files) for content in contents]
+
+    async def aget_image_embedding(self, img_file_path: Any) -> Embedding:
+        """`get_image_embedding`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get_image_embedding, img_file_path)
+
+    async def aget_image_embedding_batch(
+        self, img_file_paths: list[Any], show_progress: bool = False
+    ) -> list[Embedding]:
+        """`get_image_embedding_batch`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get_image_embedding_batch, img_file_paths, show_progress)
+
+    def _get_image_embedding(self, img_file_path: Any) -> Embedding:
+        return self.get_image_embedding(img_file_path)
+
+    async def _aget_image_embedding(self, img_file_path: Any) -> Embedding:
+        return await self.aget_image_embedding(img_file_path)
+
+
+def bytes_of(image: Any) -> bytes | None:
+    """The bytes of an image's file; None where it has none, or none that can be read: the model says what is wrong."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, BytesIO):
+        return image.getvalue()
+    if encoded := getattr(image, "image", None):
+        return _decoded(encoded)
+    path = image if isinstance(image, str | Path) else getattr(image, "image_path", None)
+    try:
+        return Path(path).read_bytes() if path else None
+    except (OSError, ValueError):
+        return None
+
+
+def _decoded(encoded: Any) -> bytes | None:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (TypeError, ValueError):
+        return None

@@ -12,7 +12,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.plain import PlainText, Section, is_table_caption
+from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]

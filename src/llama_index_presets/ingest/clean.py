@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_index_presets._extras import require
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.plain import Mark, PlainText
+from llama_index_presets.ingest.plain_text import Mark, PlainText
 
 __all__ = [
     "closed_html",

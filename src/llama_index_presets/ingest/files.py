@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.about import SIDECAR
+from llama_index_presets.ingest.document_metadata import SIDECAR
 
 __all__ = ["FileEntry", "find_files", "root_path"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.disk_faults import is_full
+from llama_index_presets.encryption import Sealer
 from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.private_files import private_file
-from llama_index_presets.sealing import Sealer
 
 __all__ = ["Manifest", "ManifestEntry"]
 

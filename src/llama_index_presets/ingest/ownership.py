@@ -15,9 +15,9 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
 )
 
+from llama_index_presets.ingest.metadata_overrides import Stamp
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources import Source
-from llama_index_presets.ingest.stamp import Stamp
 
 __all__ = ["TENANT_KEY", "Ownership"]
 

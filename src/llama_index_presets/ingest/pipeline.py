@@ -19,8 +19,8 @@ from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.ingest.failures import Doubts, blame
+from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
-from llama_index_presets.ingest.pictures import Picture
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 

@@ -14,12 +14,11 @@ from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.images import is_image_file
-from llama_index_presets.ingest.about import sidecar_of
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_text, whole_characters
+from llama_index_presets.ingest.document_metadata import sidecar_of
 from llama_index_presets.ingest.files import FileEntry, find_files
-from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.pictures import (
+from llama_index_presets.ingest.images import (
     Picture,
     caption_file,
     check_image,
@@ -28,6 +27,7 @@ from llama_index_presets.ingest.pictures import (
     read_picture,
     without_captions,
 )
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.read import file_hash, read_file
 
 __all__ = ["Source", "file_source", "sources"]

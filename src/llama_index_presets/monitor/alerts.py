@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.monitor.stats import BILLABLE
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.ledger.queries import BILLABLE
 
 __all__ = ["Alert", "AlertMonitor", "Thresholds", "to_log", "to_webhook"]
 

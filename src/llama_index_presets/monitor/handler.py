@@ -21,19 +21,18 @@ from llama_index.core.instrumentation.span import active_span_id
 
 from llama_index_presets._options import strict
 from llama_index_presets.errors import BudgetExceededError
-from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.context import attribution
-from llama_index_presets.monitor.ears import EventEar, SpanEar
-from llama_index_presets.monitor.gate import Gate
-from llama_index_presets.monitor.hearing import (
+from llama_index_presets.monitor.attribution import attribution
+from llama_index_presets.monitor.budgets import Budget, Budgets, Gate
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.listener import EventEar, SpanEar
+from llama_index_presets.monitor.recorder import (
     COMPLETIONS,
     ENDS,
     STARTS,
+    Observer,
     finish_from_payload,
     start_from_payload,
 )
-from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.monitor.observe import Observer
 from llama_index_presets.monitor.stream_usage import ask_for_usage
 
 __all__ = ["CostTrackingHandler"]

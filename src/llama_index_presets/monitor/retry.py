@@ -25,7 +25,7 @@ from tenacity.wait import wait_random_exponential
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.events import AttemptFailedEvent
-from llama_index_presets.monitor.context import attempt_number
+from llama_index_presets.monitor.attribution import attempt_number
 
 __all__ = ["RetryPolicy", "is_transient", "retry_after_s", "retrying"]
 

@@ -21,13 +21,9 @@ from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.presets.assembly import Assembly
-from llama_index_presets.presets.auditing import open_audit
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.layers import load_settings
-from llama_index_presets.presets.listeners import refuse_remote_listeners
-from llama_index_presets.presets.local_only import refuse_remote, refuse_remote_cells
+from llama_index_presets.presets.engine_parts import Assembly
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -38,10 +34,16 @@ from llama_index_presets.presets.models import (
     reads_images,
     with_cache,
 )
-from llama_index_presets.presets.monitoring import start_monitoring
-from llama_index_presets.presets.offline import go_offline
-from llama_index_presets.presets.patterns import KeywordOpening, assemble_pattern, check_pattern
+from llama_index_presets.presets.monitoring import open_audit, start_monitoring
+from llama_index_presets.presets.offline import (
+    go_offline,
+    refuse_remote,
+    refuse_remote_cells,
+    refuse_remote_listeners,
+)
+from llama_index_presets.presets.retrieval import KeywordOpening, assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.presets.storage import Storage, find_storage, prepare_storage
 from llama_index_presets.presets.stores import check_place, open_store, refuse_lost_vectors
 

@@ -18,8 +18,8 @@ from llama_index.core.prompts import PromptTemplate
 
 from llama_index_presets._options import strict
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.presets.outage import is_outage
-from llama_index_presets.presets.turn import Turn, aanswer, answer, astream, stream
+from llama_index_presets.presets.fallback import is_outage
+from llama_index_presets.presets.query_run import Turn, aanswer, answer, astream, stream
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine

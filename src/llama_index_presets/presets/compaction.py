@@ -122,20 +122,20 @@ def _kind(place: Storage) -> str | None:
 
 
 def _duckdb(place: Storage, dim: int, opened: ExitStack) -> Any:
-    from llama_index_presets.store.duckdb import DuckDBVectorStore
+    from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
     return DuckDBVectorStore(place.vectors.with_suffix(".duckdb"))
 
 
 def _lancedb(place: Storage, dim: int, opened: ExitStack) -> Any:
-    from llama_index_presets.store.lancedb import LanceDBVectorStore
+    from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
     return LanceDBVectorStore(place.address.url if place.address else str(place.vectors))
 
 
 def _pgvector(place: Storage, dim: int, opened: ExitStack) -> Any:
-    from llama_index_presets.store.embedded_postgres import embedded_postgres
-    from llama_index_presets.store.postgres import PostgresVectorStore
+    from llama_index_presets.store.postgres.embedded import embedded_postgres
+    from llama_index_presets.store.postgres.store import PostgresVectorStore
 
     if not dim:
         raise SettingsError(
@@ -159,7 +159,7 @@ _OPENERS: dict[str, Callable[[Storage, int, ExitStack], Any]] = {
 
 
 def _keyword_index(place: Storage) -> Any:
-    from llama_index_presets.retrieve.keyword import BM25Index
+    from llama_index_presets.retrieve.bm25.index import BM25Index
 
     return BM25Index(place.keywords) if (place.keywords / "MANIFEST.json").exists() else None
 

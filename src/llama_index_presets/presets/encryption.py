@@ -12,10 +12,10 @@ from urllib.parse import quote
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets._extras import installed, require
+from llama_index_presets.encryption import Sealer, read_key_text
 from llama_index_presets.errors import EncryptionError, SettingsError
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, read_card
-from llama_index_presets.sealing import Sealer, read_key_text
 from llama_index_presets.store.encrypted import EncryptedVectorStore
 
 __all__ = ["ENCRYPTION_KEY", "Encryption", "choose_encryption", "encryption_key"]

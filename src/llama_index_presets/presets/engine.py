@@ -32,17 +32,26 @@ from llama_index_presets.errors import AnswerError, IngestError, SettingsError
 from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
-from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.presets.assembly import Assembly, cost_of
+from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
-from llama_index_presets.presets.estimate import Estimate
+from llama_index_presets.presets.engine_parts import Assembly, cost_of
+from llama_index_presets.presets.fallback import aanswer_through, answer_through
+from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact_assembly, estimate, ingest
 from llama_index_presets.presets.models import reads_images
-from llama_index_presets.presets.outage import aanswer_through, answer_through
-from llama_index_presets.presets.runs import ingest_ends, run_begins, run_fails
+from llama_index_presets.presets.query_run import (
+    Turn,
+    aanswer,
+    answer,
+    answer_metadata,
+    astream,
+    ingest_ends,
+    run_begins,
+    run_fails,
+    stream,
+)
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.turn import Turn, aanswer, answer, answer_metadata, astream, stream
 
 __all__ = ["PresetEngine"]
 

@@ -4,31 +4,152 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from llama_index_presets.errors import SettingsError
-from llama_index_presets.ingest.distributed import RayLoad
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.ingest.files import root_path
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.ingest.metadata_overrides import Stamp
 from llama_index_presets.ingest.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
+from llama_index_presets.ingest.ray import OpenedWorker, RayLoad, Recorder
 from llama_index_presets.ingest.sources import Source, sources
-from llama_index_presets.ingest.stamp import Stamp
-from llama_index_presets.monitor.context import attribution
-from llama_index_presets.presets.assembly import Assembly
+from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.presets.compaction import CompactReport, compact_parts
-from llama_index_presets.presets.estimate import Estimate, Estimator, refuse_beyond
-from llama_index_presets.presets.models import reads_images
-from llama_index_presets.presets.ray_worker import check_ray, ray_worker
-from llama_index_presets.presets.storage import open_storage
+from llama_index_presets.presets.encryption import choose_encryption
+from llama_index_presets.presets.engine_parts import Assembly
+from llama_index_presets.presets.ingest_estimate import Estimate, Estimator, refuse_beyond
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    reads_images,
+    with_cache,
+)
+from llama_index_presets.presets.offline import is_loopback
+from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.storage import Storage, open_storage
+from llama_index_presets.presets.stores import open_store
 
-__all__ = ["IngestOptions", "compact_assembly", "estimate", "ingest"]
+__all__ = ["IngestOptions", "RayWorker", "check_ray", "compact_assembly", "estimate", "ingest", "ray_worker"]
+
+# What a Ray worker opens: the model, chunker and store of a preset, by name and never by hand.
+
+
+_HERE = (None, "local")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayWorker:
+    """Opens what a worker needs. A plain value that travels; keys do not: workers find them in their environment.
+
+    Attributes:
+        row: The row, with `offline` applied.
+        place: Where the engine's storage is; with the URL of the vectors, password included.
+        settings: Effective settings.
+        fingerprint: What the index is made with.
+        local: Whether nothing may leave the machine.
+        stamp: Metadata of the run.
+    """
+
+    row: Preset
+    place: Storage = field(repr=False)
+    settings: Settings
+    fingerprint: str
+    local: bool
+    stamp: Stamp
+
+    def __call__(self, recorder: Recorder) -> OpenedWorker:
+        """Open it.
+
+        Raises:
+            SettingsError: A key is missing on the worker.
+            FingerprintError: The worker has another version of the model or the chunker.
+        """
+        encryption = choose_encryption(self.settings, self.row.pattern, self.place)
+        embed_model = with_cache(
+            make_embedding(self.row.embedding, local=self.local), self.settings.embedding_cache, self.place,
+            queries=False, hash_key=encryption.sealer.hash_key if encryption else None,
+        )  # fmt: skip
+        chunker = make_chunker(embed_model, self.settings.chunk_tokens, self.settings.chunking)
+        fingerprint = replace(
+            make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
+        )
+        if str(fingerprint) != self.fingerprint:
+            raise FingerprintError(
+                f"The worker makes {fingerprint}, the index holds {self.fingerprint}. Install the same release there.",
+                stored=self.fingerprint,
+                given=str(fingerprint),
+            )
+        opened = ExitStack()  # open until the worker's process ends
+        store = open_store(self.row.store, self.place, fingerprint, opened)
+        estimator = Estimator(
+            embed_model=embed_model, chunker=chunker, store=self.row.store, dim=fingerprint.dim, known={}
+        )
+        pipeline = Pipeline(
+            embed_model=embed_model,
+            chunker=chunker,
+            store=encryption.over(store) if encryption else store,
+            manifest=cast(Manifest, recorder),
+            batch_chunks=self.settings.batch_chunks,
+            count_tokens=estimator.count_tokens,
+        )
+        watch = None if self.settings.pii == "off" else PrivacyWatch(self.settings.pii)
+        return OpenedWorker(pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb))
+
+
+def ray_worker(assembly: Assembly, stamp: Stamp) -> RayWorker:
+    """The worker of an engine."""
+    return RayWorker(
+        row=assembly.preset,
+        place=assembly.storage,
+        settings=assembly.settings,
+        fingerprint=str(assembly.fingerprint),
+        local=assembly.preset.monitoring == "local" or bool(assembly.preset.swapped),
+        stamp=stamp,
+    )
+
+
+def check_ray(assembly: Assembly, data: Any, address: str | None) -> None:
+    """Refuse what cannot be ingested on a cluster, before anything is started.
+
+    Raises:
+        SettingsError: Parts given by hand, a store or pattern with one writer, images, data without paths, or a cluster
+            elsewhere where nothing may leave the machine.
+    """
+    row = assembly.preset
+    by_hand = sorted({"embedding", "store"} & assembly.by_hand.keys())
+    paths = [data] if isinstance(data, str | Path) else data
+    reasons = {
+        f"{' and '.join(by_hand)} given by hand cannot be opened by workers; name them in settings": by_hand,
+        'DuckDB takes one process; set store = "lancedb"': row.store == "duckdb",
+        "the keyword index of the hybrid pattern has one writer": row.pattern == "hybrid",
+        "images are ingested on one machine": embedding_model(row.embedding).modality == "image",
+        "workers read files; give paths": not (
+            isinstance(paths, list | tuple | set) and all(isinstance(path, str | Path) for path in paths)
+        ),
+        f"the cluster at '{address}' is not on this machine, and nothing may leave it": (
+            row.monitoring == "local" and address not in _HERE and not _is_here(str(address))
+        ),
+    }
+    wrong = [reason for reason, holds in reasons.items() if holds]
+    if wrong:
+        raise SettingsError(f"This cannot be ingested with Ray: {'; '.join(wrong)}.")
+
+
+def _is_here(address: str) -> bool:
+    return is_loopback(address)
+
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +225,7 @@ def _repair_keyword(assembly: Assembly) -> None:
     """Bring the keyword index in step where another process was killed since this engine was built."""
     keyword: Any = assembly.retrieval.keyword
     if keyword is not None and keyword.unfinished:
-        from llama_index_presets.retrieve.step import verify_in_step
+        from llama_index_presets.retrieve.bm25.consistency import verify_in_step
 
         verify_in_step(assembly.vector_store, keyword, documents=keyword.unfinished, repair=True)
 

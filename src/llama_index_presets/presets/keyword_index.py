@@ -10,11 +10,11 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_presets.errors import StoreCorruptError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.storage import Storage
-from llama_index_presets.retrieve.keyword import BM25Index
-from llama_index_presets.retrieve.step import StepReport, counts_apart, rebuild, verify_in_step
+from llama_index_presets.retrieve.bm25.consistency import StepReport, counts_apart, rebuild, verify_in_step
+from llama_index_presets.retrieve.bm25.index import BM25Index
 
 if TYPE_CHECKING:
-    from llama_index_presets.presets.patterns import KeywordOpening
+    from llama_index_presets.presets.retrieval import KeywordOpening
 
 __all__ = ["open_keyword_index"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
@@ -12,9 +13,9 @@ from llama_index.core.utils import get_tokenizer
 from llama_index_presets._extras import require
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.embed.cache import EmbeddingCache
-from llama_index_presets.embed.cached import CachedEmbedding
-from llama_index_presets.embed.cached_images import CachedMultiModalEmbedding
+from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEmbedding
 from llama_index_presets.embed.catalogue import catalogue, embedding_model
+from llama_index_presets.embed.weights import cache_folder
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
@@ -22,7 +23,44 @@ from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["make_chunker", "make_embedding", "make_fingerprint", "make_llm", "reads_images", "with_cache"]
+__all__ = [
+    "DEFAULT_RERANKER",
+    "find_reranker",
+    "make_chunker",
+    "make_embedding",
+    "make_fingerprint",
+    "make_llm",
+    "reads_images",
+    "with_cache",
+]
+
+# Which cross-encoder re-ranks, and where it lies on this machine.
+
+
+DEFAULT_RERANKER: Final = "cross-encoder/ms-marco-MiniLM-L6-v2"
+"""What the advanced pattern re-ranks with where the settings name nothing else."""
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def find_reranker(name: str) -> str | None:
+    """A cross-encoder on this machine: its folder, or its name where the hub's cache holds it; None where neither is.
+
+    Args:
+        name: A folder, or a name on the hub; of the latter, a folder ``models/NAME`` in our cache goes first.
+    """
+    if Path(name).expanduser().is_dir():
+        return name
+    folder = cache_folder() / "models" / name.rsplit("/", 1)[-1]
+    if (folder / "config.json").is_file():
+        return str(folder)
+    hub = require("huggingface_hub", extra="local")
+
+    def cached(file: str) -> bool:
+        return isinstance(hub.try_to_load_from_cache(name, file), str)
+
+    return name if cached("config.json") and any(map(cached, _WEIGHTS)) else None
+
 
 LONGEST_CHUNK = 512
 """Tokens; a longer chunk mixes topics, however much the model reads."""

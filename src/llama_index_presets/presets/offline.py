@@ -3,19 +3,186 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.weights import cache_folder, has_weights
-from llama_index_presets.errors import StoreError
+from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.presets.matrix import Preset, stand_in
-from llama_index_presets.presets.rerankers import DEFAULT_RERANKER, find_reranker
+from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, find_storage, read_card
 
-__all__ = ["OfflineRow", "go_offline"]
+__all__ = [
+    "OfflineRow",
+    "foreign_listeners",
+    "go_offline",
+    "is_local",
+    "is_loopback",
+    "refuse_remote",
+    "refuse_remote_cells",
+    "refuse_remote_listeners",
+    "remote_exporters",
+]
+
+# Monitoring `local` promises that nothing leaves the machine: parts that would are refused when building.
+
+
+_LOCAL_PACKAGES = (
+    "llama_index.core",
+    "llama_index.llms.huggingface",
+    "llama_index.llms.llama_cpp",
+    "llama_index.embeddings.huggingface",
+    "llama_index.vector_stores.lancedb",
+)
+_ADDRESSES = ("base_url", "api_base", "endpoint", "url", "host")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def is_local(part: object) -> bool:
+    """Whether a part stays on this machine.
+
+    What it stands in front of must stay, too. An address decides, where there is one. Without one, a
+    LlamaIndex integration, or a subclass of it, must be known to be local. A class that is the application's own is
+    taken at its word: nobody can tell from outside.
+    """
+    inner = getattr(part, "inner", None)  # of a CachedEmbedding, an EncryptedVectorStore
+    if inner is not None and not is_local(inner):
+        return False
+    for name in _ADDRESSES:
+        address = getattr(part, name, None)
+        if isinstance(address, str) and address:
+            return is_loopback(address)
+    place = getattr(part, "uri", None)
+    if isinstance(place, str) and "://" in place and not place.startswith("file://"):
+        return False
+    integrations = [
+        kind.__module__ for kind in type(part).__mro__ if kind.__module__.startswith("llama_index.")
+    ]
+    return all(_in_packages(module) for module in integrations)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, with or without a scheme, is on this machine.
+
+    Example:
+        >>> is_loopback("http://127.0.0.1:6006"), is_loopback("collector.example:4318")
+        (True, False)
+    """
+    return (urlsplit(address if "//" in address else f"//{address}").hostname or "") in _LOOPBACK
+
+
+def _in_packages(module: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in _LOCAL_PACKAGES)
+
+
+def refuse_remote(preset: str, parts: Sequence[object]) -> None:
+    """Refuse parts that would send documents or questions elsewhere.
+
+    Raises:
+        SettingsError: Names the parts.
+    """
+    remote = [type(part).__name__ for part in parts if not is_local(part)]
+    if remote:
+        raise SettingsError(
+            f"The preset '{preset}' keeps everything on this machine; {', '.join(remote)} would send text elsewhere. "
+            "Use a local model, one served on localhost, or another preset."
+        )
+
+
+def refuse_remote_cells(row: Preset, *, replaced: frozenset[str]) -> None:
+    """Refuse cells that name a service, such as an LLM chosen in the settings.
+
+    Args:
+        row: With every choice of the settings.
+        replaced: Columns whose part the caller brings along.
+
+    Raises:
+        SettingsError: Names the cells.
+    """
+    remote = [
+        f"{column} '{getattr(row, column)}'"
+        for column, part in row.parts().items()
+        if not part.local and column not in replaced
+    ]
+    if remote:
+        raise SettingsError(
+            f"The preset '{row.name}' keeps everything on this machine; {', '.join(remote)} would send text elsewhere. "
+            "Choose a local one, use offline=True (--offline), or another preset."
+        )
+
+
+# Who else listens to LlamaIndex in this process, and whether they carry what they hear away.
+
+
+_OURS = ("llama_index_presets.", "llama_index.core.", "llama_index_instrumentation.")
+
+
+def foreign_listeners() -> list[Any]:
+    """Handlers of other packages on the dispatcher that hears every call: instrumentors, and the application's own."""
+    root = get_dispatcher()
+    return [
+        handler
+        for handler in [*root.event_handlers, *root.span_handlers]
+        if not type(handler).__module__.startswith(_OURS)
+    ]
+
+
+def remote_exporters() -> list[str]:
+    """Hosts outside this machine that the process's OpenTelemetry tracer provider sends to."""
+    if "opentelemetry.trace" not in sys.modules:
+        return []
+    provider = sys.modules["opentelemetry.trace"].get_tracer_provider()
+    addresses = {str(address) for address in map(_address, _exporters(provider)) if address}
+    return sorted({urlsplit(one).hostname or one for one in addresses if not is_loopback(one)})
+
+
+def refuse_remote_listeners(preset: str) -> None:
+    """Refuse to build a local preset in a process that sends its traces elsewhere.
+
+    An instrumentor with exporters on this machine alone, and the application's own handlers, are taken as they are.
+
+    Raises:
+        SettingsError: Names the instrumentors and where they send to.
+    """
+    from llama_index.core import global_handler
+
+    hosts = remote_exporters()
+    names = sorted({type(handler).__module__.partition(".")[0] for handler in foreign_listeners()})
+    if hosts and names:
+        raise SettingsError(
+            f"The preset '{preset}' keeps everything on this machine; {', '.join(names)} listens in this process and "
+            f"sends traces to {', '.join(hosts)}. Call its uninstrument(), or send to a collector on 127.0.0.1."
+        )
+    vendor = type(global_handler).__module__
+    if vendor.startswith("llama_index.callbacks."):
+        raise SettingsError(
+            f"The preset '{preset}' keeps everything on this machine; LlamaIndex's global handler is {vendor}, which "
+            "sends what it hears to a service. Remove it: llama_index.core.global_handler = None."
+        )
+
+
+def _exporters(provider: Any) -> Iterator[Any]:
+    """Exporters of a provider; a batch processor hides its own one or two attributes deep."""
+    first = getattr(provider, "_active_span_processor", None)
+    for processor in getattr(first, "_span_processors", ()):
+        for holder in (processor, getattr(processor, "_batch_processor", None)):
+            for name in ("span_exporter", "_exporter"):
+                exporter = getattr(holder, name, None)
+                if exporter is not None:
+                    yield exporter
+
+
+def _address(exporter: Any) -> str | None:
+    address = getattr(exporter, "_endpoint", None)
+    return address if isinstance(address, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import SettingsError, StoreCorruptError
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.presets.address import SCHEMES, Address
-from llama_index_presets.presets.storage import Storage
+from llama_index_presets.presets.storage import SCHEMES, Address, Storage
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["check_place", "open_store", "refuse_lost_vectors"]
@@ -99,7 +98,7 @@ def refuse_lost_vectors(store: BasePydanticVectorStore, manifest: Manifest, stor
 
 
 def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
-    from llama_index_presets.store.lancedb import LanceDBVectorStore
+    from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
     uri = storage.address.url if storage.address else str(storage.vectors)
     store: BasePydanticVectorStore = LanceDBVectorStore(uri, fingerprint=str(fingerprint))
@@ -107,7 +106,7 @@ def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack)
 
 
 def _open_duckdb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
-    from llama_index_presets.store.duckdb import DuckDBVectorStore
+    from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
     path = str(storage.vectors.with_suffix(".duckdb"))
     # Without `dim` the table is made with the first nodes: an empty one would refuse every other model.
@@ -115,8 +114,8 @@ def _open_duckdb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) 
 
 
 def _open_postgres(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
-    from llama_index_presets.store.embedded_postgres import embedded_postgres
-    from llama_index_presets.store.postgres import PostgresVectorStore
+    from llama_index_presets.store.postgres.embedded import embedded_postgres
+    from llama_index_presets.store.postgres.store import PostgresVectorStore
 
     if storage.address:
         url, options = storage.address.url.partition("#")[0], storage.address.options
@@ -133,7 +132,7 @@ def _open_postgres(storage: Storage, fingerprint: Fingerprint, opened: ExitStack
 
 
 def _open_pinecone(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
-    from llama_index_presets.store.pinecone import PineconeVectorStore
+    from llama_index_presets.store.pinecone.store import PineconeVectorStore
 
     address = _address(storage)
     store: BasePydanticVectorStore = PineconeVectorStore(
@@ -146,7 +145,7 @@ def _open_pinecone(storage: Storage, fingerprint: Fingerprint, opened: ExitStack
 
 
 def _open_weaviate(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
-    from llama_index_presets.store.weaviate import WeaviateVectorStore
+    from llama_index_presets.store.weaviate.store import WeaviateVectorStore
 
     store: BasePydanticVectorStore = WeaviateVectorStore.from_url(
         _address(storage).url, fingerprint=str(fingerprint)

@@ -9,33 +9,282 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 
 from llama_index_presets.errors import RankingError
-from llama_index_presets.ranking.confidence import confidence_weighted_fusion
-from llama_index_presets.ranking.scaling import (
-    Fused,
-    Ranking,
-    above,
-    averaged,
-    checked_weights,
-    extent,
-    first_scores,
-    summed,
-    three_deviations,
-)
 
 __all__ = [
     "FUSIONS",
     "Fused",
+    "Range",
     "Ranking",
+    "above",
+    "averaged",
+    "checked_weights",
+    "confidence",
     "confidence_weighted_fusion",
     "convex_combination",
     "distribution_based_fusion",
+    "extent",
+    "finite",
+    "first_scores",
     "fuse",
     "reciprocal_rank_fusion",
     "relative_score_fusion",
+    "stretched",
+    "summed",
+    "three_deviations",
 ]
+
+# What fusion methods share: checked weights, scores stretched to [0, 1], sums that do not depend on an order.
+
+
+Ranking = Sequence[tuple[str, float]]
+"""(id, score) pairs of one retriever, best first, higher scores are better."""
+
+Fused = list[tuple[str, float]]
+"""(id, score) pairs, best first, ties by id."""
+
+Range = Callable[[Sequence[float]], tuple[float, float]]
+"""The scores of a ranking -> which score becomes 0 and which becomes 1."""
+
+
+def averaged(rankings: Sequence[Ranking], weights: Sequence[float] | None, ranges: Sequence[Range]) -> Fused:
+    """Weighted mean of scores, each ranking stretched over its range and clipped to [0, 1]."""
+    checked = checked_weights(weights, len(rankings))
+    total = math.fsum(checked)
+    parts = [
+        (weight / total, _over(finite(first_scores(ranking)), ends))
+        for ranking, weight, ends in zip(rankings, checked, ranges, strict=True)
+        if weight
+    ]
+    return [(name, min(score, 1.0)) for name, score in summed(parts)]
+
+
+def checked_weights(weights: Sequence[float] | None, count: int) -> Sequence[float]:
+    """Check the weights, or make them."""
+    given = [1.0] * count if weights is None else weights
+    if len(given) != count:
+        raise RankingError(
+            f"{count} rankings came with {len(given)} weights; give one weight for each ranking."
+        )
+    if not all(math.isfinite(weight) and weight >= 0 for weight in given):
+        raise RankingError(f"The weights are {list(given)}; each must be a finite number, 0 or more.")
+    if count and not any(given):
+        raise RankingError(f"The weights are {list(given)}; at least one must be above 0.")
+    return given
+
+
+def first_scores(ranking: Ranking) -> dict[str, float]:
+    """id -> score, best first; the first of equal ids is kept."""
+    scores = dict(ranking)
+    if len(scores) < len(ranking):
+        scores = {}
+        for name, score in ranking:
+            scores.setdefault(name, score)
+    return scores
+
+
+def finite(scores: dict[str, float]) -> dict[str, float]:
+    """The same scores, or a `RankingError` that names the first that is not a finite number."""
+    try:
+        if math.isfinite(sum(scores.values())):
+            return scores
+    except TypeError:
+        pass
+    for name, score in scores.items():
+        if score is None or not math.isfinite(score):
+            raise RankingError(
+                f"The score of '{name}' is {score}; a finite number was expected. Use fusion 'rrf'."
+            )
+    return scores
+
+
+def stretched(scores: dict[str, float], low: float, high: float) -> dict[str, float]:
+    """Scores stretched so that low becomes 0 and high 1, and clipped; 0.5 each where the two are the same."""
+    span = high - low
+    if not span > 0:
+        return dict.fromkeys(scores, 0.5)
+    return {
+        name: (score - low) / span if low <= score <= high else float(score > high)
+        for name, score in scores.items()
+    }
+
+
+def extent(scores: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest score."""
+    return min(scores), max(scores)
+
+
+def three_deviations(scores: Sequence[float]) -> tuple[float, float]:
+    """Mean - 3 and mean + 3 standard deviations."""
+    mean = math.fsum(scores) / len(scores)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
+    return mean - 3 * deviation, mean + 3 * deviation
+
+
+def above(floor: float) -> Range:
+    """The range from a floor to the highest score; a `RankingError` where a score is below the floor."""
+
+    def ends(scores: Sequence[float]) -> tuple[float, float]:
+        if min(scores) < floor:
+            raise RankingError(
+                f"A score is {min(scores)}, below its ranking's floor of {floor}; lower the floor."
+            )
+        return floor, max(scores)
+
+    return ends
+
+
+def summed(parts: Sequence[tuple[float, dict[str, float]]]) -> Fused:
+    """Weighted sums, best first, ties by id."""
+    totals = _sum_of_two(parts) if len(parts) <= 2 else _sum_of_many(parts)
+    fused = sorted(totals.items(), key=itemgetter(1), reverse=True)
+    if len(set(totals.values())) < len(totals):
+        fused.sort(key=lambda pair: (-pair[1], pair[0]))
+    return fused
+
+
+def _sum_of_two(parts: Sequence[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for weight, scores in parts:
+        for name, score in scores.items():
+            totals[name] = totals.get(name, 0.0) + weight * score
+    return totals
+
+
+def _sum_of_many(parts: Sequence[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """fsum rounds once, so that the order of the rankings cannot change the last digit."""
+    terms: dict[str, list[float]] = {}
+    for weight, scores in parts:
+        for name, score in scores.items():
+            terms.setdefault(name, []).append(weight * score)
+    return {name: math.fsum(values) for name, values in terms.items()}
+
+
+def _over(scores: dict[str, float], ends: Range) -> dict[str, float]:
+    return stretched(scores, *ends(list(scores.values()))) if scores else {}
+
+
+# Fusion that trusts each ranking, query by query, as far as its own scores say that it knows the answer.
+
+
+_SUREST = 10.0
+"""The most standard deviations that a best score counts for: one lone hit must not silence the other rankings."""
+
+
+def confidence_weighted_fusion(
+    rankings: Sequence[Ranking],
+    *,
+    weights: Sequence[float] | None = None,
+    floors: Sequence[float | None] | None = None,
+    ceilings: Sequence[float | None] | None = None,
+    depth: int | None = None,
+) -> Fused:
+    """Average the scores stretched to [0, 1], each ranking weighted by its `confidence` for this query.
+
+    The weight of ranking i is ``weights[i] * confidence_i``, divided by their sum. Scores are in [0, 1]; a
+    document that a ranking lacks gets 0 from it. A ranking with a floor that gave fewer than `depth`
+    documents is exhausted, every other document has the floor's score: it is stretched from its floor, not
+    from its lowest score. A ranking's scores may be multiplied by a number > 0 where it has no ceiling and a
+    floor of 0 or none.
+
+    Args:
+        rankings: Best first, finite scores.
+        weights: One number >= 0 for each ranking, what it is trusted before it is seen; None means 1 each.
+        floors: The score of a document that has nothing of the query, 0 for BM25; None where not known.
+        ceilings: The score of a perfect match, 1 for cosine; None where not known.
+        depth: How many documents each ranking was asked for; None where not known.
+
+    Raises:
+        RankingError: Weights, floors or ceilings do not fit the rankings, or a score is not a finite number.
+
+    Example:
+        >>> sure, unsure = [("a", 9.0), ("b", 1.0), ("c", 0.9)], [("c", 3.0), ("b", 2.0), ("a", 1.0)]
+        >>> [name for name, score in confidence_weighted_fusion([sure, unsure])]
+        ['a', 'c', 'b']
+
+    Source: docs/decisions/0020-fusion-auto.md, with the measurements that chose it.
+    """
+    count = len(rankings)
+    checked = checked_weights(weights, count)
+    bounds = zip(_bounds("floors", floors, count), _bounds("ceilings", ceilings, count), strict=True)
+    parts = [
+        (weight, *_trusted(finite(first_scores(ranking)), floor, ceiling, depth))
+        for ranking, weight, (floor, ceiling) in zip(rankings, checked, bounds, strict=True)
+        if weight
+    ]
+    total = math.fsum(weight * trust for weight, trust, _ in parts)
+    if total > 0:
+        shares = [(weight * trust / total, scores) for weight, trust, scores in parts]
+    else:  # No ranking tells its documents apart: what each was trusted before has to do.
+        given = math.fsum(weight for weight, _, _ in parts)
+        shares = [(weight / given, scores) for weight, _, scores in parts]
+    return [(name, min(score, 1.0)) for name, score in summed(shares)]
+
+
+def confidence(scores: Sequence[float], *, floor: float | None = None, ceiling: float | None = None) -> float:
+    """How far a ranking's best score stands out, higher is surer, in [0, 10].
+
+    ``(best - mean of the rest) / standard deviation of the rest``, at most 10, times the square root of how
+    much of the scale the candidates span: ``(best - last) / (ceiling - last)`` with a ceiling, ``(best -
+    last) / (best - floor)`` with a floor, 1 with neither. The first factor asks whether one document is
+    unlike the others, the second whether the ranking has found anything at all.
+
+    Args:
+        scores: Of the candidates; at least one.
+        floor: The score of a document that has nothing of the query, where known.
+        ceiling: The score of a perfect match, where known.
+
+    Example:
+        >>> confidence([9.0, 1.0, 0.9]) > confidence([3.0, 2.0, 1.0])
+        True
+    """
+    ordered = sorted(scores, reverse=True)
+    best, rest = ordered[0], ordered[1:]
+    if not rest:
+        return 1.0
+    mean = math.fsum(rest) / len(rest)
+    deviation = math.sqrt(math.fsum([(score - mean) ** 2 for score in rest]) / len(rest))
+    standing = _SUREST if best - mean > _SUREST * deviation else 0.0
+    if deviation > 0:
+        standing = min((best - mean) / deviation, _SUREST)
+    return standing * math.sqrt(_span(best, ordered[-1], floor, ceiling))
+
+
+def _span(best: float, last: float, floor: float | None, ceiling: float | None) -> float:
+    if ceiling is not None and last < best <= ceiling:
+        return (best - last) / (ceiling - last)
+    if floor is not None and floor <= last < best:
+        return (best - last) / (best - floor)
+    return 1.0
+
+
+def _padded(values: list[float], floor: float | None, depth: int | None) -> list[float]:
+    """Scores of as many documents as were asked for: those that an exhausted ranking left out have its floor."""
+    if not values or floor is None or depth is None or len(values) >= depth:
+        return values
+    return values + [floor] * (depth - len(values))
+
+
+def _trusted(
+    scores: dict[str, float], floor: float | None, ceiling: float | None, depth: int | None
+) -> tuple[float, dict[str, float]]:
+    """Confidence in a ranking, and its scores stretched to [0, 1]."""
+    if not scores:
+        return 0.0, {}
+    values = _padded(list(scores.values()), floor, depth)
+    return confidence(values, floor=floor, ceiling=ceiling), stretched(scores, *extent(values))
+
+
+def _bounds(name: str, given: Sequence[float | None] | None, count: int) -> Sequence[float | None]:
+    if given is None:
+        return [None] * count
+    if len(given) != count:
+        raise RankingError(f"{count} rankings came with {len(given)} {name}; give one for each ranking.")
+    return given
+
 
 Fusion = Callable[..., Fused]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.rerank.blend import blended, normalized
+from llama_index_presets.rerank.scoring import blended, normalized
 
 if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore

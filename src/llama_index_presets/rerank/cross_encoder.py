@@ -6,8 +6,8 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -16,22 +16,153 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index_instrumentation.dispatcher import Dispatcher
+from llama_index_instrumentation.span import active_span_id
 
 from llama_index_presets._options import strict
-from llama_index_presets.errors import RerankError
+from llama_index_presets.errors import RerankError, SettingsError
 from llama_index_presets.events import RerankUsageEvent
 from llama_index_presets.forks import TORCH
 from llama_index_presets.loading import loading
-from llama_index_presets.rerank.blend import blended, normalized, probability
-from llama_index_presets.rerank.hits import RerankedNodes, RerankReport, place
-from llama_index_presets.rerank.load import Backend, ModelSource, Precision, load_pair_model
-from llama_index_presets.rerank.pair_model import PairModel
-from llama_index_presets.rerank.score_cache import ScoreCache
-from llama_index_presets.rerank.scoring import LongText, Outcome, score_texts
-from llama_index_presets.rerank.settings import check_settings
-from llama_index_presets.rerank.span_tags import tag_open_span
+from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.rerank.model import Backend, ModelSource, PairModel, Precision, load_pair_model
+from llama_index_presets.rerank.scoring import (
+    LongText,
+    Outcome,
+    ScoreCache,
+    blended,
+    normalized,
+    probability,
+    score_texts,
+)
 
-__all__ = ["CrossEncoderRerank"]
+__all__ = ["CrossEncoderRerank", "RerankReport", "RerankedNodes", "check_settings", "place", "tag_open_span"]
+
+# Refuse settings that cannot work, before a model is loaded. Pure.
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Check the arguments of a `CrossEncoderRerank`.
+
+    Raises:
+        SettingsError: A value is out of range; the message names it and what was expected.
+    """
+    for name in ("top_n", "batch_size"):
+        _expect(settings[name] >= 1, name, settings[name], "a whole number >= 1")
+    _expect(settings["cache_size"] >= 0, "cache_size", settings["cache_size"], "a whole number >= 0")
+    _expect(0 <= settings["blend"] <= 1, "blend", settings["blend"], "a number from 0 to 1")
+    low, wait, length = settings["min_score"], settings["deadline_ms"], settings["max_length"]
+    _expect(low is None or 0 <= low <= 1, "min_score", low, "None or a number from 0 to 1")
+    _expect(wait is None or wait > 0, "deadline_ms", wait, "None or a number > 0")
+    _expect(length is None or length >= 8, "max_length", length, "None or a whole number >= 8")
+    choices = {
+        "backend": ("torch", "onnx", "openvino"),
+        "precision": ("auto", "float32", "bfloat16"),
+        "long_text": ("truncate", "best_window"),
+    }
+    for name, known in choices.items():
+        _expect(settings[name] in known, name, settings[name], f"one of {', '.join(known)}")
+    if settings["backend"] != "torch" and settings["precision"] == "bfloat16":
+        raise SettingsError(
+            f"precision='bfloat16' needs backend='torch', not '{settings['backend']}': an exported model "
+            "keeps the precision it was exported in. Leave precision at 'auto'."
+        )
+
+
+def _expect(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise SettingsError(f"{name} is {value!r}; expected {expected}.")
+
+
+# Write what is only known at the end of a call into the span that is still open.
+
+
+def tag_open_span(dispatcher: Dispatcher, tags: Mapping[str, object]) -> None:
+    """Add tags to the span that surrounds the caller, in every span handler that keeps spans.
+
+    LlamaIndex sets tags only when a span opens, before anything has been counted.
+    """
+    span_id = active_span_id.get()
+    level: Dispatcher | None = dispatcher
+    while level is not None and span_id is not None:
+        for handler in level.span_handlers:
+            span = handler.open_spans.get(span_id)
+            if span is not None:
+                span.tags = {**span.tags, **tags}
+        level = level.parent if level.propagate else None
+
+
+# What a reranking returns: the hits, and a report of what was done.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankReport:
+    """What one reranking did.
+
+    Attributes:
+        model: Model name or folder.
+        query_sha256: First 16 hex digits of the query's SHA-256: the same query has the same.
+        candidates: Hits that came in.
+        returned: Hits that went out.
+        pairs: Query-text pairs that the model scored; a long text may make several.
+        cached: Texts whose score came from the cache.
+        duplicates: Hits whose text another hit has too; each text is scored once.
+        truncated: Pairs that were longer than the model reads, and were cut.
+        cut: Whether the deadline ended the scoring early.
+        unscored: Candidates that the deadline left without a score.
+        prompt_tokens: Tokens of all pairs, as the model read them.
+        latency_ms: Time spent scoring, in milliseconds, without loading the model.
+    """
+
+    model: str
+    query_sha256: str
+    candidates: int
+    returned: int
+    pairs: int
+    cached: int
+    duplicates: int
+    truncated: int
+    cut: bool
+    unscored: int
+    prompt_tokens: int
+    latency_ms: float
+
+    def as_tags(self) -> dict[str, object]:
+        """The report as span or event tags: ``rerank.model``, ``rerank.pairs``, …"""
+        return {f"rerank.{name}": value for name, value in asdict(self).items()}
+
+
+class RerankedNodes(list[NodeWithScore]):
+    """The hits, best first, with the report of how they came about.
+
+    A plain list to everyone who does not know it.
+
+    Attributes:
+        report: What was done; ``report.cut`` says whether a deadline ended the scoring.
+    """
+
+    def __init__(self, hits: Iterable[NodeWithScore], report: RerankReport) -> None:
+        super().__init__(hits)
+        self.report = report
+
+
+def place(hit: NodeWithScore, *, before: int, after: int, score: float | None, p: float | None) -> RankedNode:
+    """Copy a hit with its final score and the history of both stages; the hit itself is left as it was.
+
+    Args:
+        hit: A hit as the retriever gave it. An earlier ``"retrieval"`` entry of its history is kept.
+        before: Its 1-based place among the candidates.
+        after: Its 1-based place in the result.
+        score: Its final score in [0, 1]; None when a deadline left it unscored.
+        p: The model's own probability; None when unscored, and then there is no ``"rerank"`` entry.
+    """
+    history = dict(hit.stages) if isinstance(hit, RankedNode) else {}
+    history.setdefault("retrieval", StageRank(before, hit.score))
+    history.pop("rerank", None)
+    if p is not None:
+        history["rerank"] = StageRank(after, p)
+    return RankedNode(node=hit.node, score=score, stages=history)
+
 
 dispatcher = get_dispatcher(__name__)
 

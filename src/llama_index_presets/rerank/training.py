@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import random
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +17,172 @@ from typing import TYPE_CHECKING, Any
 from llama_index_presets._extras import require
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.rerank.blend_report import judge, ndcg_by_blend
-from llama_index_presets.rerank.mining import TrainingList
-from llama_index_presets.rerank.model_card import write_measurements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.schema import NodeWithScore
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "HeldOutQuery",
+    "TrainingList",
+    "TrainingReport",
+    "TrainingSettings",
+    "fine_tune",
+    "group_pairs",
+    "mine_hard_negatives",
+    "write_measurements",
+]
 
-__all__ = ["HeldOutQuery", "TrainingReport", "TrainingSettings", "fine_tune"]
+# Training lists for a reranker: your own judgments, and the mistakes of your own retriever.
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingList:
+    """A query with texts and whether each answers it.
+
+    Attributes:
+        query: What was asked.
+        texts: The candidates.
+        labels: 1.0 for a text that answers, 0.0 for one that does not; as many as texts.
+    """
+
+    query: str
+    texts: tuple[str, ...]
+    labels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.labels):
+            raise SettingsError(
+                f"A training list has {len(self.texts)} texts and {len(self.labels)} labels; expected one "
+                "label for each text."
+            )
+
+
+def group_pairs(pairs: Iterable[tuple[str, str, float]]) -> list[TrainingList]:
+    """Labelled (query, text, label) pairs as one list for each query, in order of first appearance.
+
+    Example:
+        >>> group_pairs([("q", "yes", 1.0), ("q", "no", 0.0)])
+        [TrainingList(query='q', texts=('yes', 'no'), labels=(1.0, 0.0))]
+    """
+    grouped: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for query, text, label in pairs:
+        grouped[query].append((text, float(label)))
+    return [
+        TrainingList(query, tuple(text for text, _ in rows), tuple(label for _, label in rows))
+        for query, rows in grouped.items()
+    ]
+
+
+def mine_hard_negatives(
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    retriever: BaseRetriever,
+    *,
+    negatives: int = 4,
+    seed: int = 0,
+) -> list[TrainingList]:
+    """Ask the retriever each judged query, and learn from what it wrongly ranks high.
+
+    The reranker will only ever see what this retriever returns, so relevant texts come from its hits too: a
+    query of which no relevant text is retrieved makes no list.
+
+    Args:
+        queries: Query id -> text.
+        qrels: Query id -> node id or document id -> grade; > 0 is relevant.
+        retriever: The one that will feed the reranker; its depth is the depth of the mining, 30 to 100.
+        negatives: Texts without a judgment for each relevant one, drawn at random from the hits. Some will
+            be relevant and unjudged: use fewer when judgments are sparse.
+        seed: Of the draw.
+    """
+    draw = random.Random(seed)
+    lists = (
+        _list_of(query, qrels.get(name, {}), retriever.retrieve(query), negatives, draw)
+        for name, query in queries.items()
+    )
+    return [found for found in lists if found is not None]
+
+
+def _list_of(
+    query: str,
+    grades: Mapping[str, float],
+    hits: Sequence[NodeWithScore],
+    negatives: int,
+    draw: random.Random,
+) -> TrainingList | None:
+    relevant = [hit for hit in hits if _grade(hit, grades) > 0]
+    wrong = [hit for hit in hits if _grade(hit, grades) <= 0]
+    if not relevant or not wrong:
+        return None
+    drawn = draw.sample(wrong, min(negatives * len(relevant), len(wrong)))
+    labels = [1.0] * len(relevant) + [0.0] * len(drawn)
+    return TrainingList(query, tuple(_text(hit) for hit in [*relevant, *drawn]), tuple(labels))
+
+
+def _grade(hit: NodeWithScore, grades: Mapping[str, float]) -> float:
+    document = getattr(hit.node, "ref_doc_id", None)
+    return max(grades.get(hit.node.node_id, 0.0), grades.get(document, 0.0) if document else 0.0)
+
+
+def _text(hit: NodeWithScore) -> str:
+    from llama_index.core.schema import MetadataMode
+
+    return hit.node.get_content(metadata_mode=MetadataMode.EMBED)
+
+
+# Write what a training measured into the model's card.
+
+
+_HEADING = "## Measured by llama-index-presets"
+
+
+def write_measurements(
+    folder: Path,
+    base_model: str,
+    settings: Mapping[str, Any],
+    report: Mapping[str, Any],
+    held_out: int,
+) -> None:
+    """Append training facts and the before/after table to ``README.md`` of a saved model.
+
+    Args:
+        folder: The saved model.
+        base_model: What training began with.
+        settings: The training's settings.
+        report: The training's report.
+        held_out: Queries behind the table.
+    """
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else "# Reranker\n"
+    body = text.split(_HEADING)[0].rstrip()
+    facts = [
+        f"- trained from `{Path(base_model).name}` on {report['lists']} lists, {report['pairs']} pairs, "
+        f"{report['steps']} steps, {report['seconds']:.0f} s",
+        f"- settings: {', '.join(f'{name}={value}' for name, value in settings.items())}",
+    ]
+    lines = [body, "", _HEADING, "", *facts, "", *_table(report["ndcg_by_blend"], held_out)]
+    card.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _table(measured: Mapping[float, float], held_out: int) -> list[str]:
+    if not measured:
+        return ["Not measured: no held-out queries were given. Do not trust it before it is."]
+    before = measured.get(1.0)
+    rows = [
+        f"| {blend:g} | {value:.4f} | {value - (before or 0):+.4f} |" for blend, value in measured.items()
+    ]
+    return [
+        f"Mean nDCG@10 over {held_out} held-out queries, by `blend` (1 is the retriever's order, before):",
+        "",
+        "| blend | nDCG@10 | change |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ from typing import Any
 __all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "verify_in_step"]
 
 _PUBLIC = {
-    "BM25Index": "keyword",
-    "FilteredQuery": "queries",
+    "BM25Index": "bm25.index",
+    "FilteredQuery": "filtered_query",
     "HybridFusionRetriever": "hybrid",
-    "verify_in_step": "step",
+    "verify_in_step": "bm25.consistency",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.indices.vector_store import VectorStoreIndex
@@ -16,16 +16,51 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
-from llama_index_presets.ranking.tuning import Tuning
-from llama_index_presets.retrieve.assembly import assemble
-from llama_index_presets.retrieve.keyword import BM25Index
-from llama_index_presets.retrieve.keyword_retriever import KeywordRetriever
-from llama_index_presets.retrieve.legs import Leg, leg_of
-from llama_index_presets.retrieve.queries import both_filters, filters_of
-from llama_index_presets.retrieve.running import LegPool, Outcome, run_legs_async
-from llama_index_presets.retrieve.tuning import tune
+from llama_index_presets.ranking.tuning import Choice, Tuning, best_choice
+from llama_index_presets.retrieve.bm25.index import BM25Index
+from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
+from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
+from llama_index_presets.retrieve.legs import Leg, LegPool, Outcome, assemble, leg_of, run_legs_async
 
-__all__ = ["HybridFusionRetriever"]
+if TYPE_CHECKING:
+    from llama_index_presets.retrieve.legs import Outcome
+
+__all__ = ["HybridFusionRetriever", "tune"]
+
+# Tune a hybrid retriever on queries whose answers are known.
+
+
+_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def tune(
+    hybrid: HybridFusionRetriever,
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    *,
+    k: int = 10,
+    folds: int = 5,
+) -> Tuning:
+    """See `HybridFusionRetriever.tune`."""
+    answers: dict[str, Sequence[Outcome]] = {
+        name: hybrid.ask_legs(QueryBundle(text)) for name, text in queries.items() if name in qrels
+    }
+
+    def fuse_with(choice: Choice, query: str) -> Fused:
+        return hybrid.tuned_to(choice.fusion, choice.weights).rank(answers[query])
+
+    wanted = {name: qrels[name] for name in answers}
+    default = Choice(hybrid.fusion, tuple(hybrid.weights))
+    return best_choice(_choices(len(hybrid.legs)), default, fuse_with, wanted, k=k, folds=folds)
+
+
+def _choices(legs: int) -> list[Choice]:
+    """Every fusion with equal weights, and with the first leg's share varied."""
+    shares = (
+        [((share, *[(1 - share) / (legs - 1)] * (legs - 1))) for share in _SHARES] if legs > 1 else [(1.0,)]
+    )
+    return [Choice(fusion, tuple(weights)) for fusion in FUSIONS for weights in shares]
+
 
 dispatcher = get_dispatcher(__name__)
 

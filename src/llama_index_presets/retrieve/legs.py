@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
-from collections.abc import Iterable
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,12 +24,14 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import RetrievalError, SettingsError
+from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import RankedNode, StageRank
-from llama_index_presets.retrieve.keyword_retriever import KeywordRetriever
-from llama_index_presets.retrieve.queries import both_filters
+from llama_index_presets.ranking.fusion import Fused
+from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
+from llama_index_presets.retrieve.filtered_query import both_filters
 
-__all__ = ["Candidates", "Leg", "copied_query", "leg_of"]
+__all__ = ["Candidates", "Leg", "LegPool", "Outcome", "assemble", "copied_query", "leg_of", "run_legs_async"]
 
 _TOP_KS = ("_similarity_top_k", "similarity_top_k", "top_k", "_sparse_top_k", "sparse_top_k")
 _TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
@@ -161,3 +168,182 @@ def _blocks(retriever: BaseRetriever) -> bool:
         return True
     store = retriever._vector_store if isinstance(retriever, VectorIndexRetriever) else None
     return store is not None and type(store).aquery is BasePydanticVectorStore.aquery
+
+
+# Run the legs of a search at once, and keep what each said or how it failed.
+
+
+_THREADS = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of a leg.
+
+    Attributes:
+        leg: The leg.
+        found: Its candidates; None when it failed.
+        error: How it failed, or None.
+        latency_ms: From the start of the search until the leg was over, in milliseconds.
+    """
+
+    leg: Leg
+    found: Candidates | None
+    error: Exception | None
+    latency_ms: float
+
+
+class LegPool:
+    """Threads for the legs of one retriever; started when first needed, thread safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+
+    def run(self, legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[Outcome]:
+        """Run all legs at once, quick ones and one more in the calling thread.
+
+        Quick legs go first: two threads that both compute in Python would wait for each other's turns, of 5
+        ms each, and take far longer than one after the other.
+
+        Args:
+            legs: At least one.
+            query: Each leg gets a copy.
+            timeout_s: Seconds that each leg has, None for no limit. A leg that is late goes on in its thread,
+                and its answer is thrown away.
+
+        Returns:
+            One outcome for each leg, in their order.
+        """
+        started = time.perf_counter()
+        done = {leg.name: _outcome(leg, query, started) for leg in legs if leg.quick}
+        slow = [leg for leg in legs if not leg.quick]
+        here = slow[-1:] if timeout_s is None else []
+        away = [(leg, self._submit(leg, query, started)) for leg in slow[: len(slow) - len(here)]]
+        done |= {leg.name: _outcome(leg, query, started) for leg in here}
+        done |= {leg.name: _awaited(leg, future, started, timeout_s) for leg, future in away}
+        return [done[leg.name] for leg in legs]
+
+    def _submit(self, leg: Leg, query: QueryBundle, started: float) -> Future[Outcome]:
+        if self._process != os.getpid():  # the threads stayed with the parent, and maybe one held the lock
+            self.__init__()  # type: ignore[misc]
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="hybrid-leg")
+        # Spans and tags of the caller live in the context.
+        return self._pool.submit(contextvars.copy_context().run, _outcome, leg, query, started)
+
+
+async def run_legs_async(legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[Outcome]:
+    """Run all legs at once on the event loop, quick ones first (see `LegPool.run`); a late one is cancelled."""
+    started = time.perf_counter()
+    done: dict[str, Outcome] = {}
+    for group in ([leg for leg in legs if leg.quick], [leg for leg in legs if not leg.quick]):
+        outcomes = await asyncio.gather(*(_outcome_async(leg, query, started, timeout_s) for leg in group))
+        done |= {outcome.leg.name: outcome for outcome in outcomes}
+    return [done[leg.name] for leg in legs]
+
+
+def _outcome(leg: Leg, query: QueryBundle, started: float) -> Outcome:
+    try:
+        found = leg.run(query)
+    except Exception as error:
+        return Outcome(leg, None, error, _since(started))
+    return Outcome(leg, found, None, _since(started))
+
+
+def _awaited(leg: Leg, future: Future[Outcome], started: float, timeout_s: float | None) -> Outcome:
+    left = None if timeout_s is None else max(0.0, timeout_s - (time.perf_counter() - started))
+    try:
+        return future.result(left)
+    except TimeoutError:
+        future.cancel()
+        return Outcome(leg, None, _late(leg, timeout_s), _since(started))
+
+
+async def _outcome_async(leg: Leg, query: QueryBundle, started: float, timeout_s: float | None) -> Outcome:
+    try:
+        found = await asyncio.wait_for(leg.arun(query), timeout_s)
+    except Exception as error:
+        late = isinstance(error, TimeoutError) and timeout_s is not None
+        return Outcome(leg, None, _late(leg, timeout_s) if late else error, _since(started))
+    return Outcome(leg, found, None, _since(started))
+
+
+def _late(leg: Leg, timeout_s: float | None) -> RetrievalError:
+    return RetrievalError(
+        f"Leg '{leg.name}' did not answer within {timeout_s} s. Raise timeout, or pass on_leg_error='degrade'."
+    )
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+# From a fused ranking of ids to hits with nodes and history.
+
+
+def assemble(
+    ranking: Fused,
+    outcomes: Sequence[Outcome],
+    top_k: int,
+    filters: MetadataFilters | None,
+    degraded: tuple[str, ...],
+) -> list[NodeWithScore]:
+    """The best `top_k` of a ranking as hits.
+
+    Nodes are read only for hits that are returned. One that no leg can give any more, or that does not
+    satisfy the filters although its leg let it pass, makes room for the next.
+
+    Args:
+        ranking: (id, score) pairs, best first.
+        outcomes: The legs that answered.
+        top_k: How many hits at most.
+        filters: What hits must satisfy.
+        degraded: Names of the legs that failed.
+    """
+    places = [{name: place for place, (name, _) in enumerate(_pairs(outcome))} for outcome in outcomes]
+    test = None if filters is None else predicate(filters)
+    hits: list[NodeWithScore] = []
+    start = 0
+    while len(hits) < top_k and start < len(ranking):
+        wanted = ranking[start : start + top_k]
+        nodes = _nodes([name for name, _ in wanted], outcomes, places)
+        for name, score in wanted:
+            node = nodes.get(name)
+            if node is not None and (test is None or test(filterable_metadata(node))):
+                stages = _stages(name, outcomes, places)
+                stages["fusion"] = StageRank(len(hits) + 1, score)
+                hits.append(RankedNode(node=node, score=score, stages=stages, degraded=degraded))
+        start += top_k
+    return hits[:top_k]
+
+
+def _pairs(outcome: Outcome) -> list[tuple[str, float]]:
+    return outcome.found.pairs if outcome.found is not None else []
+
+
+def _nodes(
+    names: Sequence[str], outcomes: Sequence[Outcome], places: Sequence[dict[str, int]]
+) -> dict[str, BaseNode]:
+    """Nodes by id, from the first leg that holds each; legs that gave their nodes at once are asked first."""
+    found: dict[str, BaseNode] = {}
+    given = [(outcome.found, own) for outcome, own in zip(outcomes, places, strict=True) if outcome.found]
+    for candidates, own in sorted(given, key=lambda pair: not isinstance(pair[0], Hits)):
+        missing = [name for name in names if name not in found and name in own]
+        if missing:
+            found.update(candidates.nodes(missing))
+    return found
+
+
+def _stages(name: str, outcomes: Sequence[Outcome], places: Sequence[dict[str, int]]) -> dict[str, StageRank]:
+    """What each leg, and the stages inside it, said of a node."""
+    stages: dict[str, StageRank] = {}
+    for outcome, own in zip(outcomes, places, strict=True):
+        if name in own:
+            if isinstance(outcome.found, Hits):
+                stages.update(outcome.found.history(name))
+            place = own[name]
+            stages[outcome.leg.name] = StageRank(place + 1, _pairs(outcome)[place][1])
+    return stages

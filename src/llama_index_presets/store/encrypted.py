@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ from llama_index.core.schema import (
 )
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
+    FilterOperator,
+    MetadataFilter,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
@@ -26,15 +28,72 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets._options import strict
 from llama_index_presets._utf8 import check_ids
-from llama_index_presets.errors import EncryptionError, NodeRejectedError, QueryError, SettingsError
+from llama_index_presets.encryption import Sealer
+from llama_index_presets.errors import (
+    EncryptionError,
+    FilterError,
+    NodeRejectedError,
+    QueryError,
+    SettingsError,
+)
 from llama_index_presets.filters import REFERENCE_KEYS
-from llama_index_presets.sealing import Sealer
-from llama_index_presets.store.encrypted_filters import sealed_filters
+from llama_index_presets.filters.values import check
+from llama_index_presets.store.base import ThreadedAsync
+from llama_index_presets.store.node_codec import Row, to_node, to_row
 from llama_index_presets.store.query_options import check_texts
-from llama_index_presets.store.rows import Row, to_node, to_row
-from llama_index_presets.store.threaded import ThreadedAsync
 
-__all__ = ["EncryptedVectorStore"]
+__all__ = ["EncryptedVectorStore", "sealed_filters"]
+
+# Filters over a store that is encrypted: on metadata that stays in clear, and on the source document by equality.
+
+
+_EQUALITY = (
+    FilterOperator.EQ,
+    FilterOperator.NE,
+    FilterOperator.IN,
+    FilterOperator.NIN,
+    FilterOperator.IS_EMPTY,
+)
+
+
+def sealed_filters(filters: MetadataFilters, searchable: Collection[str], sealer: Sealer) -> MetadataFilters:
+    """The same restriction, as the store below can check it.
+
+    Raises:
+        FilterError: A filter is on a key that is encrypted, or compares source documents by more than equality.
+    """
+    parts = [
+        sealed_filters(part, searchable, sealer)
+        if isinstance(part, MetadataFilters)
+        else _sealed(part, searchable, sealer)
+        for part in filters.filters
+    ]
+    return MetadataFilters(filters=parts, condition=filters.condition)
+
+
+def _sealed(part: MetadataFilter, searchable: Collection[str], sealer: Sealer) -> MetadataFilter:
+    check(part)
+    if part.key in searchable:
+        return part
+    if part.key not in REFERENCE_KEYS:
+        allowed = ", ".join([*searchable, *REFERENCE_KEYS])
+        raise FilterError(
+            f"Metadata '{part.key}' is encrypted and cannot be filtered on. Searchable here: {allowed}. Name the key "
+            "in searchable_metadata when a new index is made; its values then lie on disk in clear."
+        )
+    if part.operator not in _EQUALITY:
+        raise FilterError(
+            f"'{part.operator.value}' on '{part.key}' reads ids of documents, which are encrypted. Use ==, !=, in or "
+            "nin."
+        )
+    return MetadataFilter(key=part.key, operator=part.operator, value=_sealed_value(part.value, sealer))
+
+
+def _sealed_value(value: Any, sealer: Sealer) -> Any:
+    if isinstance(value, list):
+        return [_sealed_value(item, sealer) for item in value]
+    return sealer.seal_id(value) if isinstance(value, str) else value
+
 
 _MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
 
@@ -59,7 +118,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     Example:
         >>> import tempfile
-        >>> from llama_index_presets.store.duckdb import DuckDBVectorStore
+        >>> from llama_index_presets.store.duckdb.store import DuckDBVectorStore
         >>> inner = DuckDBVectorStore(":memory:")
         >>> store = EncryptedVectorStore(inner, sealer=Sealer(bytes(range(32))), searchable=["ward"])
         >>> store.add([TextNode(id_="a", text="Jane Doe", metadata={"ward": 3}, embedding=[1.0, 0.0])])

@@ -12,9 +12,8 @@ from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM
 
-from llama_index_presets.answer.budget import fit
 from llama_index_presets.answer.citations import MarkerFilter, check_citations
-from llama_index_presets.answer.context import DONT_KNOW, number_blocks, parse_prompt, render_prompt
+from llama_index_presets.answer.context import DONT_KNOW, fit, number_blocks, parse_prompt, render_prompt
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.errors import AnswerError

@@ -19,11 +19,10 @@ from llama_index.core.schema import TextNode
 from tests.fakes import WordEmbedding
 
 from llama_index_presets.embed.cache import EmbeddingCache
-from llama_index_presets.embed.cached import CachedEmbedding
-from llama_index_presets.embed.identity import vector_identity
+from llama_index_presets.embed.cached import CachedEmbedding, vector_identity
 from llama_index_presets.errors import PartialEmbeddingError, SettingsError, StoreWriteError
 from llama_index_presets.monitor.handler import CostTrackingHandler
-from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.ledger.ledger import Ledger
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from PIL import Image
 from tests.tiny_clip import COLOURS, DIM, PAIRS, draw, tiny_clip
 
 from llama_index_presets.embed.cache import EmbeddingCache
-from llama_index_presets.embed.cached_images import CachedMultiModalEmbedding
+from llama_index_presets.embed.cached import CachedMultiModalEmbedding
 from llama_index_presets.embed.clip import ClipEmbedding
-from llama_index_presets.embed.pixels import PixelRecipe
+from llama_index_presets.embed.clip_model import PixelRecipe
 from llama_index_presets.errors import ImageError, ModelError, SettingsError
 
 

@@ -18,15 +18,14 @@ from llama_index.core import MockEmbedding
 from llama_index.embeddings.openai import OpenAIEmbedding
 from tests.servers.openai import Fault, OpenAIServer, unit_vector
 
-from llama_index_presets.embed.batches import requests_of
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
-from llama_index_presets.embed.openai import BatchedOpenAIEmbedding, _in_order
+from llama_index_presets.embed.openai import BatchedOpenAIEmbedding, _in_order, requests_of
 from llama_index_presets.embed.tokens import HostedTokenizer
 from llama_index_presets.embed.vectors import pooled, unit_vectors
 from llama_index_presets.errors import ModelError, PartialEmbeddingError, SettingsError
 from llama_index_presets.monitor.handler import CostTrackingHandler
-from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
 
 TEXTS = [f"text number {number}" for number in range(10)]

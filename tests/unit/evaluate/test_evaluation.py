@@ -17,9 +17,8 @@ from tests.servers.openai import OpenAIServer
 from llama_index_presets import build, cli
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
+from llama_index_presets.experiments.evaluation import Evaluation, Variant, parse_settings
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.evaluation import Evaluation
-from llama_index_presets.presets.variants import Variant, parse_settings
 
 TEXTS = {
     "pump.md": "The valve of the pump leaks.",

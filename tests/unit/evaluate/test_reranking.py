@@ -13,7 +13,7 @@ from tests.unit.rerank.conftest import save_model
 from llama_index_presets import build, cli
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import read_beir
-from llama_index_presets.presets.reranking_report import reranking_report
+from llama_index_presets.experiments.reranking import reranking_report
 
 TEXTS = {
     "d1": "The valve of the pump leaks.",

@@ -12,9 +12,9 @@ from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
 from llama_index_presets.ingest.files import find_files
+from llama_index_presets.ingest.metadata_overrides import Stamp, stamped
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources import sources
-from llama_index_presets.ingest.stamp import Stamp, stamped
 
 MARKDOWN = """---
 title: On Sparse Sums

@@ -11,7 +11,7 @@ from llama_index_presets.ingest.clean import (
     plain_from_rows,
     plain_from_text,
 )
-from llama_index_presets.ingest.plain import PlainText
+from llama_index_presets.ingest.plain_text import PlainText
 
 MARKDOWN = """---
 title: front matter

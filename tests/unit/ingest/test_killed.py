@@ -17,16 +17,16 @@ from llama_index.core.schema import Document, TextNode
 from tests.fakes import WordEmbedding
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest import distributed
+from llama_index_presets.ingest import ray as distributed
 from llama_index_presets.ingest.chunk import SentenceChunker
-from llama_index_presets.ingest.distributed import RayLoad
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent
+from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources import Source, sources
-from llama_index_presets.retrieve.keyword import BM25Index
-from llama_index_presets.retrieve.step import verify_in_step
-from llama_index_presets.store.duckdb import DuckDBVectorStore
+from llama_index_presets.retrieve.bm25.consistency import verify_in_step
+from llama_index_presets.retrieve.bm25.index import BM25Index
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
 OLD = {"a": "Old alpha.", "b": "Beta stays.", "node": "A node of its own."}
 CHANGES: dict[str, tuple[dict[str, str], dict[str, str]]] = {

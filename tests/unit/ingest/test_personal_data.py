@@ -11,9 +11,14 @@ from llama_index.core.schema import TextNode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.personal_data import KINDS, find_personal_data, redacted
-from llama_index_presets.ingest.plain import PlainText
-from llama_index_presets.ingest.privacy import PrivacyWatch, redacted_plain
+from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.ingest.privacy import (
+    KINDS,
+    PrivacyWatch,
+    find_personal_data,
+    redacted,
+    redacted_plain,
+)
 from llama_index_presets.ingest.sources import Source
 
 FOUND = [

@@ -15,11 +15,11 @@ from llama_index_presets import build
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_markdown
-from llama_index_presets.ingest.plain import PlainText
+from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.presets.models import make_chunker
 from llama_index_presets.provenance import RankedNode, StageRank
-from llama_index_presets.retrieve.widen import ParentMerge, SentenceWindow
+from llama_index_presets.retrieve.context_expansion import ParentMerge, SentenceWindow
 
 TEXT = (
     "The valve of the pump leaks. Close it by hand. Then call the shift. "

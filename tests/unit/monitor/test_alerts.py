@@ -12,7 +12,7 @@ import pytest
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds, to_log, to_webhook
-from llama_index_presets.monitor.ledger import Ledger
+from llama_index_presets.monitor.ledger.ledger import Ledger
 
 FEW = Thresholds(min_calls=10)
 

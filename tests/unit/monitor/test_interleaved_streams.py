@@ -15,13 +15,13 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from tests.unit.monitor.test_traces import Seen, values
 
 from llama_index_presets import CostTrackingHandler, Ledger
+from llama_index_presets.diagnose.leaks import Receiver
+from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.context import attributed
 from llama_index_presets.monitor.open_streams import OpenStreams
-from llama_index_presets.monitor.otlp_receiver import Receiver
 from llama_index_presets.monitor.prices import PriceBook, Rates
 from llama_index_presets.monitor.retry import retrying
-from llama_index_presets.monitor.traces import trace_to
+from llama_index_presets.monitor.traces.tracing import trace_to
 
 TENANTS = ("ann", "bob")
 

@@ -13,8 +13,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from llama_index_presets.monitor.leak_app import plain_app
-from llama_index_presets.monitor.leaks import PLACES, Planted, find_leaks
+from llama_index_presets.diagnose.leaks import PLACES, Planted, find_leaks, plain_app
 
 
 def telling(what: Callable[[Planted], str]) -> Callable[[Planted], None]:

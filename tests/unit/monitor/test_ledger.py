@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_index_presets.errors import MonitorError, SettingsError
-from llama_index_presets.monitor.journal import journal_folder
-from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.monitor.table import fold
+from llama_index_presets.monitor.ledger.journal import journal_folder
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.ledger.storage import fold
 
 CALL = {"kind": "llm", "provider": "openai", "model": "gpt-4o-mini"}
 
@@ -39,7 +39,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen:
 
 WRITE = """
     import sys
-    from llama_index_presets.monitor.ledger import Ledger
+    from llama_index_presets.monitor.ledger.ledger import Ledger
     ledger = Ledger(sys.argv[1])
     for number in range(int(sys.argv[2])):
         ledger.record(kind="llm", provider="local", model="m", prompt_tokens=number)
@@ -95,7 +95,7 @@ def test_a_reader_sees_what_a_living_writer_has_flushed(path):
         ledger.record(**CALL)
         ledger.flush()
         reader = start(
-            "import sys; from llama_index_presets.monitor.ledger import Ledger;"
+            "import sys; from llama_index_presets.monitor.ledger.ledger import Ledger;"
             "print(Ledger(sys.argv[1]).get_usage_stats().total_calls)",
             path,
         )
@@ -105,7 +105,7 @@ def test_a_reader_sees_what_a_living_writer_has_flushed(path):
 def test_the_end_of_a_process_without_close_loses_nothing(path):
     """A script that never closes its ledger still leaves every row."""
     code = (
-        "import sys; from llama_index_presets.monitor.ledger import Ledger\n"
+        "import sys; from llama_index_presets.monitor.ledger.ledger import Ledger\n"
         "l = Ledger(sys.argv[1]); [l.record(kind='llm') for _ in range(7)]"
     )
     assert start(code, path).wait(60) == 0
@@ -114,7 +114,7 @@ def test_the_end_of_a_process_without_close_loses_nothing(path):
 
 HANG = """
     import sys, time
-    from llama_index_presets.monitor.ledger import Ledger
+    from llama_index_presets.monitor.ledger.ledger import Ledger
     ledger = Ledger(sys.argv[1], durable=sys.argv[2] == "durable", flush_interval_s=float(sys.argv[3]))
     for number in range(50):
         ledger.record(kind="llm", provider="local", model="m")
@@ -428,7 +428,7 @@ def test_a_full_disk_at_the_fold_keeps_the_journals_and_says_so(path, tmp_path):
     code = """
         import resource, sys
         from llama_index_presets.errors import MonitorError
-        from llama_index_presets.monitor.ledger import Ledger
+        from llama_index_presets.monitor.ledger.ledger import Ledger
         ledger = Ledger(sys.argv[1])
         ledger.record(kind="llm", provider="local", model="m", prompt_tokens=5)
         ledger.flush()

@@ -11,8 +11,8 @@ from llama_index.core.llms import MockLLM
 
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.errors import MonitorError
-from llama_index_presets.monitor.context import attributed
-from llama_index_presets.monitor.logs import JsonLog
+from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.json_log import JsonLog
 
 SECRET = "the patient Jane Doe"
 

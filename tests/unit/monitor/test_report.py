@@ -18,9 +18,15 @@ from rich.console import Console
 from llama_index_presets.charts import bars, lines
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor
-from llama_index_presets.monitor.html import cost_page, write_cost_page
-from llama_index_presets.monitor.ledger import Ledger
-from llama_index_presets.monitor.report import cost_report, costs_json, report_tables, watch
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.ledger.report import (
+    cost_page,
+    cost_report,
+    costs_json,
+    report_tables,
+    watch,
+    write_cost_page,
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOSTILE = "<script>alert(1)</script>[bold]"

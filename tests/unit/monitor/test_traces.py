@@ -28,15 +28,14 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import BM25Index, CostTrackingHandler, HybridFusionRetriever, Ledger
+from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.context import attributed
-from llama_index_presets.monitor.otlp_receiver import Receiver
 from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
-from llama_index_presets.monitor.trace_attributes import ALLOWED, Outgoing, attributes
-from llama_index_presets.monitor.trace_content import Redactor
-from llama_index_presets.monitor.traces import Traces, trace_to
+from llama_index_presets.monitor.traces.attributes import ALLOWED, Outgoing, Redactor, attributes
+from llama_index_presets.monitor.traces.tracing import Traces, trace_to
 
 NODES = [TextNode(id_=name * 32, text=f"{word} fish") for name, word in (("a", "red"), ("b", "blue"))]
 INDEX = VectorStoreIndex(NODES, embed_model=WordEmbedding())
@@ -436,7 +435,7 @@ def test_a_dead_collector_is_told_of_once_and_never_felt(caplog: pytest.LogCaptu
             assert not traces.flush()
         traces.close()
     assert traces.dropped == 12
-    assert [record.name for record in caplog.records] == ["llama_index_presets.monitor.trace_export"]
+    assert [record.name for record in caplog.records] == ["llama_index_presets.monitor.traces.exporter"]
     assert "are dropped until they do" in caplog.text
 
 

@@ -16,8 +16,7 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
 from llama_index_presets.errors import AuditError, SettingsError
-from llama_index_presets.monitor.audit import verify
-from llama_index_presets.monitor.audit_key import audit_key, audit_key_file
+from llama_index_presets.monitor.audit import audit_key, audit_key_file, verify
 from llama_index_presets.presets.engine import PresetEngine
 
 KEY = "the operator's own secret"

@@ -21,7 +21,7 @@ from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import StoreError, StoreLockedError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.compaction import compact_storage
-from llama_index_presets.store.duckdb_rewrite import Gate
+from llama_index_presets.store.duckdb.rewrite import Gate
 
 STORES = [("lancedb", "simple"), ("lancedb", "hybrid"), ("duckdb", "hybrid"), ("pgvector", "hybrid")]
 SECRET = "zanzibar"
@@ -189,7 +189,7 @@ def test_a_compaction_cut_short_leaves_the_old_file(tmp_path: Path, monkeypatch:
     store = DuckDBVectorStore(tmp_path / "a.duckdb")
     store.add([TextNode(id_="a", text="x", embedding=[1.0, 0.0])])
     with monkeypatch.context() as patch:
-        patch.setattr("llama_index_presets.store.duckdb_rewrite.tighten", interrupted)
+        patch.setattr("llama_index_presets.store.duckdb.rewrite.tighten", interrupted)
         with pytest.raises(KeyboardInterrupt):
             store.compact()
     for name in ("a.duckdb.compact", "a.duckdb.compact.wal"):  # as a kill leaves them

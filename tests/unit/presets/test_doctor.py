@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 
 from llama_index_presets import CostTrackingHandler, Ledger, build
 from llama_index_presets.cli import app
+from llama_index_presets.diagnose.checks import check_engine, check_listeners, check_models
+from llama_index_presets.diagnose.doctor import examine
+from llama_index_presets.diagnose.finding import Finding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.retry import retrying
-from llama_index_presets.presets.doctor import examine
-from llama_index_presets.presets.engine_checks import check_engine, check_listeners, check_models
-from llama_index_presets.presets.findings import Finding
-from llama_index_presets.presets.listeners import foreign_listeners
+from llama_index_presets.presets.offline import foreign_listeners
 
 
 def bad(findings: Iterator[Finding]) -> dict[str, Finding]:

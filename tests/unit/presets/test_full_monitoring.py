@@ -21,8 +21,8 @@ from tests.unit.monitor.test_traces import values
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CrossEncoderRerank, build
+from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.monitor.otlp_receiver import Receiver
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.settings import Settings
 
@@ -185,7 +185,7 @@ def test_a_long_ingest_does_not_flood_the_collector(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond what a person would read, documents are counted and not shown; failed ones are."""
-    monkeypatch.setattr("llama_index_presets.monitor.trace_hearing._MOST_DOCUMENTS", 2)
+    monkeypatch.setattr("llama_index_presets.monitor.traces.listener._MOST_DOCUMENTS", 2)
     with fish_engine(tmp_path, receiver) as engine:
         engine.ingest(FISH)
     (spans,) = traces(receiver)

@@ -83,7 +83,7 @@ def test_more_in_the_index_than_in_the_store_is_a_warning(
 
 def test_a_store_given_by_hand_may_hold_more(place: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Others write to it, so it is only a warning."""
-    from llama_index_presets.store.duckdb import DuckDBVectorStore
+    from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
     shutil.rmtree(place / "keywords")
     with (

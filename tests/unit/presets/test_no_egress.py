@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from llama_index_presets.cli import app
-from llama_index_presets.presets.network_namespace import Attempt, parse_packet
+from llama_index_presets.diagnose.no_egress import Attempt, parse_packet
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import json, socket
-from llama_index_presets.presets.network_namespace import Watch, enter_network_namespace
+from llama_index_presets.diagnose.no_egress import Watch, enter_network_namespace
 enter_network_namespace()
 with Watch() as watch:
     import psycopg2

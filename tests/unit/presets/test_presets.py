@@ -23,8 +23,8 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.presets import matrix as matrix_module
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.local_only import is_local, refuse_remote
 from llama_index_presets.presets.matrix import PRESETS, load_matrix, preset
+from llama_index_presets.presets.offline import is_local, refuse_remote
 from llama_index_presets.presets.storage import open_storage, read_card
 from llama_index_presets.values import Fingerprint
 
@@ -91,7 +91,7 @@ def test_an_unknown_preset_names_the_nearest(name: str, message: str) -> None:
 
 def test_a_row_says_what_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which cell, which module, and the line that installs it."""
-    monkeypatch.setattr("llama_index_presets.presets.parts.installed", lambda module: module != "lancedb")
+    monkeypatch.setattr("llama_index_presets.presets.matrix.installed", lambda module: module != "lancedb")
     (line,) = preset("healthcare").missing()
     assert line == "store 'lancedb' needs lancedb: pip install \"llama-index-presets[lancedb]\""
     assert preset("healthcare").missing(replaced=frozenset({"store"})) == []

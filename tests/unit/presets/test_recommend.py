@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_index_presets import PRESETS, cli, recommend
+from llama_index_presets.advise.cost_estimate import estimate_bill
+from llama_index_presets.advise.recommend import rules
+from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.presets.bill import estimate_bill
-from llama_index_presets.presets.requirements import Requirements
-from llama_index_presets.presets.rules import rules
 
 DOCS = Path(__file__).parents[3] / "docs" / "choosing.md"
 

@@ -10,9 +10,9 @@ import pytest
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets import settings as module
-from llama_index_presets.presets.layers import dials, load_settings
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.settings import HealthcareSettings, Settings
+from llama_index_presets.presets.settings_sources import dials, load_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llama_index_presets.errors import RankingError
-from llama_index_presets.ranking.confidence import confidence
-from llama_index_presets.ranking.fusion import FUSIONS, convex_combination, fuse, reciprocal_rank_fusion
+from llama_index_presets.ranking.fusion import (
+    FUSIONS,
+    confidence,
+    convex_combination,
+    fuse,
+    reciprocal_rank_fusion,
+)
 
 scores = st.integers(0, 1000).map(lambda n: n / 8)
 

@@ -17,7 +17,7 @@ from sentence_transformers import CrossEncoder
 from llama_index_presets import CrossEncoderRerank
 from llama_index_presets.errors import ModelError, RerankError, SettingsError
 from llama_index_presets.provenance import RankedNode, StageRank
-from llama_index_presets.rerank.windows import cut_windows
+from llama_index_presets.rerank.scoring import cut_windows
 
 QUERY = "How is botulism treated?"
 

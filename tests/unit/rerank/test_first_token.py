@@ -17,7 +17,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from llama_index_presets.rerank.first_token import read_first_token_only
+from llama_index_presets.rerank.model import read_first_token_only
 
 PAIRS = [("toxin", "antitoxin treats botulism " * count) for count in (1, 3, 9)]
 

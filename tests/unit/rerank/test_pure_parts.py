@@ -10,10 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_index_presets.errors import RerankError
-from llama_index_presets.rerank.batches import length_sorted_batches, next_batch_size
-from llama_index_presets.rerank.blend import blended, normalized, probability
-from llama_index_presets.rerank.score_cache import ScoreCache
-from llama_index_presets.rerank.windows import cut_windows, window_spans
+from llama_index_presets.rerank.scoring import (
+    ScoreCache,
+    blended,
+    cut_windows,
+    length_sorted_batches,
+    next_batch_size,
+    normalized,
+    probability,
+    window_spans,
+)
 
 
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=20))

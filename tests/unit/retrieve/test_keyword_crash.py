@@ -15,8 +15,9 @@ import pytest
 from llama_index.core.schema import TextNode
 
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
-from llama_index_presets.retrieve import BM25Index, folder
-from llama_index_presets.retrieve.shelf import write_array
+from llama_index_presets.retrieve import BM25Index
+from llama_index_presets.retrieve.bm25 import index_files as folder
+from llama_index_presets.retrieve.bm25.documents import write_array
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals and file size limits are POSIX")
 
@@ -136,7 +137,7 @@ def test_a_path_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from llama_index_presets.retrieve.folder import Folder
+from llama_index_presets.retrieve.bm25.index_files import Folder
 with Folder(sys.argv[1]).locked():
     print("held", flush=True)
     time.sleep(60)

@@ -16,7 +16,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index_presets.errors import SettingsError, StoreCorruptError
 from llama_index_presets.retrieve import BM25Index
-from llama_index_presets.retrieve.step import counts_apart, rebuild
+from llama_index_presets.retrieve.bm25.consistency import counts_apart, rebuild
 
 FORMAT_1 = Path(__file__).parent / "format-1"
 """Twelve nodes, one more and one deletion in the journal, written by the last version before checksums."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_index_presets.store.arrow import as_numpy, numbers, strings
+from llama_index_presets.store.duckdb.table import as_numpy, numbers, strings
 
 TEXTS = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])))
 

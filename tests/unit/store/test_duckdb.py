@@ -28,8 +28,8 @@ from llama_index_presets.errors import (
     StoreError,
     StoreWriteError,
 )
-from llama_index_presets.store import duckdb as module
-from llama_index_presets.store.duckdb_batches import Incoming
+from llama_index_presets.store.duckdb import store as module
+from llama_index_presets.store.duckdb.table import Incoming
 
 DIM = 6
 
@@ -332,7 +332,7 @@ def test_metadata_that_json_cannot_hold(tmp_path: Path) -> None:
 
 def test_a_refusal_in_a_later_batch_undoes_the_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """One call is one transaction, however many batches it takes."""
-    monkeypatch.setattr("llama_index_presets.store.duckdb_batches._ROWS", 4)
+    monkeypatch.setattr("llama_index_presets.store.duckdb.table._ROWS", 4)
     with DuckDBVectorStore() as store:
         store.add([node("before", 1.0)])
         nodes = [node(f"n{i}", 1.0) for i in range(11)]
@@ -346,7 +346,7 @@ def test_a_refusal_in_a_later_batch_undoes_the_earlier_ones(monkeypatch: pytest.
 
 def test_a_reader_that_stops_early_is_no_failure_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """When DuckDB gives up, on a full disk for example, its own error is what the caller hears."""
-    monkeypatch.setattr("llama_index_presets.store.duckdb_batches._ROWS", 4)
+    monkeypatch.setattr("llama_index_presets.store.duckdb.table._ROWS", 4)
     incoming = Incoming([node(f"n{i}", 1.0) for i in range(11)], DIM)
     stream = incoming.stream(0)
     assert stream.read_next_batch().num_rows == 4
@@ -418,8 +418,8 @@ def test_a_table_beyond_the_memory_given_is_scanned_by_duckdb() -> None:
 def test_any_history_ends_like_a_fresh_store(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Adds, replacements and deletions in any order, with the copy closed up on the way: vectors, words and
     filters answer as if all had been added at once."""
-    monkeypatch.setattr("llama_index_presets.store.snapshot._DEAD_FEW", 8)
-    monkeypatch.setattr("llama_index_presets.store.snapshot._CHUNKS", 4)
+    monkeypatch.setattr("llama_index_presets.store.duckdb.snapshot._DEAD_FEW", 8)
+    monkeypatch.setattr("llama_index_presets.store.duckdb.snapshot._CHUNKS", 4)
     chance, rng = random.Random(seed), np.random.default_rng(seed)
     terms = ["red", "green", "blue", "fish", "boat", "sea"]
     living: dict[str, TextNode] = {}

@@ -15,7 +15,7 @@ from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 
 from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
-from llama_index_presets.store.duckdb import DuckDBVectorStore
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
 DIM = 16
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llama_index_presets.store import matrix as module
-from llama_index_presets.store.matrix import Matrix
+from llama_index_presets.store.duckdb import vector_matrix as module
+from llama_index_presets.store.duckdb.vector_matrix import Matrix
 
 
 def brute(vectors: np.ndarray, question: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
 from llama_index_presets.errors import NodeRejectedError
-from llama_index_presets.store.duckdb import DuckDBVectorStore
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
 
 def node(name: str, document: str, embedding: list[float] | None) -> TextNode:

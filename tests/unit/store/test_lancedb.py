@@ -20,9 +20,9 @@ from tests.unit.test_filters import HOSTILE, metadatas, trees
 
 from llama_index_presets.errors import QueryError, SettingsError, StoreError
 from llama_index_presets.filters import predicate
-from llama_index_presets.store.labels import labels_of
-from llama_index_presets.store.lancedb import LanceDBVectorStore
-from llama_index_presets.store.lancedb_index import INDEX_CHOICES, is_due, plan_index
+from llama_index_presets.store.index_terms import labels_of
+from llama_index_presets.store.lancedb.indexes import INDEX_CHOICES, is_due, plan_index
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 
 @pytest.fixture

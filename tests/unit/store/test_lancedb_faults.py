@@ -18,14 +18,14 @@ from moto.server import ThreadedMotoServer
 from tests.contracts.store import ask, only, text_node, vector
 
 from llama_index_presets.errors import StoreWriteError
-from llama_index_presets.store import lancedb_maintenance
-from llama_index_presets.store.lancedb import LanceDBVectorStore
-from llama_index_presets.store.lancedb_maintenance import KEPT_VERSIONS, SMALL_FRAGMENTS
+from llama_index_presets.store.lancedb import indexes as lancedb_maintenance
+from llama_index_presets.store.lancedb.indexes import KEPT_VERSIONS, SMALL_FRAGMENTS
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 WRITER = """
 import sys
 sys.path[:0] = {path!r}
-from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 from tests.contracts.store import text_node, vector
 store = LanceDBVectorStore({folder!r})
 print("ready", flush=True)

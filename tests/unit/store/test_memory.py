@@ -9,7 +9,7 @@ import pytest
 from llama_index.core.schema import TextNode
 
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore
-from llama_index_presets.store.memory import emptied, few_threads, frugal, frugal_process
+from llama_index_presets.store.move import emptied, few_threads, frugal, frugal_process
 
 READ_AHEAD = "LANCE_DEFAULT_IO_BUFFER_SIZE"
 

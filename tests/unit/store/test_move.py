@@ -15,12 +15,12 @@ from tests.contracts.store import ALL_KINDS, DIM, METADATA, random_vectors, text
 from tests.servers.pinecone import pinecone_server
 
 from llama_index_presets.errors import FingerprintError, StoreError
-from llama_index_presets.store.duckdb import DuckDBVectorStore
-from llama_index_presets.store.embedded_postgres import embedded_postgres
-from llama_index_presets.store.lancedb import LanceDBVectorStore
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 from llama_index_presets.store.move import move
-from llama_index_presets.store.pinecone import PineconeVectorStore
-from llama_index_presets.store.postgres import PostgresVectorStore
+from llama_index_presets.store.pinecone.store import PineconeVectorStore
+from llama_index_presets.store.postgres.embedded import embedded_postgres
+from llama_index_presets.store.postgres.store import PostgresVectorStore
 
 MODEL = "model=a"
 KINDS = ("duckdb", "lancedb", "postgres", "pinecone")

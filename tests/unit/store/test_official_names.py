@@ -12,12 +12,12 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError, UnknownOptionError
-from llama_index_presets.store.duckdb import DuckDBVectorStore
-from llama_index_presets.store.lancedb import LanceDBVectorStore
-from llama_index_presets.store.pinecone import PineconeVectorStore
-from llama_index_presets.store.postgres import PostgresVectorStore
-from llama_index_presets.store.threaded import Done
-from llama_index_presets.store.weaviate import WeaviateVectorStore
+from llama_index_presets.store.base import Done
+from llama_index_presets.store.duckdb.store import DuckDBVectorStore
+from llama_index_presets.store.lancedb.store import LanceDBVectorStore
+from llama_index_presets.store.pinecone.store import PineconeVectorStore
+from llama_index_presets.store.postgres.store import PostgresVectorStore
+from llama_index_presets.store.weaviate.store import WeaviateVectorStore
 
 NODE = TextNode(id_="a", text="red", embedding=[1.0, 0.0])
 ASK = VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=1)

@@ -13,7 +13,7 @@ from tests.contracts.store import DIM, ask, only, text_node, vector
 from tests.servers.pinecone import PineconeServer, pinecone_server
 
 from llama_index_presets.errors import FilterError, NodeRejectedError, SettingsError, StoreError
-from llama_index_presets.store.pinecone import PineconeVectorStore
+from llama_index_presets.store.pinecone.store import PineconeVectorStore
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ from tests.unit.test_filters import HOSTILE, metadatas, trees
 
 from llama_index_presets.errors import NodeRejectedError, SettingsError, StoreError, StoreWriteError
 from llama_index_presets.filters import predicate
-from llama_index_presets.store.embedded_postgres import embedded_postgres
-from llama_index_presets.store.postgres import PostgresVectorStore
-from llama_index_presets.store.postgres_connection import Transactions, make_engine
+from llama_index_presets.store.postgres.connection import Transactions, make_engine
+from llama_index_presets.store.postgres.embedded import embedded_postgres
+from llama_index_presets.store.postgres.store import PostgresVectorStore
 
 numbers = itertools.count()
 
@@ -237,7 +237,7 @@ def test_the_index_is_used_and_finds_what_a_scan_finds(url: str, dim: int, index
 
 def plan_of(store: PostgresVectorStore, question: list[float]) -> str:
     """The plan of the statement that an unfiltered query runs."""
-    from llama_index_presets.store.postgres_search import PostgresSearch, Where
+    from llama_index_presets.store.postgres.search import PostgresSearch, Where
 
     def explain(cursor: Any) -> str:
         search = PostgresSearch(store._place, cursor, ask(question))
@@ -341,8 +341,8 @@ def test_many_tasks_in_two_loops_share_one_store(store: PostgresVectorStore) -> 
 WRITER = """
 import sys
 sys.path[:0] = {path!r}
-from llama_index_presets.store.postgres import PostgresVectorStore
-from llama_index_presets.store.postgres_connection import Transactions, make_engine
+from llama_index_presets.store.postgres.store import PostgresVectorStore
+from llama_index_presets.store.postgres.connection import Transactions, make_engine
 from tests.contracts.store import DIM, text_node, vector
 store = PostgresVectorStore.from_url({url!r}, embed_dim=DIM, table_name={table!r})
 print("ready", flush=True)
@@ -388,7 +388,7 @@ def test_two_processes_ingesting_the_same_documents_leave_one_copy(url: str) -> 
 def test_a_server_in_a_folder_starts_without_a_word() -> None:
     """What its parts say of themselves at every start is nothing for the user of a command to read."""
     code = (
-        "import sys; from llama_index_presets.store.embedded_postgres import embedded_postgres\n"
+        "import sys; from llama_index_presets.store.postgres.embedded import embedded_postgres\n"
         "for _ in range(2):\n    with embedded_postgres(sys.argv[1]) as url: assert url.startswith('postgresql')\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
@@ -402,7 +402,7 @@ def test_a_server_in_a_folder_starts_without_a_word() -> None:
 
 IN_A_BLOCK = """
 import sys, time
-from llama_index_presets.store.embedded_postgres import embedded_postgres
+from llama_index_presets.store.postgres.embedded import embedded_postgres
 block = embedded_postgres(sys.argv[1])
 block.__enter__()
 print("in", flush=True)

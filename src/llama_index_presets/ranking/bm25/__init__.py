@@ -1,6 +1,6 @@
 """BM25 without a database: text to tokens, tokens to postings, postings to scores.
 
-Pure: numpy and PyStemmer only. `retrieve/keyword.py` adds files and LlamaIndex; a store may use the parts
+Pure: numpy and PyStemmer only. `retrieve/bm25/index.py` adds files and LlamaIndex; a store may use the parts
 directly.
 
     Analyzer(language="german").tokens("Die Übermittlung")  ->  ["ubermittl"]
@@ -8,7 +8,6 @@ directly.
 """
 
 from llama_index_presets.ranking.bm25.analyzer import LANGUAGES, Analyzer
-from llama_index_presets.ranking.bm25.postings import Postings
-from llama_index_presets.ranking.bm25.view import View
+from llama_index_presets.ranking.bm25.postings import Postings, View
 
 __all__ = ["LANGUAGES", "Analyzer", "Postings", "View"]

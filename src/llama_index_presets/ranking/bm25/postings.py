@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,11 +13,118 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index_presets.errors import RankingError
-from llama_index_presets.ranking.bm25.impacts import Impacts, Statistics
-from llama_index_presets.ranking.bm25.segment import Segment
-from llama_index_presets.ranking.bm25.view import View
+from llama_index_presets.ranking.bm25.scores import Impacts, Segment, Statistics
 
-__all__ = ["Postings"]
+__all__ = ["Postings", "View", "best_rows"]
+
+# The best few of a long vector of scores.
+
+
+_BLOCK = 64
+
+_SORTED = 512
+"""Up to so many numbers are sorted faster as Python's than as numpy's."""
+
+
+def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[int, float]]:
+    """The k highest scores above 0.
+
+    Args:
+        scores: One score for each row, shape (rows,).
+        ids: Id of each row; at least as long as `scores`.
+        k: How many at most, >= 1.
+
+    Returns:
+        (row, score) pairs, highest first, ties by id; rows without an id are passed over.
+
+    Example:
+        >>> best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
+        [(2, 3.0), (3, 2.0)]
+    """
+    rows = np.flatnonzero(scores >= floor) if (floor := _floor(scores, k)) > 0 else np.flatnonzero(scores > 0)
+    values = scores[rows]
+    if len(rows) > 4 * k:
+        least = np.partition(values, len(rows) - k)[len(rows) - k]
+        rows, values = rows[values >= least], values[values >= least]
+    # A few pairs are sorted faster as Python's than as numpy's.
+    best = [
+        (-value, name, row)
+        for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+        if (name := ids[row]) is not None
+    ]
+    best.sort()
+    return [(row, -value) for value, _, row in best[:k]]
+
+
+def _floor(scores: NDArray[np.float32], k: int) -> float:
+    """A number that the k-th highest score is not below, 0.0 where none is known.
+
+    The k-th highest of the maxima of disjoint blocks is such a number, and far cheaper than a partition of
+    all scores, most of which are 0.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks <= k:
+        return 0.0
+    highest = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+    if blocks > _SORTED:
+        return float(np.partition(highest, blocks - k)[blocks - k])
+    return float(sorted(highest.tolist())[-k])
+
+
+# One state of an index, whole and unchanging, for as many searches as need to agree with each other.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What a search sees; later changes of the index do not reach it.
+
+    Attributes:
+        impacts: What each posting adds to a score.
+        ids: Id of each row, None for a row whose document is gone; may be longer than `rows`.
+        epoch: Counts the renumberings of rows; masks made in one epoch mean nothing in another.
+    """
+
+    impacts: Impacts
+    ids: Sequence[str | None]
+    epoch: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are: the length of a mask."""
+        return self.impacts.rows
+
+    @property
+    def documents(self) -> int:
+        """How many documents are present."""
+        return self.impacts.statistics.documents
+
+    def best(
+        self, tokens: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> list[tuple[int, float]]:
+        """(row, score) pairs of the best documents, best first, ties by id; see `Postings.search`.
+
+        Raises:
+            RankingError: k is negative, or the mask's length is not the number of rows.
+        """
+        if k < 0:
+            raise RankingError(f"k is {k}; it must be 0 or more.")
+        if allowed is not None and allowed.shape != (self.rows,):
+            raise RankingError(
+                f"The mask has shape {allowed.shape}, the index {self.rows} rows; give an entry for each row."
+            )
+        scores = self.impacts.scores(tokens)
+        if scores is None or k == 0:
+            return []
+        if allowed is not None:
+            scores *= allowed
+        return best_rows(scores, self.ids, k)
+
+    def search(
+        self, tokens: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> list[tuple[str, float]]:
+        """(id, score) pairs of the best documents; see `Postings.search`."""
+        return [(self.ids[row] or "", score) for row, score in self.best(tokens, k, allowed)]
+
 
 _BATCH = 8192
 """Documents counted at once: bounds the memory that a large add needs beside the index."""

@@ -1,0 +1,75 @@
+"""Old paths of documented modules: importable for one release, with a warning that names the new path."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final
+
+_PACKAGE: Final = __name__.rpartition(".")[0]
+MOVED: Final[dict[str, str]] = {
+    "answer.budget": "answer.context",
+    "embed.cached_images": "embed.cached",
+    "embed.frames": "embed.dataframes",
+    "monitor.audit_key": "monitor.audit",
+    "monitor.context": "monitor.attribution",
+    "monitor.html": "monitor.ledger.report",
+    "monitor.leaks": "diagnose.leaks",
+    "monitor.logs": "monitor.json_log",
+    "monitor.otlp_receiver": "diagnose.leaks",
+    "monitor.report": "monitor.ledger.report",
+    "monitor.stats": "monitor.ledger.queries",
+    "presets.eject": "advise.eject",
+    "presets.engine_checks": "diagnose.checks",
+    "presets.estimate": "presets.ingest_estimate",
+    "presets.evaluation": "experiments.evaluation",
+    "presets.leak_app": "diagnose.leaks",
+    "presets.recommend": "advise.recommend",
+    "retrieve.keyword": "retrieve.bm25.index",
+    "retrieve.step": "retrieve.bm25.consistency",
+    "sealing": "encryption",
+    "store.embedded_postgres": "store.postgres.embedded",
+    "store.lancedb_index": "store.lancedb.indexes",
+    "store.lancedb_maintenance": "store.lancedb.indexes",
+}
+"""Old path -> new path, both below the package; they go with the next release."""
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Finds modules under their old path; asked last, so that it costs nothing where a module is where it was."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Give a spec for an old path, None for every other name."""
+        old = fullname.removeprefix(_PACKAGE + ".")
+        return ModuleSpec(fullname, self) if fullname != old and old in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Make a module that gives out the names of the new one."""
+        new = f"{_PACKAGE}.{MOVED[spec.name.removeprefix(_PACKAGE + '.')]}"
+        # The frames between the import statement and this line are importlib's, which warnings skips.
+        warnings.warn(
+            f"{spec.name} has moved to {new}. Import it from there.", DeprecationWarning, stacklevel=2
+        )
+        module, target = ModuleType(spec.name, f"Moved to `{new}`."), importlib.import_module(new)
+
+        def give(name: str) -> Any:
+            return getattr(target, name)
+
+        module.__dict__["__getattr__"] = give
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: the names come from the new module."""
+
+
+def install() -> None:
+    """Put the finder behind Python's own, once."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())

@@ -1,0 +1,1 @@
+"""Advice before and after a build: which preset, at what cost, and plain code of it."""

@@ -1,0 +1,387 @@
+"""Checks of the machine: versions, extras, keys, settings, weights. Reads metadata; imports no heavy package."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from packaging.requirements import Requirement
+
+from llama_index_presets._extras import installed
+from llama_index_presets.diagnose.finding import Finding
+from llama_index_presets.errors import ModelError, PresetsError, SettingsError
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.models import find_reranker
+from llama_index_presets.presets.offline import foreign_listeners, remote_exporters
+from llama_index_presets.presets.settings_sources import load_settings
+
+__all__ = [
+    "check_engine",
+    "check_extras",
+    "check_keys",
+    "check_listeners",
+    "check_models",
+    "check_parts",
+    "check_reranker",
+    "check_settings",
+    "check_versions",
+    "check_weights",
+]
+
+# Checks of a running engine and of the process around it: storage, keyword index, retries, usage, who listens.
+
+
+_DUCKDB_LIMIT = 100_000
+
+
+def check_engine(engine: PresetEngine) -> Iterator[Finding]:
+    """Everything about an engine that is open: its storage, its models, and who listens in this process.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index_presets import build
+        >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+        ...     [one.fix.split(" (")[0] for one in check_engine(engine) if one.check == "encryption"]
+        ['Set LLAMA_PRESETS_ENCRYPTION_KEY']
+    """
+    yield from _check_encryption(engine)
+    yield from _check_store(engine)
+    yield from _check_keyword(engine)
+    yield from check_models(engine.llm, engine._assembly.embed_model)
+    yield from check_listeners([engine.llm, engine._assembly.embed_model])
+
+
+def check_models(llm: BaseLLM | None, embed_model: BaseEmbedding | None) -> Iterator[Finding]:
+    """Retries that multiply, and streams that do not say what they cost."""
+    for model in (llm, embed_model):
+        if model is not None:
+            yield from _check_retries(model)
+    options = getattr(llm, "additional_kwargs", None) or {}
+    usage = options.get("stream_options")
+    if usage is not None and not usage.get("include_usage"):
+        yield Finding(
+            level="warning",
+            check="streaming",
+            message=f"{type(llm).__name__} streams with stream_options={usage}: the provider will not report usage",
+            fix='Set additional_kwargs={"stream_options": {"include_usage": True}}, or leave stream_options out.',
+        )
+
+
+def check_listeners(models: list[Any]) -> Iterator[Finding]:
+    """Handlers of other packages on LlamaIndex's dispatcher and callbacks, and any that is there twice."""
+    foreign = foreign_listeners()
+    names = [type(handler).__module__.partition(".")[0] for handler in foreign]
+    for name in sorted(set(names)):
+        twice = max(_count(foreign, kind, name) for kind in ("event", "span"))
+        if twice > 1:
+            yield Finding(
+                level="warning",
+                check="instrumentation",
+                message=f"{name} listens {twice} times: every call is told twice",
+                fix="Instrument once for a process; call uninstrument() before instrumenting again.",
+            )
+        else:
+            yield Finding(
+                level="note", check="instrumentation", message=f"{name} listens to all calls of this process"
+            )
+    hosts = remote_exporters()
+    if hosts:
+        yield Finding(
+            level="note", check="instrumentation", message=f"OpenTelemetry sends to {', '.join(hosts)}"
+        )
+    yield from _check_callbacks(models)
+    if not foreign:
+        yield Finding(level="ok", check="instrumentation", message="nobody else listens to this process")
+
+
+def _count(handlers: list[Any], kind: str, name: str) -> int:
+    return sum(
+        f"{kind}handler" in "".join(parent.__name__.lower() for parent in type(handler).__mro__)
+        and type(handler).__module__.startswith(name)
+        for handler in handlers
+    )
+
+
+def _check_callbacks(models: list[Any]) -> Iterator[Finding]:
+    from llama_index.core import global_handler
+
+    managers = {id(model.callback_manager): model.callback_manager for model in models}
+    handlers: dict[int, BaseCallbackHandler] = {
+        id(handler): handler for manager in managers.values() for handler in manager.handlers
+    }
+    if global_handler is not None:
+        handlers[id(global_handler)] = global_handler
+    kinds = [type(handler).__name__ for handler in handlers.values()]
+    for kind in sorted(set(kinds)):
+        if kinds.count(kind) > 1:
+            yield Finding(
+                level="warning",
+                check="instrumentation",
+                message=f"{kinds.count(kind)} {kind} are in the callback managers: calls may be counted twice",
+                fix="Keep one handler for a process.",
+            )
+
+
+def _check_encryption(engine: PresetEngine) -> Iterator[Finding]:
+    state = engine.explain()["effective"]["encryption"]
+    if engine._assembly.encryption is None and engine._assembly.settings.encryption == "auto":
+        yield Finding(
+            level="warning",
+            check="encryption",
+            message="text and metadata are in clear: encryption is 'auto' and no key was found",
+            fix="Set LLAMA_PRESETS_ENCRYPTION_KEY (openssl rand -hex 32) and ingest into a new --storage.",
+        )
+    else:
+        yield Finding(level="ok", check="encryption", message=str(state))
+
+
+def _check_store(engine: PresetEngine) -> Iterator[Finding]:
+    documents, chunks = engine._assembly.manifest.totals()
+    yield Finding(level="ok", check="fingerprint", message=str(engine._assembly.fingerprint))
+    store: Any = engine.vector_store
+    stored = len(store.node_ids()) if hasattr(store, "node_ids") else None
+    if stored is None:
+        message = f"{documents} documents, {chunks} chunks by the manifest; this store cannot count its own"
+        yield Finding(level="note", check="store", message=message)
+    elif stored != chunks:
+        yield Finding(
+            level="error",
+            check="store",
+            message=f"the store holds {stored} chunks, the manifest {chunks}",
+            fix="Ingest the same paths again; if that does not help, ingest into a new --storage.",
+        )
+    else:
+        yield Finding(level="ok", check="store", message=f"{documents} documents, {chunks} chunks")
+    if engine._assembly.preset.store == "duckdb" and chunks > _DUCKDB_LIMIT:
+        yield Finding(
+            level="warning",
+            check="store",
+            message=f"{chunks:,} chunks in DuckDB, whose search is exact and reads them all",
+            fix='Move them: llama-presets move, and store = "lancedb".',
+        )
+
+
+def _check_keyword(engine: PresetEngine) -> Iterator[Finding]:
+    from llama_index_presets.retrieve.bm25.consistency import verify_in_step
+
+    keyword: Any = engine._assembly.retrieval.keyword
+    if keyword is None:
+        return
+    report = verify_in_step(engine.vector_store, keyword)
+    if report.in_step:
+        yield Finding(
+            level="ok", check="keyword index", message=f"in step with the store ({report.checked} chunks)"
+        )
+        return
+    yield Finding(
+        level="error",
+        check="keyword index",
+        message=f"out of step: {len(report.missing)} chunks missing, {len(report.extra)} too many, "
+        f"{len(report.changed)} changed, {len(report.unfinished)} documents unfinished",
+        fix="Run with --repair, or retrieve.step.verify_in_step(…, repair=True).",
+    )
+
+
+def _check_retries(model: Any) -> Iterator[Finding]:
+    ours = hasattr(model, "_retry_policy")
+    inner = max(
+        [getattr(model, "max_retries", 0) or 0]
+        + [getattr(getattr(model, name, None), "max_retries", 0) or 0 for name in ("_client", "_aclient")]
+    )
+    name = type(model).__name__
+    if ours and inner:
+        yield Finding(
+            level="error",
+            check="retries",
+            message=f"{name} retries {inner} times inside our {model._retry_policy.attempts} attempts: they multiply",
+            fix="Set its max_retries to 0.",
+        )
+    elif inner > 1:
+        yield Finding(
+            level="warning",
+            check="retries",
+            message=f"{name} retries {inner} times on its own: failed attempts are no rows of the ledger",
+            fix="Wrap it: monitor.retry.retrying(model).",
+        )
+    elif ours:
+        yield Finding(
+            level="ok", check="retries", message=f"{name}: {model._retry_policy.attempts} attempts, one layer"
+        )
+
+
+_DISTRIBUTION = "llama-index-presets"
+_KEYS = {
+    "OPENAI_API_KEY": "OpenAI models",
+    "PINECONE_API_KEY": "the Pinecone store",
+    "LLAMA_PRESETS_AUDIT_KEY": "the audit log",
+    "LLAMA_PRESETS_ENCRYPTION_KEY": "encryption at rest",
+}
+_NO_CAPABILITY = {"all", "dev", "docs"}
+
+
+def check_versions() -> Iterator[Finding]:
+    """Python, ourselves, and every package that is always installed, against what we ask for."""
+    yield Finding(level="ok", check="python", message=f"{platform.python_version()} on {sys.platform}")
+    try:
+        ours = metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        yield Finding(
+            level="note",
+            check="versions",
+            message="llama-index-presets runs from its source tree, not installed",
+        )
+        return
+    yield Finding(level="ok", check="versions", message=f"llama-index-presets {ours}")
+    for requirement in _requirements():
+        if requirement.marker is None:
+            yield from _check_version(requirement)
+
+
+def check_extras() -> Iterator[Finding]:
+    """Which extras are complete."""
+    extras: dict[str, list[str]] = {}
+    for requirement in _requirements():
+        for extra in _extras_of(requirement):
+            if requirement.name != _DISTRIBUTION:
+                extras.setdefault(extra, []).append(requirement.name)
+    complete = [extra for extra, names in extras.items() if not any(_version(name) is None for name in names)]
+    if extras:
+        missing = sorted(set(extras) - set(complete) - _NO_CAPABILITY)
+        listed = ", ".join(sorted(set(complete) - _NO_CAPABILITY)) or "none"
+        hint = f"; not installed: {', '.join(missing)}" if missing else ""
+        yield Finding(level="ok", check="extras", message=f"installed: {listed}{hint}")
+    if _version("arize-phoenix"):
+        yield Finding(
+            level="warning",
+            check="versions",
+            message="the Phoenix server is installed in this environment and pins packages of ours",
+            fix="Run Phoenix from an environment of its own; only the extra 'tracing' belongs here.",
+        )
+
+
+def check_keys(row: Preset | None) -> Iterator[Finding]:
+    """Which keys are set; their values are never read further than that."""
+    needs = {"OPENAI_API_KEY"} if row and "gpt" in row.llm + row.embedding else set()
+    needs |= {"OPENAI_API_KEY"} if row and row.embedding.startswith("text-embedding") else set()
+    needs |= {"PINECONE_API_KEY"} if row and row.store == "pinecone" else set()
+    for name, use in _KEYS.items():
+        if os.environ.get(name):
+            yield Finding(level="ok", check="keys", message=f"{name} is set ({use})")
+        elif name in needs:
+            yield Finding(
+                level="error",
+                check="keys",
+                message=f"{name} is not set ({use})",
+                fix="Set it, or use --offline.",
+            )
+        else:
+            yield Finding(level="note", check="keys", message=f"{name} is not set ({use})")
+
+
+def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:
+    """Whether file and environment make valid settings, and which are not defaults."""
+    try:
+        values, origins = load_settings(file, preset)
+    except SettingsError as error:
+        yield Finding(level="error", check="settings", message=str(error), fix="Correct or unset it.")
+        return
+    shown = values.to_dict()
+    changed = [f"{name} = {shown[name]!r} ({place})" for name, place in origins.items() if place != "default"]
+    yield Finding(level="ok", check="settings", message="; ".join(changed) or "all defaults")
+
+
+def check_parts(row: Preset) -> Iterator[Finding]:
+    """Whether every cell of a row can be assembled here."""
+    for line in row.missing():
+        what, _, fix = line.partition(": pip install")
+        yield Finding(level="error", check="parts", message=what, fix=f"pip install{fix}" if fix else "")
+    if not row.missing():
+        yield Finding(level="ok", check="parts", message=f"every part of '{row.name}' is installed")
+
+
+def check_reranker(row: Preset, name: str) -> Iterator[Finding]:
+    """Whether the cross-encoder of the advanced pattern is here.
+
+    Args:
+        row: The row.
+        name: The re-ranker of its settings.
+    """
+    if row.pattern != "advanced" or not installed("sentence_transformers"):
+        return
+    folder = find_reranker(name)
+    if folder is None:
+        yield Finding(
+            level="warning",
+            check="weights",
+            message=f"the re-ranker '{name}' is not on this machine; offline, passages keep the order of the search",
+            fix="Download it once, or copy its folder and name that in the setting 'reranker'.",
+        )
+    else:
+        yield Finding(level="ok", check="weights", message=f"{name} in {folder}")
+
+
+def check_weights(row: Preset) -> Iterator[Finding]:
+    """Whether the embedding model's weights are here and are what they should be."""
+    from llama_index_presets.embed.catalogue import embedding_model
+    from llama_index_presets.embed.weights import find_weights
+
+    model = embedding_model(row.embedding)
+    if model.provider != "local" or not installed("sentence_transformers"):
+        return
+    try:
+        folder = find_weights(model, allow_download=False)
+    except (ModelError, PresetsError) as error:
+        yield Finding(level="error", check="weights", message=str(error), fix="See the message.")
+        return
+    checked = "hash verified" if model.sha256 else "no hash is known"
+    yield Finding(level="ok", check="weights", message=f"{model.name} in {folder} ({checked})")
+
+
+def _requirements() -> list[Requirement]:
+    try:
+        return [Requirement(line) for line in metadata.requires(_DISTRIBUTION) or []]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _extras_of(requirement: Requirement) -> list[str]:
+    if requirement.marker is None:
+        return []
+    names = metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
+    return [name for name in names if requirement.marker.evaluate({"extra": name})]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check_version(requirement: Requirement) -> Iterator[Finding]:
+    found = _version(requirement.name)
+    if found is None:
+        yield Finding(
+            level="error",
+            check="versions",
+            message=f"{requirement.name} is not installed",
+            fix=f'pip install "{requirement}"',
+        )
+    elif not requirement.specifier.contains(found, prereleases=True):
+        yield Finding(
+            level="error",
+            check="versions",
+            message=f"{requirement.name} {found} is installed; {requirement.specifier} is needed",
+            fix=f'pip install "{requirement}"',
+        )
+    else:
+        yield Finding(level="ok", check="versions", message=f"{requirement.name} {found}")

@@ -1,0 +1,116 @@
+"""Look at a machine, a preset and its storage, and say what is wrong with each, and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llama_index_presets.diagnose.checks import (
+    check_extras,
+    check_keys,
+    check_parts,
+    check_reranker,
+    check_settings,
+    check_versions,
+    check_weights,
+)
+from llama_index_presets.diagnose.finding import Finding
+from llama_index_presets.errors import PresetsError, StoreLockedError
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.models import DEFAULT_RERANKER
+from llama_index_presets.presets.settings_sources import load_settings
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["examine"]
+
+_LITTLE_SPACE = 1 << 30  # bytes
+
+
+def examine(
+    preset: str | None = None,
+    *,
+    storage: str | Path | None = None,
+    settings: Path | None = None,
+    offline: bool = False,
+    repair: bool = False,
+) -> Iterator[Finding]:
+    """Look at everything, in the order in which it would fail.
+
+    Args:
+        preset: A row of the matrix; None looks at the machine alone.
+        storage: Where its index lies; it is opened, and nothing in it is changed unless `repair` says so.
+        settings: A TOML file.
+        offline: See `build`.
+        repair: Whether to bring a keyword index back in step with its store.
+
+    Raises:
+        UnknownPresetError: No such preset.
+
+    Example:
+        >>> {finding.check for finding in examine("healthcare")} >= {"python", "keys", "weights"}
+        True
+    """
+    row, reranker = _row(preset, settings, offline=offline) if preset else (None, "")
+    yield from check_versions()
+    yield from check_extras()
+    yield from check_settings(preset, settings)
+    yield from check_keys(row)
+    if row is None or preset is None:
+        return
+    yield from check_parts(row)
+    yield from check_weights(row)
+    yield from check_reranker(row, reranker)
+    if storage is not None:
+        yield from _check_storage(preset, storage, settings, offline=offline, repair=repair)
+
+
+def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, str]:
+    """The row as it would be built, and its re-ranker."""
+    row, reranker = find_preset(preset), DEFAULT_RERANKER
+    with suppress(PresetsError):  # `check_settings` says so
+        values = load_settings(settings, preset)[0]
+        row, reranker = row.with_cells(values.cells()), values.reranker or reranker
+    return row.offline() if offline else row, reranker
+
+
+def _check_storage(
+    preset: str, storage: str | Path, settings: Path | None, *, offline: bool, repair: bool
+) -> Iterator[Finding]:
+    from llama_index_presets.diagnose.checks import check_engine
+    from llama_index_presets.presets.build import build
+    from llama_index_presets.presets.storage import find_storage
+
+    place = find_storage(storage)
+    if not place.card.exists():
+        yield Finding(
+            level="note",
+            check="storage",
+            message=f"'{place.shown}' holds no index yet",
+            fix="llama-presets ingest",
+        )
+        return
+    free = shutil.disk_usage(place.folder).free
+    level, fix = ("warning", "Make room.") if free < _LITTLE_SPACE else ("ok", "")
+    message = f"'{place.shown}', {free / 2**30:.1f} GiB free"
+    yield Finding(level=level, check="storage", message=message, fix=fix)  # type: ignore[arg-type]
+    try:
+        with build(preset, storage=storage, settings=settings, offline=offline, repair=repair) as engine:
+            yield from _repaired(engine)
+            yield from check_engine(engine)
+    except StoreLockedError as error:
+        yield Finding(level="warning", check="storage", message=str(error), fix="Look again when it is done.")
+    except PresetsError as error:
+        yield Finding(level="error", check="storage", message=str(error), fix="See the message.")
+
+
+def _repaired(engine: PresetEngine) -> Iterator[Finding]:
+    report = engine._assembly.retrieval.repaired
+    if report is not None and not report.in_step:
+        changed = len(report.missing) + len(report.extra) + len(report.changed)
+        yield Finding(level="note", check="keyword index", message=f"repaired: {changed} chunks")

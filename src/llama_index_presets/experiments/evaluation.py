@@ -1,0 +1,336 @@
+"""Ask an engine every question of a set, and keep what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import json
+import threading
+import time
+import tomllib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.indices.vector_store import VectorIndexRetriever
+from llama_index.core.llms.llm import LLM
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
+from llama_index_presets.evaluate.questions import JudgedQuestion, digest
+from llama_index_presets.evaluate.results import Result, make_result
+from llama_index_presets.ingest.progress import progress_bar
+from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.engine_parts import cost_of
+from llama_index_presets.presets.offline import is_local
+from llama_index_presets.presets.storage import find_storage
+from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
+from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
+from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
+
+__all__ = ["Evaluation", "Variant", "judged", "parse_settings"]
+
+# Ask LlamaIndex's evaluators, which are asynchronous, from synchronous code.
+
+
+def judged(
+    judge: LLM, question: str, answer: str, passages: Sequence[str]
+) -> tuple[float | None, float | None]:
+    """Faithfulness of an answer to its passages, and its relevancy to the question; 1 for yes, 0 for no."""
+    return asyncio.run_coroutine_threadsafe(_asked(judge, question, answer, passages), _loop()).result()
+
+
+async def _asked(
+    judge: LLM, question: str, answer: str, passages: Sequence[str]
+) -> tuple[float | None, float | None]:
+    from llama_index.core.evaluation import FaithfulnessEvaluator, RelevancyEvaluator
+
+    faithful = await FaithfulnessEvaluator(llm=judge).aevaluate(
+        query=question, response=answer, contexts=passages
+    )
+    relevant = await RelevancyEvaluator(llm=judge).aevaluate(
+        query=question, response=answer, contexts=passages
+    )
+    return faithful.score, relevant.score
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One event loop for all: a client keeps connections, which belong to the loop in which they were opened."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="judging").start()
+    return loop
+
+
+# A second engine beside the first: another preset, or other settings, with an index of its own where it needs one.
+
+
+_MAKES_THE_INDEX = frozenset(
+    {
+        "embedding", "dimensions", "store", "pattern", "chunking", "chunk_tokens", "encryption",
+        "searchable_metadata", "pii",
+    }
+)  # fmt: skip
+"""Settings that an index is made with: another value needs another index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """An engine to measure, before it is built.
+
+    Attributes:
+        preset: Its name.
+        storage: Where its index lies.
+        settings: Path of a TOML file, or None.
+        changes: Settings on top of the file.
+    """
+
+    preset: str
+    storage: str
+    settings: Path | None = None
+    changes: Mapping[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """Preset and changes, in a few words."""
+        return " ".join([self.preset, *(f"{name}={value}" for name, value in (self.changes or {}).items())])
+
+    def other(self, preset: str | None, changes: Mapping[str, Any], storage: str | None) -> Variant:
+        """The one to compare with.
+
+        Args:
+            preset: Another preset, or None for this one.
+            changes: Settings on top of this one's.
+            storage: Where its index lies; None takes this one's where both can share it, else a folder below.
+        """
+        both = replace(self, preset=preset or self.preset, changes={**(self.changes or {}), **changes})
+        own = {name: value for name, value in changes.items() if name in _MAKES_THE_INDEX}
+        if storage is None and both.preset == self.preset and not own:
+            return both
+        name = "-".join([both.preset, *(f"{key}-{value}" for key, value in sorted(own.items()))])
+        return replace(both, storage=storage or str(find_storage(self.storage).folder / "variants" / name))
+
+    def given(self) -> Mapping[str, Any] | Path | None:
+        """What `build` takes as settings.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        if not self.changes:
+            return self.settings
+        return {**_table(self.settings, self.preset), **self.changes}
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` pairs; a value that is JSON is taken as such.
+
+    Raises:
+        SettingsError: A pair has no ``=``.
+
+    Example:
+        >>> parse_settings(["top_k=8", "chunking=semantic"])
+        {'top_k': 8, 'chunking': 'semantic'}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise SettingsError(f"'{pair}' is no setting; expected KEY=VALUE, such as top_k=8.")
+        try:
+            found[name.strip()] = json.loads(text)
+        except ValueError:
+            found[name.strip()] = text
+    return found
+
+
+def _table(path: Path | None, preset: str) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"The settings file '{path}' cannot be read ({error}).") from error
+    top = {name: value for name, value in content.items() if not isinstance(value, dict)}
+    return {**top, **content.get(preset, {})}
+
+
+_DEPTH = 50
+"""Passages that are ranked for the measures at ten sources: several may come from one source."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How to evaluate an engine.
+
+    Attributes:
+        engine: What is asked. Its own retrieval, re-ranking and answers are measured, each question by itself.
+        questions: What is asked of it.
+        judge: Judges faithfulness and relevancy; None leaves them out.
+        retrieval_only: Whether no answer is asked for: nothing is paid to an LLM.
+        keep_answers: Whether the answers' text is kept in the result, in clear.
+    """
+
+    engine: PresetEngine
+    questions: Sequence[JudgedQuestion]
+    judge: LLM | None = None
+    retrieval_only: bool = False
+    keep_answers: bool = False
+
+    def run(
+        self, label: str, folder: Path, *, fresh: bool = False, show_progress: bool | None = None
+    ) -> Result:
+        """Ask every question.
+
+        Each outcome is on disk before the next question is asked; a run that was stopped goes on where it was, as
+        long as questions, engine and index are the same. A question that fails is named in the result, costs no
+        other question, and is asked again by the next run.
+
+        Args:
+            label: What the result is called.
+            folder: Takes the file of an unfinished run.
+            fresh: Whether an unfinished run is started anew.
+            show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
+
+        Raises:
+            SettingsError: There is no question, or the judge would send text away from a local preset.
+        """
+        self._check()
+        place = folder / f"unfinished-{self._name()}.jsonl"
+        if fresh:
+            place.unlink(missing_ok=True)
+        failed: dict[str, str] = {}
+        with (
+            Checkpoint(place) as kept,
+            progress_bar(show_progress, doing="Asking", things="questions") as bar,
+        ):
+            bar.start(len(self.questions))
+            left = [one for one in self.questions if one.id not in kept.outcomes]
+            bar.advance(len(self.questions) - len(left))
+            if left:
+                self._rank(left[0])  # models load at first use: that is nobody's latency
+            for one in left:
+                try:
+                    kept.add(self._ask(one))
+                except Exception as error:  # a client may raise anything; the other questions go on
+                    failed[one.id] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                bar.advance()
+            if len(failed) == len(self.questions):
+                raise SettingsError(f"Every question failed; the first with {next(iter(failed.values()))}")
+            result = make_result(label, self._described(), self.questions, kept.outcomes, failed)
+        if not failed:
+            kept.discard()
+        return result
+
+    # -- one question -----------------------------------------------------------------------------------------------
+
+    def _ask(self, one: JudgedQuestion) -> Outcome:
+        if self.retrieval_only:
+            started = time.perf_counter()
+            ranking = self._rank(one)
+            return Outcome(
+                question=one.id, ranking=ranking, latency_ms=(time.perf_counter() - started) * 1000
+            )
+        response = self.engine.query(one.text)
+        metadata: dict[str, Any] = response.metadata or {}
+        text, known = str(response), bool(metadata["known"])
+        names = {hit.node.node_id: _names(hit) for hit in response.source_nodes}
+        cited = [
+            names.get(citation["node_id"], [str(citation["source"])])
+            for citation in metadata["citations"]
+            if citation["valid"]
+        ]
+        passages = [hit.node.get_content(MetadataMode.NONE) for hit in response.source_nodes]
+        return Outcome(
+            question=one.id,
+            ranking=self._rank(one),
+            cited=tuple(named_sources(cited, one.relevance)),
+            known=known,
+            latency_ms=metadata["latency_ms"],
+            cost_usd=metadata["cost_usd"],
+            answer_recall=_answer_recall(one.answer, text),
+            answer=text if self.keep_answers else None,
+            **(self._judged(one, text, passages) if known else {}),
+        )
+
+    def _rank(self, one: JudgedQuestion) -> tuple[str, ...]:
+        """Sources in the engine's order, further down than an answer reads."""
+        query = QueryBundle(one.text)
+        with attributed(ledger=self.engine.ledger, tags=["evaluate"], query_id=uuid.uuid4().hex):
+            hits = _deeper(self.engine.retriever).retrieve(query)
+            for part in self.engine.postprocessors:
+                if isinstance(part, CrossEncoderRerank):
+                    part = part.model_copy(update={"top_n": max(part.top_n, _DEPTH)})
+                hits = part.postprocess_nodes(hits, query_bundle=query)
+        return tuple(named_sources([_names(hit) for hit in hits], one.relevance))
+
+    def _judged(self, one: JudgedQuestion, answer: str, passages: Sequence[str]) -> dict[str, float | None]:
+        if self.judge is None:
+            return {}
+        judging = uuid.uuid4().hex
+        with attributed(ledger=self.engine.ledger, tags=["evaluate", "judge"], query_id=judging):
+            faithful, relevant = judged(self.judge, one.text, answer, passages)
+        cost = cost_of(self.engine.ledger, judging)
+        judge_usd = None if cost is None else float(cost)
+        return {"faithfulness": faithful, "relevancy": relevant, "judge_usd": judge_usd}
+
+    # -- the run ----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if not self.questions:
+            raise SettingsError("There is no question to ask.")
+        cells = self.engine.explain()
+        stays = cells["cells"]["monitoring"] == "local"
+        if stays and self.judge is not None and not is_local(self.judge):
+            raise SettingsError(
+                f"The preset '{cells['preset']}' keeps everything on this machine; the judge "
+                f"{self.judge.metadata.model_name} would be sent questions, passages and answers. Use a local judge."
+            )
+
+    def _described(self) -> dict[str, Any]:
+        explained = self.engine.explain()
+        keys = ("preset", "cells", "fingerprint", "documents", "chunks")
+        described = {key: explained[key] for key in keys}
+        settings = {name: found["value"] for name, found in explained["settings"].items()}
+        judge = self.judge.metadata.model_name if self.judge else None
+        return {**described, "settings": settings, "judge": judge, "retrieval_only": self.retrieval_only}
+
+    def _name(self) -> str:
+        """Equal for two runs of which one can go on where the other stopped."""
+        told = [digest(self.questions), self._described(), self.keep_answers]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _deeper(retriever: Any) -> Any:
+    """A copy of a retriever that gives more; one of a kind that we do not know is taken as it is."""
+    deeper = copy.copy(retriever)
+    dials = (
+        (VectorIndexRetriever, "similarity_top_k"),
+        (HybridFusionRetriever, "top_k"),
+        (MultiModalRetriever, "_top_k"),
+    )
+    for kind, dial in dials:
+        if isinstance(deeper, kind):
+            setattr(deeper, dial, max(getattr(deeper, dial), _DEPTH))
+    return deeper
+
+
+def _names(hit: NodeWithScore) -> list[str]:
+    node = hit.node
+    given = [node.ref_doc_id, node.metadata.get("source"), node.metadata.get("file_name"), node.node_id]
+    return [str(name) for name in given if name]
+
+
+def _answer_recall(expected: str | None, answer: str) -> float | None:
+    """Share of the expected words, stemmed and without stop words, that the answer has."""
+    if expected is None:
+        return None
+    analyzer = Analyzer()
+    wanted = set(analyzer.tokens(expected)) or set(expected.lower().split())
+    return len(wanted & (set(analyzer.tokens(answer)) | set(answer.lower().split()))) / max(len(wanted), 1)

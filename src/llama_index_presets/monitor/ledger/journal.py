@@ -1,0 +1,202 @@
+"""Journals: the files that writers append to, one a process, so that no writer ever waits for another.
+
+A journal is JSON lines in the folder ``<ledger>.journal``. Its writer holds a lock on it (`flock`) for as
+long as it lives; the operating system drops the lock when the process dies, however it dies. So a journal
+whose lock can be taken belongs to nobody and can be folded into the table. POSIX only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from llama_index_presets.disk_faults import write_all
+from llama_index_presets.errors import MonitorError
+from llama_index_presets.monitor.ledger.row import Call, as_stored_fields
+from llama_index_presets.private_files import private_folder
+
+__all__ = ["Journal", "delete_old_drafts", "journal_folder", "journals", "locked", "prompt_key"]
+
+_DRAFT: Final = ".draft"
+_OLD_DRAFT_S: Final = 3600.0
+
+
+def journal_folder(ledger: Path) -> Path:
+    """Give the folder of a ledger's journals: ``calls.duckdb`` has ``calls.duckdb.journal``."""
+    return ledger.with_name(ledger.name + ".journal")
+
+
+def journals(folder: Path) -> list[Path]:
+    """List the journals that hold rows, oldest first."""
+    return sorted(path for path in folder.glob("*.jsonl") if _size(path))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # folded by another process between listing and looking
+        return 0
+
+
+class Journal:
+    """One process's journal; opened at the first write. Not thread safe: the ledger serialises its writes.
+
+    Args:
+        folder: Where journals live; made when missing.
+        durable: Whether each write waits until the disk has it.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        self._folder = folder
+        self._durable = durable
+        self._fd: int | None = None
+        self.path: Path | None = None
+        self.size = 0
+
+    def append(self, calls: Iterable[Call]) -> None:
+        """Write rows with one system call, so that a kill leaves all of them or a line that does not parse.
+
+        Raises:
+            MonitorError: The folder or file cannot be written; nothing is lost, the rows can be offered
+                again.
+        """
+        data = "".join(json.dumps(as_stored_fields(call)) + "\n" for call in calls).encode()
+        try:
+            fd = self._fd if self._fd is not None else self._open()
+            write_all(fd, data, durable=self._durable)
+        except OSError as error:
+            raise MonitorError(
+                f"Ledger journal in '{self._folder}' cannot be written: {error}. Expected a writable folder "
+                "with space left; the rows are kept in memory until it is."
+            ) from error
+        self.size += len(data)
+
+    def close(self) -> None:
+        """Let go of the file and its lock: from now on anyone may fold it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd, self.path, self.size = None, None, 0
+
+    def _open(self) -> int:
+        private_folder(self._folder)
+        # The name sorts by time, so that folding keeps the order in which journals began.
+        name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        draft, path = self._folder / f".{name}{_DRAFT}", self._folder / name
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            # It gets the name by which others find it with the lock on it: an unlocked journal would be folded and
+            # deleted under its writer.
+            _flock(fd, exclusive=True, wait=True)
+            draft.rename(path)
+        except BaseException:
+            os.close(fd)
+            draft.unlink(missing_ok=True)
+            raise
+        self._fd, self.path = fd, path
+        return fd
+
+
+def _flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
+    """Take a lock on an open file; give whether it was taken."""
+    import fcntl
+
+    mode = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
+    try:
+        fcntl.flock(fd, mode)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, exclusive: bool, timeout_s: float = 0.0) -> Iterator[bool]:
+    """Hold a lock file for a while; shared among readers, exclusive for whoever folds.
+
+    Args:
+        path: The lock file; made when missing.
+        exclusive: Whether nobody else may hold it meanwhile.
+        timeout_s: How long to try; 0 tries once.
+
+    Yields:
+        Whether the lock was taken.
+    """
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout_s
+        taken = _flock(fd, exclusive=exclusive, wait=False)
+        while not taken and time.monotonic() < deadline:
+            time.sleep(0.005)
+            taken = _flock(fd, exclusive=exclusive, wait=False)
+        yield taken
+    finally:
+        os.close(fd)
+
+
+def is_orphan(path: Path) -> bool:
+    """Tell whether a journal's writer has let go of it: closed it, rotated it, or died."""
+    try:
+        with locked_existing(path) as taken:
+            return taken
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def locked_existing(path: Path) -> Iterator[bool]:
+    """Try the lock of a journal that must exist already."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield _flock(fd, exclusive=True, wait=False)
+    finally:
+        os.close(fd)
+
+
+def prompt_key(folder: Path) -> bytes:
+    """Give the ledger's key for prompt hashes; made on first use, readable by its owner only.
+
+    All processes of a ledger share it, so equal prompts have equal hashes; without it a hash of a short
+    prompt cannot be guessed by trying prompts.
+
+    Raises:
+        MonitorError: It cannot be made.
+    """
+    path = folder / "prompt.key"
+    with contextlib.suppress(FileNotFoundError):
+        if key := path.read_bytes():
+            return key
+        path.unlink(missing_ok=True)  # a crash of the machine before the disk had it
+    draft = folder / f".key-{secrets.token_hex(8)}{_DRAFT}"
+    try:
+        private_folder(folder)
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, secrets.token_bytes(32), durable=True)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # atomic, and only the first process wins
+        return path.read_bytes()
+    except OSError as error:
+        raise MonitorError(
+            f"The key of prompt hashes '{path}' cannot be made: {error}. Expected a writable folder with space left."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def delete_old_drafts(folder: Path) -> None:
+    """Delete files that processes began to make and were killed over; they are empty or have no reader."""
+    oldest = time.time() - _OLD_DRAFT_S
+    for draft in folder.glob(f".*{_DRAFT}"):
+        with contextlib.suppress(FileNotFoundError):
+            if draft.stat().st_mtime < oldest:
+                draft.unlink()

@@ -1,0 +1,446 @@
+"""The ledger: every call of a model as a row in DuckDB, written by many threads and processes at once.
+
+This module imports neither LlamaIndex nor, until a query is run, DuckDB's table module: it starts fast.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import itertools
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from llama_index_presets._options import strict
+from llama_index_presets.closing import close_behind
+from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.monitor.ledger.journal import Journal, journal_folder, prompt_key
+from llama_index_presets.monitor.ledger.queries import LedgerReader
+from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
+from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
+
+__all__ = ["KeyedHash", "Ledger"]
+
+# Keyed hashes of many texts with one key: equal texts match, none can be guessed without the key.
+
+
+class KeyedHash:
+    """HMAC-SHA256 (RFC 2104) whose two hashes are begun once: `hmac` would set them up anew for each text.
+
+    Args:
+        key: At most 64 bytes.
+
+    Example:
+        >>> import hashlib, hmac
+        >>> KeyedHash(b"key").of("text") == hmac.new(b"key", b"text", hashlib.sha256).hexdigest()
+        True
+    """
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def of(self, text: str) -> str:
+        """The hash of a text, in hex."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text.encode("utf-8", "surrogatepass"))  # half of a surrogate pair, as broken files have
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
+Observer = Callable[[list[Call]], None]
+
+_FOLD_AT_BYTES: Final = 64 * 2**20
+_FLUSH_AT_ROWS: Final = 500
+_FLUSH_AT_UNMADE: Final = 1_000
+"""Rows of which only the ingredients wait, prompts among them: a second's worth of even a very busy process."""
+_MOST_IN_MEMORY: Final = 5_000
+_BATCH_ROWS: Final = 500
+_QUERIES_REMEMBERED: Final = 1_024
+_log = logging.getLogger(__name__)
+
+
+@strict()
+class Ledger(LedgerReader):
+    """A table of calls that many processes may write at the same time.
+
+    Rows go to memory, then within `flush_interval_s` to this process's own journal in ``<path>.journal``;
+    `close` (or the end of the process) folds the journal into the DuckDB file at `path`. Readers see
+    everything that has been flushed. A process that is killed loses at most the last interval; with
+    ``durable=True`` nothing. Thread safe; survives `fork`.
+
+    Args:
+        path: The DuckDB file; made when missing, and only once there is something to write.
+        durable: Write each row to the disk before `record` returns (about 0.2 ms a row).
+        flush_interval_s: Longest time that a row stays in memory, in seconds, > 0.
+        keep_days: Rows older than this are deleted when journals are folded; None keeps all.
+        prices: Own prices, looked up before the bundled ones: a `PriceBook` or the path of its TOML file.
+
+    Example:
+        >>> import tempfile
+        >>> with Ledger(tempfile.mkdtemp() + "/calls.duckdb") as ledger:
+        ...     _ = ledger.record(kind="llm", provider="openai", model="gpt-4o-mini", prompt_tokens=1_000_000)
+        ...     ledger.get_usage_stats().total_cost_usd
+        Decimal('0.150000000000')
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        flush_interval_s: float = 1.0,
+        keep_days: float | None = None,
+        prices: PriceBook | str | os.PathLike[str] | None = None,
+    ) -> None:
+        if not flush_interval_s > 0:
+            raise SettingsError(
+                f"flush_interval_s is {flush_interval_s}. Expected seconds > 0; the default is 1."
+            )
+        if keep_days is not None and not keep_days > 0:
+            raise SettingsError(f"keep_days is {keep_days}. Expected days > 0, or None to keep all rows.")
+        self.path = Path(path).expanduser().absolute()
+        if self.path.is_dir():
+            raise SettingsError(
+                f"'{self.path}' is a folder. Expected a file, such as '{self.path / 'calls.duckdb'}'."
+            )
+        self.durable = durable
+        self.keep_days = keep_days
+        self.pricer = Pricer(
+            prices if prices is None or isinstance(prices, PriceBook) else PriceBook.load(Path(prices))
+        )
+        self._interval_s = flush_interval_s
+        self._observers: tuple[Observer, ...] = ()
+        self._closed = False
+        self._reset()
+        _live.add(self)
+
+    def _reset(self) -> None:
+        """Start empty; also in a forked child, where rows, locks and threads belong to the parent."""
+        self._pending: deque[Call | Callable[[], Call]] = deque()
+        self._journal = Journal(journal_folder(self.path), durable=self.durable)
+        self._writing = threading.RLock()
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self._numbers = itertools.count()
+        self._prefix = secrets.token_hex(8)
+        self._prompt_hash: KeyedHash | None = None
+        self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
+        self._loads: dict[str, list[tuple[float, float]]] = {}
+        self._failure_logged = False
+        self.prompts: dict[str, str] | None = None
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        *,
+        kind: str,
+        provider: str = "",
+        model: str = "",
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        latency_ms: float = 0.0,
+        status: str = "success",
+        tags: Iterable[str] = (),
+        query_id: str = "",
+        preset: str = "",
+        session: str = "",
+        tenant: str = "",
+        parent_id: str = "",
+        attempt: int = 1,
+        error_type: str = "",
+        cached_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        total_tokens: int | None = None,
+        usage_source: str = "",
+        cache_hit: bool = False,
+        prompt_sha256: str = "",
+        cost_usd: Decimal | None = None,
+        timestamp_us: int | None = None,
+    ) -> str:
+        """Add one row; the names are the columns of `Call`.
+
+        Returns at once (microseconds), unless the ledger is durable. A cost that is not given is looked up;
+        one that is given must be a Decimal.
+
+        Returns:
+            The row's call_id.
+
+        Raises:
+            SettingsError: Unknown kind or status, or a cost that is no Decimal.
+            MonitorError: The ledger is closed, or, when durable, cannot be written.
+        """
+        if kind not in KINDS or status not in STATUSES:
+            raise SettingsError(
+                f"kind is '{kind}', status '{status}'. Expected a kind of {KINDS} and a status of {STATUSES}."
+            )
+        if cost_usd is not None and not isinstance(cost_usd, Decimal):
+            raise SettingsError(f"cost_usd is {cost_usd!r}. Expected a Decimal: floats lose cents.")
+        call_id = f"{self._prefix}-{next(self._numbers)}"
+        total = prompt_tokens + completion_tokens if total_tokens is None else total_tokens
+        now = time.time_ns() // 1000 if timestamp_us is None else timestamp_us
+        version = "" if cost_usd is None else CALLER_PRICED
+        self.add(
+            Call(
+                call_id, now, kind, provider, model, prompt_tokens, completion_tokens, total, cost_usd,
+                latency_ms, status, preset, query_id, parent_id, session, tenant, tuple(tags), attempt,
+                error_type, cached_tokens, cache_write_tokens, reasoning_tokens, usage_source, cache_hit,
+                prompt_sha256, version,
+            )
+        )  # fmt: skip
+        return call_id
+
+    def next_call_id(self) -> str:
+        """Give an id that no other row of this ledger has, in any process."""
+        return f"{self._prefix}-{next(self._numbers)}"
+
+    def add(self, call: Call) -> None:
+        """Add a row that is made already; `record` checks its input, this does not."""
+        if call.kind == LOAD_KIND and call.query_id:
+            self._note_load(call)
+        self._add(call, _FLUSH_AT_ROWS)
+
+    def add_later(self, make_row: Callable[[], Call]) -> None:
+        """Add a row that the writing thread makes, soon: what it is made of stays in memory until then."""
+        self._add(make_row, _FLUSH_AT_UNMADE)
+
+    def _add(self, row: Call | Callable[[], Call], flush_at: int) -> None:
+        if self._closed:
+            raise MonitorError(f"Ledger '{self.path}' is closed. Open a new one to record more calls.")
+        self._pending.append(row)
+        if self.durable:
+            self.flush()
+        elif self._flusher is None:
+            self._start()
+        elif (waiting := len(self._pending)) > flush_at:
+            if not self._wake.is_set():
+                self._wake.set()
+            if waiting > _MOST_IN_MEMORY:
+                self._tick()  # the writing thread cannot keep up: the caller helps, so that memory stays small
+
+    def flush(self) -> None:
+        """Price the rows in memory and write them to the journal; readers see them from now on.
+
+        Raises:
+            MonitorError: The journal cannot be written; the rows stay in memory.
+        """
+        with self._writing:
+            while batch := self._drain():
+                try:
+                    self._journal.append(batch)
+                except MonitorError:
+                    self._pending.extendleft(reversed(batch))
+                    raise
+                self._remember(batch)
+                self._tell(batch)
+
+    def close(self) -> None:
+        """Flush, and fold the journals that nobody writes any more into the DuckDB file. May be called twice.
+
+        Raises:
+            MonitorError: The rows cannot be written; they stay in memory and a later close tries again.
+        """
+        with self._writing:
+            if self._closed and not self._pending:
+                return
+            self.flush()
+            self._closed = True
+            self._journal.close()
+        self._wake.set()
+        _live.discard(self)
+        self.fold()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def fold(self) -> int:
+        """Fold journals without a writer into the DuckDB file and drop rows older than `keep_days`."""
+        from llama_index_presets.monitor.ledger.storage import fold
+
+        return fold(self.path, keep_days=self.keep_days)
+
+    def subscribe(self, observer: Observer) -> None:
+        """Call a function with each batch of priced rows, after it was written, on the writing thread."""
+        self._observers = (*self._observers, observer)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Stop calling a function given to `subscribe`."""
+        self._observers = tuple(known for known in self._observers if known != observer)
+
+    def hash_prompt(self, prompt: str) -> str:
+        """Give the keyed SHA-256 of a prompt, in hex: equal prompts match, none can be guessed."""
+        if self._prompt_hash is None:
+            self._prompt_hash = KeyedHash(prompt_key(journal_folder(self.path)))
+        return self._prompt_hash.of(prompt)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._flusher is None:
+                reference = weakref.ref(self)
+                self._flusher = threading.Thread(
+                    target=_flush_forever,
+                    args=(reference, self._wake, self._interval_s),
+                    daemon=True,
+                    name="ledger",
+                )
+                self._flusher.start()
+
+    def _drain(self) -> list[Call]:
+        """Take some rows: small batches, so that what is encoded at once stays small."""
+        batch: list[Call] = []
+        while len(batch) < _BATCH_ROWS:
+            try:
+                row = self._pending.popleft()
+            except IndexError:
+                break
+            if (made := _made(row)) is not None:
+                batch.append(self._priced(made))
+        return batch
+
+    def _priced(self, call: Call) -> Call:
+        if call.price_version or call.cost_usd is not None:
+            return call
+        if call.kind not in ("llm", "embedding", "rerank") or call.cache_hit or _used_nothing(call):
+            return call._replace(cost_usd=Decimal(0))
+        tokens = Tokens(
+            call.prompt_tokens, call.completion_tokens, call.cached_tokens, call.cache_write_tokens
+        )
+        cost, version = self.pricer.price(call.provider, call.model, tokens, call.timestamp / 1e6)
+        return call._replace(cost_usd=cost, price_version=version)
+
+    def _remember(self, batch: list[Call]) -> None:
+        for call in batch:
+            if call.query_id:
+                before = self._by_query.pop(call.query_id, Decimal(0))
+                known = before is not None and call.cost_usd is not None
+                self._by_query[call.query_id] = before + call.cost_usd if known else None  # type: ignore[operator]
+        while len(self._by_query) > _QUERIES_REMEMBERED:
+            self._by_query.popitem(last=False)
+
+    def _tell(self, batch: list[Call]) -> None:
+        for observer in self._observers:
+            try:
+                observer(batch)
+            except Exception:
+                _log.exception("A ledger observer failed on %d rows; the rows are written.", len(batch))
+
+    def _tick(self) -> None:
+        """Flush from the background thread: log a failure once, and rotate a journal that has grown."""
+        try:
+            self.flush()
+            self._failure_logged = False
+        except MonitorError as error:
+            if not self._failure_logged:
+                _log.error("%s", error)
+            self._failure_logged = True
+        with self._writing:
+            rotate = self._journal.size > _FOLD_AT_BYTES
+            if rotate:
+                self._journal.close()
+        if rotate:
+            self.fold()
+
+    def _note_load(self, call: Call) -> None:
+        end = call.timestamp / 1e6
+        self._loads[call.query_id] = [
+            *self._loads.get(call.query_id, ()),
+            (end - call.latency_ms / 1000, end),
+        ]
+        while len(self._loads) > _QUERIES_REMEMBERED:
+            self._loads.pop(next(iter(self._loads)), None)
+
+    def query_loading_ms(self, query_id: str) -> float:
+        """Give how long a query of this process has waited for models to be loaded, in milliseconds."""
+        return covered_s(self._loads.get(query_id, ()), 0.0) * 1000
+
+    def query_cost(self, query_id: str) -> Decimal | None:
+        """Give what a query has cost so far, in USD; None when a call is unpriced, 0 without calls."""
+        with self._writing:
+            self.flush()
+            if query_id in self._by_query:
+                return self._by_query[query_id]
+        return self.recorded_cost(query_id)
+
+    def _before_reading(self) -> None:
+        if self._pending:
+            self.flush()
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        close_behind(self.close, error, f"ledger '{self.path}'")
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.path)!r})"
+
+
+def _made(row: Call | Callable[[], Call]) -> Call | None:
+    """Make a row that is not made yet; a fault in that is logged, since its call has long gone on."""
+    if isinstance(row, Call):
+        return row
+    try:
+        return row()
+    except Exception:
+        _log.exception("A call could not be recorded: its row cannot be made.")
+        return None
+
+
+def _used_nothing(call: Call) -> bool:
+    """A failed or refused attempt for which no usage is known was not billed."""
+    return call.status in ("error", "refused") and not call.total_tokens
+
+
+def _flush_forever(reference: weakref.ref[Ledger], wake: threading.Event, interval_s: float) -> None:
+    """Flush a ledger until it is closed or forgotten; holds no reference to it while it sleeps."""
+    while True:
+        wake.wait(interval_s)
+        ledger = reference()
+        if ledger is None or ledger._wake is not wake:
+            return
+        wake.clear()
+        ledger._tick()
+        if ledger._closed:
+            return
+        del ledger
+
+
+_live: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for ledger in list(_live):
+        try:
+            ledger.close()
+        except Exception:
+            _log.exception("Ledger '%s' could not be closed; its last rows are lost.", ledger.path)
+
+
+def _reset_all() -> None:
+    for ledger in list(_live):
+        ledger._reset()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_reset_all)

@@ -1,0 +1,389 @@
+"""What `llama-presets costs` shows: as numbers, as tables for a terminal, and again every few seconds.
+
+Needs no LlamaIndex.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from llama_index_presets.charts import bars, lines, page
+from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.monitor.alerts import Alert, AlertMonitor
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.ledger.queries import BILLABLE, CostRow, UsageStats
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "CostReport",
+    "QueryCost",
+    "cost_page",
+    "cost_report",
+    "costs_json",
+    "report_tables",
+    "watch",
+    "write_cost_page",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryCost:
+    """What one query cost.
+
+    Attributes:
+        query_id: The query.
+        preset: Who answered it.
+        cost_usd: Sum of its known costs.
+        calls: Calls of models that it made.
+        latency_ms: Time of the whole query, in milliseconds; the sum of its calls where that is not known.
+    """
+
+    query_id: str
+    preset: str
+    cost_usd: Decimal
+    calls: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostReport:
+    """Everything the report shows.
+
+    Attributes:
+        today: Since midnight, UTC.
+        week: The last 7 days.
+        by: Lines by group (``"model"``, ``"preset"``, ``"tenant"``) of the last 7 days.
+        dearest: The most expensive queries of the last 7 days.
+        unpriced: Models without a known price in the last 7 days.
+    """
+
+    today: UsageStats
+    week: UsageStats
+    by: dict[str, list[CostRow]]
+    dearest: list[QueryCost]
+    unpriced: list[CostRow]
+
+
+_DEAREST = f"""
+    SELECT query_id, max(preset), coalesce(sum(cost_usd), 0)::DECIMAL(38,12), count(*) FILTER ({BILLABLE}),
+        coalesce(max(latency_ms) FILTER (kind = 'query'), sum(latency_ms))
+    FROM llm_calls WHERE query_id <> '' AND timestamp >= make_timestamp(?)
+    GROUP BY query_id ORDER BY 3 DESC, query_id LIMIT ?"""  # noqa: S608 (constants)
+
+
+def cost_report(ledger: Ledger, *, dearest: int = 10) -> CostReport:
+    """Read what `llama-presets costs` shows.
+
+    Args:
+        ledger: What is read.
+        dearest: How many of the most expensive queries to list.
+    """
+    now = time.time()
+    week_ago = int((now - 7 * 86_400) * 1e6)
+    rows = ledger.sql(_DEAREST, [week_ago, dearest]).fetchall()
+    by = {group: ledger.costs(group, days=7) for group in ("model", "preset", "tenant")}
+    return CostReport(
+        today=ledger.get_usage_stats(days=(now % 86_400) / 86_400),
+        week=ledger.get_usage_stats(days=7),
+        by=by,
+        dearest=[
+            QueryCost(query_id=query, preset=preset or "", cost_usd=cost, calls=calls, latency_ms=latency)
+            for query, preset, cost, calls, latency in rows
+        ],
+        unpriced=[row for row in by["model"] if row.unpriced_calls],
+    )
+
+
+def costs_json(ledger: Ledger, *, days: float = 7, by: str = "model") -> dict[str, Any]:
+    """Give the object that ``costs --json`` prints; dollars are numbers in it.
+
+    Example:
+        >>> import tempfile
+        >>> costs_json(Ledger(tempfile.mkdtemp() + "/calls.duckdb"))["total_calls"]
+        0
+    """
+    stats = asdict(ledger.get_usage_stats(days=days))
+    names = ("total_calls", "total_tokens", "total_cost_usd", "avg_latency_ms", "unpriced_calls")
+    lines = [asdict(row) for row in ledger.costs(by, days=days)]
+    found: dict[str, Any] = _plain({**{name: stats[name] for name in names}, "by": lines})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def report_tables(report: CostReport) -> list[Table]:
+    """Make the tables that ``costs`` prints on a terminal."""
+    tables = [_totals({"today": report.today, "7 days": report.week})]
+    tables += [_lines(group, rows) for group, rows in report.by.items() if any(row.key for row in rows)]
+    if report.dearest:
+        cells = [
+            (
+                query.query_id,
+                query.preset,
+                dollars(query.cost_usd),
+                f"{query.calls:,}",
+                f"{query.latency_ms:,.0f}",
+            )
+            for query in report.dearest
+        ]
+        tables.append(_table("most expensive queries", ("query", "preset", "USD", "calls", "ms"), cells))
+    if report.unpriced:
+        models = [(row.key, f"{row.unpriced_calls:,}", f"{row.tokens:,}") for row in report.unpriced]
+        tables.append(_table("unpriced: add them to a price book", ("model", "calls", "tokens"), models))
+    return tables
+
+
+def dollars(amount: Decimal) -> str:
+    """Write dollars with as many digits as they need: cents above a dollar, millionths below."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.6f}"
+
+
+def priced(row: CostRow) -> str:
+    """Write what a line cost, and how many of its calls no price is known for."""
+    return dollars(row.cost_usd) + (f" + {row.unpriced_calls:,} unpriced" if row.unpriced_calls else "")
+
+
+def _totals(periods: dict[str, UsageStats]) -> Table:
+    columns = ("", "USD", "calls", "tokens", "p50 ms", "p95 ms", "p99 ms", "errors", "cache hits", "unpriced")
+    cells = [
+        (
+            name,
+            dollars(stats.total_cost_usd),
+            f"{stats.total_calls:,}",
+            f"{stats.total_tokens:,}",
+            f"{stats.p50_latency_ms:,.0f}",
+            f"{stats.p95_latency_ms:,.0f}",
+            f"{stats.p99_latency_ms:,.0f}",
+            f"{stats.error_rate:.1%}",
+            f"{stats.cache_hit_rate:.1%}",
+            f"{stats.unpriced_calls:,}",
+        )
+        for name, stats in periods.items()
+    ]
+    return _table("totals", columns, cells)
+
+
+def _lines(group: str, rows: Sequence[CostRow]) -> Table:
+    cells = [
+        (
+            row.key or "(none)",
+            priced(row),
+            f"{row.calls:,}",
+            f"{row.tokens:,}",
+            f"{row.avg_latency_ms:,.0f}",
+        )
+        for row in rows
+    ]
+    return _table(f"by {group}, 7 days", (group, "USD", "calls", "tokens", "mean ms"), cells)
+
+
+def _table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))  # as Text, so that a name is never read as markup
+    return table
+
+
+def watch(
+    ledger: Ledger, monitor: AlertMonitor, *, every_s: float = 2.0, times: int | None = None
+) -> Iterator[tuple[CostReport, list[Alert]]]:
+    """Give the report and the new alerts again and again; what ``costs --watch`` loops over.
+
+    Args:
+        ledger: What is read.
+        monitor: What judges it.
+        every_s: Pause between two looks, in seconds.
+        times: How many looks; None means for ever.
+    """
+    looks = 0
+    while times is None or looks < times:
+        if looks:
+            time.sleep(every_s)
+        looks += 1
+        yield cost_report(ledger), monitor.check()
+
+
+def today() -> str:
+    """Give the date, UTC, as reports write it."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+# The cost report as one HTML page: self-contained, no script, nothing fetched. Needs no LlamaIndex.
+
+
+_MOST_MODELS: Final = 7
+_BY_MODEL = f"""
+    SELECT strftime(timestamp, '%Y-%m-%d'), model, coalesce(sum(cost_usd), 0)::DOUBLE
+    FROM llm_calls WHERE {BILLABLE} AND timestamp >= make_timestamp(?) GROUP BY ALL"""  # noqa: S608 (constants)
+_BY_DAY = f"""
+    SELECT strftime(timestamp, '%Y-%m-%d'),
+        coalesce(quantile_cont(latency_ms, [0.5, 0.95, 0.99]) FILTER (NOT cache_hit), [0, 0, 0]),
+        coalesce(avg(cache_hit::INT) FILTER (kind = 'embedding'), 0) * 100,
+        count(*) FILTER (status = 'error'), count(*) FILTER (status = 'refused'), count(*) FILTER (status =
+        'abandoned')
+    FROM llm_calls WHERE {BILLABLE} AND timestamp >= make_timestamp(?) GROUP BY 1"""  # noqa: S608 (constants)
+
+
+def write_cost_page(ledger: Ledger, path: str | Path, *, days: int = 30) -> Path:
+    """Write the report to a file; what ``costs --html`` does.
+
+    Args:
+        ledger: What is shown.
+        path: The file; replaced when it is there.
+        days: How many days the charts show, >= 1.
+
+    Raises:
+        SettingsError: days is below 1.
+        MonitorError: The file cannot be written.
+    """
+    target = Path(path)
+    page = cost_page(ledger, days=days)
+    try:
+        target.write_text(page, "utf-8")
+    except OSError as error:
+        raise MonitorError(
+            f"Report '{target}' cannot be written: {error}. Expected a writable folder."
+        ) from error
+    return target
+
+
+def cost_page(ledger: Ledger, *, days: int = 30) -> str:
+    """Give the report as HTML text; see `write_cost_page`.
+
+    Example:
+        >>> import tempfile
+        >>> cost_page(Ledger(tempfile.mkdtemp() + "/calls.duckdb")).count("<figure>")
+        4
+    """
+    if days < 1:
+        raise SettingsError(f"days is {days}. Expected 1 or more.")
+    report = cost_report(ledger)
+    body = [
+        f"<h1>What the models cost</h1><p>{escape(ledger.path.name)}, {today()}; days are UTC.</p>",
+        _unpriced(report),
+        "<h2>Last 7 days</h2>" + _cards(report.week),
+        "<h2>Today</h2>" + _cards(report.today),
+        f'<h2>Last {days} days</h2><div class="charts">{"".join(_charts(ledger, days))}</div>',
+        *(_curve_lines(group, rows) for group, rows in report.by.items() if any(row.key for row in rows)),
+        _dearest(report),
+    ]
+    return page("Model costs", "".join(body))
+
+
+def _charts(ledger: Ledger, days: int) -> list[str]:
+    first = datetime.fromtimestamp(time.time(), UTC).date() - timedelta(days=days - 1)
+    keys = [(first + timedelta(days=day)).isoformat() for day in range(days)]
+    since = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1e6)
+    by_day = {row[0]: row[1:] for row in ledger.sql(_BY_DAY, [since]).fetchall()}
+    nothing = ([0.0, 0.0, 0.0], 0.0, 0, 0, 0)
+    found = [by_day.get(key, nothing) for key in keys]
+    labels = [key[5:] for key in keys]
+    latency = {f"p{share}": [row[0][place] for row in found] for place, share in enumerate((50, 95, 99))}
+    faults = {
+        name: [float(row[place]) for row in found]
+        for place, name in ((2, "error"), (3, "refused"), (4, "abandoned"))
+    }
+    return [
+        bars("Cost per day by model", labels, _by_model(ledger, keys, since), "USD"),
+        lines("Latency percentiles", labels, latency, "ms"),
+        lines("Embedding cache hit rate", labels, {"hit rate": [row[1] for row in found]}, "%"),
+        bars("Calls that did not succeed", labels, faults, "calls"),
+    ]
+
+
+def _by_model(ledger: Ledger, keys: Sequence[str], since: int) -> dict[str, list[float]]:
+    """Give the cost of each day for the dearest models, and of the rest together."""
+    rows = ledger.sql(_BY_MODEL, [since]).fetchall()
+    totals: dict[str, float] = {}
+    for _, model, cost in rows:
+        totals[model] = totals.get(model, 0.0) + cost
+    dearest = sorted(totals, key=lambda model: -totals[model])[:_MOST_MODELS]
+    series = {
+        model: [0.0] * len(keys) for model in [*dearest, *(["other"] if len(totals) > len(dearest) else [])]
+    }
+    places = {key: place for place, key in enumerate(keys)}
+    for day, model, cost in rows:
+        if day in places:
+            series[model if model in dearest else "other"][places[day]] += cost
+    return series
+
+
+def _cards(stats: UsageStats) -> str:
+    cards = {
+        "USD": dollars(stats.total_cost_usd),
+        "calls": f"{stats.total_calls:,}",
+        "tokens": f"{stats.total_tokens:,}",
+        "p95 latency, ms": f"{stats.p95_latency_ms:,.0f}",
+        "errors": f"{stats.error_rate:.1%}",
+        "cache hits": f"{stats.cache_hit_rate:.1%}",
+        "unpriced calls": f"{stats.unpriced_calls:,}",
+    }
+    items = "".join(
+        f"<div class=card><b>{value}</b><span>{name}</span></div>" for name, value in cards.items()
+    )
+    return f'<div class="cards">{items}</div>'
+
+
+def _unpriced(report: CostReport) -> str:
+    if not report.unpriced:
+        return ""
+    names = ", ".join(f"{escape(row.key)} ({row.unpriced_calls:,} calls)" for row in report.unpriced)
+    return f'<p class="warn">The sums below leave out models without a known price: {names}.</p>'
+
+
+def _curve_lines(group: str, rows: Sequence[CostRow]) -> str:
+    cells = [
+        (
+            row.key or "(none)",
+            priced(row),
+            f"{row.calls:,}",
+            f"{row.tokens:,}",
+            f"{row.avg_latency_ms:,.0f}",
+        )
+        for row in rows
+    ]
+    return f"<h2>By {group}, 7 days</h2>" + _html_table((group, "USD", "calls", "tokens", "mean ms"), cells)
+
+
+def _dearest(report: CostReport) -> str:
+    cells = [
+        (
+            query.query_id,
+            query.preset,
+            dollars(query.cost_usd),
+            f"{query.calls:,}",
+            f"{query.latency_ms:,.0f}",
+        )
+        for query in report.dearest
+    ]
+    return "<h2>Most expensive queries, 7 days</h2>" + _html_table(
+        ("query", "preset", "USD", "calls", "ms"), cells
+    )
+
+
+def _html_table(columns: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

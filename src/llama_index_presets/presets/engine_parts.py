@@ -1,0 +1,187 @@
+"""The parts of one engine, put together, and how to let go of them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
+
+from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.errors import MonitorError, PresetsError
+from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.presets.encryption import Encryption
+from llama_index_presets.presets.matrix import COLUMNS, Preset
+from llama_index_presets.presets.monitoring import AuditTrail
+from llama_index_presets.presets.retrieval import Retrieval
+from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.settings_sources import Origins
+from llama_index_presets.presets.storage import Storage
+from llama_index_presets.values import Fingerprint
+
+__all__ = ["Assembly", "cost_of"]
+
+_log = logging.getLogger(__name__)
+
+
+def cost_of(ledger: Ledger, run_id: str) -> Decimal | None:
+    """What a run has cost so far, in US dollars; None when a price is unknown, or when the ledger cannot be written.
+
+    The latter is logged: an answer, or an index, is not lost over its bookkeeping.
+    """
+    try:
+        return ledger.query_cost(run_id)
+    except (MonitorError, OSError) as error:
+        _log.error("What run %s cost is not known: %s", run_id, error)
+        return None
+
+
+@dataclass(slots=True)
+class _Life:
+    """Shared by all engines over the same parts: whether they are closed, and how much was in the index then."""
+
+    closed: bool = False
+    totals: tuple[int | None, int | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """Everything that an engine is made of.
+
+    Attributes:
+        preset: The row, with `offline` applied.
+        storage: The folder.
+        settings: Effective settings.
+        origins: Where each came from.
+        fingerprint: What makes the vectors.
+        chunker: Cuts documents.
+        embed_model: Embeds chunks and questions.
+        vector_store: Holds them.
+        index: The same as an index.
+        retrieval: The pattern.
+        retriever: The one for `filters`.
+        synthesizer: Writes the answer.
+        manifest: What is ingested.
+        ledger: What was called.
+        filters: What every hit satisfies.
+        encryption: How the storage is encrypted, or None for one in clear.
+        by_hand: Parts that the caller brought along.
+        closers: What to call at the end, last first.
+        audit: What puts questions on record, or None.
+        notices: What this engine cannot do here, and how to change that.
+            tenant: Whom calls are charged to; empty for nobody in particular.
+        stamp: Metadata that every document ingested here is given.
+            who: Who asks, for the record; empty means the name that the process runs under.
+        life: Whether the parts are closed; shared by all engines over them.
+    """
+
+    preset: Preset
+    storage: Storage
+    settings: Settings
+    origins: Origins
+    fingerprint: Fingerprint
+    chunker: SentenceChunker
+    embed_model: BaseEmbedding
+    vector_store: BasePydanticVectorStore
+    index: VectorStoreIndex
+    retrieval: Retrieval
+    retriever: BaseRetriever
+    synthesizer: CitedSynthesizer
+    manifest: Manifest
+    ledger: Ledger
+    filters: MetadataFilters | None
+    encryption: Encryption | None
+    by_hand: dict[str, str]
+    closers: Sequence[Callable[[], object]]
+    audit: AuditTrail | None = None
+    notices: tuple[str, ...] = ()
+    who: str = ""
+    tenant: str = ""
+    stamp: Mapping[str, Any] = field(default_factory=dict)
+    life: _Life = field(default_factory=_Life)
+
+    def restricted(self, filters: MetadataFilters) -> Assembly:
+        """The same parts behind more filters; those that hold already cannot be dropped."""
+        both = (
+            filters
+            if self.filters is None
+            else MetadataFilters(filters=[self.filters, filters], condition=FilterCondition.AND)
+        )
+        return replace(self, filters=both, retriever=self.retrieval.make_retriever(both))
+
+    def charged(self, query_id: str) -> AbstractContextManager[Any]:
+        """Charge the calls made inside to this engine's ledger, preset and tenant."""
+        return attributed(
+            ledger=self.ledger, preset=self.preset.name, query_id=query_id, tenant=self.tenant or None
+        )
+
+    def explain(self) -> dict[str, Any]:
+        """Cells, settings and where they came from, as JSON values."""
+        swapped = dict(self.preset.swapped)
+        documents, chunks = self._totals()
+        return {
+            "preset": self.preset.name,
+            "use_case": self.preset.use_case,
+            "why": self.preset.why,
+            "cells": {column: self.by_hand.get(column, getattr(self.preset, column)) for column in COLUMNS},
+            "swapped_for_offline": swapped,
+            "notices": list(self.notices),
+            "given_by_hand": dict(self.by_hand),
+            "storage": self.storage.shown,
+            "state": str(self.storage.folder),
+            "fingerprint": str(self.fingerprint),
+            "documents": documents,
+            "chunks": chunks,
+            "settings": {
+                name: {"value": value, "from": self.origins[name]}
+                for name, value in self.settings.to_dict().items()
+            },
+            "effective": {
+                "chunk_tokens": self.chunker.max_tokens,
+                "answer_floor": self.synthesizer.floor,
+                "cross_floor": self.synthesizer.cross_floor,
+                "encryption": self._encryption(),
+            },
+        }
+
+    def _encryption(self) -> str:
+        if self.encryption is None:
+            return "off" if self.settings.encryption == "off" else "off: no key was found"
+        return f"AES-256-GCM, key '{self.encryption.sealer.key_id}' from {self.encryption.source}"
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, by any of the engines that share the parts."""
+        return self.life.closed
+
+    def _totals(self) -> tuple[int | None, int | None]:
+        """Documents and chunks; of a closed engine, those at its end, or None where the manifest could not be read."""
+        return self.life.totals if self.closed else self.manifest.totals()
+
+    def close(self) -> None:
+        """Let go of everything, last opened first; one failure does not keep the others from closing."""
+        if self.closed:
+            return
+        with contextlib.suppress(PresetsError, sqlite3.Error):
+            self.life.totals = self.manifest.totals()
+        self.life.closed = True
+        errors = []
+        for closer in reversed(self.closers):
+            try:
+                closer()
+            except Exception as error:  # each must get its turn; the first is raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]

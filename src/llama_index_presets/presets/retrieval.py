@@ -1,0 +1,175 @@
+"""The retrieval patterns: what finds the passages, and what reorders them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker, reads_images
+from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.storage import Storage
+
+if TYPE_CHECKING:
+    from llama_index_presets.retrieve.bm25.consistency import StepReport
+    from llama_index_presets.retrieve.bm25.index import BM25Index
+
+__all__ = ["KeywordOpening", "MakeRetriever", "Retrieval", "assemble_pattern", "check_pattern"]
+
+MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
+
+WIDE = 50
+"""Hits that a re-ranker is given when `candidates` is not set."""
+
+LEG = 100
+"""Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordOpening:
+    """How a keyword index is opened.
+
+    Attributes:
+        preset: Whose index it is; for the command that repairs it.
+        strict: Whether fewer nodes than in the store are an error. Not where others write to the store past this
+            folder: a store given by hand, or one on a server.
+        repair: Whether to make the index equal to the store, building it afresh where its files are damaged.
+    """
+
+    preset: str
+    strict: bool = True
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """A pattern, assembled.
+
+    Attributes:
+        make_retriever: Filters -> retriever.
+        postprocessors: What reorders its hits.
+        keyword: The keyword index that ingest keeps in step with the vector store, or None.
+        repaired: What was out of step, where `build` was asked to repair it.
+    """
+
+    make_retriever: MakeRetriever
+    postprocessors: Sequence[BaseNodePostprocessor] = ()
+    keyword: BM25Index | None = None
+    repaired: StepReport | None = None
+
+
+def assemble_pattern(
+    name: str,
+    index: VectorStoreIndex,
+    storage: Storage,
+    settings: Settings,
+    *,
+    embed_model: BaseEmbedding,
+    reranker: BaseNodePostprocessor | None,
+    local: bool,
+    keywords: KeywordOpening,
+) -> Retrieval:
+    """Put a pattern together.
+
+    Args:
+        name: Key of `parts.PATTERNS`.
+        index: Over the vector store.
+        storage: Where a keyword index lies.
+        settings: How many hits, which fusion, which re-ranker.
+        embed_model: Of the index.
+        reranker: A re-ranker given by hand; any pattern takes one.
+        local: Whether nothing may be downloaded.
+        keywords: How a keyword index is opened.
+    """
+    if reads_images(embed_model):
+        return _multi_modal(index, settings, embed_model)
+    if name == "advanced" and reranker is None:
+        reranker = _cross_encoder(settings, local=local)
+    widening = _widening(settings)
+    wide = (settings.candidates or WIDE) if reranker else settings.top_k * (4 if widening else 1)
+    postprocessors = [*widening, *([reranker] if reranker else [])]
+    if name == "hybrid":
+        return _hybrid(index, storage, settings, wide, postprocessors, keywords)
+    return Retrieval(
+        lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
+    )
+
+
+def check_pattern(
+    name: str, settings: Settings, *, embed_model: BaseEmbedding, reranker: BaseNodePostprocessor | None
+) -> None:
+    """Refuse a pattern that cannot work on what the embedding model reads.
+
+    Raises:
+        SettingsError: Keyword search, cross-encoders and merging read words, and an image has none.
+    """
+    if not reads_images(embed_model):
+        return
+    if name != "simple" or reranker is not None or settings.chunking != "sentence":
+        raise SettingsError(
+            "An index of text and images takes the pattern 'simple' and the chunking 'sentence', without a re-ranker "
+            f"(asked for: '{name}', '{settings.chunking}'{', a re-ranker' if reranker else ''}): the others read "
+            "words, and an image has none. Leave them out, or use another preset."
+        )
+
+
+def _multi_modal(index: VectorStoreIndex, settings: Settings, embed_model: BaseEmbedding) -> Retrieval:
+    """A leg for texts and one for images."""
+    from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
+
+    def make(filters: MetadataFilters | None) -> BaseRetriever:
+        return MultiModalRetriever(index.vector_store, embed_model, top_k=settings.top_k, filters=filters)
+
+    return Retrieval(make)
+
+
+def _widening(settings: Settings) -> list[BaseNodePostprocessor]:
+    """What shows more than was found, where documents were cut so small that it must."""
+    from llama_index_presets.retrieve.context_expansion import ParentMerge, SentenceWindow
+
+    found: dict[str, BaseNodePostprocessor] = {
+        "hierarchical": ParentMerge(),
+        "sentence-window": SentenceWindow(),
+    }
+    return [found[settings.chunking]] if settings.chunking in found else []
+
+
+def _hybrid(
+    index: VectorStoreIndex,
+    storage: Storage,
+    settings: Settings,
+    top_k: int,
+    postprocessors: Sequence[BaseNodePostprocessor],
+    keywords: KeywordOpening,
+) -> Retrieval:
+    from llama_index_presets.presets.keyword_index import open_keyword_index
+    from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
+
+    keyword, repaired = open_keyword_index(storage, index.vector_store, keywords)
+    hybrid = HybridFusionRetriever(
+        index.as_retriever(),
+        keyword,
+        fusion=settings.fusion,
+        weights=None if (share := settings.vector_weight) is None else [share, 1 - share],
+        on_leg_error=settings.on_leg_error,
+        timeout=settings.leg_timeout_s,
+        top_k=top_k,
+        candidates=max(settings.candidates or LEG, top_k),
+    )
+    return Retrieval(
+        lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword, repaired
+    )
+
+
+def _cross_encoder(settings: Settings, *, local: bool) -> BaseNodePostprocessor:
+    from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
+
+    model = settings.reranker or find_reranker(DEFAULT_RERANKER) or DEFAULT_RERANKER
+    return CrossEncoderRerank(model, top_n=settings.top_k, blend=settings.blend, local_files_only=local)

@@ -1,0 +1,332 @@
+"""Find a cross-encoder, load it, and refuse one whose scores would mean nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import ModelError
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+__all__ = ["Backend", "ModelSource", "PairModel", "Precision", "load_pair_model", "read_first_token_only"]
+
+# A cross-encoder as this package uses it: token counts and logits of (query, text) pairs.
+
+
+# A tokenizer without a limit reports a number like 1e30.
+_NO_LIMIT = 1_000_000
+# Around this many tokens the matrices of a small encoder still fit into a CPU's cache.
+_CPU_BATCH_TOKENS = 2_048
+_GPU_BATCH_TOKENS = 65_536
+
+
+class PairModel:
+    """Token counts and logits of one loaded cross-encoder. Thread safe: one batch runs at a time.
+
+    The lock is there because a Rust tokenizer raises "Already borrowed" when two threads change its
+    truncation; on a CPU nothing is lost, since one batch already uses every core.
+
+    Args:
+        encoder: A single-logit cross-encoder.
+
+    Attributes:
+        max_tokens: Most tokens of a pair, special tokens included.
+        batch_tokens: Tokens of a batch, padding included, that suit the device.
+    """
+
+    def __init__(self, encoder: CrossEncoder) -> None:
+        self.encoder = encoder
+        self.tokenizer: Any = encoder.tokenizer
+        self.max_tokens = _limit(self.tokenizer.model_max_length, encoder.config)
+        self.batch_tokens = _CPU_BATCH_TOKENS if encoder.device.type == "cpu" else _GPU_BATCH_TOKENS
+        self._special = int(self.tokenizer.num_special_tokens_to_add(pair=True))
+        self._keep_logits = require("torch", extra="local").nn.Identity()
+        self._lock = threading.Lock()
+
+    def room(self, query: str) -> int:
+        """Tokens that are left for a text beside this query; at least half of what the model reads.
+
+        A query longer than that is itself cut by the model.
+        """
+        taken = self._count([query])[0] + self._special
+        return max(self.max_tokens - taken, self.max_tokens // 2 - self._special, 1)
+
+    def pair_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
+        """Tokens of each pair before truncation, special tokens included."""
+        if not texts:
+            return []
+        fixed, *counts = self._count([query, *texts])
+        return [fixed + count + self._special for count in counts]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Character range of each token of a text."""
+        with self._lock:
+            found = self.tokenizer(
+                text, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False
+            )
+        return [(int(start), int(stop)) for start, stop in found["offset_mapping"]]
+
+    def logits(self, query: str, texts: Sequence[str]) -> list[float]:
+        """The model's raw outputs for one batch, float, higher is better; one forward pass."""
+        with self._lock:
+            scores = self.encoder.predict(
+                [(query, text) for text in texts],
+                batch_size=max(1, len(texts)),
+                show_progress_bar=False,
+                activation_fn=self._keep_logits,
+            )
+        return [float(score) for score in scores]
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        with self._lock:
+            found = self.tokenizer(
+                list(texts), add_special_tokens=False, truncation=False, padding=False, verbose=False
+            )
+        return [len(ids) for ids in found["input_ids"]]
+
+
+def _limit(tokenizer_limit: int, config: Any) -> int:
+    positions = getattr(config, "max_position_embeddings", None)
+    known = [int(limit) for limit in (tokenizer_limit, positions) if limit and 0 < limit < _NO_LIMIT]
+    return min(known) if known else _NO_LIMIT
+
+
+# Let the last layer of a BERT compute only what its scoring head reads: the first token.
+
+
+logger = logging.getLogger(__name__)
+
+# Their heads read hidden_states[:, 0] and nothing else, and their layers have the same parts.
+_FAMILIES = (
+    "BertForSequenceClassification",
+    "RobertaForSequenceClassification",
+    "XLMRobertaForSequenceClassification",
+)
+# Different lengths, so that the probe is padded and the mask matters.
+_PROBE = [("what is it", "a probe"), ("what is it", "a probe that is some words longer than the other one")]
+_TOLERANCE = 1e-3
+
+
+def read_first_token_only(encoder: CrossEncoder) -> list[Any]:
+    """Skip the last layer's work on all tokens but the first: the same logits, a seventh less time at 6 layers.
+
+    Keys and values still come from every token. Logits of a probe before and after must agree, else the
+    layer stays as it was, so a model or library that is built otherwise is run in full.
+
+    Args:
+        encoder: A cross-encoder in float32 on a CPU.
+
+    Returns:
+        The modules that now see one token only, and so can afford full precision; empty when the layer
+        could not be replaced.
+    """
+    model: Any = encoder.model
+    if type(model).__name__ not in _FAMILIES or model.config.is_decoder:
+        return []
+    layer = getattr(model, model.base_model_prefix).encoder.layer[-1]
+    expected = _probe(encoder)
+    whole = layer.forward
+    for as_tuple in (False, True):  # transformers 5 passes the bare tensor on, 4 a tuple
+        layer.forward = _first_token_forward(layer, as_tuple=as_tuple)
+        if _agrees(encoder, expected):
+            pooler = getattr(getattr(model, model.base_model_prefix), "pooler", None)
+            tail = [layer.attention.output, layer.intermediate, layer.output, pooler]
+            return [module for module in tail if module is not None]
+    layer.forward = whole
+    logger.info("%s is run in full: its last layer is not built as expected.", type(model).__name__)
+    return []
+
+
+def _first_token_forward(layer: Any, *, as_tuple: bool) -> Callable[..., Any]:
+    attention = layer.attention.self
+    attend = require("torch", extra="local").nn.functional.scaled_dot_product_attention
+
+    def heads(states: Any) -> Any:
+        return states.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+
+    def forward(hidden_states: Any, attention_mask: Any = None, *_: Any, **__: Any) -> Any:
+        first = hidden_states[:, :1]
+        read = attend(
+            heads(attention.query(first)),
+            heads(attention.key(hidden_states)),
+            heads(attention.value(hidden_states)),
+            attn_mask=None if attention_mask is None else attention_mask[:, :, :1],
+        )
+        dtype = layer.attention.output.dense.weight.dtype  # float32 also where the other weights are not
+        attended = layer.attention.output(read.transpose(1, 2).flatten(2).to(dtype), first.to(dtype))
+        result = layer.output(layer.intermediate(attended), attended)
+        return (result,) if as_tuple else result
+
+    return forward
+
+
+def _probe(encoder: CrossEncoder) -> list[float]:
+    identity = require("torch", extra="local").nn.Identity()
+    return [float(x) for x in encoder.predict(_PROBE, activation_fn=identity, show_progress_bar=False)]
+
+
+def _agrees(encoder: CrossEncoder, expected: list[float]) -> bool:
+    try:
+        found = _probe(encoder)
+    except Exception:  # whatever another layout raises, the full layer is the answer
+        return False
+    return all(abs(one - other) <= _TOLERANCE for one, other in zip(found, expected, strict=True))
+
+
+Backend = Literal["torch", "onnx", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_INSTALL = {
+    "onnx": 'pip install "optimum-onnx[onnxruntime]"',
+    "openvino": 'pip install "optimum-intel[openvino]"',
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Which model to load, and how.
+
+    Attributes:
+        model: A folder, or a name on the hub.
+        revision: Commit, tag or branch on the hub; None for the default branch.
+        backend: What runs the model.
+        device: ``"cpu"``, ``"cuda"``, …; None lets sentence-transformers choose.
+        precision: ``"auto"`` is bfloat16 where the processor computes in it natively, else float32.
+        max_length: Most tokens of a pair; None is the model's own limit.
+        trust_remote_code: Whether Python code from the model's repository may run here.
+        cache_folder: Where downloaded models lie; None is the hub's default.
+        local_files_only: Never ask the hub.
+    """
+
+    model: str
+    revision: str | None = None
+    backend: Backend = "torch"
+    device: str | None = None
+    precision: Precision = "auto"
+    max_length: int | None = None
+    trust_remote_code: bool = False
+    cache_folder: str | None = None
+    local_files_only: bool = False
+
+
+def load_pair_model(source: ModelSource) -> PairModel:
+    """Load a cross-encoder: from its folder, else the local cache, else the hub.
+
+    A model in the local cache is loaded without one request to the hub.
+
+    Raises:
+        ModelError: It cannot be found or loaded, has no scoring head, or scores more than one label.
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    encoder = _load(source)
+    _check_head(encoder, source.model)
+    device = encoder.device.type
+    tail = read_first_token_only(encoder) if source.backend == "torch" and device == "cpu" else []
+    if source.backend == "torch" and _wants_bfloat16(source, device):
+        _to_bfloat16(encoder, tail)
+    return PairModel(encoder)
+
+
+def _load(source: ModelSource) -> CrossEncoder:
+    folder = _folder(source)
+    try:
+        return _construct(source, folder or source.model, local_files_only=True)
+    except Exception as error:
+        if folder is not None or source.local_files_only:
+            raise ModelError(_cannot_load(source, error)) from error
+    try:
+        return _construct(source, source.model, local_files_only=False)
+    except Exception as error:
+        raise ModelError(_cannot_load(source, error)) from error
+
+
+def _folder(source: ModelSource) -> str | None:
+    path = Path(source.model).expanduser()
+    if path.is_dir():
+        return str(path)
+    if source.model.startswith((".", "/", "~")) or source.model.count("/") > 1:
+        raise ModelError(
+            f"There is no folder '{path}'. Pass the folder of a saved cross-encoder, or a name on the hub "
+            "such as 'cross-encoder/ms-marco-MiniLM-L6-v2'."
+        )
+    return None
+
+
+def _construct(source: ModelSource, name: str, *, local_files_only: bool) -> CrossEncoder:
+    encoder: CrossEncoder = require("sentence_transformers", extra="local").CrossEncoder(
+        name,
+        max_length=source.max_length,
+        device=source.device,
+        revision=source.revision,
+        backend=source.backend,
+        trust_remote_code=source.trust_remote_code,
+        cache_folder=source.cache_folder,
+        local_files_only=local_files_only,
+    )
+    return encoder
+
+
+def _cannot_load(source: ModelSource, error: Exception) -> str:
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    install = _INSTALL.get(source.backend)
+    extra = f" The {source.backend} backend needs: {install}." if install else ""
+    return (
+        f"The cross-encoder '{source.model}' could not be loaded: {cause}{extra} Pass the folder of a saved "
+        "cross-encoder, or download the model once where the hub can be reached."
+    )
+
+
+def _check_head(encoder: CrossEncoder, name: str) -> None:
+    """A bi-encoder loads too, with a head of random numbers: refuse what would rank by dice."""
+    classes = list(getattr(encoder.config, "architectures", None) or [])
+    has_own_head = hasattr(encoder, "__len__") and len(encoder) > 1
+    if classes and not has_own_head and not any(c.endswith("ForSequenceClassification") for c in classes):
+        raise ModelError(
+            f"'{name}' is a {classes[0]} and has no scoring head; its scores would be random. Use a "
+            "cross-encoder, or train one from it with llama_index_presets.rerank.fine_tune."
+        )
+    if encoder.num_labels != 1:
+        raise ModelError(
+            f"'{name}' scores {encoder.num_labels} labels; a reranker needs one. "
+            "Use a model that was trained for ranking."
+        )
+
+
+def _wants_bfloat16(source: ModelSource, device: str) -> bool:
+    if source.precision != "auto":
+        return source.precision == "bfloat16"
+    torch = require("torch", extra="local")
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device == "cpu" and _cpu_has_bfloat16(torch)
+
+
+def _cpu_has_bfloat16(torch: Any) -> bool:
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def _to_bfloat16(encoder: CrossEncoder, tail: Sequence[Any]) -> None:
+    """Compute in bfloat16 but for the end: eight bits of mantissa would tie neighbouring logits.
+
+    Args:
+        encoder: The model; its scoring head stays in float32.
+        tail: Further modules that stay in float32, and cast what they are given themselves.
+    """
+    torch = require("torch", extra="local")
+    model: Any = encoder.model
+    model.to(torch.bfloat16)
+    for module in tail:
+        module.float()
+    for name in ("classifier", "score"):
+        head = getattr(model, name, None)
+        if isinstance(head, torch.nn.Module):
+            head.float()
+            head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))

@@ -1,0 +1,314 @@
+"""BM25 over nodes: kept on disk, changed node by node, filtered before it is ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from llama_index_presets._options import strict
+from llama_index_presets.filters import predicate
+from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.retrieve.bm25.documents import body_of, head_of, indexed_text
+from llama_index_presets.retrieve.bm25.retriever import Found, KeywordRetriever
+from llama_index_presets.retrieve.bm25.state import KeywordState, Mark
+from llama_index_presets.retrieve.bm25.write_ahead_log import Entry, Record
+from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes
+
+__all__ = ["BM25Index", "Change", "listed"]
+
+# What a block wants done to the keyword index when it ends well.
+
+
+class Change:
+    """Collects what `BM25Index.change` does in one step at its end."""
+
+    def __init__(self) -> None:
+        self._nodes: list[BaseNode] = []
+        self._ids: list[str] = []
+        self._documents: list[str] = []
+
+    def upsert(self, nodes: Iterable[BaseNode]) -> None:
+        """Add these nodes, or replace those whose id is there."""
+        self._nodes.extend(nodes)
+
+    def delete(self, ids: str | Iterable[str] = (), *, documents: str | Iterable[str] = ()) -> None:
+        """Delete these nodes, and all nodes of these documents, but for those that this change upserts."""
+        self._ids.extend(listed(ids))
+        self._documents.extend(listed(documents))
+
+    def record(
+        self,
+        present: Callable[[Sequence[str], Sequence[str]], list[str]],
+        entries: Callable[[Iterable[BaseNode]], list[Entry]],
+        documents: Sequence[str],
+    ) -> Record:
+        """The whole change as one record that also ends the change of `documents`."""
+        kept = {node.node_id for node in self._nodes}
+        drop = [name for name in present(self._ids, self._documents) if name not in kept]
+        return Record(drop=drop, put=entries(self._nodes), end=documents)
+
+
+def listed(names: str | Iterable[str]) -> list[str]:
+    """A list of names, also where one name was given as a string."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+@strict()
+class BM25Index:
+    """A keyword index of nodes, scored with BM25 (Lucene's variant).
+
+    Every change is one step: it is on disk when the call returns, or it did not happen. Nodes are known by
+    their
+    id: adding one that is there replaces it, or does nothing where it is the same. Filters are applied before
+    ranking, so no filtered-out node is ever returned. A query that matches nothing gives nothing.
+
+    Scores are > 0, higher is better, without an upper limit, and equal those of an index built afresh.
+
+    Thread safe. One process writes at a time, any number read; each sees the others' finished changes at its
+    next call.
+
+    Args:
+        path: Folder to keep the index in; made on the first change. None keeps it in memory.
+        language: Of stemmer and stop words: see `Analyzer`. None means what the folder remembers, else
+            english.
+        k1: Saturation of repeated words, >= 0. None means what the folder remembers, else 1.2.
+        b: How much long nodes are discounted, in [0, 1]. None means what the folder remembers, else 0.75.
+        nodes: A vector store, document store or index that holds the nodes; their text is then not stored
+            here a second time. None stores it here.
+        text: Which text is indexed: that which is embedded (``"embed"``), with the metadata that goes with
+            it, or the bare text (``"none"``). None means what the folder remembers, else ``"embed"``.
+
+    Raises:
+        SettingsError: A setting is unknown, or is not the one that the folder was made with.
+        StoreCorruptError: The folder's files cannot be read.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> index = BM25Index()
+        >>> index.add([TextNode(id_="a", text="Valve AB-17 leaks"), TextNode(id_="b", text="Pump manual")])
+        ['a', 'b']
+        >>> [hit.node.node_id for hit in index.as_retriever().retrieve("leaking valves")]
+        ['a']
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        language: str | None = None,
+        k1: float | None = None,
+        b: float | None = None,
+        nodes: NodeSource | None = None,
+        text: str | None = None,
+    ) -> None:
+        self._source = nodes
+        wanted = {"language": language, "k1": k1, "b": b, "text": text}
+        self._state = KeywordState(None if path is None else Path(path), wanted)
+
+    @classmethod
+    def from_nodes(
+        cls, nodes: Sequence[BaseNode], path: str | Path | None = None, **settings: Any
+    ) -> BM25Index:
+        """Make an index and add nodes to it; settings are those of the constructor."""
+        index = cls(path, **settings)
+        index.add(nodes)
+        return index
+
+    @classmethod
+    def from_source(cls, source: NodeSource, path: str | Path | None = None, **settings: Any) -> BM25Index:
+        """Index every node of a vector store, document store or index, without storing their text again.
+
+        Raises:
+            RetrievalError: The source cannot list its nodes.
+        """
+        index = cls(path, nodes=source, **settings)
+        index.add(all_nodes(source))
+        return index
+
+    # -- what is in it ------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return self._state.look()[0].documents
+
+    def __contains__(self, node_id: object) -> bool:
+        """Whether a node of this id is in the index."""
+        self._state.refresh()
+        return isinstance(node_id, str) and self._state.head(node_id) is not None
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """What turns text into tokens, of nodes and of queries."""
+        return self._state.analyzer
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """language, k1, b and text in force."""
+        return dict(self._state.settings)
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """Source documents whose `change` was cut short; `verify_in_step` repairs them.
+
+        Empty while a living process is in the middle of a change: then nothing can be told yet.
+        """
+        self._state.refresh()
+        return self._state.unfinished
+
+    def mark(self) -> Mark:
+        """What differs after every change of the index, by whichever process."""
+        return self._state.mark()
+
+    def digests(self, documents: Iterable[str] | None = None) -> dict[str, str]:
+        """Node id -> digest of its text and metadata, of all nodes or of those of some source documents."""
+        self._state.refresh()
+        if documents is None:
+            return {head.id: head.digest for head in self._state.heads()}
+        heads = map(self._state.head, self._state.of_documents(documents))
+        return {head.id: head.digest for head in heads if head is not None}
+
+    def digest_of(self, node: BaseNode) -> str:
+        """The digest that this index would keep of a node; in `digests` where the node is there unchanged."""
+        return head_of(node, indexed_text(node, self._state.settings["text"])).digest
+
+    # -- change it ----------------------------------------------------------------------------------------
+
+    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+        """Add nodes, or replace those whose id is there; all of them, or none when it raises.
+
+        Nodes that are there unchanged cost nothing. The nodes given are not changed.
+
+        Returns:
+            The nodes' ids.
+
+        Raises:
+            NodeRejectedError: A node cannot be stored; nothing was written.
+            StoreWriteError: The folder cannot be written; nothing was written.
+        """
+        self._commit(Record(put=self._entries(nodes)))
+        return [node.node_id for node in nodes]
+
+    upsert = add
+
+    def delete(self, ids: str | Iterable[str] = (), *, documents: str | Iterable[str] = ()) -> int:
+        """Delete nodes by id, or all nodes of source documents; what is not there is passed over.
+
+        Returns:
+            How many nodes were deleted.
+        """
+        drop = self._present(ids, documents)
+        self._commit(Record(drop=drop))
+        return len(drop)
+
+    @contextmanager
+    def change(self, documents: str | Iterable[str]) -> Iterator[Change]:
+        """Change documents here and in a vector store beside, so that a crash between the two is known.
+
+        The intent is on disk before the block runs; what the block asks of the `Change` happens in one step
+        when it ends well. When it raises or the process dies, `unfinished` names the documents until
+        `verify_in_step` has compared them with the store and repaired them.
+
+        Args:
+            documents: Ids of the source documents (`ref_doc_id`) that the block touches.
+
+        Example:
+            >>> from llama_index.core.schema import TextNode
+            >>> index = BM25Index()
+            >>> with index.change("letter-1") as change:
+            ...     # vector_store.add(nodes) comes here
+            ...     change.upsert([TextNode(id_="a", text="Dear Sir")])
+            >>> "a" in index
+            True
+        """
+        names = listed(documents)
+        change = Change()
+        with self._state.under_way():
+            self._commit(Record(begin=names))
+            yield change
+            self._commit(change.record(self._present, self._entries, names))
+
+    def settle(self, documents: str | Iterable[str]) -> None:
+        """Declare the change of documents over; `verify_in_step` does it after repairing them."""
+        self._commit(Record(end=listed(documents)))
+
+    def compact(self) -> None:
+        """Write the index afresh, without what was replaced or deleted; happens by itself when worthwhile."""
+        self._state.compact()
+
+    def persist(self, path: str | Path | None = None) -> None:
+        """Write the index to a folder; without a path, write its own folder afresh (changes are durable
+        anyway).
+
+        Raises:
+            SettingsError: The folder holds an index already, or there is no path and the index is in memory.
+            StoreWriteError: The folder cannot be written.
+        """
+        self._state.persist(None if path is None else Path(path))
+
+    # -- ask it -------------------------------------------------------------------------------------------
+
+    def search(
+        self, query: str, top_k: int = 10, filters: MetadataFilters | None = None
+    ) -> list[tuple[str, float]]:
+        """(node id, score) pairs of the best nodes, best first, ties by id.
+
+        Args:
+            query: Words; those that occur nowhere are passed over.
+            top_k: How many at most, >= 0.
+            filters: What nodes must satisfy; nested groups are allowed.
+
+        Raises:
+            FilterError: A filter cannot mean anything.
+        """
+        return self.find(query, top_k, filters).pairs
+
+    def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> Found:
+        """Like `search`; the result can also give the nodes, as they were at the time of the search."""
+        tokens = self.analyzer.tokens(query)
+        view, shelf = self._state.look()
+        allowed = None
+        if filters is not None:
+            allowed = shelf.mask(filters.model_dump_json(), predicate(filters), view.rows)
+        best = view.best(tokens, top_k, allowed)
+        pairs = [(view.ids[row] or "", score) for row, score in best]
+        return Found(pairs, [row for row, _ in best], shelf, self._source, filters)
+
+    def as_retriever(
+        self, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
+    ) -> KeywordRetriever:
+        """A LlamaIndex retriever over this index.
+
+        Args:
+            top_k: How many hits at most, >= 0.
+            filters: What hits must satisfy; a `FilteredQuery` can narrow them further.
+            **options: What `BaseRetriever` takes, such as `callback_manager`.
+        """
+        return KeywordRetriever(self, top_k=top_k, filters=filters, **options)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _entries(self, nodes: Iterable[BaseNode]) -> list[Entry]:
+        """What is new or changed of these nodes, the last of equal ids; tokenised outside of any lock."""
+        entries = []
+        for node in {node.node_id: node for node in nodes}.values():
+            text = indexed_text(node, self._state.settings["text"])
+            head = head_of(node, text)
+            known = self._state.head(head.id)
+            if known is None or known.digest != head.digest:
+                body = body_of(node) if self._source is None else None
+                entries.append(Entry(head.to_json(), self.analyzer.tokens(text), body))
+        return entries
+
+    def _present(self, ids: str | Iterable[str], documents: str | Iterable[str]) -> list[str]:
+        self._state.refresh()
+        named = [name for name in listed(ids) if self._state.head(name) is not None]
+        return list(dict.fromkeys([*named, *self._state.of_documents(listed(documents))]))
+
+    def _commit(self, record: Record) -> None:
+        if any((record.drop, record.put, record.begin, record.end)):
+            self._state.commit(record)

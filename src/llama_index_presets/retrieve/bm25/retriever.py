@@ -1,0 +1,165 @@
+"""A keyword index as a LlamaIndex retriever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from llama_index_presets._options import strict
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.filters import filterable_metadata, predicate
+from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.retrieve.bm25.documents import Shelf, node_of
+from llama_index_presets.retrieve.bm25.write_ahead_log import damaged
+from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
+from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
+
+if TYPE_CHECKING:
+    from llama_index_presets.retrieve.bm25.index import BM25Index
+
+__all__ = ["Found", "KeywordRetriever"]
+
+# What a keyword search found: ids and scores at once, nodes when they are wanted.
+
+
+_log = logging.getLogger(__name__)
+
+
+class Found:
+    """Hits of one search. Not a dataclass: tracers write out dataclasses whole, and this one reaches every text.
+
+    Args:
+        pairs: (node id, score), best first, ties by id.
+        rows: Row of each hit on the shelf.
+        shelf: What was known of the nodes when the search ran.
+        source: Who holds the nodes; None where the shelf does.
+        filters: What the search was asked to respect.
+    """
+
+    __slots__ = ("_filters", "_rows", "_shelf", "_source", "pairs")
+
+    def __init__(
+        self,
+        pairs: list[tuple[str, float]],
+        rows: list[int],
+        shelf: Shelf,
+        source: NodeSource | None,
+        filters: MetadataFilters | None,
+    ) -> None:
+        self.pairs = pairs
+        self._rows, self._shelf, self._source, self._filters = rows, shelf, source, filters
+
+    def __repr__(self) -> str:
+        return f"Found({self.pairs})"
+
+    def nodes(self, ids: Iterable[str] | None = None) -> dict[str, BaseNode]:
+        """Nodes by id, of all hits or of some.
+
+        A node that its store no longer holds, or that no longer satisfies the filters, is absent, and logged:
+        `verify_in_step` repairs the index.
+
+        Raises:
+            StoreCorruptError: A node is not as it was written down.
+            RetrievalError: The store that holds the nodes cannot read them.
+        """
+        wanted = {name: row for (name, _), row in zip(self.pairs, self._rows, strict=True)}
+        if ids is not None:
+            wanted = {name: wanted[name] for name in ids}
+        if self._source is None:
+            return {name: self._read(row) for name, row in wanted.items()}
+        return self._fetched(list(wanted), self._source) if wanted else {}
+
+    def _read(self, row: int) -> BaseNode:
+        try:
+            return node_of(self._shelf.body(row))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(self._shelf.place, f"node {row} cannot be read") from error
+
+    def _fetched(self, names: list[str], source: NodeSource) -> dict[str, BaseNode]:
+        found = fetch_nodes(source, names)
+        if self._filters is not None:
+            test = predicate(self._filters)
+            found = {name: node for name, node in found.items() if test(filterable_metadata(node))}
+        if len(found) < len(names):
+            _log.warning(
+                "%d of %d keyword hits are not in the store as they were indexed; run verify_in_step(..., "
+                "repair=True).",
+                len(names) - len(found),
+                len(names),
+            )
+        return found
+
+
+dispatcher = get_dispatcher(__name__)
+
+
+class _Retrieval:
+    """What `BaseRetriever` calls.
+
+    Apart from it, because LlamaIndex puts a span around every method of a retriever that replaces an abstract one:
+    it would lie inside that of `retrieve`, say the same, and take a fifth of the search.
+    """
+
+    index: BM25Index
+    top_k: int
+    filters: MetadataFilters | None
+
+    def _find(self, query: QueryBundle, top_k: int) -> Found:
+        return self.index.find(query.query_str, top_k, both_filters(self.filters, filters_of(query)))
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        found = self._find(query_bundle, self.top_k)
+        nodes = found.nodes()
+        return [
+            RankedNode(node=nodes[name], score=score, stages={"bm25": StageRank(rank, score)})
+            for rank, (name, score) in enumerate(found.pairs, start=1)
+            if name in nodes
+        ]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+
+@strict()
+class KeywordRetriever(_Retrieval, BaseRetriever):
+    """Hits of a `BM25Index`, best first; each carries its rank and score under the stage ``"bm25"``.
+
+    Args:
+        index: The keyword index.
+        top_k: How many hits at most, >= 0.
+        filters: What hits must satisfy; a `FilteredQuery` can narrow them further.
+        **options: What `BaseRetriever` takes.
+
+    Raises:
+        SettingsError: top_k is negative.
+    """
+
+    def __init__(
+        self, index: BM25Index, *, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
+    ) -> None:
+        if top_k < 0:
+            raise SettingsError(f"top_k is {top_k}; it must be 0 or more.")
+        super().__init__(**options)
+        self.index = index
+        self.top_k = top_k
+        self.filters = filters
+
+    @dispatcher.span
+    def find(self, query: QueryBundle, top_k: int | None = None) -> Found:
+        """Ids and scores first, nodes when asked for; cheaper than `retrieve` where few nodes are wanted."""
+        return self._find(query, self.top_k if top_k is None else top_k)
+
+    def _handle_recursive_retrieval(
+        self, query_bundle: QueryBundle, nodes: list[NodeWithScore]
+    ) -> list[NodeWithScore]:
+        """Follow index nodes; where there are none, ids are unique already and there is nothing to do."""
+        if any(isinstance(hit.node, IndexNode) for hit in nodes):
+            return super()._handle_recursive_retrieval(query_bundle, nodes)
+        return nodes

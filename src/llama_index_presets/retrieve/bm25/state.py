@@ -1,0 +1,302 @@
+"""What the keyword index knows, in memory and on disk, and how it changes. Knows records, not nodes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
+from llama_index_presets.retrieve.bm25.documents import Head, Shelf
+from llama_index_presets.retrieve.bm25.index_files import Folder, Manifest
+from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, Record, damaged
+
+__all__ = ["KeywordState", "Mark"]
+
+_DEFAULTS: dict[str, Any] = {"language": "english", "k1": 1.2, "b": 0.75, "text": "embed"}
+_FIXED = ("language", "text")
+"""Settings that the tokens on disk depend on."""
+
+_TEXTS = ("embed", "none")
+_SMALL_JOURNAL_BYTES = 2**20
+_SMALL_BATCH = 256
+_MEMORY_WASTE = 0.5
+
+
+class Mark(NamedTuple):
+    """One moment of an index: equal marks mean that nothing was changed between them.
+
+    Attributes:
+        generation: Of the snapshot.
+        journal_end: Where the last record ends, in bytes.
+        nodes: How many there are.
+        changing: Whether a change of some document has begun and not ended, cut short or under way.
+    """
+
+    generation: int
+    journal_end: int
+    nodes: int
+    changing: bool
+
+
+class KeywordState:
+    """Postings and shelf, equal to what the folder holds.
+
+    Thread safe: `look` gives a consistent pair, which later changes do not touch.
+
+    Args:
+        path: The folder, or None for memory only.
+        wanted: language, k1, b and text as the caller gave them, None where it gave nothing.
+
+    Raises:
+        SettingsError: A setting is unknown, or not what the folder was made with.
+        StoreCorruptError: The folder cannot be read.
+    """
+
+    def __init__(self, path: Path | None, wanted: Mapping[str, Any]) -> None:
+        self._writing = threading.RLock()
+        self._changing = threading.RLock()
+        self._wanted = wanted
+        self._folder = None if path is None else Folder(path)
+        self._by_document: dict[str | None, dict[str, None]] | None = None
+        self._generation = -1
+        self._journal: Journal | None = None
+        self._journal_end = 0
+        self._settle({})
+        self._reset(Postings(k1=self.settings["k1"], b=self.settings["b"]), Shelf(), ())
+        self.refresh()
+
+    # -- looking ------------------------------------------------------------------------------------------
+
+    def look(self) -> tuple[View, Shelf]:
+        """Postings and shelf of one moment, rows of both the same; catches up with other writers first."""
+        self.refresh()
+        with self._changing:
+            return self._postings.view(), self._shelf
+
+    def mark(self) -> Mark:
+        """This moment, after catching up with other writers."""
+        self.refresh()
+        with self._changing:
+            return Mark(self._generation, self._journal_end, len(self._postings), bool(self._unfinished))
+
+    def head(self, node_id: str) -> Head | None:
+        """What is known of a node, or None where it is not in the index."""
+        with self._changing:
+            return self._shelf.head(self._postings.row_of(node_id)) if node_id in self._postings else None
+
+    def heads(self) -> list[Head]:
+        """What is known of every node."""
+        with self._changing:
+            return [self._shelf.head(self._postings.row_of(name)) for name in self._postings]
+
+    def of_documents(self, documents: Iterable[str]) -> list[str]:
+        """Ids of the nodes that came from these documents."""
+        with self._changing:
+            if self._by_document is None:
+                self._by_document = {}
+                for head in self.heads():
+                    self._by_document.setdefault(head.document, {})[head.id] = None
+            return [name for document in documents for name in self._by_document.get(document, ())]
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """Documents whose change began and did not end, and is not under way in a living process."""
+        with self._changing:
+            found = frozenset(self._unfinished)
+        under_way = bool(found) and self._folder is not None and self._folder.change_under_way()
+        return frozenset() if under_way else found
+
+    def under_way(self) -> AbstractContextManager[None]:
+        """Tell other processes that a change is under way."""
+        return nullcontext() if self._folder is None else self._folder.changing()
+
+    # -- changing -----------------------------------------------------------------------------------------
+
+    def commit(self, record: Record) -> None:
+        """Make a change durable, then visible.
+
+        Raises:
+            StoreWriteError: The folder cannot be written; nothing changed.
+            StoreLockedError: Another process keeps writing.
+        """
+        with self._writing:
+            if self._folder is None:
+                self._apply(record)
+                self._tidy_memory()
+                return
+            with self._folder.locked():
+                self._found()
+                self._commit_to(self._folder, record)
+
+    def compact(self) -> None:
+        """Write everything afresh, without what was replaced or deleted."""
+        with self._writing:
+            if self._folder is None:
+                self._tidy_memory(always=True)
+                return
+            with self._folder.locked():
+                self._found()
+                self._publish(self._folder)
+
+    def persist(self, path: Path | None) -> None:
+        """Write everything afresh, to another folder where one is given.
+
+        Raises:
+            SettingsError: The folder holds another index, or the index is in memory and no folder is given.
+        """
+        if path is None and self._folder is None:
+            raise SettingsError("This keyword index is in memory; say where to write it: persist(path).")
+        if path is None or (self._folder is not None and self._folder.path == path):
+            self.compact()
+            return
+        folder = Folder(path)
+        with folder.locked(), self._changing:
+            if folder.exists():
+                raise SettingsError(f"{path} holds a keyword index already; choose an empty folder.")
+            self._publish(folder, generation=0)
+
+    def refresh(self) -> None:
+        """Catch up with what other processes, or other objects on the same folder, wrote."""
+        folder = self._folder
+        if folder is None:
+            return
+        if (folder.changed() or self._generation < 0) and folder.exists():
+            self._load(folder)
+        elif self._journal is not None and self._journal.size > self._journal_end:
+            with self._changing:
+                self._replay(self._journal)
+
+    def _commit_to(self, folder: Folder, record: Record) -> None:
+        journal = self._journal
+        if journal is None or not journal.headed or len(record.put) > max(_SMALL_BATCH, len(self._postings)):
+            # Most of the index is new, or the folder is of format 1: the snapshot itself is the commit, and nothing
+            # is written twice.
+            try:
+                self._apply(record)
+                self._publish(folder)
+            except BaseException:
+                self._load(folder)
+                raise
+            return
+        self._journal_end = journal.append(record, end=self._journal_end)
+        self._apply(record)
+        if self._journal_end > max(_SMALL_JOURNAL_BYTES, self._snapshot_bytes // 2):
+            self._publish(folder)
+
+    def _found(self) -> None:
+        """Under the lock: make the folder an index if it is none, and read what others wrote."""
+        if self._folder is not None and not self._folder.exists():
+            self._publish(self._folder)
+        self.refresh()
+
+    # -- memory -------------------------------------------------------------------------------------------
+
+    def _apply(self, record: Record) -> None:
+        with self._changing:
+            ids = [Head.from_json(entry.head).id for entry in record.put]
+            self._forget(record.drop)
+            self._forget(ids)
+            self._shelf.extend(record.put)
+            self._postings.add(ids, [entry.tokens for entry in record.put])
+            if self._by_document is not None:
+                for name in ids:
+                    head = self._shelf.head(self._postings.row_of(name))
+                    self._by_document.setdefault(head.document, {})[name] = None
+            self._unfinished.update(record.begin)
+            self._unfinished.difference_update(record.end)
+
+    def _forget(self, ids: Iterable[str]) -> None:
+        present = [name for name in ids if name in self._postings]
+        if self._by_document is not None:
+            for name in present:
+                self._by_document[self._shelf.head(self._postings.row_of(name)).document].pop(name, None)
+        self._postings.remove(present)
+
+    def _reset(self, postings: Postings, shelf: Shelf, unfinished: Iterable[str]) -> None:
+        with self._changing:
+            self._postings, self._shelf = postings, shelf
+            self._unfinished = set(unfinished)
+            self._by_document = None
+
+    def _tidy_memory(self, *, always: bool = False) -> None:
+        with self._changing:
+            if always or (self._postings.rows > _SMALL_BATCH and self._postings.waste > _MEMORY_WASTE):
+                self._shelf = self._shelf.kept(self._live_rows())
+                self._postings.compact()
+
+    def _live_rows(self) -> list[int]:
+        return [row for row, name in enumerate(self._postings.ids) if name is not None]
+
+    # -- disk ---------------------------------------------------------------------------------------------
+
+    def _publish(self, folder: Folder, generation: int | None = None) -> None:
+        number = self._generation + 1 if generation is None else generation
+        manifest = Manifest(generation=number, settings=self.settings, unfinished=sorted(self._unfinished))
+        rows = self._live_rows()
+        folder.publish(manifest, self._postings.export(), lambda place: self._shelf.write(place, rows))
+        if folder is self._folder:
+            self._load(folder)
+
+    def _load(self, folder: Folder) -> None:
+        """Read the snapshot and the journal in force; tries again when a writer swaps them meanwhile."""
+        for attempt in range(5):
+            try:
+                self._load_once(folder, folder.manifest())
+                return
+            except FileNotFoundError as error:
+                if attempt == 4 or not folder.changed():
+                    folder.forget()
+                    raise damaged(Path(error.filename or folder.path), "it is missing") from error
+            except BaseException as error:
+                folder.forget()
+                if isinstance(error, OSError):
+                    raise StoreError(
+                        f"{folder.path} cannot be read ({error}). Nothing was touched."
+                    ) from error
+                raise
+
+    def _load_once(self, folder: Folder, manifest: Manifest) -> None:
+        self._settle(manifest.settings)
+        exported, shelf = folder.load(manifest)
+        postings = Postings.restore(exported, k1=self.settings["k1"], b=self.settings["b"])
+        with self._changing:
+            self._reset(postings, shelf, manifest.unfinished)
+            self._generation, self._journal = manifest.generation, folder.journal(manifest)
+            self._journal_end = self._journal.start
+            self._snapshot_bytes = sum(
+                file.stat().st_size for file in folder.snapshot(manifest.generation).iterdir()
+            )
+            self._replay(self._journal)
+
+    def _replay(self, journal: Journal) -> None:
+        for record, end in journal.records(self._journal_end):
+            self._apply(record)
+            self._journal_end = end
+
+    def _settle(self, remembered: Mapping[str, Any]) -> None:
+        """Settings in force: what was given, else what the folder remembers, else the default."""
+        if self._folder is not None and remembered and remembered.keys() != _DEFAULTS.keys():
+            raise damaged(self._folder.path, f"its settings are {sorted(remembered)}")
+        chosen = {
+            name: _first(self._wanted.get(name), remembered.get(name), default)
+            for name, default in _DEFAULTS.items()
+        }
+        if chosen["text"] not in _TEXTS:
+            raise SettingsError(f"text is '{chosen['text']}'; choose one of: {', '.join(_TEXTS)}.")
+        self.analyzer = Analyzer(language=chosen["language"])
+        chosen["language"] = self.analyzer.language
+        for name in _FIXED:
+            if remembered and remembered[name] != chosen[name]:
+                raise SettingsError(
+                    f"The keyword index was made with {name} '{remembered[name]}', not '{chosen[name]}'. "
+                    f"Leave {name} out, or build another index in an empty folder."
+                )
+        self.settings: dict[str, Any] = chosen
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

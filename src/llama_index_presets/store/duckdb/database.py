@@ -1,0 +1,491 @@
+"""One DuckDB database, opened once per process and shared by the stores that live in it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from llama_index_presets.disk_faults import finish, is_full, is_half_made
+from llama_index_presets.errors import StoreError, StoreWriteError
+from llama_index_presets.forks import in_forked_child
+from llama_index_presets.private_files import private_folder, tighten
+from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
+from llama_index_presets.store.duckdb.rewrite import Gate, rewrite
+
+__all__ = ["MEMORY", "Database", "open_database", "quote"]
+
+MEMORY = ":memory:"
+
+# Floats of an embedding hardly compress (2 %) and cost half of a checkpoint and a third of a scan. Texts that
+# hardly repeat compress better by zstd than by a dictionary, in half of the time. And a checkpoint in the middle
+# of a load writes everything twice.
+_SETTINGS = (
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET disabled_compression_methods = 'alp,alprd,dict_fsst'",
+    "SET zstd_min_string_length = 64",
+    "SET checkpoint_threshold = '256MB'",
+)
+# By default DuckDB keeps a load in memory until 122,880 rows are together, writes them to its log at commit and
+# into the file at the checkpoint. Smaller groups go straight into the file while the load is still running.
+_GROUP = "ROW_GROUP_SIZE 8192"
+_FLUSH_EACH_GROUP = "SET write_buffer_row_group_count = 1"
+_ALIAS = "encrypted_store"
+_ASIDE = "llama_index_presets_aside"
+_PATIENCE_S = 60.0
+_WEAK = ("1.4.0", "1.4.1")
+
+
+def quote(identifier: str) -> str:
+    """Quote a name for SQL.
+
+    Example:
+        >>> quote('my "best" table')
+        '"my ""best"" table"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+@dataclass(eq=False)
+class Database:
+    """A connection to one database and what its users share.
+
+    Every operation runs on a cursor of its own, so threads never meet in one; writers take `writing`.
+
+    Attributes:
+        path: Absolute path of the file, or ``":memory:"``, or ``""`` for a connection given by the caller.
+        read_only: Whether it was opened so that nothing can be written.
+        connection: The connection that cursors are made from.
+        schema: Quoted catalog and schema, such as ``"chunks"."main"``.
+        writing: Held by whoever writes.
+        shared: Whatever the stores of this database want to share, by key.
+        users: Stores that have it open.
+        changes: Counts the changes made through it.
+        lent: Whether the caller has got hold of the connection, and may write past the stores.
+    """
+
+    path: str
+    read_only: bool
+    connection: duckdb.DuckDBPyConnection
+    encryption_key: str | None = field(default=None, repr=False)
+    schema: str = ""
+    writing: threading.RLock = field(default_factory=threading.RLock)
+    shared: dict[str, Any] = field(default_factory=dict)
+    users: int = 0
+    changes: int = 0
+    lent: bool = False
+    process: int = field(default_factory=os.getpid)
+    _broken: bool = False
+    _gate: Gate = field(default_factory=Gate, repr=False)
+
+    def __post_init__(self) -> None:
+        self._find_schema()
+        _live.add(self)
+
+    def _find_schema(self) -> None:
+        if self.encryption_key is not None:
+            self.schema = f"{_ALIAS}.main"
+            return
+        found = self.connection.execute("SELECT current_database(), current_schema()").fetchall()
+        catalog, schema = found[0]
+        self.schema = f"{quote(catalog)}.{quote(schema)}"
+
+    def mark(self) -> object | None:
+        """Something that is another after every change, by whomever; None where only DuckDB can tell.
+
+        A commit lengthens the log beside the file, and a checkpoint replaces both. No other process can
+        write while this one has the file open.
+        """
+        if not self.users:
+            raise StoreError("The store is closed. Open a new one to go on.")
+        if not self.path or (self.path == MEMORY and self.lent):
+            return None
+        if self.path == MEMORY:
+            return self.changes
+        return self.changes, _stamp(self.path), _stamp(self.path + ".wal")
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for one operation; errors of DuckDB leave it as errors of this package.
+
+        Raises:
+            StoreError: The store was closed, or opened before a fork.
+        """
+        if not self.users:
+            raise StoreError("The store is closed. Open a new one to go on.")
+        if self.process != os.getpid():
+            raise StoreError(
+                f"The store was opened in process {self.process} and cannot be used in its fork {os.getpid()}. "
+                "Open it in the process that uses it; read_only=True where several read."
+            )
+        with self._gate.passing(), translated(self.path):
+            if self._broken:
+                self._reconnect()
+            cursor = self.connection.cursor()
+            try:
+                yield cursor
+            except duckdb.FatalException:
+                self._broken = True
+                raise
+            finally:
+                cursor.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor inside a transaction: committed when the block ends, undone when it raises."""
+        with self.cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+                self._commit(cursor)
+                self._protect_log()
+            except BaseException:
+                self._roll_back(cursor)
+                raise
+
+    def _protect_log(self) -> None:
+        """Give DuckDB's log, which it makes for everybody, the mode of the file."""
+        if self.path not in ("", MEMORY):
+            with suppress(OSError):
+                if not Path(self.path).stat().st_mode & 0o077:
+                    tighten(Path(self.path + ".wal"))
+
+    def _commit(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        try:
+            cursor.execute("COMMIT")
+        except duckdb.Error as error:
+            # After a commit that the disk refused, DuckDB 1.4 goes on, and crashes in a later read.
+            self._broken = self._broken or not is_conflict(error)
+            raise
+
+    def _roll_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        try:
+            cursor.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            pass  # a failed COMMIT has rolled back already
+        except duckdb.Error:
+            self._broken = True
+
+    def _reconnect(self) -> None:
+        """Open the file afresh, without which DuckDB is of no more use after some errors."""
+        with _opening:
+            if self._broken and self.path not in ("", MEMORY):
+                self.connection.close()
+                self.connection = _connect(self.path, self.read_only, self.encryption_key)
+                self._find_schema()
+                self.changes += 1
+                self._broken = False
+
+    def compact(self) -> None:
+        """Write the file afresh, without what was deleted; other threads wait, and find what was there before.
+
+        Raises:
+            StoreError: There is no file of its own, or this process has it open elsewhere.
+            StoreWriteError: It was opened for reading, or the disk has no room for a second copy; it is as it was.
+            StoreLockedError: It was in use for a minute without a break.
+        """
+        if self.path in ("", MEMORY):
+            raise StoreError(
+                "A store in memory, or on a given connection, has no file to compact. Give it a path."
+            )
+        if self.read_only:
+            raise StoreWriteError(
+                f"'{self.path}' was opened with read_only=True. Open it without, to compact it."
+            )
+        with self.writing, self._gate.closed(_PATIENCE_S), translated(self.path):
+            self._refuse_other_connections()
+            options = [_GROUP]
+            if self.encryption_key is not None:
+                options.append("ENCRYPTION_KEY '" + self.encryption_key.replace("'", "''") + "'")
+            catalog = self.schema.rpartition(".")[0]
+            self._broken = True  # until the new file is open
+            try:
+                rewrite(self.connection, catalog, self.path, ", ".join(options))
+            finally:
+                self._reconnect()
+
+    def _refuse_other_connections(self) -> None:
+        if (
+            self.encryption_key is None
+            and not _is_alone(self.connection)
+            and (self.lent or _can_count(self.connection))
+        ):
+            raise StoreError(
+                f"This process has further connections to '{self.path}', which would go on writing to the old file. "
+                "Close them, and compact again."
+            )
+
+    def close(self) -> None:
+        """Give up one use; the last one closes the connection, unless the caller owns it."""
+        if self.process != os.getpid():
+            return  # of a fork: the file, and the connection to it, are the parent's
+        with _opening:
+            self.users -= 1
+            if self.users == 0 and self.path:
+                _open.pop(self.path, None)
+                self.shared.clear()
+                with translated(self.path):
+                    self.connection.close()
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return None
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+_opening = threading.RLock()
+_open: dict[str, Database] = {}
+_live: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _leave_files_to_the_parent() -> None:
+    """In a fork: never let go of a connection of the parent, not even at the end of the interpreter.
+
+    DuckDB would write the parent's log into the file and delete it, while the parent goes on writing to that log
+    (what it commits from then on would be lost with it; no lock keeps a fork away from files that it inherited), and
+    then crash, as it waits for threads that the fork does not have. One reference more than there are holders
+    prevents both.
+    """
+    for database in list(_live):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+
+
+in_forked_child(_leave_files_to_the_parent)
+
+
+def open_database(
+    path: str | Path,
+    *,
+    read_only: bool = False,
+    encryption_key: str | None = None,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> Database:
+    """Open a database, or share the one that this process has open already.
+
+    Args:
+        path: A file, made with its folders when missing; ``":memory:"`` is a new database each time.
+        read_only: Open so that other processes can read too.
+        encryption_key: Key of DuckDB's own encryption; None for a plain file.
+        connection: A connection to use instead; it stays the caller's to close.
+
+    Raises:
+        StoreLockedError: Another process holds the file.
+        StoreCorruptError: The file is no readable DuckDB database.
+        StoreWriteError: The folder cannot be written.
+        StoreError: It is open in this process in a way that does not go together with this one, or the key
+            cannot be used.
+    """
+    if connection is not None:
+        database = Database("", read_only, connection)
+        database.users = 1
+        return database
+    where = MEMORY if str(path) == MEMORY else os.path.realpath(path)
+    with _opening:
+        database = _open.get(where) or _opened(where, read_only, encryption_key)
+        _check_shareable(database, read_only, encryption_key)
+        database.users += 1
+        if where != MEMORY:
+            _open[where] = database
+    return database
+
+
+def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database:
+    if where != MEMORY:
+        _prepare_folder(Path(where), read_only)
+    with translated(where):
+        new = where != MEMORY and not Path(where).exists()
+        inode = _inode(where)
+        connection = _connect(where, read_only, encryption_key)
+        if inode not in (None, _inode(where)):  # another process has compacted it while we were opening it
+            connection.close()
+            connection = _connect(where, read_only, encryption_key)
+        if new:
+            tighten(Path(where))
+        return Database(where, read_only, connection, encryption_key)
+
+
+def _check_shareable(database: Database, read_only: bool, encryption_key: str | None) -> None:
+    if database.process != os.getpid():
+        raise StoreError(
+            f"'{database.path}' was opened before this process was forked; close it before forking."
+        )
+    if database.encryption_key != encryption_key:
+        raise StoreError(f"'{database.path}' is open in this process with another encryption_key (or none).")
+    if database.read_only and not read_only:
+        raise StoreError(
+            f"'{database.path}' is open in this process with read_only=True; close that store before writing."
+        )
+
+
+def _prepare_folder(path: Path, read_only: bool) -> None:
+    if read_only:
+        if not path.is_file():
+            raise _nothing_to_read(path)
+        return
+    try:
+        private_folder(path.parent)
+    except OSError as error:
+        raise StoreWriteError(
+            f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose one that this user can write."
+        ) from error
+
+
+def _nothing_to_read(path: Path | str) -> StoreError:
+    return StoreError(f"There is no file '{path}' to read. Check the path, or open it without read_only.")
+
+
+def _connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+    try:
+        return _connect_once(where, read_only, encryption_key)
+    except (duckdb.Error, StoreError) as error:
+        # Asked only now: a look into a file that is open in this process would drop DuckDB's lock on it.
+        if where == MEMORY or is_full(error) or not _finished(where, read_only, encryption_key):
+            raise
+    return _connect_once(where, read_only, encryption_key)
+
+
+def _finished(where: str, read_only: bool, encryption_key: str | None) -> bool:
+    """Finish a file whose making was cut short; give whether it was one."""
+    if read_only and is_half_made(where):
+        raise _nothing_to_read(where)
+    try:
+        return finish(where, lambda empty: _connect_once(empty, False, encryption_key).close())
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{where}' cannot be written: {error.strerror}. Its making was cut short before; it holds nothing yet. "
+            "Make room, or choose a folder that this user can write."
+        ) from error
+
+
+def _connect_once(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+    if encryption_key is not None:
+        return _connect_encrypted(where, read_only, encryption_key)
+    # No config here: DuckDB would refuse every other connection of this process that lacks it.
+    connection = duckdb.connect(where, read_only=read_only and where != MEMORY)
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    if where != MEMORY and not read_only and _is_alone(connection):
+        _regroup(connection, where)
+    return connection
+
+
+def _is_alone(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether this process has no other connection to the database; False where DuckDB cannot say, as 1.4 cannot."""
+    try:
+        found = connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
+    except duckdb.CatalogException:
+        return False
+    return bool(found[0][0] == 1)
+
+
+def _can_count(connection: duckdb.DuckDBPyConnection) -> bool:
+    try:
+        connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
+    except duckdb.CatalogException:
+        return False
+    return True
+
+
+def _regroup(connection: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Attach the database again, with small groups of rows.
+
+    Only ATTACH takes their size; the connection was opened by path all the same, so that other connections of
+    this process to the file share it.
+    """
+    name = quote(connection.execute("SELECT current_database()").fetchall()[0][0])
+    try:
+        for step in (
+            f"ATTACH '{MEMORY}' AS {_ASIDE}",
+            f"USE {_ASIDE}",
+            f"DETACH {name}",
+            f"ATTACH '{where.replace(chr(39), chr(39) * 2)}' AS {name} ({_GROUP})",
+            f"USE {name}",
+            f"DETACH {_ASIDE}",
+        ):
+            connection.execute(step)
+        _flush_each_group(connection)
+    except duckdb.Error:
+        connection.close()
+        raise
+
+
+def _flush_each_group(connection: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.CatalogException):  # DuckDB 1.4 does not have it, and writes groups one by one
+        connection.execute(_FLUSH_EACH_GROUP)
+
+
+def _connect_encrypted(where: str, read_only: bool, encryption_key: str) -> duckdb.DuckDBPyConnection:
+    if where == MEMORY or not encryption_key:
+        raise StoreError("encryption_key needs a file and at least one character. Give a path, or no key.")
+    connection = duckdb.connect(MEMORY)
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    _flush_each_group(connection)
+    options = [
+        _GROUP,
+        "ENCRYPTION_KEY '" + encryption_key.replace("'", "''") + "'",
+        *(["READ_ONLY"] if read_only else []),
+    ]
+    attach = f"ATTACH '{where.replace(chr(39), chr(39) * 2)}' AS {_ALIAS} ({', '.join(options)})"
+    if not read_only and duckdb.__version__ in _WEAK:
+        warnings.warn(
+            f"DuckDB {duckdb.__version__} draws the nonces of its encryption from a generator that is not secure "
+            "(CVE-2025-64429). Upgrade to 1.4.2 or later before relying on it.",
+            UserWarning,
+            stacklevel=2,
+        )
+    try:
+        _attach(connection, attach)
+    except duckdb.Error as error:
+        connection.close()
+        raise _encryption_error(error, where) from None  # its text may quote the statement, key and all
+    return connection
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
+    """Attach; where DuckDB wants OpenSSL for it, take it from httpfs if that is installed. Nothing is fetched."""
+    try:
+        connection.execute(attach)
+    except duckdb.Error as error:
+        if "httpfs" not in str(error):
+            raise
+        try:
+            connection.execute("LOAD httpfs")
+        except duckdb.Error:
+            raise error from None
+        connection.execute(attach)
+
+
+def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
+    text = str(error)
+    if "httpfs" in text:
+        return StoreError(
+            f"DuckDB {duckdb.__version__} writes encrypted files only with OpenSSL, which its httpfs extension "
+            f"brings and which is not installed; '{where}' was not opened. Run INSTALL httpfs in duckdb once, "
+            "while online; or open an existing file with read_only=True; or encrypt the disk instead."
+        )
+    if "Wrong encryption key" in text:
+        return StoreError(f"The encryption_key does not open '{where}'. Give the key it was made with.")
+    if "not encrypted" in text or "unencrypted" in text.lower():
+        return StoreError(f"'{where}' is not encrypted. Open it without encryption_key.")
+    return error_of(error, where)

@@ -1,0 +1,392 @@
+"""Nodes as rows of a Lance table, and back."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from llama_index.core.schema import BaseNode
+
+from llama_index_presets._options import refuse_values
+from llama_index_presets._utf8 import check_name
+from llama_index_presets.disk_faults import is_full
+from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
+from llama_index_presets.filters import REFERENCE_KEYS
+from llama_index_presets.forks import UseGuard
+from llama_index_presets.private_files import private_folder, private_open
+from llama_index_presets.store.index_terms import labels_of
+from llama_index_presets.store.lancedb.filters import fields_of
+from llama_index_presets.store.node_codec import Row, to_node, to_row
+from llama_index_presets.store.official import LANCEDB_LIMITS
+
+__all__ = [
+    "FINGERPRINT_KEY",
+    "LANCEDB",
+    "LanceColumns",
+    "WriteLock",
+    "check_names",
+    "connect",
+    "filterable",
+    "local_folder",
+    "official_fields",
+    "open_table",
+    "read_nodes",
+    "reading",
+    "writing",
+]
+
+# Reaching a Lance database: connect, open tables, and one writer at a time on a local folder.
+
+
+LANCEDB: Final = UseGuard("LanceDB", StoreError)
+"""LanceDB renews its threads in a fork, and says itself that a small chance of a deadlock remains."""
+
+_OFFICIAL_DEFAULTS: dict[str, Any] = {
+    "vector_column_name": "vector",
+    "nprobes": None,
+    "refine_factor": None,
+    "text_key": "text",
+    "doc_id_key": "doc_id",
+    "mode": "create",
+    "query_type": "vector",
+    "overfetch_factor": 1,
+}
+"""Options of the official adapter and what they are when not given."""
+
+OWN_COLUMNS = frozenset({"id", "metadata", "kind", "node", "fields", "labels"})
+"""Columns of a table beside those that the caller names."""
+
+_UNWRITABLE = tuple(f"(os error {number})" for number in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM))
+
+
+def official_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Give every field of the official adapter, with our defaults where the caller said nothing.
+
+    Raises:
+        SettingsError: An option cannot be honoured.
+    """
+    refuse_values("LanceDBVectorStore", given, LANCEDB_LIMITS)
+    taken = {name: given.get(name, default) for name, default in _OFFICIAL_DEFAULTS.items()}
+    return {**taken, "api_key": None, "region": None}
+
+
+def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: float) -> Any:
+    """Connect to a folder or an object store.
+
+    Args:
+        uri: A folder, or ``s3://``, ``gs://``, ``az://``; credentials come from the environment.
+        storage_options: Further options of the object store.
+        consistency_s: How long, in seconds, a handle may answer from the version it knows before it looks for
+            a newer one; 0 looks at every call.
+
+    Raises:
+        SettingsError: ``db://`` (LanceDB Cloud), which this package does not support.
+        StoreWriteError: The folder cannot be made.
+        StoreError: The parent of this forked process has used LanceDB.
+    """
+    LANCEDB.check()
+    import lancedb
+
+    if uri.startswith("db://"):
+        raise SettingsError(
+            f"'{urlsplit(uri).scheme}://' is LanceDB Cloud, which is not supported: its tables lack what the "
+            "promises of this store need. Use a folder or s3://, gs://, az://."
+        )
+    try:
+        folder = local_folder(uri)
+        if folder is not None:
+            private_folder(folder)
+        return lancedb.connect(
+            uri, storage_options=storage_options, read_consistency_interval=timedelta(seconds=consistency_s)
+        )
+    except OSError as error:
+        raise _unwritable(uri, error) from error
+
+
+def open_table(connection: Any, name: str) -> Any | None:
+    """Open a table; None where there is none."""
+    try:
+        return connection.open_table(name)
+    except (ValueError, FileNotFoundError) as error:
+        if "not found" in str(error):
+            return None
+        raise
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Turn what Lance says of files that it cannot read into an error that names the place.
+
+    Raises:
+        StoreCorruptError: The table's files are damaged or cannot be reached.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except (RuntimeError, OSError) as error:
+        if "lance error" not in str(error):
+            raise
+        cause = _cause(error)
+        raise StoreCorruptError(
+            f"The table in '{uri}' cannot be read ({cause}). Nothing was changed: restore it from a backup, or "
+            "ingest into a new place."
+        ) from error
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Turn what Lance says of a disk that it cannot write into an error that says what to do.
+
+    Lance puts a change in force by its last file, so what fails before it has changed nothing.
+
+    Raises:
+        StoreWriteError: The disk is full or failed, or the folder may not be written.
+        StoreError: Lance refuses the change for another reason, such as a damaged file.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except (RuntimeError, OSError) as error:
+        if "lance error" not in str(error):
+            raise
+        kept = f"({_cause(error)}). Each change is in the table whole or not at all."
+        if is_full(error):
+            raise StoreWriteError(
+                f"'{uri}' cannot be written {kept} Make room on its disk and try again."
+            ) from error
+        if any(number in str(error) for number in _UNWRITABLE):
+            raise StoreWriteError(
+                f"'{uri}' cannot be written {kept} Check the disk and the rights of the folder."
+            ) from error
+        raise StoreError(
+            f"Lance cannot change the table in '{uri}' {kept} Try again; if it stays so, restore a backup or ingest "
+            "into a new place."
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What Lance says, without the place in its own sources."""
+    return str(error).splitlines()[0].split(", /")[0]
+
+
+def check_names(uri: str, table: str, columns: Sequence[str]) -> None:
+    """Refuse names that Lance would refuse later, or take for another column.
+
+    Args:
+        uri: Where the database is.
+        table: Name of the table.
+        columns: Those that the caller may name.
+
+    Raises:
+        SettingsError: Says which name, and what it may be.
+    """
+    check_name("uri", uri)
+    check_name("table_name", table)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,249}", table) or table in (".", ".."):
+        raise SettingsError(
+            f"table_name is '{table}'. LanceDB takes 1 to 249 letters, digits, _, - and . of ASCII, and neither '.' "
+            "nor '..'."
+        )
+    for column in columns:
+        check_name("The name of a column", column)
+    taken = sorted(set(columns) & OWN_COLUMNS)
+    if taken or len(set(columns)) < len(columns):
+        raise SettingsError(
+            f"vector_column_name, text_key and doc_id_key are {', '.join(columns)}; each needs a name of its own, and "
+            f"{', '.join(sorted(OWN_COLUMNS))} are taken."
+        )
+
+
+def local_folder(uri: str) -> Path | None:
+    """Folder of a local database; None for an object store."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(parts.path)
+    return Path(uri) if len(parts.scheme) <= 1 else None
+
+
+class WriteLock:
+    """One writer at a time: among threads, and on a local folder among processes too.
+
+    Lance commits optimistically, and two processes that insert the same new id at the same moment could both
+    succeed; the lock file makes them take turns. The system drops it when a process dies. On an object store
+    only threads are kept apart.
+
+    Args:
+        folder: Folder of the database; None for an object store.
+        name: Name of the table.
+    """
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self._path = folder / f".{name}.lock" if folder else None
+        self._threads = threading.RLock()
+        self._depth = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for a `with` block; a thread that holds it may take it again.
+
+        Raises:
+            StoreWriteError: The folder cannot be written.
+        """
+        LANCEDB.check()  # before the lock, which another thread of the parent may have held during a fork
+        with self._threads:
+            if self._path is None or self._depth:
+                yield
+                return
+            self._depth += 1
+            try:
+                with _locked(self._path):
+                    yield
+            finally:
+                self._depth -= 1
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    try:
+        private_folder(path.parent)
+        handle = private_open(path, "a")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _unwritable(place: Path | str, error: OSError) -> StoreWriteError:
+    return StoreWriteError(
+        f"'{place}' cannot be written ({error.strerror or error}). Give the store a folder that this user may write."
+    )
+
+
+FINGERPRINT_KEY = "llama_index_presets.fingerprint"
+"""Where the vector column keeps the fingerprint of the model that made it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanceColumns:
+    """Columns of a table; three of them bear names that the caller may choose.
+
+    ``metadata`` is the metadata as it was written, ``fields`` its strings and numbers as Lance JSON and
+    ``labels`` all of it as index terms, for filters; ``kind`` and ``node`` are the rest of the node.
+
+    Attributes:
+        vector: float32 vector, as the caller gave it.
+        text: Text of the node, indexed for text search.
+        doc_id: Id of the source document; NULL where there is none.
+    """
+
+    vector: str = "vector"
+    text: str = "text"
+    doc_id: str = "doc_id"
+
+    @property
+    def of_nodes(self) -> list[str]:
+        """Columns that `read_nodes` needs, without the vector."""
+        return ["id", self.doc_id, self.text, "metadata", "kind", "node"]
+
+    def schema(self, dim: int, fingerprint: str | None) -> pa.Schema:
+        """Schema of a new table."""
+        return pa.schema(
+            [
+                pa.field("id", pa.string(), nullable=False),
+                pa.field(self.doc_id, pa.string()),
+                pa.field(self.text, pa.string()),
+                pa.field("metadata", pa.string()),
+                pa.field("kind", pa.string()),
+                pa.field("node", pa.string()),
+                pa.field("fields", pa.json_(pa.utf8())),
+                pa.field("labels", pa.list_(pa.string())),
+                pa.field(
+                    self.vector,
+                    pa.list_(pa.float32(), dim),
+                    metadata={FINGERPRINT_KEY: fingerprint} if fingerprint else None,
+                ),
+            ]
+        )
+
+    def fingerprint(self, schema: pa.Schema) -> str | None:
+        """Read what made the vectors of a table; None where nobody said."""
+        stored = (schema.field(self.vector).metadata or {}).get(FINGERPRINT_KEY.encode())
+        return stored.decode() if stored else None
+
+    def check(self, schema: pa.Schema, table_name: str) -> None:
+        """Refuse a table that this class did not make.
+
+        Raises:
+            StoreError: Names the columns that are missing.
+        """
+        missing = [
+            name for name in [*self.of_nodes, "fields", "labels", self.vector] if name not in schema.names
+        ]
+        if missing:
+            raise StoreError(
+                f"Table '{table_name}' has no column {', '.join(missing)}: it was made by another program, "
+                "such as the official adapter. Load its nodes into a table of another name."
+            )
+
+    def dim(self, schema: pa.Schema) -> int:
+        """Length of the vectors of a table."""
+        return int(schema.field(self.vector).type.list_size)
+
+    def table(
+        self, nodes: Sequence[BaseNode], vectors: npt.NDArray[np.float32], schema: pa.Schema
+    ) -> pa.Table:
+        """Make rows of nodes.
+
+        Args:
+            nodes: Unique by id.
+            vectors: Their embeddings, (n, dim) float32.
+            schema: From `schema`.
+
+        Raises:
+            NodeRejectedError: A node has no JSON form.
+        """
+        rows = [to_row(node) for node in nodes]
+        metadata = [filterable(row) for row in rows]
+        storage = pa.array([json.dumps(fields_of(one), ensure_ascii=False) for one in metadata], pa.string())
+        arrays = [
+            *(pa.array([getattr(row, name) for row in rows], pa.string()) for name in _ROW_FIELDS),
+            pa.ExtensionArray.from_storage(pa.json_(pa.utf8()), storage),
+            pa.array([labels_of(one) for one in metadata], pa.list_(pa.string())),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+_ROW_FIELDS = ("node_id", "ref_doc_id", "text", "metadata", "kind", "node")
+
+
+def filterable(row: Row) -> dict[str, Any]:
+    """Give the mapping that filters see, as `filters.filterable_metadata` does, from a row."""
+    metadata: dict[str, Any] = json.loads(row.metadata)
+    for key in REFERENCE_KEYS:
+        metadata.setdefault(key, row.ref_doc_id)
+    return metadata
+
+
+def read_nodes(rows: pa.Table, columns: LanceColumns) -> list[BaseNode]:
+    """Put nodes together from rows; with their embeddings where the vector column is there."""
+    stored = map(Row, *(rows[name].to_pylist() for name in columns.of_nodes))
+    if columns.vector not in rows.column_names:
+        return [to_node(row) for row in stored]
+    return [
+        to_node(row, vector) for row, vector in zip(stored, rows[columns.vector].to_pylist(), strict=True)
+    ]
