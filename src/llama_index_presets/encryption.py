@@ -14,14 +14,14 @@ import os
 from llama_index_presets._extras import require
 from llama_index_presets.errors import EncryptionError, SettingsError
 
-__all__ = ["KEY_BYTES", "Sealer", "read_key_text"]
+__all__ = ["KEY_BYTES", "Encryptor", "read_key_text"]
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 _PREFIX = "sealed1:"
 
 
-class Sealer:
+class Encryptor:
     """Seals and opens under one key; thread safe. The key is in no attribute, `repr` or error.
 
     Args:
@@ -32,7 +32,7 @@ class Sealer:
         SettingsError: The key has another length.
 
     Example:
-        >>> sealer = Sealer(bytes(range(32)))
+        >>> sealer = Encryptor(bytes(range(32)))
         >>> sealer.open(sealer.seal(b"Jane Doe", place="row-1"), place="row-1")
         b'Jane Doe'
         >>> sealer.seal_id("jane.md") == sealer.seal_id("jane.md")

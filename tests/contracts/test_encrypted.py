@@ -9,7 +9,7 @@ import pytest
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tests.contracts.store import METADATA, Open, StoreContract, ask, only, text_node, vector
 
-from llama_index_presets.encryption import Sealer
+from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import FilterError
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 from llama_index_presets.store.encrypted import EncryptedVectorStore
@@ -49,7 +49,7 @@ class TestOverLanceDB(EncryptedContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Open:
         return lambda **options: EncryptedVectorStore(
-            LanceDBVectorStore(tmp_path / "lance", **options), sealer=Sealer(b"k" * 32), searchable=KEYS
+            LanceDBVectorStore(tmp_path / "lance", **options), sealer=Encryptor(b"k" * 32), searchable=KEYS
         )
 
 
@@ -58,6 +58,6 @@ class TestOverDuckDB(EncryptedContract):
     def open_store(self, tmp_path: Path) -> Open:
         return lambda **options: EncryptedVectorStore(
             DuckDBVectorStore(tmp_path / "vectors.duckdb", **options),
-            sealer=Sealer(b"k" * 32),
+            sealer=Encryptor(b"k" * 32),
             searchable=KEYS,
         )

@@ -21,7 +21,7 @@ from llama_index_presets import (
     PostgresVectorStore,
     embedded_postgres,
 )
-from llama_index_presets.retrieve import verify_in_step
+from llama_index_presets.retrieve import check_consistency
 
 STORES: dict[str, Callable[[Path], BasePydanticVectorStore]] = {
     "duckdb": lambda folder: DuckDBVectorStore(str(folder / "v.duckdb"), dim=4),
@@ -85,5 +85,5 @@ def test_a_keyword_index_beside_a_store_is_checked_and_repaired(store: str, tmp_
     index = index_on(store, tmp_path)
     words = BM25Index(tmp_path / "words", nodes=index)
     words.add(NODES[:2])
-    assert verify_in_step(index, words, repair=True).missing == ("seal",)
-    assert verify_in_step(index, words).in_step
+    assert check_consistency(index, words, repair=True).missing == ("seal",)
+    assert check_consistency(index, words).consistent

@@ -17,7 +17,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from llama_index_presets import build
 from llama_index_presets.errors import RetrievalError
-from llama_index_presets.retrieve.bm25.consistency import verify_in_step
+from llama_index_presets.retrieve.bm25.consistency import check_consistency
 
 PARTS = [
     Document(text=f"Part {code} is a spare {thing} for the lift.", doc_id=code, metadata={"kind": thing})
@@ -49,7 +49,7 @@ def test_the_keyword_index_follows_changes(tmp_path: Path) -> None:
         )
         keyword = engine._assembly.retrieval.keyword
         assert keyword is not None
-        assert verify_in_step(engine.vector_store, keyword).in_step
+        assert check_consistency(engine.vector_store, keyword).consistent
         assert len(keyword.search("bracket")) == 1
         assert len(keyword) == 4
 
@@ -80,10 +80,10 @@ def test_a_kill_leaves_store_and_keyword_index_in_step(tmp_path: Path) -> None:
     with build("healthcare", storage=storage, settings={"pattern": "hybrid", "batch_chunks": 8}) as engine:
         keyword = engine._assembly.retrieval.keyword
         assert keyword is not None
-        assert verify_in_step(engine.vector_store, keyword).in_step
+        assert check_consistency(engine.vector_store, keyword).consistent
         written = [Document(text=f"Report {n} mentions code C{n}X. " * 12, doc_id=f"d{n}") for n in range(40)]
         engine.ingest(written)
-        assert verify_in_step(engine.vector_store, keyword).in_step
+        assert check_consistency(engine.vector_store, keyword).consistent
         assert {"d7"} == {hit.node.ref_doc_id for hit in engine.retriever.retrieve("C7X")[:1]}
 
 

@@ -16,7 +16,7 @@ from tests.servers.pinecone import PineconeServer, pinecone_server
 from llama_index_presets import LanceDBVectorStore, build, embedded_postgres
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.storage import find_storage, read_address
+from llama_index_presets.presets.storage import read_address, resolve_storage
 
 DOCUMENTS = [
     Document(text="Pumps of type A are greased every month.", doc_id="a", metadata={"plant": "north"}),
@@ -165,14 +165,14 @@ def test_a_remote_url_is_refused_where_nothing_may_leave(tmp_path: Path) -> None
 def test_a_path_that_swallowed_a_slash_is_told(tmp_path: Path) -> None:
     """`Path` makes one slash of two; a `file://` URL is a folder."""
     with pytest.raises(SettingsError, match="given as a Path"):
-        find_storage(Path("postgresql://h/db"))
-    assert find_storage(f"file://{tmp_path}/a%20b").folder == tmp_path / "a b"
+        resolve_storage(Path("postgresql://h/db"))
+    assert resolve_storage(f"file://{tmp_path}/a%20b").folder == tmp_path / "a b"
 
 
 def test_one_place_has_one_state_folder_whoever_logs_in() -> None:
     """User and password do not change where the manifest lies; the table does."""
     folders = {
-        find_storage(f"{scheme}://{user}h/db#table={table}").folder.name
+        resolve_storage(f"{scheme}://{user}h/db#table={table}").folder.name
         for scheme in ("postgres", "postgresql")
         for user in ("", "ada:x@", "bob:y@")
         for table in ("t", "u")
@@ -198,7 +198,7 @@ def test_which_addresses_stay_on_the_machine(url: str, local: bool) -> None:
 
 def test_asking_a_folder_without_an_index_says_so(tmp_path: Path) -> None:
     """The shown name is the one that was given."""
-    from llama_index_presets.presets.storage import read_card
+    from llama_index_presets.presets.storage import read_metadata
 
     with pytest.raises(StoreError, match="holds no index"):
-        read_card(tmp_path)
+        read_metadata(tmp_path)

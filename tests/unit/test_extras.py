@@ -99,8 +99,8 @@ def test_the_wheel_carries_its_data_and_no_tests(wheel: Path) -> None:
         names = set(archive.namelist())
     for file in (
         "presets/matrix.toml",
-        "presets/choosing.toml",
-        "presets/project/app.py.txt",
+        "advise/choosing.toml",
+        "advise/project/app.py.txt",
         "embed/catalogue.toml",
     ):
         assert f"llama_index_presets/{file}" in names

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, LocalEmbedding, build
 from llama_index_presets.errors import ModelError
 from llama_index_presets.forks import TORCH, UseGuard
-from llama_index_presets.retrieve.legs import LegPool, leg_of
+from llama_index_presets.retrieve.legs import LegExecutor, leg_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 PATIENCE_S = 60
@@ -144,7 +144,7 @@ def test_the_legs_of_a_search_get_new_threads_in_a_fork() -> None:
 
     index = VectorStoreIndex(nodes=[TextNode(text="a valve leaks")], embed_model=WordEmbedding())
     legs = [leg_of(name, index.as_retriever(), 3) for name in ("one", "two")]
-    pool = LegPool()
+    pool = LegExecutor()
 
     def found() -> list[int]:
         return [len(one.found.pairs) if one.found else -1 for one in pool.run(legs, QueryBundle("valve"), 30)]

@@ -20,7 +20,7 @@ from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.presets.models import make_llm
 from llama_index_presets.presets.openai_llm import OpenAI
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import find_storage
+from llama_index_presets.presets.storage import resolve_storage
 
 KEY = "sk-never-shown"
 HEADERS = {"Authorization": "Bearer sk-never-shown"}
@@ -112,7 +112,7 @@ def test_the_llm_of_a_preset_is_the_official_class(monkeypatch: pytest.MonkeyPat
 def test_urls_are_shown_without_their_passwords() -> None:
     """Of a store, of a storage and of a setting."""
     url = "postgresql://ada:sk-never-shown@localhost/db"
-    store, place = PostgresVectorStore.from_url(url, embed_dim=2), find_storage(url)
+    store, place = PostgresVectorStore.from_url(url, embed_dim=2), resolve_storage(url)
     traced = Settings(trace_endpoint="https://ada:sk-never-shown@collector.example/v1")
     shown = [
         repr(store),

@@ -16,7 +16,7 @@ from llama_index_presets import BM25Index, DuckDBVectorStore, LanceDBVectorStore
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.monitor.budgets import BudgetState
 from llama_index_presets.monitor.json_log import JsonLog
-from llama_index_presets.presets.storage import find_storage
+from llama_index_presets.presets.storage import resolve_storage
 from llama_index_presets.private_files import private_file, private_folder, private_open, tighten
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are a matter of POSIX")
@@ -97,7 +97,7 @@ def test_a_folder_with_files_of_others_keeps_them_and_its_mode(tmp_path: Path) -
     (tmp_path / "report.md").chmod(0o644)
     (tmp_path / "calls.duckdb").touch(0o644)
     tmp_path.chmod(0o755)
-    find_storage(tmp_path).protect()
+    resolve_storage(tmp_path).protect()
     assert (mode(tmp_path), mode(tmp_path / "report.md"), mode(tmp_path / "calls.duckdb")) == (
         0o755,
         0o644,
@@ -110,7 +110,7 @@ def test_a_folder_shared_with_its_group_on_purpose_stays_so(tmp_path: Path) -> N
     (tmp_path / "preset.json").touch()
     (tmp_path / "preset.json").chmod(0o664)
     tmp_path.chmod(0o2775)
-    find_storage(tmp_path).protect()
+    resolve_storage(tmp_path).protect()
     assert (mode(tmp_path), mode(tmp_path / "preset.json")) == (0o2770, 0o660)
 
 
@@ -158,7 +158,7 @@ def test_a_file_system_that_refuses_modes_is_left_as_it_is(
     monkeypatch.setattr(os, "chmod", refuse)
     monkeypatch.setattr(Path, "chmod", refuse)
     tighten(tmp_path)
-    find_storage(tmp_path).protect()
+    resolve_storage(tmp_path).protect()
     assert (tmp_path / "preset.json").exists()
 
 

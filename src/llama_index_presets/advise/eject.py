@@ -20,7 +20,7 @@ from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import DEFAULT_RERANKER, LONGEST_CHUNK, find_reranker
 from llama_index_presets.presets.offline import go_offline
-from llama_index_presets.presets.retrieval import LEG, WIDE
+from llama_index_presets.presets.retrieval import LEG_CANDIDATES, RERANK_CANDIDATES
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.values import Fingerprint
@@ -130,8 +130,8 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
     chunker = CHUNKERS[values.chunking](tokenize=str.split, max_tokens=chunk_tokens, **more)
     widened = values.chunking in ("hierarchical", "sentence-window")
     reranked = row.pattern == "advanced"
-    retrieved = (values.candidates or WIDE) if reranked else values.top_k * (4 if widened else 1)
-    legs = max(values.candidates or LEG, retrieved)
+    retrieved = (values.candidates or RERANK_CANDIDATES) if reranked else values.top_k * (4 if widened else 1)
+    legs = max(values.candidates or LEG_CANDIDATES, retrieved)
     share, floor = values.vector_weight, values.answer_floor
     dim = values.dimensions or model.dim
     return {

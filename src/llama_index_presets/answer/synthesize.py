@@ -23,7 +23,7 @@ from llama_index_presets.answer.context import (
     render_prompt,
 )
 from llama_index_presets.answer.finish import finish_reason, no_answer
-from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberGate
+from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
 from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
@@ -49,7 +49,7 @@ class CitedAnswer:
     text: str = ""
     blocks: list[Block] = field(default_factory=list)
     markers: MarkerFilter = field(default_factory=lambda: MarkerFilter(0))
-    numbers: NumberGate | None = None
+    numbers: NumberVerifier | None = None
     degraded: dict[str, str] | None = None
     finish_reason: str | None = None
 
@@ -166,10 +166,10 @@ class CitedSynthesizer:
             blocks=blocks, markers=MarkerFilter(len(blocks)), numbers=self._number_gate(blocks)
         ), messages
 
-    def _number_gate(self, blocks: Sequence[Block]) -> NumberGate | None:
+    def _number_gate(self, blocks: Sequence[Block]) -> NumberVerifier | None:
         if self.verify_numbers == "off":
             return None
-        return NumberGate([f"{block.heading}\n{block.text}" for block in blocks], self.verify_numbers)
+        return NumberVerifier([f"{block.heading}\n{block.text}" for block in blocks], self.verify_numbers)
 
     def _counts(self, hit: NodeWithScore) -> bool:
         across = isinstance(hit, RankedNode) and "cross_modal" in hit.stages

@@ -12,7 +12,7 @@ from llama_index_presets.answer.citations import MARKERS_AND_BLANKS, markers_in,
 from llama_index_presets.answer.context import DONT_KNOW
 from llama_index_presets.sentences import split_sentences
 
-__all__ = ["VERBATIM_PROMPT", "Figure", "Figures", "NumberGate", "find_figures", "statements"]
+__all__ = ["VERBATIM_PROMPT", "Figure", "Figures", "NumberVerifier", "find_figures", "statements"]
 
 # Figures in a text, and whether a passage holds them: value, sign, currency and scale. Pure.
 #
@@ -196,7 +196,7 @@ _LIST_NUMBER = re.compile(r"\A\s*\d{1,2}[.)]\s")
 
 
 @dataclass(slots=True)
-class NumberGate:
+class NumberVerifier:
     """Lets a statement through when the passages that it cites hold all its figures.
 
     A statement is a sentence, or a line. One without a marker is judged by the next marker of its line, or else by the

@@ -45,9 +45,9 @@ def costs(
 ) -> None:
     """What was called and what it cost."""
     from llama_index_presets.monitor.ledger.ledger import Ledger
-    from llama_index_presets.presets.storage import find_storage
+    from llama_index_presets.presets.storage import resolve_storage
 
-    place = find_storage(storage)
+    place = resolve_storage(storage)
     if not place.folder.is_dir():
         raise SettingsError(
             f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
@@ -97,11 +97,11 @@ def verify(
     """Find any edit, deletion or reorder of an audit log and, against an exported head, truncation."""
     from llama_index_presets.monitor.audit import AuditHead, audit_key
     from llama_index_presets.monitor.audit import verify as verify_log
-    from llama_index_presets.presets.storage import find_storage
+    from llama_index_presets.presets.storage import resolve_storage
 
     secret = key or audit_key(make=False)
     report = verify_log(
-        log or find_storage(storage).folder / "audit.jsonl",
+        log or resolve_storage(storage).folder / "audit.jsonl",
         key=secret,
         head=AuditHead.load(head) if head else None,
     )

@@ -244,11 +244,11 @@ def must_find(paths: Sequence[Path]) -> None:
 
 def need_index(storage: str) -> None:
     """Fail when nothing was ingested into the folder yet; vectors on a server may come from another machine."""
-    from llama_index_presets.presets.storage import find_storage, read_card
+    from llama_index_presets.presets.storage import read_metadata, resolve_storage
 
-    place = find_storage(storage)
+    place = resolve_storage(storage)
     if place.address is None:
-        read_card(place)
+        read_metadata(place)
 
 
 def _prompt() -> str:

@@ -93,14 +93,14 @@ def evaluate(
         raise SettingsError("A judge is a model of OpenAI; with --offline there is none.")
     from llama_index_presets.evaluate.questions import read_questions
     from llama_index_presets.experiments.evaluation import Variant, parse_settings
-    from llama_index_presets.presets.storage import find_storage
+    from llama_index_presets.presets.storage import resolve_storage
 
     asked = read_questions(questions)[:limit]
     changes = parse_settings(with_ or [])
     variants = [Variant(preset=preset, storage=storage, settings=settings)]
     if against or changes:
         variants.append(variants[0].other(against, changes, against_storage))
-    folder = out or find_storage(storage).folder / "evaluations"
+    folder = out or resolve_storage(storage).folder / "evaluations"
     options = {"retrieval_only": retrieval_only, "keep_answers": keep_answers}
     if reranking:
         _show_reranking(_reranking(variants[0], asked, offline), as_json)

@@ -18,7 +18,7 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.settings_sources import dials, load_settings
+from llama_index_presets.presets.settings_sources import describe_settings, load_settings
 
 __all__ = ["list_presets", "show"]
 
@@ -62,7 +62,10 @@ def _settings(preset: str, file: Path | None) -> list[dict[str, Any]]:
     """Each setting with its value here and now, and where that comes from."""
     values, origins = load_settings(file, preset)
     here = values.to_dict()
-    return [{**asdict(dial), "value": here[dial.name], "from": origins[dial.name]} for dial in dials(preset)]
+    return [
+        {**asdict(info), "value": here[info.name], "from": origins[info.name]}
+        for info in describe_settings(preset)
+    ]
 
 
 def _print_settings(values: list[dict[str, Any]]) -> None:

@@ -171,13 +171,13 @@ def _check_store(engine: PresetEngine) -> Iterator[Finding]:
 
 
 def _check_keyword(engine: PresetEngine) -> Iterator[Finding]:
-    from llama_index_presets.retrieve.bm25.consistency import verify_in_step
+    from llama_index_presets.retrieve.bm25.consistency import check_consistency
 
     keyword: Any = engine._assembly.retrieval.keyword
     if keyword is None:
         return
-    report = verify_in_step(engine.vector_store, keyword)
-    if report.in_step:
+    report = check_consistency(engine.vector_store, keyword)
+    if report.consistent:
         yield Finding(
             level="ok", check="keyword index", message=f"in step with the store ({report.checked} chunks)"
         )
@@ -187,7 +187,7 @@ def _check_keyword(engine: PresetEngine) -> Iterator[Finding]:
         check="keyword index",
         message=f"out of step: {len(report.missing)} chunks missing, {len(report.extra)} too many, "
         f"{len(report.changed)} changed, {len(report.unfinished)} documents unfinished",
-        fix="Run with --repair, or retrieve.step.verify_in_step(…, repair=True).",
+        fix="Run with --repair, or retrieve.check_consistency(…, repair=True).",
     )
 
 

@@ -84,10 +84,10 @@ def _check_storage(
 ) -> Iterator[Finding]:
     from llama_index_presets.diagnose.checks import check_engine
     from llama_index_presets.presets.build import build
-    from llama_index_presets.presets.storage import find_storage
+    from llama_index_presets.presets.storage import resolve_storage
 
-    place = find_storage(storage)
-    if not place.card.exists():
+    place = resolve_storage(storage)
+    if not place.metadata_file.exists():
         yield Finding(
             level="note",
             check="storage",
@@ -111,6 +111,6 @@ def _check_storage(
 
 def _repaired(engine: PresetEngine) -> Iterator[Finding]:
     report = engine._assembly.retrieval.repaired
-    if report is not None and not report.in_step:
+    if report is not None and not report.consistent:
         changed = len(report.missing) + len(report.extra) + len(report.changed)
         yield Finding(level="note", check="keyword index", message=f"repaired: {changed} chunks")

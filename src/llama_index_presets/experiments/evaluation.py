@@ -29,7 +29,7 @@ from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import cost_of
 from llama_index_presets.presets.offline import is_local
-from llama_index_presets.presets.storage import find_storage
+from llama_index_presets.presets.storage import resolve_storage
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
 from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
@@ -115,7 +115,7 @@ class Variant:
         if storage is None and both.preset == self.preset and not own:
             return both
         name = "-".join([both.preset, *(f"{key}-{value}" for key, value in sorted(own.items()))])
-        return replace(both, storage=storage or str(find_storage(self.storage).folder / "variants" / name))
+        return replace(both, storage=storage or str(resolve_storage(self.storage).folder / "variants" / name))
 
     def given(self) -> Mapping[str, Any] | Path | None:
         """What `build` takes as settings.

@@ -115,14 +115,14 @@ class Doubts:
         """Note one; after 20 in a row without any success there is no more doubt, and the first is raised."""
         self.errors.append(error)
         if len(self.errors) >= _MOST_DOUBTS:
-            self.settle()
+            self.mark_finished()
 
     def success(self) -> None:
         """A document went through: so it was the others."""
         self.settled = True
         self.errors.clear()
 
-    def settle(self) -> None:
+    def mark_finished(self) -> None:
         """Raise the first error if no document went through."""
         if self.errors and not self.settled:
             raise self.errors[0]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.disk_faults import is_full
-from llama_index_presets.encryption import Sealer
+from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.private_files import private_file
 
@@ -64,7 +64,7 @@ class Manifest:
         StoreWriteError: It cannot be created.
     """
 
-    def __init__(self, path: Path, *, sealer: Sealer | None = None) -> None:
+    def __init__(self, path: Path, *, sealer: Encryptor | None = None) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._hide = sealer.seal_id if sealer else str

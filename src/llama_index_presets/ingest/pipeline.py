@@ -96,7 +96,7 @@ class KeywordChange(Protocol):
 class KeywordSide(Protocol):
     """A keyword index that follows the vector store (the hybrid pattern); `BM25Index` is one."""
 
-    def change(self, documents: Sequence[str], /) -> AbstractContextManager[KeywordChange]:
+    def transaction(self, documents: Sequence[str], /) -> AbstractContextManager[KeywordChange]:
         """Write the intent down, let the block change the store, then change the index in one step."""
 
 
@@ -199,7 +199,7 @@ class Pipeline:
         for batch in self._batches(self._cut(sources, report, progress, doubts)):
             self._commit(batch, report, doubts)
             progress.advance(len(batch))
-        doubts.settle()
+        doubts.mark_finished()
 
     def remove(self, doc_ids: Iterable[str]) -> int:
         """Take documents out of the store and the manifest; unknown ids are fine.
@@ -324,7 +324,7 @@ class Pipeline:
         if self.keyword is None:
             self._replace_in_store(doc_ids, nodes, gone_nodes)
             return
-        with self.keyword.change(doc_ids) as change:
+        with self.keyword.transaction(doc_ids) as change:
             self._replace_in_store(doc_ids, nodes, gone_nodes)
             change.delete(gone_nodes, documents=doc_ids)
             change.upsert(nodes)

@@ -35,7 +35,7 @@ from llama_index_presets.monitor.prices import Tokens
 from llama_index_presets.monitor.usage import most_tokens
 from llama_index_presets.private_files import private_folder, private_open
 
-__all__ = ["Budget", "BudgetState", "Budgets", "Gate", "Reservation", "Shares", "admit"]
+__all__ = ["Budget", "BudgetGuard", "BudgetState", "Budgets", "Reservation", "Shares", "admit"]
 
 # What budgets have spent and hold, in one small file that the processes of a ledger share under a lock.
 
@@ -407,7 +407,7 @@ Admit = Callable[[CBEventType, dict[str, Any]], None]
 
 
 @strict()
-class Gate(BaseCallbackHandler):
+class BudgetGuard(BaseCallbackHandler):
     """Asks its handler to admit each call; one per handler, added to the managers of models it hears."""
 
     def __init__(self, admit_call: Admit) -> None:

@@ -18,7 +18,7 @@ from llama_index_presets.monitor.ledger.row import Call, covered_s
 from llama_index_presets.monitor.open_streams import OpenStreams
 from llama_index_presets.monitor.usage import Usage
 
-__all__ = ["OpenCall", "Tracker"]
+__all__ = ["CallTree", "OpenCall"]
 
 _NO_USAGE: Final = Usage()
 _UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
@@ -64,7 +64,7 @@ class OpenCall:
         return (now - self.started - waited_s) * 1000
 
 
-class Tracker:
+class CallTree:
     """The open calls of one handler. Thread safe: every step is one dictionary operation or holds the lock.
 
     Args:

@@ -1,7 +1,7 @@
 """CostTrackingHandler: one object for LlamaIndex's callbacks and its instrumentation, never counting twice.
 
 Two ears listen on the root dispatcher (`ears`), the callback methods listen in a `CallbackManager`, and all
-of them tell one `Tracker`. Whoever hears of a call first opens it; whoever hears of its end first closes it.
+of them tell one `CallTree`. Whoever hears of a call first opens it; whoever hears of its end first closes it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from llama_index.core.instrumentation.span import active_span_id
 from llama_index_presets._options import strict
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.monitor.budgets import Budget, Budgets, Gate
+from llama_index_presets.monitor.budgets import Budget, BudgetGuard, Budgets
 from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.listener import EventEar, SpanEar
+from llama_index_presets.monitor.listener import DispatcherEventHandler, DispatcherSpanHandler
 from llama_index_presets.monitor.recorder import (
     COMPLETIONS,
     ENDS,
     STARTS,
-    Observer,
+    CallRecorder,
     finish_from_payload,
     start_from_payload,
 )
@@ -90,19 +90,19 @@ class CostTrackingHandler(BaseCallbackHandler):
             budgets = Budgets(ledger, budgets)
         self._stream_usage = stream_usage
         self._listening = True
-        self._observer = Observer(ledger, budgets=budgets)
-        self._gate = Gate(self._admit) if budgets is not None else None
+        self._observer = CallRecorder(ledger, budgets=budgets)
+        self._gate = BudgetGuard(self._admit) if budgets is not None else None
         self._by_callback: dict[str, Any] = {}
         self._instrumented = False
         reference = weakref.ref(self)
-        self._ears = (EventEar(reference), SpanEar(reference, self._observer))
+        self._ears = (DispatcherEventHandler(reference), DispatcherSpanHandler(reference, self._observer))
         root = get_dispatcher()
         root.add_event_handler(self._ears[0])
         root.add_span_handler(self._ears[1])
         weakref.finalize(self, _detach, self._ears)
 
     @property
-    def observer(self) -> Observer:
+    def observer(self) -> CallRecorder:
         """What turns events into rows."""
         return self._observer
 
@@ -257,7 +257,7 @@ class CostTrackingHandler(BaseCallbackHandler):
 _instrumented: set[CostTrackingHandler] = set()
 
 
-def _detach(ears: tuple[EventEar, SpanEar]) -> None:
+def _detach(ears: tuple[DispatcherEventHandler, DispatcherSpanHandler]) -> None:
     root = get_dispatcher()
     # By identity: ears of different handlers compare equal.
     root.event_handlers = [known for known in root.event_handlers if known is not ears[0]]

@@ -19,9 +19,9 @@ from llama_index_presets.monitor.recorder import COMPLETIONS, ENDS, STARTS
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.handler import CostTrackingHandler
-    from llama_index_presets.monitor.recorder import Observer
+    from llama_index_presets.monitor.recorder import CallRecorder
 
-__all__ = ["EventEar", "SpanEar"]
+__all__ = ["DispatcherEventHandler", "DispatcherSpanHandler"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def _remember(ear: Any, owner: weakref.ref[CostTrackingHandler]) -> None:
     object.__setattr__(ear, "_owner", owner)
 
 
-class EventEar(BaseEventHandler):
+class DispatcherEventHandler(BaseEventHandler):
     """Passes the events of the process to its handler: those that complete calls, once instrumented all that matter."""
 
     def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
@@ -61,13 +61,13 @@ class EventEar(BaseEventHandler):
                 _log.exception("Cost tracking failed on a %s; the call itself goes on.", type(event).__name__)
 
 
-class SpanEar(BaseSpanHandler[BaseSpan]):
+class DispatcherSpanHandler(BaseSpanHandler[BaseSpan]):
     """Passes the beginnings and ends of spans on; keeps no spans itself.
 
     Every span of the process comes by, and nearly all mean nothing here, so those are noted in the tracker directly.
     """
 
-    def __init__(self, owner: weakref.ref[CostTrackingHandler], observer: Observer) -> None:
+    def __init__(self, owner: weakref.ref[CostTrackingHandler], observer: CallRecorder) -> None:
         super().__init__()
         _remember(self, owner)
         object.__setattr__(self, "_observer", observer)

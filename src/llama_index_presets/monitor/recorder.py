@@ -31,7 +31,7 @@ from llama_index_presets.errors import BudgetExceededError, MonitorError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.budgets import Budgets, admit
-from llama_index_presets.monitor.call_tree import OpenCall, Tracker
+from llama_index_presets.monitor.call_tree import CallTree, OpenCall
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import LOAD_KIND, Call
 from llama_index_presets.monitor.prices import FREE_PROVIDER
@@ -46,14 +46,14 @@ from llama_index_presets.monitor.usage import (
     reranker_model,
 )
 
-__all__ = ["COMPLETIONS", "ENDS", "STARTS", "Observer", "finish_from_payload", "start_from_payload"]
+__all__ = ["COMPLETIONS", "ENDS", "STARTS", "CallRecorder", "finish_from_payload", "start_from_payload"]
 
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
 _log = logging.getLogger(__name__)
 _MODELS: Final = ("llm", "embedding", "rerank")
 
 
-class Observer:
+class CallRecorder:
     """Turns starts, chunks, usage reports and ends into rows of one ledger.
 
     Args:
@@ -63,7 +63,7 @@ class Observer:
 
     def __init__(self, ledger: Ledger, *, budgets: Budgets | None = None) -> None:
         self.ledger = ledger
-        self.tracker = Tracker(ledger)
+        self.tracker = CallTree(ledger)
         self.budgets = budgets
         self._to_embed: dict[str, list[str]] = {}
         self._usage: dict[str, deque[EmbeddingUsageEvent]] = {}
@@ -376,14 +376,14 @@ def response_text(response: Any) -> str:
     return text or ""
 
 
-# What is heard: instrumentation events and callback payloads, each mapped to a step of the `Observer`.
+# What is heard: instrumentation events and callback payloads, each mapped to a step of the `CallRecorder`.
 
 
-Step = Callable[[Observer, Any], object]
+Step = Callable[[CallRecorder, Any], object]
 
 
 def start_from_payload(
-    observer: Observer, kind: str, span_id: str | None, payload: dict[str, Any]
+    observer: CallRecorder, kind: str, span_id: str | None, payload: dict[str, Any]
 ) -> OpenCall:
     """Open a call that a callback announces."""
     # Looking an enum up costs half a microsecond, so what is there most often is asked for first.
@@ -399,7 +399,7 @@ def start_from_payload(
     return observer.start_stage(kind, span_id)
 
 
-def finish_from_payload(observer: Observer, call: OpenCall, payload: dict[str, Any]) -> None:
+def finish_from_payload(observer: CallRecorder, call: OpenCall, payload: dict[str, Any]) -> None:
     """Close a call whose end a callback announces."""
     if call.kind == "llm" and (response := payload.get(EventPayload.RESPONSE)) is not None:
         observer.finish_llm(call, response)
@@ -413,25 +413,25 @@ def finish_from_payload(observer: Observer, call: OpenCall, payload: dict[str, A
         observer.finish_stage(call)
 
 
-def _end_llm(observer: Observer, event: Any) -> None:
+def _end_llm(observer: CallRecorder, event: Any) -> None:
     if (call := observer.tracker.first("llm", event.span_id)) is not None:
         observer.finish_llm(call, event.response)
 
 
-def _end_embedding(observer: Observer, event: Any) -> None:
+def _end_embedding(observer: CallRecorder, event: Any) -> None:
     if (call := observer.tracker.first("embedding", event.span_id)) is not None:
         observer.finish_embedding(call, event.chunks)
 
 
 def _end_stage(kind: str) -> Step:
-    def end(observer: Observer, event: Any) -> None:
+    def end(observer: CallRecorder, event: Any) -> None:
         if (call := observer.tracker.first(kind, event.span_id)) is not None:
             observer.finish_stage(call)
 
     return end
 
 
-def _fail_stream(observer: Observer, event: Any) -> None:
+def _fail_stream(observer: CallRecorder, event: Any) -> None:
     if (call := observer.tracker.first("llm", event.span_id)) is not None:
         observer.fail(call, event.exception)
 
@@ -460,7 +460,7 @@ ENDS: Final[dict[type, Step]] = {
 }
 """Events that close one."""
 
-COMPLETIONS: Final[dict[type, Callable[[Observer, Any, bool], object]]] = {
+COMPLETIONS: Final[dict[type, Callable[[CallRecorder, Any, bool], object]]] = {
     LLMChatInProgressEvent: lambda observer, event, _: observer.chunk(event.span_id, event.response),
     LLMCompletionInProgressEvent: lambda observer, event, _: observer.chunk(event.span_id, event.response),
     ExceptionEvent: lambda observer, event, _: _fail_stream(observer, event),

@@ -23,7 +23,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.engine_parts import Assembly
+from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -44,7 +44,7 @@ from llama_index_presets.presets.offline import (
 from llama_index_presets.presets.retrieval import KeywordOpening, assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
-from llama_index_presets.presets.storage import Storage, find_storage, prepare_storage
+from llama_index_presets.presets.storage import Storage, prepare_storage, resolve_storage
 from llama_index_presets.presets.stores import check_place, open_store, refuse_lost_vectors
 
 __all__ = ["build"]
@@ -72,7 +72,7 @@ def build(
         preset: A row of the matrix, such as ``"healthcare"``.
         storage: Folder of the index, the ledger and the logs, made when missing. Or the URL of a server or bucket
             for the vectors (``postgresql://…``, ``s3://…``, ``pinecone://index/namespace``); the rest then lies in a
-            folder of this machine, see `storage.find_storage`.
+            folder of this machine, see `storage.resolve_storage`.
         llm: Writes the answers in place of the preset's.
         embed_model: Embeds in place of the preset's.
         vector_store: Holds the vectors in place of the preset's.
@@ -101,15 +101,15 @@ def build(
     values, origins = load_settings(settings, preset)
     row = row.with_cells(values.cells())
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
-    by_hand = {column: type(part).__name__ for column, part in given.items() if part is not None}
-    row, notices = _offline(row, storage, values, by_hand) if offline else (row, ())
-    _check(row, by_hand)
+    overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
+    row, notices = _offline(row, storage, values, overrides) if offline else (row, ())
+    _check(row, overrides)
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
-        refuse_remote_cells(row, replaced=frozenset(by_hand))
+        refuse_remote_cells(row, replaced=frozenset(overrides))
         refuse_remote_listeners(preset)
-    place = _find_place(storage, row, values, by_hand, local=local)
+    place = _find_place(storage, row, values, overrides, local=local)
     encryption = choose_encryption(values, row.pattern, place)
     embed_model = embed_model or with_cache(
         make_embedding(row.embedding, local=local, dimensions=values.dimensions), values.embedding_cache, place,
@@ -123,7 +123,7 @@ def build(
     with closes_on_error("closing a part of the engine") as opened:
         prepare_storage(place, row.name, fingerprint)
         opened.callback(place.protect)  # runs last, over what the libraries made
-        if isinstance(embed_model, CachedEmbedding) and "embedding" not in by_hand:
+        if isinstance(embed_model, CachedEmbedding) and "embedding" not in overrides:
             opened.callback(embed_model.cache.close)
         manifest = Manifest(place.manifest, sealer=encryption.sealer if encryption else None)
         opened.callback(manifest.close)
@@ -136,46 +136,46 @@ def build(
         retrieval = assemble_pattern(
             row.pattern, index, place, values, embed_model=embed_model, reranker=reranker, local=local,
             keywords=KeywordOpening(
-                preset=row.name, strict="store" not in by_hand and place.address is None, repair=repair
+                preset=row.name, strict="store" not in overrides and place.address is None, repair=repair
             ),
         )  # fmt: skip
         llm = llm or make_llm(row.llm)
         audit = open_audit(row.monitoring, place, preset=row.name, model=llm.metadata.model_name)
-        assembly = Assembly(
+        assembly = EngineParts(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
             synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
-            by_hand=by_hand, closers=[opened.pop_all().close],
+            overrides=overrides, closers=[opened.pop_all().close],
         )  # fmt: skip
         place.protect()
     return PresetEngine(assembly)
 
 
 def _offline(
-    row: Preset, storage: str | Path, values: Settings, by_hand: Mapping[str, str]
+    row: Preset, storage: str | Path, values: Settings, overrides: Mapping[str, str]
 ) -> tuple[Preset, tuple[str, ...]]:
-    found = go_offline(row, storage, values, by_hand)
+    found = go_offline(row, storage, values, overrides)
     for notice in found.notices:
         _log.warning(notice)
     return found.row, found.notices
 
 
-def _check(row: Preset, by_hand: Mapping[str, str]) -> None:
-    missing = row.missing(replaced=frozenset(by_hand))
+def _check(row: Preset, overrides: Mapping[str, str]) -> None:
+    missing = row.missing(replaced=frozenset(overrides))
     if missing:
         raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
 
 
 def _find_place(
-    storage: str | Path, row: Preset, values: Settings, by_hand: Mapping[str, str], *, local: bool
+    storage: str | Path, row: Preset, values: Settings, overrides: Mapping[str, str], *, local: bool
 ) -> Storage:
-    place = find_storage(storage, state=values.state)
-    if "store" not in by_hand:
+    place = resolve_storage(storage, state=values.state)
+    if "store" not in overrides:
         check_place(row.store, place, preset=row.name, local=local)
     elif place.address:
         raise SettingsError(
-            f"The vectors have two places: '{place.shown}' and the {by_hand['store']} given. Give a folder as storage."
+            f"The vectors have two places: '{place.shown}' and the {overrides['store']} given. Give a folder."
         )
     return place
 

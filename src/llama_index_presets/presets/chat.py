@@ -19,7 +19,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index_presets._options import strict
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.presets.fallback import is_outage
-from llama_index_presets.presets.query_run import Turn, aanswer, answer, astream, stream
+from llama_index_presets.presets.query_run import QueryRun, aanswer, answer, astream, stream
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
@@ -122,7 +122,7 @@ class PresetChatEngine(BaseChatEngine):
         )
         return response
 
-    def _begin(self, message: str, chat_history: list[ChatMessage] | None) -> Turn:
+    def _begin(self, message: str, chat_history: list[ChatMessage] | None) -> QueryRun:
         turn = self._engine.turn(message)
         if chat_history is not None:
             self._memory.set(chat_history)
@@ -141,17 +141,17 @@ class PresetChatEngine(BaseChatEngine):
         self._said, self._asked = response.metadata, message
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
 
-    def _condense_into(self, turn: Turn) -> None:
+    def _condense_into(self, turn: QueryRun) -> None:
         try:
-            with turn.charged():
+            with turn.billed():
                 turn.question = self._condense(turn.asked)
         except BaseException as error:
             turn.failed(error)
             raise
 
-    async def _acondense_into(self, turn: Turn) -> None:
+    async def _acondense_into(self, turn: QueryRun) -> None:
         try:
-            with turn.charged():
+            with turn.billed():
                 turn.question = await self._acondense(turn.asked)
         except BaseException as error:
             turn.failed(error)

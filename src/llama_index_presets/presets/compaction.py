@@ -13,7 +13,7 @@ from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.presets.storage import Storage, find_storage, read_card
+from llama_index_presets.presets.storage import Storage, read_metadata, resolve_storage
 
 __all__ = ["CompactReport", "compact_parts", "compact_storage"]
 
@@ -51,8 +51,8 @@ def compact_storage(storage: str | Path, *, progress: Progress | None = None) ->
     Raises:
         StoreError: There is no index, or another process has its DuckDB file open.
     """
-    place = find_storage(storage)
-    card = read_card(place)
+    place = resolve_storage(storage)
+    card = read_metadata(place)
     with ExitStack() as opened, ingest_lock(place.lock):
         store = _open(place, str(card["fingerprint"]), opened)
         keyword = _keyword_index(place)
@@ -139,7 +139,7 @@ def _pgvector(place: Storage, dim: int, opened: ExitStack) -> Any:
 
     if not dim:
         raise SettingsError(
-            f"'{place.card}' does not say how long the vectors are. Restore it from a backup."
+            f"'{place.metadata_file}' does not say how long the vectors are. Restore it from a backup."
         )
     url = place.address.url.partition("#")[0] if place.address else ""
     options = place.address.options if place.address else {}

@@ -12,10 +12,10 @@ from urllib.parse import quote
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets._extras import installed, require
-from llama_index_presets.encryption import Sealer, read_key_text
+from llama_index_presets.encryption import Encryptor, read_key_text
 from llama_index_presets.errors import EncryptionError, SettingsError
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import Storage, read_card
+from llama_index_presets.presets.storage import Storage, read_metadata
 from llama_index_presets.store.encrypted import EncryptedVectorStore
 
 __all__ = ["ENCRYPTION_KEY", "Encryption", "choose_encryption", "encryption_key"]
@@ -40,7 +40,7 @@ class Encryption:
         source: Where the key came from.
     """
 
-    sealer: Sealer
+    sealer: Encryptor
     searchable: tuple[str, ...]
     source: str
 
@@ -79,8 +79,8 @@ def choose_encryption(settings: Settings, pattern: str, storage: Storage) -> Enc
     chosen = None
     if found is not None:
         key, source = found
-        chosen = Encryption(sealer=Sealer(key), searchable=settings.searchable_metadata, source=source)
-    if storage.card.exists():
+        chosen = Encryption(sealer=Encryptor(key), searchable=settings.searchable_metadata, source=source)
+    if storage.metadata_file.exists():
         _hold(storage, chosen)
     if chosen and pattern == "hybrid":
         raise SettingsError(
@@ -128,7 +128,7 @@ def _content(named: str) -> str:
 
 def _hold(storage: Storage, chosen: Encryption | None) -> None:
     """An existing storage stays what it is: in clear, or under its key with its searchable metadata."""
-    stored = str(read_card(storage)["fingerprint"]).partition(";encryption=")[2]
+    stored = str(read_metadata(storage)["fingerprint"]).partition(";encryption=")[2]
     given = chosen.label if chosen else ""
     if stored == given:
         return

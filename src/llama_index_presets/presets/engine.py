@@ -35,20 +35,20 @@ from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
-from llama_index_presets.presets.engine_parts import Assembly, cost_of
-from llama_index_presets.presets.fallback import aanswer_through, answer_through
+from llama_index_presets.presets.engine_parts import EngineParts, cost_of
+from llama_index_presets.presets.fallback import aanswer_or_fallback, answer_or_fallback
 from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact_assembly, estimate, ingest
 from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.query_run import (
-    Turn,
+    QueryRun,
     aanswer,
     answer,
     answer_metadata,
     astream,
-    ingest_ends,
-    run_begins,
-    run_fails,
+    emit_ingest_end,
+    emit_run_failure,
+    emit_run_start,
     stream,
 )
 from llama_index_presets.presets.settings import Settings
@@ -77,7 +77,7 @@ class PresetEngine(BaseQueryEngine):
         1 Botulism is treated with an antitoxin. [1]
     """
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, assembly: EngineParts) -> None:
         super().__init__(callback_manager=assembly.embed_model.callback_manager)
         self._assembly = assembly
         self._process = os.getpid()
@@ -235,15 +235,15 @@ class PresetEngine(BaseQueryEngine):
             compact=compact,
         )
         run_id = uuid.uuid4().hex
-        with self._assembly.charged(run_id):
-            run_begins(run_id, "ingest")
+        with self._assembly.billed(run_id):
+            emit_run_start(run_id, "ingest")
             try:
                 report = ingest(self._assembly, data, options)
             except BaseException as error:
-                run_fails(run_id, error)
+                emit_run_failure(run_id, error)
                 raise
             cost = cost_of(self.ledger, run_id)
-            ingest_ends(run_id, report, cost)
+            emit_ingest_end(run_id, report, cost)
         report.cost_usd = None if cost is None else float(cost)
         return report
 
@@ -355,15 +355,15 @@ class PresetEngine(BaseQueryEngine):
         return hits[: self._assembly.settings.top_k]
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        return _response(answer_through(self, query_bundle))
+        return _response(answer_or_fallback(self, query_bundle))
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        return _response(await aanswer_through(self, query_bundle))
+        return _response(await aanswer_or_fallback(self, query_bundle))
 
     def _get_prompt_modules(self) -> dict[str, Any]:
         return {}
 
-    def turn(self, question: QueryType) -> Turn:
+    def turn(self, question: QueryType) -> QueryRun:
         """Begin a question: check it, give it an id, start its clock.
 
         Raises:
@@ -384,7 +384,7 @@ class PresetEngine(BaseQueryEngine):
                 f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
                 "long text as a document and ask about it."
             )
-        return Turn(self._assembly, asked=asked, question=asked, image_path=image)
+        return QueryRun(self._assembly, asked=asked, question=asked, image_path=image)
 
     def _must_be_open(self) -> None:
         self._check_process()

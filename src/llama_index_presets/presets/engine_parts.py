@@ -25,13 +25,13 @@ from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.encryption import Encryption
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.monitoring import AuditTrail
-from llama_index_presets.presets.retrieval import Retrieval
+from llama_index_presets.presets.retrieval import RetrievalPattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import Origins
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["Assembly", "cost_of"]
+__all__ = ["EngineParts", "cost_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Life:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
+class EngineParts:
     """Everything that an engine is made of.
 
     Attributes:
@@ -96,14 +96,14 @@ class Assembly:
     embed_model: BaseEmbedding
     vector_store: BasePydanticVectorStore
     index: VectorStoreIndex
-    retrieval: Retrieval
+    retrieval: RetrievalPattern
     retriever: BaseRetriever
     synthesizer: CitedSynthesizer
     manifest: Manifest
     ledger: Ledger
     filters: MetadataFilters | None
     encryption: Encryption | None
-    by_hand: dict[str, str]
+    overrides: dict[str, str]
     closers: Sequence[Callable[[], object]]
     audit: AuditTrail | None = None
     notices: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class Assembly:
     stamp: Mapping[str, Any] = field(default_factory=dict)
     life: _Life = field(default_factory=_Life)
 
-    def restricted(self, filters: MetadataFilters) -> Assembly:
+    def restricted(self, filters: MetadataFilters) -> EngineParts:
         """The same parts behind more filters; those that hold already cannot be dropped."""
         both = (
             filters
@@ -121,7 +121,7 @@ class Assembly:
         )
         return replace(self, filters=both, retriever=self.retrieval.make_retriever(both))
 
-    def charged(self, query_id: str) -> AbstractContextManager[Any]:
+    def billed(self, query_id: str) -> AbstractContextManager[Any]:
         """Charge the calls made inside to this engine's ledger, preset and tenant."""
         return attributed(
             ledger=self.ledger, preset=self.preset.name, query_id=query_id, tenant=self.tenant or None
@@ -135,10 +135,10 @@ class Assembly:
             "preset": self.preset.name,
             "use_case": self.preset.use_case,
             "why": self.preset.why,
-            "cells": {column: self.by_hand.get(column, getattr(self.preset, column)) for column in COLUMNS},
+            "cells": {column: self.overrides.get(column, getattr(self.preset, column)) for column in COLUMNS},
             "swapped_for_offline": swapped,
             "notices": list(self.notices),
-            "given_by_hand": dict(self.by_hand),
+            "given_by_hand": dict(self.overrides),
             "storage": self.storage.shown,
             "state": str(self.storage.folder),
             "fingerprint": str(self.fingerprint),

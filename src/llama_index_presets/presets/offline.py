@@ -18,7 +18,7 @@ from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.presets.matrix import Preset, stand_in
 from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import Storage, find_storage, read_card
+from llama_index_presets.presets.storage import Storage, read_metadata, resolve_storage
 
 __all__ = [
     "OfflineRow",
@@ -198,7 +198,9 @@ class OfflineRow:
     notices: tuple[str, ...] = ()
 
 
-def go_offline(row: Preset, storage: str | Path, settings: Settings, by_hand: Collection[str]) -> OfflineRow:
+def go_offline(
+    row: Preset, storage: str | Path, settings: Settings, overrides: Collection[str]
+) -> OfflineRow:
     """Swap networked cells, then those whose weights are not on this machine.
 
     A cell that the caller fills by hand, and a re-ranker that the settings name, are left alone.
@@ -210,10 +212,10 @@ def go_offline(row: Preset, storage: str | Path, settings: Settings, by_hand: Co
         by_hand: Columns whose part the caller brings along.
     """
     row, notices = row.offline(), []
-    if "embedding" not in by_hand:
-        row, notice = _embedding(row, find_storage(storage, state=settings.state))
+    if "embedding" not in overrides:
+        row, notice = _embedding(row, resolve_storage(storage, state=settings.state))
         notices += notice
-    if row.pattern == "advanced" and "reranker" not in by_hand and settings.reranker is None:
+    if row.pattern == "advanced" and "reranker" not in overrides and settings.reranker is None:
         row, notice = _pattern(row)
         notices += notice
     return OfflineRow(row, tuple(notices))
@@ -260,7 +262,7 @@ def _swapped(row: Preset, column: str, choice: str) -> Preset:
 def _made_with(storage: Storage) -> str | None:
     """Name of the model that made an index, or None where there is none yet."""
     try:
-        fingerprint = str(read_card(storage)["fingerprint"])
+        fingerprint = str(read_metadata(storage)["fingerprint"])
     except StoreError:  # no index, or a damaged one, which opening it reports
         return None
     found = re.search(r"model=([^;]+)", fingerprint)

@@ -23,24 +23,24 @@ from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.pipeline import IngestReport
-from llama_index_presets.monitor.traces.tracing import one_voice
-from llama_index_presets.presets.engine_parts import Assembly, cost_of
-from llama_index_presets.presets.fallback import astream_through, stream_through
+from llama_index_presets.monitor.traces.tracing import exclusive_tracing
+from llama_index_presets.presets.engine_parts import EngineParts, cost_of
+from llama_index_presets.presets.fallback import astream_or_fallback, stream_or_fallback
 from llama_index_presets.provenance import RankedNode
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
 __all__ = [
-    "Turn",
+    "QueryRun",
     "aanswer",
     "answer",
     "answer_metadata",
     "astream",
-    "ingest_ends",
-    "query_ends",
-    "run_begins",
-    "run_fails",
+    "emit_ingest_end",
+    "emit_query_end",
+    "emit_run_failure",
+    "emit_run_start",
     "stream",
 ]
 
@@ -50,12 +50,12 @@ __all__ = [
 dispatcher = get_dispatcher(__name__)
 
 
-def run_begins(run_id: str, kind: Literal["query", "ingest"]) -> None:
+def emit_run_start(run_id: str, kind: Literal["query", "ingest"]) -> None:
     """Say that a run begins; called where its calls are charged to it."""
     dispatcher.event(RunStartEvent(run_id=run_id, kind=kind))
 
 
-def query_ends(
+def emit_query_end(
     run_id: str, metadata: dict[str, Any] | None, cost_usd: Decimal | None, status: str = "answered"
 ) -> None:
     """Say that a question is answered, or how it was not.
@@ -78,7 +78,7 @@ def query_ends(
     dispatcher.event(event)
 
 
-def ingest_ends(run_id: str, report: IngestReport, cost_usd: Decimal | None) -> None:
+def emit_ingest_end(run_id: str, report: IngestReport, cost_usd: Decimal | None) -> None:
     """Say what an ingest did."""
     counts = {
         "documents": report.documents,
@@ -91,13 +91,13 @@ def ingest_ends(run_id: str, report: IngestReport, cost_usd: Decimal | None) -> 
     dispatcher.event(RunEndEvent(run_id=run_id, cost_usd=cost_usd, counts=counts))
 
 
-def run_fails(run_id: str, error: BaseException) -> None:
+def emit_run_failure(run_id: str, error: BaseException) -> None:
     """Say that a run ended with an exception; its class, never its message."""
     dispatcher.event(RunEndEvent(run_id=run_id, error=type(error).__name__))
 
 
 @dataclass(slots=True)
-class Turn:
+class QueryRun:
     """A question under way.
 
     Attributes:
@@ -109,7 +109,7 @@ class Turn:
         started: When it began, on the performance counter.
     """
 
-    assembly: Assembly
+    assembly: EngineParts
     asked: str
     question: str
     image_path: str | None = None
@@ -124,25 +124,25 @@ class Turn:
         return QueryBundle(self.question, image_path=self.image_path)
 
     @contextlib.contextmanager
-    def charged(self) -> Iterator[None]:
+    def billed(self) -> Iterator[None]:
         """Charge the calls made inside to this question; the first time, it begins."""
-        with self.assembly.charged(self.query_id):
+        with self.assembly.billed(self.query_id):
             if not self.begun:
                 self.begun = True
-                run_begins(self.query_id, "query")
+                emit_run_start(self.query_id, "query")
             yield
 
     @contextlib.contextmanager
-    def piece(self) -> Iterator[None]:
-        """`charged`, for one piece of a stream, whose request is made only now."""
-        with self.charged(), one_voice():
+    def stream_chunk(self) -> Iterator[None]:
+        """`billed`, for one piece of a stream, whose request is made only now."""
+        with self.billed(), exclusive_tracing():
             yield
 
-    def unread(self) -> None:
+    def abandon(self) -> None:
         """End a stream that nobody began to read."""
         if not self.ended:
             self.ended = True
-            query_ends(self.query_id, None, None, "abandoned")
+            emit_query_end(self.query_id, None, None, "abandoned")
 
     def end(
         self,
@@ -185,7 +185,7 @@ class Turn:
                 self.query_id
             )  # for models that load at first use
             metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - waited_ms, 1)
-        query_ends(self.query_id, metadata, cost, status)
+        emit_query_end(self.query_id, metadata, cost, status)
         if self.assembly.audit is not None:
             self.assembly.audit.record(
                 who=self.assembly.who,
@@ -217,10 +217,10 @@ class Turn:
         await asyncio.to_thread(self.end, *outcome)
 
 
-def answer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
+def answer(engine: PresetEngine, turn: QueryRun) -> RESPONSE_TYPE:
     """Answer at once; see `PresetEngine.query`."""
     try:
-        with turn.charged():
+        with turn.billed():
             response = BaseQueryEngine.query(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
@@ -229,10 +229,10 @@ def answer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
     return response
 
 
-async def aanswer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
+async def aanswer(engine: PresetEngine, turn: QueryRun) -> RESPONSE_TYPE:
     """`answer`, without blocking the event loop."""
     try:
-        with turn.charged():
+        with turn.billed():
             response = await BaseQueryEngine.aquery(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
@@ -241,11 +241,11 @@ async def aanswer(engine: PresetEngine, turn: Turn) -> RESPONSE_TYPE:
     return response
 
 
-def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
+def stream(engine: PresetEngine, turn: QueryRun) -> StreamingResponse:
     """Answer piece by piece; see `PresetEngine.stream`."""
     try:
-        with turn.charged():
-            found, pieces = stream_through(engine, turn.query)
+        with turn.billed():
+            found, pieces = stream_or_fallback(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
         raise
@@ -266,15 +266,15 @@ def stream(engine: PresetEngine, turn: Turn) -> StreamingResponse:
             turn.end(metadata, found.text, found.source_nodes, status, failure)
 
     told = run()
-    weakref.finalize(told, turn.unread).atexit = False
+    weakref.finalize(told, turn.abandon).atexit = False
     return StreamingResponse(told, found.source_nodes, metadata)  # type: ignore[arg-type]
 
 
-async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
+async def astream(engine: PresetEngine, turn: QueryRun) -> AsyncStreamingResponse:
     """`stream`, without blocking the event loop."""
     try:
-        with turn.charged():
-            found, pieces = await astream_through(engine, turn.query)
+        with turn.billed():
+            found, pieces = await astream_or_fallback(engine, turn.query)
     except BaseException as error:
         turn.failed(error)
         raise
@@ -284,7 +284,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
         status, failure = "abandoned", None
         try:
             while True:
-                with turn.piece():
+                with turn.stream_chunk():
                     piece = await anext(pieces, None)
                 if piece is None:
                     break
@@ -298,7 +298,7 @@ async def astream(engine: PresetEngine, turn: Turn) -> AsyncStreamingResponse:
             await turn.aend(metadata, found.text, found.source_nodes, status, failure)
 
     told = run()
-    weakref.finalize(told, turn.unread).atexit = False
+    weakref.finalize(told, turn.abandon).atexit = False
     return AsyncStreamingResponse(told, found.source_nodes, metadata)  # type: ignore[arg-type]
 
 
@@ -317,9 +317,9 @@ def _status(metadata: dict[str, Any] | None) -> str:
     return f"degraded: {degraded['stage']} {degraded['error']}" if degraded else "answered"
 
 
-def _next(pieces: Iterator[str], turn: Turn) -> str | None:
+def _next(pieces: Iterator[str], turn: QueryRun) -> str | None:
     """One piece; charged here and not around the whole stream, since the caller works between pieces."""
-    with turn.piece():
+    with turn.stream_chunk():
         return next(pieces, None)
 
 

@@ -18,17 +18,17 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 
 if TYPE_CHECKING:
-    from llama_index_presets.retrieve.bm25.consistency import StepReport
+    from llama_index_presets.retrieve.bm25.consistency import ConsistencyReport
     from llama_index_presets.retrieve.bm25.index import BM25Index
 
-__all__ = ["KeywordOpening", "MakeRetriever", "Retrieval", "assemble_pattern", "check_pattern"]
+__all__ = ["KeywordOpening", "MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_pattern"]
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
-WIDE = 50
+RERANK_CANDIDATES = 50
 """Hits that a re-ranker is given when `candidates` is not set."""
 
-LEG = 100
+LEG_CANDIDATES = 100
 """Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
 
 
@@ -49,7 +49,7 @@ class KeywordOpening:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieval:
+class RetrievalPattern:
     """A pattern, assembled.
 
     Attributes:
@@ -62,7 +62,7 @@ class Retrieval:
     make_retriever: MakeRetriever
     postprocessors: Sequence[BaseNodePostprocessor] = ()
     keyword: BM25Index | None = None
-    repaired: StepReport | None = None
+    repaired: ConsistencyReport | None = None
 
 
 def assemble_pattern(
@@ -75,7 +75,7 @@ def assemble_pattern(
     reranker: BaseNodePostprocessor | None,
     local: bool,
     keywords: KeywordOpening,
-) -> Retrieval:
+) -> RetrievalPattern:
     """Put a pattern together.
 
     Args:
@@ -93,11 +93,11 @@ def assemble_pattern(
     if name == "advanced" and reranker is None:
         reranker = _cross_encoder(settings, local=local)
     widening = _widening(settings)
-    wide = (settings.candidates or WIDE) if reranker else settings.top_k * (4 if widening else 1)
+    wide = (settings.candidates or RERANK_CANDIDATES) if reranker else settings.top_k * (4 if widening else 1)
     postprocessors = [*widening, *([reranker] if reranker else [])]
     if name == "hybrid":
         return _hybrid(index, storage, settings, wide, postprocessors, keywords)
-    return Retrieval(
+    return RetrievalPattern(
         lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
     )
 
@@ -120,14 +120,14 @@ def check_pattern(
         )
 
 
-def _multi_modal(index: VectorStoreIndex, settings: Settings, embed_model: BaseEmbedding) -> Retrieval:
+def _multi_modal(index: VectorStoreIndex, settings: Settings, embed_model: BaseEmbedding) -> RetrievalPattern:
     """A leg for texts and one for images."""
     from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
 
     def make(filters: MetadataFilters | None) -> BaseRetriever:
         return MultiModalRetriever(index.vector_store, embed_model, top_k=settings.top_k, filters=filters)
 
-    return Retrieval(make)
+    return RetrievalPattern(make)
 
 
 def _widening(settings: Settings) -> list[BaseNodePostprocessor]:
@@ -148,7 +148,7 @@ def _hybrid(
     top_k: int,
     postprocessors: Sequence[BaseNodePostprocessor],
     keywords: KeywordOpening,
-) -> Retrieval:
+) -> RetrievalPattern:
     from llama_index_presets.presets.keyword_index import open_keyword_index
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
 
@@ -161,9 +161,9 @@ def _hybrid(
         on_leg_error=settings.on_leg_error,
         timeout=settings.leg_timeout_s,
         top_k=top_k,
-        candidates=max(settings.candidates or LEG, top_k),
+        candidates=max(settings.candidates or LEG_CANDIDATES, top_k),
     )
-    return Retrieval(
+    return RetrievalPattern(
         lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword, repaired
     )
 

@@ -55,7 +55,7 @@ class Settings:
             marked, or removed.
         on_outage: When a service is down: ``raise`` its error, or ``answer`` with an apology, what was found, and
             ``degraded`` in the metadata.
-        state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.find_storage`.
+        state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.resolve_storage`.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
         pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.

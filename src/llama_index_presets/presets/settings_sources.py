@@ -17,7 +17,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.settings import SETTINGS, Settings, settings_class
 
-__all__ = ["Dial", "Origins", "dials", "load_settings"]
+__all__ = ["Origins", "SettingInfo", "describe_settings", "load_settings"]
 
 Origins = dict[str, str]
 """Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
@@ -29,7 +29,7 @@ NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "MODELS", "SETT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dial:
+class SettingInfo:
     """One setting, described.
 
     Attributes:
@@ -47,17 +47,17 @@ class Dial:
     about: str
 
 
-def dials(preset: str | None) -> list[Dial]:
+def describe_settings(preset: str | None) -> list[SettingInfo]:
     """The settings that a preset has.
 
     Example:
-        >>> [dial.default for dial in dials("healthcare") if dial.name == "pii"]
+        >>> [dial.default for dial in describe_settings("healthcare") if dial.name == "pii"]
         ['report']
     """
     kind = settings_class(preset)
     defaults, kinds, about = kind().to_dict(), _kinds(kind), _documented(kind)
     return [
-        Dial(
+        SettingInfo(
             name=name,
             environment=_PREFIX + name.upper(),
             accepts=_accepts(kinds[name]),

@@ -29,13 +29,13 @@ __all__ = [
     "SCHEMES",
     "Address",
     "Storage",
-    "check_card",
-    "find_storage",
+    "check_metadata",
     "is_url",
     "open_storage",
     "prepare_storage",
     "read_address",
-    "read_card",
+    "read_metadata",
+    "resolve_storage",
 ]
 
 # A URL that names where vectors lie: what it says, and its password kept out of sight.
@@ -196,7 +196,7 @@ class Storage:
         return self.address.shown if self.address else str(self.folder)
 
     @property
-    def card(self) -> Path:
+    def metadata_file(self) -> Path:
         """Which preset and model made the folder."""
         return self.folder / _CARD
 
@@ -259,7 +259,7 @@ class Storage:
                 tighten(entry, shared=shared)
 
 
-def find_storage(storage: str | Path, *, state: str | None = None) -> Storage:
+def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage:
     """Say where everything of an engine lies; nothing is made or opened.
 
     The URL of a server or bucket names where the vectors lie. Manifest, ledger, logs and keyword index need a disk:
@@ -274,7 +274,7 @@ def find_storage(storage: str | Path, *, state: str | None = None) -> Storage:
         SettingsError: The URL cannot be read, or was turned into a `Path`, which drops one of its slashes.
 
     Example:
-        >>> place = find_storage("pinecone://papers/tenant-1", state="/var/lib/app")
+        >>> place = resolve_storage("pinecone://papers/tenant-1", state="/var/lib/app")
         >>> place.shown, place.folder.name
         ('pinecone://papers/tenant-1', 'pinecone-papers-tenant-1-881cba22a8d8')
     """
@@ -298,11 +298,11 @@ def prepare_storage(place: Storage, preset: str, fingerprint: Fingerprint) -> No
 
     Raises:
         StoreWriteError: It cannot be written.
-        StoreError: As `check_card`.
+        StoreError: As `check_metadata`.
     """
     _make(place)
-    if place.card.exists():
-        check_card(place, preset, fingerprint)
+    if place.metadata_file.exists():
+        check_metadata(place, preset, fingerprint)
 
 
 def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Fingerprint) -> Storage:
@@ -316,26 +316,26 @@ def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Finger
         StoreError: Another preset made it.
         FingerprintError: Another embedding model or chunk size made it.
     """
-    place = storage if isinstance(storage, Storage) else find_storage(storage)
+    place = storage if isinstance(storage, Storage) else resolve_storage(storage)
     _make(place)
-    if not place.card.exists():
+    if not place.metadata_file.exists():
         card = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
         if place.address:
             card["vectors"] = place.address.shown
-        _write_once(place.card, json.dumps(card, indent=1) + "\n")
-    check_card(place, preset, fingerprint)  # it may be another process's, made since we looked
+        _write_once(place.metadata_file, json.dumps(card, indent=1) + "\n")
+    check_metadata(place, preset, fingerprint)  # it may be another process's, made since we looked
     return place
 
 
-def read_card(storage: str | Path | Storage) -> dict[str, object]:
+def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
     """Which preset and model made a storage.
 
     Raises:
         StoreError: The folder holds no index.
         StoreCorruptError: The card cannot be read.
     """
-    place = storage if isinstance(storage, Storage) else find_storage(storage)
-    card = place.card
+    place = storage if isinstance(storage, Storage) else resolve_storage(storage)
+    card = place.metadata_file
     if not card.exists():
         raise StoreError(
             f"'{place.shown}' holds no index. Run 'llama-presets ingest' with this --storage first."
@@ -386,7 +386,7 @@ def _make(storage: Storage) -> None:
         ) from error
 
 
-def check_card(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
+def check_metadata(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
     """Refuse a storage that something else made.
 
     Raises:
@@ -394,7 +394,7 @@ def check_card(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
         StoreError: Another preset made it.
         FingerprintError: Another embedding model or chunk size made it.
     """
-    card = read_card(storage)
+    card = read_metadata(storage)
     if card["format"] != _FORMAT:
         raise StoreError(
             f"'{storage.shown}' has format {card['format']}; this release reads {_FORMAT}. Upgrade."

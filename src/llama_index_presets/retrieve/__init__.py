@@ -3,7 +3,7 @@
 BM25Index              nodes by their words, on disk, changed node by node, filtered before ranking
 HybridFusionRetriever  several retrievers at once, fused by node id, each hit with its history
 FilteredQuery          a query with metadata filters of its own
-verify_in_step         compare a keyword index with the store beside it, and repair it
+check_consistency         compare a keyword index with the store beside it, and repair it
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "verify_in_step"]
+__all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "check_consistency"]
 
 _PUBLIC = {
     "BM25Index": "bm25.index",
     "FilteredQuery": "filtered_query",
     "HybridFusionRetriever": "hybrid",
-    "verify_in_step": "bm25.consistency",
+    "check_consistency": "bm25.consistency",
 }
 
 

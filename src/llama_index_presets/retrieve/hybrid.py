@@ -20,10 +20,17 @@ from llama_index_presets.ranking.tuning import Choice, Tuning, best_choice
 from llama_index_presets.retrieve.bm25.index import BM25Index
 from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
-from llama_index_presets.retrieve.legs import Leg, LegPool, Outcome, assemble, leg_of, run_legs_async
+from llama_index_presets.retrieve.legs import (
+    Leg,
+    LegExecutor,
+    LegResult,
+    collect_hits,
+    leg_of,
+    run_legs_async,
+)
 
 if TYPE_CHECKING:
-    from llama_index_presets.retrieve.legs import Outcome
+    from llama_index_presets.retrieve.legs import LegResult
 
 __all__ = ["HybridFusionRetriever", "tune"]
 
@@ -42,7 +49,7 @@ def tune(
     folds: int = 5,
 ) -> Tuning:
     """See `HybridFusionRetriever.tune`."""
-    answers: dict[str, Sequence[Outcome]] = {
+    answers: dict[str, Sequence[LegResult]] = {
         name: hybrid.ask_legs(QueryBundle(text)) for name, text in queries.items() if name in qrels
     }
 
@@ -137,7 +144,7 @@ class HybridFusionRetriever(BaseRetriever):
         named = {"vector": vector, word_leg: by_words, **(more or {})}
         self.legs = [leg_of(name, leg, self.candidates) for name, leg in named.items()]
         self.weights = _checked_weights(weights, self.legs)
-        self._pool = LegPool()
+        self._pool = LegExecutor()
         for leg in self.legs:
             leg.filtered(filters)  # Better to fail here than at the first query.
 
@@ -154,7 +161,7 @@ class HybridFusionRetriever(BaseRetriever):
         Args:
             index: Gives the vector leg.
             keyword: ``"bm25"`` reads all nodes of the index into a `BM25Index` in memory, now: keep it, as
-                `keyword_index`, in step with later changes (`BM25Index.change`, `verify_in_step`), or build
+                `keyword_index`, in step with later changes (`BM25Index.change`, `check_consistency`), or build
                 one yourself, on disk, and pass it. ``"store"`` uses the store's own text search.
             **settings: What the constructor takes.
 
@@ -230,7 +237,7 @@ class HybridFusionRetriever(BaseRetriever):
         filters = both_filters(self.filters, filters_of(query_bundle))
         return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout), filters)
 
-    def ask_legs(self, query: QueryBundle) -> list[Outcome]:
+    def ask_legs(self, query: QueryBundle) -> list[LegResult]:
         """What each leg answers, before fusion; for tuning and for looking under the bonnet.
 
         Raises:
@@ -242,13 +249,13 @@ class HybridFusionRetriever(BaseRetriever):
     def _legs(self, filters: MetadataFilters | None) -> list[Leg]:
         return [leg.filtered(filters) for leg in self.legs]
 
-    def _fused(self, outcomes: Sequence[Outcome], filters: MetadataFilters | None) -> list[NodeWithScore]:
+    def _fused(self, outcomes: Sequence[LegResult], filters: MetadataFilters | None) -> list[NodeWithScore]:
         for outcome in outcomes:
             dispatcher.event(_leg_event(outcome))
         answered = self._answered(outcomes)
         failed = tuple(outcome.leg.name for outcome in outcomes if outcome.found is None)
         ranking = self.rank(answered)
-        hits = assemble(ranking, answered, self.top_k, filters, failed)
+        hits = collect_hits(ranking, answered, self.top_k, filters, failed)
         dispatcher.event(
             FusionEvent(
                 fusion=self.fusion,
@@ -260,7 +267,7 @@ class HybridFusionRetriever(BaseRetriever):
         )
         return hits
 
-    def _answered(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    def _answered(self, outcomes: Sequence[LegResult]) -> list[LegResult]:
         """The legs that gave an answer; raises where all must, or none did."""
         answered = [outcome for outcome in outcomes if outcome.found is not None]
         broken = next((outcome for outcome in outcomes if outcome.error is not None), None)
@@ -273,7 +280,7 @@ class HybridFusionRetriever(BaseRetriever):
         return answered
 
     @dispatcher.span
-    def rank(self, answered: Sequence[Outcome]) -> Fused:
+    def rank(self, answered: Sequence[LegResult]) -> Fused:
         """Fuse the rankings of the legs that answered."""
         legs = [outcome.leg for outcome in answered]
         known = dict(zip((leg.name for leg in self.legs), self.weights, strict=True))
@@ -286,7 +293,7 @@ class HybridFusionRetriever(BaseRetriever):
         return fuse(self.fusion, rankings, weights=[known[leg.name] for leg in legs], **parameters)
 
 
-def _leg_event(outcome: Outcome) -> LegEndEvent:
+def _leg_event(outcome: LegResult) -> LegEndEvent:
     return LegEndEvent(
         leg=outcome.leg.name,
         retriever=type(outcome.leg.retriever).__name__,

@@ -31,7 +31,16 @@ from llama_index_presets.ranking.fusion import Fused
 from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
 from llama_index_presets.retrieve.filtered_query import both_filters
 
-__all__ = ["Candidates", "Leg", "LegPool", "Outcome", "assemble", "copied_query", "leg_of", "run_legs_async"]
+__all__ = [
+    "Candidates",
+    "Leg",
+    "LegExecutor",
+    "LegResult",
+    "collect_hits",
+    "copied_query",
+    "leg_of",
+    "run_legs_async",
+]
 
 _TOP_KS = ("_similarity_top_k", "similarity_top_k", "top_k", "_sparse_top_k", "sparse_top_k")
 _TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
@@ -177,7 +186,7 @@ _THREADS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class LegResult:
     """What became of a leg.
 
     Attributes:
@@ -193,7 +202,7 @@ class Outcome:
     latency_ms: float
 
 
-class LegPool:
+class LegExecutor:
     """Threads for the legs of one retriever; started when first needed, thread safe."""
 
     def __init__(self) -> None:
@@ -201,7 +210,7 @@ class LegPool:
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
-    def run(self, legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[Outcome]:
+    def run(self, legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[LegResult]:
         """Run all legs at once, quick ones and one more in the calling thread.
 
         Quick legs go first: two threads that both compute in Python would wait for each other's turns, of 5
@@ -225,7 +234,7 @@ class LegPool:
         done |= {leg.name: _awaited(leg, future, started, timeout_s) for leg, future in away}
         return [done[leg.name] for leg in legs]
 
-    def _submit(self, leg: Leg, query: QueryBundle, started: float) -> Future[Outcome]:
+    def _submit(self, leg: Leg, query: QueryBundle, started: float) -> Future[LegResult]:
         if self._process != os.getpid():  # the threads stayed with the parent, and maybe one held the lock
             self.__init__()  # type: ignore[misc]
         with self._lock:
@@ -235,40 +244,40 @@ class LegPool:
         return self._pool.submit(contextvars.copy_context().run, _outcome, leg, query, started)
 
 
-async def run_legs_async(legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[Outcome]:
-    """Run all legs at once on the event loop, quick ones first (see `LegPool.run`); a late one is cancelled."""
+async def run_legs_async(legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[LegResult]:
+    """Run all legs at once on the event loop, quick ones first (see `LegExecutor.run`); a late one is cancelled."""
     started = time.perf_counter()
-    done: dict[str, Outcome] = {}
+    done: dict[str, LegResult] = {}
     for group in ([leg for leg in legs if leg.quick], [leg for leg in legs if not leg.quick]):
         outcomes = await asyncio.gather(*(_outcome_async(leg, query, started, timeout_s) for leg in group))
         done |= {outcome.leg.name: outcome for outcome in outcomes}
     return [done[leg.name] for leg in legs]
 
 
-def _outcome(leg: Leg, query: QueryBundle, started: float) -> Outcome:
+def _outcome(leg: Leg, query: QueryBundle, started: float) -> LegResult:
     try:
         found = leg.run(query)
     except Exception as error:
-        return Outcome(leg, None, error, _since(started))
-    return Outcome(leg, found, None, _since(started))
+        return LegResult(leg, None, error, _since(started))
+    return LegResult(leg, found, None, _since(started))
 
 
-def _awaited(leg: Leg, future: Future[Outcome], started: float, timeout_s: float | None) -> Outcome:
+def _awaited(leg: Leg, future: Future[LegResult], started: float, timeout_s: float | None) -> LegResult:
     left = None if timeout_s is None else max(0.0, timeout_s - (time.perf_counter() - started))
     try:
         return future.result(left)
     except TimeoutError:
         future.cancel()
-        return Outcome(leg, None, _late(leg, timeout_s), _since(started))
+        return LegResult(leg, None, _late(leg, timeout_s), _since(started))
 
 
-async def _outcome_async(leg: Leg, query: QueryBundle, started: float, timeout_s: float | None) -> Outcome:
+async def _outcome_async(leg: Leg, query: QueryBundle, started: float, timeout_s: float | None) -> LegResult:
     try:
         found = await asyncio.wait_for(leg.arun(query), timeout_s)
     except Exception as error:
         late = isinstance(error, TimeoutError) and timeout_s is not None
-        return Outcome(leg, None, _late(leg, timeout_s) if late else error, _since(started))
-    return Outcome(leg, found, None, _since(started))
+        return LegResult(leg, None, _late(leg, timeout_s) if late else error, _since(started))
+    return LegResult(leg, found, None, _since(started))
 
 
 def _late(leg: Leg, timeout_s: float | None) -> RetrievalError:
@@ -284,9 +293,9 @@ def _since(started: float) -> float:
 # From a fused ranking of ids to hits with nodes and history.
 
 
-def assemble(
+def collect_hits(
     ranking: Fused,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[LegResult],
     top_k: int,
     filters: MetadataFilters | None,
     degraded: tuple[str, ...],
@@ -320,12 +329,12 @@ def assemble(
     return hits[:top_k]
 
 
-def _pairs(outcome: Outcome) -> list[tuple[str, float]]:
+def _pairs(outcome: LegResult) -> list[tuple[str, float]]:
     return outcome.found.pairs if outcome.found is not None else []
 
 
 def _nodes(
-    names: Sequence[str], outcomes: Sequence[Outcome], places: Sequence[dict[str, int]]
+    names: Sequence[str], outcomes: Sequence[LegResult], places: Sequence[dict[str, int]]
 ) -> dict[str, BaseNode]:
     """Nodes by id, from the first leg that holds each; legs that gave their nodes at once are asked first."""
     found: dict[str, BaseNode] = {}
@@ -337,7 +346,9 @@ def _nodes(
     return found
 
 
-def _stages(name: str, outcomes: Sequence[Outcome], places: Sequence[dict[str, int]]) -> dict[str, StageRank]:
+def _stages(
+    name: str, outcomes: Sequence[LegResult], places: Sequence[dict[str, int]]
+) -> dict[str, StageRank]:
     """What each leg, and the stages inside it, said of a node."""
     stages: dict[str, StageRank] = {}
     for outcome, own in zip(outcomes, places, strict=True):

@@ -19,7 +19,7 @@ from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import FingerprintError
 from llama_index_presets.store.query_options import SELECTING
 
-__all__ = ["Done", "Selection", "SelectsNodes", "ThreadedAsync", "agreed_fingerprint"]
+__all__ = ["Done", "NodeQuery", "NodeSelectionMixin", "ThreadedAsync", "agreed_fingerprint"]
 
 # Async twins of a store whose client only blocks: each runs the sync method in a worker thread.
 
@@ -131,7 +131,7 @@ def agreed_fingerprint(stored: str | None, given: str | None, *, place: str, kin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class NodeQuery:
     """Which nodes are meant: those that satisfy everything given.
 
     Attributes:
@@ -157,24 +157,24 @@ class Selection:
         return self.filters is not None and bool(self.filters.filters)
 
 
-class SelectsNodes(ThreadedAsync):
-    """Mix-in before an official vector store: say how to delete and read a `Selection`, get every method.
+class NodeSelectionMixin(ThreadedAsync):
+    """Mix-in before an official vector store: say how to delete and read a `NodeQuery`, get every method.
 
     It also makes the store a context manager, and gives each blocking method an async twin.
     """
 
     @abstractmethod
-    def _delete_selected(self, selection: Selection) -> None:
+    def _delete_selected(self, selection: NodeQuery) -> None:
         """Delete the nodes of a selection; an unknown id is no error."""
 
     @abstractmethod
-    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
         """Give the nodes of a selection with their embeddings, in any order."""
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes of one document; an unknown id is no error."""
         refuse_unknown(f"{type(self).__name__}.delete", delete_kwargs, ["ref_doc_id"])
-        self._delete_selected(Selection(doc_ids=[ref_doc_id]))
+        self._delete_selected(NodeQuery(doc_ids=[ref_doc_id]))
 
     def delete_nodes(
         self,
@@ -187,7 +187,7 @@ class SelectsNodes(ThreadedAsync):
         Called with neither, it deletes nothing and warns.
         """
         refuse_unknown(f"{type(self).__name__}.delete_nodes", delete_kwargs, SELECTING)
-        selection = Selection(node_ids=node_ids, filters=filters)
+        selection = NodeQuery(node_ids=node_ids, filters=filters)
         if node_ids is None and not selection.filtered:
             warnings.warn(
                 "delete_nodes() got neither node_ids nor filters and deleted nothing. "
@@ -214,7 +214,7 @@ class SelectsNodes(ThreadedAsync):
         """
         refuse_unknown(f"{type(self).__name__}.get_nodes", kwargs, SELECTING)
         found = {
-            node.node_id: node for node in self._read_selected(Selection(node_ids=node_ids, filters=filters))
+            node.node_id: node for node in self._read_selected(NodeQuery(node_ids=node_ids, filters=filters))
         }
         wanted = sorted(found) if node_ids is None else dict.fromkeys(node_ids)
         return [found[node_id] for node_id in wanted if node_id in found]

@@ -28,7 +28,7 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets._options import strict
 from llama_index_presets._utf8 import check_ids
-from llama_index_presets.encryption import Sealer
+from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import (
     EncryptionError,
     FilterError,
@@ -56,7 +56,9 @@ _EQUALITY = (
 )
 
 
-def sealed_filters(filters: MetadataFilters, searchable: Collection[str], sealer: Sealer) -> MetadataFilters:
+def sealed_filters(
+    filters: MetadataFilters, searchable: Collection[str], sealer: Encryptor
+) -> MetadataFilters:
     """The same restriction, as the store below can check it.
 
     Raises:
@@ -71,7 +73,7 @@ def sealed_filters(filters: MetadataFilters, searchable: Collection[str], sealer
     return MetadataFilters(filters=parts, condition=filters.condition)
 
 
-def _sealed(part: MetadataFilter, searchable: Collection[str], sealer: Sealer) -> MetadataFilter:
+def _sealed(part: MetadataFilter, searchable: Collection[str], sealer: Encryptor) -> MetadataFilter:
     check(part)
     if part.key in searchable:
         return part
@@ -89,7 +91,7 @@ def _sealed(part: MetadataFilter, searchable: Collection[str], sealer: Sealer) -
     return MetadataFilter(key=part.key, operator=part.operator, value=_sealed_value(part.value, sealer))
 
 
-def _sealed_value(value: Any, sealer: Sealer) -> Any:
+def _sealed_value(value: Any, sealer: Encryptor) -> Any:
     if isinstance(value, list):
         return [_sealed_value(item, sealer) for item in value]
     return sealer.seal_id(value) if isinstance(value, str) else value
@@ -120,7 +122,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         >>> import tempfile
         >>> from llama_index_presets.store.duckdb.store import DuckDBVectorStore
         >>> inner = DuckDBVectorStore(":memory:")
-        >>> store = EncryptedVectorStore(inner, sealer=Sealer(bytes(range(32))), searchable=["ward"])
+        >>> store = EncryptedVectorStore(inner, sealer=Encryptor(bytes(range(32))), searchable=["ward"])
         >>> store.add([TextNode(id_="a", text="Jane Doe", metadata={"ward": 3}, embedding=[1.0, 0.0])])
         ['a']
         >>> store.get_nodes(["a"])[0].text, "Jane" in inner.get_nodes()[0].get_content("all")
@@ -132,10 +134,10 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
     searchable: tuple[str, ...] = ()
 
     _inner: Any = PrivateAttr()
-    _sealer: Sealer = PrivateAttr()
+    _sealer: Encryptor = PrivateAttr()
 
     def __init__(
-        self, inner: BasePydanticVectorStore, *, sealer: Sealer, searchable: Sequence[str] = ()
+        self, inner: BasePydanticVectorStore, *, sealer: Encryptor, searchable: Sequence[str] = ()
     ) -> None:
         reserved = sorted(set(searchable) & set(REFERENCE_KEYS))
         if reserved:

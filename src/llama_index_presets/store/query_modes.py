@@ -13,10 +13,10 @@ from llama_index_presets.ranking.fusion import convex_combination
 from llama_index_presets.ranking.mmr import maximal_marginal_relevance
 from llama_index_presets.store.query_options import Diversity
 
-__all__ = ["check_query", "diverse", "fused", "nothing"]
+__all__ = ["check_query", "empty_result", "hybrid", "mmr"]
 
 
-def nothing() -> VectorStoreQueryResult:
+def empty_result() -> VectorStoreQueryResult:
     """Give an answer without nodes."""
     return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
 
@@ -39,7 +39,7 @@ def check_query(
         raise QueryError(f"The mode '{mode.value}' needs query_str. Give it the words to look for.")
 
 
-def fused(
+def hybrid(
     query: VectorStoreQuery, dense: VectorStoreQueryResult, sparse: VectorStoreQueryResult
 ) -> VectorStoreQueryResult:
     """Fuse a vector and a text search into the HYBRID answer.
@@ -74,7 +74,7 @@ def fused(
     )
 
 
-def diverse(
+def mmr(
     query: VectorStoreQuery, choice: Diversity, candidates: VectorStoreQueryResult
 ) -> VectorStoreQueryResult:
     """Choose nodes that are close to the query and unlike each other; see `maximal_marginal_relevance`.
@@ -89,7 +89,7 @@ def diverse(
     """
     nodes, similarities = list(candidates.nodes or []), list(candidates.similarities or [])
     if not nodes:
-        return nothing()
+        return empty_result()
     vectors = [node.get_embedding() for node in nodes]
     order = maximal_marginal_relevance(
         similarities, vectors, query.similarity_top_k, threshold=choice.threshold

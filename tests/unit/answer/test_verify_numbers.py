@@ -11,7 +11,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM
 
 from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
-from llama_index_presets.answer.verify_numbers import NumberGate, statements
+from llama_index_presets.answer.verify_numbers import NumberVerifier, statements
 
 PASSAGES = ["Results 2024\nRevenue was $7.2 million.", "Results 2024\nThe margin rose to 12.5%."]
 HITS = [NodeWithScore(node=TextNode(text=text.split("\n")[1], metadata={"heading": "Results 2024"}), score=0.9)
@@ -120,9 +120,9 @@ TEXTS = st.lists(
 @given(TEXTS, st.integers(1, 9), st.sampled_from(["remove", "mark"]))
 def test_the_size_of_the_pieces_does_not_matter(text: str, size: int, mode: str) -> None:
     """A stream in pieces of any size gives what the whole text gives; statements joined again are the text."""
-    whole = NumberGate(PASSAGES, mode)  # type: ignore[arg-type]
+    whole = NumberVerifier(PASSAGES, mode)  # type: ignore[arg-type]
     expected = whole.feed(text) + whole.end()
-    gate = NumberGate(PASSAGES, mode)  # type: ignore[arg-type]
+    gate = NumberVerifier(PASSAGES, mode)  # type: ignore[arg-type]
     given_ = "".join(gate.feed(text[at : at + size]) for at in range(0, len(text), size)) + gate.end()
     assert given_ == expected
     assert "".join(statements(text)) == text

@@ -24,7 +24,7 @@ from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent
 from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources import Source, sources
-from llama_index_presets.retrieve.bm25.consistency import verify_in_step
+from llama_index_presets.retrieve.bm25.consistency import check_consistency
 from llama_index_presets.retrieve.bm25.index import BM25Index
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
@@ -61,7 +61,7 @@ def opened(folder: Path) -> Pipeline:
     store = DuckDBVectorStore(folder / "vectors.duckdb")
     keyword = BM25Index(folder / "keywords", nodes=store)
     if keyword.unfinished:
-        verify_in_step(store, keyword, documents=keyword.unfinished, repair=True)
+        check_consistency(store, keyword, documents=keyword.unfinished, repair=True)
     return Pipeline(
         embed_model=model,
         chunker=SentenceChunker(tokenize=model.tokenize, max_tokens=model.max_tokens),
@@ -131,7 +131,7 @@ def test_the_next_sync_holds_what_it_is_given_and_nothing_else(
     run(pipeline, texts)
     assert in_store(pipeline) == texts
     keyword: Any = pipeline.keyword
-    assert verify_in_step(pipeline.store, keyword).in_step and len(keyword) == len(texts)
+    assert check_consistency(pipeline.store, keyword).consistent and len(keyword) == len(texts)
     assert pipeline.manifest.hashes().keys() == texts.keys() and not pipeline.manifest.leftovers()
     assert run(pipeline, texts).unchanged == len(texts)
 

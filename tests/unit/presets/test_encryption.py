@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from tests.fakes import WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.encryption import Sealer
+from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import EncryptionError, FilterError, FingerprintError, SettingsError
 from llama_index_presets.presets.encryption import ENCRYPTION_KEY, encryption_key
 from llama_index_presets.presets.engine import PresetEngine
@@ -184,7 +184,7 @@ def test_the_key_comes_from_text_file_or_keyring(tmp_path: Path, monkeypatch: py
 
 def test_a_row_opens_nowhere_else() -> None:
     """Altered, moved to another row, under another key, or in clear: an error each time, never garbage."""
-    sealer, other = Sealer(bytes.fromhex(KEY)), Sealer(bytes.fromhex(OTHER))
+    sealer, other = Encryptor(bytes.fromhex(KEY)), Encryptor(bytes.fromhex(OTHER))
     sealed = sealer.seal(b"secret", place="a")
     assert sealed != sealer.seal(b"secret", place="a")
     altered = sealed[:-6] + ("A" if sealed[-6] != "A" else "B") + sealed[-5:]
@@ -202,7 +202,7 @@ def test_a_row_opens_nowhere_else() -> None:
 def test_ciphertext_of_one_row_under_the_id_of_another_is_noticed() -> None:
     """Whoever can write to the files cannot answer with another patient's record."""
     inner = DuckDBVectorStore(":memory:")
-    store = EncryptedVectorStore(inner, sealer=Sealer(bytes.fromhex(KEY)))
+    store = EncryptedVectorStore(inner, sealer=Encryptor(bytes.fromhex(KEY)))
     a, b = (Document(id_=name, text=f"Record {name}.", embedding=[1.0, 0.0]) for name in "ab")
     store.add([a, b])
     one, two = inner.get_nodes()
@@ -217,8 +217,8 @@ def test_metadata_that_shadows_the_source_document_is_refused() -> None:
     from llama_index_presets.errors import NodeRejectedError
 
     inner = DuckDBVectorStore(":memory:")
-    store = EncryptedVectorStore(inner, sealer=Sealer(bytes.fromhex(KEY)))
+    store = EncryptedVectorStore(inner, sealer=Encryptor(bytes.fromhex(KEY)))
     with pytest.raises(NodeRejectedError, match="metadata key doc_id"):
         store.add([Document(id_="a", text="t", metadata={"doc_id": "x"}, embedding=[1.0])])
     with pytest.raises(SettingsError, match="doc_id cannot be searchable"):
-        EncryptedVectorStore(inner, sealer=Sealer(bytes.fromhex(KEY)), searchable=["doc_id"])
+        EncryptedVectorStore(inner, sealer=Encryptor(bytes.fromhex(KEY)), searchable=["doc_id"])

@@ -230,7 +230,7 @@ def test_without_a_collector_full_works_and_says_so_once(
     ):
         engine.ingest(FISH)
         assert engine.query("Where does the red fish live?").metadata["known"]
-    told = [record for record in caplog.records if "trace_export" in record.name]
+    told = [record for record in caplog.records if record.name.endswith("traces.exporter")]
     assert len(told) == 1
 
 

@@ -25,7 +25,7 @@ from llama_index_presets.presets import matrix as matrix_module
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.matrix import PRESETS, load_matrix, preset
 from llama_index_presets.presets.offline import is_local, refuse_remote
-from llama_index_presets.presets.storage import open_storage, read_card
+from llama_index_presets.presets.storage import open_storage, read_metadata
 from llama_index_presets.values import Fingerprint
 
 CELLS = {
@@ -166,7 +166,7 @@ def test_a_folder_of_a_later_format_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_an_index_says_what_to_run(tmp_path: Path) -> None:
     """Asking before ingesting is a common first mistake."""
     with pytest.raises(StoreError, match="llama-presets ingest"):
-        read_card(tmp_path)
+        read_metadata(tmp_path)
 
 
 # -- local only ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets import settings as module
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.settings import HealthcareSettings, Settings
-from llama_index_presets.presets.settings_sources import dials, load_settings
+from llama_index_presets.presets.settings_sources import describe_settings, load_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,5 +141,5 @@ def test_settings_can_be_given_whole() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_dial_is_documented(preset: str) -> None:
     """What it accepts, its environment variable, and what it does."""
-    for dial in dials(preset):
+    for dial in describe_settings(preset):
         assert dial.about and dial.accepts and dial.environment == f"LLAMA_PRESETS_{dial.name.upper()}"

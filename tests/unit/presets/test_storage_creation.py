@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 
 from llama_index_presets.errors import PresetsError, StoreError, StoreWriteError
-from llama_index_presets.presets.storage import open_storage, read_card
+from llama_index_presets.presets.storage import open_storage, read_metadata
 from llama_index_presets.values import Fingerprint
 
 FINGERPRINT = Fingerprint(model="words", dim=4, chunker="sentence-64")
@@ -62,7 +62,7 @@ def test_a_card_made_since_we_looked_is_kept(tmp_path: Path, monkeypatch: pytest
     )
     with pytest.raises(StoreError, match="made by the preset 'healthcare', not 'research-papers'"):
         open_storage(tmp_path, "research-papers", FINGERPRINT)
-    assert read_card(tmp_path)["preset"] == "healthcare"
+    assert read_metadata(tmp_path)["preset"] == "healthcare"
 
 
 @pytest.mark.parametrize("attempt", range(10))
@@ -71,7 +71,7 @@ def test_of_several_presets_one_wins_and_the_others_are_refused(tmp_path: Path, 
     presets = [f"preset-{number}" for number in range(CREATORS)]
     outcomes = dict(zip(presets, made_at_once(tmp_path, presets), strict=True))
     winners = [preset for preset, error in outcomes.items() if error is None]
-    assert winners == [read_card(tmp_path)["preset"]]
+    assert winners == [read_metadata(tmp_path)["preset"]]
     refusals = {type(error) for error in outcomes.values() if error is not None}
     assert refusals == {StoreError}
 

@@ -267,7 +267,7 @@ def test_a_node_that_its_store_lost_is_left_out(caplog: pytest.LogCaptureFixture
     index = BM25Index.from_source(store)
     store.delete_document("b")
     assert [hit.node.node_id for hit in index.as_retriever().retrieve("fish")] == ["a"]
-    assert "verify_in_step" in caplog.text
+    assert "check_consistency" in caplog.text
 
 
 def test_a_node_that_cannot_be_stored_leaves_all_out(index: BM25Index) -> None:

@@ -195,5 +195,5 @@ def test_counts_are_compared_unless_a_change_is_under_way(tmp_path: Path) -> Non
     assert counts_apart(store, words) is None
     store.add_documents(nodes(4, 6))
     assert counts_apart(store, words) == (4 + 2, 4)
-    with words.change("doc"):
+    with words.transaction("doc"):
         assert counts_apart(store, BM25Index(tmp_path, nodes=store)) is None

@@ -11,7 +11,7 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 
 from llama_index_presets.errors import RetrievalError
-from llama_index_presets.retrieve import BM25Index, verify_in_step
+from llama_index_presets.retrieve import BM25Index, check_consistency
 
 
 def node(name: str, text: str, document: str) -> TextNode:
@@ -40,11 +40,11 @@ def rewrite(store: SimpleDocumentStore) -> None:
 def test_a_change_is_in_both(store: SimpleDocumentStore, tmp_path: Path) -> None:
     """Added, changed and deleted nodes, in one step each side."""
     words = BM25Index.from_source(store, tmp_path)
-    with words.change("doc-a") as change:
+    with words.transaction("doc-a") as change:
         rewrite(store)
         change.delete(documents="doc-a")
         change.upsert(NEW)
-    assert verify_in_step(store, words).in_step
+    assert check_consistency(store, words).consistent
     assert [name for name, _ in words.search("whale")] == ["a1", "a3"]
     assert words.unfinished == frozenset()
 
@@ -55,7 +55,7 @@ def test_a_crash_between_the_two_is_known_and_repaired(
 ) -> None:
     """The keyword index is as before; another process learns which document to look at."""
     words = BM25Index.from_source(store, tmp_path)
-    with pytest.raises(KeyboardInterrupt), words.change(["doc-a"]) as change:
+    with pytest.raises(KeyboardInterrupt), words.transaction(["doc-a"]) as change:
         change.delete(documents="doc-a")
         change.upsert(NEW)
         if store_first:
@@ -63,21 +63,21 @@ def test_a_crash_between_the_two_is_known_and_repaired(
         raise KeyboardInterrupt
     again = BM25Index(tmp_path, nodes=store)
     assert again.unfinished == {"doc-a"}
-    report = verify_in_step(store, again, documents=again.unfinished, repair=True)
+    report = check_consistency(store, again, documents=again.unfinished, repair=True)
     expected = (("a3",), ("a2",), ("a1",)) if store_first else ((), (), ())
     assert (report.missing, report.extra, report.changed) == expected
-    assert (report.unfinished, report.repaired, report.in_step) == (("doc-a",), True, False)
-    assert verify_in_step(store, BM25Index(tmp_path, nodes=store)).in_step
+    assert (report.unfinished, report.repaired, report.consistent) == (("doc-a",), True, False)
+    assert check_consistency(store, BM25Index(tmp_path, nodes=store)).consistent
 
 
 def test_an_unfinished_change_survives_compaction(store: SimpleDocumentStore, tmp_path: Path) -> None:
     """The intent is not lost with the journal that held it."""
     words = BM25Index.from_source(store, tmp_path)
-    with pytest.raises(RuntimeError, match="boom"), words.change("doc-a"):
+    with pytest.raises(RuntimeError, match="boom"), words.transaction("doc-a"):
         raise RuntimeError("boom")
     words.compact()
     assert BM25Index(tmp_path).unfinished == {"doc-a"}
-    words.settle("doc-a")
+    words.mark_finished("doc-a")
     assert BM25Index(tmp_path).unfinished == frozenset()
 
 
@@ -87,10 +87,10 @@ def test_drift_is_reported_and_repaired(store: SimpleDocumentStore) -> None:
     words.add([node("ghost", "fish", "doc-x")])
     rewrite(store)
     for repair in (False, True):
-        report = verify_in_step(store, words, repair=repair)
+        report = check_consistency(store, words, repair=repair)
         assert (report.missing, report.extra, report.changed) == (("a3",), ("a2", "ghost"), ("a1",))
         assert report.checked == 3
-    assert verify_in_step(store, words).in_step
+    assert check_consistency(store, words).consistent
     assert len(words) == 3
 
 
@@ -101,7 +101,7 @@ def test_an_index_is_compared_by_its_own_nodes() -> None:
     words = BM25Index.from_source(index)
     assert len(words) == 3
     index.insert_nodes(NEW[1:])
-    assert verify_in_step(index, words, repair=True).missing == ("a3",)
+    assert check_consistency(index, words, repair=True).missing == ("a3",)
     assert words.search("whale")
 
 
@@ -109,7 +109,7 @@ def test_a_store_that_cannot_list_its_nodes_says_so() -> None:
     """Nothing is deleted because of it."""
     words = BM25Index.from_nodes(OLD)
     with pytest.raises(RetrievalError, match="SimpleVectorStore cannot list its nodes"):
-        verify_in_step(SimpleVectorStore(), words, repair=True)
+        check_consistency(SimpleVectorStore(), words, repair=True)
     assert len(words) == 3
 
 
@@ -125,9 +125,9 @@ def test_changing_a_document_costs_no_rereading(store: SimpleDocumentStore, tmp_
 def test_a_change_that_is_under_way_is_not_taken_for_a_crash(tmp_path: Path) -> None:
     """Another process that opens the index meanwhile leaves the intent alone."""
     words = BM25Index.from_nodes(OLD, tmp_path)
-    with words.change("doc-a") as change:
+    with words.transaction("doc-a") as change:
         change.upsert(NEW)
         assert BM25Index(tmp_path).unfinished == frozenset()
-    with pytest.raises(RuntimeError, match="boom"), words.change("doc-b"):
+    with pytest.raises(RuntimeError, match="boom"), words.transaction("doc-b"):
         raise RuntimeError("boom")
     assert BM25Index(tmp_path).unfinished == {"doc-b"}

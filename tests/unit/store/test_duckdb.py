@@ -367,8 +367,13 @@ def test_restrictions_reach_rows_in_several_pieces_and_none() -> None:
         assert sorted(store.query(ask(node_ids=["n4", "n1", "gone"])).ids) == ["n1", "n4"]
         assert sorted(store.query(ask(filters=only("parity", 0))).ids) == ["n0", "n2", "n4"]
         store.delete_nodes([f"n{i}" for i in range(5)])
-        for nothing in (ask(), ask(filters=only("parity", 0)), ask(doc_ids=["d1"]), ask(node_ids=["n1"])):
-            assert store.query(nothing).ids == []
+        for empty_result in (
+            ask(),
+            ask(filters=only("parity", 0)),
+            ask(doc_ids=["d1"]),
+            ask(node_ids=["n1"]),
+        ):
+            assert store.query(empty_result).ids == []
 
 
 def test_a_large_table_says_once_where_to_move(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,14 +110,14 @@ def test_growing_leaves_earlier_views_as_they_were(library: str) -> None:
     """Room is shared, rows are not rewritten; a view that others grew from first is copied."""
     vectors = clustered(300, 8)
     first = Matrix.of(vectors[:100], capacity=400)
-    second = first.extended(vectors[100:200])
-    third = second.extended(vectors[200:])
-    other = first.extended(vectors[250:])
+    second = first.append(vectors[100:200])
+    third = second.append(vectors[200:])
+    other = first.append(vectors[250:])
     assert second.buffers is first.buffers and third.buffers is first.buffers
     assert other.buffers is not first.buffers
     assert np.array_equal(third.vectors(slice(None)), vectors)
     assert np.array_equal(other.vectors(slice(None)), np.concatenate([vectors[:100], vectors[250:]]))
-    assert np.array_equal(third.taken(np.array([5, 250])).vectors(slice(None)), vectors[[5, 250]])
+    assert np.array_equal(third.select(np.array([5, 250])).vectors(slice(None)), vectors[[5, 250]])
 
 
 def test_nothing_to_search_finds_nothing(library: str) -> None:

@@ -28,7 +28,7 @@ from llama_index_presets.monitor.open_streams import OpenStreams
 from llama_index_presets.monitor.traces.attributes import Outgoing, attributes
 from llama_index_presets.monitor.usage import Usage
 
-__all__ = ["EndedSpan", "OpenSpan", "SpanTree", "hush", "unhush"]
+__all__ = ["EndedSpan", "OpenSpan", "SpanTree", "resume_instrumentation", "suppress_instrumentation"]
 
 # A span under way, and the OpenTelemetry span that it becomes when it ends.
 
@@ -114,12 +114,12 @@ class EndedSpan(ReadableSpan):
         ]
 
 
-def hush(who: object) -> Any:
-    """Keep instrumentors of SDKs silent from here on, since we tell of the call; gives a token for `unhush`."""
+def suppress_instrumentation(who: object) -> Any:
+    """Silence SDK instrumentors in this context; returns a token for `resume_instrumentation`."""
     return otel.attach(otel.set_value(otel._SUPPRESS_INSTRUMENTATION_KEY, who))
 
 
-def unhush(who: object, token: Any) -> None:
+def resume_instrumentation(who: object, token: Any) -> None:
     """Let them speak again, unless this is another context than the one they were silenced in."""
     if otel.get_value(otel._SUPPRESS_INSTRUMENTATION_KEY) is who:
         otel.detach(token)
@@ -170,7 +170,7 @@ class SpanTree:
 
     def _unhush(self, span: OpenSpan) -> None:
         if span.token is not None:
-            unhush(span, span.token)
+            resume_instrumentation(span, span.token)
             span.token = None
 
     def instance(self, key: str | None) -> Any:
@@ -211,7 +211,7 @@ class SpanTree:
         if key is not None:
             self._open[key] = span
             if kind in ("LLM", "EMBEDDING"):
-                span.token = hush(span)
+                span.token = suppress_instrumentation(span)
         return span
 
     def _describe(self, root: OpenSpan) -> None:

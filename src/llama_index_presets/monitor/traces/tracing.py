@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llama_index_presets.monitor.ledger.ledger import Ledger
     from llama_index_presets.monitor.traces.spans import OpenSpan
 
-__all__ = ["PHOENIX", "Traces", "one_voice", "trace_to"]
+__all__ = ["PHOENIX", "Traces", "exclusive_tracing", "trace_to"]
 
 PHOENIX = "http://127.0.0.1:6006"
 """Where Phoenix listens when it is started on this machine."""
@@ -195,7 +195,7 @@ def _close_at_exit(reference: weakref.ref[Traces]) -> None:
 
 
 @contextlib.contextmanager
-def one_voice() -> Iterator[None]:
+def exclusive_tracing() -> Iterator[None]:
     """Keep the instrumentors of SDKs, such as OpenAI's, silent inside while traces run: a call is one span.
 
     Does nothing while no trace runs.
@@ -203,10 +203,10 @@ def one_voice() -> Iterator[None]:
     if not _live:
         yield
         return
-    from llama_index_presets.monitor.traces.spans import hush, unhush
+    from llama_index_presets.monitor.traces.spans import resume_instrumentation, suppress_instrumentation
 
-    token = hush(_VOICE)
+    token = suppress_instrumentation(_VOICE)
     try:
         yield
     finally:
-        unhush(_VOICE, token)
+        resume_instrumentation(_VOICE, token)

@@ -13,13 +13,13 @@ from llama_index_presets.errors import StoreWriteError
 from llama_index_presets.retrieve.bm25.index import BM25Index, listed
 from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes, count_nodes
 
-__all__ = ["StepReport", "counts_apart", "rebuild", "verify_in_step"]
+__all__ = ["ConsistencyReport", "check_consistency", "counts_apart", "rebuild"]
 
 _LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
+class ConsistencyReport:
     """How a keyword index and a store differ.
 
     Attributes:
@@ -39,18 +39,18 @@ class StepReport:
     repaired: bool
 
     @property
-    def in_step(self) -> bool:
+    def consistent(self) -> bool:
         """Whether nothing differed, and no change was cut short."""
         return not (self.missing or self.extra or self.changed or self.unfinished)
 
 
-def verify_in_step(
+def check_consistency(
     store: NodeSource,
     keyword: BM25Index,
     *,
     documents: str | Iterable[str] | None = None,
     repair: bool = False,
-) -> StepReport:
+) -> ConsistencyReport:
     """Compare a keyword index with the vector store, document store or index that holds the nodes.
 
     The store is the truth: repairing adds, replaces and deletes in the keyword index, in one step, and
@@ -75,16 +75,16 @@ def verify_in_step(
         >>> from llama_index.core.storage.docstore import SimpleDocumentStore
         >>> store, words = SimpleDocumentStore(), BM25Index()
         >>> store.add_documents([TextNode(id_="a", text="red fish")])
-        >>> verify_in_step(store, words, repair=True).missing
+        >>> check_consistency(store, words, repair=True).missing
         ('a',)
-        >>> verify_in_step(store, words).in_step
+        >>> check_consistency(store, words).consistent
         True
     """
     chosen = None if documents is None else set(listed(documents))
     held = {node.node_id: node for node in all_nodes(store) if chosen is None or node.ref_doc_id in chosen}
     known = keyword.digests(chosen)
     unfinished = keyword.unfinished if chosen is None else keyword.unfinished & chosen
-    report = StepReport(
+    report = ConsistencyReport(
         checked=len(held),
         missing=tuple(name for name in held if name not in known),
         extra=tuple(name for name in known if name not in held),
@@ -94,7 +94,7 @@ def verify_in_step(
         unfinished=tuple(sorted(unfinished)),
         repaired=repair,
     )
-    if repair and not report.in_step:
+    if repair and not report.consistent:
         _repair(keyword, held, report)
     return report
 
@@ -102,7 +102,7 @@ def verify_in_step(
 def counts_apart(store: NodeSource, keyword: BM25Index) -> tuple[int, int] | None:
     """How many nodes the store and the keyword index hold, where that differs; neither is read.
 
-    Changes that `BM25Index.change` announces are waited for: they begin in the keyword index before the store is
+    Changes that `BM25Index.transaction` announces are waited for: they begin in the keyword index before the store is
     touched and end in it afterwards, so an index that is the same before and after the store was counted, and knows of
     no beginning without an end, belongs to that count.
 
@@ -150,7 +150,7 @@ def rebuild(store: NodeSource, path: Path) -> BM25Index:
     return BM25Index(path, nodes=store)
 
 
-def _repair(keyword: BM25Index, held: dict[str, BaseNode], report: StepReport) -> None:
-    with keyword.change(report.unfinished) as change:
+def _repair(keyword: BM25Index, held: dict[str, BaseNode], report: ConsistencyReport) -> None:
+    with keyword.transaction(report.unfinished) as change:
         change.delete(report.extra)
         change.upsert(held[name] for name in (*report.missing, *report.changed))

@@ -22,16 +22,23 @@ from pydantic_core import from_json
 from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
-from llama_index_presets.retrieve.bm25.write_ahead_log import Entry, damaged
+from llama_index_presets.retrieve.bm25.write_ahead_log import NodeEntry, damaged
 
-__all__ = ["Head", "Shelf", "body_of", "head_of", "node_of", "write_array"]
+__all__ = [
+    "DocumentEntry",
+    "DocumentTable",
+    "deserialize",
+    "serialize_entry",
+    "serialize_payload",
+    "write_array",
+]
 
 _KEPT_MASKS = 64
 _NO_ROWS = np.empty(0, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class DocumentEntry:
     """What is known of a node without reading it.
 
     Attributes:
@@ -52,37 +59,37 @@ class Head:
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Head:
+    def from_json(cls, text: str | bytes) -> DocumentEntry:
         """Read it back."""
         return cls(*from_json(text))
 
 
-class Shelf:
+class DocumentTable:
     """Heads and bodies by row, only ever added to: the first from a snapshot's files, the rest in memory."""
 
     def __init__(self, heads: _Blobs | None = None, bodies: _Blobs | None = None) -> None:
         self._heads, self._bodies = heads, bodies
         self.place = heads.path if heads else Path()
         self._saved = len(heads) if heads else 0
-        self._parsed: list[Head | None] = [None] * self._saved
+        self._parsed: list[DocumentEntry | None] = [None] * self._saved
         self._added: list[tuple[str, str | None]] = []
         self._masks: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._saved + len(self._added)
 
-    def extend(self, entries: Iterable[Entry]) -> None:
+    def extend(self, entries: Iterable[NodeEntry]) -> None:
         """Add the next rows."""
         for entry in entries:
             self._added.append((entry.head, entry.body))
             self._parsed.append(None)
 
-    def head(self, row: int) -> Head:
+    def head(self, row: int) -> DocumentEntry:
         """What is known of the node of a row."""
         head = self._parsed[row]
         if head is None:
             try:
-                head = self._parsed[row] = Head.from_json(self._text(row, 0))
+                head = self._parsed[row] = DocumentEntry.from_json(self._text(row, 0))
             except (ValueError, TypeError) as error:
                 raise damaged(self.place, f"what is known of node {row} cannot be read") from error
         return head
@@ -112,9 +119,9 @@ class Shelf:
             self._masks.popitem(last=False)
         return known[:rows]
 
-    def kept(self, rows: Sequence[int]) -> Shelf:
+    def kept(self, rows: Sequence[int]) -> DocumentTable:
         """A shelf in memory with these rows only, in this order."""
-        shelf = Shelf()
+        shelf = DocumentTable()
         for row in rows:
             head, body = self._text(row, 0), self._text(row, 1)
             shelf._added.append((_string(head), _string(body) or None))
@@ -128,7 +135,7 @@ class Shelf:
             _Blobs.write(folder, name, (_bytes(self._text(row, part)) for row in rows))
 
     @classmethod
-    def open(cls, folder: Path, *, checked: bool = True) -> Shelf:
+    def open(cls, folder: Path, *, checked: bool = True) -> DocumentTable:
         """Map the files that `write` wrote; nothing is read until it is asked for.
 
         Args:
@@ -221,7 +228,7 @@ def _bytes(text: str | bytes) -> bytes:
 # A node as the keyword index keeps it, and back.
 
 
-def head_of(node: BaseNode, text: str) -> Head:
+def serialize_entry(node: BaseNode, text: str) -> DocumentEntry:
     """What is known of a node without reading it.
 
     Args:
@@ -241,14 +248,14 @@ def head_of(node: BaseNode, text: str) -> Head:
             "JSON values, ids and text valid Unicode.",
             [node.node_id],
         ) from error
-    return Head(node.node_id, node.ref_doc_id, _digest(text, metadata), metadata)
+    return DocumentEntry(node.node_id, node.ref_doc_id, _digest(text, metadata), metadata)
 
 
 _BLANK = {name: value for name, value in TextNode(id_="").to_dict().items() if name not in ("id_", "text")}
 """What needs not be written down, and read back at every search."""
 
 
-def body_of(node: BaseNode) -> str:
+def serialize_payload(node: BaseNode) -> str:
     """A whole node as a line of JSON, without its embedding.
 
     The text of a text node stands behind the line as it is: most of a node is text, and every hit of every
@@ -276,8 +283,8 @@ def body_of(node: BaseNode) -> str:
     return line if text is None else f"{line}\n{text}"
 
 
-def node_of(body: str | bytes) -> BaseNode:
-    """Make the node that `body_of` wrote down."""
+def deserialize(body: str | bytes) -> BaseNode:
+    """Make the node that `serialize_payload` wrote down."""
     if isinstance(body, bytes):
         body = body.decode()
     line, _, text = body.partition("\n")

@@ -13,19 +13,19 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index_presets._options import strict
 from llama_index_presets.filters import predicate
 from llama_index_presets.ranking.bm25 import Analyzer
-from llama_index_presets.retrieve.bm25.documents import body_of, head_of, indexed_text
-from llama_index_presets.retrieve.bm25.retriever import Found, KeywordRetriever
+from llama_index_presets.retrieve.bm25.documents import indexed_text, serialize_entry, serialize_payload
+from llama_index_presets.retrieve.bm25.retriever import KeywordHits, KeywordRetriever
 from llama_index_presets.retrieve.bm25.state import KeywordState, Mark
-from llama_index_presets.retrieve.bm25.write_ahead_log import Entry, Record
+from llama_index_presets.retrieve.bm25.write_ahead_log import LogRecord, NodeEntry
 from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes
 
-__all__ = ["BM25Index", "Change", "listed"]
+__all__ = ["BM25Index", "Transaction", "listed"]
 
 # What a block wants done to the keyword index when it ends well.
 
 
-class Change:
-    """Collects what `BM25Index.change` does in one step at its end."""
+class Transaction:
+    """Collects what `BM25Index.transaction` does in one step at its end."""
 
     def __init__(self) -> None:
         self._nodes: list[BaseNode] = []
@@ -44,13 +44,13 @@ class Change:
     def record(
         self,
         present: Callable[[Sequence[str], Sequence[str]], list[str]],
-        entries: Callable[[Iterable[BaseNode]], list[Entry]],
+        entries: Callable[[Iterable[BaseNode]], list[NodeEntry]],
         documents: Sequence[str],
-    ) -> Record:
+    ) -> LogRecord:
         """The whole change as one record that also ends the change of `documents`."""
         kept = {node.node_id for node in self._nodes}
         drop = [name for name in present(self._ids, self._documents) if name not in kept]
-        return Record(drop=drop, put=entries(self._nodes), end=documents)
+        return LogRecord(drop=drop, put=entries(self._nodes), end=documents)
 
 
 def listed(names: str | Iterable[str]) -> list[str]:
@@ -134,7 +134,7 @@ class BM25Index:
 
     def __len__(self) -> int:
         """How many nodes there are."""
-        return self._state.look()[0].documents
+        return self._state.snapshot()[0].documents
 
     def __contains__(self, node_id: object) -> bool:
         """Whether a node of this id is in the index."""
@@ -153,7 +153,7 @@ class BM25Index:
 
     @property
     def unfinished(self) -> frozenset[str]:
-        """Source documents whose `change` was cut short; `verify_in_step` repairs them.
+        """Source documents whose `transaction` was cut short; `check_consistency` repairs them.
 
         Empty while a living process is in the middle of a change: then nothing can be told yet.
         """
@@ -174,7 +174,7 @@ class BM25Index:
 
     def digest_of(self, node: BaseNode) -> str:
         """The digest that this index would keep of a node; in `digests` where the node is there unchanged."""
-        return head_of(node, indexed_text(node, self._state.settings["text"])).digest
+        return serialize_entry(node, indexed_text(node, self._state.settings["text"])).digest
 
     # -- change it ----------------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class BM25Index:
             NodeRejectedError: A node cannot be stored; nothing was written.
             StoreWriteError: The folder cannot be written; nothing was written.
         """
-        self._commit(Record(put=self._entries(nodes)))
+        self._commit(LogRecord(put=self._entries(nodes)))
         return [node.node_id for node in nodes]
 
     upsert = add
@@ -202,16 +202,16 @@ class BM25Index:
             How many nodes were deleted.
         """
         drop = self._present(ids, documents)
-        self._commit(Record(drop=drop))
+        self._commit(LogRecord(drop=drop))
         return len(drop)
 
     @contextmanager
-    def change(self, documents: str | Iterable[str]) -> Iterator[Change]:
+    def transaction(self, documents: str | Iterable[str]) -> Iterator[Transaction]:
         """Change documents here and in a vector store beside, so that a crash between the two is known.
 
-        The intent is on disk before the block runs; what the block asks of the `Change` happens in one step
+        The intent is on disk before the block runs; what the block asks of the `Transaction` happens in one step
         when it ends well. When it raises or the process dies, `unfinished` names the documents until
-        `verify_in_step` has compared them with the store and repaired them.
+        `check_consistency` has compared them with the store and repaired them.
 
         Args:
             documents: Ids of the source documents (`ref_doc_id`) that the block touches.
@@ -219,22 +219,22 @@ class BM25Index:
         Example:
             >>> from llama_index.core.schema import TextNode
             >>> index = BM25Index()
-            >>> with index.change("letter-1") as change:
+            >>> with index.transaction("letter-1") as change:
             ...     # vector_store.add(nodes) comes here
             ...     change.upsert([TextNode(id_="a", text="Dear Sir")])
             >>> "a" in index
             True
         """
         names = listed(documents)
-        change = Change()
+        change = Transaction()
         with self._state.under_way():
-            self._commit(Record(begin=names))
+            self._commit(LogRecord(begin=names))
             yield change
             self._commit(change.record(self._present, self._entries, names))
 
-    def settle(self, documents: str | Iterable[str]) -> None:
-        """Declare the change of documents over; `verify_in_step` does it after repairing them."""
-        self._commit(Record(end=listed(documents)))
+    def mark_finished(self, documents: str | Iterable[str]) -> None:
+        """Declare the change of documents over; `check_consistency` does it after repairing them."""
+        self._commit(LogRecord(end=listed(documents)))
 
     def compact(self) -> None:
         """Write the index afresh, without what was replaced or deleted; happens by itself when worthwhile."""
@@ -267,16 +267,16 @@ class BM25Index:
         """
         return self.find(query, top_k, filters).pairs
 
-    def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> Found:
+    def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> KeywordHits:
         """Like `search`; the result can also give the nodes, as they were at the time of the search."""
         tokens = self.analyzer.tokens(query)
-        view, shelf = self._state.look()
+        view, shelf = self._state.snapshot()
         allowed = None
         if filters is not None:
             allowed = shelf.mask(filters.model_dump_json(), predicate(filters), view.rows)
         best = view.best(tokens, top_k, allowed)
         pairs = [(view.ids[row] or "", score) for row, score in best]
-        return Found(pairs, [row for row, _ in best], shelf, self._source, filters)
+        return KeywordHits(pairs, [row for row, _ in best], shelf, self._source, filters)
 
     def as_retriever(
         self, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
@@ -292,16 +292,16 @@ class BM25Index:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _entries(self, nodes: Iterable[BaseNode]) -> list[Entry]:
+    def _entries(self, nodes: Iterable[BaseNode]) -> list[NodeEntry]:
         """What is new or changed of these nodes, the last of equal ids; tokenised outside of any lock."""
         entries = []
         for node in {node.node_id: node for node in nodes}.values():
             text = indexed_text(node, self._state.settings["text"])
-            head = head_of(node, text)
+            head = serialize_entry(node, text)
             known = self._state.head(head.id)
             if known is None or known.digest != head.digest:
-                body = body_of(node) if self._source is None else None
-                entries.append(Entry(head.to_json(), self.analyzer.tokens(text), body))
+                body = serialize_payload(node) if self._source is None else None
+                entries.append(NodeEntry(head.to_json(), self.analyzer.tokens(text), body))
         return entries
 
     def _present(self, ids: str | Iterable[str], documents: str | Iterable[str]) -> list[str]:
@@ -309,6 +309,6 @@ class BM25Index:
         named = [name for name in listed(ids) if self._state.head(name) is not None]
         return list(dict.fromkeys([*named, *self._state.of_documents(listed(documents))]))
 
-    def _commit(self, record: Record) -> None:
+    def _commit(self, record: LogRecord) -> None:
         if any((record.drop, record.put, record.begin, record.end)):
             self._state.commit(record)

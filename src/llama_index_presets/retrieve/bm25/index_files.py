@@ -28,10 +28,10 @@ import numpy as np
 
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
 from llama_index_presets.private_files import private_folder, private_open, tighten
-from llama_index_presets.retrieve.bm25.documents import Shelf, write_array
+from llama_index_presets.retrieve.bm25.documents import DocumentTable, write_array
 from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, damaged
 
-__all__ = ["Folder", "Manifest"]
+__all__ = ["IndexDirectory", "Manifest"]
 
 _FORMAT = 2
 """Goes up when the files change their meaning, or when the same text gives other tokens than before.
@@ -64,11 +64,11 @@ class Manifest:
     files: dict[str, list[int]] | None = None
 
 
-class Folder:
+class IndexDirectory:
     """Files of one index. Not thread safe: the index guards it.
 
     Args:
-        path: The folder; made, with its parents, by `publish`.
+        path: The folder; made, with its parents, by `commit_snapshot`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -132,7 +132,7 @@ class Folder:
         """File of the changes since a snapshot."""
         return Journal(self._journal(manifest.generation), headed=manifest.files is not None)
 
-    def load(self, manifest: Manifest) -> tuple[dict[str, Any], Shelf]:
+    def load(self, manifest: Manifest) -> tuple[dict[str, Any], DocumentTable]:
         """Read a snapshot: what `Postings.export` gave, and the shelf; arrays and texts are mapped, not read.
 
         Raises:
@@ -145,7 +145,10 @@ class Folder:
         try:
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-            exported, shelf = {**words, **arrays}, Shelf.open(folder, checked=manifest.files is not None)
+            exported, shelf = (
+                {**words, **arrays},
+                DocumentTable.open(folder, checked=manifest.files is not None),
+            )
             if manifest.files is None:
                 _check_shapes(exported, len(shelf))
         except (OSError, StoreCorruptError):
@@ -199,7 +202,7 @@ class Folder:
         with file:
             return not _try_lock(file)
 
-    def publish(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
+    def commit_snapshot(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
         """Write a snapshot and an empty journal, and put them in force; a crash leaves the old ones in force.
 
         Args:

@@ -16,7 +16,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import RankedNode, StageRank
-from llama_index_presets.retrieve.bm25.documents import Shelf, node_of
+from llama_index_presets.retrieve.bm25.documents import DocumentTable, deserialize
 from llama_index_presets.retrieve.bm25.write_ahead_log import damaged
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
 from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
@@ -24,7 +24,7 @@ from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
 if TYPE_CHECKING:
     from llama_index_presets.retrieve.bm25.index import BM25Index
 
-__all__ = ["Found", "KeywordRetriever"]
+__all__ = ["KeywordHits", "KeywordRetriever"]
 
 # What a keyword search found: ids and scores at once, nodes when they are wanted.
 
@@ -32,7 +32,7 @@ __all__ = ["Found", "KeywordRetriever"]
 _log = logging.getLogger(__name__)
 
 
-class Found:
+class KeywordHits:
     """Hits of one search. Not a dataclass: tracers write out dataclasses whole, and this one reaches every text.
 
     Args:
@@ -49,7 +49,7 @@ class Found:
         self,
         pairs: list[tuple[str, float]],
         rows: list[int],
-        shelf: Shelf,
+        shelf: DocumentTable,
         source: NodeSource | None,
         filters: MetadataFilters | None,
     ) -> None:
@@ -63,7 +63,7 @@ class Found:
         """Nodes by id, of all hits or of some.
 
         A node that its store no longer holds, or that no longer satisfies the filters, is absent, and logged:
-        `verify_in_step` repairs the index.
+        `check_consistency` repairs the index.
 
         Raises:
             StoreCorruptError: A node is not as it was written down.
@@ -78,7 +78,7 @@ class Found:
 
     def _read(self, row: int) -> BaseNode:
         try:
-            return node_of(self._shelf.body(row))
+            return deserialize(self._shelf.body(row))
         except (ValueError, TypeError, AttributeError) as error:
             raise damaged(self._shelf.place, f"node {row} cannot be read") from error
 
@@ -89,7 +89,7 @@ class Found:
             found = {name: node for name, node in found.items() if test(filterable_metadata(node))}
         if len(found) < len(names):
             _log.warning(
-                "%d of %d keyword hits are not in the store as they were indexed; run verify_in_step(..., "
+                "%d of %d keyword hits are not in the store as they were indexed; run check_consistency(..., "
                 "repair=True).",
                 len(names) - len(found),
                 len(names),
@@ -111,7 +111,7 @@ class _Retrieval:
     top_k: int
     filters: MetadataFilters | None
 
-    def _find(self, query: QueryBundle, top_k: int) -> Found:
+    def _find(self, query: QueryBundle, top_k: int) -> KeywordHits:
         return self.index.find(query.query_str, top_k, both_filters(self.filters, filters_of(query)))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -152,7 +152,7 @@ class KeywordRetriever(_Retrieval, BaseRetriever):
         self.filters = filters
 
     @dispatcher.span
-    def find(self, query: QueryBundle, top_k: int | None = None) -> Found:
+    def find(self, query: QueryBundle, top_k: int | None = None) -> KeywordHits:
         """Ids and scores first, nodes when asked for; cheaper than `retrieve` where few nodes are wanted."""
         return self._find(query, self.top_k if top_k is None else top_k)
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
-from llama_index_presets.retrieve.bm25.documents import Head, Shelf
-from llama_index_presets.retrieve.bm25.index_files import Folder, Manifest
-from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, Record, damaged
+from llama_index_presets.retrieve.bm25.documents import DocumentEntry, DocumentTable
+from llama_index_presets.retrieve.bm25.index_files import IndexDirectory, Manifest
+from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, LogRecord, damaged
 
 __all__ = ["KeywordState", "Mark"]
 
@@ -45,7 +45,7 @@ class Mark(NamedTuple):
 class KeywordState:
     """Postings and shelf, equal to what the folder holds.
 
-    Thread safe: `look` gives a consistent pair, which later changes do not touch.
+    Thread safe: `snapshot` gives a consistent pair, which later changes do not touch.
 
     Args:
         path: The folder, or None for memory only.
@@ -60,18 +60,18 @@ class KeywordState:
         self._writing = threading.RLock()
         self._changing = threading.RLock()
         self._wanted = wanted
-        self._folder = None if path is None else Folder(path)
+        self._folder = None if path is None else IndexDirectory(path)
         self._by_document: dict[str | None, dict[str, None]] | None = None
         self._generation = -1
         self._journal: Journal | None = None
         self._journal_end = 0
-        self._settle({})
-        self._reset(Postings(k1=self.settings["k1"], b=self.settings["b"]), Shelf(), ())
+        self._resolve_settings({})
+        self._reset(Postings(k1=self.settings["k1"], b=self.settings["b"]), DocumentTable(), ())
         self.refresh()
 
     # -- looking ------------------------------------------------------------------------------------------
 
-    def look(self) -> tuple[View, Shelf]:
+    def snapshot(self) -> tuple[View, DocumentTable]:
         """Postings and shelf of one moment, rows of both the same; catches up with other writers first."""
         self.refresh()
         with self._changing:
@@ -83,12 +83,12 @@ class KeywordState:
         with self._changing:
             return Mark(self._generation, self._journal_end, len(self._postings), bool(self._unfinished))
 
-    def head(self, node_id: str) -> Head | None:
+    def head(self, node_id: str) -> DocumentEntry | None:
         """What is known of a node, or None where it is not in the index."""
         with self._changing:
             return self._shelf.head(self._postings.row_of(node_id)) if node_id in self._postings else None
 
-    def heads(self) -> list[Head]:
+    def heads(self) -> list[DocumentEntry]:
         """What is known of every node."""
         with self._changing:
             return [self._shelf.head(self._postings.row_of(name)) for name in self._postings]
@@ -116,7 +116,7 @@ class KeywordState:
 
     # -- changing -----------------------------------------------------------------------------------------
 
-    def commit(self, record: Record) -> None:
+    def commit(self, record: LogRecord) -> None:
         """Make a change durable, then visible.
 
         Raises:
@@ -129,7 +129,7 @@ class KeywordState:
                 self._tidy_memory()
                 return
             with self._folder.locked():
-                self._found()
+                self._ensure_exists()
                 self._commit_to(self._folder, record)
 
     def compact(self) -> None:
@@ -139,7 +139,7 @@ class KeywordState:
                 self._tidy_memory(always=True)
                 return
             with self._folder.locked():
-                self._found()
+                self._ensure_exists()
                 self._publish(self._folder)
 
     def persist(self, path: Path | None) -> None:
@@ -153,7 +153,7 @@ class KeywordState:
         if path is None or (self._folder is not None and self._folder.path == path):
             self.compact()
             return
-        folder = Folder(path)
+        folder = IndexDirectory(path)
         with folder.locked(), self._changing:
             if folder.exists():
                 raise SettingsError(f"{path} holds a keyword index already; choose an empty folder.")
@@ -170,7 +170,7 @@ class KeywordState:
             with self._changing:
                 self._replay(self._journal)
 
-    def _commit_to(self, folder: Folder, record: Record) -> None:
+    def _commit_to(self, folder: IndexDirectory, record: LogRecord) -> None:
         journal = self._journal
         if journal is None or not journal.headed or len(record.put) > max(_SMALL_BATCH, len(self._postings)):
             # Most of the index is new, or the folder is of format 1: the snapshot itself is the commit, and nothing
@@ -187,7 +187,7 @@ class KeywordState:
         if self._journal_end > max(_SMALL_JOURNAL_BYTES, self._snapshot_bytes // 2):
             self._publish(folder)
 
-    def _found(self) -> None:
+    def _ensure_exists(self) -> None:
         """Under the lock: make the folder an index if it is none, and read what others wrote."""
         if self._folder is not None and not self._folder.exists():
             self._publish(self._folder)
@@ -195,11 +195,11 @@ class KeywordState:
 
     # -- memory -------------------------------------------------------------------------------------------
 
-    def _apply(self, record: Record) -> None:
+    def _apply(self, record: LogRecord) -> None:
         with self._changing:
-            ids = [Head.from_json(entry.head).id for entry in record.put]
-            self._forget(record.drop)
-            self._forget(ids)
+            ids = [DocumentEntry.from_json(entry.head).id for entry in record.put]
+            self._remove(record.drop)
+            self._remove(ids)
             self._shelf.extend(record.put)
             self._postings.add(ids, [entry.tokens for entry in record.put])
             if self._by_document is not None:
@@ -209,14 +209,14 @@ class KeywordState:
             self._unfinished.update(record.begin)
             self._unfinished.difference_update(record.end)
 
-    def _forget(self, ids: Iterable[str]) -> None:
+    def _remove(self, ids: Iterable[str]) -> None:
         present = [name for name in ids if name in self._postings]
         if self._by_document is not None:
             for name in present:
                 self._by_document[self._shelf.head(self._postings.row_of(name)).document].pop(name, None)
         self._postings.remove(present)
 
-    def _reset(self, postings: Postings, shelf: Shelf, unfinished: Iterable[str]) -> None:
+    def _reset(self, postings: Postings, shelf: DocumentTable, unfinished: Iterable[str]) -> None:
         with self._changing:
             self._postings, self._shelf = postings, shelf
             self._unfinished = set(unfinished)
@@ -233,15 +233,17 @@ class KeywordState:
 
     # -- disk ---------------------------------------------------------------------------------------------
 
-    def _publish(self, folder: Folder, generation: int | None = None) -> None:
+    def _publish(self, folder: IndexDirectory, generation: int | None = None) -> None:
         number = self._generation + 1 if generation is None else generation
         manifest = Manifest(generation=number, settings=self.settings, unfinished=sorted(self._unfinished))
         rows = self._live_rows()
-        folder.publish(manifest, self._postings.export(), lambda place: self._shelf.write(place, rows))
+        folder.commit_snapshot(
+            manifest, self._postings.export(), lambda place: self._shelf.write(place, rows)
+        )
         if folder is self._folder:
             self._load(folder)
 
-    def _load(self, folder: Folder) -> None:
+    def _load(self, folder: IndexDirectory) -> None:
         """Read the snapshot and the journal in force; tries again when a writer swaps them meanwhile."""
         for attempt in range(5):
             try:
@@ -259,8 +261,8 @@ class KeywordState:
                     ) from error
                 raise
 
-    def _load_once(self, folder: Folder, manifest: Manifest) -> None:
-        self._settle(manifest.settings)
+    def _load_once(self, folder: IndexDirectory, manifest: Manifest) -> None:
+        self._resolve_settings(manifest.settings)
         exported, shelf = folder.load(manifest)
         postings = Postings.restore(exported, k1=self.settings["k1"], b=self.settings["b"])
         with self._changing:
@@ -277,7 +279,7 @@ class KeywordState:
             self._apply(record)
             self._journal_end = end
 
-    def _settle(self, remembered: Mapping[str, Any]) -> None:
+    def _resolve_settings(self, remembered: Mapping[str, Any]) -> None:
         """Settings in force: what was given, else what the folder remembers, else the default."""
         if self._folder is not None and remembered and remembered.keys() != _DEFAULTS.keys():
             raise damaged(self._folder.path, f"its settings are {sorted(remembered)}")

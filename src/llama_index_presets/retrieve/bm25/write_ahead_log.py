@@ -16,7 +16,7 @@ from typing import IO
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 
-__all__ = ["Entry", "Journal", "Record", "damaged", "decode_record", "encode_record"]
+__all__ = ["Journal", "LogRecord", "NodeEntry", "damaged", "decode_record", "encode_record"]
 
 _FRAME = struct.Struct("<II")
 """Length of the payload in bytes and its CRC-32, before each payload."""
@@ -30,7 +30,7 @@ _LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NodeEntry:
     """One node as the keyword index keeps it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class LogRecord:
     """One change, applied whole: what goes is removed before what comes is put.
 
     Attributes:
@@ -56,12 +56,12 @@ class Record:
     """
 
     drop: Sequence[str] = ()
-    put: Sequence[Entry] = ()
+    put: Sequence[NodeEntry] = ()
     begin: Sequence[str] = ()
     end: Sequence[str] = ()
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: LogRecord) -> bytes:
     """Write a record as the bytes of one frame."""
     put = [[entry.head, " ".join(entry.tokens), entry.body] for entry in record.put]
     fields = {"drop": list(record.drop), "put": put, "begin": list(record.begin), "end": list(record.end)}
@@ -69,11 +69,11 @@ def encode_record(record: Record) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def decode_record(payload: bytes) -> Record:
+def decode_record(payload: bytes) -> LogRecord:
     """Read a record back from the payload of a frame."""
     fields = json.loads(payload)
-    put = [Entry(head, tokens.split(" ") if tokens else [], body) for head, tokens, body in fields["put"]]
-    return Record(drop=fields["drop"], put=put, begin=fields["begin"], end=fields["end"])
+    put = [NodeEntry(head, tokens.split(" ") if tokens else [], body) for head, tokens, body in fields["put"]]
+    return LogRecord(drop=fields["drop"], put=put, begin=fields["begin"], end=fields["end"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Journal:
         """Write an empty journal."""
         self.path.write_bytes(_header(_HEADER.size))
 
-    def append(self, record: Record, *, end: int) -> int:
+    def append(self, record: LogRecord, *, end: int) -> int:
         """Append a record after the last whole one, and wait until it is on disk.
 
         Whatever lies beyond `end` is what a crash left of an unfinished record, and is cut off.
@@ -147,7 +147,7 @@ class Journal:
             ) from error
         return end + len(frame)
 
-    def records(self, start: int) -> Iterator[tuple[Record, int]]:
+    def records(self, start: int) -> Iterator[tuple[LogRecord, int]]:
         """Read the whole records from a place on, each with the place where it ends.
 
         Stops before a record that a crash cut short.

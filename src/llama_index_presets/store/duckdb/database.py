@@ -20,7 +20,7 @@ from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
-from llama_index_presets.store.duckdb.rewrite import Gate, rewrite
+from llama_index_presets.store.duckdb.rewrite import BudgetGuard, rewrite
 
 __all__ = ["MEMORY", "Database", "open_database", "quote"]
 
@@ -86,7 +86,7 @@ class Database:
     lent: bool = False
     process: int = field(default_factory=os.getpid)
     _broken: bool = False
-    _gate: Gate = field(default_factory=Gate, repr=False)
+    _gate: BudgetGuard = field(default_factory=BudgetGuard, repr=False)
 
     def __post_init__(self) -> None:
         self._find_schema()

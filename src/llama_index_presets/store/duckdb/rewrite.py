@@ -13,12 +13,12 @@ import duckdb
 from llama_index_presets.errors import StoreLockedError
 from llama_index_presets.private_files import tighten
 
-__all__ = ["Gate", "rewrite"]
+__all__ = ["BudgetGuard", "rewrite"]
 
 _FRESH = "llama_index_presets_fresh"
 
 
-class Gate:
+class BudgetGuard:
     """Passed by any number of threads at once, and closed for a while by one that needs to be alone."""
 
     def __init__(self) -> None:

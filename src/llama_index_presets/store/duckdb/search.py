@@ -302,9 +302,9 @@ def _hybrid(search: Search, dim: int, query: VectorStoreQuery, options: Any) -> 
         words = _matching(search, query, k)
     rows = {row.node_id: row for row, _ in [*dense, *words]}
     rankings = [[(row.node_id, score) for row, score in leg] for leg in (dense, words)]
-    fused = convex_combination(rankings, weights=[alpha, 1 - alpha], floors=[-1.0, 0.0])
+    hybrid = convex_combination(rankings, weights=[alpha, 1 - alpha], floors=[-1.0, 0.0])
     limit = query.similarity_top_k if query.hybrid_top_k is None else query.hybrid_top_k
-    return _result([rows[name] for name, _ in fused[:limit]], [score for _, score in fused[:limit]])
+    return _result([rows[name] for name, _ in hybrid[:limit]], [score for _, score in hybrid[:limit]])
 
 
 _Mode = Callable[[Search, int, VectorStoreQuery, Any], VectorStoreQueryResult]

@@ -23,7 +23,7 @@ from llama_index_presets.store.duckdb.table import COLUMNS, State, Table, as_num
 from llama_index_presets.store.duckdb.vector_matrix import Matrix, Positions
 from llama_index_presets.store.node_codec import Row, restricting_ids
 
-__all__ = ["Keywords", "Masks", "Rows", "Snapshot", "SnapshotCache"]
+__all__ = ["FilterMasks", "Keywords", "Rows", "Snapshot", "SnapshotCache"]
 
 # Which rows in memory a filter selects: each distinct value is asked once.
 
@@ -35,7 +35,7 @@ Mask = NDArray[np.bool_]
 _KEPT_KEYS = 32
 
 
-class Masks:
+class FilterMasks:
     """Filters over rows in memory, by the predicate itself rather than by SQL.
 
     The first filter on a metadata key takes the key's values out of all rows; from then on a filter on it
@@ -220,7 +220,7 @@ class Snapshot:
     matrix: Matrix
     rows: pa.Table
     dead: Positions
-    masks: Masks
+    masks: FilterMasks
     keywords: Keywords
     _selections: OrderedDict[tuple[str, tuple[str, ...] | None], Positions] = field(
         default_factory=OrderedDict
@@ -357,7 +357,7 @@ class SnapshotCache:
         if old is None:
             matrix = Matrix.of(vectors, capacity=len(vectors) + len(vectors) // 8)
             return Snapshot(
-                state, seqs, matrix, rows, np.empty(0, np.intp), Masks(rows), Keywords(self._analyzer)
+                state, seqs, matrix, rows, np.empty(0, np.intp), FilterMasks(rows), Keywords(self._analyzer)
             )
         dead = old.dead
         if state.removals != old.state.removals:
@@ -411,12 +411,12 @@ def _missing(old: np.ndarray, living: np.ndarray) -> Positions:
 def _joined(
     old: Snapshot, state: State, seqs: np.ndarray, vectors: np.ndarray, rows: pa.Table, dead: Positions
 ) -> Snapshot:
-    matrix = old.matrix.extended(vectors) if len(vectors) else old.matrix
+    matrix = old.matrix.append(vectors) if len(vectors) else old.matrix
     table = pa.concat_tables([old.rows, rows])
     if table.column(0).num_chunks > _CHUNKS:
         table = table.combine_chunks()
     joined = Snapshot(
-        state, np.concatenate([old.seqs, seqs]), matrix, table, dead, Masks(table), old.keywords
+        state, np.concatenate([old.seqs, seqs]), matrix, table, dead, FilterMasks(table), old.keywords
     )
     many = len(dead) > max(_DEAD_FEW, _DEAD_SHARE * len(joined.seqs))
     return _closed_up(joined) if many else joined
@@ -428,9 +428,9 @@ def _closed_up(snapshot: Snapshot) -> Snapshot:
     return Snapshot(
         snapshot.state,
         snapshot.seqs[living],
-        snapshot.matrix.taken(living),
+        snapshot.matrix.select(living),
         rows,
         np.empty(0, np.intp),
-        Masks(rows),
+        FilterMasks(rows),
         snapshot.keywords.closed_up(snapshot),
     )

@@ -88,7 +88,7 @@ class _Buffers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """Rows of vectors that never change; `extended` and `taken` give others.
+    """Rows of vectors that never change; `append` and `select` give others.
 
     Attributes:
         count: How many rows.
@@ -117,7 +117,7 @@ class Matrix:
         found: NDArray[np.float32] = self.buffers.vectors[: self.count][positions]
         return found
 
-    def extended(self, vectors: NDArray[np.float32]) -> Matrix:
+    def append(self, vectors: NDArray[np.float32]) -> Matrix:
         """These rows and more behind them. Room is doubled when it runs out; one caller at a time."""
         buffers, needed = self.buffers, self.count + len(vectors)
         spread = self.spread
@@ -125,7 +125,7 @@ class Matrix:
             buffers = self._copied(slice(0, self.count), needed + needed // 4)
         return Matrix(needed, buffers, max(spread, buffers.append(vectors)))
 
-    def taken(self, positions: Positions) -> Matrix:
+    def select(self, positions: Positions) -> Matrix:
         """Only these rows, in this order."""
         return Matrix(
             len(positions), self._copied(positions, len(positions) + len(positions) // 8), self.spread

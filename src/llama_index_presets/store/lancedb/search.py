@@ -17,11 +17,11 @@ from llama_index.core.vector_stores.types import (
 from numpy.typing import NDArray
 
 from llama_index_presets.filters import predicate, render
-from llama_index_presets.store.base import Selection
+from llama_index_presets.store.base import NodeQuery
 from llama_index_presets.store.lancedb.filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
 from llama_index_presets.store.lancedb.table import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.node_codec import Row, restricting_ids
-from llama_index_presets.store.query_modes import check_query, diverse, fused, nothing
+from llama_index_presets.store.query_modes import check_query, empty_result, hybrid, mmr
 from llama_index_presets.store.query_options import diversity
 from llama_index_presets.store.vectors import checked_question
 
@@ -52,7 +52,7 @@ _MODES_OF_QUERY_TYPE = {
 
 
 def select_where(
-    table: Any, columns: LanceColumns, selection: Selection, where: str | None = None
+    table: Any, columns: LanceColumns, selection: NodeQuery, where: str | None = None
 ) -> str | None:
     """SQL that selects the rows which satisfy every condition given; None where none is given.
 
@@ -122,12 +122,12 @@ class LanceSearch:
             return self._nearest(query.similarity_top_k, where)
         if mode == VectorStoreQueryMode.MMR:
             choice = diversity(query, self.options)
-            return diverse(query, choice, self._nearest(choice.candidates, where, vectors=True))
+            return mmr(query, choice, self._nearest(choice.candidates, where, vectors=True))
         words = self._text(
             query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
         )
         if mode == VectorStoreQueryMode.HYBRID:
-            return fused(query, self._nearest(query.similarity_top_k, where), words)
+            return hybrid(query, self._nearest(query.similarity_top_k, where), words)
         return words
 
     def _nearest(self, top_k: int, where: str | None, *, vectors: bool = False) -> VectorStoreQueryResult:
@@ -203,7 +203,7 @@ class LanceSearch:
     ) -> VectorStoreQueryResult:
         """Fetch until no row beyond the edge can tie with a row inside, then order by score and id."""
         if top_k == 0:
-            return nothing()
+            return empty_result()
         limit = top_k * max(1, self.overfetch) + SPARE_ROWS
         while True:
             rows = fetch(limit)
@@ -220,7 +220,7 @@ class LanceSearch:
         )
 
     def _where(self) -> str | None:
-        selection = Selection(
+        selection = NodeQuery(
             node_ids=restricting_ids(self.query.node_ids, self._kinds(self.query.node_ids)),
             doc_ids=self.query.doc_ids,
             filters=self.query.filters,

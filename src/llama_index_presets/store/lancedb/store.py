@@ -18,7 +18,7 @@ from llama_index_presets._extras import require
 from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets._utf8 import check_ids
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
-from llama_index_presets.store.base import Selection, SelectsNodes, agreed_fingerprint
+from llama_index_presets.store.base import NodeQuery, NodeSelectionMixin, agreed_fingerprint
 from llama_index_presets.store.lancedb.filters import one_of
 from llama_index_presets.store.lancedb.indexes import (
     build_if_due,
@@ -61,7 +61,7 @@ Result = TypeVar("Result")
 
 
 @strict()
-class LanceDBVectorStore(SelectsNodes, OfficialStore):
+class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
     """LanceDB under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
@@ -411,13 +411,13 @@ class LanceDBVectorStore(SelectsNodes, OfficialStore):
         how: dict[str, Any] = {"mode": "overwrite"} if empty is not None else {"exist_ok": True}
         return self._connection.create_table(self.table_name, schema=schema, **how)
 
-    def _delete_selected(self, selection: Selection) -> None:
+    def _delete_selected(self, selection: NodeQuery) -> None:
         with self._writing():
             table = self._open()
             if table is not None:
                 self._delete(select_where(table, self._columns, selection) or "true")
 
-    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
         table = self._open()
         if table is None:
             return []

@@ -26,8 +26,8 @@ from pinecone import Pinecone  # noqa: E402
 
 from llama_index_presets._utf8 import check_ids, check_name, printable  # noqa: E402
 from llama_index_presets.store.base import (  # noqa: E402
-    Selection,
-    SelectsNodes,
+    NodeQuery,
+    NodeSelectionMixin,
     agreed_fingerprint,
 )
 from llama_index_presets.store.node_codec import restricting_ids  # noqa: E402
@@ -35,7 +35,7 @@ from llama_index_presets.store.official import PINECONE_LIMITS  # noqa: E402
 from llama_index_presets.store.pinecone.filters import PineconeDialect  # noqa: E402
 from llama_index_presets.store.pinecone.namespace import FINGERPRINTS, PineconeSpace, request  # noqa: E402
 from llama_index_presets.store.pinecone.records import node_id_of, node_of, record_id, record_of  # noqa: E402
-from llama_index_presets.store.query_modes import check_query, diverse, nothing  # noqa: E402
+from llama_index_presets.store.query_modes import check_query, empty_result, mmr  # noqa: E402
 from llama_index_presets.store.query_options import ADD_OPTIONS, check_options, diversity  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
 
@@ -51,7 +51,7 @@ SPARE_ROWS = 16
 
 
 @strict()
-class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
+class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
     """Pinecone under the promises that a managed service can keep.
 
     Scores are cosine similarity. `add` replaces nodes of the same id, in parallel requests: each request happens
@@ -194,7 +194,7 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
     def finish_load(self) -> None:
         """Do nothing: the service builds its indexes itself."""
 
-    def _delete_selected(self, selection: Selection) -> None:
+    def _delete_selected(self, selection: NodeQuery) -> None:
         if selection.filtered and selection.node_ids is None:
             self._space.delete(filter=render(selection.filters, PineconeDialect()).sql)
         elif selection.doc_ids is not None:
@@ -211,13 +211,13 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
 
     # ---- reading -----------------------------------------------------------------------------------------
 
-    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
         return [
             node_of(record.id, dict(record.metadata or {}), record.values)
             for record in self._records(selection)
         ]
 
-    def _records(self, selection: Selection) -> Iterator[Any]:
+    def _records(self, selection: NodeQuery) -> Iterator[Any]:
         condition = render(selection.filters, PineconeDialect()).sql
         if selection.node_ids is None:
             yield from self._space.where(condition)
@@ -256,10 +256,10 @@ class PineconeVectorStore(SelectsNodes, OfficialStore):  # type: ignore[misc]  #
         self._check()
         question = checked_question(query.query_embedding, self._dim).tolist()
         if not query.similarity_top_k or query.doc_ids == []:
-            return nothing()
+            return empty_result()
         if query.mode == VectorStoreQueryMode.MMR:
             choice = diversity(query, kwargs)
-            return diverse(query, choice, self._nearest(question, choice.candidates, condition, True))
+            return mmr(query, choice, self._nearest(question, choice.candidates, condition, True))
         return self._nearest(question, query.similarity_top_k, condition, False)
 
     # ---- life --------------------------------------------------------------------------------------------

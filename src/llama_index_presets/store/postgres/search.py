@@ -16,11 +16,11 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets.errors import QueryError
 from llama_index_presets.filters import render
-from llama_index_presets.store.base import Selection
+from llama_index_presets.store.base import NodeQuery
 from llama_index_presets.store.node_codec import restricting_ids
 from llama_index_presets.store.postgres.filters import PostgresDialect
 from llama_index_presets.store.postgres.table import NODE_COLUMNS, PostgresTable, read_nodes
-from llama_index_presets.store.query_modes import check_query, diverse, fused, nothing
+from llama_index_presets.store.query_modes import check_query, empty_result, hybrid, mmr
 from llama_index_presets.store.query_options import check_options, diversity
 from llama_index_presets.store.vectors import checked_question
 
@@ -64,7 +64,7 @@ class Where:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-def select_where(selection: Selection) -> Where:
+def select_where(selection: NodeQuery) -> Where:
     """Give the condition that selects the rows of a selection.
 
     Raises:
@@ -107,29 +107,29 @@ class PostgresSearch:
             return self._nearest(query.similarity_top_k, where)
         if mode == VectorStoreQueryMode.MMR:
             choice = diversity(query, self.options)
-            return diverse(query, choice, self._nearest(choice.candidates, where, vectors=True))
+            return mmr(query, choice, self._nearest(choice.candidates, where, vectors=True))
         words = self._words(
             query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
         )
         if mode == VectorStoreQueryMode.HYBRID:
-            return fused(query, self._nearest(query.similarity_top_k, where), words)
+            return hybrid(query, self._nearest(query.similarity_top_k, where), words)
         return words
 
     def _where(self) -> Where:
         ids = restricting_ids(self.query.node_ids, self._kinds(self.query.node_ids))
-        return select_where(Selection(node_ids=ids, doc_ids=self.query.doc_ids, filters=self.query.filters))
+        return select_where(NodeQuery(node_ids=ids, doc_ids=self.query.doc_ids, filters=self.query.filters))
 
     def _kinds(self, node_ids: Sequence[str] | None) -> dict[str, str]:
         if not node_ids:
             return {}
-        where = select_where(Selection(node_ids=node_ids))
+        where = select_where(NodeQuery(node_ids=node_ids))
         self.cursor.execute(f"SELECT node_id, kind FROM {self.table.sql} WHERE {where.sql}", where.parameters)
         return dict(self.cursor.fetchall())
 
     def _nearest(self, top_k: int, where: Where, *, vectors: bool = False) -> VectorStoreQueryResult:
         question = checked_question(self.query.query_embedding, self.table.dim)
         if top_k == 0:
-            return nothing()
+            return empty_result()
         parameters = {
             **where.parameters,
             "question": "[" + ",".join(map(repr, question.tolist())) + "]",

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from llama_index_presets._extras import require
 from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
-from llama_index_presets.store.base import Done, Selection, SelectsNodes
+from llama_index_presets.store.base import Done, NodeQuery, NodeSelectionMixin
 from llama_index_presets.store.official import POSTGRES_LIMITS
 from llama_index_presets.store.postgres.connection import Transactions, make_engine, parse_url, quoted
 from llama_index_presets.store.postgres.search import PostgresSearch, select_where
@@ -81,7 +81,7 @@ BULK_ROWS = 50_000
 
 
 @strict()
-class PostgresVectorStore(SelectsNodes, OfficialStore):
+class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
     """pgvector under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
@@ -387,13 +387,13 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
     def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
         if not nodes:
             if replacing:
-                self._delete_selected(Selection(doc_ids=replacing))
+                self._delete_selected(NodeQuery(doc_ids=replacing))
             return []
         # In order of id, so that two writers of the same nodes wait for each other instead of deadlocking.
         unique = sorted({node.node_id: node for node in nodes}.values(), key=lambda node: node.node_id)
         vectors = checked_vectors(unique, self._place.dim)
         stream = copy_stream(unique, vectors, half=self._place.half)
-        gone = select_where(Selection(doc_ids=replacing))
+        gone = select_where(NodeQuery(doc_ids=replacing))
 
         def write(cursor: Any) -> bool:
             stream.seek(0)
@@ -430,7 +430,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
         )
         return bool(cursor.fetchone()[0])
 
-    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
         where = select_where(selection)
         columns = f"{', '.join(NODE_COLUMNS)}, embedding::text"
 
@@ -440,7 +440,7 @@ class PostgresVectorStore(SelectsNodes, OfficialStore):
 
         return read_nodes(self._run(read))
 
-    def _delete_selected(self, selection: Selection) -> None:
+    def _delete_selected(self, selection: NodeQuery) -> None:
         where = select_where(selection)
         sql = f"DELETE FROM {self._place.sql} WHERE {where.sql}"
         self._run(lambda cursor: cursor.execute(sql, where.parameters))

@@ -25,10 +25,10 @@ from llama_index_presets._options import refuse_unknown, refuse_values, strict
 from llama_index_presets._utf8 import check_ids, check_name
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import filterable_metadata, predicate, render
-from llama_index_presets.store.base import Selection, SelectsNodes, agreed_fingerprint
+from llama_index_presets.store.base import NodeQuery, NodeSelectionMixin, agreed_fingerprint
 from llama_index_presets.store.node_codec import restricting_ids
 from llama_index_presets.store.official import WEAVIATE_LIMITS
-from llama_index_presets.store.query_modes import check_query, diverse, fused, nothing
+from llama_index_presets.store.query_modes import check_query, empty_result, hybrid, mmr
 from llama_index_presets.store.query_options import ADD_OPTIONS, check_options, diversity
 from llama_index_presets.store.vectors import checked_question, checked_vectors
 from llama_index_presets.store.weaviate.collection import MOST_ROWS, WeaviateCollection
@@ -97,7 +97,7 @@ SPARE_ROWS = 16
 
 
 @strict()
-class WeaviateVectorStore(SelectsNodes, OfficialStore):
+class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
     """Weaviate under the promises that a managed service can keep.
 
     Scores are cosine similarity, -1 to 1, higher is closer; BM25 for text search. `add` replaces nodes of the same id,
@@ -270,7 +270,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
     def finish_load(self) -> None:
         """Do nothing: the service builds its indexes itself."""
 
-    def _delete_selected(self, selection: Selection) -> None:
+    def _delete_selected(self, selection: NodeQuery) -> None:
         if not self._check():
             return
         if selection.doc_ids is not None:
@@ -287,7 +287,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
 
     # ---- reading -----------------------------------------------------------------------------------------
 
-    def _read_selected(self, selection: Selection) -> list[BaseNode]:
+    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
         if not self._check():
             return []
         if selection.node_ids is not None:
@@ -301,7 +301,7 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         # More than one question may give: read all of them and filter here.
         return self._accepted(map(node_of, self._collection.every()), selection)
 
-    def _accepted(self, nodes: Any, selection: Selection) -> list[BaseNode]:
+    def _accepted(self, nodes: Any, selection: NodeQuery) -> list[BaseNode]:
         render(
             selection.filters, self._collection.dialect()
         )  # refuses what the service cannot say, in any case
@@ -335,17 +335,17 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
         check_options("WeaviateVectorStore", query, kwargs)
         render(query.filters, self._collection.dialect())
         if not self._check() or query.doc_ids == []:
-            return nothing()
+            return empty_result()
         condition, mode = self._condition(query), query.mode
         if mode == VectorStoreQueryMode.DEFAULT:
             return self._nearest(query, query.similarity_top_k, condition)
         if mode == VectorStoreQueryMode.MMR:
             choice = diversity(query, kwargs)
-            return diverse(query, choice, self._nearest(query, choice.candidates, condition, True))
+            return mmr(query, choice, self._nearest(query, choice.candidates, condition, True))
         top_k = query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k
         words = self._words(query.query_str or "", top_k, condition)
         if mode == VectorStoreQueryMode.HYBRID:
-            return fused(query, self._nearest(query, query.similarity_top_k, condition), words)
+            return hybrid(query, self._nearest(query, query.similarity_top_k, condition), words)
         return words
 
     def _condition(self, query: VectorStoreQuery) -> Any:
@@ -369,14 +369,14 @@ class WeaviateVectorStore(SelectsNodes, OfficialStore):
     ) -> VectorStoreQueryResult:
         question = checked_question(query.query_embedding, self._dim).tolist()
         if not top_k:
-            return nothing()
+            return empty_result()
         limit = min(MOST_ROWS, top_k + SPARE_ROWS)
         found = self._collection.nearest(question, limit, condition, vectors=vectors)
         return _best([(1.0 - one.metadata.distance, node_of(one)) for one in found], top_k, cosine=True)
 
     def _words(self, words: str, top_k: int, condition: Any) -> VectorStoreQueryResult:
         if not top_k:
-            return nothing()
+            return empty_result()
         found = self._collection.matching(words, min(MOST_ROWS, top_k + SPARE_ROWS), condition)
         return _best([(one.metadata.score, node_of(one)) for one in found], top_k, cosine=False)
 
