@@ -3,12 +3,13 @@
 BM25Index              nodes by their words, on disk, changed node by node, filtered before ranking
 HybridFusionRetriever  several retrievers at once, fused by node id, each hit with its history
 FilteredQuery          a query with metadata filters of its own
-check_consistency         compare a keyword index with the store beside it, and repair it
+check_consistency      compare a keyword index with the store beside it, and repair it
 """
 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import Any
 
 __all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "check_consistency"]
@@ -20,9 +21,15 @@ _PUBLIC = {
     "check_consistency": "bm25.consistency",
 }
 
+_OLD = {"verify_in_step": "check_consistency"}
+"""Old name -> new name, for one release."""
+
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use: LlamaIndex takes more than a second to import."""
+    if name in _OLD:
+        warnings.warn(f"{name} is now called {_OLD[name]}.", DeprecationWarning, stacklevel=2)
+        name = _OLD[name]
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
