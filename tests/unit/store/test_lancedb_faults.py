@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -220,3 +222,32 @@ def test_a_compaction_that_fails_does_not_fail_the_commit_before_it(
         store.add([TextNode(id_=f"{n}", text="y", embedding=[1.0, 0.0])])
     assert len(store.node_ids()) == 40
     assert "was not compacted: disk full" in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_data_file_that_the_disk_cut_is_no_commit(tmp_path: Path) -> None:
+    """LanceDB says nothing of the last bytes that found no room: the write raises, and the table is as before."""
+    refused = 0
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for sectors in range(7, 15):
+        store = LanceDBVectorStore(str(tmp_path / str(sectors)))
+        store.add([TextNode(id_="old", text="old", embedding=[1.0] + [0.0] * 15)])
+        new = [
+            TextNode(id_=f"n{i}", text=f"text {i}", embedding=[math.sin(i + k) for k in range(16)])
+            for i in range(50)
+        ]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512 * sectors, before[1]))
+        try:
+            store.add(new, bulk=True)
+            kept = 51
+        except StoreWriteError:
+            refused, kept = refused + 1, 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        again = LanceDBVectorStore(str(tmp_path / str(sectors)))
+        assert again.node_count() == len(again.get_nodes(None, None)) == kept
+        again.add(new)
+        assert again.node_count() == 51
+    signal.signal(signal.SIGXFSZ, handler)
+    assert refused

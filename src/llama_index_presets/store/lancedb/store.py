@@ -46,6 +46,7 @@ from llama_index_presets.store.lancedb.table import (
     open_table,
     read_nodes,
     reading,
+    whole_files,
     writing,
 )
 from llama_index_presets.store.official import LANCEDB_LIMITS
@@ -355,7 +356,8 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._lock.held(), writing(self.uri or ""):
+        uri = self.uri or ""
+        with self._lock.held(), writing(uri), whole_files(uri, self.table_name, self._open):
             yield
 
     def _open(self) -> Any | None:

@@ -6,7 +6,7 @@ import errno
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,6 +44,7 @@ __all__ = [
     "open_table",
     "read_nodes",
     "reading",
+    "whole_files",
     "writing",
 ]
 
@@ -64,6 +65,9 @@ _OFFICIAL_DEFAULTS: dict[str, Any] = {
     "overfetch_factor": 1,
 }
 """Options of the official adapter and what they are when not given."""
+
+_MARK = b"LANC"
+"""The last bytes of every whole data file."""
 
 OWN_COLUMNS = frozenset({"id", "metadata", "kind", "node", "fields", "labels"})
 """Columns of a table beside those that the caller names."""
@@ -176,6 +180,52 @@ def writing(uri: str) -> Iterator[None]:
             f"Lance cannot change the table in '{uri}' {kept} Try again; if it stays so, restore a backup or ingest "
             "into a new place."
         ) from error
+
+
+@contextmanager
+def whole_files(uri: str, name: str, opened: Callable[[], Any | None]) -> Iterator[None]:
+    """Undo what a block committed where the disk did not take a data file whole.
+
+    LanceDB writes a data file, does not report that its last bytes found no room, and commits a version that nobody can
+    read. Every whole file ends with Lance's mark. The version before the block is put in force again; hold the lock.
+
+    Args:
+        uri: Of the database; nothing is done on an object store, which takes objects whole.
+        name: Of the table.
+        opened: Gives the table, or None where there is none yet.
+
+    Raises:
+        StoreWriteError: A file was cut; the table is as it was.
+    """
+    folder = local_folder(uri)
+    if folder is None:
+        yield
+        return
+    data = folder / f"{name}.lance" / "data"
+    table, before = opened(), set(data.glob("*.lance"))
+    if table is not None:
+        table.checkout_latest()
+    version = 1 if table is None else table.version
+    try:
+        yield
+    finally:
+        cut = [path for path in data.glob("*.lance") if path not in before and not _is_whole(path)]
+        if cut and (table := opened()) is not None:
+            for path in cut:
+                path.unlink()  # makes room; no earlier version has it
+            table.checkout_latest()
+            if table.version != version:
+                table.restore(version)
+            raise StoreWriteError(
+                f"'{uri}' cannot be written: the disk did not take '{cut[0].name}' whole. The table is as it was "
+                "before this change. Make room on its disk, then run it again."
+            )
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - len(_MARK), 0))
+        return file.read() == _MARK
 
 
 def _cause(error: BaseException) -> str:
