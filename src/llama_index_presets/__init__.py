@@ -1,4 +1,4 @@
-"""From a use case to a running LlamaIndex query engine.
+"""LlamaIndex query engines built from named presets: seven use cases, one `build` call.
 
 The names below are loaded on first use, so that importing this package stays light; type checkers see them at once.
 """

@@ -1,4 +1,4 @@
-"""Optional packages: import one, or say how to install it."""
+"""Optional packages: import one, or raise the error that names the extra to install."""
 
 from __future__ import annotations
 

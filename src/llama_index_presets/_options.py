@@ -1,4 +1,4 @@
-"""Refuse an option that nobody knows, and name the nearest one that is known. Standard library alone."""
+"""Validation of option names: an unknown one is refused, with the nearest known name. Standard library alone."""
 
 from __future__ import annotations
 

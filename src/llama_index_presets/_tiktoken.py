@@ -1,4 +1,4 @@
-"""OpenAI's tokenizers without a network: the two files that llama-index-core carries."""
+"""OpenAI's tokenizers offline, read from the two files that llama-index-core carries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that a database can keep: a lone surrogate, half of a UTF-16 pair, has no UTF-8 form and is refused by name."""
+"""UTF-8 validation of text: a lone surrogate, half of a UTF-16 pair, is refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG text, and the page around them. Pure; no library, no script, no font."""
+"""Small charts as inline SVG and the HTML page around them. Pure; no library, no script, no font."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing at the end of a block: what goes wrong there never replaces the error that ended the block."""
+"""Closing at the end of a block: an error while closing never replaces the error that ended the block."""
 
 from __future__ import annotations
 

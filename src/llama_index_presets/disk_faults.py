@@ -1,4 +1,4 @@
-"""Full disks and kills: how to tell one, how to write all or nothing, and what is left of a DuckDB file.
+"""Disk faults: detection of a full disk, atomic writes, and the leftovers of a killed DuckDB process.
 
 DuckDB makes a file by writing three headers of 4,096 bytes one after the other, and writes nothing else, not even
 its log, before the disk has them. A process that dies in between leaves a file that holds nothing, and that no

@@ -1,4 +1,4 @@
-"""Authenticated encryption of texts and ids, under one key. Pure: knows neither stores nor files.
+"""Authenticated encryption of texts and ids under one key. Pure: imports no store and touches no file.
 
 Rows are sealed with AES-256-GCM under a fresh random nonce of 96 bits, bound to the id of their row. Ids are sealed
 with AES-SIV (RFC 5297), which gives equal ids equal ciphertexts, so that a store can still find and replace them. Both

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Error tree: every error this package raises on purpose.
 
     PresetsError
     ├── MissingExtraError (ImportError)      an optional package is not installed; carries the install line

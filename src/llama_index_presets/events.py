@@ -1,4 +1,4 @@
-"""Instrumentation events of our own: stages dispatch them, `monitor` listens, neither knows the other.
+"""Instrumentation events of this package: stages dispatch them, `monitor` listens, neither imports the other.
 
 All are plain LlamaIndex `BaseEvent`s, so any event handler on the root dispatcher sees them. None carries
 text of a query, a document or an answer.

@@ -1,4 +1,4 @@
-"""Forks: what may be used in the child of a process, and what may not.
+"""Fork safety: objects that a child process may use, and errors for those it may not.
 
 A fork copies one thread. The thread pools of PyTorch and LanceDB do not come along, and a call that hands them
 work waits for ever; sockets and database connections come along twice. So a library with threads of its own is

@@ -1,4 +1,4 @@
-"""Keys of model services: in the object while it lives, and in nothing that is shown, copied out or pickled."""
+"""API keys held in memory only: absent from representations, copies and pickles."""
 
 from __future__ import annotations
 

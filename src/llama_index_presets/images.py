@@ -1,4 +1,4 @@
-"""Open an image of any kind into plain RGB pixels, or say what is wrong with it, by path.
+"""Image decoding: any format to plain RGB pixels, or an error that names the path.
 
 Nothing is fetched: an image that is only a web address is refused.
 """

@@ -1,4 +1,4 @@
-"""Loading models: once in a process, and reported apart from the call that had to wait for it.
+"""Model loading: once per process, and measured apart from the call that waited for it.
 
 The first call of a local model reads its weights, which takes seconds where the call itself takes milliseconds. A
 `ModelLoadEvent` says how long that was, so that a listener can show it by itself and leave it out of the latency of

@@ -1,4 +1,4 @@
-"""Folders and files for one user alone: modes 0700 and 0600, where the file system has modes.
+"""Private files and folders: modes 0600 and 0700, where the file system has modes.
 
 The folder's mode is what keeps others out; the files' modes are the second line, for a folder that somebody opens
 later. Libraries that make files of their own (DuckDB, Lance, SQLite) make them by the process's umask, which is

@@ -1,4 +1,4 @@
-"""Where a hit came from: the rank and score that each stage gave it.
+"""Provenance of a hit: the rank and score that each stage gave it.
 
 A `RankedNode` is a `NodeWithScore` that carries this beside the node, not in its metadata, so neither the
 LLM prompt, nor the text that is embedded, nor the node's hash ever sees it.

@@ -1,4 +1,4 @@
-"""Sentences of a text, verbatim: where chunks may end and what an extractive answer quotes."""
+"""Sentence splitting, verbatim: chunk boundaries, and the units of an extractive answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen values that cross stages. Nothing here imports LlamaIndex, DuckDB or torch."""
+"""Frozen values that cross stages. Imports no LlamaIndex, DuckDB or torch."""
 
 from __future__ import annotations
 

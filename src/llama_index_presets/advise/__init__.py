@@ -1,1 +1,1 @@
-"""Advice before and after a build: which preset, at what cost, and plain code of it."""
+"""Advice before and after a build: recommended presets, cost estimates, and export to plain code."""

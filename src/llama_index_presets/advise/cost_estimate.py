@@ -1,4 +1,4 @@
-"""What a row would cost: once for the documents, and each month for the questions, with the arithmetic shown."""
+"""Cost estimate of a preset: once for the documents, monthly for the questions, with the arithmetic shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a preset out as a project of plain LlamaIndex code, which gives the same answers and belongs to the user."""
+"""Export of a preset as a project of plain LlamaIndex code that gives the same answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what somebody needs to ranked presets, each with the rules that speak for it, and with what it would cost."""
+"""Preset recommendation: requirements to ranked presets, each with the rules behind its rank and its cost."""
 
 from __future__ import annotations
 

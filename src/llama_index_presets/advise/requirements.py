@@ -1,4 +1,4 @@
-"""What somebody needs, before a preset is chosen."""
+"""Requirements of a use case, the input of a recommendation."""
 
 from __future__ import annotations
 

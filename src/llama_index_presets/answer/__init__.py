@@ -1,1 +1,1 @@
-"""Hits in, a cited answer out."""
+"""Answer stage: hits in, a cited answer out."""

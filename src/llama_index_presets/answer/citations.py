@@ -1,4 +1,4 @@
-"""Citation markers in an answer: find them, drop the invented ones, also while it streams. Pure.
+"""Citation markers in an answer: found, and dropped where invented, also while it streams. Pure.
 
 Models spell a marker in many ways: ``[1]``, ``[1, 2]``, ``[1-3]``, ``[^1]``, ``【1†source】``, ``[[1]](http://…)``,
 ``<a href="…">1</a>``. All of them become ``[1]``, without any link: where a marker leads is decided by the passages,

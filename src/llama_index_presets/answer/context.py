@@ -1,4 +1,4 @@
-"""The numbered passages that an answer may cite, and the prompt that shows them."""
+"""Prompt context: the numbered passages that an answer may cite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer without a language model: the sentences of the passages that best match the question, verbatim."""
+"""Extractive answers without a language model: the best-matching sentences of the passages, verbatim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a language model stopped writing, in one vocabulary for every provider. Pure."""
+"""Finish reasons of language models, in one vocabulary for every provider. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From hits to a cited answer, or to an honest "I don't know"."""
+"""Response synthesis: hits to a cited answer, or to an honest "I don't know"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers quoted from the sources or not at all: a gate that an answer passes through, also while it streams."""
+"""Verification of numbers in an answer: quoted from the sources or removed, also while it streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line. Commands that only read tables start fast: they never import LlamaIndex."""
+"""Command line. Commands that only read tables start fast: they never import LlamaIndex."""
 
 from llama_index_presets.cli import (
     compact,

@@ -1,4 +1,4 @@
-"""The application that commands register with, and what they share: options, output, errors in one line."""
+"""Typer application that the commands register with: shared options, output, and errors in one line."""
 
 from __future__ import annotations
 

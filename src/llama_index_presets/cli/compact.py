@@ -1,4 +1,4 @@
-"""The command that takes deleted text off the disk."""
+"""Command `compact`: removes deleted text from the disk."""
 
 from __future__ import annotations
 

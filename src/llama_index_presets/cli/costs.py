@@ -1,4 +1,4 @@
-"""Commands that read the ledger and the audit log."""
+"""Commands over the ledger and the audit log: `costs` and `audit`."""
 
 from __future__ import annotations
 

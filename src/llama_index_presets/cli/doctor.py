@@ -1,4 +1,4 @@
-"""The command that looks for what is wrong."""
+"""Command `doctor`: checks of the machine, of a preset and of its storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that writes a preset out as plain LlamaIndex code."""
+"""Command `eject`: export of a preset as plain LlamaIndex code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that run an engine."""
+"""Commands that run an engine: `ingest`, `ask` and `chat`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that says what an ingest would take, before anything is sent."""
+"""Command `estimate`: what an ingest would take, counted before anything is sent."""
 
 from __future__ import annotations
 

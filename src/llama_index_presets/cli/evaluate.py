@@ -1,4 +1,4 @@
-"""The command that measures an engine on a user's own questions, alone or against another."""
+"""Command `evaluate`: an engine on a user's own questions, alone or against another."""
 
 from __future__ import annotations
 

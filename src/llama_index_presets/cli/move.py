@@ -1,4 +1,4 @@
-"""The command that copies an index from one store to another."""
+"""Command `move`: copy of an index from one store to another."""
 
 from __future__ import annotations
 

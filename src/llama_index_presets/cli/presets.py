@@ -1,4 +1,4 @@
-"""Commands that read the matrix."""
+"""Commands over the selection matrix: `list` and `show`."""
 
 from __future__ import annotations
 

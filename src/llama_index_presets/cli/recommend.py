@@ -1,4 +1,4 @@
-"""The command that chooses a preset: asks on a terminal, else reads flags or a JSON object."""
+"""Command `recommend`: choice of a preset, interactive on a terminal, else from flags or a JSON object."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Checks of a machine, of an engine and of what leaves the machine."""
+"""Diagnostics: checks of the machine, of an engine, and of network traffic."""

@@ -1,4 +1,4 @@
-"""Look at a machine, a preset and its storage, and say what is wrong with each, and what to do."""
+"""Doctor: checks of a machine, a preset and its storage, each finding with what to do about it."""
 
 from __future__ import annotations
 

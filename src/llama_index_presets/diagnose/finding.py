@@ -1,4 +1,4 @@
-"""What a check found: how bad it is, in one line, and what to do."""
+"""Finding of a check: severity, one line of fact, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do traces leak? Plant made-up names wherever text comes from, run an application, look for them in what leaves.
+"""Leak test for traces: made-up names planted at every source of text, searched for in what is exported.
 
 Names are made anew for each run, of words that occur nowhere else, so a hit is a leak and not a coincidence. They
 are looked for in every byte that reaches a collector on loopback, in clear, escaped, encoded and as plain

@@ -1,4 +1,4 @@
-"""Run a preset where every address leads back to this machine, and say what it tried to reach.
+"""Egress check: a preset run in a network namespace, with every address that it tried to reach.
 
 Run as a program, this module is the child process that does the work inside the namespace.
 """

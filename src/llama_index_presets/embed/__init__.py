@@ -1,1 +1,1 @@
-"""Text in, unit vectors out."""
+"""Embedding stage: text in, unit vectors out."""

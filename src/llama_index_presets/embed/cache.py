@@ -1,4 +1,4 @@
-"""Vectors on disk, found by the hash of what made them: one SQLite file, shared by threads and processes.
+"""Embedding cache: one SQLite file keyed by a content hash, shared by threads and processes.
 
 The file holds hashes and vectors, never a text. A hash can still be guessed by someone who has the file and a
 list of likely texts, and a vector tells something of its text: keep the folder as private as the documents, and

@@ -1,4 +1,4 @@
-"""CachedEmbedding: any LlamaIndex embedding behind a cache that knows the model, the role and the content."""
+"""Cached embedding: any LlamaIndex embedding behind a cache keyed by model, role and content."""
 
 from __future__ import annotations
 

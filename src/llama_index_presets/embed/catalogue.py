@@ -1,4 +1,4 @@
-"""What is known of each embedding model: data in ``catalogue.toml``, read without importing LlamaIndex."""
+"""Catalogue of embedding models: data in ``catalogue.toml``, read without importing LlamaIndex."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text and images into one space, on this machine."""
+"""CLIP embedding: text and images in one vector space, on this machine."""
 
 from __future__ import annotations
 

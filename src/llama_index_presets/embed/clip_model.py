@@ -1,4 +1,4 @@
-"""A CLIP folder, in the format of sentence-transformers or of transformers, loaded and run."""
+"""CLIP model loading and inference, from a folder of sentence-transformers or of transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embed a column: of a Polars or pandas frame in memory, or of more rows than fit there, from file to file."""
+"""Embedding of data-frame columns: Polars or pandas in memory, or from file to file beyond memory."""
 
 from __future__ import annotations
 

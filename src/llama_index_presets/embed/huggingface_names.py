@@ -1,4 +1,4 @@
-"""The names that `HuggingFaceEmbedding` gives to the options of a `LocalEmbedding`."""
+"""Option names of `HuggingFaceEmbedding` accepted by `LocalEmbedding`."""
 
 from __future__ import annotations
 

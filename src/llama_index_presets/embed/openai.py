@@ -1,4 +1,4 @@
-"""BatchedOpenAIEmbedding: `OpenAIEmbedding` with full requests, several at a time, counted and checked."""
+"""Batched OpenAI embedding: `OpenAIEmbedding` with full concurrent requests, counted and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens of a text, as the model that will read it counts them; needs no torch."""
+"""Token counts of a text, by the tokenizer of the model that reads it; needs no torch."""
 
 from __future__ import annotations
 

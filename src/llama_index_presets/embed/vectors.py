@@ -1,4 +1,4 @@
-"""Checks and arithmetic on the vectors that a model returned. Pure."""
+"""Validation and arithmetic of vectors that a model returned. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the weights of a local model: explicit path, local cache, packaged, hub, in that order."""
+"""Lookup of local model weights: explicit path, local cache, package, hub, in that order."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How good the answers are, measured on your own questions."""
+"""Evaluation measures: answer quality on labelled questions."""

@@ -1,4 +1,4 @@
-"""Two runs over the same questions, side by side, with a paired test of each difference."""
+"""Comparison of two runs over the same questions, with a paired test of each difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the answers were: ranking measures from ir-measures, citations, honesty, time and money."""
+"""Evaluation measures: ranking by ir-measures, citations, honesty, time and money."""
 
 from __future__ import annotations
 

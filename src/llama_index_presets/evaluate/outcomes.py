@@ -1,4 +1,4 @@
-"""What came of each question, and the file that keeps it while a long run goes on."""
+"""Outcomes of evaluated questions, and the file that saves each one during a long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality against latency and cost, as one HTML page: self-contained, no script, nothing fetched."""
+"""Scatter plots of quality against latency and cost in one self-contained HTML page without script."""
 
 from __future__ import annotations
 

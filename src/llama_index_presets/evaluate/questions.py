@@ -1,4 +1,4 @@
-"""Questions with what is known of their answers: a JSON Lines file, a CSV file, or a folder in BEIR layout."""
+"""Labelled questions, read from a JSON Lines file, a CSV file, or a folder in BEIR layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished runs on disk: one JSON file each, which can be compared, plotted and kept."""
+"""Evaluation runs on disk: one JSON file each, for comparison and plots."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evaluation of engines on labelled questions."""
+"""Experiments with engines: evaluation and reranking on labelled questions."""

@@ -1,4 +1,4 @@
-"""Ask an engine every question of a set, and keep what came of each."""
+"""Evaluation of an engine: every question of a set asked, every outcome saved."""
 
 from __future__ import annotations
 

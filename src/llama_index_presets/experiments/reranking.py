@@ -1,4 +1,4 @@
-"""Whether re-ranking pays on a user's own questions, and at which blend."""
+"""Reranking experiment: quality on a user's own questions without a reranker and at each blend."""
 
 from __future__ import annotations
 

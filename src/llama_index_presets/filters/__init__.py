@@ -1,4 +1,4 @@
-"""The one meaning of `MetadataFilters`: a Python predicate, and the same as SQL for every dialect.
+"""Metadata filters with one meaning: a Python predicate, and the same as SQL for every dialect.
 
 The reference is LlamaIndex core's ``build_metadata_filter_fn``, with groups nested to any depth. What core
 leaves open, or answers with a ``TypeError`` in the middle of a search, is settled here:

@@ -1,4 +1,4 @@
-"""`MetadataFilters` as SQL: one walk over the tree, and the few tests that a dialect has to spell.
+"""Filters as SQL: one walk over `MetadataFilters`, and the few tests that a dialect spells itself.
 
 To support another database, subclass `Dialect` and write its seven methods. Each gives an expression that is
 true or false, never NULL, so groups can be joined with AND, OR and NOT without three-valued surprises.

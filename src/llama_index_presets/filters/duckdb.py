@@ -1,4 +1,4 @@
-"""Filters over a JSON column of DuckDB."""
+"""Filters as DuckDB SQL over a JSON column."""
 
 from __future__ import annotations
 

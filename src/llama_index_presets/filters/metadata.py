@@ -1,4 +1,4 @@
-"""What a filter sees of a node."""
+"""Metadata of a node as a filter sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`MetadataFilters` as a Python function: the meaning that every store is held to."""
+"""Filters as a Python predicate: the reference meaning that every store is tested against."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters and metadata written as text: ``department=hr``, ``year>=2020``, ``groups any hr,all``."""
+"""Filters and metadata in text form: ``department=hr``, ``year>=2020``, ``groups any hr,all``."""
 
 from __future__ import annotations
 

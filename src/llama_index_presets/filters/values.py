@@ -1,4 +1,4 @@
-"""Check the value of a filter against its operator, and take values apart for the renderers."""
+"""Validation of filter values against their operator, and their decomposition for the renderers."""
 
 from __future__ import annotations
 

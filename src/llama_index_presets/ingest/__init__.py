@@ -1,1 +1,1 @@
-"""Files and documents in, clean chunks out."""
+"""Ingest stage: files and documents in, clean chunks out."""

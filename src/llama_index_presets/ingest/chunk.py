@@ -1,4 +1,4 @@
-"""Cut plain text into nodes that the embedding model reads whole, at sentence ends, each with its place."""
+"""Chunking: plain text cut at sentence ends into nodes that fit the embedding model, each with its position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rich text to plain text: markup is parsed by a library, headings become marks, nothing else of it is kept."""
+"""Cleaning: rich text to plain text; a library parses the markup, headings become marks, the rest is dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file says of itself: title, authors, year and other plain values, for filters and citations.
+"""Metadata read from a file itself: title, authors, year and other plain values, for filters and citations.
 
 Later sources win: the document's own head (YAML front matter, HTML meta tags, PDF info, ``Title: …`` lines), then a
 sidecar ``NAME.meta.json`` beside the file.

@@ -1,4 +1,4 @@
-"""What an ingest would send to the embedding model, counted before anything is sent."""
+"""Ingest estimate: documents, chunks and tokens, counted before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose an error is: one document's, which is left out and named, or the whole run's, which ends it.
+"""Failure policy of an ingest: a document's own error skips that document, any other ends the run.
 
 | the run's | a document's |
 |---|---|

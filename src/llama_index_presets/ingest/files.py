@@ -1,4 +1,4 @@
-"""Find the files under the paths that are to be ingested; no link leads out of the folder that was named."""
+"""File discovery under the given paths; links that lead out of the named folder are not followed."""
 
 from __future__ import annotations
 

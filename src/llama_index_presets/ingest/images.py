@@ -1,4 +1,4 @@
-"""Read an image file, and the words that come with it, into an image node and its caption."""
+"""Image files to an image node and a caption node."""
 
 from __future__ import annotations
 

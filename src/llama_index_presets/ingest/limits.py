@@ -1,4 +1,4 @@
-"""What one document may expand to, checked while it is read: a small file can hold a very large one."""
+"""Limits of one document, checked while it is read: a small file can expand to a very large one."""
 
 from __future__ import annotations
 

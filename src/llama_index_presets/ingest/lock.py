@@ -1,4 +1,4 @@
-"""One ingest at a time into one index: the second waits, or is told who is at it."""
+"""Ingest lock: one ingest at a time per index; the second waits, or gets an error that names the holder."""
 
 from __future__ import annotations
 

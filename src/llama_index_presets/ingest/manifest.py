@@ -1,4 +1,4 @@
-"""Which documents an index holds, and from which content: what makes a second run free.
+"""Manifest of an index: its documents and their content hashes, so that a second run skips unchanged ones.
 
 The manifest is a write-ahead log of the store: which documents are about to change is written down before the store
 changes, and what became of them after it did. So a crash between the two leaves documents that are known to be unsure.

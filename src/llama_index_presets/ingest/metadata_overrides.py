@@ -1,4 +1,4 @@
-"""Metadata that whoever ingests puts on documents: it wins over what a document says of itself."""
+"""Metadata overrides: values set by the caller of an ingest replace those read from a document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose documents are: what a run may replace or remove in an index that several tenants share."""
+"""Ownership of documents: which ones a run may replace or delete in an index shared by tenants."""
 
 from __future__ import annotations
 

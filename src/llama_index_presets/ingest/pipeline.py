@@ -1,4 +1,4 @@
-"""Read, cut, embed and store documents in batches, each of which is complete or not there."""
+"""Ingest pipeline: documents read, cut, embedded and stored in batches, each all or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain text with the places of its headings and pages: what every reader gives and the chunker takes."""
+"""Plain text with positions of headings and pages: output of every reader, input of the chunker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watch the documents of an ingest for personal data: count it, replace it, or leave the document out."""
+"""Detection of personal data during an ingest: counted, redacted, or the document left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingest on a Ray cluster: each worker reads, cuts, embeds and stores whole documents; this process keeps the books.
+"""Ingest on a Ray cluster: workers read, cut, embed and store whole documents; this process keeps the manifest.
 
 Nothing but paths goes to the workers and nothing but a line a document comes back, so neither text nor vectors pass
 through this process or the object store.

@@ -1,4 +1,4 @@
-"""Read a file of any supported kind into plain text; whatever is wrong with it is one error."""
+"""Readers: a file of any supported kind to plain text, every fault as one error."""
 
 from __future__ import annotations
 

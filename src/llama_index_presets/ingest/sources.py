@@ -1,4 +1,4 @@
-"""Everything that can be ingested, as a stream of documents: files, `Document`s, nodes, data frames."""
+"""Ingest sources as one stream of documents: files, `Document`s, nodes, data frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways to cut a document, by name; all keep to what the embedding model reads, and to the words of the source.
+"""Chunking strategies by name; each stays within the embedding model's limit and keeps the source's words.
 
 | name | a chunk is | what the answer is shown |
 |---|---|---|

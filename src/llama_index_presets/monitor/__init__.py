@@ -1,1 +1,1 @@
-"""What every call cost, how long it took and what went wrong."""
+"""Monitoring: cost, latency and errors of every model call."""

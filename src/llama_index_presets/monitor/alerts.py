@@ -1,4 +1,4 @@
-"""Alerts on the ledger: error rate, latency, cost against the trailing week; one incident is one alert.
+"""Alerts on the ledger: error rate, latency, cost against the trailing week; one alert per incident.
 
 An alert fires when its value goes above its threshold and is silent until the value has come back below the
 threshold less the hysteresis; then it may fire again. Needs no LlamaIndex.

@@ -1,4 +1,4 @@
-"""Who asks: preset, query, session, tenant and tags of the work at hand, and the ledger that it belongs to.
+"""Attribution of model calls: preset, query, session, tenant, tags and the ledger they are recorded in.
 
 Kept in a `contextvars` variable, so it follows `await`, `asyncio.create_task`, `asyncio.to_thread` and
 LlamaIndex's own worker threads. A plain `threading.Thread` or `ThreadPoolExecutor` starts with an empty

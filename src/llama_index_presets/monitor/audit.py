@@ -1,4 +1,4 @@
-"""The audit log: one entry a query, chained by HMAC, so that edits, deletions and reorderings show.
+"""Audit log: one entry a query, chained by HMAC, so that edits, deletions and reorderings show.
 
 Each entry carries the HMAC of itself and of the entry before it, made with a key that the operator holds.
 Who lacks the key cannot change, remove or swap an entry without `verify` finding it. Removing the *newest*

@@ -1,4 +1,4 @@
-"""Open calls: begun, paired, nested and ended, until each becomes one row of the ledger or none.
+"""Call tree: open model calls, paired and nested, until each ends as one ledger row or none.
 
 Knows nothing of callbacks or events, only of spans (text ids with a parent) and calls. A call of a language
 model that has another one inside it is a wrapper: only the innermost is a row, so `CustomLLM.chat` and

@@ -1,4 +1,4 @@
-"""CostTrackingHandler: one object for LlamaIndex's callbacks and its instrumentation, never counting twice.
+"""Cost handler for LlamaIndex's callbacks and its instrumentation at once, never counting a call twice.
 
 Two ears listen on the root dispatcher (`ears`), the callback methods listen in a `CallbackManager`, and all
 of them tell one `CallTree`. Whoever hears of a call first opens it; whoever hears of its end first closes it.

@@ -1,4 +1,4 @@
-"""JSON logs: one object a call on one line, with correlation ids and without the prompt.
+"""JSON log: one line a call, with correlation ids and without the prompt.
 
 Subscribe a `JsonLog` to a ledger; it writes through `structlog` when given a structlog logger, else through
 a standard `logging.Logger`, or to a file of its own.

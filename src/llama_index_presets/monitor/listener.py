@@ -1,4 +1,4 @@
-"""The two ears on the root dispatcher. They hold their handler weakly, and log what fails in it.
+"""Event and span handlers on the root dispatcher. They hold their owner weakly, and log what fails in it.
 
 The dispatcher swallows every exception of an event or span handler, so a fault here would vanish: it is
 logged.

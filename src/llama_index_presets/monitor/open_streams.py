@@ -1,4 +1,4 @@
-"""Streams under way: which call a span belongs to that begins while a stream is read.
+"""Open streams: assignment of spans that begin while a stream is read to the call that opened it.
 
 LlamaIndex knows the nesting of spans from a context variable, and a generator runs in the context of its reader, not
 in that of the call that made it. So the synchronous stream that `CustomLLM.astream_chat` starts at its first piece

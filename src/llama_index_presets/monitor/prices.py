@@ -1,4 +1,4 @@
-"""What a call costs: Decimal dollars from dated price data, or None. Pure: no LlamaIndex, DuckDB, network.
+"""Prices of calls: Decimal dollars from dated price data, or None. Pure: no LlamaIndex, DuckDB, network.
 
 Prices come from `genai-prices` (bundled in the package, never fetched), with the provider resolved first. A
 `PriceBook` puts own contracts, local models and fine-tunes before them. An unknown model has no price: its

@@ -1,4 +1,4 @@
-"""From events to rows: what each kind of call says at its start and at its end."""
+"""Recorder of calls: instrumentation events to ledger rows, by kind of call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The usage of streams of OpenAI's protocol: asked for, and not asked again where a server refuses the question.
+"""Token usage of streams in OpenAI's protocol: requested, and not again from a server that refuses the option.
 
 OpenAI, Azure and most servers that speak their protocol leave the usage out of a stream unless the request has
 ``stream_options={"include_usage": true}``; some refuse a request that has it. So the question is added to the request

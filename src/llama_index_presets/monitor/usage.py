@@ -1,4 +1,4 @@
-"""Tokens as providers report them: one table of shapes, one place that looks for them. Pure.
+"""Token usage as providers report it: one table of response shapes. Pure.
 
 A response carries its usage in `raw` or `additional_kwargs`, as a mapping or as an object, under names that
 differ by provider. Each shape below says by which field it is known and how its fields map to `Usage`.

@@ -1,1 +1,1 @@
-"""The selection matrix, and what turns a row of it into an engine."""
+"""Presets: the selection matrix, and the assembly of an engine from one of its rows."""

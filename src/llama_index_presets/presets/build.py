@@ -1,4 +1,4 @@
-"""From the name of a preset to a running engine: check everything first, then open everything."""
+"""Build of an engine from a preset's name: everything is checked first, then opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation over an engine: each message becomes a question that stands alone, then the engine answers it."""
+"""Chat engine: each message is condensed to a standalone question, which the query engine answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take deleted text off the disk: every file of a storage written afresh without what was removed."""
+"""Compaction of a storage: every file rewritten without deleted text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encryption of a storage: where the key comes from, and that one storage is never half encrypted or under two keys."""
+"""Encryption of a storage: source of the key, and the check against a second key or plain files."""
 
 from __future__ import annotations
 

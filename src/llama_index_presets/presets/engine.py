@@ -1,4 +1,4 @@
-"""What `build` returns: a plain LlamaIndex query engine that can also ingest, explain itself and be billed."""
+"""Preset engine: a LlamaIndex query engine that also ingests, explains itself and reports its cost."""
 
 from __future__ import annotations
 

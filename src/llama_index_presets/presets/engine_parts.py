@@ -1,4 +1,4 @@
-"""The parts of one engine, put together, and how to let go of them."""
+"""Parts of one engine: opened together, closed together."""
 
 from __future__ import annotations
 

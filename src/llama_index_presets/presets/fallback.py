@@ -1,4 +1,4 @@
-"""When a service is down: a polite answer with what was found, where the settings want one, instead of an error."""
+"""Fallback answers while a service is down: the hits with a polite text instead of an error, where settings say so."""
 
 from __future__ import annotations
 

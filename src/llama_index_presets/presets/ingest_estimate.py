@@ -1,4 +1,4 @@
-"""What an ingest would take, before anything is sent: documents, chunks, tokens, dollars, minutes, disk."""
+"""Ingest estimate of an engine: documents, chunks, tokens, dollars, minutes and disk, before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingest into an assembled engine, and say before what it would take."""
+"""Ingestion into an assembled engine, and its estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open the keyword index of the hybrid pattern: compared with the vector store beside it, or brought in step."""
+"""Keyword index of the hybrid pattern: opened, checked against the vector store, rebuilt where they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The selection matrix as checked values; read without importing LlamaIndex, so that `list` starts fast."""
+"""Selection matrix as validated values; needs no LlamaIndex, so that `list` starts fast."""
 
 from __future__ import annotations
 

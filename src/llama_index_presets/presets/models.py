@@ -1,4 +1,4 @@
-"""The models of an engine: which embedding, cut to which length, and which LLM."""
+"""Models of an engine: the embedding, its vector length, and the LLM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start what a monitoring level promises."""
+"""Monitoring levels: the handlers, logs, traces and audit that each level starts."""
 
 from __future__ import annotations
 

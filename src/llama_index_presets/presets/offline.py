@@ -1,4 +1,4 @@
-"""What `offline=True` makes of a row: local counterparts, and an explicit stand-in where weights are not there."""
+"""Offline presets: local counterparts of services, and an explicit stand-in where weights are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The language model of OpenAI that presets answer with: the official class, with its key out of sight."""
+"""OpenAI language model of the presets: the official class, with its key hidden."""
 
 from __future__ import annotations
 

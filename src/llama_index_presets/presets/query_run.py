@@ -1,4 +1,4 @@
-"""One question on its way through an engine: asked, answered or failed, then billed and put on record."""
+"""Query run: one question from start to answer or error, billed and audited once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retrieval patterns: what finds the passages, and what reorders them."""
+"""Retrieval patterns: the retriever and the postprocessors of each."""
 
 from __future__ import annotations
 

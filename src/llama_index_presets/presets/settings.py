@@ -1,4 +1,4 @@
-"""The dials of an engine: one typed object per preset, with its defaults. `layers` fills it."""
+"""Settings of an engine: one typed object per preset, with its defaults; `settings_sources` fills it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fill the settings of a preset from a TOML file, the environment and code, in rising precedence."""
+"""Sources of settings: a TOML file, the environment and code, in rising precedence."""
 
 from __future__ import annotations
 

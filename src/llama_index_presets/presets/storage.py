@@ -1,4 +1,4 @@
-"""The storage of an engine: a folder, and maybe a URL for the vectors; what made it, whether it can be used."""
+"""Storage of an engine: a folder, and a URL where vectors are elsewhere; its metadata and compatibility checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open the vector store of a cell inside an engine's folder, or at the address that the user named."""
+"""Vector store of an engine, opened inside its folder or at the address that the user named."""
 
 from __future__ import annotations
 

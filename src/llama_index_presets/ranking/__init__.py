@@ -1,1 +1,1 @@
-"""Pure ranking arithmetic: fusion, BM25, maximal marginal relevance."""
+"""Ranking arithmetic: fusion, BM25, maximal marginal relevance. Pure."""

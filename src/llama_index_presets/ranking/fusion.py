@@ -1,4 +1,4 @@
-"""Several rankings of the same documents into one. Pure functions over (id, score) pairs, best first.
+"""Rank fusion: several rankings of the same documents into one. Pure functions over (id, score) pairs, best first.
 
 Every method takes rankings and one weight >= 0 for each, and gives (id, score) pairs, best first, ties by id.
 The order in which the rankings are given changes nothing; a weight of 0 is the same as leaving the ranking

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: near to the question and far from each other. Pure numpy."""
+"""Maximal marginal relevance: near to the query, far from each other. Pure numpy."""
 
 from __future__ import annotations
 

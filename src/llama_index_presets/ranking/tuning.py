@@ -1,4 +1,4 @@
-"""Choose fusion and weights on labelled queries, without fooling oneself."""
+"""Tuning of fusion and weights on labelled queries: the choice, and an estimate on queries it did not see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hits in, the same hits out in a better order, each with an honest score."""
+"""Rerank stage: hits in, the same hits out in a better order, each with its own score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does reranking pay on your data, and at which blend? nDCG@k of labelled queries, by blend."""
+"""Blend report: nDCG@k of labelled queries without a reranker and at each blend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rerank hits with a cross-encoder."""
+"""Cross-encoder reranker as a node postprocessor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find a cross-encoder, load it, and refuse one whose scores would mean nothing."""
+"""Cross-encoder loading; a model whose scores would mean nothing is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score the texts of one query: each text once, like lengths together, within a deadline."""
+"""Scoring of the texts of one query: each text once, batches of like length, within a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a reranker on your own judgments: a thin wrapper over sentence-transformers' trainer."""
+"""Reranker training on labelled judgments: a thin wrapper over sentence-transformers' trainer."""
 
 from __future__ import annotations
 

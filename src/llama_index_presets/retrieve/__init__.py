@@ -1,4 +1,4 @@
-"""A query in, hits out, best first.
+"""Retrieve stage: a query in, hits out, best first.
 
 BM25Index              nodes by their words, on disk, changed node by node, filtered before ranking
 HybridFusionRetriever  several retrievers at once, fused by node id, each hit with its history

@@ -1,4 +1,4 @@
-"""Show more than was found: a sentence with its neighbours, or a chunk whose parts were found.
+"""Context expansion of hits: a sentence with its neighbours, or the parent of chunks that were hit.
 
 What is searched may be small and what is read larger. Both work on copies: the hits given, and their nodes, are left
 as they were.

@@ -1,4 +1,4 @@
-"""A query that carries its own metadata filters, through any engine, to every leg."""
+"""Filtered query: a query bundle that carries metadata filters through any engine to every leg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hybrid search: several retrievers asked at once, their hits fused, each hit with its history."""
+"""Hybrid search: several retrievers queried at once, their hits fused, each with its provenance."""
 
 from __future__ import annotations
 

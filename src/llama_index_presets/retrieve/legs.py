@@ -1,4 +1,4 @@
-"""One leg of a hybrid search: any retriever, asked for candidates, with its scores' bounds."""
+"""Legs of a hybrid search: a retriever asked for candidates, its score range, and the threads that run it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text and images from one index: a leg for each kind, since their scores cannot be compared.
+"""Multi-modal retrieval from one index: a leg each for text and images, since their scores cannot be compared.
 
 In a space that CLIP makes, two texts are closer to each other than any text is to any image (the "modality gap": Liang
 et al., NeurIPS 2022, arXiv:2203.02053). One search over both would answer a text with texts alone.

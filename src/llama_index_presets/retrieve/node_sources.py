@@ -1,4 +1,4 @@
-"""Where nodes are kept: a vector store, a document store, or an index made of both."""
+"""Node sources: a vector store, a document store, or an index made of both."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Vector stores that keep the same promises."""
+"""Vector stores with one contract."""

@@ -1,4 +1,4 @@
-"""Deleting and reading nodes by id, by document and by filter: the same words over every official adapter."""
+"""Common base of the vector stores: reading and deleting nodes by id, by document and by filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any vector store with its texts, metadata and ids encrypted: what lies below it sees vectors and ciphertext."""
+"""Encrypted store over any vector store: below it are vectors and ciphertext only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Index terms of metadata: equality, membership and emptiness as questions about a set of texts.
+"""Index terms of metadata: equality, membership and emptiness as tests of set membership.
 
 A database that indexes a list of texts can so answer these filters exactly, whatever the keys and types are.
 """

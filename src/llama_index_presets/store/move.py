@@ -1,4 +1,4 @@
-"""Copy an index from one store to another without embedding anything again."""
+"""Move of an index: copied from one store to another without embedding again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node as a row of any store, and back. Only the embedding is left out: it has a column of its own."""
+"""Node codec: a node to a row of any store, and back. The embedding has a column of its own."""
 
 from __future__ import annotations
 

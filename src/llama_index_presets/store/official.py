@@ -1,4 +1,4 @@
-"""Options of the official adapters that have one value here: any other value is refused with its reason."""
+"""Options of the official adapters that are fixed here: any other value is refused with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query modes made of others: HYBRID from a vector and a text search, MMR from a wide vector search."""
+"""Composed query modes: HYBRID from a vector and a text search, MMR from a wide vector search."""
 
 from __future__ import annotations
 

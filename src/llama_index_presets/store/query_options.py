@@ -1,4 +1,4 @@
-"""Keywords of `query` and `add`: the same for every store, each checked, none dropped."""
+"""Keyword options of `query` and `add`: the same for every store, each checked, none dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vectors of a batch of nodes, checked before anything is written."""
+"""Validation of a batch's vectors before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Journals: the files that writers append to, one a process, so that no writer ever waits for another.
+"""Journals of the ledger: one append-only file a process, so that writers never wait for each other.
 
 A journal is JSON lines in the folder ``<ledger>.journal``. Its writer holds a lock on it (`flock`) for as
 long as it lives; the operating system drops the lock when the process dies, however it dies. So a journal

@@ -1,4 +1,4 @@
-"""The ledger: every call of a model as a row in DuckDB, written by many threads and processes at once.
+"""Ledger: every model call as a row in DuckDB, written by many threads and processes at once.
 
 This module imports neither LlamaIndex nor, until a query is run, DuckDB's table module: it starts fast.
 """

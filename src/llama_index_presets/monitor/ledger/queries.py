@@ -1,4 +1,4 @@
-"""Questions that are asked of every ledger, as SQL over `llm_calls`; needs no LlamaIndex."""
+"""Standard queries of the ledger, as SQL over `llm_calls`; needs no LlamaIndex."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `llama-presets costs` shows: as numbers, as tables for a terminal, and again every few seconds.
+"""Cost report of `llama-presets costs`: numbers, terminal tables, and a live view.
 
 Needs no LlamaIndex.
 """

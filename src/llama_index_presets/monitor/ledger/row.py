@@ -1,4 +1,4 @@
-"""The row: one call of a model, or one retrieval, or one whole query. Pure."""
+"""Ledger row: one model call, one retrieval, or one whole query. Pure."""
 
 from __future__ import annotations
 

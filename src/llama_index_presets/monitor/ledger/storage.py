@@ -1,4 +1,4 @@
-"""The table: journals and the DuckDB file read as one relation, and journals folded into the file.
+"""Ledger storage: journals and the DuckDB file read as one relation; compaction of journals into the file.
 
 Readers hold a shared lock, whoever folds holds it alone, and neither holds it longer than one statement. A
 journal's name goes into the table `folded` in the same transaction as its rows, so a crash between commit and

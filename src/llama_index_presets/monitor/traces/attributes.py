@@ -1,4 +1,4 @@
-"""The allow-list: which facts of a span may leave, and in which form. What is not in the table does not leave.
+"""Allow-list of span attributes: a fact leaves only in the form that its table entry gives.
 
 Keys are those of the OpenInference conventions where these have one; ours begin with ``rag.``.
 """

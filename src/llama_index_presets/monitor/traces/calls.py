@@ -1,4 +1,4 @@
-"""What the events of language and embedding models say of spans."""
+"""Span attributes from events of language and embedding models."""
 
 from __future__ import annotations
 

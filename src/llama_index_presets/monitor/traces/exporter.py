@@ -1,4 +1,4 @@
-"""Sending spans: in the background, in batches, and never at the expense of the application.
+"""Span export: in the background, in batches, never blocking the application.
 
 A collector that is down, slow or gone costs spans, not time: before each batch a connection is tried, for at
 most half a second, on the exporter's thread; after a failure batches are dropped for a while. That is said

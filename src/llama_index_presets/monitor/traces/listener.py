@@ -1,4 +1,4 @@
-"""The ears of a trace handle on the root dispatcher. They hold the handle weakly, and log what fails in it."""
+"""Event and span handlers of a trace handle. They hold the handle weakly, and log what fails in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From instrumentation events to a tree of spans: few, named for what happens, each thing once.
+"""Span tree from instrumentation events: few spans, named after operations, none twice.
 
 LlamaIndex opens a span for nearly every method; here a span is opened only by an event that says that a stage
 begins, and belongs below the nearest open stage around it. So `retrieve` and `_retrieve` are one span, and so

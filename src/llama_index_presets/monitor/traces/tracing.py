@@ -1,4 +1,4 @@
-"""Traces: one query is one tree of few spans, sent over OTLP to Arize Phoenix or any other collector.
+"""Tracing: a query as one tree of few spans, sent over OTLP to Arize Phoenix or any other collector.
 
 `trace_to` listens to LlamaIndex's instrumentation and to our own events. What leaves is on an allow-list
 (`trace_attributes`), and texts leave as keyed hashes unless the application asks otherwise.

@@ -1,4 +1,4 @@
-"""Text to tokens, the same way for documents and queries, in a way that can be written down and read back."""
+"""Text analyzer: text to tokens, the same for documents and queries, with a serialized form."""
 
 from __future__ import annotations
 

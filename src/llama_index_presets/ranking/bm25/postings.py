@@ -1,4 +1,4 @@
-"""An inverted index in memory, changed document by document, scored exactly as if built afresh."""
+"""Inverted index in memory, updated document by document, scored exactly as if built afresh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each posting adds to a score: worked out when a query asks, kept until the index changes."""
+"""BM25 impacts of postings: computed at the first query, cached until the index changes."""
 
 from __future__ import annotations
 

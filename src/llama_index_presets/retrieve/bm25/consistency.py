@@ -1,4 +1,4 @@
-"""Compare a keyword index with the store beside it, and repair what differs."""
+"""Consistency check of a keyword index against its vector store, and repair of the difference."""
 
 from __future__ import annotations
 

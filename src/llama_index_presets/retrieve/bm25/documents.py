@@ -1,4 +1,4 @@
-"""What the keyword index keeps of each node beside its postings, by row."""
+"""Document table of the keyword index: stored fields of each node, by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BM25 over nodes: kept on disk, changed node by node, filtered before it is ranked."""
+"""BM25 index over nodes: kept on disk, changed node by node, filtered before ranking."""
 
 from __future__ import annotations
 

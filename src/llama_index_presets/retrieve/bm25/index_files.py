@@ -1,4 +1,4 @@
-"""The keyword index on disk: one folder, one writer at a time, any number of readers.
+"""Index directory of the keyword index: one writer at a time, any number of readers.
 
     MANIFEST.json     settings, which snapshot and journal are in force, sizes and checksums of the snapshot's
                       files, and a checksum of itself; replaced whole, by renaming

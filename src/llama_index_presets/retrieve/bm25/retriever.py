@@ -1,4 +1,4 @@
-"""A keyword index as a LlamaIndex retriever."""
+"""Keyword retriever: a BM25 index as a LlamaIndex retriever."""
 
 from __future__ import annotations
 

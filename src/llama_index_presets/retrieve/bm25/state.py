@@ -1,4 +1,4 @@
-"""What the keyword index knows, in memory and on disk, and how it changes. Knows records, not nodes."""
+"""State of the keyword index, in memory and on disk, and its transactions. Works on records, not nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of records that a crash can only shorten: each is whole on disk, or is not there."""
+"""Write-ahead log of records: a crash can only shorten it; a record is whole on disk or absent."""
 
 from __future__ import annotations
 

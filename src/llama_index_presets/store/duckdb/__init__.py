@@ -1,4 +1,4 @@
-"""DuckDB: exact search in memory over a table that is the truth."""
+"""DuckDB store: exact search in memory over a durable table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a DuckDBVectorStore refuses, and what it advises."""
+"""Argument checks and advice of the DuckDB store."""
 
 from __future__ import annotations
 

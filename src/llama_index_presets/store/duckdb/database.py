@@ -1,4 +1,4 @@
-"""One DuckDB database, opened once per process and shared by the stores that live in it."""
+"""DuckDB database, opened once per process and shared by its stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of DuckDB as errors of this package, with what to do about them."""
+"""Translation of DuckDB's errors into this package's, with what to do about them."""
 
 from __future__ import annotations
 

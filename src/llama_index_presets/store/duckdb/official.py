@@ -1,4 +1,4 @@
-"""The names that llama-index-vector-stores-duckdb gives to the options of a `DuckDBVectorStore`."""
+"""Option names of llama-index-vector-stores-duckdb accepted by `DuckDBVectorStore`."""
 
 from __future__ import annotations
 

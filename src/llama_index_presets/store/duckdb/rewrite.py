@@ -1,4 +1,4 @@
-"""A DuckDB file written afresh, without the blocks of rows that are gone; nobody reads or writes it meanwhile."""
+"""Rewrite of a DuckDB file without the blocks of deleted rows, under an exclusive lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the nearest rows come from: the snapshot in memory, or DuckDB's scan where it does not fit."""
+"""Nearest rows: from the snapshot in memory, or by DuckDB's scan where it does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table in memory, as of one version: the matrix, the rows, and which rows a restriction selects."""
+"""Snapshot of a table at one version: vector matrix, rows, and row selection by filter."""
 
 from __future__ import annotations
 

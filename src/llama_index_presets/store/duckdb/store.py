@@ -1,4 +1,4 @@
-"""DuckDBVectorStore: exact search at memory speed over a DuckDB table that is the truth."""
+"""DuckDB vector store: exact search at memory speed over a durable table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table of a DuckDB database: what it remembers of itself, how rows get in and out."""
+"""DuckDB table: schema, stored metadata, reads and writes of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors in memory, searched exactly: a scan of one byte per number finds candidates, float64 decides.
+"""Vector matrix, searched exactly: a scan of one byte per number finds candidates, float64 decides.
 
 Each vector v is kept as float32 and, where numkong is installed, as int8 codes of v / step. The cosine that
 the codes give is off by at most ``r + s * (1 + r)``, with r the largest ``|v - coded v| / |v|`` of the matrix

@@ -1,4 +1,4 @@
-"""LanceDB on disk or in an object store: the official adapter, with filters and indexes that hold."""
+"""LanceDB store, on disk or in an object store: the official adapter with correct filters and indexes."""
 
 from __future__ import annotations
 

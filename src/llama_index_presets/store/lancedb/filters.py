@@ -1,4 +1,4 @@
-"""Metadata filters as Lance SQL: exact, and mostly answered by one index whatever the keys are.
+"""Filters as Lance SQL: exact, and mostly answered by one index for any key.
 
 Each row carries `labels`: one text per metadata key, per value and per list item. Equality, membership and
 emptiness are questions about labels, and Lance's LABEL_LIST index answers them. Order and substrings read the

@@ -1,4 +1,4 @@
-"""Which Lance index a table gets, and when: decided from its size, built after a load and not during it."""
+"""Index policy of a Lance table: chosen by size, built after a load rather than during it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vector store on LanceDB: a folder or an object store, no server, with an index once it is large."""
+"""LanceDB vector store: a folder or an object store, no server, indexed once it is large."""
 
 from __future__ import annotations
 

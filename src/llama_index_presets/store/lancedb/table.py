@@ -1,4 +1,4 @@
-"""Nodes as rows of a Lance table, and back."""
+"""Rows of a Lance table: nodes to rows, and back."""
 
 from __future__ import annotations
 

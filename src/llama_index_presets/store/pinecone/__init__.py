@@ -1,4 +1,4 @@
-"""Pinecone: the official adapter, with ids, filters and fingerprints that hold."""
+"""Pinecone store: the official adapter with checked ids, exact filters and fingerprints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata filters as Pinecone's filter objects. It has no NOT, so that is carried down to the leaves."""
+"""Filters as Pinecone's filter objects. Pinecone has no NOT, so it is pushed down to the leaves."""
 
 from __future__ import annotations
 

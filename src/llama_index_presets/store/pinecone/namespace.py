@@ -1,4 +1,4 @@
-"""One namespace of a Pinecone index: requests, tried again where that helps, and pages put together."""
+"""Pinecone namespace: requests with retries, and paging."""
 
 from __future__ import annotations
 

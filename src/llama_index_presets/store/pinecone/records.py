@@ -1,4 +1,4 @@
-"""Nodes as Pinecone records, and back; and how many of them fit into one request."""
+"""Pinecone records: nodes to records, and back, and batches that fit into one request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vector store on Pinecone, a managed service."""
+"""Pinecone vector store, a managed service."""
 
 from __future__ import annotations
 

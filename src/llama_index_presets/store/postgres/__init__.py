@@ -1,4 +1,4 @@
-"""PostgreSQL with pgvector: the official adapter, with bound filters and bulk loads."""
+"""PostgreSQL store with pgvector: the official adapter with bound filters and bulk loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reaching Postgres: a pool, transactions, and one layer of retries."""
+"""Postgres connections: a pool, transactions, and one layer of retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Postgres with pgvector in a folder, without Docker and without root: for laptops and tests."""
+"""Embedded Postgres with pgvector in a folder, without Docker or root: for laptops and tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata filters over a JSONB column, exact, with every value and key bound."""
+"""Filters as SQL over a JSONB column, exact, with every value and key bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vector store on Postgres with pgvector: transactions, one database for rows and vectors, many writers."""
+"""Postgres vector store with pgvector: transactions, rows and vectors in one database, many writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of a `PostgresVectorStore`: its columns, its indexes and what it remembers."""
+"""Postgres table: columns, indexes and stored metadata."""
 
 from __future__ import annotations
 

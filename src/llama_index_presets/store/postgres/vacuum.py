@@ -1,4 +1,4 @@
-"""What Postgres still holds of deleted rows: dead tuples, samples in its statistics, its write-ahead log."""
+"""Remains of deleted rows in Postgres: dead tuples, statistics samples, its write-ahead log."""
 
 # ruff: noqa: S608 -- statements are made of quoted identifiers and counted numbers.
 

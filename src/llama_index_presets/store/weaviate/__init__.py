@@ -1,4 +1,4 @@
-"""Weaviate: the official adapter, with ids, filters and fingerprints that hold."""
+"""Weaviate store: the official adapter with checked ids, exact filters and fingerprints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Weaviate collection: requests, errors of this package, pages put together."""
+"""Weaviate collection: requests, error translation, and paging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata filters as Weaviate's filter objects."""
+"""Filters as Weaviate's filter objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes as Weaviate objects, and back; and the schema of their collection."""
+"""Weaviate objects: nodes to objects, and back, and the schema of their collection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vector store on Weaviate, a managed service or a server of your own."""
+"""Weaviate vector store, a managed service or a server of your own."""
 
 from __future__ import annotations
 
