@@ -30,10 +30,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from tests.fakes import ScriptedLLM, WordEmbedding
+from tests.servers.otlp import Receiver
 from tests.unit.rerank.conftest import save_model
+from tools.leaks import Planted, find_leaks, plain_app
 
 from llama_index_presets import CrossEncoderRerank, HybridFusionRetriever, build
-from llama_index_presets.diagnose.leaks import Planted, Receiver, find_leaks, plain_app
 from llama_index_presets.monitor.traces.tracing import trace_to
 
 Tracer = Callable[[str], AbstractContextManager[Any]]

@@ -19,16 +19,13 @@ MOVED: Final[dict[str, str]] = {
     "monitor.audit_key": "monitor.audit",
     "monitor.context": "monitor.attribution",
     "monitor.html": "monitor.ledger.report",
-    "monitor.leaks": "diagnose.leaks",
     "monitor.logs": "monitor.json_log",
-    "monitor.otlp_receiver": "diagnose.leaks",
     "monitor.report": "monitor.ledger.report",
     "monitor.stats": "monitor.ledger.queries",
     "presets.eject": "advise.eject",
     "presets.engine_checks": "diagnose.checks",
     "presets.estimate": "presets.ingest_estimate",
     "presets.evaluation": "experiments.evaluation",
-    "presets.leak_app": "diagnose.leaks",
     "presets.recommend": "advise.recommend",
     "retrieve.keyword": "retrieve.bm25.index",
     "retrieve.step": "retrieve.bm25.consistency",
@@ -39,6 +36,18 @@ MOVED: Final[dict[str, str]] = {
 }
 """Old path -> new path, both below the package; they go with the next release."""
 
+LEAK_TEST_MOVED: Final = (
+    "The leak test of traces is not part of the package any more. Run it from a checkout of the repository: "
+    "python tools/leaks.py PRESET, or --app module:function for an application of your own."
+)
+REMOVED: Final[dict[str, str]] = {
+    "diagnose.leaks": LEAK_TEST_MOVED,
+    "monitor.leaks": LEAK_TEST_MOVED,
+    "monitor.otlp_receiver": LEAK_TEST_MOVED,
+    "presets.leak_app": LEAK_TEST_MOVED,
+}
+"""Old path of a module that left the package -> what to use instead."""
+
 
 class MovedModules(MetaPathFinder, Loader):
     """Finds modules under their old path; asked last, so that it costs nothing where a module is where it was."""
@@ -48,11 +57,18 @@ class MovedModules(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         """Give a spec for an old path, None for every other name."""
         old = fullname.removeprefix(_PACKAGE + ".")
-        return ModuleSpec(fullname, self) if fullname != old and old in MOVED else None
+        return ModuleSpec(fullname, self) if fullname != old and (old in MOVED or old in REMOVED) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Make a module that gives out the names of the new one."""
-        new = f"{_PACKAGE}.{MOVED[spec.name.removeprefix(_PACKAGE + '.')]}"
+        """Make a module that gives out the names of the new one.
+
+        Raises:
+            ModuleNotFoundError: The module left the package; the message says what to use.
+        """
+        old = spec.name.removeprefix(_PACKAGE + ".")
+        if old in REMOVED:
+            raise ModuleNotFoundError(f"{spec.name}: {REMOVED[old]}", name=spec.name)
+        new = f"{_PACKAGE}.{MOVED[old]}"
         # The frames between the import statement and this line are importlib's, which warnings skips.
         warnings.warn(
             f"{spec.name} has moved to {new}. Import it from there.", DeprecationWarning, stacklevel=2

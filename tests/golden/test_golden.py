@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from llama_index.core import Document
 from tests.fakes import ScriptedLLM, WordEmbedding
+from tests.servers.otlp import Receiver
 
 from llama_index_presets import PRESETS, build
-from llama_index_presets.diagnose.leaks import Receiver
 
 HERE = Path(__file__).parent
 DOCUMENTS = [

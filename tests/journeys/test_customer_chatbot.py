@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.journeys.rows import ask_every_way
 from tests.servers.openai import Fault, OpenAIServer
+from tests.servers.otlp import Receiver
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import build
-from llama_index_presets.diagnose.leaks import Receiver
 
 DOCUMENTS = Path(__file__).parents[2] / "recipes" / "customer-chatbot" / "documents"
 QUESTION = "Within how many days does the shop take parcels back?"

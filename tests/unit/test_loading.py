@@ -16,12 +16,12 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from tests.fakes import ScriptedLLM, WordEmbedding
+from tests.servers.otlp import Receiver
 from tests.tiny_clip import tiny_clip
 from tests.unit.monitor.test_traces import Seen
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CostTrackingHandler, CrossEncoderRerank, Ledger, build
-from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.embed import local as encoder
 from llama_index_presets.embed.clip import ClipEmbedding
 from llama_index_presets.embed.local import LocalEmbedding

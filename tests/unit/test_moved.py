@@ -9,7 +9,7 @@ import pytest
 from llama_index.core.schema import TextNode
 
 from llama_index_presets import BM25Index
-from llama_index_presets._moved import MOVED
+from llama_index_presets._moved import MOVED, REMOVED
 
 
 @pytest.mark.parametrize("old", sorted(MOVED))
@@ -22,6 +22,13 @@ def test_a_documented_path_gives_the_names_of_the_new_module(old: str) -> None:
     public = [name for name in vars(new) if not name.startswith("_")]
     assert public
     assert all(getattr(module, name) is getattr(new, name) for name in public)
+
+
+@pytest.mark.parametrize("old", sorted(REMOVED))
+def test_a_module_that_left_the_package_says_what_to_use(old: str) -> None:
+    """As an import error, so that a fallback of the caller still works."""
+    with pytest.raises(ModuleNotFoundError, match=f"{old}: .*{REMOVED[old].split(':')[0]}"):
+        importlib.import_module(f"llama_index_presets.{old}")
 
 
 def test_a_name_that_is_nowhere_is_an_import_error() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llama_index_presets._moved import LEAK_TEST_MOVED
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -47,21 +48,21 @@ def doctor(
         Path | None, typer.Option("--documents", help="What --no-egress ingests; else two short texts.")
     ] = None,
     leaks: Annotated[
-        bool, typer.Option("--leaks", help="Plant names everywhere, and look for them in traces and logs.")
+        bool, typer.Option("--leaks", hidden=True, help="Not part of the package any more.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Versions, extras, keys, weights, storage, retries: what is wrong here, each with its fix."""
+    if leaks:  # for one release
+        raise SettingsError(LEAK_TEST_MOVED)
     if preset is not None:
         find_preset(preset)
-    elif no_egress or leaks or storage or repair:
+    elif no_egress or storage or repair:
         raise SettingsError("This needs a preset: llama-presets doctor PRESET.")
     if preset and storage is None and (Path(STORAGE) / "preset.json").exists():
         storage = str(STORAGE)
     if no_egress:
         _no_egress(str(preset), documents, settings, offline, as_json)
-    elif leaks:
-        _leaks(str(preset), as_json)
     else:
         _examine(preset, storage, settings, offline, repair, as_json)
 
@@ -121,28 +122,3 @@ def _attempt(attempt: dict[str, Any]) -> str:
     if attempt["name"]:
         return f"dns query for '{attempt['name']}'"
     return f"{attempt['protocol']} to {attempt['address']}:{attempt['port']}"
-
-
-def _leaks(preset: str, as_json: bool) -> None:
-    from llama_index_presets.diagnose.leaks import find_leaks, preset_app
-
-    report = find_leaks(preset_app(preset))
-    if as_json:
-        emit(report.to_dict())
-    else:
-        say(
-            f"{preset}: {report.spans} spans, {report.sent_bytes:,} bytes and {report.log_lines} log lines looked at."
-        )
-        for leak in report.leaks:
-            say(f"  sent: {leak}")
-        for leak in report.logged:
-            say(f"  logged: {leak}")
-        say(
-            "  No planted name was sent."
-            if report.clean
-            else "  Names were sent."
-            if report.leaks
-            else "  Nothing was sent, so nothing was tested."
-        )
-    if not report.clean:
-        raise typer.Exit(FAILED)

@@ -12,10 +12,10 @@ import pytest
 from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen, LLMMetadata
 from llama_index.core.llms import ChatMessage, CustomLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
+from tests.servers.otlp import Receiver
 from tests.unit.monitor.test_traces import Seen, values
 
 from llama_index_presets import CostTrackingHandler, Ledger
-from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.open_streams import OpenStreams

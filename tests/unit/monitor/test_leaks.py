@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import logging
+import sys
 import urllib.request
 from collections.abc import Callable
 
@@ -12,8 +14,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-
-from llama_index_presets.diagnose.leaks import PLACES, Planted, find_leaks, plain_app
+from tools.leaks import PLACES, Planted, find_leaks, main, plain_app, preset_app
 
 
 def telling(what: Callable[[Planted], str]) -> Callable[[Planted], None]:
@@ -110,3 +111,26 @@ def test_texts_leave_when_the_application_asks_for_it() -> None:
     report = find_leaks(plain_app, content="text")
     assert {leak.planted for leak in report.leaks} >= {"document", "query", "answer", "template"}
     assert "exception" not in {leak.planted for leak in report.leaks}
+
+
+def test_our_traces_of_a_preset_leak_nothing() -> None:
+    """From files to streamed answers, with a model that fails as well."""
+    report = find_leaks(preset_app("healthcare"))
+    assert report.clean
+    assert report.spans > 10
+
+
+def leaky_app(planted: Planted) -> None:
+    """An application that sends its question in clear."""
+    telling(lambda names: names.text("query"))(planted)
+
+
+def test_the_script_names_what_an_application_of_ones_own_sends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tools/leaks.py --app module:function` prints each leak, and ends with 1."""
+    monkeypatch.setitem(sys.modules, "my_app", sys.modules[__name__])
+    assert main(["--app", "my_app:leaky_app"]) == 1
+    assert "sent: the name planted in the query was found in attribute 'note'" in capsys.readouterr().out
+    assert main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clean"] is True

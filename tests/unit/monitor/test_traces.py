@@ -26,9 +26,9 @@ from llama_index.llms.openai import OpenAI
 from opentelemetry import context as otel
 from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.servers.openai import Fault, OpenAIServer
+from tests.servers.otlp import Receiver
 
 from llama_index_presets import BM25Index, CostTrackingHandler, HybridFusionRetriever, Ledger
-from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget, Budgets

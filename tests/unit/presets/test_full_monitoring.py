@@ -17,11 +17,11 @@ from llama_index.core import Document
 from llama_index.llms.openai import OpenAI
 from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.servers.openai import OpenAIServer
+from tests.servers.otlp import Receiver
 from tests.unit.monitor.test_traces import values
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CrossEncoderRerank, build
-from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.settings import Settings

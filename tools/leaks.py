@@ -1,27 +1,30 @@
-"""Leak test for traces: made-up names planted at every source of text, searched for in what is exported.
+"""Leak test of traces: plant made-up names wherever text comes from, run an application, search what it sends.
 
-Names are made anew for each run, of words that occur nowhere else, so a hit is a leak and not a coincidence. They
-are looked for in every byte that reaches a collector on loopback, in clear, escaped, encoded and as plain
-(unkeyed) hashes, and in everything that is logged meanwhile.
+    PYTHONPATH=. python tools/leaks.py                       # a small LlamaIndex application
+    PYTHONPATH=. python tools/leaks.py healthcare            # a preset, offline
+    PYTHONPATH=. python tools/leaks.py --app my_app:run      # a function of yours that takes a `Planted`
+
+Names are made anew for each run, of words that occur nowhere else, so a hit is a leak and not a coincidence. The
+search covers every byte that reaches a collector on loopback, in clear, escaped, encoded and as plain (unkeyed)
+hashes, and everything that is logged meanwhile. Exit code 1: a name was sent, or nothing was.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import contextlib
-import gzip
 import hashlib
+import importlib
 import json
 import logging
 import os
 import secrets
+import sys
 import tempfile
-import threading
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -32,9 +35,8 @@ from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
+from tests.servers.otlp import Receiver
 
-from llama_index_presets._extras import require
-from llama_index_presets._options import option_names, strict
 from llama_index_presets.monitor.traces.attributes import Content
 from llama_index_presets.monitor.traces.tracing import trace_to
 from llama_index_presets.presets.build import build
@@ -45,96 +47,14 @@ __all__ = [
     "Leak",
     "LeakReport",
     "Planted",
-    "Receiver",
     "SayingLLM",
     "find_leaks",
     "plain_app",
     "preset_app",
 ]
 
-# A collector on loopback that keeps what it is sent: for leak tests, benchmarks and a look at what would leave.
-
-
-class Receiver:
-    """An OTLP/HTTP receiver on 127.0.0.1; a context manager.
-
-    Args:
-        port: Where it listens; 0 takes a free port.
-
-    Attributes:
-        bodies: Each request's body, uncompressed.
-
-    Example:
-        >>> with Receiver() as receiver:
-        ...     receiver.endpoint.startswith("http://127.0.0.1:"), receiver.bodies
-        (True, [])
-    """
-
-    def __init__(self, port: int = 0) -> None:
-        self.bodies: list[bytes] = []
-        handler = type("Handler", (_Handler,), {"receiver": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._http.daemon_threads = True
-
-    @property
-    def endpoint(self) -> str:
-        """Its base address."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
-
-    def spans(self) -> Iterator[Any]:
-        """Give every span received so far, as protobuf messages; bodies of another kind hold none.
-
-        Raises:
-            MissingExtraError: The extra ``tracing`` is not installed.
-        """
-        service = require("opentelemetry.proto.collector.trace.v1.trace_service_pb2", extra="tracing")
-        refused = require("google.protobuf.message", extra="tracing").DecodeError
-        for body in list(self.bodies):
-            try:
-                resources = service.ExportTraceServiceRequest.FromString(body).resource_spans
-            except refused:
-                continue
-            for resource in resources:
-                for scope in resource.scope_spans:
-                    yield from scope.spans
-
-    def __enter__(self) -> Receiver:
-        """Begin to listen."""
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True, name="otlp").start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self._http.shutdown()
-        self._http.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    receiver: Receiver
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Keep a body and say thanks."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        packed = self.headers.get("Content-Encoding", "")
-        self.receiver.bodies.append(
-            gzip.decompress(body)
-            if packed == "gzip"
-            else zlib.decompress(body)
-            if packed == "deflate"
-            else body
-        )
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent."""
-
-
 PLACES: Final = ("document", "metadata", "query", "answer", "filter", "exception", "template")
-"""Where names are planted."""
+"""Places that a name is planted in."""
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "PHOENIX_COLLECTOR_ENDPOINT")
 _HEAD, _TAIL = "bcdfgjklmprstvz", "aeiou"
@@ -146,7 +66,7 @@ class Planted:
 
     Attributes:
         names: Place -> a person's name, different for each of `PLACES`.
-        endpoint: The collector that watches; an application with an exporter of its own sends there. While it runs,
+        endpoint: The test's collector; an application with an exporter of its own sends there. While it runs,
             ``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``PHOENIX_COLLECTOR_ENDPOINT`` name it too.
     """
 
@@ -191,11 +111,11 @@ class Leak:
 
 @dataclass(slots=True)
 class LeakReport:
-    """What a leak test found.
+    """Result of a leak test.
 
     Attributes:
-        leaks: What was sent, each once; empty is what one hopes for.
-        logged: What was written to the application's logs, which stay on the machine but are copied about. LlamaIndex
+        leaks: Names that were sent, each once.
+        logged: Names in the application's logs, which stay on the machine but get copied. LlamaIndex
             itself logs the message of some exceptions.
         spans: Spans that were looked at.
         sent_bytes: Bytes that were looked at. 0 means that nothing was tested: the application sent no traces.
@@ -228,32 +148,20 @@ class LeakReport:
         }
 
 
-@strict()
 def find_leaks(
     app: Callable[[Planted], object] | None = None, *, content: Content = "hash", trace: bool = True
 ) -> LeakReport:
     """Run an application on planted names and look for them in its traces and logs.
 
     Args:
-        app: Called once with the planted names; uses each as what it is called: ingests the document, asks the query,
+        app: Called once with the planted names; uses each as its key says: ingests the document, asks the query,
             filters by the filter, and so on. It may raise: exceptions are one of the places. None runs a small
-            LlamaIndex application (`leak_app.plain_app`); `presets.leak_app.preset_app` makes one of a preset.
+            LlamaIndex application (`plain_app`); `preset_app` makes one of a preset.
         content: What `trace_to` is asked for while the application runs.
         trace: Whether to trace with `trace_to`; False tests only the exporters that the application brings along.
 
     Returns:
-        What was found, and how much was looked at.
-
-    Raises:
-        MissingExtraError: The extra ``tracing`` is not installed.
-
-    Example:
-        >>> report = find_leaks()
-        >>> report.clean, report.leaks, report.spans > 10
-        (True, [], True)
-        >>> leaky = find_leaks(content="text")
-        >>> sorted({leak.planted for leak in leaky.leaks})
-        ['answer', 'document', 'filter', 'metadata', 'query', 'template']
+        The names that were sent or logged, and how much was searched.
     """
     if app is None:
         app = plain_app
@@ -265,14 +173,14 @@ def find_leaks(
                 tracing.enter_context(trace_to(receiver.endpoint, project="leak-test", content=content))
             try:
                 app(planted)
-            except Exception as error:  # the application's own affair, but for what it says on the way out
+            except Exception as error:  # its message is one of the places that are searched
                 report.raised = type(error).__name__
         _search(report, planted, receiver, lines)
     return report
 
 
 def _name() -> str:
-    """A name of two words that nobody has."""
+    """A name of two words that occurs nowhere else."""
 
     def word(syllables: int) -> str:
         return "".join(secrets.choice(_HEAD) + secrets.choice(_TAIL) for _ in range(syllables)).capitalize()
@@ -364,7 +272,6 @@ def _needles(planted: Planted, place: str) -> Iterator[tuple[str, str, str]]:
 # A small LlamaIndex application that brings a planted name to every place that a trace might show.
 
 
-@strict()
 class SayingLLM(CustomLLM):
     """Says one thing to every prompt, or raises it.
 
@@ -431,11 +338,10 @@ def plain_app(planted: Planted) -> None:
 # A preset as the application under a leak test: the whole way from files to streamed answers, on planted names.
 
 
-@strict(also=option_names(build))
 def preset_app(preset: str, **options: Any) -> Callable[[Planted], None]:
-    """Make the application that `find_leaks` runs.
+    """Make an application for `find_leaks` of a preset.
 
-    It builds the preset offline in a temporary folder, with traces to the collector that watches and an LLM that says
+    It builds the preset offline in a temporary folder, with traces to the test's collector and an LLM that says
     the planted answer.
 
     Args:
@@ -444,12 +350,6 @@ def preset_app(preset: str, **options: Any) -> Callable[[Planted], None]:
 
     Raises:
         SettingsError: Later, when it runs, if the preset cannot be built here.
-
-    Example:
-        >>> from llama_index_presets.diagnose.leaks import find_leaks
-        >>> report = find_leaks(preset_app("healthcare"))
-        >>> report.clean, report.spans > 10
-        (True, True)
     """
 
     def app(planted: Planted) -> None:
@@ -497,3 +397,44 @@ def _ask(engine: PresetEngine, planted: Planted) -> None:
 
 async def _aask(engine: PresetEngine, question: str) -> None:
     await engine.aquery(question)
+
+
+def _named_app(name: str) -> Callable[[Planted], object]:
+    """The function of ``module:function``."""
+    module, _, function = name.partition(":")
+    app: Callable[[Planted], object] = getattr(importlib.import_module(module), function)
+    return app
+
+
+def _print(report: LeakReport) -> None:
+    print(f"{report.spans} spans, {report.sent_bytes:,} bytes and {report.log_lines} log lines searched.")
+    for leak in report.leaks:
+        print(f"  sent: {leak}")
+    for leak in report.logged:
+        print(f"  logged: {leak}")
+    if report.clean:
+        print("  No planted name was sent.")
+    elif not report.leaks:
+        print("  Nothing was sent, so nothing was tested.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the test on a preset or an application; 0 where no name was sent."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("preset", nargs="?", help="a row of 'llama-presets list'")
+    parser.add_argument("--app", help="module:function, called with the planted names")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    app = _named_app(options.app) if options.app else preset_app(options.preset) if options.preset else None
+    report = find_leaks(app)
+    if options.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        _print(report)
+    return 0 if report.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
