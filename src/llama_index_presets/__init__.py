@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
     from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
     from llama_index_presets.embed.dataframes import embed_dataframe as embed_dataframe
-    from llama_index_presets.embed.dataframes import embed_to_file as embed_to_file
     from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
     from llama_index_presets.embed.openai import BatchedOpenAIEmbedding as BatchedOpenAIEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
@@ -45,7 +44,6 @@ _PUBLIC: dict[str, str] = {
     "CachedEmbedding": "llama_index_presets.embed.cached",
     "EmbeddingCache": "llama_index_presets.embed.cache",
     "embed_dataframe": "llama_index_presets.embed.dataframes",
-    "embed_to_file": "llama_index_presets.embed.dataframes",
     "ExtractiveLLM": "llama_index_presets.answer.extractive",
     "DuckDBVectorStore": "llama_index_presets.store.duckdb.store",
     "LanceDBVectorStore": "llama_index_presets.store.lancedb.store",
@@ -65,6 +63,8 @@ __all__ = [*_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module on first use."""
+    if name == "embed_to_file":
+        raise ImportError(_moved.EMBED_TO_FILE_REMOVED)
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

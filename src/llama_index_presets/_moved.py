@@ -40,6 +40,10 @@ LEAK_TEST_MOVED: Final = (
     "The leak test of traces is not part of the package any more. Run it from a checkout of the repository: "
     "python tools/leaks.py PRESET, or --app module:function for an application of your own."
 )
+EMBED_TO_FILE_REMOVED: Final = (
+    "embed_to_file is not part of the package any more. Read the file in batches with PyArrow or Polars and give each "
+    "to embed_dataframe; docs/components/embeddings.md shows the loop."
+)
 REMOVED: Final[dict[str, str]] = {
     "diagnose.leaks": LEAK_TEST_MOVED,
     "monitor.leaks": LEAK_TEST_MOVED,

@@ -15,7 +15,7 @@ from llama_index_presets.errors import MissingExtraError, PresetsError
 
 PUBLIC = {
     "build", "PRESETS", "LocalEmbedding", "BatchedOpenAIEmbedding", "CachedEmbedding", "EmbeddingCache",
-    "embed_dataframe", "embed_to_file",
+    "embed_dataframe",
     "ExtractiveLLM",
     "DuckDBVectorStore", "LanceDBVectorStore", "HybridFusionRetriever",
     "BM25Index", "CrossEncoderRerank", "CostTrackingHandler", "Ledger",
