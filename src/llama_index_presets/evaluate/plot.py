@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
-from llama_index_presets.charts import page, scatter
+from llama_index_presets.charts import render, scatter
 from llama_index_presets.errors import StoreWriteError
 from llama_index_presets.evaluate.results import Result
 
@@ -35,34 +34,36 @@ def quality_page(results: Sequence[Result]) -> str:
 
     Args:
         results: Over the same questions.
+
+    Raises:
+        MissingExtraError: The extra ``report`` is not installed.
     """
     summaries = [(_name(result), result.summary()) for result in results]
-    quality = next((name for name in _QUALITY if any(name in found for _, found in summaries)), None)
+    quality = next((name for name in _QUALITY if any(name in summary for _, summary in summaries)), None)
     charts = []
     for key, title, unit in _AXES if quality else ():
         points = [
-            (label, float(found[key] or 0), float(found[str(quality)] or 0))
-            for label, found in summaries
-            if found.get(key) is not None and found.get(str(quality)) is not None
+            (label, float(summary[key] or 0), float(summary[str(quality)] or 0))
+            for label, summary in summaries
+            if summary.get(key) is not None and summary.get(str(quality)) is not None
         ]
         charts.append(scatter(f"{quality} against {title}", points, x_unit=unit, y_unit=str(quality)))
-    body = f'<h1>Quality, latency, cost</h1><div class="charts">{"".join(charts)}</div>{_table(results)}'
-    return page("Evaluation", body)
+    columns = list(dict.fromkeys(name for _, summary in summaries for name in summary))
+    rows = [
+        (_name(result), str(len(result.outcomes)), *(_number(summary.get(name)) for name in columns))
+        for result, (_, summary) in zip(results, summaries, strict=True)
+    ]
+    return render(
+        "evaluation.html",
+        title="Evaluation",
+        charts=charts,
+        columns=("run", "questions", *columns),
+        rows=rows,
+    )
 
 
 def _name(result: Result) -> str:
     return f"{result.label}, {result.made[:16].replace('T', ' ')}"
-
-
-def _table(results: Sequence[Result]) -> str:
-    columns = list(dict.fromkeys(name for result in results for name in result.summary()))
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("run", "questions", *columns))
-    rows = []
-    for result in results:
-        found = result.summary()
-        cells = [_name(result), str(len(result.outcomes)), *(_number(found.get(name)) for name in columns)]
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _number(value: float | None) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -135,13 +139,32 @@ def test_a_line_that_was_cut_short_is_asked_again(tmp_path: Path) -> None:
     ]
 
 
+def test_the_name_of_a_run_is_not_one_letter_a_line(tmp_path: Path) -> None:
+    """Beside eleven measures its column keeps room for words, in a window and on a telephone."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no browser on this machine (apt-get install chromium)")
+    measure = "<script>document.title = 'width ' + document.querySelector('td').offsetWidth</script>"
+    page = quality_page([make_result("healthcare chunking=sentence-window", {}, ASKED, OUTCOMES, {})])
+    file = tmp_path / "page.html"
+    file.write_text(page + measure, encoding="utf-8")
+    for width in (1400, 390):
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+        command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
+        environment = {**os.environ, "HOME": str(tmp_path)}
+        done = subprocess.run(
+            command, check=True, timeout=120, capture_output=True, text=True, env=environment
+        )
+        assert int(re.search(r"<title>width (\d+)", done.stdout)[1]) >= 150  # type: ignore[index]
+
+
 def test_the_page_plots_every_run_and_fetches_nothing() -> None:
     """One dot a run in each of the two plots, up and left is better, names escaped."""
     results = [
         make_result(label, {}, ASKED, OUTCOMES, {}) for label in ("healthcare", "healthcare <b>top_k=1</b>")
     ]
     page = quality_page(results)
-    assert page.count("<circle") == 4 and "ndcg_at_10 against median latency" in page
+    assert page.count("<title>healthcare") == 4 and "ndcg_at_10 against median latency" in page
     assert "http" not in page and "<script" not in page and "<b>top_k" not in page
-    figures = page[page.index('<div class="charts">') : page.index("<table>")]
+    figures = page[page.index('<div class="charts">') : page.index("<h2>Runs")]
     ElementTree.fromstring(figures)

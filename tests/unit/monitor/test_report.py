@@ -8,15 +8,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from decimal import Decimal
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
-from llama_index_presets.charts import bars, lines
-from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.charts import Chart, bars, lines
+from llama_index_presets.errors import MissingExtraError, MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.report import (
@@ -124,19 +126,43 @@ def test_days_and_paths_are_checked(ledger, tmp_path):
         write_cost_page(ledger, tmp_path)
 
 
+def drawn(chart: Chart) -> list[list[float]]:
+    """The y coordinates of each mark with a tooltip; downwards, as in SVG."""
+    paths = re.findall(r'</title>\s*<path d="([^"]+)"', chart.svg)
+    return [[float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", path)] for path in paths]
+
+
+def test_a_chart_is_plain_svg_with_an_alternative_text():
+    """No namespace, no fixed size, no id that two charts could share; names are text."""
+    chart = bars(f"Cost {HOSTILE}", ["Mon"], {HOSTILE: [2.0]}, "USD")
+    root = ElementTree.fromstring(chart.svg)
+    assert (root.get("role"), root.get("aria-label")) == ("img", f"Cost {HOSTILE}")
+    assert root.find(".//title").text == f"Mon {HOSTILE}: 2 USD"
+    assert not re.search(r"xmlns|width=|http|<script| id=", chart.svg)
+
+
+def test_the_page_says_what_to_install(ledger, monkeypatch):
+    """Without the extra `report` the numbers are still there; the page names the install line."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert costs_json(ledger)["total_calls"] == 17
+    with pytest.raises(MissingExtraError, match=r'pip install "llama-index-presets\[report\]"'):
+        cost_page(ledger)
+
+
 def test_bars_stack_to_their_sum():
     """Two values of one day are drawn above each other, in proportion to the axis."""
-    heights = [
-        float(height)
-        for height in re.findall(r'height="(\d+\.\d)" fill', bars("t", ["d"], {"a": [1], "b": [3]}, "u"))
-    ]
-    assert heights[1] == pytest.approx(3 * heights[0], abs=0.2)
+    (low, middle), (also_middle, high) = (
+        (max(ys), min(ys)) for ys in drawn(bars("t", ["d"], {"a": [1], "b": [3]}, "u"))
+    )
+    assert also_middle == middle
+    assert middle - high == pytest.approx(3 * (low - middle), abs=0.01)
 
 
 def test_a_line_has_a_point_for_each_day():
     """As many points as days, the larger value higher up."""
-    points = re.search(r'points="([^"]+)"', lines("t", ["a", "b"], {"x": [1, 2]}, "u")).group(1).split()
-    assert len(points) == 2 and float(points[1].split(",")[1]) < float(points[0].split(",")[1])
+    svg = lines("t", ["a", "b"], {"x": [1, 2]}, "u").svg
+    points = re.findall(r'<title>[ab] x: [12] u</title>.*?<use [^>]*y="([\d.]+)"', svg, re.DOTALL)
+    assert len(points) == 2 and float(points[1]) < float(points[0])
 
 
 def test_a_real_browser_draws_the_page(ledger, tmp_path):

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index_presets.charts import bars, lines, page
+from llama_index_presets.charts import Chart, bars, lines, render
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import Alert, AlertMonitor
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -129,19 +128,13 @@ def _plain(value: Any) -> Any:
 def report_tables(report: CostReport) -> list[Table]:
     """Make the tables that ``costs`` prints on a terminal."""
     tables = [_totals({"today": report.today, "7 days": report.week})]
-    tables += [_lines(group, rows) for group, rows in report.by.items() if any(row.key for row in rows)]
+    tables += [
+        _table(*_group_table(group, rows))
+        for group, rows in report.by.items()
+        if any(row.key for row in rows)
+    ]
     if report.dearest:
-        cells = [
-            (
-                query.query_id,
-                query.preset,
-                dollars(query.cost_usd),
-                f"{query.calls:,}",
-                f"{query.latency_ms:,.0f}",
-            )
-            for query in report.dearest
-        ]
-        tables.append(_table("most expensive queries", ("query", "preset", "USD", "calls", "ms"), cells))
+        tables.append(_table(*_dearest_table(report.dearest)))
     if report.unpriced:
         models = [(row.key, f"{row.unpriced_calls:,}", f"{row.tokens:,}") for row in report.unpriced]
         tables.append(_table("unpriced: add them to a price book", ("model", "calls", "tokens"), models))
@@ -178,8 +171,9 @@ def _totals(periods: dict[str, UsageStats]) -> Table:
     return _table("totals", columns, cells)
 
 
-def _lines(group: str, rows: Sequence[CostRow]) -> Table:
-    cells = [
+def _group_table(group: str, rows: Sequence[CostRow]) -> tuple[str, Sequence[str], list[Sequence[str]]]:
+    """Title, columns and cells of a group, for terminal and page."""
+    cells: list[Sequence[str]] = [
         (
             row.key or "(none)",
             priced(row),
@@ -189,7 +183,21 @@ def _lines(group: str, rows: Sequence[CostRow]) -> Table:
         )
         for row in rows
     ]
-    return _table(f"by {group}, 7 days", (group, "USD", "calls", "tokens", "mean ms"), cells)
+    return f"by {group}, 7 days", (group, "USD", "calls", "tokens", "mean ms"), cells
+
+
+def _dearest_table(queries: Sequence[QueryCost]) -> tuple[str, Sequence[str], list[Sequence[str]]]:
+    cells: list[Sequence[str]] = [
+        (
+            query.query_id,
+            query.preset,
+            dollars(query.cost_usd),
+            f"{query.calls:,}",
+            f"{query.latency_ms:,.0f}",
+        )
+        for query in queries
+    ]
+    return "most expensive queries, 7 days", ("query", "preset", "USD", "calls", "ms"), cells
 
 
 def _table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
@@ -228,8 +236,7 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-# The cost report as one HTML page: self-contained, no script, nothing fetched. Needs no LlamaIndex.
-
+# The cost report as one HTML page: self-contained, no script, nothing fetched.
 
 _MOST_MODELS: Final = 7
 _BY_MODEL = f"""
@@ -254,6 +261,7 @@ def write_cost_page(ledger: Ledger, path: str | Path, *, days: int = 30) -> Path
 
     Raises:
         SettingsError: days is below 1.
+        MissingExtraError: The extra ``report`` is not installed.
         MonitorError: The file cannot be written.
     """
     target = Path(path)
@@ -278,19 +286,27 @@ def cost_page(ledger: Ledger, *, days: int = 30) -> str:
     if days < 1:
         raise SettingsError(f"days is {days}. Expected 1 or more.")
     report = cost_report(ledger)
-    body = [
-        f"<h1>What the models cost</h1><p>{escape(ledger.path.name)}, {today()}; days are UTC.</p>",
-        _unpriced(report),
-        "<h2>Last 7 days</h2>" + _cards(report.week),
-        "<h2>Today</h2>" + _cards(report.today),
-        f'<h2>Last {days} days</h2><div class="charts">{"".join(_charts(ledger, days))}</div>',
-        *(_curve_lines(group, rows) for group, rows in report.by.items() if any(row.key for row in rows)),
-        _dearest(report),
-    ]
-    return page("Model costs", "".join(body))
+    return render(
+        "costs.html",
+        title="Model costs",
+        ledger=ledger.path.name,
+        made=today(),
+        unpriced=report.unpriced,
+        periods={"Last 7 days": _cards(report.week), "Today": _cards(report.today)},
+        days=days,
+        charts=_charts(ledger, days),
+        tables=[(f"{title[0].upper()}{title[1:]}", *rest) for title, *rest in _page_tables(report)],
+    )
 
 
-def _charts(ledger: Ledger, days: int) -> list[str]:
+def _page_tables(report: CostReport) -> Iterator[tuple[str, Sequence[str], list[Sequence[str]]]]:
+    for group, rows in report.by.items():
+        if any(row.key for row in rows):
+            yield _group_table(group, rows)
+    yield _dearest_table(report.dearest)
+
+
+def _charts(ledger: Ledger, days: int) -> list[Chart]:
     first = datetime.fromtimestamp(time.time(), UTC).date() - timedelta(days=days - 1)
     keys = [(first + timedelta(days=day)).isoformat() for day in range(days)]
     since = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1e6)
@@ -328,8 +344,8 @@ def _by_model(ledger: Ledger, keys: Sequence[str], since: int) -> dict[str, list
     return series
 
 
-def _cards(stats: UsageStats) -> str:
-    cards = {
+def _cards(stats: UsageStats) -> dict[str, str]:
+    return {
         "USD": dollars(stats.total_cost_usd),
         "calls": f"{stats.total_calls:,}",
         "tokens": f"{stats.total_tokens:,}",
@@ -338,52 +354,3 @@ def _cards(stats: UsageStats) -> str:
         "cache hits": f"{stats.cache_hit_rate:.1%}",
         "unpriced calls": f"{stats.unpriced_calls:,}",
     }
-    items = "".join(
-        f"<div class=card><b>{value}</b><span>{name}</span></div>" for name, value in cards.items()
-    )
-    return f'<div class="cards">{items}</div>'
-
-
-def _unpriced(report: CostReport) -> str:
-    if not report.unpriced:
-        return ""
-    names = ", ".join(f"{escape(row.key)} ({row.unpriced_calls:,} calls)" for row in report.unpriced)
-    return f'<p class="warn">The sums below leave out models without a known price: {names}.</p>'
-
-
-def _curve_lines(group: str, rows: Sequence[CostRow]) -> str:
-    cells = [
-        (
-            row.key or "(none)",
-            priced(row),
-            f"{row.calls:,}",
-            f"{row.tokens:,}",
-            f"{row.avg_latency_ms:,.0f}",
-        )
-        for row in rows
-    ]
-    return f"<h2>By {group}, 7 days</h2>" + _html_table((group, "USD", "calls", "tokens", "mean ms"), cells)
-
-
-def _dearest(report: CostReport) -> str:
-    cells = [
-        (
-            query.query_id,
-            query.preset,
-            dollars(query.cost_usd),
-            f"{query.calls:,}",
-            f"{query.latency_ms:,.0f}",
-        )
-        for query in report.dearest
-    ]
-    return "<h2>Most expensive queries, 7 days</h2>" + _html_table(
-        ("query", "preset", "USD", "calls", "ms"), cells
-    )
-
-
-def _html_table(columns: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
