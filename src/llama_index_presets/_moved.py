@@ -54,17 +54,17 @@ REMOVED: Final[dict[str, str]] = {
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds modules under their old path; asked last, so that it costs nothing where a module is where it was."""
+    """Import finder for modules under their old path; last in line, so that current paths cost nothing."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Give a spec for an old path, None for every other name."""
+        """Spec of an old path, None for every other name."""
         old = fullname.removeprefix(_PACKAGE + ".")
         return ModuleSpec(fullname, self) if fullname != old and (old in MOVED or old in REMOVED) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Make a module that gives out the names of the new one.
+        """Module that forwards every name to the new one.
 
         Raises:
             ModuleNotFoundError: The module left the package; the message says what to use.
@@ -90,6 +90,6 @@ class MovedModules(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Put the finder behind Python's own, once."""
+    """Append the finder to Python's own, once."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

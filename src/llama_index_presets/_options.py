@@ -64,7 +64,7 @@ def refuse_values(owner: str, options: Mapping[str, Any], limits: Limits) -> Non
 
 
 def one_value(name: str, value: Any, usual: Any, other_name: str, other: Any) -> Any:
-    """Settle an option that has two names.
+    """Merge the values of an option that has two names.
 
     Args:
         name: Its name here.
@@ -91,7 +91,7 @@ def one_value(name: str, value: Any, usual: Any, other_name: str, other: Any) ->
 
 
 def option_names(target: Callable[..., Any]) -> list[str]:
-    """Names that may be written as keywords when a function, or the constructor of a class, is called.
+    """Keyword names that a function, or the constructor of a class, accepts.
 
     Where a constructor takes any keyword (``**``), those of the classes above it count; so do pydantic fields.
 

@@ -19,7 +19,7 @@ _environment = threading.Lock()
 
 @functools.cache
 def carried_encoding(name: str) -> Any:
-    """Load a `tiktoken.Encoding` from disk; None where it is not carried. Never downloads.
+    """Load a bundled `tiktoken.Encoding` from disk; None where it is not bundled. Never downloads.
 
     Example:
         >>> len(carried_encoding("cl100k_base").encode_ordinary("Hello world")), carried_encoding("p50k_base")

@@ -34,7 +34,7 @@ def printable(text: str) -> str:
 
 
 def check_ids(ids: Iterable[str] | None, what: str) -> None:
-    """Refuse ids that no store can hold.
+    """Refuse ids without a UTF-8 form, which no store can hold.
 
     Args:
         ids: Of nodes or documents; None is fine.

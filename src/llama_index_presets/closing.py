@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def close_behind(close: Callable[[], object], error: BaseException | None, what: str) -> None:
-    """Close something at the end of a block.
+    """Close an object at the end of a block, keeping the block's own error.
 
     Args:
         close: Does it.
@@ -65,7 +65,7 @@ def closes_on_error(what: str) -> Iterator[ExitStack]:
 
 @contextmanager
 def closes_all(what: str) -> Iterator[ExitStack]:
-    """`closes_on_error` for a block that keeps nothing: its parts are closed however it ends."""
+    """`closes_on_error` for a block that keeps nothing: its parts are closed in any case."""
     with closes_on_error(what) as opened:
         yield opened
         opened.pop_all().close()

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error, of the system or of a database, says that the disk, or the user's share of it, is full.
+    """Whether an error, of the system or of a database, means a full disk or an exceeded quota.
 
     Example:
         >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(ValueError("no"))
@@ -45,7 +45,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def write_all(fd: int, data: bytes, *, durable: bool) -> None:
-    """Append everything to a file, or nothing: what was written before an error is cut off again.
+    """Append everything to a file, or nothing: a partial write is truncated away.
 
     Args:
         fd: The file, opened for appending, with no other writer at work.
@@ -68,7 +68,7 @@ def write_all(fd: int, data: bytes, *, durable: bool) -> None:
 
 
 def is_half_made(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is the beginning of an empty DuckDB database; call it when DuckDB cannot open the file.
+    """Whether a file is the beginning of an empty DuckDB database; call it when DuckDB cannot open the file.
 
     A full disk or a kill cuts a file between two writes or two sectors of the disk, a crash of the machine may
     leave zeros. A file cut anywhere else is a broken copy of something, and not half made.
@@ -104,7 +104,7 @@ def _is_beginning(content: bytes) -> bool:
 
 
 def finish(path: str | os.PathLike[str], make: Callable[[str], None]) -> bool:
-    """Make an empty database of a half-made file, in its place.
+    """Turn a half-made file into an empty database, in place.
 
     The file is written while this process holds DuckDB's own lock on it, and keeps its inode: another process
     that is opening it meets either the lock or a whole database.

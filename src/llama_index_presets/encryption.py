@@ -22,7 +22,7 @@ _PREFIX = "sealed1:"
 
 
 class Encryptor:
-    """Seals and opens under one key; thread safe. The key is in no attribute, `repr` or error.
+    """Encryptor and decryptor under one key; thread safe. The key is in no attribute, `repr` or error.
 
     Args:
         key: 32 random bytes. Not a passphrase: nothing slows a guesser down.
@@ -66,7 +66,7 @@ class Encryptor:
         return _PREFIX + _text(nonce + self._rows.encrypt(nonce, data, place.encode()))
 
     def open(self, sealed: str, *, place: str) -> bytes:
-        """Decrypt what `seal` gave.
+        """Decrypt the output of `seal`.
 
         Raises:
             EncryptionError: It is not encrypted, or another key, another place or another hand made it.
@@ -90,7 +90,7 @@ class Encryptor:
         return _text(self._ids.encrypt(b"\0" + name.encode("utf-8", "surrogatepass"), None))
 
     def open_id(self, sealed: str) -> str:
-        """Decrypt what `seal_id` gave.
+        """Decrypt the output of `seal_id`.
 
         Raises:
             EncryptionError: It is not encrypted, or not with this key.
@@ -110,7 +110,7 @@ class Encryptor:
 
 
 def read_key_text(text: str, *, source: str) -> bytes:
-    """A key as people write it: 64 hexadecimal digits, or the base64 of 32 bytes.
+    """Parse a key in text form: 64 hexadecimal digits, or the base64 of 32 bytes.
 
     Args:
         text: Surrounding space does not count.

@@ -29,7 +29,7 @@ UsageSource = Literal["reported", "counted", "estimated"]
 
 
 class EmbeddingUsageEvent(BaseEvent):
-    """What one embedding call used; dispatched inside its span, before the span ends.
+    """Usage of one embedding call; dispatched inside its span, before the span ends.
 
     Attributes:
         provider: ``"local"`` or the name of the service, as `genai-prices` spells it.
@@ -56,7 +56,7 @@ class EmbeddingUsageEvent(BaseEvent):
 
 
 class RerankUsageEvent(BaseEvent):
-    """What one reranking used; dispatched inside its span, before the span ends.
+    """Usage of one reranking; dispatched inside its span, before the span ends.
 
     Attributes:
         provider: ``"local"`` or the name of the service.
@@ -83,7 +83,7 @@ class RerankUsageEvent(BaseEvent):
 
 
 class AttemptFailedEvent(BaseEvent):
-    """An attempt failed and another one follows; dispatched inside the span of the call, before the wait.
+    """Failed attempt that is followed by another; dispatched inside the span of the call, before the wait.
 
     The last attempt needs none: its exception ends the call.
 
@@ -104,7 +104,7 @@ class AttemptFailedEvent(BaseEvent):
 
 
 class LegEndEvent(BaseEvent):
-    """One leg of a hybrid search is over; dispatched inside the span of the whole search.
+    """End of one leg of a hybrid search; dispatched inside the span of the whole search.
 
     Attributes:
         leg: Name of the leg, as in `provenance.RankedNode.stages`.
@@ -127,7 +127,7 @@ class LegEndEvent(BaseEvent):
 
 
 class FusionEvent(BaseEvent):
-    """Legs were fused into one ranking.
+    """Fusion of legs into one ranking.
 
     Attributes:
         fusion: Name of the method.
@@ -150,7 +150,7 @@ class FusionEvent(BaseEvent):
 
 
 class RunStartEvent(BaseEvent):
-    """An engine begins to answer a question, or to ingest; dispatched where the work is attributed to `run_id`.
+    """Start of an engine's question or ingest; dispatched where the work is attributed to `run_id`.
 
     Attributes:
         run_id: The query_id of the ledger, of the audit log and of the trace.
@@ -167,7 +167,7 @@ class RunStartEvent(BaseEvent):
 
 
 class RunEndEvent(BaseEvent):
-    """What a `RunStartEvent` announced is over.
+    """End of the run that a `RunStartEvent` announced.
 
     Attributes:
         run_id: As at the start.
@@ -194,7 +194,7 @@ class RunEndEvent(BaseEvent):
 
 
 class DocumentEndEvent(BaseEvent):
-    """One document of an ingest is read and cut, or could not be.
+    """End of one document of an ingest: read and cut, or failed.
 
     Attributes:
         document: Its id; of a file, its path.

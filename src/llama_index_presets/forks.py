@@ -24,7 +24,7 @@ ADVICE = (
 
 
 class UseGuard:
-    """Lets one process and not its forks use a library whose threads do not survive a fork.
+    """Guard of a library whose threads do not survive a fork: one process may use it, its forks may not.
 
     Args:
         library: Its name, for the message.

@@ -65,7 +65,7 @@ class OpenedImage:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file name says that it is an image.
+    """Whether a file name has an image's extension.
 
     Example:
         >>> is_image_file(Path("holiday.JPG")), is_image_file(Path("notes.txt"))
@@ -101,7 +101,7 @@ def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> OpenedImage:
 
 
 def name_of(source: Any) -> str:
-    """How messages call an image: its path where it has one, else its kind; never its content."""
+    """Name of an image in messages: its path where it has one, else its kind; never its content."""
     if isinstance(source, str | Path):
         text = str(source)
         return text if len(text) <= 500 else f"{text[:60]}…"
@@ -139,7 +139,7 @@ def _of_node(node: Any, name: str) -> Path | BytesIO:
 
 
 def _guarded(name: str, decode: Callable[[], OpenedImage]) -> OpenedImage:
-    """Run a decoder; whatever a damaged file makes it raise becomes one error with the file's name."""
+    """Run a decoder; any exception over a damaged file becomes one error with the file's name."""
     try:
         return decode()
     except ImageError:

@@ -50,7 +50,7 @@ class ModelLoadEvent(BaseEvent):
 
 @dataclass(slots=True)
 class Load:
-    """What happens in a block of `loading`.
+    """Loading measured in a block of `loading`.
 
     Attributes:
         happened: Whether something had to be loaded or waited for.
@@ -113,7 +113,7 @@ class LoadOnce(Generic[_Model]):
         self._lock = threading.Lock()
 
     def __call__(self, *key: object) -> _Model:
-        """Give the model; the first caller loads it, others wait."""
+        """Return the model; the first caller loads it, others wait."""
         with contextlib.suppress(KeyError):
             return self._loaded[key]
         load = _current.get() or Load()

@@ -16,7 +16,7 @@ __all__ = ["RankedNode", "StageRank", "ranked"]
 
 @dataclass(frozen=True, slots=True)
 class StageRank:
-    """What one stage said of one node.
+    """Rank and score that one stage gave a node.
 
     Attributes:
         rank: 1-based place among the stage's hits; 1 is best.
@@ -28,7 +28,7 @@ class StageRank:
 
 
 class RankedNode(NodeWithScore):
-    """A hit with its history.
+    """Hit with its provenance.
 
     Attributes:
         stages: Stage name (``"vector"``, ``"bm25"``, ``"fusion"``, ``"rerank"``) -> its rank and score, in the

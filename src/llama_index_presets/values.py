@@ -15,7 +15,7 @@ PARENT_KEYS = ("parent_id", "parent_text", "parent_leaves")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What made the vectors of an index; two indexes with equal fingerprints can be mixed.
+    """Fingerprint: what made the vectors of an index. Indexes with equal fingerprints can be mixed.
 
     Attributes:
         model: Name of the embedding model, with its organisation where it has one.

@@ -54,11 +54,11 @@ class Bill:
 
     @property
     def unpriced(self) -> tuple[str, ...]:
-        """What has no price here; the totals leave it out."""
+        """Items without a known price; the totals leave them out."""
         return tuple(line.what for line in self.lines if line.usd is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Estimate as JSON values."""
         lines = [
             {
                 "what": line.what,

@@ -32,7 +32,7 @@ _STANDARD = {"argparse", "collections", "contextlib", "getpass", "os", "pathlib"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ejected:
-    """What was written.
+    """Result of an export: the files that were written.
 
     Attributes:
         folder: Where.
@@ -101,7 +101,7 @@ def eject(
 
 
 def _pieces(row: Preset, values: Settings) -> list[str]:
-    """Names of the pieces of code, in the order in which data flows."""
+    """Names of the code templates, in the order in which data flows."""
     model = embedding_model(row.embedding)
     images = model.modality == "image"
     provider = "clip" if images else "local" if model.provider == "local" else "openai"
@@ -165,7 +165,7 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
 
 
 def _left_behind(values: Settings) -> list[str]:
-    """What the project does without, in sentences.
+    """Features that the exported project lacks, in sentences.
 
     Raises:
         SettingsError: The settings promise what the project would not keep.

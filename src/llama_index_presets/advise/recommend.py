@@ -49,7 +49,7 @@ class Rule:
     suggest: Mapping[str, Any] = field(default_factory=dict)
 
     def speaks(self, facts: Mapping[str, Any], row: Preset) -> bool:
-        """Whether it applies to a row, given the facts of a case."""
+        """Whether the rule applies to a row, under the facts of a case."""
         return (
             all(_holds(name, wanted, facts) for name, wanted in self.when.items())
             and all(_cell(row, column) in _several(choice) for column, choice in self.cells.items())
@@ -70,7 +70,7 @@ def rules() -> tuple[Rule, ...]:
 
 
 def reach(row: Preset) -> str:
-    """Whether a row leaves the machine: ``"network"`` or ``"machine"``."""
+    """Network reach of a row: ``"network"`` or ``"machine"``."""
     return "machine" if all(part.local for part in row.parts().values()) else "network"
 
 
@@ -93,7 +93,7 @@ def _several(choice: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A rule that spoke.
+    """Reason for a rank: a rule that applied.
 
     Attributes:
         rule: Its name in ``docs/choosing.md``.
@@ -106,7 +106,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedPreset:
-    """A preset that fits.
+    """Preset that fits, with its score, its reasons and its cost.
 
     Attributes:
         preset: Its name.
@@ -140,7 +140,7 @@ class RankedPreset:
 
 @dataclass(frozen=True, slots=True)
 class RuledOut:
-    """A preset that does not fit.
+    """Preset that does not fit, with the reason.
 
     Attributes:
         preset: Its name.

@@ -17,7 +17,7 @@ _MODALITIES = ("text", "image")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """A case to choose for.
+    """Requirements of a use case.
 
     Attributes:
         documents: How many there will be.

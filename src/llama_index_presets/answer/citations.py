@@ -106,11 +106,11 @@ class MarkerFilter:
     _held: str = ""
 
     def feed(self, piece: str) -> str:
-        """Take the next piece; give the text that is certain by now."""
+        """Process the next piece; returns the text that is final by now."""
         return self._checked(self._held + piece, partial=True)
 
     def end(self) -> str:
-        """Give what was held back; no more will come."""
+        """Return the text that was held back; the stream is over."""
         return self._checked(self._held, partial=False)
 
     def stream(self, pieces: Iterable[str]) -> Iterator[str]:
@@ -155,7 +155,7 @@ class MarkerFilter:
 
 
 def _marker_end(text: str, start: int, partial: bool) -> int | None:
-    """Where the marker that begins at `start` ends, its link included; `start` for no marker, None if not yet known."""
+    """End of the marker that begins at `start`, its link included; `start` for no marker, None if undecided."""
     within = start + _LONGEST_HELD
     partial = partial and len(text) < within
     marker = _MARKER_AT.match(text, start, within, partial=partial)

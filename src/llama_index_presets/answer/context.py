@@ -140,7 +140,7 @@ def _heading(hit: NodeWithScore) -> str:
 
 
 def image_name(node: ImageNode) -> str:
-    """How an answer calls an image: its file name, in one line."""
+    """File name of an image, in one line, as answers cite it."""
     name = str(node.metadata.get("file_name") or Path(node.image_path or "").name or node.node_id)
     return " ".join(name.split())
 
@@ -179,7 +179,7 @@ def parse_prompt(prompt: str) -> tuple[list[tuple[int, str, str]], str]:
 
 
 def closest_images(images: Sequence[tuple[int, str]]) -> str:
-    """Name images, best first.
+    """Names of the images among hits, best first.
 
     Args:
         images: Number and heading of each.
@@ -193,7 +193,7 @@ def closest_images(images: Sequence[tuple[int, str]]) -> str:
 
 
 def closest(blocks: Sequence[Block]) -> str:
-    """What is like an image that was asked with: images by name, passages by their first sentence."""
+    """Text about the hits of an image query: images by name, passages by their first sentence."""
     images = [(block.number, block.heading) for block in blocks if block.heading.startswith(IMAGE)]
     quotes = [
         f"{' '.join(split_sentences(block.text)[0].split())} [{block.number}]"
@@ -205,7 +205,7 @@ def closest(blocks: Sequence[Block]) -> str:
 
 
 def image_facts(node: ImageNode) -> dict[str, Any]:
-    """What an application needs to show an image: its path, or None where the node holds the bytes itself."""
+    """Facts by which an application shows an image: its path, or None where the node holds the bytes."""
     metadata = node.metadata
     return {
         "path": node.image_path,

@@ -33,7 +33,7 @@ __all__ = ["ExtractiveLLM"]
 
 @strict()
 class ExtractiveLLM(LLM):
-    """Quotes; never writes a word of its own. Deterministic, local, free.
+    """Extractive model: quotes sentences, never writes a word of its own. Deterministic, local, free.
 
     It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt), scores
     each sentence by the share of the question's words that it and its heading hold, weighted by how rare they are
@@ -69,7 +69,7 @@ class ExtractiveLLM(LLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """It reads any length and is named ``extractive``."""
+        """Model metadata: any context length, model name ``extractive``."""
         return LLMMetadata(
             context_window=1_000_000, num_output=2_000, model_name="extractive", is_chat_model=True
         )
@@ -82,7 +82,7 @@ class ExtractiveLLM(LLM):
         return " ".join(part for part in parts if part) or DONT_KNOW
 
     def _quotes(self, passages: Sequence[tuple[int, str, str]], question: str) -> str:
-        """The sentences that hold the answer, or nothing."""
+        """Sentences that hold the answer, or none."""
         ranked = _rank(passages, question, self._analyzer)
         if not ranked or ranked[0].coverage < self.min_coverage:
             return ""

@@ -49,7 +49,7 @@ _WHY: Final = {
 
 
 def finish_reason(response: ChatResponse) -> str | None:
-    """Why the model stopped: ``"stop"``, ``"length"``, ``"content_filter"``, ``"tool_calls"``.
+    """Normalised finish reason: ``"stop"``, ``"length"``, ``"content_filter"``, ``"tool_calls"``.
 
     A reason that is none of these is given in the provider's own word, in lower case.
 
@@ -74,7 +74,7 @@ def finish_reason(response: ChatResponse) -> str | None:
 
 
 def cut_off(reason: str | None) -> str:
-    """A sentence for a person when an answer ends too early; empty when it is whole.
+    """Sentence for the user when an answer is incomplete; empty when it is complete.
 
     Example:
         >>> cut_off("stop"), cut_off("length").startswith("The answer was cut off")
@@ -86,7 +86,7 @@ def cut_off(reason: str | None) -> str:
 
 
 def no_answer(reason: str | None, *, only_markers: bool = False) -> str:
-    """Why there is no text, as a sentence in parentheses.
+    """Sentence in parentheses for the user when the model returned no text.
 
     Args:
         reason: See `finish_reason`.
@@ -103,7 +103,7 @@ def no_answer(reason: str | None, *, only_markers: bool = False) -> str:
 
 
 def _at(carrier: Any, place: Sequence[str | int]) -> Any:
-    """A value inside mappings, sequences and objects; None where the way ends."""
+    """Value at a path through mappings, sequences and objects; None where the path ends."""
     for step in place:
         if isinstance(step, int):
             carrier = carrier[step] if isinstance(carrier, Sequence) and len(carrier) > step else None

@@ -34,7 +34,7 @@ _TABLE = re.compile(r"(Table|TABLE|Exhibit|Schedule)\s+[\dA-Z]")
 
 @dataclass(slots=True)
 class CitedAnswer:
-    """An answer whose every marker resolves.
+    """Cited answer, every marker of which resolves to a passage.
 
     Attributes:
         text: The answer.
@@ -78,7 +78,7 @@ class CitedAnswer:
 
     @property
     def known(self) -> bool:
-        """Whether this is an answer and not an "I don't know" or an apology."""
+        """Whether this is an answer, not an "I don't know" or an apology."""
         return (
             self.degraded is None
             and bool(self.text.strip())
@@ -91,14 +91,14 @@ class CitedAnswer:
         return [block.hit for block in self.blocks]
 
     def citations(self) -> list[dict[str, Any]]:
-        """What the markers refer to, in order of first mention; invented numbers last, with ``valid`` False."""
+        """Cited passages in order of first mention; invented numbers last, with ``valid`` False."""
         cited = [_citation(self.blocks[number - 1]) for number in self.markers.cited]
         return cited + [{"n": number, "valid": False} for number in self.markers.invented]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CitedSynthesizer:
-    """Shows numbered passages to an LLM and checks what it cites.
+    """Response synthesizer: shows numbered passages to an LLM and checks its citations.
 
     Attributes:
         llm: Any LlamaIndex LLM.
@@ -146,7 +146,7 @@ class CitedSynthesizer:
         return answer, self._apieces(answer, messages)
 
     def blocks(self, hits: Sequence[NodeWithScore]) -> list[Block]:
-        """The passages that the LLM is shown of these hits; none when no hit is evidence."""
+        """Passages of these hits that the LLM is shown; none when no hit is evidence."""
         evidence = [hit for hit in hits if self._counts(hit)]
         return self._fitting(number_blocks(evidence)) if evidence else []
 
@@ -210,7 +210,7 @@ class CitedSynthesizer:
 
 
 def _evidence(hit: NodeWithScore) -> float:
-    """The cosine of a hit: what its vector leg said, or what retrieval said before a re-ranking, or its own score.
+    """Cosine of a hit: from its vector leg, else from retrieval before a reranking, else its own score.
 
     A hit that only the keyword leg of a hybrid search found has no cosine; that its words match is evidence. So is the
     best hit of that leg, whatever its cosine: a code or a name says little to an embedding model.
@@ -245,7 +245,7 @@ def _citation(block: Block) -> dict[str, Any]:
 
 
 def _work(block: Block) -> dict[str, Any]:
-    """Title, authors, year and table of what is cited, as far as they are known."""
+    """Title, authors, year and table of a cited work, as far as they are known."""
     metadata, last = block.hit.node.metadata, block.heading.split(" > ")[-1]
     known = {key: metadata[key] for key in ("title", "authors", "year") if metadata.get(key)}
     if "title" not in known and ("authors" in known or "year" in known) and block.heading:

@@ -64,7 +64,7 @@ _CODE = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w+\b")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure as it stands in a text.
+    """Figure as it is written in a text.
 
     Attributes:
         text: The characters.
@@ -95,7 +95,7 @@ def find_figures(text: str) -> list[Figure]:
 
 
 class Figures:
-    """What a passage holds, to look figures up in.
+    """Figures of a passage, indexed for lookup.
 
     Args:
         text: The passage, with its heading.
@@ -197,7 +197,7 @@ _LIST_NUMBER = re.compile(r"\A\s*\d{1,2}[.)]\s")
 
 @dataclass(slots=True)
 class NumberVerifier:
-    """Lets a statement through when the passages that it cites hold all its figures.
+    """Filter of statements: one passes when the passages that it cites hold all its figures.
 
     A statement is a sentence, or a line. One without a marker is judged by the next marker of its line, or else by the
     passages that the answer has cited so far. A statement is held back until that is known.
@@ -220,20 +220,20 @@ class NumberVerifier:
     _figures: dict[int, Figures] = field(default_factory=dict)
 
     def feed(self, piece: str) -> str:
-        """Take the next piece; give what has been judged by now."""
+        """Process the next piece; returns the text that has been judged by now."""
         *whole, self._held = statements(self._held + piece) or [""]
         while whole and MARKERS_AND_BLANKS.fullmatch(self._held, partial=True):
             self._held = whole.pop() + self._held  # a marker belongs to what stands before it
         return "".join(self._take(statement) for statement in whole)
 
     def end(self) -> str:
-        """Judge what was held back; say so when statements were left out."""
+        """Judge the text that was held back; adds a note when statements were left out."""
         last, self._held = self._held, ""
         text = (self._take(last) if last else "") + self._settle([])
         return text + self._note()
 
     def report(self) -> dict[str, Any]:
-        """What was checked, for the response's metadata."""
+        """Counts of checked and removed figures, for the response's metadata."""
         return {"checked": self.checked, "unsupported": list(self.unsupported)}
 
     def _take(self, statement: str) -> str:

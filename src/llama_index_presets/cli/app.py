@@ -43,7 +43,7 @@ DONE, FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 
 
 class _OneLineErrors(TyperGroup):
-    """Runs a command; what is raised on purpose becomes one line and an exit code, a traceback only with --debug."""
+    """Command group that prints this package's errors in one line with an exit code; a traceback only with --debug."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the command line; ``--help`` prints here."""
@@ -134,7 +134,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; --debug may stand anywhere.
+    """Run the command line; --debug is accepted at any position.
 
     When the reader of the output has gone (``… | head -1``), it ends without a word and with code 141, as programs do
     that the signal SIGPIPE ends.
@@ -151,7 +151,7 @@ def main() -> None:
 
 @contextmanager
 def _reader_may_leave() -> Iterator[None]:
-    """End with `READER_GONE` when output breaks; a broken connection of a client is an error like any other."""
+    """Exit with `READER_GONE` when the reader of the output is gone; a client's broken connection stays an error."""
     try:
         yield
     except BrokenPipeError:
@@ -162,7 +162,7 @@ def _reader_may_leave() -> Iterator[None]:
 
 
 def _is_unread(stream: Any) -> bool:
-    """Whether a stream is a pipe that nobody reads any more."""
+    """Whether a stream is a pipe without a reader."""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)
@@ -172,7 +172,7 @@ def _is_unread(stream: Any) -> bool:
 
 
 def _fall_silent() -> None:
-    """Send what is still to be written nowhere: Python would complain of the broken pipe when it ends."""
+    """Redirect pending output to the null device: Python would complain of the broken pipe at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         if _is_unread(stream):
@@ -185,7 +185,7 @@ def _debug() -> bool:
 
 
 def dollars(cost: float | None) -> str:
-    """Dollars as text; None says that a price is unknown."""
+    """Dollars as text; None is an unknown price."""
     return "cost unknown (a model has no known price)" if cost is None else f"${cost:.6f}"
 
 
@@ -206,7 +206,7 @@ def console() -> Any:
     from rich.console import Console
 
     class Quiet(Console):
-        """Leaves a broken pipe to `main`; rich would end the program with the code of a failure."""
+        """Console that leaves a broken pipe to `main`; rich would exit with the code of a failure."""
 
         def on_broken_pipe(self) -> None:
             raise

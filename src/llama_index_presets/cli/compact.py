@@ -20,7 +20,7 @@ def compact(
     storage: StorageFolder = STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Take removed documents off the disk: write every file of a storage afresh, without their text."""
+    """Remove deleted documents from the disk: rewrite every file of a storage without their text."""
     from llama_index_presets.presets.compaction import compact_storage
 
     if place is not None and storage != STORAGE and place != storage:

@@ -43,7 +43,7 @@ def costs(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What was called and what it cost."""
+    """Calls of models and their cost."""
     from llama_index_presets.monitor.ledger.ledger import Ledger
     from llama_index_presets.presets.storage import resolve_storage
 

@@ -52,7 +52,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Versions, extras, keys, weights, storage, retries: what is wrong here, each with its fix."""
+    """Check versions, extras, keys, weights, storage and retries; each finding comes with its fix."""
     if leaks:  # for one release
         raise SettingsError(LEAK_TEST_MOVED)
     if preset is not None:

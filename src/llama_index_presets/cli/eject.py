@@ -24,7 +24,7 @@ def eject(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a preset out as a project of plain LlamaIndex code that gives the same answers."""
+    """Export a preset as a project of plain LlamaIndex code that gives the same answers."""
     find_preset(preset)
     from llama_index_presets.advise.eject import eject as write_out
 

@@ -67,7 +67,7 @@ def ingest(
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the index in line with files; what did not change costs nothing."""
+    """Synchronise the index with files; unchanged ones cost nothing."""
     find_preset(preset)
     from llama_index_presets.filters.text import parse_metadata
 
@@ -100,7 +100,7 @@ def ingest(
 
 
 def _say_personal_data(report: IngestReport) -> None:
-    """How much of each kind, in all; --json has it by document."""
+    """Print the count of each kind of personal data in total; --json has it by document."""
     totals: Counter[str] = Counter()
     for counts in report.personal_data.values():
         totals.update(counts)
@@ -184,7 +184,7 @@ def chat(
 
 
 def _warn_when_cut(metadata: dict[str, Any]) -> None:
-    """Say on standard error that an answer is not whole."""
+    """Warn on standard error that an answer is incomplete."""
     from llama_index_presets.answer.finish import cut_off
 
     if metadata.get("known") and (warning := cut_off(metadata.get("finish_reason"))):
@@ -192,7 +192,7 @@ def _warn_when_cut(metadata: dict[str, Any]) -> None:
 
 
 def _ingest_in_turn(engine: PresetEngine, paths: list[str], **options: Any) -> IngestReport:
-    """Ingest; when another process is at it, say so and wait."""
+    """Ingest; while another process holds the lock, print that and wait."""
     try:
         return engine.ingest(paths, wait=False, **options)
     except StoreLockedError as error:
@@ -203,7 +203,7 @@ def _ingest_in_turn(engine: PresetEngine, paths: list[str], **options: Any) -> I
 def open_engine(
     preset: str, storage: str, offline: bool, settings: Path | None, filters: Sequence[str] | None = None
 ) -> PresetEngine:
-    """Build an engine; a typo in the preset is answered before the slow import."""
+    """Build an engine; a mistyped preset fails before the slow import."""
     find_preset(preset)
     from llama_index_presets.filters.text import parse_filters
     from llama_index_presets.presets.build import build
@@ -214,14 +214,14 @@ def open_engine(
 
 
 def _shown(citation: dict[str, Any]) -> dict[str, Any]:
-    """What --json says of a citation; of a paper or a table, more."""
+    """Fields of a citation for --json; more for a paper or a table."""
     keys = ("n", "source", "page", "score", "text")
     extra = ("title", "authors", "year", "table", "image")
     return {key: citation[key] for key in keys} | {key: citation[key] for key in extra if key in citation}
 
 
 def _place(citation: dict[str, Any]) -> str:
-    """One line for people: whose work, where in it, how close."""
+    """Citation in one line for people: work, position in it, score."""
     by = ", ".join(citation.get("authors", ()))
     who = f"{by} ({citation['year']})" if by and "year" in citation else by or str(citation.get("year", ""))
     work = f"{who}: {citation['title']}. " if who and "title" in citation else ""
@@ -243,7 +243,7 @@ def must_find(paths: Sequence[Path]) -> None:
 
 
 def need_index(storage: str) -> None:
-    """Fail when nothing was ingested into the folder yet; vectors on a server may come from another machine."""
+    """Fail when the folder has no index yet; vectors on a server may come from another machine."""
     from llama_index_presets.presets.storage import read_metadata, resolve_storage
 
     place = resolve_storage(storage)

@@ -46,7 +46,7 @@ def estimate(
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """What an ingest would take: documents, chunks, tokens, dollars, minutes, disk. Sends and writes nothing."""
+    """Estimate an ingest: documents, chunks, tokens, dollars, minutes, disk. Sends and writes nothing."""
     find_preset(preset)
     from llama_index_presets.presets.ingest_estimate import estimate_preset
 

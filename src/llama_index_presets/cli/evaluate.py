@@ -86,7 +86,7 @@ def evaluate(
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """How good, fast and dear an engine is on your questions; results are kept and can be compared."""
+    """Measure quality, latency and cost of an engine on your questions; results are kept and can be compared."""
     for name in filter(None, (preset, against)):
         find_preset(name)
     if offline and judge:

@@ -25,7 +25,7 @@ __all__ = ["list_presets", "show"]
 
 @app.command("list")
 def list_presets(as_json: AsJson = False) -> None:
-    """The seven presets, and what each still needs on this machine."""
+    """List the seven presets, and what each still needs on this machine."""
     rows = [_row(row) for row in PRESETS.values()]
     if as_json:
         emit({"presets": rows})
@@ -40,7 +40,7 @@ def list_presets(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(preset: PresetName, settings: SettingsFile = None, as_json: AsJson = False) -> None:
-    """One preset: its parts, why they were chosen, what is missing, and its settings."""
+    """Show one preset: its parts, why they were chosen, what is missing, and its settings."""
     row = find_preset(preset)
     values = _settings(preset, settings)
     details = {**_row(row), "llm": row.llm, "why": row.why, "offline": dict(_cells(row.offline()))}
@@ -59,7 +59,7 @@ def show(preset: PresetName, settings: SettingsFile = None, as_json: AsJson = Fa
 
 
 def _settings(preset: str, file: Path | None) -> list[dict[str, Any]]:
-    """Each setting with its value here and now, and where that comes from."""
+    """Each setting with its value in this environment and the source of the value."""
     values, origins = load_settings(file, preset)
     here = values.to_dict()
     return [

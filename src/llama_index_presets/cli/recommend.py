@@ -61,7 +61,7 @@ def recommend(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which preset fits, why, what it would cost, and what was ruled out."""
+    """Recommend presets for a use case, with reasons, costs and those ruled out."""
     flags = {
         "documents": documents, "queries_per_month": queries, "private": private, "offline": offline,
         "postgres": postgres, "gpu": gpu, "priority": priority, "customers": customers, "exact_words": exact_words,

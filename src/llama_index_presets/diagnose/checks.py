@@ -44,7 +44,7 @@ _DUCKDB_LIMIT = 100_000
 
 
 def check_engine(engine: PresetEngine) -> Iterator[Finding]:
-    """Everything about an engine that is open: its storage, its models, and who listens in this process.
+    """Check an open engine: its storage, its models, and the listeners of this process.
 
     Example:
         >>> import tempfile
@@ -61,7 +61,7 @@ def check_engine(engine: PresetEngine) -> Iterator[Finding]:
 
 
 def check_models(llm: BaseLLM | None, embed_model: BaseEmbedding | None) -> Iterator[Finding]:
-    """Retries that multiply, and streams that do not say what they cost."""
+    """Check for retries that multiply, and for streams without token usage."""
     for model in (llm, embed_model):
         if model is not None:
             yield from _check_retries(model)
@@ -77,7 +77,7 @@ def check_models(llm: BaseLLM | None, embed_model: BaseEmbedding | None) -> Iter
 
 
 def check_listeners(models: list[Any]) -> Iterator[Finding]:
-    """Handlers of other packages on LlamaIndex's dispatcher and callbacks, and any that is there twice."""
+    """Check for other packages' handlers on LlamaIndex's dispatcher and callbacks, and for duplicates."""
     foreign = foreign_listeners()
     names = [type(handler).__module__.partition(".")[0] for handler in foreign]
     for name in sorted(set(names)):
@@ -229,7 +229,7 @@ _NO_CAPABILITY = {"all", "dev", "docs"}
 
 
 def check_versions() -> Iterator[Finding]:
-    """Python, ourselves, and every package that is always installed, against what we ask for."""
+    """Check versions of Python, this package and its required dependencies."""
     yield Finding(level="ok", check="python", message=f"{platform.python_version()} on {sys.platform}")
     try:
         ours = metadata.version(_DISTRIBUTION)
@@ -247,7 +247,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_extras() -> Iterator[Finding]:
-    """Which extras are complete."""
+    """Check which extras are complete."""
     extras: dict[str, list[str]] = {}
     for requirement in _requirements():
         for extra in _extras_of(requirement):
@@ -269,7 +269,7 @@ def check_extras() -> Iterator[Finding]:
 
 
 def check_keys(row: Preset | None) -> Iterator[Finding]:
-    """Which keys are set; their values are never read further than that."""
+    """Check which keys are set; their values are used for nothing else."""
     needs = {"OPENAI_API_KEY"} if row and "gpt" in row.llm + row.embedding else set()
     needs |= {"OPENAI_API_KEY"} if row and row.embedding.startswith("text-embedding") else set()
     needs |= {"PINECONE_API_KEY"} if row and row.store == "pinecone" else set()
@@ -288,7 +288,7 @@ def check_keys(row: Preset | None) -> Iterator[Finding]:
 
 
 def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:
-    """Whether file and environment make valid settings, and which are not defaults."""
+    """Check that file and environment make valid settings, and list those that are not defaults."""
     try:
         values, origins = load_settings(file, preset)
     except SettingsError as error:
@@ -300,7 +300,7 @@ def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:
 
 
 def check_parts(row: Preset) -> Iterator[Finding]:
-    """Whether every cell of a row can be assembled here."""
+    """Check that every cell of a row can be assembled on this machine."""
     for line in row.missing():
         what, _, fix = line.partition(": pip install")
         yield Finding(level="error", check="parts", message=what, fix=f"pip install{fix}" if fix else "")
@@ -309,7 +309,7 @@ def check_parts(row: Preset) -> Iterator[Finding]:
 
 
 def check_reranker(row: Preset, name: str) -> Iterator[Finding]:
-    """Whether the cross-encoder of the advanced pattern is here.
+    """Check for the cross-encoder of the advanced pattern on this machine.
 
     Args:
         row: The row.
@@ -330,7 +330,7 @@ def check_reranker(row: Preset, name: str) -> Iterator[Finding]:
 
 
 def check_weights(row: Preset) -> Iterator[Finding]:
-    """Whether the embedding model's weights are here and are what they should be."""
+    """Check for the embedding model's weights on this machine, and their hash."""
     from llama_index_presets.embed.catalogue import embedding_model
     from llama_index_presets.embed.weights import find_weights
 

@@ -40,7 +40,7 @@ def examine(
     offline: bool = False,
     repair: bool = False,
 ) -> Iterator[Finding]:
-    """Look at everything, in the order in which it would fail.
+    """Run every check, in the order in which a build would fail.
 
     Args:
         preset: A row of the matrix; None looks at the machine alone.
@@ -71,7 +71,7 @@ def examine(
 
 
 def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, str]:
-    """The row as it would be built, and its re-ranker."""
+    """Row as it would be built, and its reranker."""
     row, reranker = find_preset(preset), DEFAULT_RERANKER
     with suppress(PresetsError):  # `check_settings` says so
         values = load_settings(settings, preset)[0]

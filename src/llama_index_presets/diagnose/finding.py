@@ -30,5 +30,5 @@ class Finding:
     fix: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """As JSON values."""
+        """Finding as JSON values."""
         return asdict(self)

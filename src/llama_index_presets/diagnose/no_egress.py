@@ -52,7 +52,7 @@ _DNS = 53
 
 @dataclass(frozen=True, slots=True, order=True)
 class Attempt:
-    """Something that would have left the machine, or would have asked the network for a name.
+    """Attempted connection beyond the machine, or a name lookup.
 
     Attributes:
         protocol: ``tcp``, ``udp``, ``icmp`` or ``dns``.
@@ -74,7 +74,7 @@ class Attempt:
 
 
 def enter_network_namespace() -> None:
-    """Leave the network of the machine for one of this process and its children alone.
+    """Move this process into a network namespace of its own, shared with its children only.
 
     Must be called before any thread is started. There is no way back.
 
@@ -103,7 +103,7 @@ def enter_network_namespace() -> None:
 
 
 class Watch:
-    """Sees every packet on the loopback interface of this namespace, until the end of a ``with`` block."""
+    """Packet capture on the loopback interface of this namespace, until the end of a ``with`` block."""
 
     def __init__(self) -> None:
         self._seen: Counter[Attempt] = Counter()
@@ -123,7 +123,7 @@ class Watch:
         self._socket.close()
 
     def seen(self) -> dict[Attempt, int]:
-        """What was attempted, and in how many packets; complete after the block."""
+        """Attempts and their packet counts; complete after the block."""
         return dict(self._seen)
 
     def _read(self) -> None:
@@ -140,7 +140,7 @@ class Watch:
 
 
 def parse_packet(packet: bytes) -> Attempt | None:
-    """What an IP packet is for; None for answers, for what stays on loopback, and for what is no attempt.
+    """Attempt behind an IP packet; None for answers and for packets that stay on loopback.
 
     A query for a name counts wherever it goes: a name server on loopback passes it on.
 
@@ -217,7 +217,7 @@ _QUESTION = "How is botulism treated?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressReport:
-    """What a preset did without a network.
+    """Result of an egress check.
 
     Attributes:
         preset: Its name.
@@ -235,7 +235,7 @@ class EgressReport:
 
     @property
     def silent(self) -> bool:
-        """Whether it did everything and tried to reach nothing."""
+        """Whether every step succeeded without an attempt to connect."""
         return self.error is None and not self.attempts
 
     def to_dict(self) -> dict[str, Any]:

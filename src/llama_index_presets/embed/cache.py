@@ -103,7 +103,7 @@ class EmbeddingCache:
     # -- keys -----------------------------------------------------------------------------------------------------
 
     def keys(self, identity: str, role: Role, contents: Sequence[str | bytes]) -> list[bytes]:
-        """Hash contents, each with what embeds it and as what.
+        """Cache keys of contents, each hashed with model and role.
 
         Args:
             identity: All that decides the vector of a content: model, version, precision; see `vector_identity`.
@@ -125,7 +125,7 @@ class EmbeddingCache:
     # -- read -----------------------------------------------------------------------------------------------------
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Give the vectors that are there: key -> float32 array of shape (dim,), read-only."""
+        """Cached vectors: key -> float32 array of shape (dim,), read-only."""
         found: dict[bytes, np.ndarray] = {}
         damaged: list[int] = []
         for number, key, check, blob in self._rows("id, key, crc, vector", keys):
@@ -141,7 +141,7 @@ class EmbeddingCache:
         return found
 
     def contains_many(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Tell which keys are there, without reading their vectors."""
+        """Keys that are cached, without reading their vectors."""
         return {key for (key,) in self._rows("key", keys)}
 
     def _rows(self, columns: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
@@ -172,7 +172,7 @@ class EmbeddingCache:
     # -- write ----------------------------------------------------------------------------------------------------
 
     def put_many(self, vectors: Mapping[bytes, Sequence[float] | np.ndarray]) -> None:
-        """Keep vectors, as float32; they survive this process from here on. A full disk is logged, not raised."""
+        """Store vectors as float32, durable on return. A full disk is logged, not raised."""
         now = time.time_ns()
         rows = []
         for key, vector in vectors.items():
@@ -209,7 +209,7 @@ class EmbeddingCache:
             self._write_touched(connection, time.time_ns())
 
     def _write_touched(self, connection: sqlite3.Connection, now: int) -> None:
-        """Write down which vectors were used: seldom and together, so that a hit is only a read."""
+        """Write the times of last use: seldom and in batches, so that a hit is only a read."""
         touched, self._touched = self._touched, set()
         connection.executemany("UPDATE vectors SET used = ? WHERE id = ?", [(now, row) for row in touched])
 
@@ -231,11 +231,11 @@ class EmbeddingCache:
             return _bytes_in_use(connection)
 
     def clear(self) -> None:
-        """Forget every vector."""
+        """Delete every vector."""
         self._run("DELETE FROM vectors")
 
     def compact(self) -> None:
-        """Forget every vector, and leave nothing of them, nor of a damaged file that was set aside, on the disk."""
+        """Delete every vector and overwrite the file, a damaged copy that was set aside included."""
         self.clear()
         with self._connected() as connection:
             connection.commit()
@@ -245,7 +245,7 @@ class EmbeddingCache:
             damaged.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Write down what was used, and let go of the file; the next use opens it again."""
+        """Write the times of last use and close the file; the next use opens it again."""
         if self._connection is None or self._process != os.getpid():
             return
         try:

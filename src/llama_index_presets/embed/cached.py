@@ -41,7 +41,7 @@ _BESIDE_THE_POINT: Final = frozenset(
 
 
 def vector_identity(model: BaseEmbedding) -> str:
-    """Name what makes the vectors of a model, so that two models never share one.
+    """Identity of a model's vectors, so that two models never share one cache entry.
 
     A model that has a text attribute `vector_identity` says it itself. Of any other, it is the class and all its
     options but those like keys, timeouts and batch sizes: a rotated key does not make new vectors.
@@ -79,7 +79,7 @@ _counting = threading.Lock()  # of all objects: an object with a lock of its own
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """What a `CachedEmbedding` was asked since it was made.
+    """Hit and miss counts of a `CachedEmbedding`.
 
     Attributes:
         hits: Texts that the cache answered, and repetitions inside a batch.
@@ -101,7 +101,7 @@ class CacheStats:
 
 @strict()
 class CachedEmbedding(BaseEmbedding):
-    """Looks every text up before its model is asked, and keeps what the model returned.
+    """Embedding with a cache: looks up every text before its model is asked, and stores what the model returned.
 
     A vector is found by model, role (query or passage) and text together, so another model, another precision or a
     question that reads like a passage never gets the wrong one. A text that occurs twice in a batch is computed once.
@@ -185,7 +185,7 @@ class CachedEmbedding(BaseEmbedding):
         return self._stats
 
     def missing(self, texts: Sequence[str]) -> list[int]:
-        """Tell which passages would have to be computed: their positions, repetitions left out.
+        """Positions of passages that would have to be computed, repetitions left out.
 
         Example:
             >>> import tempfile
@@ -359,7 +359,7 @@ class _Lookup:
         return [self.found[key].tolist() for key in self.keys]
 
     def partial(self, error: PartialEmbeddingError, offset: int) -> PartialEmbeddingError:
-        """Tell the failure in places of the caller's batch."""
+        """Translate a failure to positions in the caller's batch."""
         there = {
             offset + place: self.found[key].tolist()
             for place, key in enumerate(self.keys)
@@ -405,7 +405,7 @@ class CachedMultiModalEmbedding(CachedEmbedding, MultiModalEmbedding):
         return "CachedMultiModalEmbedding"
 
     def missing_images(self, images: Sequence[Any]) -> list[int]:
-        """Tell which images would have to be computed: their positions, repetitions left out."""
+        """Positions of images that would have to be computed, repetitions left out."""
         contents = [bytes_of(image) for image in images]
         places = [place for place, content in enumerate(contents) if content is not None]
         keys = self.cache.keys(self.identity, "image", [contents[place] or b"" for place in places])

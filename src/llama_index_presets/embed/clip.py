@@ -89,7 +89,7 @@ class ClipEmbedding(MultiModalEmbedding):
 
     @property
     def vector_identity(self) -> str:
-        """What makes the vectors: the model of the catalogue, or the files of the folder as they are now."""
+        """Identity of the vectors: the model of the catalogue, or the current files of the folder."""
         if self._model is not None:
             return f"ClipEmbedding:{self._model.name}:{self._model.dim}"
         files = sorted(path for path in self._card.folder.rglob("*") if path.is_file())
@@ -110,7 +110,7 @@ class ClipEmbedding(MultiModalEmbedding):
         return self._tokenizer.tokenize(text)
 
     def check_weights(self) -> None:
-        """Make sure that the weights are on this machine, and are of the model that they should be.
+        """Check that the weights are on this machine and are those of the model.
 
         Raises:
             ModelError: They are missing, or make vectors of another length.

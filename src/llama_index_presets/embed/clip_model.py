@@ -45,7 +45,7 @@ _STRIP = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelRecipe:
-    """What is done to an image before the model sees it.
+    """Image preprocessing of a CLIP model.
 
     Attributes:
         edge: Length of the shortest edge after scaling, in pixels.
@@ -139,7 +139,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipCard:
-    """What a folder says of its model, read without loading it.
+    """Model description read from a folder without loading the model.
 
     Attributes:
         folder: Where the weights, the tokenizer and the image processor lie.
@@ -153,7 +153,7 @@ class ClipCard:
 
 
 def read_clip_card(folder: Path) -> ClipCard:
-    """Read the card of a folder.
+    """Read the model description of a folder.
 
     Args:
         folder: With ``config.json``, or with ``modules.json`` that names the folder which has it.

@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
 def embed_dataframe(
     frame: Any, text_column: str, *, embed_model: BaseEmbedding, embedding_column: str = "embedding"
 ) -> Any:
-    """Give a frame with one more column: the vectors of its texts.
+    """Return a frame with one more column: the vectors of its texts.
 
     Args:
         frame: A Polars or pandas frame; left as it is.

@@ -284,7 +284,7 @@ class LocalEmbedding(BaseEmbedding):
 
     @property
     def vector_identity(self) -> str:
-        """All that decides a vector: weights, precision, prefixes. Found without loading the model."""
+        """Identity of the vectors: weights, precision, prefixes. Computed without loading the model."""
         own = self._model.path if self._model else self.model_name
         known = (self._model.sha256 or self._model.name) if self._model else ""
         weights = weights_hash(Path(own).expanduser()) if own else known

@@ -73,7 +73,7 @@ def requests_of(
 
 
 class Outcome:
-    """What came of the requests of one batch; not thread safe, filled by one thread.
+    """Results of the requests of one batch; not thread safe, filled by one thread.
 
     Args:
         texts: All texts of the batch.
@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def hopeless(self) -> bool:
-        """Whether the rest will fail as well: the key or the budget was refused."""
+        """Whether the remaining requests will fail as well: the key or the budget was refused."""
         return any(
             isinstance(error, PresetsError)
             or getattr(error, "status_code", None) in _REFUSED
@@ -95,14 +95,14 @@ class Outcome:
         )
 
     def take(self, places: Sequence[int], result: list[list[float]] | BaseException) -> None:
-        """Note the vectors of one request, or the error that ended it."""
+        """Record the vectors of one request, or the error that ended it."""
         if isinstance(result, BaseException):
             self._errors.append(result)
         else:
             self._vectors.update(zip(places, result, strict=True))
 
     def vectors(self, without_secrets: Callable[[str], str]) -> list[list[float]]:
-        """Give all vectors, in order.
+        """All vectors, in order.
 
         Raises:
             PartialEmbeddingError: Some requests failed; from the first error.
@@ -224,7 +224,7 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
 
     @property
     def vector_identity(self) -> str:
-        """All that decides a vector: server, model, length, and what becomes of long texts."""
+        """Identity of the vectors: server, model, length, and the handling of long texts."""
         return (
             f"openai:{self.api_base}:{self.model_name}:{self.dim}:{self.additional_kwargs}:{self.long_text}"
         )
@@ -353,7 +353,7 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
         return sum(self.count_tokens(texts)) if self.tokens_per_minute else 0
 
     def _checked(self, answer: Any, texts: list[str]) -> np.ndarray:
-        """Tell what was billed, then look at what was bought."""
+        """Report the billed tokens, then check the vectors."""
         usage = getattr(answer, "usage", None)
         # Some servers say only a total, and some say 0 of what they do not count.
         billed = getattr(usage, "prompt_tokens", None) or getattr(usage, "total_tokens", None) or None
@@ -372,12 +372,12 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
     # -- texts ----------------------------------------------------------------------------------------------------
 
     def _refuse_unreadable(self, texts: Sequence[str]) -> None:
-        """Find what cannot be sent before anything is sent and paid for."""
+        """Refuse texts that cannot be sent, before any is sent and paid for."""
         if self.long_text == "refuse" or not all(text.strip() for text in texts):
             self._pieces(texts)
 
     def _pieces(self, texts: Sequence[str]) -> list[list[str]]:
-        """What is sent for each text: itself, or its pieces when it is too long."""
+        """Texts to send for each text: itself, or its pieces when it is too long."""
         found = []
         for text in texts:
             if not text.strip():
@@ -433,7 +433,7 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
 
 
 def _in_order(data: Sequence[Any], model: str) -> list[Any]:
-    """Give the vectors in the order of the texts: by their numbers, or as they come where a server does not number.
+    """Vectors in the order of the texts: by their index, or as they come where a server sends none.
 
     Raises:
         ModelError: The numbers are not those of the texts, so that nobody can tell whose vector is whose.

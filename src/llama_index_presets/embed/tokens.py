@@ -89,7 +89,7 @@ class HostedTokenizer:
 
 
 def cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
-    """Say where to cut a text: before every `limit`-th token, or after the last space shortly before it.
+    """Positions at which to cut a text: before every `limit`-th token, or after the last space shortly before it.
 
     Args:
         text: The text.

@@ -15,7 +15,7 @@ __all__ = ["cache_folder", "find_weights", "has_weights", "verify", "weights_has
 
 
 def cache_folder() -> Path:
-    """Where this package keeps weights: ``$LLAMA_PRESETS_CACHE``, else ``~/.cache/llama-index-presets``."""
+    """Cache folder of weights: ``$LLAMA_PRESETS_CACHE``, else ``~/.cache/llama-index-presets``."""
     return Path(os.environ.get("LLAMA_PRESETS_CACHE", "~/.cache/llama-index-presets")).expanduser()
 
 
@@ -47,7 +47,7 @@ def has_weights(model: EmbeddingModel) -> bool:
 
 
 def verify(folder: Path, sha256: str | None) -> None:
-    """Check ``model.safetensors`` against a hash; None means that no hash is known.
+    """Verify the hash of ``model.safetensors``; None means that no hash is known.
 
     Raises:
         ModelError: The file is missing or has another hash.

@@ -45,7 +45,7 @@ class Scores:
     by_question: Mapping[str, Mapping[str, float]]
 
     def means(self) -> dict[str, float]:
-        """Mean of each measure over the questions that it speaks about."""
+        """Mean of each measure over the questions that it applies to."""
         return {
             name: math.fsum(values.values()) / len(values)
             for name, values in self.by_question.items()
@@ -65,7 +65,7 @@ class Scores:
 
 
 def measure(questions: Sequence[JudgedQuestion], outcomes: Mapping[str, Outcome]) -> Scores:
-    """Measure what came of the questions.
+    """Measure the outcomes of the questions.
 
     Args:
         questions: What was asked.

@@ -18,7 +18,7 @@ __all__ = ["Checkpoint", "Outcome", "named_sources"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an engine did with one question. Holds names and numbers, no text, unless that was asked for.
+    """Outcome of one question. Holds names and numbers, and text only where that was asked for.
 
     Attributes:
         question: Its id.
@@ -52,12 +52,12 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
-        """Back from `to_dict`."""
+        """Inverse of `to_dict`."""
         return cls(**{**values, "ranking": tuple(values["ranking"]), "cited": tuple(values["cited"])})
 
 
 class Checkpoint:
-    """A file of outcomes that grows by one line a question: a run that was stopped goes on where it was.
+    """Checkpoint file of outcomes, one line a question: an interrupted run resumes from it.
 
     Args:
         path: The file; made when missing. A last line that was cut short is dropped.
@@ -83,7 +83,7 @@ class Checkpoint:
         }
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome; it is in the file when this returns.
+        """Append an outcome; it is in the file on return.
 
         Raises:
             StoreWriteError: The disk is full or failed; what was kept before is still there.

@@ -20,7 +20,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuestion:
-    """A question and what answers it.
+    """Question with the sources that answer it.
 
     Attributes:
         text: The question.
@@ -103,7 +103,7 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
 
 
 def digest(questions: Sequence[JudgedQuestion]) -> str:
-    """A short name of exactly these questions: results with equal names can be compared."""
+    """Short hash of exactly these questions: results with equal hashes can be compared."""
     rows = [
         [one.id, one.text, dict(sorted(one.relevance.items())), one.answer, one.answerable]
         for one in questions

@@ -98,7 +98,7 @@ def make_result(
 
 
 def save_result(result: Result, folder: Path) -> Path:
-    """Write a run into a folder, under a name of its own; all of it or nothing.
+    """Save a run in a folder, under a name of its own; all or nothing.
 
     Raises:
         StoreWriteError: The folder cannot be written.

@@ -83,7 +83,7 @@ _MAKES_THE_INDEX = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """An engine to measure, before it is built.
+    """Variant of an engine to measure, not built yet.
 
     Attributes:
         preset: Its name.
@@ -103,7 +103,7 @@ class Variant:
         return " ".join([self.preset, *(f"{name}={value}" for name, value in (self.changes or {}).items())])
 
     def other(self, preset: str | None, changes: Mapping[str, Any], storage: str | None) -> Variant:
-        """The one to compare with.
+        """Variant to compare with.
 
         Args:
             preset: Another preset, or None for this one.
@@ -118,7 +118,7 @@ class Variant:
         return replace(both, storage=storage or str(resolve_storage(self.storage).folder / "variants" / name))
 
     def given(self) -> Mapping[str, Any] | Path | None:
-        """What `build` takes as settings.
+        """Settings that are passed to `build`.
 
         Raises:
             SettingsError: The file cannot be read.
@@ -302,7 +302,7 @@ class Evaluation:
         return {**described, "settings": settings, "judge": judge, "retrieval_only": self.retrieval_only}
 
     def _name(self) -> str:
-        """Equal for two runs of which one can go on where the other stopped."""
+        """Key of a run: equal for two runs of which one can resume the other."""
         told = [digest(self.questions), self._described(), self.keep_answers]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -38,7 +38,7 @@ class RerankingReport:
 
 
 def reranking_report(engine: PresetEngine, questions: Iterable[JudgedQuestion]) -> RerankingReport:
-    """Ask every question once, and measure what each blend would have made of the hits.
+    """Ask every question once, and measure each blend on the same hits.
 
     The blend is chosen on the same questions that measure it: keep some aside, or distrust small differences.
 

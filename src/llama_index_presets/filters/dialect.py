@@ -55,7 +55,7 @@ class Dialect(ABC):
         self.parameters: dict[str, Any] = {}
 
     def bind(self, value: Any) -> str:
-        """Keep a value as a parameter and give its placeholder.
+        """Bind a value as a parameter; returns its placeholder.
 
         A database without parameters overrides this with a quoting function that has tests of its own.
         """

@@ -15,7 +15,7 @@ REFERENCE_KEYS = ("ref_doc_id", "doc_id", "document_id")
 
 
 def filterable_metadata(node: BaseNode) -> dict[str, Any]:
-    """Give the mapping that filters are evaluated on: the node's metadata as JSON, and its source document.
+    """Mapping that filters are evaluated on: the node's metadata as JSON, and its source document.
 
     Dates become ISO strings, tuples and sets lists, NaN and infinities null, as they will be read back from
     any store. `REFERENCE_KEYS` name the source document, unless the metadata has such a key of its own.

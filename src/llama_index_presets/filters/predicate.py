@@ -61,7 +61,7 @@ def _part(part: MetadataFilter | MetadataFilters) -> Predicate:
 
 
 def leaf_test(leaf: MetadataFilter) -> Test:
-    """Turn one filter into a function of the value under its key; None stands for a missing key.
+    """Turn one filter into a predicate over the value under its key; None is a missing key.
 
     Raises:
         FilterError: The value does not fit the operator.

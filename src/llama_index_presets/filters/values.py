@@ -29,7 +29,7 @@ _TEXTS = (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE)
 
 
 def check(leaf: MetadataFilter) -> None:
-    """Refuse a filter whose value cannot mean anything with its operator.
+    """Refuse a filter whose value is meaningless with its operator.
 
     Raises:
         FilterError: Names key, operator and value, and says what the operator takes.

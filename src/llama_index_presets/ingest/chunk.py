@@ -136,7 +136,7 @@ class SentenceChunker:
         return nodes
 
     def annotate(self, nodes: Sequence[TextNode], section: Section, tokens: int) -> None:
-        """Add what a strategy keeps beside the text; nothing here. Arguments as of `pieces`, with the nodes made."""
+        """Add data that a strategy keeps beside the text; none here. Arguments as of `pieces`, with the nodes made."""
 
     def weigh(self, text: str) -> Sequence[Any]:
         """Tokens, or more where the text is longer than so few tokens can be: base64 is one unknown word to BERT."""

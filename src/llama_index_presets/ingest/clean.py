@@ -65,7 +65,7 @@ _UNCLOSED = (
 
 
 def whole_characters(text: str) -> str:
-    """Text that every model and store takes: surrogates are joined to the character that they mean, or replaced.
+    """Well-formed Unicode: surrogate pairs are joined to their character, lone ones replaced.
 
     Example:
         >>> whole_characters("a\\ud83d\\ude00b\\ud800") == "a\\U0001f600b\\ufffd"

@@ -209,7 +209,7 @@ def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _within(value: Any, left: int) -> tuple[Any, int]:
-    """A value as far as there is room for it, or None; and the room that is left, in characters."""
+    """Value truncated to the space that is left, or None; and the remaining space, in characters."""
     kept = []
     for one in value if isinstance(value, list) else [value]:
         if _size(one) > left:

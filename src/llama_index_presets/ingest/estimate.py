@@ -30,7 +30,7 @@ _CONFIDENCE = 1.96  # of a normal distribution, for 95 %
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """What an ingest would do.
+    """Work of an ingest, counted.
 
     Attributes:
         documents: Documents that are new or changed and can be read.
@@ -119,7 +119,7 @@ def count_work(
 
 
 class _Counter:
-    """Counts chunks in batches, and remembers which texts it saw where a cache would answer the second one."""
+    """Counter of chunks in batches; remembers texts that a cache would answer the second time."""
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ _MOST_DOUBTS: Final = 20  # documents in a row
 
 
 def blame(error: BaseException) -> Blame:
-    """Say whose an error is.
+    """Classify an error: the document's, the run's, or undecided.
 
     Example:
         >>> blame(ValueError("odd")), blame(StoreLockedError("held")), blame(ModelError("odd"))
@@ -101,7 +101,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 @dataclass(slots=True)
 class Doubts:
-    """Errors that are the run's when no document goes through.
+    """Undecided errors: the run's when no document succeeds.
 
     Attributes:
         errors: Those since the last document that went through.
@@ -112,13 +112,13 @@ class Doubts:
     settled: bool = False
 
     def add(self, error: BaseException) -> None:
-        """Note one; after 20 in a row without any success there is no more doubt, and the first is raised."""
+        """Record one; after 20 in a row without a success, the first is raised."""
         self.errors.append(error)
         if len(self.errors) >= _MOST_DOUBTS:
             self.mark_finished()
 
     def success(self) -> None:
-        """A document went through: so it was the others."""
+        """Record a success: the errors so far were their documents' own."""
         self.settled = True
         self.errors.clear()
 

@@ -67,7 +67,7 @@ def find_files(paths: Iterable[str | Path], *, separate_folders: bool = False) -
 
 
 def root_path(path: str | Path) -> Path:
-    """A named path as document ids spell it: the folders above it resolved, its own name kept where it is a link.
+    """Named path in the spelling of document ids: parent folders resolved, its own name kept where it is a link.
 
     So an id stays the same when the link is pointed at something else, and `sync` sees what vanished.
     """

@@ -61,7 +61,7 @@ def without_captions(paths: Iterable[Path]) -> list[Path]:
 
 
 def picture_hash(path: Path) -> str:
-    """Of the image and its caption: when either changes, both are read again."""
+    """Hash of the image and its caption: a change of either re-reads both."""
     caption = caption_file(path)
     if caption is None:
         return file_hash(path)
@@ -119,7 +119,7 @@ def read_image_document(
 
 
 def check_image(source: object, limit: SizeLimit = DEFAULT_LIMIT) -> OpenedImage:
-    """Decode an image once, so that a damaged one is one failed document and not the end of the run.
+    """Decode an image once, so that a damaged one fails its document and not the run.
 
     Raises:
         IngestError: It cannot be decoded.

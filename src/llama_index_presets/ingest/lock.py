@@ -19,7 +19,7 @@ __all__ = ["ingest_lock"]
 
 @contextmanager
 def ingest_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the right to change an index for a `with` block.
+    """Hold the ingest lock of an index for a `with` block.
 
     Two runs at once would both find a document new, and both would pay for its vectors. The system lets go of the lock
     when its process dies, however it dies. It binds threads and processes of one machine, and of machines that share a
@@ -75,7 +75,7 @@ def _take(handle: Any, *, wait: bool) -> bool:
 
 
 def _write(handle: Any, holder: dict[str, Any]) -> None:
-    """Note who holds the lock, for those who wait; a full disk must not keep anybody from taking documents out."""
+    """Write the holder of the lock, for processes that wait; a full disk must not prevent deletions."""
     with suppress(OSError):
         handle.truncate(0)
         if holder:

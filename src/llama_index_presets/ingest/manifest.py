@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
-    """One document of the index.
+    """Manifest entry: one document of the index.
 
     Attributes:
         doc_id: Its id.
@@ -53,7 +53,7 @@ class ManifestEntry:
 
 
 class Manifest:
-    """The documents of one index, in a SQLite file; safe for threads and processes.
+    """Manifest of one index, in a SQLite file; safe for threads and processes.
 
     Args:
         path: The file; created when missing.
@@ -83,7 +83,7 @@ class Manifest:
             raise _damaged(path, error) from error
 
     def _add_owner(self) -> None:
-        """Add the column that manifests of earlier releases lack; two processes may be at it at once."""
+        """Add the column that manifests of earlier releases lack; two processes may do so at once."""
         if self._has_owner():
             return
         with self._connection:
@@ -116,7 +116,7 @@ class Manifest:
             raise _damaged(self._path, error) from error
 
     def hashes(self) -> dict[str, str]:
-        """Content hash of every document, by id; empty where a change of the document did not come to its end."""
+        """Content hash of every document, by id; empty where a change of the document did not finish."""
         rows = self._rows(
             "SELECT doc_id, CASE WHEN c.doc_id IS NULL THEN content_hash END "
             "FROM documents LEFT JOIN changes c USING (doc_id)"
@@ -147,19 +147,19 @@ class Manifest:
         return int(row[0]), int(row[1])
 
     def begin(self, doc_ids: Iterable[str]) -> None:
-        """Write down that these documents are about to be written to the store; `record` ends it."""
+        """Log the intent to write these documents to the store; `record` ends it."""
         with self._changing():
             self._mark(self._ids(doc_ids))
 
     def begin_removal(self, doc_ids: Iterable[str]) -> None:
-        """Write down that these documents are about to leave the store; `forget` ends it."""
+        """Log the intent to remove these documents from the store; `forget` ends it."""
         ids = self._ids(doc_ids)
         with self._changing():
             self._mark(ids)
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
 
     def record(self, entries: Iterable[ManifestEntry]) -> None:
-        """Remember documents that are in the store, replacing what was known of them."""
+        """Record documents that are in the store, replacing earlier entries."""
         rows = [
             (self._hide(one.doc_id), self._hide(one.content_hash), one.chunks, one.tokens, self._owner(one))
             for one in entries
@@ -172,14 +172,14 @@ class Manifest:
             self._unmark([(row[0],) for row in rows])
 
     def forget(self, doc_ids: Iterable[str]) -> None:
-        """Forget documents that left the store; unknown ids are fine."""
+        """Delete the entries of documents that left the store; unknown ids are fine."""
         ids = self._ids(doc_ids)
         with self._changing():
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
             self._unmark(ids)
 
     def compact(self) -> None:
-        """Write the file afresh, so that nothing of forgotten documents is left in it or its log.
+        """Rewrite the file, so that nothing of deleted entries is left in it or its log.
 
         Raises:
             StoreLockedError: Another process used it for 30 s.

@@ -22,7 +22,7 @@ __all__ = ["Stamp", "folder_of", "stamped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What is put on the documents of one run; a plain value, so that it can travel to workers.
+    """Metadata overrides of one run; a plain value, so that it can be sent to workers.
 
     Attributes:
         metadata: Put on every document; it wins over the folder's name. A value of None keeps the key off documents.
@@ -36,11 +36,11 @@ class Stamp:
     roots: Sequence[Path] = ()
 
     def over(self, sources: Iterable[Source]) -> list[Source]:
-        """The same documents, stamped."""
+        """The same documents, with the overrides."""
         return [stamped(source, self.of(source.doc_id)) for source in sources]
 
     def of(self, doc_id: str) -> Mapping[str, Any]:
-        """What is put on a document; a value of None is kept off it."""
+        """Overrides of one document; a value of None removes the key."""
         if not self.folder_key:
             return self.metadata
         return {self.folder_key: folder_of(doc_id, self.roots), **self.metadata}
@@ -69,7 +69,7 @@ def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
 
 
 def folder_of(doc_id: str, roots: Sequence[Path]) -> str | None:
-    """Name of the folder directly below a root that a file lies in; None for a file in the root itself.
+    """Name of the folder directly below a root that contains a file; None for a file in the root itself.
 
     Example:
         >>> folder_of("/docs/hr/2024/leave.md", [Path("/docs")]), folder_of("/docs/index.md", [Path("/docs")])

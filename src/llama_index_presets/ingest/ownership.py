@@ -33,7 +33,7 @@ _TAKEN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """Keeps a run from replacing or removing what belongs to another tenant.
+    """Ownership rule: a run never replaces or removes what belongs to another tenant.
 
     A document belongs to the tenant that was put on it when it was ingested: by the engine (`for_tenant`), by
     ``metadata=`` or by ``folder_key=``, never by what it says of itself. Only a run that puts the same tenant on it may
@@ -56,7 +56,7 @@ class Ownership:
     complete: bool = True
 
     def over(self, sources: Sequence[Source], known: Mapping[str, str]) -> list[Source]:
-        """The same documents, with their owner; those that would take something from another one are refused.
+        """The same documents, with their owner; those that would overwrite another tenant's are refused.
 
         Args:
             sources: What is to be ingested.
@@ -87,7 +87,7 @@ class Ownership:
         return recorded | {doc_id for doc_id, mine in views.items() if mine}
 
     def within(self, vanished: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
-        """Which vanished documents the run may remove; None where it removes none."""
+        """Vanished documents that the run may remove; None where it removes none."""
         if vanished is None:
             return None
         return lambda doc_id: vanished(doc_id) and bool(self.may_change([doc_id]))
@@ -99,7 +99,7 @@ class Ownership:
         return replace(source, owner=owner) if owner else source
 
     def _views(self, doc_ids: Sequence[str]) -> dict[str, bool]:
-        """Of documents that the store holds, whether all of their nodes are the tenant's; none where it cannot tell."""
+        """For stored documents, whether all their nodes are the tenant's; empty where the store cannot tell."""
         wanted, views = set(doc_ids), dict[str, bool]()
         for some in _batches(doc_ids):
             for node in self._nodes_of(some):

@@ -34,7 +34,7 @@ _Cut = tuple[Source, list[TextNode]]
 
 @dataclass(frozen=True, slots=True)
 class FailedSource:
-    """A document that was left out, and why, in one line."""
+    """Document that was left out, and why, in one line."""
 
     source: str
     error: str
@@ -49,7 +49,7 @@ def failed_source(source: Source, error: BaseException) -> FailedSource:
 
 @dataclass(slots=True, kw_only=True)
 class IngestReport:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
         documents: Documents written, new or changed.
@@ -84,7 +84,7 @@ class IngestReport:
 
 
 class KeywordChange(Protocol):
-    """Collects what is to happen in the keyword index when the store has committed."""
+    """Pending changes of the keyword index, applied when the store has committed."""
 
     def upsert(self, nodes: Sequence[BaseNode], /) -> object:
         """Add nodes, or replace those whose id is there."""
@@ -97,11 +97,11 @@ class KeywordSide(Protocol):
     """A keyword index that follows the vector store (the hybrid pattern); `BM25Index` is one."""
 
     def transaction(self, documents: Sequence[str], /) -> AbstractContextManager[KeywordChange]:
-        """Write the intent down, let the block change the store, then change the index in one step."""
+        """Log the intent, let the block change the store, then change the index at once."""
 
 
 def is_unchanged(source: Source, known: Mapping[str, str]) -> bool:
-    """Whether a document is in the index as it is now.
+    """Whether the index holds a document in its current content.
 
     Args:
         source: The document.
@@ -137,7 +137,7 @@ def cut(source: Source, chunker: SentenceChunker) -> list[TextNode]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """From sources to a store.
+    """Ingest pipeline from sources to a store.
 
     Attributes:
         embed_model: Any LlamaIndex embedding.
@@ -167,7 +167,7 @@ class Pipeline:
         sync: Callable[[str], bool] | None = None,
         load: Callable[[Sequence[Source], IngestReport, Progress], None] | None = None,
     ) -> IngestReport:
-        """Bring the store in line with the sources; what a run that was killed left behind goes, too.
+        """Synchronise the store with the sources, remains of a killed run included.
 
         Args:
             sources: What should be there.
@@ -190,7 +190,7 @@ class Pipeline:
         return report
 
     def load(self, sources: Sequence[Source], report: IngestReport, progress: Progress) -> None:
-        """Read, cut, embed and store documents, and record them; `report` is added to.
+        """Read, cut, embed, store and record documents; `report` is added to.
 
         A document that cannot be done is left out and reported, and the others go on; see `failures` for the errors
         that end the run instead.
@@ -202,7 +202,7 @@ class Pipeline:
         doubts.mark_finished()
 
     def remove(self, doc_ids: Iterable[str]) -> int:
-        """Take documents out of the store and the manifest; unknown ids are fine.
+        """Remove documents from the store and the manifest; unknown ids are fine.
 
         Returns:
             How many were there.
@@ -302,7 +302,7 @@ class Pipeline:
         return tokens
 
     def _sent(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text that the model will be asked for; a cache answers the others."""
+        """Tokens of each text that will be sent to the model; a cache answers the others."""
         missing = getattr(self.embed_model, "missing", None)
         asked = texts if missing is None else [texts[place] for place in missing(texts)]
         if self.count_tokens is not None:
@@ -350,7 +350,7 @@ class Pipeline:
 
 
 def _gone(known: Iterable[str], sources: Iterable[Source]) -> set[str]:
-    """Documents that are stored and not among the sources; what cannot be looked at for now is not gone."""
+    """Documents that are stored and not among the sources; an unreadable path does not count as gone."""
     listed = [source for source in sources if not source.absent]
     there = {source.doc_id for source in listed}
     closed = {source.doc_id for source in listed if source.refusal}
@@ -368,7 +368,7 @@ def _nodes(members: Iterable[_Cut]) -> list[TextNode]:
 def _apart(
     batch: Sequence[_Cut], step: Callable[[Sequence[_Cut]], None], report: IngestReport, doubts: Doubts
 ) -> list[_Cut]:
-    """Do a step for a whole batch or, when that fails, for each document alone; give those that it was done for."""
+    """Do a step for a whole batch or, when that fails, for each document alone; returns those that succeeded."""
     failed: list[tuple[Source, Exception]] = []
     done = list(batch)
     try:

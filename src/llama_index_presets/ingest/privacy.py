@@ -52,7 +52,7 @@ _CARD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Where personal data stands; never the data itself.
+    """Position and kind of personal data; never the data itself.
 
     Attributes:
         kind: Key of `KINDS`.
@@ -203,7 +203,7 @@ KINDS: dict[str, str] = {
 
 
 def find_personal_data(text: str) -> list[Finding]:
-    """Find what has the form of personal data.
+    """Find text in the form of personal data.
 
     Returns:
         In the order of the text; no two overlap.
@@ -250,7 +250,7 @@ def _matches(pattern: _Pattern, text: str) -> Iterator[Finding]:
 
 @dataclass(slots=True)
 class PrivacyWatch:
-    """One run of an ingest, watched.
+    """Watch over one run of an ingest.
 
     Attributes:
         mode: ``report`` counts; ``redact`` also replaces, before anything is cut, embedded or stored; ``refuse`` leaves
@@ -339,7 +339,7 @@ def _of_text(source: SourceText, counts: Counter[str]) -> SourceText:
 
 
 def _of_picture(picture: Picture, counts: Counter[str]) -> Picture:
-    """Its words alone: nobody reads the pixels. The image's own text repeats the caption, so it is not counted."""
+    """Caption only, since the pixels are not read. The image's own text repeats the caption and is not counted."""
     caption = _of_text(picture.caption, counts) if picture.caption else None
     repeated: Counter[str] = Counter() if caption else counts
     text, metadata = _clean(picture.node.text, repeated), _clean_metadata(picture.node.metadata, repeated)
@@ -347,7 +347,7 @@ def _of_picture(picture: Picture, counts: Counter[str]) -> Picture:
 
 
 def _of_node(node: TextNode, counts: Counter[str]) -> TextNode:
-    """A copy; its vector goes where its text changed, since it would still tell of it."""
+    """Redacted copy; a changed text loses its vector, which would still encode the data."""
     text, metadata = _clean(node.text, counts), _clean_metadata(node.metadata, counts)
     changed = text != node.text or metadata != node.metadata
     return node.model_copy(

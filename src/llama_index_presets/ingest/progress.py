@@ -10,13 +10,13 @@ __all__ = ["Progress", "Silent", "TerminalBar", "progress_bar"]
 
 
 class Progress(Protocol):
-    """Told how many documents there are and when some are done."""
+    """Progress protocol: the total, then each batch of finished documents."""
 
     def start(self, total: int) -> None:
-        """The run is about to begin."""
+        """Start with the number of documents."""
 
     def advance(self, documents: int = 1) -> None:
-        """So many more documents are done."""
+        """Add finished documents."""
 
     def __enter__(self) -> Progress:
         """Begin to show."""
@@ -86,7 +86,7 @@ class TerminalBar:
 
 
 def progress_bar(show: bool | None = None, doing: str = "Ingesting", things: str = "documents") -> Progress:
-    """A bar where someone is looking, else nothing.
+    """Bar on a terminal, else nothing.
 
     Args:
         show: None asks whether standard error is a terminal.

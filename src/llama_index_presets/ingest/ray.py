@@ -37,29 +37,29 @@ _BATCH_KEYS = ("embedded", "tokens", "seconds")
 
 
 class Recorder:
-    """Takes the place of a manifest on a worker: remembers what this process will write down."""
+    """Manifest stand-in on a worker: collects entries that the driver process will write."""
 
     def __init__(self) -> None:
         self.entries: list[ManifestEntry] = []
 
     def hashes(self) -> dict[str, str]:
-        """A worker is only given what has to be done."""
+        """Empty: a worker is only given documents that need work."""
         return {}
 
     def begin(self, doc_ids: Any) -> None:
-        """The process that keeps the manifest has written down what is about to change."""
+        """Do nothing: the driver has logged the intent."""
 
     def record(self, entries: Any) -> None:
-        """Remember documents that are in the store."""
+        """Collect documents that are in the store."""
         self.entries += entries
 
     def forget(self, doc_ids: Any) -> None:
-        """Nothing is known here, so nothing is forgotten."""
+        """Do nothing: a worker has no entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedWorker:
-    """What a worker works with.
+    """Objects that a worker needs, opened.
 
     Attributes:
         pipeline: From sources to the store.
@@ -75,7 +75,7 @@ class OpenedWorker:
 
 
 class WorkerOpener(Protocol):
-    """Opens, on a worker, what is needed there; must survive pickling."""
+    """Factory that opens, on a worker, the objects it needs; must survive pickling."""
 
     def __call__(self, recorder: Recorder) -> OpenedWorker:
         """Open; the pipeline records into `recorder`."""
@@ -83,7 +83,7 @@ class WorkerOpener(Protocol):
 
 @strict()
 class IngestDocuments(TransformComponent):
-    """What a worker does: a LlamaIndex transformation from documents to ingest to what became of them.
+    """Worker's transformation: documents to ingest in, their outcomes out.
 
     Its nodes carry no text. Going in, ``id_`` is the document's path; coming out, the metadata holds ``hash``,
     ``chunks`` and ``document_tokens``, or ``error`` for a document that was left out, or ``fatal`` where the
@@ -144,7 +144,7 @@ class IngestDocuments(TransformComponent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayLoad:
-    """Loads documents on a Ray cluster, in the place of `Pipeline.load`.
+    """Loader of documents on a Ray cluster, in the place of `Pipeline.load`.
 
     All documents are noted in the manifest before the first worker stores anything, and recorded as they arrive, so a
     run that is killed goes on where it was.
@@ -279,7 +279,7 @@ def _start(ray: Any, address: str | None) -> None:
 
 
 def _workers(ray: Any, documents: int, batch: int) -> tuple[int, dict[str, float]]:
-    """How many workers, and what each takes: a GPU where there are some, else a CPU."""
+    """Number of workers and their resources: a GPU each where there are some, else a CPU."""
     there = ray.cluster_resources()
     kind, name = ("num_gpus", "GPU") if there.get("GPU") else ("num_cpus", "CPU")
     return max(1, min(int(there.get(name, 1)), -(-documents // batch))), {kind: 1}

@@ -80,7 +80,7 @@ def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
 
 
 def find_sections(text: str, title: str = "") -> Iterator[Mark]:
-    """Where sections and tables begin, by the look of their lines.
+    """Starts of sections and tables, by the look of their lines.
 
     Args:
         text: With one line a line.
@@ -229,7 +229,7 @@ _READ_BY_LLAMA_INDEX = {".docx", ".pptx", ".epub", ".ipynb", ".rtf", ".xlsx", ".
 
 
 def file_hash(path: Path) -> str:
-    """Of the raw bytes, and its sidecar's: telling that nothing changed must not need reading it as a document."""
+    """Hash of the raw bytes and the sidecar's: a check for changes must not parse the document."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     sidecar = sidecar_of(path)
@@ -273,7 +273,7 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
 
 
 def _read_plain(path: Path, limit: SizeLimit) -> tuple[PlainText, dict[str, Any]]:
-    """Text of a file, and what it says of itself."""
+    """Text of a file, and the metadata in it."""
     suffix = path.suffix.lower()
     if suffix == ".pdf":
         return read_pdf(path, limit)

@@ -41,7 +41,7 @@ _TEXT_ONLY = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One document to come: its id and hash are known before it is read.
+    """Document not read yet: its id and hash are known.
 
     Attributes:
         doc_id: Stable id.
@@ -62,7 +62,7 @@ class Source:
     absent: bool = False
 
     def refused(self, why: str) -> Source:
-        """The same document, which is not to be ingested."""
+        """The same document, marked as refused."""
         return replace(self, content_hash="", refusal=why)
 
 
@@ -75,7 +75,7 @@ def sources(
     limit: SizeLimit = DEFAULT_LIMIT,
     separate_folders: bool = False,
 ) -> list[Source]:
-    """List what is to be ingested, each document once.
+    """List the documents to ingest, each once.
 
     Documents of one id that differ are refused, since storing one would delete the other; so are documents whose ready
     nodes have an id of another node.
@@ -160,7 +160,7 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
 
 
 def _companion_outside(entry: FileEntry, picture: bool) -> str | None:
-    """The name of the sidecar or caption whose content would come from outside, or None."""
+    """Name of the sidecar or caption that links to content outside, or None."""
     caption = caption_file(entry.path) if picture else None
     for beside in (sidecar_of(entry.path), caption, caption and sidecar_of(caption)):
         if beside and beside.is_symlink() and not beside.resolve().is_relative_to(entry.boundary.resolve()):
@@ -272,7 +272,7 @@ def _pixels(node: TextNode) -> str | None:
 
 
 def _content(path: str | None) -> str | None:
-    """What tells one state of an image file from another; an unreadable one fails when it is read."""
+    """Content hash of an image file; an unreadable one fails when it is read."""
     try:
         return file_hash(Path(path)) if path else None
     except OSError:

@@ -79,7 +79,7 @@ Sink = Callable[[Alert], None]
 
 
 class AlertMonitor:
-    """Evaluates the ledger and tells each incident once, to every sink.
+    """Alert monitor: evaluates the ledger and sends each incident once, to every sink.
 
     Args:
         ledger: What is watched; all its processes count.

@@ -21,7 +21,7 @@ __all__ = ["Attribution", "attempt_number", "attributed", "attribution"]
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """To whom and what a call is charged; the empty text means unknown.
+    """Attribution of a call; the empty text means unknown.
 
     Attributes:
         preset: Name of the preset.
@@ -47,7 +47,7 @@ attempt_number: ContextVar[int] = ContextVar("llama_index_presets_attempt", defa
 
 
 def attribution() -> Attribution:
-    """Give the attribution in force here."""
+    """Current attribution."""
     return _current.get()
 
 
@@ -61,7 +61,7 @@ def attributed(
     tags: Iterable[str] = (),
     ledger: Ledger | None = None,
 ) -> Iterator[Attribution]:
-    """Charge the calls made inside to someone; what is left out is inherited from outside.
+    """Attribute the calls made inside; omitted fields are inherited from outside.
 
     Args:
         preset: Name of the preset.

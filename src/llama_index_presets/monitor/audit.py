@@ -42,7 +42,7 @@ _SHORTEST_KEY: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """What one query was: hashes, never the text.
+    """Audit entry of one query: hashes, never the text.
 
     Attributes:
         who: User or service that asked.
@@ -74,7 +74,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditHead:
-    """The end of the chain at a moment: keep it where the log's writer cannot reach.
+    """Head of the chain at a moment: keep it where the log's writer cannot reach.
 
     Attributes:
         number: How many entries the log had.
@@ -106,7 +106,7 @@ class AuditHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """What `verify` found.
+    """Result of `verify`.
 
     Attributes:
         ok: Whether the chain is whole, and reaches the head where one was given.
@@ -124,7 +124,7 @@ class AuditReport:
 
 
 class AuditLog:
-    """An append-only log that many threads and processes may write.
+    """Append-only audit log for many threads and processes.
 
     Args:
         path: The file, JSON lines; made when missing.
@@ -165,7 +165,7 @@ class AuditLog:
         cost_usd: Decimal | None,
         status: str = "answered",
     ) -> AuditEntry:
-        """Add an entry and wait until the disk has it.
+        """Append an entry, durable on return.
 
         Args:
             who: User or service that asked.
@@ -202,7 +202,7 @@ class AuditLog:
         return entry
 
     def head(self) -> AuditHead:
-        """Give the end of the chain, to be kept elsewhere.
+        """Head of the chain, to be stored elsewhere.
 
         Raises:
             AuditError: The chain is broken.
@@ -221,7 +221,7 @@ class AuditLog:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[int]:
-        """Open the log with nobody else writing."""
+        """Open the log under its writer lock."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = self.path.with_name(self.path.name + ".lock")
@@ -366,7 +366,7 @@ def _canonical(entry: Any) -> str:
 
 
 def _as_line(content: Any) -> bytes:
-    """Give the one way in which a line of the log is written, without its end."""
+    """Canonical line of an entry, without its end."""
     return json.dumps(content, sort_keys=True).encode()
 
 
@@ -382,7 +382,7 @@ AUDIT_KEY: Final = "LLAMA_PRESETS_AUDIT_KEY"
 
 
 def audit_key_file() -> Path:
-    """The file that holds the key where the environment names none: in the user's configuration folder."""
+    """Default file of the key, in the user's configuration folder."""
     configuration = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(configuration).expanduser() / "llama-index-presets" / "audit.key"
 
@@ -415,7 +415,7 @@ def audit_key(*, make: bool) -> bytes:
 
 
 def _make(file: Path) -> None:
-    """Write a key whole, for its owner alone; of two processes that make one at once, the first wins."""
+    """Create a key file atomically, for its owner alone; of two processes that create one, the first wins."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")

@@ -48,7 +48,7 @@ _FORGET_QUERY_S: Final = 86_400.0
 
 
 class Shares:
-    """The sums of all budgets while the lock is held."""
+    """Sums of all budgets while the lock is held."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         self._spent: dict[str, list[Any]] = content.get("spent", {})
@@ -56,30 +56,30 @@ class Shares:
         self.factors: dict[str, str] = content.get("factors", {})
 
     def begin(self, key: str, spent: Decimal) -> None:
-        """Start a period with what the ledger says, unless another process has started it."""
+        """Start a period with the ledger's sum, unless another process has started it."""
         self._spent.setdefault(key, [str(spent), time.time()])
 
     def spent(self, key: str) -> Decimal:
-        """Give what a period has cost, in USD."""
+        """Cost of a period so far, in USD."""
         return Decimal(self._spent[key][0]) if key in self._spent else Decimal(0)
 
     def held(self, key: str) -> Decimal:
-        """Give what is held for calls under way in a period, in USD."""
+        """Reserved for open calls in a period, in USD."""
         now = time.time()
         holds = (hold for hold in self._holds.values() if key in hold[1] and hold[2] > now)
         return sum((Decimal(hold[0]) for hold in holds), Decimal(0))
 
     def hold(self, call_id: str, keys: list[str], estimate: Decimal, factor: Decimal, model: str) -> None:
-        """Hold dollars for a call: its estimate times what estimates of the model were too low by."""
+        """Reserve dollars for a call: its estimate times the model's past underestimation."""
         held = str(estimate * factor)
         self._holds[call_id] = [held, keys, time.time() + _LAPSE_S, model, str(estimate)]
 
     def drop(self, call_id: str) -> list[Any] | None:
-        """Give up what is held for a call."""
+        """Release the reservation of a call."""
         return self._holds.pop(call_id, None)
 
     def settle(self, call_id: str, keys: list[str], cost: Decimal) -> None:
-        """Turn what is held for a call into what it cost; learn when the estimate was too low."""
+        """Replace the reservation of a call by its cost; learn when the estimate was too low."""
         hold = self.drop(call_id)
         for key in dict.fromkeys([*keys, *(hold[1] if hold else ())]):
             if key in self._spent:
@@ -89,7 +89,7 @@ class Shares:
             self.factors[hold[3]] = str(factor.quantize(Decimal("0.001"), ROUND_UP))
 
     def content(self) -> dict[str, Any]:
-        """Give what is to be written, without what has lapsed."""
+        """Content to write, without lapsed reservations."""
         now = time.time()
         self._holds = {call_id: hold for call_id, hold in self._holds.items() if hold[2] > now}
         self._spent = {
@@ -102,7 +102,7 @@ class Shares:
 
 
 class BudgetState:
-    """The file, its lock, and what this process remembers of it."""
+    """Budget file, its lock, and the copy of it in this process."""
 
     def __init__(self, ledger: Path) -> None:
         self._folder = journal_folder(ledger)
@@ -111,12 +111,12 @@ class BudgetState:
         self._known: set[str] = set()
 
     def knows(self, key: str) -> bool:
-        """Tell whether a period has been started."""
+        """Whether a period has been started."""
         return key in self._known and self._path.exists()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Shares]:
-        """Read the file, let it be changed, and write it back, alone among threads and processes.
+        """Read, change and write the file, alone among threads and processes.
 
         Raises:
             MonitorError: The file cannot be written, was damaged, or its lock was held too long; a call that no
@@ -227,7 +227,7 @@ class Budget:
         return f"{self.per}={period}{scope};limit={self.limit_usd}"
 
     def resets_at(self, now: datetime) -> datetime | None:
-        """Give the end of the period; None for a query and for ever."""
+        """End of the period; None for a query and for ever."""
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         if self.per == "day":
             return midnight + timedelta(days=1)
@@ -253,7 +253,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Dollars held for a call that is under way.
+    """Dollars reserved for an open call.
 
     Attributes:
         call_id: The call's row.
@@ -316,7 +316,7 @@ class Budgets:
             return self._hold(call_id, cost, f"{provider}/{model}", who, query_id)
 
     def release(self, reservation: Reservation) -> None:
-        """Give back what was held for a call that leaves no row."""
+        """Release the reservation of a call that leaves no row."""
         with self._state.locked() as shares:
             shares.drop(reservation.call_id)
 
@@ -388,7 +388,7 @@ def _short(amount: Decimal) -> str:
 
 
 def output_limit(instance: Any, arguments: dict[str, Any], default: int) -> int:
-    """Give the longest answer that a call may bring, in tokens: from its arguments or model."""
+    """Longest answer of a call, in tokens: from its arguments or model."""
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict"):
         for value in (arguments.get(name), getattr(instance, name, None)):
             if isinstance(value, int) and value > 0:
@@ -408,7 +408,7 @@ Admit = Callable[[CBEventType, dict[str, Any]], None]
 
 @strict()
 class BudgetGuard(BaseCallbackHandler):
-    """Asks its handler to admit each call; one per handler, added to the managers of models it hears."""
+    """Callback that has its handler admit each call; one per handler, added to the managers of observed models."""
 
     def __init__(self, admit_call: Admit) -> None:
         super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
@@ -460,7 +460,7 @@ class BudgetGuard(BaseCallbackHandler):
 
 
 def admit(budgets: Budgets, call: OpenCall, payload: dict[str, Any], texts: list[str]) -> None:
-    """Reserve what a call may cost; what an outer call held for it is given back.
+    """Reserve the possible cost of a call; the reservation of an outer call is released.
 
     Raises:
         BudgetExceededError: A budget refuses the call.

@@ -108,18 +108,18 @@ class CostTrackingHandler(BaseCallbackHandler):
 
     @property
     def instrumented(self) -> bool:
-        """Whether it hears the whole process."""
+        """Whether the handler records every call of the process."""
         return self._instrumented
 
     def instrument(self) -> CostTrackingHandler:
-        """Hear every call of the process, until `uninstrument` or the end of a ``with`` block."""
+        """Record every call of the process, until `uninstrument` or the end of a ``with`` block."""
         self._instrumented = True
         self._ears[0].listen(everywhere=True)
         _instrumented.add(self)
         return self
 
     def uninstrument(self) -> None:
-        """Hear only the callback managers it is in."""
+        """Record only calls of the callback managers that hold this handler."""
         self._instrumented = False
         self._ears[0].listen(everywhere=False)
         _instrumented.discard(self)

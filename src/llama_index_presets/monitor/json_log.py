@@ -26,7 +26,7 @@ _ALWAYS: Final = frozenset(
 
 
 class StructuredLogger(Protocol):
-    """What structlog's loggers can: an event and its fields."""
+    """Protocol of structlog's loggers: an event and its fields."""
 
     def info(self, event: str, **fields: Any) -> Any:
         """Log one event."""

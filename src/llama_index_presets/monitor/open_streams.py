@@ -18,7 +18,7 @@ __all__ = ["OpenStreams"]
 
 
 class OpenStreams:
-    """Generators that spans gave out, by the frame that runs when one is read. Thread safe; keeps none alive.
+    """Generators returned by spans, by the frame that runs when one is read. Thread safe; keeps none alive.
 
     Example:
         >>> streams = OpenStreams()
@@ -50,7 +50,7 @@ class OpenStreams:
         self._spans[place] = weakref.ref(stream, forget), span_id
 
     def around(self, parent_id: str | None, spans: Mapping[str, tuple[str | None, Any]]) -> str | None:
-        """Give the parent of a span that begins here and now.
+        """Parent of a span that begins here and now.
 
         Args:
             parent_id: The parent that the dispatcher names.
@@ -65,7 +65,7 @@ class OpenStreams:
         return stream
 
     def _running(self) -> str | None:
-        """Find the innermost generator of ours on the stack of this thread."""
+        """Innermost registered generator on the stack of this thread."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             stream, span_id = self._spans.get(id(frame), (None, None))

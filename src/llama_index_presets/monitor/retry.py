@@ -83,7 +83,7 @@ def _number_attempt(state: RetryCallState) -> None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether trying again can help: 408, 409, 429, 5xx, timeouts, lost connections; never another 4xx.
+    """Whether a retry can help: 408, 409, 429, 5xx, timeouts, lost connections; never another 4xx.
 
     A 429 that means that the account's quota is used up is not transient.
 
@@ -283,7 +283,7 @@ async def _acontinued(first: Any, pieces: Any) -> Any:
 
 
 def _report_attempts() -> Callable[[RetryCallState], None]:
-    """Say of each failed attempt that it was one, before the wait; the last one fails the call itself."""
+    """Report each failed attempt before the wait; the last one fails the call itself."""
     began = [time.perf_counter()]
 
     def report(state: RetryCallState) -> None:

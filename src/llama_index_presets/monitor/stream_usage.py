@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def ask_for_usage(model: Any, wanted: Wanted, *, asynchronous: bool) -> None:
-    """Have the streams of a model ask for their usage, if it sends them through the SDK of OpenAI.
+    """Request token usage in the streams of a model, if it sends them through the SDK of OpenAI.
 
     That is `OpenAI`, `AzureOpenAI`, `OpenAILike` and every class made from them; other models are left alone. A model
     that makes a client for each request (``reuse_client=False``) is asked through its `additional_kwargs`, and only
@@ -69,7 +69,7 @@ def ask_for_usage(model: Any, wanted: Wanted, *, asynchronous: bool) -> None:
 
 
 def forget_servers() -> None:
-    """Forget which servers refuse the question; they are asked once more."""
+    """Forget which servers refuse the option; they are asked once more."""
     _accepting.clear()
     _refusing.clear()
 
@@ -81,7 +81,7 @@ def _ask_by_settings(model: Any, url: str) -> None:
 
 
 class _AskingClient(_Proxy):
-    """A client of the SDK whose streams ask for their usage while somebody wants it; else it is as it was."""
+    """SDK client whose streams request their usage while a listener wants it; else unchanged."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
@@ -162,7 +162,7 @@ async def _asend(plain: Any, server: tuple[str, str], args: Any, request: dict[s
 
 
 def _may_refuse(error: Exception, server: tuple[str, str]) -> bool:
-    """Tell whether the question may be what a server refused; many name it, some only say that a field is unknown."""
+    """Whether a server may have refused the option; many name it, some only report an unknown field."""
     if getattr(error, "status_code", None) not in _REFUSALS:
         return False
     return server not in _accepting or "stream_options" in str(error)

@@ -84,7 +84,7 @@ def _chat_encoding(model: str) -> str:
 
 @functools.cache
 def _encoding(name: str) -> Any:
-    """Load a tokenizer; None, said once, where it is not at hand."""
+    """Load a tokenizer; None, logged once, where it is not available."""
     encoding = carried_encoding(name)
     if encoding is None:
         _log.warning("No tokenizer '%s' is at hand: tokens are estimated from characters.", name)
@@ -148,7 +148,7 @@ def provider_of(class_name: str, model: str = "") -> str:
 
 
 def reranker_model(instance: Any) -> str:
-    """Give the model name of a reranker, under whichever name it keeps it."""
+    """Model name of a reranker, from whichever attribute holds it."""
     for name in ("model_name", "model", "_model_name"):
         if isinstance(value := getattr(instance, name, None), str):
             return value

@@ -137,7 +137,7 @@ class PresetChatEngine(BaseChatEngine):
         )
 
     def _begin_remembering(self, message: str, response: StreamingChatAnswer) -> None:
-        """The answer joins the memory when it has been read."""
+        """Add the answer to the memory when it has been read."""
         self._said, self._asked = response.metadata, message
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
 

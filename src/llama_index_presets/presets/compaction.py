@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactReport:
-    """What was written afresh.
+    """Result of a compaction.
 
     Attributes:
         storage: The folder, or the URL without its password.

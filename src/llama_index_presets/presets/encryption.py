@@ -32,7 +32,7 @@ _HOW = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encryption:
-    """How a storage is encrypted.
+    """Encryption of a storage: method, key and searchable metadata.
 
     Attributes:
         sealer: Holds the key.
@@ -58,7 +58,7 @@ class Encryption:
 
 
 def choose_encryption(settings: Settings, pattern: str, storage: Storage) -> Encryption | None:
-    """Decide whether a storage is encrypted, and hold an existing one to what it is.
+    """Decide whether a storage is encrypted; an existing one stays as it is.
 
     Args:
         settings: `encryption` and `searchable_metadata`.

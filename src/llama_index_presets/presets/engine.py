@@ -58,7 +58,7 @@ __all__ = ["PresetEngine"]
 
 @strict()
 class PresetEngine(BaseQueryEngine):
-    """A running preset.
+    """Query engine of a preset.
 
     Made by `build`. Every part of it is reachable and a plain LlamaIndex object. Safe for threads and asyncio; close
     it, or use it as a context manager, so that the ledger is written out.
@@ -91,60 +91,60 @@ class PresetEngine(BaseQueryEngine):
 
     @property
     def retriever(self) -> BaseRetriever:
-        """What finds the passages."""
+        """Retriever of the passages."""
         return self._assembly.retriever
 
     @property
     def vector_store(self) -> BasePydanticVectorStore:
-        """Where the vectors lie."""
+        """Vector store of the index."""
         return self._assembly.vector_store
 
     @property
     def postprocessors(self) -> Sequence[BaseNodePostprocessor]:
-        """What reorders or drops passages before the answer."""
+        """Node postprocessors: reorder or drop passages before the answer."""
         return self._assembly.retrieval.postprocessors
 
     @property
     def llm(self) -> LLM:
-        """What writes the answer."""
+        """Language model of the answers."""
         return self._assembly.synthesizer.llm
 
     @property
     def synthesizer(self) -> CitedSynthesizer:
-        """What turns passages into a cited answer."""
+        """Response synthesizer: passages to a cited answer."""
         return self._assembly.synthesizer
 
     @property
     def settings(self) -> Settings:
-        """The effective dials."""
+        """Effective settings."""
         return self._assembly.settings
 
     @property
     def ledger(self) -> Ledger:
-        """Every call and what it cost."""
+        """Ledger of model calls and their cost."""
         return self._assembly.ledger
 
     @property
     def filters(self) -> MetadataFilters | None:
-        """What every hit of this engine satisfies."""
+        """Metadata filters that every hit satisfies."""
         return self._assembly.filters
 
     def explain(self) -> dict[str, Any]:
-        """What this engine is made of: preset, cells, what `offline` swapped, effective settings and their origins.
+        """Composition of this engine: preset, cells, what `offline` swapped, effective settings and their origins.
 
         Of a closed engine, too; ``documents`` and ``chunks`` are those at its end.
         """
         return self._assembly.explain()
 
     def filtered(self, filters: MetadataFilters) -> PresetEngine:
-        """This engine, restricted further: filters of this engine still hold, and those given do too.
+        """This engine with further filters; those it has still hold.
 
         The new engine shares all parts with this one; closing either closes both.
         """
         return PresetEngine(self._assembly.restricted(filters))
 
     def asked_by(self, who: str) -> PresetEngine:
-        """This engine, for a user of the application: the audit log of a preset that has one says who asked.
+        """This engine for a user of the application, who is named in the audit log of a preset that has one.
 
         The new engine shares all parts with this one; closing either closes both.
         """
@@ -193,7 +193,7 @@ class PresetEngine(BaseQueryEngine):
         ray_address: str | None = None,
         compact: bool = False,
     ) -> IngestReport:
-        """Bring the index in line with documents; what did not change costs nothing.
+        """Synchronise the index with documents; unchanged ones cost nothing.
 
         A document replaces the one of its id. Documents of one id that differ, and an id that belongs to another
         tenant, are refused and reported as failed.
@@ -256,7 +256,7 @@ class PresetEngine(BaseQueryEngine):
         sample: int | None = None,
         show_progress: bool | None = None,
     ) -> Estimate:
-        """Say what `ingest` would take: documents, chunks, tokens, dollars, minutes, disk. Nothing is sent or stored.
+        """Estimate an `ingest`: documents, chunks, tokens, dollars, minutes, disk. Nothing is sent or stored.
 
         Args:
             data: As for `ingest`.
@@ -279,7 +279,7 @@ class PresetEngine(BaseQueryEngine):
         return estimate(self._assembly, data, options, sample=sample)
 
     def compact(self) -> CompactReport:
-        """Take removed documents off the disk: write every file of the storage afresh, without their text.
+        """Remove deleted documents from the disk: rewrite every file of the storage without their text.
 
         Waits for an ingest to end; questions of this and other processes go on, or wait a moment. Needs room for a
         second copy of the largest file. The embedding cache of the storage is emptied.
@@ -399,7 +399,7 @@ class PresetEngine(BaseQueryEngine):
     # -- life --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write the ledger out and let go of the files; calling it twice is fine.
+        """Write the ledger out and close the files; calling it twice is fine.
 
         In a fork of the process that built it, it lets go of nothing: files, servers and threads are the parent's.
         """

@@ -50,7 +50,7 @@ def cost_of(ledger: Ledger, run_id: str) -> Decimal | None:
 
 @dataclass(slots=True)
 class _Life:
-    """Shared by all engines over the same parts: whether they are closed, and how much was in the index then."""
+    """State shared by all engines over the same parts: closed or open, and the totals at the end."""
 
     closed: bool = False
     totals: tuple[int | None, int | None] = (None, None)
@@ -58,7 +58,7 @@ class _Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParts:
-    """Everything that an engine is made of.
+    """Parts of one engine.
 
     Attributes:
         preset: The row, with `offline` applied.
@@ -171,7 +171,7 @@ class EngineParts:
         return self.life.totals if self.closed else self.manifest.totals()
 
     def close(self) -> None:
-        """Let go of everything, last opened first; one failure does not keep the others from closing."""
+        """Close every part, last opened first; one failure does not keep the others from closing."""
         if self.closed:
             return
         with contextlib.suppress(PresetsError, sqlite3.Error):

@@ -59,7 +59,7 @@ _NOWHERE = "storage that is not there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What an ingest would take.
+    """Estimate of an ingest.
 
     Attributes:
         documents: Documents that are new or changed.
@@ -246,7 +246,7 @@ def estimate_preset(
     sample: int | None = None,
     show_progress: bool | None = None,
 ) -> Estimate:
-    """Say what an ingest would take, without keys, without opening the store, and without writing anything.
+    """Estimate an ingest, without keys, without opening the store, and without writing anything.
 
     Args:
         preset: A row of the matrix.

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 def open_keyword_index(
     storage: Storage, store: BasePydanticVectorStore, opening: KeywordOpening
 ) -> tuple[BM25Index, ConsistencyReport | None]:
-    """Open the index of a storage.
+    """Open the keyword index of a storage.
 
     A change that was cut short is repaired. The number of nodes is then compared with the store's, where the store can
     count without reading its nodes and nobody is changing the two at this moment.

@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """Something that a cell names.
+    """Component that a cell of the matrix names.
 
     Attributes:
         about: What it is, in a few words.
@@ -50,7 +50,7 @@ class Component:
     local: bool = True
 
     def missing(self, where: str) -> list[str]:
-        """What is missing to use it, as lines for a person; empty when it is ready.
+        """Missing packages, keys and files, as lines for a person; empty when it is ready.
 
         Args:
             where: Which cell asks, such as ``"store 'lancedb'"``.
@@ -175,7 +175,7 @@ class Preset:
         }
 
     def missing(self, *, replaced: frozenset[str] = frozenset()) -> list[str]:
-        """What stands between this row and an engine: an install line, or a part that is not assembled yet.
+        """Obstacles to an engine of this row: install lines, or a component that is not assembled yet.
 
         Args:
             replaced: Columns whose part the caller brings along.
@@ -212,7 +212,7 @@ class Preset:
 
 
 def stand_in(embedding: str) -> str | None:
-    """What embeds in the place of a local model whose weights are not on this machine, when offline.
+    """Replacement for a local embedding model whose weights are not on this machine, when offline.
 
     Example:
         >>> stand_in("all-mpnet-base-v2")

@@ -44,7 +44,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def find_reranker(name: str) -> str | None:
-    """A cross-encoder on this machine: its folder, or its name where the hub's cache holds it; None where neither is.
+    """Cross-encoder on this machine: its folder, or its name where the hub's cache holds it; None otherwise.
 
     Args:
         name: A folder, or a name on the hub; of the latter, a folder ``models/NAME`` in our cache goes first.

@@ -30,7 +30,7 @@ __all__ = ["AuditTrail", "open_audit", "start_monitoring"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditTrail:
-    """Writes the entries of one engine.
+    """Audit trail of one engine.
 
     Attributes:
         log: The chained log.
@@ -53,7 +53,7 @@ class AuditTrail:
         cost_usd: Decimal | None,
         status: str,
     ) -> None:
-        """Put a question on record and wait until the disk has it.
+        """Append a question to the audit log, durable on return.
 
         Args:
             who: Who asked; empty takes the name that the process runs under.

@@ -47,7 +47,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def is_local(part: object) -> bool:
-    """Whether a part stays on this machine.
+    """Whether a part runs on this machine.
 
     What it stands in front of must stay, too. An address decides, where there is one. Without one, a
     LlamaIndex integration, or a subclass of it, must be known to be local. A class that is the application's own is

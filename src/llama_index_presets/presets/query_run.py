@@ -51,14 +51,14 @@ dispatcher = get_dispatcher(__name__)
 
 
 def emit_run_start(run_id: str, kind: Literal["query", "ingest"]) -> None:
-    """Say that a run begins; called where its calls are charged to it."""
+    """Dispatch the start of a run; called where its calls are charged to it."""
     dispatcher.event(RunStartEvent(run_id=run_id, kind=kind))
 
 
 def emit_query_end(
     run_id: str, metadata: dict[str, Any] | None, cost_usd: Decimal | None, status: str = "answered"
 ) -> None:
-    """Say that a question is answered, or how it was not.
+    """Dispatch the end of a question, answered or not.
 
     Args:
         run_id: Its query_id.
@@ -79,7 +79,7 @@ def emit_query_end(
 
 
 def emit_ingest_end(run_id: str, report: IngestReport, cost_usd: Decimal | None) -> None:
-    """Say what an ingest did."""
+    """Dispatch the end of an ingest."""
     counts = {
         "documents": report.documents,
         "unchanged": report.unchanged,
@@ -92,7 +92,7 @@ def emit_ingest_end(run_id: str, report: IngestReport, cost_usd: Decimal | None)
 
 
 def emit_run_failure(run_id: str, error: BaseException) -> None:
-    """Say that a run ended with an exception; its class, never its message."""
+    """Dispatch the failure of a run: the exception's class, never its message."""
     dispatcher.event(RunEndEvent(run_id=run_id, error=type(error).__name__))
 
 
@@ -303,7 +303,7 @@ async def astream(engine: PresetEngine, turn: QueryRun) -> AsyncStreamingRespons
 
 
 def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
-    """What a response says of its answer."""
+    """Metadata of a response."""
     without = {leg for hit in answer.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
     numbers = {} if answer.numbers is None else {"numbers": answer.numbers.report()}
     degraded = {} if answer.degraded is None else {"degraded": answer.degraded}
@@ -312,7 +312,7 @@ def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
 
 
 def _status(metadata: dict[str, Any] | None) -> str:
-    """What the audit log says became of a question."""
+    """Status of a question in the audit log."""
     degraded = (metadata or {}).get("degraded")
     return f"degraded: {degraded['stage']} {degraded['error']}" if degraded else "answered"
 

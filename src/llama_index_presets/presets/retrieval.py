@@ -50,7 +50,7 @@ class KeywordOpening:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalPattern:
-    """A pattern, assembled.
+    """Retrieval pattern: retriever and postprocessors.
 
     Attributes:
         make_retriever: Filters -> retriever.
@@ -131,7 +131,7 @@ def _multi_modal(index: VectorStoreIndex, settings: Settings, embed_model: BaseE
 
 
 def _widening(settings: Settings) -> list[BaseNodePostprocessor]:
-    """What shows more than was found, where documents were cut so small that it must."""
+    """Context-expansion postprocessor, where documents were cut so small that one is needed."""
     from llama_index_presets.retrieve.context_expansion import ParentMerge, SentenceWindow
 
     found: dict[str, BaseNodePostprocessor] = {

@@ -19,7 +19,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Dials that every preset has.
+    """Settings that every preset has.
 
     A field's type is its check (a `Literal` lists the choices), and its line under Attributes is its help: both are
     read by `layers` and by ``llama-presets show``.
@@ -149,7 +149,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthcareSettings(Settings):
-    """Dials of `healthcare`: encrypted as soon as there is a key, personal data reported at ingest."""
+    """Settings of `healthcare`: encrypted as soon as there is a key, personal data reported at ingest."""
 
     encryption: Literal["off", "auto", "on"] = "auto"
     pii: Literal["off", "report", "redact", "refuse"] = "report"
@@ -157,21 +157,21 @@ class HealthcareSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerChatbotSettings(Settings):
-    """Dials of `customer-chatbot`: a customer reads an apology, never an error."""
+    """Settings of `customer-chatbot`: a customer reads an apology, never an error."""
 
     on_outage: Literal["raise", "answer"] = "answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinancialDocumentsSettings(Settings):
-    """Dials of `financial-documents`: a figure stands in the cited source, or it is not said."""
+    """Settings of `financial-documents`: a figure is in the cited source, or it is removed from the answer."""
 
     verify_numbers: Literal["off", "mark", "remove"] = "remove"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResearchPapersSettings(Settings):
-    """Dials of `research-papers`: more passages of more papers in a longer context."""
+    """Settings of `research-papers`: more passages of more papers in a longer context."""
 
     top_k: int = 8
     context_tokens: int = 6_000
@@ -191,7 +191,7 @@ not work in a class with slots.
 
 
 def settings_class(preset: str | None) -> type[Settings]:
-    """The class of a preset's settings; `Settings` for None and for presets without dials of their own.
+    """Settings class of a preset; `Settings` for None and for presets without settings of their own.
 
     Example:
         >>> settings_class("healthcare").__name__, settings_class("knowledge-base").__name__

@@ -30,7 +30,7 @@ NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "MODELS", "SETT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingInfo:
-    """One setting, described.
+    """Description of one setting.
 
     Attributes:
         name: As in TOML and code.
@@ -48,7 +48,7 @@ class SettingInfo:
 
 
 def describe_settings(preset: str | None) -> list[SettingInfo]:
-    """The settings that a preset has.
+    """Descriptions of the settings that a preset has.
 
     Example:
         >>> [dial.default for dial in describe_settings("healthcare") if dial.name == "pii"]
@@ -208,7 +208,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 
 def _accepts(kind: Any) -> str:
-    """A type as a person reads it.
+    """Readable name of a type.
 
     Example:
         >>> _accepts(int | None), _accepts(Literal["on", "off"]), _accepts(tuple[str, ...])

@@ -64,7 +64,7 @@ _WINDOWS_DRIVE = 1  # letters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where vectors lie, when it is no folder.
+    """Address of vectors outside a folder.
 
     Attributes:
         store: The store that the URL names, a key of `parts.STORES`.
@@ -97,7 +97,7 @@ class Address:
 
     @property
     def slug(self) -> str:
-        """A folder name of its own: readable, and different for every place, whoever logs in."""
+        """Folder name of an address: readable, and different for every address, whatever the login."""
         place = re.sub(r"[^a-z0-9.]+", "-", f"{self.host}-{self.path}".lower()).strip("-.")[:60]
         return f"{self.store}-{place}-{hashlib.sha256(self.shown.encode()).hexdigest()[:12]}"
 
@@ -180,7 +180,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where the files of an engine lie.
+    """Storage of an engine: paths of its files.
 
     Attributes:
         folder: The folder that the user named; for a URL, the state folder of that URL.
@@ -197,37 +197,37 @@ class Storage:
 
     @property
     def metadata_file(self) -> Path:
-        """Which preset and model made the folder."""
+        """File that names the preset and model of the folder."""
         return self.folder / _CARD
 
     @property
     def vectors(self) -> Path:
-        """The vector store's own folder or file stem."""
+        """Folder or file stem of the vector store."""
         return self.folder / "vectors"
 
     @property
     def keywords(self) -> Path:
-        """The keyword index of the hybrid pattern."""
+        """Folder of the keyword index of the hybrid pattern."""
         return self.folder / "keywords"
 
     @property
     def manifest(self) -> Path:
-        """Which documents are in the index."""
+        """Manifest file: the documents of the index."""
         return self.folder / "documents.sqlite"
 
     @property
     def embeddings(self) -> Path:
-        """The embedding cache, unless a setting puts it elsewhere."""
+        """Folder of the embedding cache, unless a setting puts it elsewhere."""
         return self.folder / "embeddings"
 
     @property
     def lock(self) -> Path:
-        """Held by whoever ingests."""
+        """Lock file, held during an ingest."""
         return self.folder / "ingest.lock"
 
     @property
     def ledger(self) -> Path:
-        """The calls and what they cost."""
+        """Ledger file: the calls and their cost."""
         return self.folder / "calls.duckdb"
 
     @property
@@ -260,7 +260,7 @@ class Storage:
 
 
 def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage:
-    """Say where everything of an engine lies; nothing is made or opened.
+    """Resolve a storage to its paths; nothing is made or opened.
 
     The URL of a server or bucket names where the vectors lie. Manifest, ledger, logs and keyword index need a disk:
     they lie in a folder of that URL's own under `state`, which does not depend on the user or password in the URL.
@@ -328,7 +328,7 @@ def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Finger
 
 
 def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
-    """Which preset and model made a storage.
+    """Preset and model of a storage, as its metadata file names them.
 
     Raises:
         StoreError: The folder holds no index.
@@ -387,7 +387,7 @@ def _make(storage: Storage) -> None:
 
 
 def check_metadata(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
-    """Refuse a storage that something else made.
+    """Refuse a storage that another preset or program made.
 
     Raises:
         StoreCorruptError: Its card cannot be read.

@@ -225,7 +225,7 @@ def confidence_weighted_fusion(
 
 
 def confidence(scores: Sequence[float], *, floor: float | None = None, ceiling: float | None = None) -> float:
-    """How far a ranking's best score stands out, higher is surer, in [0, 10].
+    """Distance of a ranking's best score from the rest, higher is surer, in [0, 10].
 
     ``(best - mean of the rest) / standard deviation of the rest``, at most 10, times the square root of how
     much of the scale the candidates span: ``(best - last) / (ceiling - last)`` with a ceiling, ``(best -
@@ -262,7 +262,7 @@ def _span(best: float, last: float, floor: float | None, ceiling: float | None) 
 
 
 def _padded(values: list[float], floor: float | None, depth: int | None) -> list[float]:
-    """Scores of as many documents as were asked for: those that an exhausted ranking left out have its floor."""
+    """Scores padded to the depth asked for: documents that an exhausted ranking left out have its floor."""
     if not values or floor is None or depth is None or len(values) >= depth:
         return values
     return values + [floor] * (depth - len(values))

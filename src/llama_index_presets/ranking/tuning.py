@@ -14,7 +14,7 @@ __all__ = ["Choice", "Trial", "Tuning", "best_choice", "ndcg"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to fuse.
+    """Fusion method with weights.
 
     Attributes:
         fusion: A key of `FUSIONS`.
@@ -27,7 +27,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A choice and how it did.
+    """Choice and its measured quality.
 
     Attributes:
         choice: What was tried.
@@ -42,7 +42,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What tuning found.
+    """Result of tuning.
 
     Attributes:
         best: The choice to use; the default unless choosing paid off on queries that were not seen.

@@ -20,7 +20,7 @@ BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class ProbabilityScorer(Protocol):
-    """What `judge` needs of a reranker; `CrossEncoderRerank` has it."""
+    """Protocol of rerankers that `judge` needs; `CrossEncoderRerank` has it."""
 
     def probabilities(self, query: str, nodes: Sequence[NodeWithScore]) -> list[float]:
         """A score in [0, 1] for each node, higher is better, in the order given."""

@@ -97,7 +97,7 @@ def tag_open_span(dispatcher: Dispatcher, tags: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankReport:
-    """What one reranking did.
+    """Facts of one reranking.
 
     Attributes:
         model: Model name or folder.
@@ -133,7 +133,7 @@ class RerankReport:
 
 
 class RerankedNodes(list[NodeWithScore]):
-    """The hits, best first, with the report of how they came about.
+    """Hits, best first, with the report of the reranking.
 
     A plain list to everyone who does not know it.
 
@@ -169,7 +169,7 @@ dispatcher = get_dispatcher(__name__)
 
 @strict()
 class CrossEncoderRerank(BaseNodePostprocessor):
-    """Order hits by what a cross-encoder says of each (query, text) pair.
+    """Node postprocessor: orders hits by a cross-encoder's score of each (query, text) pair.
 
     The model is loaded at the first call (or by `warm_up`). Input nodes are left as they were: the result
     holds `RankedNode`s, whose ``stages["retrieval"]`` and ``stages["rerank"]`` keep both ranks and scores

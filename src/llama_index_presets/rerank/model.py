@@ -51,7 +51,7 @@ class PairModel:
         self._lock = threading.Lock()
 
     def room(self, query: str) -> int:
-        """Tokens that are left for a text beside this query; at least half of what the model reads.
+        """Tokens left for a text beside this query; at least half of the model's limit.
 
         A query longer than that is itself cut by the model.
         """
@@ -191,7 +191,7 @@ _INSTALL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Which model to load, and how.
+    """Source of a model, and its loading options.
 
     Attributes:
         model: A folder, or a name on the hub.
@@ -284,7 +284,7 @@ def _cannot_load(source: ModelSource, error: Exception) -> str:
 
 
 def _check_head(encoder: CrossEncoder, name: str) -> None:
-    """A bi-encoder loads too, with a head of random numbers: refuse what would rank by dice."""
+    """Refuse a bi-encoder: it loads too, with a head of random numbers."""
     classes = list(getattr(encoder.config, "architectures", None) or [])
     has_own_head = hasattr(encoder, "__len__") and len(encoder) > 1
     if classes and not has_own_head and not any(c.endswith("ForSequenceClassification") for c in classes):

@@ -256,7 +256,7 @@ class _Pair:
 
 @dataclass(slots=True)
 class Outcome:
-    """What scoring found.
+    """Result of scoring.
 
     Attributes:
         logits: Text -> raw score, for the texts that were scored whole.

@@ -84,7 +84,7 @@ def mine_hard_negatives(
     negatives: int = 4,
     seed: int = 0,
 ) -> list[TrainingList]:
-    """Ask the retriever each judged query, and learn from what it wrongly ranks high.
+    """Mine hard negatives: texts that the retriever wrongly ranks high for each judged query.
 
     The reranker will only ever see what this retriever returns, so relevant texts come from its hits too: a
     query of which no relevant text is retrieved makes no list.
@@ -187,7 +187,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of a training.
 
     Attributes:
         epochs: Passes over the lists.
@@ -231,7 +231,7 @@ class HeldOutQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingReport:
-    """What a training did.
+    """Result of a training.
 
     Attributes:
         folder: Where the model lies, ready for ``CrossEncoderRerank(folder)``.
@@ -259,7 +259,7 @@ def fine_tune(
     held_out: Sequence[HeldOutQuery] = (),
     settings: TrainingSettings | None = None,
 ) -> TrainingReport:
-    """Train a cross-encoder and save it with a card that says what it is worth.
+    """Train a cross-encoder and save it with a model card of its measurements.
 
     Runs on a CPU or a GPU. An interrupted call, made again with the same arguments, goes on from its last
     checkpoint. Nothing is read from or sent to a hub unless `base_model` is a name there.

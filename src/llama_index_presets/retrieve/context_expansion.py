@@ -53,7 +53,7 @@ class SentenceWindow(MetadataReplacementPostProcessor):
 
 @strict()
 class ParentMerge(BaseNodePostprocessor):
-    """Replace the parts of a chunk by the chunk, where more than ``ratio`` of them were found.
+    """Replace the parts of a chunk by the chunk, where more than ``ratio`` of them were hit.
 
     As `AutoMergingRetriever` does, with two differences: the chunk's text travels with its parts, so that no second
     store can fall out of step; and the chunk takes the place, score and id of its best part, not a mean that would

@@ -76,7 +76,7 @@ OnLegError = Literal["raise", "degrade"]
 
 @strict()
 class HybridFusionRetriever(BaseRetriever):
-    """Ask a vector and a keyword retriever at once, and fuse what they find into one ranking.
+    """Hybrid retriever: asks a vector and a keyword retriever at once, and fuses their hits into one ranking.
 
     Hits are `RankedNode`s: `stages` holds each leg's rank and score and those of the fusion, beside the node,
     so that neither prompt nor hash sees them. Retrievers, queries and nodes that are given are never changed:
@@ -238,7 +238,7 @@ class HybridFusionRetriever(BaseRetriever):
         return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout), filters)
 
     def ask_legs(self, query: QueryBundle) -> list[LegResult]:
-        """What each leg answers, before fusion; for tuning and for looking under the bonnet.
+        """Answers of each leg before fusion, for tuning and debugging.
 
         Raises:
             RetrievalError: A leg failed, and `on_leg_error` is ``"raise"``, or all failed.
@@ -268,7 +268,7 @@ class HybridFusionRetriever(BaseRetriever):
         return hits
 
     def _answered(self, outcomes: Sequence[LegResult]) -> list[LegResult]:
-        """The legs that gave an answer; raises where all must, or none did."""
+        """Legs that answered; raises where all must, or none did."""
         answered = [outcome for outcome in outcomes if outcome.found is not None]
         broken = next((outcome for outcome in outcomes if outcome.error is not None), None)
         if broken is not None and (self.on_leg_error == "raise" or not answered):

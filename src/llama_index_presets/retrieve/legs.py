@@ -48,7 +48,7 @@ _FILTERS = ("_filters", "filters")
 
 
 class Candidates(Protocol):
-    """What a leg found: ids and scores now, nodes when they are wanted."""
+    """Candidates of a leg: ids and scores now, nodes when they are wanted."""
 
     @property
     def pairs(self) -> list[tuple[str, float]]:
@@ -88,7 +88,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leg:
-    """A retriever and what its scores mean.
+    """Leg: a retriever and the meaning of its scores.
 
     Attributes:
         name: Stage name of its ranks.
@@ -106,7 +106,7 @@ class Leg:
 
     @property
     def quick(self) -> bool:
-        """Whether it answers from memory in less time than a thread takes to start."""
+        """Whether the leg answers from memory in less time than a thread takes to start."""
         return isinstance(self.retriever, KeywordRetriever)
 
     def filtered(self, filters: MetadataFilters | None) -> Leg:
@@ -144,7 +144,7 @@ class Leg:
         return Hits(hits[: self.candidates])
 
     def _tagged(self) -> AbstractContextManager[None]:
-        """Let every span and event inside say which leg it belongs to."""
+        """Tag every span and event inside with the leg's name."""
         return instrument_tags({**active_instrument_tags.get(), "leg": self.name})
 
 
@@ -165,7 +165,7 @@ def leg_of(name: str, retriever: BaseRetriever, candidates: int) -> Leg:
 
 
 def copied_query(query: QueryBundle) -> QueryBundle:
-    """A query of its own for one leg: what the leg writes on it, such as an embedding, stays there."""
+    """Copy of a query for one leg: an embedding that the leg writes on it stays there."""
     own = copy.copy(query)
     own.custom_embedding_strs = list(query.custom_embedding_strs) if query.custom_embedding_strs else None
     return own
@@ -187,7 +187,7 @@ _THREADS = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LegResult:
-    """What became of a leg.
+    """Result of a leg: candidates, or an error.
 
     Attributes:
         leg: The leg.

@@ -42,7 +42,7 @@ _KINDS = (("image", FilterOperator.EQ), ("text", FilterOperator.NE))
 
 @strict()
 class MultiModalRetriever(BaseRetriever):
-    """Finds images and texts for a text, an image, or both.
+    """Retriever of images and texts for a text, an image, or both.
 
     Each kind is searched for by itself, and the two rankings are merged in turns, the best image first. Scores are
     cosines, and can be compared within a kind only. A question of an image and a text is the mean of their vectors.

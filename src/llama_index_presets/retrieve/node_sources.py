@@ -19,7 +19,7 @@ NodeSource = BaseIndex[Any] | BasePydanticVectorStore | BaseDocumentStore
 
 
 def node_holder(source: NodeSource) -> BasePydanticVectorStore | BaseDocumentStore:
-    """The store that really holds the nodes of an index; a store is its own holder.
+    """Store that holds the nodes of an index; a store is its own holder.
 
     Raises:
         RetrievalError: The index holds no nodes that can be read.
@@ -79,7 +79,7 @@ def fetch_nodes(source: NodeSource, ids: Sequence[str]) -> dict[str, BaseNode]:
 
 
 def _own_nodes(holder: BaseDocumentStore, source: NodeSource) -> list[BaseNode]:
-    """A document store may serve several indexes, and keep whole documents beside nodes."""
+    """Nodes of this index only: a document store may serve several, and keep whole documents beside nodes."""
     nodes_dict = getattr(getattr(source, "index_struct", None), "nodes_dict", None)
     if nodes_dict is None:
         return list(holder.docs.values())

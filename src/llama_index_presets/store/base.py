@@ -25,7 +25,7 @@ __all__ = ["Done", "NodeQuery", "NodeSelectionMixin", "ThreadedAsync", "agreed_f
 
 
 class Done(Coroutine[Any, Any, None]):
-    """A coroutine whose work is done: it may be awaited, run, made a task, gathered, or dropped without a warning.
+    """Finished coroutine: it may be awaited, run, made a task, gathered, or dropped without a warning.
 
     For a sync method in the place of an official ``async`` one.
 
@@ -41,7 +41,7 @@ class Done(Coroutine[Any, Any, None]):
         raise StopIteration
 
     def throw(self, *error: Any) -> Any:
-        """Raise what is thrown: there is nothing left that could catch it."""
+        """Raise the exception: there is no frame left to catch it."""
         return super().throw(*error)
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class ThreadedAsync:
 
 
 def agreed_fingerprint(stored: str | None, given: str | None, *, place: str, kind: str) -> str | None:
-    """Agree on what made the vectors of an index: the first who knows, says it.
+    """Agree on the fingerprint of an index: the first caller who knows it sets it.
 
     Args:
         stored: What the index remembers; None where nobody said.
@@ -132,7 +132,7 @@ def agreed_fingerprint(stored: str | None, given: str | None, *, place: str, kin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeQuery:
-    """Which nodes are meant: those that satisfy everything given.
+    """Selection of nodes: those that satisfy every restriction.
 
     Attributes:
         node_ids: Nodes with one of these ids; None for any.
@@ -153,7 +153,7 @@ class NodeQuery:
 
     @property
     def filtered(self) -> bool:
-        """Whether the metadata matters."""
+        """Whether the selection depends on metadata."""
         return self.filters is not None and bool(self.filters.filters)
 
 

@@ -59,7 +59,7 @@ _EQUALITY = (
 def sealed_filters(
     filters: MetadataFilters, searchable: Collection[str], sealer: Encryptor
 ) -> MetadataFilters:
-    """The same restriction, as the store below can check it.
+    """Equivalent filters over encrypted metadata, for the store below.
 
     Raises:
         FilterError: A filter is on a key that is encrypted, or compares source documents by more than equality.
@@ -102,7 +102,7 @@ _MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
 
 @strict()
 class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
-    """Encrypts on the way in and decrypts on the way out; between them lies any LlamaIndex vector store.
+    """Vector store that encrypts on the way in and decrypts on the way out, over any LlamaIndex vector store.
 
     Text, metadata, relationships and every other field of a node are one AES-256-GCM ciphertext bound to the node's
     id; ids of nodes and of their documents are AES-SIV ciphertexts. What stays in clear: the vectors (from which text
@@ -167,7 +167,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     @property
     def fingerprint(self) -> str | None:
-        """What made the vectors, as the store below remembers it."""
+        """Fingerprint of the vectors, as the store below remembers it."""
         return getattr(self._inner, "fingerprint", None)
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     @contextmanager
     def _real_ids(self) -> Iterator[None]:
-        """Say which node was refused by its own id, not by the one below."""
+        """Name a refused node by its own id, not by the one below."""
         try:
             yield
         except NodeRejectedError as error:
@@ -360,7 +360,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
 
 def _shell(kind: str, name: str, text: str) -> TextNode:
-    """A node that a store below treats as it would treat the real one (see `rows.restricting_ids`)."""
+    """Empty node that a store below restricts as it would the real one (see `rows.restricting_ids`)."""
     if kind == "ImageNode":
         return ImageNode(id_=name, text=text)
     if kind == "IndexNode":

@@ -48,7 +48,7 @@ _LANCE_THREADS = {"LANCE_CPU_THREADS": str(_THREADS), "TOKIO_WORKER_THREADS": st
 
 @contextmanager
 def frugal() -> Iterator[None]:
-    """While in the block, large buffers go back to the system when they are freed, and Lance reads little ahead.
+    """While in the block, return large buffers to the system when freed, and let Lance read little ahead.
 
     Without this, glibc keeps the buffers of every thread for later use, and the phases of a copy add up; elsewhere
     than on glibc that half does nothing. What the environment says of Lance is kept.
@@ -64,7 +64,7 @@ def frugal() -> Iterator[None]:
 
 @contextmanager
 def frugal_process() -> Iterator[None]:
-    """Be `frugal` in a process that does nothing but copy, from before it opens its stores.
+    """`frugal` for a process that only copies, set before it opens its stores.
 
     Lance starts two threads whatever the number of cores, and all threads that start from now on take small buffers
     from one place, so that what one frees serves all. Neither can be taken back, and many threads would wait for each
@@ -79,7 +79,7 @@ def frugal_process() -> Iterator[None]:
 
 @contextmanager
 def few_threads(store: Any) -> Iterator[None]:
-    """While in the block, DuckDB uses two threads at most, each with buffers of its own; other stores do as before."""
+    """While in the block, limit DuckDB to two threads, each with buffers of its own; other stores are unchanged."""
     if store.class_name() != "DuckDBVectorStore":
         yield
         return
@@ -132,7 +132,7 @@ def _memory_limit(store: Any) -> str:
 
 
 def returned() -> None:
-    """Give memory that is free back to the system; only Arrow's pool and glibc need to be told."""
+    """Return free memory to the system; only Arrow's pool and glibc need the call."""
     pyarrow.default_memory_pool().release_unused()
     glibc = _glibc()
     if glibc is not None:
@@ -163,7 +163,7 @@ TOP_K = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveReport:
-    """What a move did and what its check found.
+    """Result of a move and of its check.
 
     Attributes:
         nodes: Nodes of the source.

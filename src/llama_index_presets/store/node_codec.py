@@ -29,7 +29,7 @@ __all__ = ["Row", "restricting_ids", "to_node", "to_row"]
 
 
 class Row(NamedTuple):
-    """What every store keeps of a node, beside its embedding.
+    """Row of a node in any store, beside its embedding.
 
     Attributes:
         node_id: The node's id, the key of the row.
@@ -70,7 +70,7 @@ _FIELDS = {name: _fields(kind) for name, kind in _TYPES.items()}
 
 
 def to_row(node: BaseNode) -> Row:
-    """Take a node apart.
+    """Encode a node.
 
     Every LlamaIndex node type is kept as what it is; a subclass from elsewhere becomes its nearest
     LlamaIndex type.
@@ -165,7 +165,7 @@ def _add_media(node: BaseNode, rest: dict[str, Any]) -> None:
 
 
 def to_node(row: Row, embedding: list[float] | None = None) -> BaseNode:
-    """Put a node together again.
+    """Decode a node.
 
     Args:
         row: What `to_row` made.
@@ -195,7 +195,7 @@ def to_node(row: Row, embedding: list[float] | None = None) -> BaseNode:
 
 
 def restricting_ids(node_ids: Sequence[str] | None, kinds: Mapping[str, str]) -> list[str] | None:
-    """Decide what ``node_ids`` of a query means: only these nodes, or no restriction at all.
+    """Meaning of a query's ``node_ids``: only these nodes, or no restriction at all.
 
     `VectorStoreIndex.as_retriever` fills ``node_ids`` from its own bookkeeping, in which a store that keeps
     the text has only image and index nodes: ``[]``, or ``["image-1"]`` beside a thousand text nodes that it

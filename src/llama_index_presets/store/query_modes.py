@@ -77,7 +77,7 @@ def hybrid(
 def mmr(
     query: VectorStoreQuery, choice: Diversity, candidates: VectorStoreQueryResult
 ) -> VectorStoreQueryResult:
-    """Choose nodes that are close to the query and unlike each other; see `maximal_marginal_relevance`.
+    """Select nodes that are close to the query and unlike each other; see `maximal_marginal_relevance`.
 
     Args:
         query: With its embedding.

@@ -95,7 +95,7 @@ def _check_filters(filters: MetadataFilters | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """How a query in mode MMR chooses.
+    """Options of an MMR query.
 
     Attributes:
         threshold: From 0 (only unlike each other) to 1 (only like the question).

@@ -21,7 +21,7 @@ from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import StoreError, StoreLockedError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.compaction import compact_storage
-from llama_index_presets.store.duckdb.rewrite import BudgetGuard
+from llama_index_presets.store.duckdb.rewrite import ReadWriteLock
 
 STORES = [("lancedb", "simple"), ("lancedb", "hybrid"), ("duckdb", "hybrid"), ("pgvector", "hybrid")]
 SECRET = "zanzibar"
@@ -203,7 +203,7 @@ def test_a_compaction_cut_short_leaves_the_old_file(tmp_path: Path, monkeypatch:
 
 def test_a_gate_lets_a_thread_that_is_inside_pass_again_and_waits_for_it() -> None:
     """Closing it does not lock out who is inside, nor goes on before it has left."""
-    gate = BudgetGuard()
+    gate = ReadWriteLock()
     with gate.passing(), gate.passing():
         failed: list[str] = []
 

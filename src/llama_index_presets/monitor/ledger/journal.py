@@ -79,7 +79,7 @@ class Journal:
         self.size += len(data)
 
     def close(self) -> None:
-        """Let go of the file and its lock: from now on anyone may fold it."""
+        """Close the file and release its lock: any process may fold it from now on."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd, self.path, self.size = None, None, 0
@@ -104,7 +104,7 @@ class Journal:
 
 
 def _flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
-    """Take a lock on an open file; give whether it was taken."""
+    """Try to lock an open file; returns whether it was locked."""
     import fcntl
 
     mode = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
@@ -119,7 +119,7 @@ def _flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, *, exclusive: bool, timeout_s: float = 0.0) -> Iterator[bool]:
-    """Hold a lock file for a while; shared among readers, exclusive for whoever folds.
+    """Lock file shared by readers, exclusive for compaction.
 
     Args:
         path: The lock file; made when missing.
@@ -142,7 +142,7 @@ def locked(path: Path, *, exclusive: bool, timeout_s: float = 0.0) -> Iterator[b
 
 
 def is_orphan(path: Path) -> bool:
-    """Tell whether a journal's writer has let go of it: closed it, rotated it, or died."""
+    """Whether a journal has no writer: closed, rotated, or its process died."""
     try:
         with locked_existing(path) as taken:
             return taken
@@ -194,7 +194,7 @@ def prompt_key(folder: Path) -> bytes:
 
 
 def delete_old_drafts(folder: Path) -> None:
-    """Delete files that processes began to make and were killed over; they are empty or have no reader."""
+    """Delete draft files of killed processes; they are empty or have no reader."""
     oldest = time.time() - _OLD_DRAFT_S
     for draft in folder.glob(f".*{_DRAFT}"):
         with contextlib.suppress(FileNotFoundError):

@@ -249,7 +249,7 @@ class Ledger(LedgerReader):
                 self._tell(batch)
 
     def close(self) -> None:
-        """Flush, and fold the journals that nobody writes any more into the DuckDB file. May be called twice.
+        """Flush, and fold the journals without a writer into the DuckDB file. May be called twice.
 
         Raises:
             MonitorError: The rows cannot be written; they stay in memory and a later close tries again.

@@ -43,7 +43,7 @@ GROUPS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageStats:
-    """What the calls of a period used; also readable as ``stats["total_calls"]``.
+    """Usage of the calls of a period; also readable as ``stats["total_calls"]``.
 
     Attributes:
         total_calls: Calls of language, embedding and reranking models, failed ones included.
@@ -157,7 +157,7 @@ def costs_by(rows: Rows, by: str, since_us: int) -> list[CostRow]:
 
 
 class LedgerReader:
-    """What can be asked of a ledger.
+    """Queries of a ledger.
 
     Attributes:
         path: The DuckDB file.

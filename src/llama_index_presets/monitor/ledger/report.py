@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryCost:
-    """What one query cost.
+    """Cost of one query.
 
     Attributes:
         query_id: The query.
@@ -55,7 +55,7 @@ class QueryCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostReport:
-    """Everything the report shows.
+    """Data of the cost report.
 
     Attributes:
         today: Since midnight, UTC.
@@ -80,7 +80,7 @@ _DEAREST = f"""
 
 
 def cost_report(ledger: Ledger, *, dearest: int = 10) -> CostReport:
-    """Read what `llama-presets costs` shows.
+    """Data of `llama-presets costs`.
 
     Args:
         ledger: What is read.

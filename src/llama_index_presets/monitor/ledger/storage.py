@@ -115,7 +115,7 @@ def _explained(ledger: Path) -> Iterator[None]:
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, ledger: Path) -> set[str] | None:
-    """Open the file beside the journals; give the names of the journals that it holds already, or None without it."""
+    """Attach the file beside the journals; returns the names of journals folded into it, or None without it."""
     if not ledger.exists():
         return None
     try:
@@ -188,7 +188,7 @@ def _quoted(text: str) -> str:
 
 
 def fold(ledger: Path, *, keep_days: float | None = None, timeout_s: float = 5.0) -> int:
-    """Move the rows of journals that nobody writes any more into the DuckDB file, and drop old rows.
+    """Move the rows of journals without a writer into the DuckDB file, and drop old rows.
 
     Args:
         ledger: Path of the DuckDB file; made when missing.

@@ -51,7 +51,7 @@ _MACHINE_ID: Final = re.compile(r"[0-9a-f]{24,64}")
 
 
 class Redactor:
-    """Applies one choice to every text.
+    """Redaction rule, applied to every text.
 
     Args:
         content: The choice.
@@ -79,7 +79,7 @@ class Redactor:
         return self.content == "text"
 
     def text(self, text: object) -> str | None:
-        """Give what may leave of a text; None where nothing may."""
+        """Exported form of a text; None where it must not be exported."""
         if not isinstance(text, str) or self.content == "none":
             return None
         if self.clear:

@@ -84,7 +84,7 @@ def _without_user(endpoint: str) -> str:
 
 
 class Sender:
-    """Takes ended spans and returns at once; a thread sends them.
+    """Queue of ended spans, sent by a thread of its own.
 
     Args:
         endpoint: Base address of the collector.
@@ -194,7 +194,7 @@ def _session(url: str) -> requests.Session:
 
 
 class _Ours(logging.Filter):
-    """Drops what the OTLP exporter says while it works for us."""
+    """Log filter: drops messages of the OTLP exporter during our exports."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep what others cause."""

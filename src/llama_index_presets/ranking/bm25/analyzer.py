@@ -115,7 +115,7 @@ class Analyzer:
 
 
 class _Memo(dict[str, tuple[str, ...]]):
-    """word -> its tokens, filled as words are met; words repeat, so this is what makes tokenising fast."""
+    """Cache of tokens by word, which makes tokenising fast, since words repeat."""
 
     def __init__(self, analyzer: Analyzer) -> None:
         super().__init__()

@@ -76,7 +76,7 @@ def _floor(scores: NDArray[np.float32], k: int) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What a search sees; later changes of the index do not reach it.
+    """Immutable view for a search; later changes of the index do not reach it.
 
     Attributes:
         impacts: What each posting adds to a score.
@@ -90,12 +90,12 @@ class View:
 
     @property
     def rows(self) -> int:
-        """How many rows there are: the length of a mask."""
+        """Number of rows: the length of a mask."""
         return self.impacts.rows
 
     @property
     def documents(self) -> int:
-        """How many documents are present."""
+        """Number of documents."""
         return self.impacts.statistics.documents
 
     def best(
@@ -196,7 +196,7 @@ class Postings:
 
     @property
     def rows(self) -> int:
-        """How many rows there are, those of removed documents included: the length of a mask."""
+        """Number of rows, those of removed documents included: the length of a mask."""
         return len(self._ids)
 
     @property

@@ -20,7 +20,7 @@ _LOOKS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsistencyReport:
-    """How a keyword index and a store differ.
+    """Differences between a keyword index and a store.
 
     Attributes:
         checked: How many nodes the store holds, of the documents that were compared.
@@ -40,7 +40,7 @@ class ConsistencyReport:
 
     @property
     def consistent(self) -> bool:
-        """Whether nothing differed, and no change was cut short."""
+        """Whether nothing differs, and no change was cut short."""
         return not (self.missing or self.extra or self.changed or self.unfinished)
 
 
@@ -100,7 +100,7 @@ def check_consistency(
 
 
 def counts_apart(store: NodeSource, keyword: BM25Index) -> tuple[int, int] | None:
-    """How many nodes the store and the keyword index hold, where that differs; neither is read.
+    """Node counts of the store and the keyword index, where they differ; neither is read.
 
     Changes that `BM25Index.transaction` announces are waited for: they begin in the keyword index before the store is
     touched and end in it afterwards, so an index that is the same before and after the store was counted, and knows of

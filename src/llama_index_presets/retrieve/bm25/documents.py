@@ -39,7 +39,7 @@ _NO_ROWS = np.empty(0, np.bool_)
 
 @dataclass(frozen=True, slots=True)
 class DocumentEntry:
-    """What is known of a node without reading it.
+    """Stored fields of a node: all that is known without reading its payload.
 
     Attributes:
         id: The node's id.
@@ -54,18 +54,18 @@ class DocumentEntry:
     metadata: dict[str, Any]
 
     def to_json(self) -> str:
-        """Write it down."""
+        """Serialize."""
         fields = [self.id, self.document, self.digest, self.metadata]
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> DocumentEntry:
-        """Read it back."""
+        """Deserialize."""
         return cls(*from_json(text))
 
 
 class DocumentTable:
-    """Heads and bodies by row, only ever added to: the first from a snapshot's files, the rest in memory."""
+    """Append-only table of entries and payloads by row: the first from a snapshot's files, the rest in memory."""
 
     def __init__(self, heads: _Blobs | None = None, bodies: _Blobs | None = None) -> None:
         self._heads, self._bodies = heads, bodies
@@ -85,7 +85,7 @@ class DocumentTable:
             self._parsed.append(None)
 
     def head(self, row: int) -> DocumentEntry:
-        """What is known of the node of a row."""
+        """Entry of the node of a row."""
         head = self._parsed[row]
         if head is None:
             try:
@@ -95,7 +95,7 @@ class DocumentTable:
         return head
 
     def body(self, row: int) -> str | bytes:
-        """JSON of the node of a row; empty where another store holds the nodes."""
+        """Payload of a row: JSON of its node; empty where another store holds the nodes."""
         return self._text(row, 1)
 
     def mask(self, key: str, test: Callable[[dict[str, Any]], bool], rows: int) -> NDArray[np.bool_]:
@@ -120,7 +120,7 @@ class DocumentTable:
         return known[:rows]
 
     def kept(self, rows: Sequence[int]) -> DocumentTable:
-        """A shelf in memory with these rows only, in this order."""
+        """Table in memory with these rows only, in this order."""
         shelf = DocumentTable()
         for row in rows:
             head, body = self._text(row, 0), self._text(row, 1)
@@ -211,7 +211,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 class _Sink:
-    """Something to write to that is no file for numpy."""
+    """File-like writer that numpy does not treat as a file."""
 
     def __init__(self, write: Callable[[bytes], int]) -> None:
         self.write = write
@@ -229,7 +229,7 @@ def _bytes(text: str | bytes) -> bytes:
 
 
 def serialize_entry(node: BaseNode, text: str) -> DocumentEntry:
-    """What is known of a node without reading it.
+    """Entry of a node, serialized.
 
     Args:
         node: Any node.
@@ -256,7 +256,7 @@ _BLANK = {name: value for name, value in TextNode(id_="").to_dict().items() if n
 
 
 def serialize_payload(node: BaseNode) -> str:
-    """A whole node as a line of JSON, without its embedding.
+    """Payload of a node: a line of JSON, without its embedding.
 
     The text of a text node stands behind the line as it is: most of a node is text, and every hit of every
     search would otherwise pay for reading it as JSON.
@@ -284,7 +284,7 @@ def serialize_payload(node: BaseNode) -> str:
 
 
 def deserialize(body: str | bytes) -> BaseNode:
-    """Make the node that `serialize_payload` wrote down."""
+    """Node from the payload that `serialize_payload` wrote."""
     if isinstance(body, bytes):
         body = body.decode()
     line, _, text = body.partition("\n")

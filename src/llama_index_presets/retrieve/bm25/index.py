@@ -26,7 +26,7 @@ __all__ = ["BM25Index", "Transaction", "listed"]
 
 
 class Transaction:
-    """Collects what `BM25Index.transaction` does in one step at its end."""
+    """Transaction: changes that `BM25Index.transaction` applies at once at its end."""
 
     def __init__(self) -> None:
         self._nodes: list[BaseNode] = []
@@ -61,7 +61,7 @@ def listed(names: str | Iterable[str]) -> list[str]:
 
 @strict()
 class BM25Index:
-    """A keyword index of nodes, scored with BM25 (Lucene's variant).
+    """Keyword index of nodes, scored with BM25 (Lucene's variant).
 
     Every change is one step: it is on disk when the call returns, or it did not happen. Nodes are known by
     their
@@ -134,7 +134,7 @@ class BM25Index:
     # -- what is in it ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """How many nodes there are."""
+        """Number of nodes."""
         return self._state.snapshot()[0].documents
 
     def __contains__(self, node_id: object) -> bool:
@@ -144,12 +144,12 @@ class BM25Index:
 
     @property
     def analyzer(self) -> Analyzer:
-        """What turns text into tokens, of nodes and of queries."""
+        """Text analyzer of nodes and queries."""
         return self._state.analyzer
 
     @property
     def settings(self) -> dict[str, Any]:
-        """language, k1, b and text in force."""
+        """Current language, k1, b and text."""
         return dict(self._state.settings)
 
     @property
@@ -162,7 +162,7 @@ class BM25Index:
         return self._state.unfinished
 
     def mark(self) -> Mark:
-        """What differs after every change of the index, by whichever process."""
+        """Version mark: different after every change of the index, by any process."""
         return self._state.mark()
 
     def digests(self, documents: Iterable[str] | None = None) -> dict[str, str]:
@@ -208,7 +208,7 @@ class BM25Index:
 
     @contextmanager
     def transaction(self, documents: str | Iterable[str]) -> Iterator[Transaction]:
-        """Change documents here and in a vector store beside, so that a crash between the two is known.
+        """Change documents here and in a vector store together; a crash between the two is detected later.
 
         The intent is on disk before the block runs; what the block asks of the `Transaction` happens in one step
         when it ends well. When it raises or the process dies, `unfinished` names the documents until
@@ -304,7 +304,7 @@ class BM25Index:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _entries(self, nodes: Iterable[BaseNode]) -> list[NodeEntry]:
-        """What is new or changed of these nodes, the last of equal ids; tokenised outside of any lock."""
+        """New or changed entries of these nodes, the last of equal ids; tokenised outside of any lock."""
         entries = []
         for node in {node.node_id: node for node in nodes}.values():
             text = indexed_text(node, self._state.settings["text"])

@@ -49,7 +49,7 @@ _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, EOFE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What is in force.
+    """Manifest: the current snapshot and write-ahead log, and the settings.
 
     Attributes:
         generation: Number of the snapshot and the journal.
@@ -65,7 +65,7 @@ class Manifest:
 
 
 class IndexDirectory:
-    """Files of one index. Not thread safe: the index guards it.
+    """Index directory. Not thread safe: the index guards it.
 
     Args:
         path: The folder; made, with its parents, by `commit_snapshot`.
@@ -94,7 +94,7 @@ class IndexDirectory:
         return False
 
     def changed(self) -> bool:
-        """Whether another manifest is in force than at the last `manifest`."""
+        """Whether the manifest on disk is another than at the last `manifest`."""
         return self._stamp != _stamp(self._manifest)
 
     def forget(self) -> None:
@@ -102,7 +102,7 @@ class IndexDirectory:
         self._stamp = None
 
     def manifest(self) -> Manifest:
-        """Read what is in force.
+        """Read the current manifest.
 
         Raises:
             StoreCorruptError: The manifest cannot be read, or a newer version of this package wrote it.
@@ -133,7 +133,7 @@ class IndexDirectory:
         return Journal(self._journal(manifest.generation), headed=manifest.files is not None)
 
     def load(self, manifest: Manifest) -> tuple[dict[str, Any], DocumentTable]:
-        """Read a snapshot: what `Postings.export` gave, and the shelf; arrays and texts are mapped, not read.
+        """Read a snapshot: the export of `Postings`, and the document table; arrays and texts are mapped, not read.
 
         Raises:
             StoreCorruptError: A file is not as it was written.
@@ -163,7 +163,7 @@ class IndexDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the one writer; waits a while for another to finish.
+        """Hold the writer lock; waits a while for another writer.
 
         Raises:
             StoreLockedError: Another process holds the lock; carries its process id.
@@ -183,7 +183,7 @@ class IndexDirectory:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Tell others that a change of this index and a vector store is under way; dies with the process."""
+        """Mark a change of this index and a vector store as open for other processes; ends with the process."""
         try:
             private_folder(self.path)
             file = private_open(self.path / "CHANGE", "a")
@@ -194,7 +194,7 @@ class IndexDirectory:
             yield
 
     def change_under_way(self) -> bool:
-        """Whether some process is in the middle of a change, so that it is not cut short, only not over."""
+        """Whether another process is inside a change, so that it is unfinished rather than interrupted."""
         try:
             file = (self.path / "CHANGE").open("rb")
         except FileNotFoundError:
@@ -203,7 +203,7 @@ class IndexDirectory:
             return not _try_lock(file)
 
     def commit_snapshot(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
-        """Write a snapshot and an empty journal, and put them in force; a crash leaves the old ones in force.
+        """Write a snapshot and an empty log, and make them current; a crash leaves the old ones current.
 
         Args:
             manifest: What is to be in force.
@@ -251,7 +251,7 @@ class IndexDirectory:
         self._stamp = _stamp(self._manifest)
 
     def _sweep(self, generation: int) -> None:
-        """Delete what is not in force. Readers keep their mapped files until they look again."""
+        """Delete files that are not current. Readers keep their mapped files until they refresh."""
         for old in self.path.glob("snapshot-*"):
             if old != self.snapshot(generation):
                 shutil.rmtree(old, ignore_errors=True)

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeywordHits:
-    """Hits of one search. Not a dataclass: tracers write out dataclasses whole, and this one reaches every text.
+    """Hits of one search. Not a dataclass: tracers write out dataclasses whole, and this one refers to every text.
 
     Args:
         pairs: (node id, score), best first, ties by id.
@@ -101,7 +101,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class _Retrieval:
-    """What `BaseRetriever` calls.
+    """Adapter that `BaseRetriever` calls.
 
     Apart from it, because LlamaIndex puts a span around every method of a retriever that replaces an abstract one:
     it would lie inside that of `retrieve`, say the same, and take a fifth of the search.
@@ -129,7 +129,7 @@ class _Retrieval:
 
 @strict()
 class KeywordRetriever(_Retrieval, BaseRetriever):
-    """Hits of a `BM25Index`, best first; each carries its rank and score under the stage ``"bm25"``.
+    """Retriever over a `BM25Index`, best first; each hit carries its rank and score under the stage ``"bm25"``.
 
     Args:
         index: The keyword index.

@@ -27,7 +27,7 @@ _MEMORY_WASTE = 0.5
 
 
 class Mark(NamedTuple):
-    """One moment of an index: equal marks mean that nothing was changed between them.
+    """Version of an index: equal marks mean that nothing was changed in between.
 
     Attributes:
         generation: Of the snapshot.
@@ -43,7 +43,7 @@ class Mark(NamedTuple):
 
 
 class KeywordState:
-    """Postings and shelf, equal to what the folder holds.
+    """Postings and document table, equal to the content of the folder.
 
     Thread safe: `snapshot` gives a consistent pair, which later changes do not touch.
 
@@ -72,24 +72,24 @@ class KeywordState:
     # -- looking ------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[View, DocumentTable]:
-        """Postings and shelf of one moment, rows of both the same; catches up with other writers first."""
+        """Postings and document table of one moment, rows of both the same; refreshes from other writers first."""
         self.refresh()
         with self._changing:
             return self._postings.view(), self._shelf
 
     def mark(self) -> Mark:
-        """This moment, after catching up with other writers."""
+        """Current version, after a refresh from other writers."""
         self.refresh()
         with self._changing:
             return Mark(self._generation, self._journal_end, len(self._postings), bool(self._unfinished))
 
     def head(self, node_id: str) -> DocumentEntry | None:
-        """What is known of a node, or None where it is not in the index."""
+        """Entry of a node, or None where it is not in the index."""
         with self._changing:
             return self._shelf.head(self._postings.row_of(node_id)) if node_id in self._postings else None
 
     def heads(self) -> list[DocumentEntry]:
-        """What is known of every node."""
+        """Entry of every node."""
         with self._changing:
             return [self._shelf.head(self._postings.row_of(name)) for name in self._postings]
 
@@ -104,14 +104,14 @@ class KeywordState:
 
     @property
     def unfinished(self) -> frozenset[str]:
-        """Documents whose change began and did not end, and is not under way in a living process."""
+        """Documents whose change began and did not end, and is not open in a living process."""
         with self._changing:
             found = frozenset(self._unfinished)
         under_way = bool(found) and self._folder is not None and self._folder.change_under_way()
         return frozenset() if under_way else found
 
     def under_way(self) -> AbstractContextManager[None]:
-        """Tell other processes that a change is under way."""
+        """Mark a change as open for other processes."""
         return nullcontext() if self._folder is None else self._folder.changing()
 
     # -- changing -----------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class KeywordState:
                 self._commit_to(self._folder, record)
 
     def compact(self) -> None:
-        """Write everything afresh, without what was replaced or deleted."""
+        """Rewrite every file, without replaced or deleted nodes."""
         with self._writing:
             if self._folder is None:
                 self._tidy_memory(always=True)
@@ -143,7 +143,7 @@ class KeywordState:
                 self._publish(self._folder)
 
     def persist(self, path: Path | None) -> None:
-        """Write everything afresh, to another folder where one is given.
+        """Rewrite every file, to another folder where one is named.
 
         Raises:
             SettingsError: The folder holds another index, or the index is in memory and no folder is given.
@@ -244,7 +244,7 @@ class KeywordState:
             self._load(folder)
 
     def _load(self, folder: IndexDirectory) -> None:
-        """Read the snapshot and the journal in force; tries again when a writer swaps them meanwhile."""
+        """Read the current snapshot and log; tries again when a writer swaps them meanwhile."""
         for attempt in range(5):
             try:
                 self._load_once(folder, folder.manifest())
@@ -280,7 +280,7 @@ class KeywordState:
             self._journal_end = end
 
     def _resolve_settings(self, remembered: Mapping[str, Any]) -> None:
-        """Settings in force: what was given, else what the folder remembers, else the default."""
+        """Current settings: as passed, else as the folder remembers, else the default."""
         if self._folder is not None and remembered and remembered.keys() != _DEFAULTS.keys():
             raise damaged(self._folder.path, f"its settings are {sorted(remembered)}")
         chosen = {

@@ -31,7 +31,7 @@ _LOOKS = 5
 
 @dataclass(frozen=True, slots=True)
 class NodeEntry:
-    """One node as the keyword index keeps it.
+    """Node in a log record.
 
     Attributes:
         head: JSON of the node's id, source document, digest and filterable metadata.
@@ -46,7 +46,7 @@ class NodeEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRecord:
-    """One change, applied whole: what goes is removed before what comes is put.
+    """Log record: one change, applied whole; removals before additions.
 
     Attributes:
         drop: Ids of nodes that go.
@@ -78,7 +78,7 @@ def decode_record(payload: bytes) -> LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The file: a header, then one frame for each record.
+    """Log file: a header, then one frame for each record.
 
     The header says up to where records are durable, so that a file cut at the edge of a record is not taken for a
     shorter one. It is written after its record is on disk, in place and without waiting: it may lag behind, and never
@@ -94,7 +94,7 @@ class Journal:
 
     @property
     def start(self) -> int:
-        """Where the first record begins, in bytes."""
+        """Offset of the first record, in bytes."""
         return _HEADER.size if self.headed else 0
 
     @property
@@ -176,7 +176,7 @@ class Journal:
 
 
 def damaged(path: Path, fact: str) -> StoreCorruptError:
-    """The error for a file of a keyword index that is not as it was written."""
+    """Error for a damaged file of a keyword index."""
     return StoreCorruptError(
         f"{path} is damaged: {fact}. Nothing was touched. The index can be rebuilt from the store that holds the "
         "nodes: 'llama-presets doctor PRESET --storage STORAGE --repair', or delete the folder and call "

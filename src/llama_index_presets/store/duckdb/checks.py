@@ -14,7 +14,7 @@ __all__ = ["check_identity", "check_picklable", "check_settings", "warn_of_many"
 
 
 def check_settings(table: str, dim: int | None, cache_mb: int) -> None:
-    """Refuse settings that mean nothing.
+    """Refuse meaningless settings.
 
     Raises:
         SettingsError: The table has no name, or a number is out of range.
@@ -53,7 +53,7 @@ def check_identity(table: str, state: State, dim: int | None, fingerprint: str |
 
 
 def check_picklable(path: str, connection: Any, encryption_key: str | None) -> None:
-    """Refuse to pickle what would lose rows or show a key.
+    """Refuse to pickle a store that would lose rows or expose a key.
 
     Raises:
         StoreError: The store is in memory, on a given connection, or encrypted.
@@ -71,7 +71,7 @@ def check_picklable(path: str, connection: Any, encryption_key: str | None) -> N
 
 
 def warn_of_many(table: str, path: str, count: int, many: int) -> None:
-    """Say where a table should move that is larger than exact search is for."""
+    """Warn when a table outgrows exact search, and name the store to move to."""
     warnings.warn(
         f"Table '{table}' has {count:,} vectors. Every query looks at all of them; beyond {many:,} an index "
         "pays off. LanceDBVectorStore and PostgresVectorStore have one: "

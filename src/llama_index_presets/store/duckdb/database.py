@@ -20,7 +20,7 @@ from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
-from llama_index_presets.store.duckdb.rewrite import BudgetGuard, rewrite
+from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, rewrite
 
 __all__ = ["MEMORY", "Database", "open_database", "quote"]
 
@@ -58,7 +58,7 @@ def quote(identifier: str) -> str:
 
 @dataclass(eq=False)
 class Database:
-    """A connection to one database and what its users share.
+    """Connection to one database and the state that its users share.
 
     Every operation runs on a cursor of its own, so threads never meet in one; writers take `writing`.
 
@@ -86,7 +86,7 @@ class Database:
     lent: bool = False
     process: int = field(default_factory=os.getpid)
     _broken: bool = False
-    _gate: BudgetGuard = field(default_factory=BudgetGuard, repr=False)
+    _gate: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
 
     def __post_init__(self) -> None:
         self._find_schema()
@@ -101,7 +101,7 @@ class Database:
         self.schema = f"{quote(catalog)}.{quote(schema)}"
 
     def mark(self) -> object | None:
-        """Something that is another after every change, by whomever; None where only DuckDB can tell.
+        """Version mark: different after every change, by any writer; None where only DuckDB can tell.
 
         A commit lengthens the log beside the file, and a checkpoint replaces both. No other process can
         write while this one has the file open.
@@ -187,7 +187,7 @@ class Database:
                 self._broken = False
 
     def compact(self) -> None:
-        """Write the file afresh, without what was deleted; other threads wait, and find what was there before.
+        """Rewrite the file without deleted rows; other threads wait, and then read the same rows.
 
         Raises:
             StoreError: There is no file of its own, or this process has it open elsewhere.
@@ -259,7 +259,7 @@ _live: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 def _leave_files_to_the_parent() -> None:
-    """In a fork: never let go of a connection of the parent, not even at the end of the interpreter.
+    """In a fork: never release a connection of the parent, not even at the end of the interpreter.
 
     DuckDB would write the parent's log into the file and delete it, while the parent goes on writing to that log
     (what it commits from then on would be lost with it; no lock keeps a fork away from files that it inherited), and

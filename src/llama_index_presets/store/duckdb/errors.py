@@ -37,7 +37,7 @@ def is_conflict(error: duckdb.Error) -> bool:
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Let errors of DuckDB leave as errors of this package, with what to do about them."""
+    """Translate errors of DuckDB into errors of this package, with what to do about them."""
     try:
         yield
     except duckdb.Error as error:
@@ -47,7 +47,7 @@ def translated(path: str) -> Iterator[None]:
 
 
 def error_of(error: duckdb.Error, path: str) -> StoreError:
-    """The error of this package that says what DuckDB's means."""
+    """Error of this package for one of DuckDB."""
     text = str(error)
     where = f"'{path}'" if path else "the given connection"
     if "Conflicting lock" in text or "Could not set lock" in text:

@@ -13,13 +13,13 @@ import duckdb
 from llama_index_presets.errors import StoreLockedError
 from llama_index_presets.private_files import tighten
 
-__all__ = ["BudgetGuard", "rewrite"]
+__all__ = ["ReadWriteLock", "rewrite"]
 
 _FRESH = "llama_index_presets_fresh"
 
 
-class BudgetGuard:
-    """Passed by any number of threads at once, and closed for a while by one that needs to be alone."""
+class ReadWriteLock:
+    """Readers-writer lock: any number of threads pass at once; one that needs to be alone closes it for a while."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,7 +29,7 @@ class BudgetGuard:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Be inside; a thread that is inside may pass again, however long others wait."""
+        """Hold the lock as a reader; a thread that is inside may pass again, even while others wait to close it."""
         depth = getattr(self._own, "depth", 0)
         with self._changed:
             while self._closed and not depth:
@@ -46,7 +46,7 @@ class BudgetGuard:
 
     @contextmanager
     def closed(self, patience_s: float) -> Iterator[None]:
-        """Wait until nobody is inside, and let nobody in until the block ends.
+        """Wait until no thread is inside, and admit none until the block ends.
 
         Raises:
             StoreLockedError: Somebody was inside for longer than `patience_s` seconds.

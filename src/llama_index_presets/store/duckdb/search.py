@@ -47,7 +47,7 @@ _SPARE = 64
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """What a search found.
+    """Hits of a search.
 
     Attributes:
         rows: Best first.
@@ -73,7 +73,7 @@ def condition_of(
     node_ids: Sequence[str] | None = None,
     doc_ids: Sequence[str] | None = None,
 ) -> Condition:
-    """Render filters, ids and documents as one SQL condition; None restricts nothing, an empty list everything."""
+    """Render filters, ids and documents as one SQL condition; None restricts nothing, an empty list excludes all."""
     check_ids(node_ids, "node")
     check_ids(doc_ids, "document")
     dialect = DuckDBDialect()

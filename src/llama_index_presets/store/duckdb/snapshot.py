@@ -36,7 +36,7 @@ _KEPT_KEYS = 32
 
 
 class FilterMasks:
-    """Filters over rows in memory, by the predicate itself rather than by SQL.
+    """Row masks of filters in memory, by the predicate itself rather than by SQL.
 
     The first filter on a metadata key takes the key's values out of all rows; from then on a filter on it
     costs one test for each distinct value.
@@ -117,7 +117,7 @@ class FilterMasks:
 
 
 class Rows(Protocol):
-    """What `Keywords` reads of a snapshot."""
+    """Protocol of a snapshot that `Keywords` reads."""
 
     @property
     def seqs(self) -> NDArray[np.int64]:
@@ -131,7 +131,7 @@ class Rows(Protocol):
 
     @property
     def dead(self) -> NDArray[np.intp]:
-        """Ascending positions of rows that are gone."""
+        """Ascending positions of deleted rows."""
         ...
 
 

@@ -215,7 +215,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     @property
     def fingerprint(self) -> str | None:
-        """What made the vectors: as the table remembers it, else as given."""
+        """Fingerprint of the vectors: as the table remembers it, else as passed."""
         state = self._state()
         return self._fingerprint if state is None else state.fingerprint
 
@@ -323,13 +323,13 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             self._table.writing(lambda cursor: self._table.remove(cursor, condition))
 
     def clear(self) -> None:
-        """Delete all nodes, and forget what made them: the next `add` may use another model."""
+        """Delete all nodes and the fingerprint: the next `add` may use another model."""
         self._check_writable()
         if self._state() is not None:
             self._table.writing(self._table.drop)
 
     def compact(self) -> None:
-        """Write the file afresh, so that nothing of deleted nodes is left in it. Needs room for a second copy.
+        """Rewrite the file, so that nothing of deleted nodes is left in it. Needs space for a second copy.
 
         Other stores of this process wait meanwhile and go on with the new file; a kill leaves the old or the new one.
 
@@ -365,7 +365,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         return [to_node(row, vector) for row, vector in found]
 
     def node_count(self) -> int:
-        """How many nodes there are; without reading them."""
+        """Number of nodes, without reading them."""
         state = self._state()
         return 0 if state is None else state.count
 
@@ -432,7 +432,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
     # ---- life ---------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give the file free; closing twice is fine."""
+        """Close the file; closing twice is fine."""
         if not self._closed:
             self._closed = True
             self._database.close()

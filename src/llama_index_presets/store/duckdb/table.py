@@ -162,7 +162,7 @@ def row_of(values: Sequence[Any]) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a table remembers of itself.
+    """Metadata that a table keeps of itself.
 
     Attributes:
         dim: Length of its vectors.
@@ -191,7 +191,7 @@ def _begin_again(cursor: duckdb.DuckDBPyConnection) -> None:
 
 
 class Table:
-    """The SQL of one table. Knows nothing of LlamaIndex queries, nor of the matrix in memory.
+    """SQL of one table. Independent of LlamaIndex queries and of the matrix in memory.
 
     Args:
         database: Where it is.
@@ -208,7 +208,7 @@ class Table:
     # ---- what it remembers --------------------------------------------------------------------------------
 
     def state_now(self) -> State | None:
-        """What `state` gives, without asking DuckDB where nothing can have changed.
+        """Like `state`, without asking DuckDB where nothing can have changed.
 
         Planning the question takes DuckDB as long as a search takes us.
         """
@@ -221,7 +221,7 @@ class Table:
         return state
 
     def state(self, cursor: duckdb.DuckDBPyConnection) -> State | None:
-        """Read what the table remembers, or None where it does not exist yet.
+        """Read the table's metadata, or None where it does not exist yet.
 
         In a transaction this is the first statement, or the table is known to exist.
 
@@ -290,12 +290,12 @@ class Table:
         return State(dim, fingerprint, now, now, now, 0)
 
     def drop(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Take the table away with all that is remembered of it, inside the caller's transaction."""
+        """Drop the table and its metadata, inside the caller's transaction."""
         cursor.execute(f"DROP TABLE {self.sql}")
         cursor.execute(f"DELETE FROM {self._register} WHERE name = $name", {"name": self.name})
 
     def adopt(self, state: State, fingerprint: str | None) -> None:
-        """Remember the fingerprint where none is remembered."""
+        """Store the fingerprint where none is stored."""
         if fingerprint is None or state.fingerprint is not None:
             return
         if not self.database.read_only:
@@ -310,7 +310,7 @@ class Table:
     # ---- changing it --------------------------------------------------------------------------------------
 
     def writing(self, change: Callable[[duckdb.DuckDBPyConnection], _Result]) -> _Result:
-        """Run a change in one transaction, again where it met the change of another connection."""
+        """Run a change in one transaction, again where it conflicted with another connection's."""
         attempt = 0
         with self.database.writing:
             while True:
@@ -398,7 +398,7 @@ class Table:
         )
 
     def bytes_of_rows(self, cursor: duckdb.DuckDBPyConnection) -> int:
-        """Size of everything but the vectors, in bytes."""
+        """Size of all columns but the vectors, in bytes."""
         sizes = " + ".join(f"coalesce(sum(strlen({name}::VARCHAR)), 0)" for name in COLUMNS)
         found = cursor.execute(f"SELECT {sizes} FROM {self.sql}").fetchall()
         return int(found[0][0])

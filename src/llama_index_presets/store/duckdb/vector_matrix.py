@@ -52,7 +52,7 @@ def _numkong() -> ModuleType | None:
 
 
 class _Buffers:
-    """Room for rows; the first `used` are never written again, so readers need no lock."""
+    """Growing buffers of rows; the first `used` are never written again, so readers need no lock."""
 
     def __init__(self, capacity: int, dim: int) -> None:
         self.used = 0

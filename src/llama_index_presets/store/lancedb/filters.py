@@ -30,7 +30,7 @@ TEXT, NUMBER = "s", "n"
 
 
 class InexpressibleError(Exception):
-    """Lance SQL cannot say this filter exactly: the caller evaluates the predicate instead."""
+    """Lance SQL cannot express this filter exactly: the caller evaluates the predicate instead."""
 
 
 def literal(text: str) -> str:

@@ -79,7 +79,7 @@ class IndexPlan:
 
 
 def plan_index(choice: str, *, rows: int, dim: int) -> IndexPlan | None:
-    """Choose the index of a table.
+    """Index plan of a table.
 
     A partition holds about 1,500 rows (on 100,000 rows of MiniLM, 64 partitions found more than 316 did, and
     faster), and there are at most twice the square root of the rows. ``"auto"`` takes RaBitQ codes, which need no
@@ -156,7 +156,7 @@ def _partitions(rows: int) -> int:
 
 
 def checked_choice(choice: str) -> str:
-    """Give the choice back if there is such an index.
+    """Return the index choice, or refuse an unknown one.
 
     Raises:
         SettingsError: There is none.
@@ -227,7 +227,7 @@ def finish_load(table: Any, columns: LanceColumns, choice: str) -> None:
 
 
 def fold_small_commits(table: Any) -> None:
-    """Put the fragments of small commits together, and drop old versions, once there are many; cheap to call.
+    """Merge fragments of small commits and drop old versions, once there are many; cheap to call.
 
     Fragments that hold as many rows as all smaller ones together are left alone, so a row is written again only a few
     times however often the table changes. What fails here is tried again after later commits: the commit that it
@@ -273,7 +273,7 @@ def _rows_worth_folding(lengths: list[int]) -> int:
 
 
 def _drop_old_versions(dataset: Any) -> None:
-    """Drop all but the newest versions; those that somebody has tagged stay."""
+    """Drop all but the newest versions; tagged ones stay."""
     dataset.cleanup_old_versions(retain_versions=KEPT_VERSIONS, error_if_tagged_old_versions=False)
 
 
@@ -283,7 +283,7 @@ def optimize(table: Any, *, keep_versions_s: float = 3600.0) -> None:
 
 
 def purge(table: Any, columns: LanceColumns, choice: str, language: str, *, alone: bool) -> None:
-    """Leave nothing of rows that are gone: not in data files, not in indexes, not in old versions.
+    """Remove deleted rows from data files, indexes and old versions.
 
     Args:
         table: Locked against other writers.
@@ -320,7 +320,7 @@ def index_text(table: Any, columns: LanceColumns, language: str) -> None:
 
 
 def remember_fingerprint(table: Any, columns: LanceColumns, fingerprint: str) -> None:
-    """Write down what made the vectors of a table."""
+    """Store the fingerprint of a table's vectors."""
     table.update_field_metadata({"path": columns.vector, "metadata": {FINGERPRINT_KEY: fingerprint}})
 
 
@@ -352,7 +352,7 @@ def vector_index_type(table: Any) -> str | None:
 
 
 def _unindexed(table: Any, rows: int) -> int:
-    """Rows that a vector query has to scan."""
+    """Number of rows that a vector query has to scan."""
     index = _vector_index(table)
     return int(index.num_unindexed_rows or 0) if index else rows
 

@@ -155,7 +155,7 @@ class LanceSearch:
         return self._best(fetch, top_k, score)
 
     def _few(self, where: str, dim: int) -> pa.Table | None:
-        """Ids and vectors of the rows that a filter leaves; None where they are many.
+        """Ids and vectors of the rows that pass a filter; None where they are many.
 
         For a filter that no index answers: it is evaluated once, and no further than it must be.
         """
@@ -201,7 +201,7 @@ class LanceSearch:
     def _best(
         self, fetch: Callable[[int], pa.Table], top_k: int, score: Callable[[pa.Table], list[float]]
     ) -> VectorStoreQueryResult:
-        """Fetch until no row beyond the edge can tie with a row inside, then order by score and id."""
+        """Fetch until no row beyond the cut can tie with a row inside, then order by score and id."""
         if top_k == 0:
             return empty_result()
         limit = top_k * max(1, self.overfetch) + SPARE_ROWS

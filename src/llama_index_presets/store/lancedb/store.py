@@ -63,7 +63,7 @@ Result = TypeVar("Result")
 
 @strict()
 class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
-    """LanceDB under the promises that every store of this package keeps.
+    """LanceDB vector store with the common contract of this package's stores.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
     one commit, so it happens whole or not at all, also when the process is killed. Thread safe; processes
@@ -175,7 +175,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
 
     @property
     def fingerprint(self) -> str | None:
-        """What made the vectors, as the table remembers it or, while it is empty, as the caller gave it."""
+        """Fingerprint of the vectors, as the table remembers it or, while it is empty, as passed."""
         return self._fingerprint
 
     def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
@@ -228,7 +228,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         return sorted(ids["id"].to_pylist())
 
     def node_count(self) -> int:
-        """How many nodes there are; without reading them.
+        """Number of nodes, without reading them.
 
         Raises:
             StoreCorruptError: The table's files cannot be read.
@@ -260,7 +260,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         return self._steadily(lambda: self._search(query, **kwargs))
 
     def _steadily(self, read: Callable[[], Result]) -> Result:
-        """Read; once more where a compaction took the files of the version that was being read.
+        """Read; once more where a compaction removed the files of the version that was being read.
 
         Raises:
             StoreCorruptError: The table's files cannot be read.
@@ -293,7 +293,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         return search.run(kwargs.get("query_type") or self.query_type or "vector")
 
     def _candidates(self, table: Any, rows: int) -> int:
-        """Look at the table's index again once it has another number of rows."""
+        """Number of candidates; looks up the table's index again once the row count has changed."""
         looked_at, found = self._looked
         if looked_at != rows:
             found = candidates(vector_index_type(table))
@@ -326,7 +326,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
                 optimize(table, keep_versions_s=keep_versions_s)
 
     def compact(self) -> None:
-        """Write everything afresh, so that nothing of deleted or replaced nodes is left in data, indexes or versions.
+        """Rewrite everything, so that nothing of deleted or replaced nodes is left in data, indexes or versions.
 
         Readers of other processes go on: a query that meets it is read again. Versions that somebody has tagged stay.
         """
@@ -343,7 +343,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
                 self._looked = (-1, 0)
 
     def close(self) -> None:
-        """Let go of the table and the connection; any later use opens the table again."""
+        """Close the table and the connection; any later use opens the table again."""
         self._table = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -370,7 +370,7 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         return self._table
 
     def _adopt(self, table: Any | None) -> None:
-        """Agree with a table that has rows on who made its vectors: the first who knows, says it."""
+        """Agree on the fingerprint with a table that has rows: the first caller who knows it sets it."""
         if table is None or not table.count_rows():
             return
         stored = self._columns.fingerprint(table.schema)

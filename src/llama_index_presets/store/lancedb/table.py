@@ -76,7 +76,7 @@ _UNWRITABLE = tuple(f"(os error {number})" for number in (errno.EIO, errno.EROFS
 
 
 def official_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Give every field of the official adapter, with our defaults where the caller said nothing.
+    """Fields of the official adapter, with this package's defaults for those not passed.
 
     Raises:
         SettingsError: An option cannot be honoured.
@@ -131,7 +131,7 @@ def open_table(connection: Any, name: str) -> Any | None:
 
 @contextmanager
 def reading(uri: str) -> Iterator[None]:
-    """Turn what Lance says of files that it cannot read into an error that names the place.
+    """Translate Lance's read errors into an error that names the place.
 
     Raises:
         StoreCorruptError: The table's files are damaged or cannot be reached.
@@ -152,7 +152,7 @@ def reading(uri: str) -> Iterator[None]:
 
 @contextmanager
 def writing(uri: str) -> Iterator[None]:
-    """Turn what Lance says of a disk that it cannot write into an error that says what to do.
+    """Translate Lance's full-disk and permission errors into an error that says what to do.
 
     Lance puts a change in force by its last file, so what fails before it has changed nothing.
 
@@ -229,7 +229,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _cause(error: BaseException) -> str:
-    """What Lance says, without the place in its own sources."""
+    """Lance's message, without the position in its own source code."""
     return str(error).splitlines()[0].split(", /")[0]
 
 
@@ -332,7 +332,7 @@ FINGERPRINT_KEY = "llama_index_presets.fingerprint"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanceColumns:
-    """Columns of a table; three of them bear names that the caller may choose.
+    """Columns of a table; the caller may name three of them.
 
     ``metadata`` is the metadata as it was written, ``fields`` its strings and numbers as Lance JSON and
     ``labels`` all of it as index terms, for filters; ``kind`` and ``node`` are the rest of the node.
@@ -373,7 +373,7 @@ class LanceColumns:
         )
 
     def fingerprint(self, schema: pa.Schema) -> str | None:
-        """Read what made the vectors of a table; None where nobody said."""
+        """Read the fingerprint of a table's vectors; None where none is stored."""
         stored = (schema.field(self.vector).metadata or {}).get(FINGERPRINT_KEY.encode())
         return stored.decode() if stored else None
 

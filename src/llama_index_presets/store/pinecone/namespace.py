@@ -95,7 +95,7 @@ class PineconeSpace:
             self.delete(ids=list(ids[start : start + 1000]))
 
     def delete(self, **what: Any) -> None:
-        """Delete by ``filter`` or ``delete_all``; a namespace that nobody wrote to is no error."""
+        """Delete by ``filter`` or ``delete_all``; a namespace without records is no error."""
 
         def once() -> None:
             try:
@@ -113,18 +113,18 @@ class PineconeSpace:
         return f"namespace:{self.name}"
 
     def fingerprint(self) -> str | None:
-        """What made the vectors of this namespace; None where nobody said."""
+        """Fingerprint of this namespace's vectors; None where none is stored."""
         kept = self.call(lambda: self.index.fetch(ids=[self._marker], namespace=FINGERPRINTS)).vectors
         record = kept.get(self._marker)
         return (record.metadata or {}).get("fingerprint") if record else None
 
     def remember(self, fingerprint: str, dim: int) -> None:
-        """Write down what makes the vectors of this namespace."""
+        """Store the fingerprint of this namespace's vectors."""
         marker = {"id": self._marker, "values": [1.0] * dim, "metadata": {"fingerprint": fingerprint}}
         self.call(lambda: self.index.upsert(vectors=[marker], namespace=FINGERPRINTS))
 
     def forget(self) -> None:
-        """The next `add` may use another model."""
+        """Delete the fingerprint: the next `add` may use another model."""
         self.call(lambda: self.index.delete(ids=[self._marker], namespace=FINGERPRINTS))
 
     def stats(self) -> Any:

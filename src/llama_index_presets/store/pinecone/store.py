@@ -52,7 +52,7 @@ SPARE_ROWS = 16
 
 @strict()
 class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
-    """Pinecone under the promises that a managed service can keep.
+    """Pinecone vector store with the contract that a managed service can keep.
 
     Scores are cosine similarity. `add` replaces nodes of the same id, in parallel requests: each request happens
     whole or not at all, a call of several requests does not. The service is eventually consistent: what was
@@ -132,7 +132,7 @@ class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[mi
 
     @property
     def fingerprint(self) -> str | None:
-        """What made the vectors, as the namespace remembers it."""
+        """Fingerprint of the vectors, as the namespace remembers it."""
         self._check()
         return self._fingerprint
 

@@ -81,7 +81,7 @@ def make_engine(url: URL, *, pool_size: int, statement_timeout_s: float, options
 
 
 class Transactions:
-    """Run work in transactions, again where the connection was lost or a transaction collided.
+    """Transaction runner: retries where the connection was lost or a transaction conflicted.
 
     All work given to it must be safe to repeat: whether a commit arrived cannot be known when the connection
     breaks in the middle of it.
@@ -132,7 +132,7 @@ _live: weakref.WeakSet[Transactions] = weakref.WeakSet()
 
 
 def _open_own_connections() -> None:
-    """In a fork: let the parent keep the connections, whose answers would reach the wrong process, and open others."""
+    """In a fork: leave the parent's connections alone, since answers would reach the wrong process, and open others."""
     for transactions in list(_live):
         transactions.engine.dispose(close=False)
 

@@ -25,7 +25,7 @@ __all__ = ["embedded_postgres"]
 @strict()
 @contextmanager
 def embedded_postgres(folder: str | Path) -> Iterator[str]:
-    """Run a Postgres server whose data lives in a folder.
+    """Run a Postgres server on a data folder.
 
     The folder is made when it is not there. A server that was killed recovers from its log. Several blocks,
     also of several processes, share the server of one folder; the last to leave stops it. A process that is
@@ -60,7 +60,7 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
 
 @dataclass(eq=False)
 class _Use:
-    """What this process holds of one folder.
+    """Handles that this process has on one folder.
 
     Attributes:
         server: Handle of the library.
@@ -99,7 +99,7 @@ def _enter(path: Path) -> Any:
 
 
 def _first_use(path: Path) -> _Use:
-    """Open and lock the folder. Who stops the server holds the lock alone, so this waits until it is stopped."""
+    """Open and lock the folder. A process that stops the server holds the lock alone, so this waits for the stop."""
     pgserver = _library()
     lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -124,7 +124,7 @@ def _library() -> Any:
 
 
 def _wake(server: Any) -> None:
-    """Make sure that it answers; one that was killed a moment ago may still look alive, so ask again."""
+    """Start the server if it does not answer; one that was killed a moment ago may still look alive, so ask again."""
     for attempt in Retrying(stop=stop_after_delay(20), wait=wait_fixed(0.5), reraise=True):
         with attempt:
             if not server.get_postmaster_info().is_running():

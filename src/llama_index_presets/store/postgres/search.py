@@ -53,7 +53,7 @@ _NODE = ", ".join(NODE_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A condition and what is bound to it.
+    """SQL condition and its bound values.
 
     Attributes:
         sql: ``"TRUE"`` where every row is selected.

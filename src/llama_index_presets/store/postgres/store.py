@@ -82,7 +82,7 @@ BULK_ROWS = 50_000
 
 @strict()
 class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
-    """pgvector under the promises that every store of this package keeps.
+    """Postgres vector store with the common contract of this package's stores.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
     one transaction. Thread safe; any number of processes may read and write. Lost connections are tried again.
@@ -246,7 +246,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
 
     @property
     def fingerprint(self) -> str | None:
-        """What made the vectors, as the table remembers it."""
+        """Fingerprint of the vectors, as the table remembers it."""
         self._run(lambda cursor: None)
         return self._fingerprint
 
@@ -307,7 +307,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         return self._run(read)
 
     def node_count(self) -> int:
-        """How many nodes there are; without reading them."""
+        """Number of nodes, without reading them."""
         return self._run(self._place.count)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -330,7 +330,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         return self._run(lambda cursor: PostgresSearch(self._place, cursor, query, kwargs).run())
 
     def compact(self, *, own_server: bool = False) -> None:
-        """Write table and indexes afresh, so that nothing of deleted rows is left in them. Others wait meanwhile.
+        """Rewrite table and indexes, so that nothing of deleted rows is left in them. Other writers wait meanwhile.
 
         Backups, replicas and the log of a server that others use are their owner's to clean.
 
@@ -362,7 +362,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         )
 
     def _run(self, work: Callable[[Any], Result]) -> Result:
-        """Run work in a transaction, on a table that is there and agrees with us."""
+        """Run work in a transaction, on a table that exists and matches this store."""
         if not self._opened:
             with self._opening:
                 if not self._opened:
@@ -411,7 +411,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s) k", (keys,))
 
     def _upsert(self, cursor: Any, stream: Any) -> bool:
-        """Copy the stream in; whether the table has become large and has no index."""
+        """Copy the stream in; returns whether the table has become large without an index."""
         listed, table = ", ".join(COLUMNS), self._place.sql
         self._place.agree_on_fingerprint(cursor, self._fingerprint)
         cursor.execute(

@@ -196,7 +196,7 @@ class PostgresTable:
 
     @property
     def words_index(self) -> str:
-        """Which index answers text search: one for each language that the table is asked in."""
+        """Name of the text-search index: one for each language."""
         return f"words_{zlib.crc32(self.language.encode()):08x}"
 
     def index_name(self, kind: str) -> str:
@@ -258,7 +258,7 @@ class PostgresTable:
         return bool(cursor.fetchone()[0])
 
     def agree_on_fingerprint(self, cursor: Any, given: str | None) -> str | None:
-        """Compare, or write down, what made the vectors; an empty table takes what is given.
+        """Compare, or store, the fingerprint of the vectors; an empty table takes the caller's.
 
         Raises:
             FingerprintError: The table remembers another model.
@@ -277,7 +277,7 @@ class PostgresTable:
         return given
 
     def agree_on_language(self, cursor: Any, given: str | None) -> str:
-        """Give the language of text search: what is given, else what the table remembers: the first one given.
+        """Language of text search: as passed, else as stored in the table: the first one set.
 
         Raises:
             StoreError: Postgres has no such configuration.

@@ -11,7 +11,7 @@ __all__ = ["vacuum"]
 
 
 def vacuum(execute: Callable[[str], Any], table: str, *, own_server: bool) -> None:
-    """Write a table and its indexes afresh, and clean what else a server of one's own remembers of its rows.
+    """Rewrite a table and its indexes, and clean all other remains of its rows on a server of one's own.
 
     Args:
         execute: Runs one statement, each in a transaction of its own.

@@ -55,7 +55,7 @@ class WeaviateCollection:
     # ---- schema ------------------------------------------------------------------------------------------
 
     def look(self) -> bool:
-        """Learn what there is: whether the collection exists, its properties, what made its vectors.
+        """Read the collection's existence, properties and fingerprint.
 
         Raises:
             StoreError: The collection was made by another program.
@@ -77,7 +77,7 @@ class WeaviateCollection:
         return True
 
     def make(self, fingerprint: str | None, numbers: frozenset[str]) -> None:
-        """Make the collection and its number properties where they are missing, and write the fingerprint down."""
+        """Create the collection and its number properties where they are missing, and store the fingerprint."""
         description = _REMEMBERS + fingerprint if fingerprint else ""
         if not self.properties and not self.look():
             self._make_collection(description)

@@ -98,7 +98,7 @@ SPARE_ROWS = 16
 
 @strict()
 class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
-    """Weaviate under the promises that a managed service can keep.
+    """Weaviate vector store with the contract that a managed service can keep.
 
     Scores are cosine similarity, -1 to 1, higher is closer; BM25 for text search. `add` replaces nodes of the same id,
     in parallel requests of `batch_size`; a call of several requests is not whole or nothing.
@@ -196,7 +196,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
 
     @property
     def fingerprint(self) -> str | None:
-        """What made the vectors, as the collection remembers it."""
+        """Fingerprint of the vectors, as the collection remembers it."""
         self._check()
         return self._fingerprint
 
@@ -388,7 +388,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
             self._client.close()
 
     def __del__(self) -> None:
-        """Close what nobody closed; a constructor that refused its options opened nothing."""
+        """Close a client left open; a constructor that refused its options opened none."""
         if self.__dict__:
             self.close()
 
