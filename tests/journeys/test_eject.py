@@ -27,12 +27,14 @@ QUESTIONS = [
     "Who won the 2030 World Cup?",
 ]
 OFFLINE = [
-    "knowledge-base",
-    "customer-chatbot",
     "healthcare",
     "financial-documents",
-    "research-papers",
-    "high-volume",
+    *(
+        pytest.param(
+            preset, marks=pytest.mark.slow("two engines a preset; the parts of these are in the two above")
+        )
+        for preset in ("knowledge-base", "customer-chatbot", "research-papers", "high-volume")
+    ),
 ]
 
 
@@ -103,7 +105,13 @@ def test_images_are_found_as_the_preset_finds_them(tmp_path: Path, monkeypatch: 
     assert expected[0].startswith("Closest images: red-circle.png [1]")
 
 
-@pytest.mark.parametrize("chunking", ["hierarchical", "sentence-window"])
+@pytest.mark.parametrize(
+    "chunking",
+    [
+        "hierarchical",
+        pytest.param("sentence-window", marks=pytest.mark.slow("a second chunking, two more engines")),
+    ],
+)
 def test_the_project_reads_the_presets_index(
     chunking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +126,7 @@ def test_the_project_reads_the_presets_index(
         assert [told(app.query(question)) for question in QUESTIONS] == expected
 
 
+@pytest.mark.slow("two processes that load torch: 20 s of CPU")
 def test_the_project_runs_alone_and_loads_nothing_of_the_presets(tmp_path: Path) -> None:
     """As a user runs it: another process, the command line, then what it has loaded."""
     eject("knowledge-base", tmp_path / "p", offline=True)

@@ -12,6 +12,7 @@ import pytest
 CAMPAIGN = Path(__file__).parents[2] / "benchmarks" / "faults" / "campaign.py"
 
 
+@pytest.mark.slow("nine processes are killed")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks a process for each fault")
 def test_kills_lose_nothing_leave_nothing_over_and_make_nothing_unusable() -> None:
     """Three kills each of a first creation, a ledger and a keyword index; the script ends with 1 otherwise."""

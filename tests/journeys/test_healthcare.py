@@ -202,6 +202,7 @@ def test_a_closed_engine_says_so(tmp_path: Path) -> None:
         engine.query(QUESTION)
 
 
+@pytest.mark.slow("two processes that load torch: 20 s of CPU")
 def test_it_works_with_the_network_off(tmp_path: Path) -> None:
     """Ingest and query run inside a network namespace that has no way out."""
     unshare = shutil.which("unshare")
@@ -219,6 +220,7 @@ def test_it_works_with_the_network_off(tmp_path: Path) -> None:
     assert "antitoxin" in done.stdout and "botulism-ward-guide.md" in done.stdout
 
 
+@pytest.mark.slow("what make demo runs")
 def test_the_recipe_runs_and_stays_short() -> None:
     """What `make demo` shows, in at most 60 lines."""
     recipe = ROOT / "recipes" / "healthcare" / "recipe.py"

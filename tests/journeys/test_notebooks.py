@@ -32,6 +32,7 @@ def test_every_notebook_is_held_to_something() -> None:
     assert {path.parent.name for path in RECIPES.glob("*/*.ipynb")} == set(SHOWN)
 
 
+@pytest.mark.slow("a kernel that loads torch: 13 s of CPU each")
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, in its own folder, in a kernel of its own."""

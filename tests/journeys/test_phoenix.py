@@ -20,7 +20,10 @@ from PIL import Image
 from tests.servers.phoenix import NoPhoenixError, executable, isolated
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(900)  # the first run installs Phoenix
+pytestmark = [
+    pytest.mark.timeout(900),  # the first run installs Phoenix
+    pytest.mark.slow("installs Phoenix and starts it for three presets: minutes"),
+]
 
 EMBED = ("embed", "EMBEDDING")
 TREES: dict[str, Any] = {

@@ -41,8 +41,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One local cluster with two CPUs for this module; no dashboard, no usage reports."""
+def cluster() -> Iterator[str]:
+    """Address of one local cluster with two CPUs for this module; no dashboard, no usage reports."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
@@ -52,13 +52,13 @@ def cluster() -> Iterator[None]:
             num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
             object_store_memory=100 * 2**20,
         )  # fmt: skip
-        yield
+        yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def engines(
-    documents: Path, cluster: None, tmp_path_factory: pytest.TempPathFactory
+    documents: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[PresetEngine, PresetEngine]]:
     """The same documents, ingested here and on the cluster."""
     folder = tmp_path_factory.mktemp("engines")
@@ -80,6 +80,7 @@ def manifest(engine: PresetEngine) -> list[tuple[object, ...]]:
     return sorted(rows.fetchall())
 
 
+@pytest.mark.slow("a Ray cluster whose workers load torch")
 def test_the_index_is_exactly_the_same(engines: tuple[PresetEngine, PresetEngine]) -> None:
     """Ids, texts, metadata, links, vectors and manifest."""
     here, there = (engine.vector_store.get_nodes() for engine in engines)
@@ -95,6 +96,7 @@ def test_the_index_is_exactly_the_same(engines: tuple[PresetEngine, PresetEngine
     assert manifest(engines[0]) == manifest(engines[1])
 
 
+@pytest.mark.slow("a Ray cluster whose workers load torch")
 def test_it_answers_and_is_billed_the_same(engines: tuple[PresetEngine, PresetEngine]) -> None:
     """Same answer and source; the ledger has the tokens of the workers, tagged."""
     here, there = engines
@@ -111,6 +113,7 @@ def test_it_answers_and_is_billed_the_same(engines: tuple[PresetEngine, PresetEn
     )
 
 
+@pytest.mark.slow("a Ray cluster whose workers load torch")
 def test_a_second_run_starts_nothing_and_a_change_is_one_document(
     engines: tuple[PresetEngine, PresetEngine], documents: Path
 ) -> None:
@@ -162,8 +165,9 @@ def test_parts_and_data_that_cannot_travel_are_refused(tmp_path: Path) -> None:
         engine.ingest(str(ROOT / "recipes"), workers="ray", ray_address="10.1.2.3:6379")
 
 
+@pytest.mark.slow("a Ray cluster whose workers load torch")
 def test_a_store_that_fails_on_a_worker_ends_the_run_with_its_words(
-    cluster: None, documents: Path, tmp_path: Path
+    cluster: str, documents: Path, tmp_path: Path
 ) -> None:
     """Not with a stack of Ray's; what was stored before stays recorded."""
     with build("healthcare", storage=tmp_path / "s") as engine:
@@ -177,11 +181,12 @@ def test_a_store_that_fails_on_a_worker_ends_the_run_with_its_words(
         assert engine.explain()["documents"] == 0
 
 
-def test_a_killed_run_goes_on_where_it_was(cluster: None, documents: Path, tmp_path: Path) -> None:
+@pytest.mark.slow("a Ray cluster whose workers load torch")
+def test_a_killed_run_goes_on_where_it_was(cluster: str, documents: Path, tmp_path: Path) -> None:
     """The driver is killed while documents arrive; the next run completes the same index."""
     code = (
         "import ray, sys; from llama_index_presets import build\n"
-        "ray.init(address='auto', log_to_driver=False, logging_level='ERROR')\n"
+        f"ray.init(address={cluster!r}, log_to_driver=False, logging_level='ERROR')\n"
         f"build('healthcare', storage={str(tmp_path / 's')!r}).ingest({str(documents)!r}, workers='ray')\n"
     )
     process = subprocess.Popen(

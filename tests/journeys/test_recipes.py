@@ -61,6 +61,7 @@ def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow("a process that loads torch for each recipe")
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipe_runs_and_stays_short(name: str) -> None:
     """At most 60 lines, no argument needed, and it shows what its page says."""
@@ -71,6 +72,7 @@ def test_the_recipe_runs_and_stays_short(name: str) -> None:
         assert part in done.stdout
 
 
+@pytest.mark.slow("a process that loads torch")
 def test_pictures_without_weights_are_one_clear_error(tmp_path: Path) -> None:
     """The last line says what is missing and where to put it."""
     done = run(

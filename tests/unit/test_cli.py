@@ -227,6 +227,7 @@ def test_chat_remembers_what_was_asked(run, clinic: Path, monkeypatch: pytest.Mo
     assert code == 0 and "drooping eyelids" in out and "antitoxin" in out
 
 
+@pytest.mark.slow("a process that loads torch and is stopped")
 def test_ctrl_c_stops_with_130_and_the_next_run_completes(tmp_path: Path) -> None:
     """What was committed stays; the message says how to go on."""
     docs = tmp_path / "docs"
@@ -320,6 +321,7 @@ def test_move_copies_an_index(run, tmp_path: Path) -> None:  # type: ignore[no-u
     assert code == 2 and "the same place" in err and "secret" not in err
 
 
+@pytest.mark.slow("a process of its own for a bar")
 def test_a_move_shows_a_bar_on_a_terminal(tmp_path: Path) -> None:
     """How far it is, where someone looks; the report alone goes to standard output."""
     from llama_index.core.schema import TextNode

@@ -117,22 +117,34 @@ def selected(
     return [n for (n,) in found.fetchall()]
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rows=st.lists(metadatas, min_size=1, max_size=4), filters=trees)
-def test_sql_and_predicate_select_the_same_rows(
-    database: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]], filters: MetadataFilters
-) -> None:
+EXAMPLES = [
+    pytest.param(50, id="few"),
+    pytest.param(
+        400, id="many", marks=pytest.mark.slow("a minute of examples, of which fifty run in make test")
+    ),
+]
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_sql_and_predicate_select_the_same_rows(database: duckdb.DuckDBPyConnection, examples: int) -> None:
     """The SQL that DuckDB runs means what the predicate means, for any tree over any metadata."""
-    accepts = predicate(filters)
-    assert selected(database, rows, filters) == [n for n, row in enumerate(rows) if accepts(row)]
+
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+    @given(rows=st.lists(metadatas, min_size=1, max_size=4), filters=trees)
+    def same_rows(rows: list[dict[str, Any]], filters: MetadataFilters) -> None:
+        accepts = predicate(filters)
+        assert selected(database, rows, filters) == [n for n, row in enumerate(rows) if accepts(row)]
+
+    same_rows()
 
 
-@settings(max_examples=400, deadline=None)
-@given(metadata=metadatas, filters=groups)
-def test_predicate_is_core_where_core_has_an_answer(
-    metadata: dict[str, Any], filters: MetadataFilters
-) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_predicate_is_core_where_core_has_an_answer(examples: int) -> None:
     """Core's own filter function is the reference wherever it neither raises nor is asked to nest."""
+    settings(max_examples=examples)(given(metadata=metadatas, filters=groups)(_predicate_is_core))()
+
+
+def _predicate_is_core(metadata: dict[str, Any], filters: MetadataFilters) -> None:
     try:
         expected = build_metadata_filter_fn(lambda _: metadata, filters)("n")
     except TypeError:

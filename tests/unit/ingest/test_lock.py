@@ -103,6 +103,7 @@ def test_who_does_not_want_to_wait_is_refused(tmp_path: Path) -> None:
         holder.communicate("\n")
 
 
+@pytest.mark.slow("a process that loads torch: 15 s of CPU")
 def test_the_command_line_says_whom_it_waits_for(tmp_path: Path) -> None:
     """One line, then it goes on by itself."""
     (tmp_path / "docs").mkdir()

@@ -54,6 +54,7 @@ def go(*processes: subprocess.Popen[str]) -> None:
         process.stdin.flush()
 
 
+@pytest.mark.slow("three writers are started and killed; one is in the next test")
 def test_a_killed_reingest_leaves_the_old_or_the_new_chunks(tmp_path: Path) -> None:
     """A process that is killed while it replaces a document over and over leaves one whole version of it."""
     body = """

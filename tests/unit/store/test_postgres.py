@@ -485,6 +485,7 @@ def test_a_forked_child_does_not_stop_the_server(unused: Path) -> None:
 # ---- a server that dies ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow("a server and a writer, killed and started again")
 def test_a_server_killed_in_the_middle_of_ingest_and_query_loses_nothing() -> None:
     """Writer and reader wait while Postgres is killed and started again; no call fails or is half-written."""
     with tempfile.TemporaryDirectory() as name, embedded_postgres(name) as url:
