@@ -7,11 +7,10 @@ sentence-transformers, the modules file around them.
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import hashlib
 import json
 import random
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,17 +57,18 @@ def draw(colour: str, shape: str, *, size: int = 64, seed: int = 0) -> Image.Ima
 def tiny_clip() -> Path:
     """The folder of the trained model, in sentence-transformers format; made once, then found again.
 
-    Cached by the content of this file in the temporary folder, so several sessions share one training.
+    Cached by the content of this file in the temporary folder, so several processes and sessions share one training.
     """
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"llama-presets-tiny-clip-{key}" / "tiny-clip"
-    if not (folder / "modules.json").is_file():
-        partial = Path(tempfile.mkdtemp(prefix="llama-presets-tiny-clip-"))
-        build(partial / "tiny-clip")
-        folder.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(OSError):  # another session was faster
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "modules.json").is_file():
+            partial = Path(tempfile.mkdtemp(prefix="llama-presets-tiny-clip-"))
+            build(partial / "tiny-clip")
             (partial / "tiny-clip").rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
+            partial.rmdir()
     return folder
 
 

@@ -167,6 +167,7 @@ def test_a_vanished_file_leaves_the_namespace(services: Services, tmp_path: Path
         assert 0 < len(services.pinecone.spaces["t"]) < chunks
 
 
+@pytest.mark.slow("a process that loads torch: 20 s of CPU")
 def test_the_recipe_prints_what_its_page_shows() -> None:
     """Every line of expected.txt, in order, with no key and no service."""
     recipe = ROOT / "recipes" / "high-volume"

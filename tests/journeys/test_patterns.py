@@ -65,6 +65,7 @@ with build("healthcare", storage=sys.argv[1], settings=settings) as engine:
 """
 
 
+@pytest.mark.slow("a process that loads torch and is killed: 15 s of CPU")
 def test_a_kill_leaves_store_and_keyword_index_in_step(tmp_path: Path) -> None:
     """Wherever it hits, the next engine repairs what was begun, and the next ingest completes it."""
     storage = tmp_path / "s"
