@@ -14,8 +14,10 @@ A mode that is not in `modes` must be refused, and the suite checks that it is.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import math
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -46,6 +48,7 @@ from llama_index_presets.errors import (
     FingerprintError,
     NodeRejectedError,
     QueryError,
+    StoreError,
     UnknownOptionError,
 )
 from llama_index_presets.filters import filterable_metadata, predicate
@@ -207,6 +210,12 @@ class StoreContract:
 
     similarity_tolerance = 1e-5
     """Largest difference of a score from the cosine similarity."""
+
+    reopens = True
+    """Whether a closed store opens again when it is used; otherwise every use is refused."""
+
+    pickles = False
+    """Whether a store can be pickled; otherwise pickling is refused."""
 
     @pytest.fixture
     def open_store(self) -> Open:
@@ -528,6 +537,197 @@ class StoreContract:
             zoo.query(ask(vector(1), 2, mode=VectorStoreQueryMode.MMR), **options)
         with pytest.raises(QueryError, match="no effect in mode 'default'"):
             zoo.query(ask(vector(1), 2), **options)
+
+    # ---- one meaning in every store ----------------------------------------------------------------------
+
+    def test_get_nodes_is_ordered_by_id_and_names_a_node_once(self, store: Any) -> None:
+        """Without ids the order is that of the ids, whatever was written when; ids asked for twice give one node."""
+        store.add([text_node(name, vector(1, i), metadata={"k": 1}) for i, name in enumerate("db")])
+        store.add([text_node(name, vector(2, i), metadata={"k": 1}) for i, name in enumerate("cad")])
+        assert [node.node_id for node in store.get_nodes()] == ["a", "b", "c", "d"]
+        assert [node.node_id for node in store.get_nodes(filters=only("k", "==", 1))] == ["a", "b", "c", "d"]
+        assert [node.node_id for node in store.get_nodes(["c", "a", "gone", "c"])] == ["c", "a"]
+
+    def test_ids_and_number_of_the_nodes_are_listed(self, store: Any) -> None:
+        """Sorted ids, and how many; nothing before the first node and after the last."""
+        assert store.node_ids() == [] and store.node_count() == 0
+        store.add([text_node(name, vector(1, i)) for i, name in enumerate("cab")])
+        assert store.node_ids() == ["a", "b", "c"] and store.node_count() == 3
+        store.delete_nodes(["a", "b", "c"])
+        assert store.node_ids() == [] and store.node_count() == 0
+
+    def test_finish_load_is_safe_at_any_time(self, store: Any) -> None:
+        """On an empty store, after a bulk load and again: the answers stay."""
+        store.finish_load()
+        store.add([text_node(f"n{i}", vector(1, i)) for i in range(5)], bulk=True)
+        before = store.query(ask(vector(1, 2))).ids
+        store.finish_load()
+        store.finish_load()
+        assert store.query(ask(vector(1, 2))).ids == before
+        assert store.node_ids() == [f"n{i}" for i in range(5)]
+
+    def test_replace_documents_swaps_the_nodes_of_a_document(self, store: Any) -> None:
+        """An unknown document is fine, the last of two equal ids wins, no nodes delete the document."""
+        store.add([text_node("a1", vector(1), doc="a"), text_node("a2", vector(2), doc="a")])
+        store.add([text_node("b1", vector(3), doc="b")])
+        nodes = [text_node("a2", vector(1), doc="a", text=text) for text in ("first", "last")]
+        assert store.replace_documents(["a", "unknown"], nodes) == ["a2", "a2"]
+        assert [(node.node_id, node.text) for node in store.get_nodes()] == [
+            ("a2", "last"),
+            ("b1", "text of b1"),
+        ]
+        assert store.replace_documents(["a"], []) == [] and store.node_ids() == ["b1"]
+        assert store.replace_documents([], []) == [] and store.node_ids() == ["b1"]
+        assert store.replace_documents([], [text_node("c1", vector(1))]) == ["c1"]
+        assert store.node_ids() == ["b1", "c1"]
+
+    def test_an_empty_store_is_deleted_from_and_cleared(self, store: Any) -> None:
+        """What is not there is no error, before the first node as well."""
+        store.delete("d")
+        store.delete_nodes(["n"])
+        store.delete_nodes(filters=only("k", "==", 1))
+        store.clear()
+        assert store.replace_documents(["d"], []) == []
+        assert store.get_nodes(["n"]) == [] and store.node_ids() == []
+
+    def test_delete_nodes_that_nothing_matches_leaves_all(self, zoo: Any) -> None:
+        """Unknown ids, a filter that selects nothing, and both."""
+        zoo.delete_nodes(["gone"])
+        zoo.delete_nodes(filters=only("nowhere", "==", 1))
+        zoo.delete_nodes(["z0"], only("nowhere", "==", 1))
+        zoo.delete_nodes(["gone"], only("n", "==", 1))
+        assert zoo.node_count() == len(METADATA)
+
+    def test_a_query_is_checked_before_the_first_node(self, store: Any) -> None:
+        """An empty store refuses what a full one would refuse."""
+        with pytest.raises(UnknownOptionError, match="did you mean 'mmr_threshold'"):
+            store.query(ask(vector(1)), mmr_treshold=0.5)
+        with pytest.raises(QueryError, match="similarity_top_k"):
+            store.query(ask(vector(1), -1))
+        with pytest.raises(QueryError, match="svm"):
+            store.query(ask(vector(1), mode=VectorStoreQueryMode.SVM))
+
+    @pytest.mark.parametrize("words", [None, ""])
+    def test_a_mode_that_reads_words_needs_some(self, zoo: Any, words: str | None) -> None:
+        """No words are a mistake, not an empty answer."""
+        for mode in self.modes - {VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR}:
+            with pytest.raises(QueryError, match="query_str"):
+                zoo.query(ask(vector(1), mode=mode, query_str=words))
+
+    def test_hybrid_asks_only_the_legs_that_count(self, zoo: Any) -> None:
+        """alpha 1 is the vector search, without words; alpha 0 the text search, without a vector."""
+        if VectorStoreQueryMode.HYBRID not in self.modes:
+            pytest.skip("the store has no HYBRID")
+        text = ask(None, 5, mode=VectorStoreQueryMode.TEXT_SEARCH, query_str="z1 z2")
+        vectors_only = ask(vector(1), 5, mode=VectorStoreQueryMode.HYBRID, alpha=1.0)
+        text_only = ask(None, 5, mode=VectorStoreQueryMode.HYBRID, alpha=0.0, query_str="z1 z2")
+        assert zoo.query(vectors_only).ids == zoo.query(ask(vector(1), 5)).ids
+        assert zoo.query(text_only).ids == zoo.query(text).ids != []
+        with pytest.raises(QueryError, match=r"alpha is 1\.5"):
+            zoo.query(ask(vector(1), mode=VectorStoreQueryMode.HYBRID, alpha=1.5, query_str="z1"))
+
+    def test_a_limit_of_zero_gives_nothing_in_every_mode(self, zoo: Any) -> None:
+        """0 is a limit like any other."""
+        for mode in self.modes:
+            assert zoo.query(ask(vector(1), 0, mode=mode, query_str="text")).ids == []
+
+    def test_mmr_hits_carry_their_cosine_and_no_embedding(self, zoo: Any) -> None:
+        """The hits are those of a vector search, chosen among candidates; with one candidate a hit, the same ones."""
+        if VectorStoreQueryMode.MMR not in self.modes:
+            pytest.skip("the store has no MMR")
+        plain = zoo.query(ask(vector(1), 4))
+        diverse = zoo.query(ask(vector(1), 4, mode=VectorStoreQueryMode.MMR), mmr_prefetch_factor=1)
+        assert sorted(diverse.ids) == sorted(plain.ids)
+        scores = dict(zip(plain.ids, plain.similarities, strict=True))
+        assert diverse.similarities == pytest.approx([scores[one] for one in diverse.ids], abs=1e-6)
+        assert all(node.embedding is None for node in diverse.nodes)
+
+    # ---- life --------------------------------------------------------------------------------------------
+
+    def test_a_block_gives_the_store_and_closes_it(self, open_store: Open) -> None:
+        """`with` and `async with` give the store itself; closing again is fine."""
+
+        async def block() -> None:
+            async with opened as same:
+                assert same is opened
+
+        with open_store() as first:
+            first.add([text_node("a", vector(1))])
+        first.close()
+        opened = open_store()
+        asyncio.run(block())
+        asyncio.run(opened.aclose())
+        with open_store() as again:
+            assert again.node_ids() == ["a"]
+
+    def test_a_closed_store_opens_again_or_refuses_every_use(self, open_store: Open) -> None:
+        """Never a raw error of a client."""
+        store = open_store()
+        store.add([text_node("a", vector(1), doc="d")])
+        store.close()
+        uses: list[Callable[[], Any]] = [
+            lambda: store.query(ask(vector(1))),
+            lambda: store.get_nodes(),
+            lambda: store.get_nodes(["a"]),
+            lambda: store.node_ids(),
+            lambda: store.node_count(),
+            lambda: store.finish_load(),
+            lambda: store.add([]),
+            lambda: store.add([text_node("b", vector(1))]),
+            lambda: store.replace_documents(["d"], []),
+            lambda: store.delete("d"),
+            lambda: store.delete_nodes(["a"]),
+            lambda: store.clear(),
+        ]
+        for use in uses:
+            if self.reopens:
+                use()
+            else:
+                with pytest.raises(StoreError, match="closed"):
+                    use()
+        store.close()
+
+    def test_a_store_is_pickled_whole_or_not_at_all(self, open_store: Open) -> None:
+        """A copy answers as the store does; where it would need a secret, pickling is refused."""
+        with open_store() as store:
+            store.add([text_node("a", vector(1))])
+            if not self.pickles:
+                with pytest.raises(StoreError, match="cannot be pickled"):
+                    pickle.dumps(store)
+                return
+            written = pickle.dumps(store)
+        with pickle.loads(written) as back:
+            assert type(back) is type(store)
+            assert back.query(ask(vector(1))).ids == ["a"]
+
+    def test_its_fields_are_json(self, store: Any) -> None:
+        """`to_dict` names the class; the client behind it is at hand."""
+        fields = json.loads(json.dumps(store.to_dict()))
+        assert fields["class_name"] == type(store).__name__
+        assert store.client is not None
+
+    @pytest.mark.parametrize(
+        ("sync", "twin"),
+        [
+            ("add", "async_add"),
+            ("replace_documents", "areplace_documents"),
+            ("delete", "adelete"),
+            ("delete_nodes", "adelete_nodes"),
+            ("get_nodes", "aget_nodes"),
+            ("query", "aquery"),
+            ("clear", "aclear"),
+            ("close", "aclose"),
+        ],
+    )
+    def test_an_async_twin_takes_what_the_sync_method_takes(self, store: Any, sync: str, twin: str) -> None:
+        """The same arguments under the same names, with the same defaults."""
+
+        def taken(name: str) -> list[tuple[str, Any, Any]]:
+            parameters = inspect.signature(getattr(store, name)).parameters.values()
+            return [(one.name, one.kind, one.default) for one in parameters]
+
+        assert taken(twin) == taken(sync)
+        assert inspect.iscoroutinefunction(getattr(store, twin))
 
     # ---- text without a UTF-8 form -----------------------------------------------------------------------
 

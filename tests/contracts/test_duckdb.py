@@ -18,6 +18,8 @@ EVERY_MODE = frozenset({Mode.DEFAULT, Mode.TEXT_SEARCH, Mode.SPARSE, Mode.HYBRID
 
 class TestOnDisk(StoreContract):
     modes = EVERY_MODE
+    reopens = False
+    pickles = True
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Open:
@@ -28,6 +30,8 @@ class TestScannedByDuckDB(StoreContract):
     """A table that is too large for the memory given: text search is refused, the rest is the same."""
 
     modes = frozenset({Mode.DEFAULT, Mode.MMR})
+    reopens = False
+    pickles = True
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Open:
@@ -36,6 +40,7 @@ class TestScannedByDuckDB(StoreContract):
 
 class TestOnAGivenConnection(StoreContract):
     modes = EVERY_MODE
+    reopens = False
 
     @pytest.fixture
     def open_store(self) -> Iterator[Any]:

@@ -54,6 +54,8 @@ class TestOverLanceDB(EncryptedContract):
 
 
 class TestOverDuckDB(EncryptedContract):
+    reopens = False
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Open:
         return lambda **options: EncryptedVectorStore(

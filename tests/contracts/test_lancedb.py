@@ -13,6 +13,7 @@ from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 class TestLanceDBVectorStore(StoreContract):
     modes = MODES
+    pickles = True
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Open:

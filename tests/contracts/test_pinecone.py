@@ -15,6 +15,7 @@ from llama_index_presets.store.pinecone.store import MODES, PineconeVectorStore
 class TestPineconeVectorStore(ManagedContract):
     service = "Pinecone"
     modes = MODES
+    reopens = False
 
     @pytest.fixture
     def server(self) -> Iterator[PineconeServer]:

@@ -24,6 +24,7 @@ def server() -> Iterator[WeaviateServer]:
 class TestWeaviateVectorStore(ManagedContract):
     service = "Weaviate"
     modes = MODES
+    reopens = False
 
     @pytest.fixture
     def open_store(self, server: WeaviateServer) -> Open:

@@ -20,7 +20,7 @@ from llama_index_presets.closing import close_behind, closes_all, closes_on_erro
 from llama_index_presets.errors import AnswerError, IngestError, MonitorError, PresetsError, StoreError
 from llama_index_presets.evaluate.outcomes import Checkpoint
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.store.base import NodeSelectionMixin
+from llama_index_presets.store.base import StoreBase
 
 QUESTION = "When are parcels returned?"
 TENANT = MetadataFilters(filters=[MetadataFilter(key="tenant", value="acme")])
@@ -41,12 +41,12 @@ def fails() -> None:
     raise OSError(28, "No space left on device")
 
 
-class FailingStore(NodeSelectionMixin):
-    """Every official adapter's wrapper is a context manager by this class."""
+class FailingStore(StoreBase):
+    """Every store is a context manager by this class."""
 
-    def _delete_selected(self, selection: Any) -> None: ...
+    def _delete(self, selection: Any) -> None: ...
 
-    def _read_selected(self, selection: Any) -> list[Any]:
+    def _select(self, selection: Any) -> list[Any]:
         return []
 
     close = staticmethod(fails)

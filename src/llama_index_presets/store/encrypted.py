@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import (
@@ -27,7 +28,6 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import strict
-from llama_index_presets._utf8 import check_ids
 from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import (
     EncryptionError,
@@ -35,12 +35,12 @@ from llama_index_presets.errors import (
     NodeRejectedError,
     QueryError,
     SettingsError,
+    StoreError,
 )
 from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.filters.values import check
-from llama_index_presets.store.base import ThreadedAsync
+from llama_index_presets.store.base import NodeQuery, StoreBase
 from llama_index_presets.store.node_codec import Row, to_node, to_row
-from llama_index_presets.store.query_options import check_texts
 
 __all__ = ["EncryptedVectorStore", "sealed_filters"]
 
@@ -97,12 +97,12 @@ def _sealed_value(value: Any, sealer: Encryptor) -> Any:
     return sealer.seal_id(value) if isinstance(value, str) else value
 
 
-_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
+_MODES = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
 
 
 @strict()
-class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
-    """Vector store that encrypts on the way in and decrypts on the way out, over any LlamaIndex vector store.
+class EncryptedVectorStore(StoreBase, BasePydanticVectorStore):
+    """Encrypts on the way in and decrypts on the way out; between them lies any LlamaIndex vector store.
 
     Text, metadata, relationships and every other field of a node are one AES-256-GCM ciphertext bound to the node's
     id; ids of nodes and of their documents are AES-SIV ciphertexts. What stays in clear: the vectors (from which text
@@ -133,6 +133,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
     is_embedding_query: bool = True
     searchable: tuple[str, ...] = ()
 
+    _modes: ClassVar[frozenset[VectorStoreQueryMode]] = _MODES
     _inner: Any = PrivateAttr()
     _sealer: Encryptor = PrivateAttr()
 
@@ -148,11 +149,6 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         super().__init__(searchable=tuple(searchable))  # type: ignore[call-arg]  # a pydantic field
         self._inner = inner
         self._sealer = sealer
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "EncryptedVectorStore"
 
     @property
     def client(self) -> Any:
@@ -172,74 +168,43 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        """Encrypt and insert nodes, replacing those of the same id.
-
-        Returns:
-            Their ids, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was written where the store below is atomic.
-        """
-        sealed = self._seal_all(nodes)
+    def _upsert(self, nodes: list[BaseNode], *, replacing: Sequence[str] = (), bulk: bool = False) -> None:
+        """In one commit where the store below can."""
+        sealed = [self._sealed(node) for node in nodes]
+        documents = [self._sealer.seal_id(name) for name in replacing]
         with self._real_ids():
-            self._inner.add(sealed, **add_kwargs)
-        return [node.node_id for node in nodes]
-
-    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """Replace all nodes of some documents by new ones; in one commit where the store below can.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored.
-        """
-        check_ids(ref_doc_ids, "document")
-        sealed, documents = self._seal_all(nodes), [self._sealer.seal_id(name) for name in ref_doc_ids]
-        with self._real_ids():
-            if hasattr(self._inner, "replace_documents"):
+            if not documents:
+                self._inner.add(sealed, **({"bulk": True} if bulk else {}))
+            elif hasattr(self._inner, "replace_documents"):
                 self._inner.replace_documents(documents, sealed)
             else:
                 for document in documents:
                     self._inner.delete(document)
                 self._inner.add(sealed)
-        return [node.node_id for node in nodes]
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete the nodes of one document; an unknown id is no error."""
-        check_ids([ref_doc_id], "document")
-        self._inner.delete(self._sealer.seal_id(ref_doc_id), **delete_kwargs)
+    def _delete(self, selection: NodeQuery) -> None:
+        if selection.doc_ids is None:
+            self._inner.delete_nodes(
+                self._sealed_ids(selection.node_ids), self._sealed_filters(selection.filters)
+            )
+        for document in selection.doc_ids or ():
+            self._inner.delete(self._sealer.seal_id(document))
 
-    def delete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """Delete the nodes that have one of the ids and match the filters."""
-        self._inner.delete_nodes(self._sealed_ids(node_ids), self._filters(filters), **delete_kwargs)
-
-    def clear(self) -> None:
-        """Delete every node."""
+    def _clear(self) -> None:
         self._inner.clear()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def get_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **kwargs: Any,
-    ) -> list[BaseNode]:
-        """Nodes that have one of the ids and match the filters, decrypted.
-
-        Returns:
-            In the order of `node_ids` where they are given, else by id.
+    def _select(self, selection: NodeQuery) -> list[BaseNode]:
+        """Nodes, decrypted.
 
         Raises:
             EncryptionError: A row does not open with this key.
         """
-        found = self._inner.get_nodes(self._sealed_ids(node_ids), self._filters(filters), **kwargs)
-        nodes = [self._opened(node) for node in found]
-        return nodes if node_ids is not None else sorted(nodes, key=lambda node: node.node_id)
+        nodes = self._inner.get_nodes(
+            self._sealed_ids(selection.node_ids), self._sealed_filters(selection.filters)
+        )
+        return [self._opened(node) for node in nodes]
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes where the store below can."""
@@ -247,27 +212,33 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
             return [node.node_id for node in self.get_nodes()]
         return sorted(self._sealer.open_id(name) for name in self._inner.node_ids())
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes closest to a query, decrypted.
+    @property
+    def _query_options(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Keywords of the store below."""
+        return getattr(self._inner, "_query_options", ())
 
-        Best first, ties by id; where not all of equal hits fit, the store below chooses among them by sealed id.
-
-        Raises:
-            QueryError: The mode reads text, which is encrypted.
-            FilterError: A filter is on a key that is not searchable.
-            EncryptionError: A row does not open with this key.
-        """
+    def _mode(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> VectorStoreQueryMode:
         if query.mode not in _MODES:
             raise QueryError(
                 f"mode='{query.mode.value}' reads the text, which is encrypted here. Use 'default' or 'mmr', or a "
                 "store without encryption."
             )
-        check_texts(query)
-        found = self._inner.query(self._sealed_query(query), **kwargs)
+        return query.mode
+
+    def _search(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
+        """Hits, decrypted; where not all of equal hits fit, the store below chooses among them by sealed id.
+
+        Raises:
+            FilterError: A filter is on a key that is not searchable.
+            EncryptionError: A row does not open with this key.
+        """
+        found = self._inner.query(self._sealed_query(query), **options)
         nodes = [self._opened(node) for node in found.nodes or []]
         scores = list(found.similarities) if found.similarities is not None else [0.0] * len(nodes)
         hits = list(zip(scores, nodes, strict=True))
-        if query.mode is VectorStoreQueryMode.DEFAULT:
+        if mode is VectorStoreQueryMode.DEFAULT:
             hits.sort(key=lambda hit: (-hit[0], hit[1].node_id))
         return VectorStoreQueryResult(
             nodes=[node for _, node in hits],
@@ -287,6 +258,30 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         if hasattr(self._inner, "compact"):
             self._inner.compact()
 
+    @contextmanager
+    def frugal_reads(self, threads: int) -> Iterator[None]:
+        """See the store below."""
+        if not isinstance(self._inner, StoreBase):
+            yield
+            return
+        with self._inner.frugal_reads(threads):
+            yield
+
+    def drop_cache(self) -> None:
+        """See the store below."""
+        if isinstance(self._inner, StoreBase):
+            self._inner.drop_cache()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be pickled: the key would be written in clear."""
+        raise StoreError(
+            "An EncryptedVectorStore cannot be pickled: the key would be written in clear. Open one per process."
+        )
+
+    def _check_usable(self, *, write: bool = False) -> None:
+        if isinstance(self._inner, StoreBase):
+            self._inner._check_usable(write=write)
+
     def close(self) -> None:
         """Close the store below, where it can be closed."""
         if hasattr(self._inner, "close"):
@@ -297,9 +292,6 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         self._inner.persist(persist_path, fs)
 
     # -- sealing --------------------------------------------------------------------------------------------------
-
-    def _seal_all(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        return [self._sealed(node) for node in nodes]
 
     def _sealed(self, node: BaseNode) -> BaseNode:
         shadowed = sorted(set(node.metadata) & set(REFERENCE_KEYS))
@@ -330,21 +322,18 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
         return to_node(row, sealed.embedding)
 
     def _sealed_query(self, query: VectorStoreQuery) -> VectorStoreQuery:
-        from dataclasses import replace
-
         return replace(
             query,
             query_str=None,
             node_ids=self._sealed_ids(query.node_ids),
             doc_ids=self._sealed_ids(query.doc_ids),
-            filters=self._filters(query.filters),
+            filters=self._sealed_filters(query.filters),
         )
 
     def _sealed_ids(self, names: Sequence[str] | None) -> list[str] | None:
-        check_ids(names, "node")
         return None if names is None else [self._sealer.seal_id(name) for name in names]
 
-    def _filters(self, filters: MetadataFilters | None) -> MetadataFilters | None:
+    def _sealed_filters(self, filters: MetadataFilters | None) -> MetadataFilters | None:
         return None if filters is None else sealed_filters(filters, self.searchable, self._sealer)
 
     @contextmanager
@@ -360,7 +349,7 @@ class EncryptedVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
 
 def _shell(kind: str, name: str, text: str) -> TextNode:
-    """Empty node that a store below restricts as it would the real one (see `rows.restricting_ids`)."""
+    """A node that a store below treats as it would treat the real one (see `node_codec.restricting_ids`)."""
     if kind == "ImageNode":
         return ImageNode(id_=name, text=text)
     if kind == "IndexNode":

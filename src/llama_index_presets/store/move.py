@@ -8,11 +8,10 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow
@@ -21,8 +20,9 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Vector
 
 from llama_index_presets._options import strict
 from llama_index_presets.errors import FingerprintError, StoreError
+from llama_index_presets.store.base import StoreBase
 
-__all__ = ["MoveReport", "emptied", "few_threads", "frugal", "frugal_process", "move", "returned"]
+__all__ = ["MoveReport", "frugal", "frugal_process", "move", "returned"]
 
 # Keeping a bulk copy small: memory that one phase has freed goes back to the system before the next takes its own.
 
@@ -78,20 +78,6 @@ def frugal_process() -> Iterator[None]:
 
 
 @contextmanager
-def few_threads(store: Any) -> Iterator[None]:
-    """While in the block, limit DuckDB to two threads, each with buffers of its own; other stores are unchanged."""
-    if store.class_name() != "DuckDBVectorStore":
-        yield
-        return
-    usual = store.client.execute("SELECT current_setting('threads')").fetchall()[0][0]
-    store.client.execute(f"SET threads = {min(_THREADS, usual)}")
-    try:
-        yield
-    finally:
-        store.client.execute(f"SET threads = {usual}")
-
-
-@contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Set variables that the environment does not have, and take them away again."""
     set_here = {name: value for name, value in values.items() if name not in os.environ}
@@ -101,34 +87,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         for name in set_here:
             os.environ.pop(name, None)
-
-
-def emptied(store: Any) -> None:
-    """Have DuckDB drop the blocks of its file that it caches; other stores cache none.
-
-    DuckDB has no command for it, but keeps to a lower limit at once. The limit is not left low: a batch with long
-    texts may need more.
-    """
-    if store.class_name() != "DuckDBVectorStore" or store.path == ":memory:":
-        return
-    limit = _memory_limit(store)
-    # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
-    with suppress(duckdb.OutOfMemoryException):
-        store.client.execute("SET memory_limit = '1MB'")
-    store.client.execute(f"SET memory_limit = '{limit}'")
-
-
-def _memory_limit(store: Any) -> str:
-    """Read DuckDB's limit so that it can be set again, in the middle of what it may be.
-
-    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
-    would fall to nothing. No limit at all it shows in a unit that it does not read.
-    """
-    shown = store.client.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
-    number, unit = shown.split()
-    if unit == "PiB":
-        return "-1"
-    return f"{float(number) + 0.05:.2f} {unit}"
 
 
 def returned() -> None:
@@ -236,40 +194,48 @@ def move(
         >>> report.ok, report.copied, report.recall_at_10
         (True, 1, 1.0)
     """
+    reader, writer = _own(source), _own(target)
     fingerprint = _agreed(source, target)
-    with frugal(), few_threads(source):
-        return _moved(source, target, batch_nodes, progress, fingerprint)
+    with frugal(), reader.frugal_reads(_THREADS):
+        return _moved(reader, writer, batch_nodes, progress, fingerprint)
+
+
+def _own(store: BasePydanticVectorStore) -> StoreBase:
+    if not isinstance(store, StoreBase):
+        raise StoreError(f"{store.class_name()} cannot list its ids. Move between stores of this package.")
+    return store
 
 
 def _moved(
-    source: BasePydanticVectorStore,
-    target: BasePydanticVectorStore,
+    source: StoreBase,
+    target: StoreBase,
     batch_nodes: int,
     progress: Callable[[int, int], None] | None,
     fingerprint: str | None,
 ) -> MoveReport:
-    wanted = _ids(source)
-    present = set(_ids(target))
+    wanted = source.ids_as_stored()
+    present = set(target.node_ids())
     sample = source.get_nodes(node_ids=random.Random(0).sample(wanted, min(SAMPLE, len(wanted))))
-    emptied(source)
+    source.drop_cache()
     nearest = _Nearest(sample)
     copied = 0
     for done, batch in enumerate(_batches(wanted, batch_nodes), start=1):
         copied += _copied(source, target, batch, present, nearest)
         if done % EMPTY_EVERY == 0:
-            emptied(source)
+            source.drop_cache()
         if progress:
             progress(min(done * batch_nodes, len(wanted)), len(wanted))
     present.clear()
-    emptied(source)
+    source.drop_cache()
     returned()
-    if hasattr(target, "finish_load"):
-        target.finish_load()
+    target.finish_load()
     returned()
     return _checked(target, wanted, sample, nearest, copied, fingerprint)
 
 
-def _copied(source: Any, target: Any, batch: list[str], present: set[str], nearest: _Nearest) -> int:
+def _copied(
+    source: StoreBase, target: StoreBase, batch: list[str], present: set[str], nearest: _Nearest
+) -> int:
     """Copy the nodes of one batch that the target lacks; they are let go of before the next is read."""
     nodes = source.get_nodes(node_ids=batch)
     nearest.see(nodes)
@@ -322,34 +288,21 @@ def _agreed(source: Any, target: Any) -> str | None:
     return made or expected
 
 
-def _ids(store: Any) -> list[str]:
-    if hasattr(store, "node_ids"):
-        return list(store.node_ids())
-    if store.class_name() == "DuckDBVectorStore":
-        if store.dim is None:
-            return []
-        table = store.table.replace('"', '""')
-        # In the order in which they came: neighbours lie together, there and in the target.
-        found = store.client.cursor().execute(f'SELECT node_id FROM "{table}" ORDER BY seq')  # noqa: S608 -- quoted
-        return [node_id for (node_id,) in found.fetchall()]
-    raise StoreError(f"{store.class_name()} cannot list its ids. Move between stores of this package.")
-
-
 def _batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(ids), size):
         yield list(ids[start : start + size])
 
 
 def _checked(
-    target: BasePydanticVectorStore,
+    target: StoreBase,
     wanted: list[str],
     sample: Sequence[BaseNode],
     nearest: _Nearest,
     copied: int,
     fingerprint: str | None,
 ) -> MoveReport:
-    present = _ids(target)
-    missing, extra = set(wanted) - set(present), set(present) - set(wanted)
+    present = set(target.node_ids())
+    missing, extra = set(wanted) - present, present - set(wanted)
     copies = {node.node_id: node for node in target.get_nodes(node_ids=[node.node_id for node in sample])}
     return MoveReport(
         nodes=len(wanted),
@@ -373,7 +326,7 @@ def _same(original: BaseNode, copy: BaseNode | None) -> bool:
     return plain[0] == plain[1] and list(original.metadata) == list(copy.metadata)
 
 
-def _recall(target: BasePydanticVectorStore, questions: Sequence[BaseNode], nearest: _Nearest) -> float:
+def _recall(target: StoreBase, questions: Sequence[BaseNode], nearest: _Nearest) -> float:
     hits = total = 0
     for node, truth in zip(questions, nearest.best, strict=True):
         query = VectorStoreQuery(query_embedding=node.embedding, similarity_top_k=TOP_K)

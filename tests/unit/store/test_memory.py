@@ -9,7 +9,7 @@ import pytest
 from llama_index.core.schema import TextNode
 
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore
-from llama_index_presets.store.move import emptied, few_threads, frugal, frugal_process
+from llama_index_presets.store.move import frugal, frugal_process
 
 READ_AHEAD = "LANCE_DEFAULT_IO_BUFFER_SIZE"
 
@@ -52,11 +52,11 @@ def test_duckdb_uses_few_threads_only_meanwhile(tmp_path: Path, usual: int) -> N
     """Never more than before, also when the copy fails; other stores have none to set."""
     with DuckDBVectorStore(tmp_path / "nodes.duckdb") as store:
         store.client.execute(f"SET threads = {usual}")
-        with pytest.raises(ZeroDivisionError), few_threads(store):
+        with pytest.raises(ZeroDivisionError), store.frugal_reads(2):
             assert int(_one(store, "SELECT current_setting('threads')")) == min(2, usual)
             _ = 1 // 0
         assert int(_one(store, "SELECT current_setting('threads')")) == usual
-    with few_threads(LanceDBVectorStore(str(tmp_path / "lance"))):
+    with LanceDBVectorStore(str(tmp_path / "lance")).frugal_reads(2):
         pass
 
 
@@ -75,7 +75,7 @@ def test_the_cache_of_a_source_is_emptied_and_its_limit_stays(tmp_path: Path, se
         assert len(store.get_nodes()) == 5_000
         assert _cached(store) > 2**20
         for _ in range(100):
-            emptied(store)
+            store.drop_cache()
         assert _cached(store) <= 2**20
         assert _one(store, "SELECT current_setting('memory_limit')") == limit
         assert [node.node_id for node in store.get_nodes(["4999", "7"])] == ["4999", "7"]

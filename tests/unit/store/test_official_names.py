@@ -12,10 +12,10 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError, UnknownOptionError
-from llama_index_presets.store.base import Done
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 from llama_index_presets.store.pinecone.store import PineconeVectorStore
+from llama_index_presets.store.postgres.connection import Done
 from llama_index_presets.store.postgres.store import PostgresVectorStore
 from llama_index_presets.store.weaviate.store import WeaviateVectorStore
 

@@ -9,24 +9,22 @@ from typing import Any, Protocol
 
 import numpy as np
 from llama_index.core.vector_stores.types import (
-    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 from numpy.typing import NDArray
 
-from llama_index_presets._utf8 import check_ids
 from llama_index_presets.errors import QueryError
 from llama_index_presets.filters import Condition, DuckDBDialect, render
-from llama_index_presets.ranking.fusion import convex_combination
 from llama_index_presets.ranking.mmr import maximal_marginal_relevance
+from llama_index_presets.store.base import NodeQuery
 from llama_index_presets.store.duckdb.database import Database
 from llama_index_presets.store.duckdb.snapshot import Snapshot
 from llama_index_presets.store.duckdb.table import Table
 from llama_index_presets.store.duckdb.vector_matrix import Found, Positions
 from llama_index_presets.store.node_codec import Row, restricting_ids, to_node
-from llama_index_presets.store.query_options import check_options, diversity
+from llama_index_presets.store.query_modes import diversity, hybrid_ranking, text_limit, weight_of_vectors
 from llama_index_presets.store.vectors import checked_question
 
 __all__ = [
@@ -37,7 +35,6 @@ __all__ = [
     "SqlSearch",
     "answer",
     "answer_many",
-    "check_query",
     "condition_of",
 ]
 
@@ -68,22 +65,15 @@ class Search(Protocol):
         ...
 
 
-def condition_of(
-    filters: MetadataFilters | None,
-    node_ids: Sequence[str] | None = None,
-    doc_ids: Sequence[str] | None = None,
-) -> Condition:
-    """Render filters, ids and documents as one SQL condition; None restricts nothing, an empty list excludes all."""
-    check_ids(node_ids, "node")
-    check_ids(doc_ids, "document")
+def condition_of(selection: NodeQuery) -> Condition:
+    """Render filters, ids and documents as one SQL condition; None restricts nothing, an empty list everything."""
     dialect = DuckDBDialect()
-    parts = [render(filters, dialect).sql]
-    if node_ids is not None:
-        parts.append(f"node_id IN (SELECT unnest({dialect.bind(list(node_ids))}::VARCHAR[]))")
-    if doc_ids is not None:
-        parts.append(
-            f"coalesce(ref_doc_id IN (SELECT unnest({dialect.bind(list(doc_ids))}::VARCHAR[])), FALSE)"
-        )
+    parts = [render(selection.filters, dialect).sql]
+    if selection.node_ids is not None:
+        parts.append(f"node_id IN (SELECT unnest({dialect.bind(list(selection.node_ids))}::VARCHAR[]))")
+    if selection.doc_ids is not None:
+        documents = dialect.bind(list(selection.doc_ids))
+        parts.append(f"coalesce(ref_doc_id IN (SELECT unnest({documents}::VARCHAR[])), FALSE)")
     return Condition(dialect.all_of(parts), dialect.parameters)
 
 
@@ -103,7 +93,8 @@ class SqlSearch:
             node_ids = query.node_ids
             if node_ids:
                 node_ids = restricting_ids(node_ids, self._table.kinds(cursor, node_ids))
-            condition = condition_of(query.filters, node_ids or None, query.doc_ids)
+            selection = NodeQuery(node_ids=node_ids or None, doc_ids=query.doc_ids, filters=query.filters)
+            condition = condition_of(selection)
             found = self._table.scan(cursor, question, k + _SPARE, condition)
         vectors = np.array([vector for _, vector in found], np.float32).reshape(len(found), len(question))
         exact = vectors.astype(np.float64)
@@ -181,34 +172,16 @@ class MemorySearch:
 # What each query mode of DuckDBVectorStore does with a search.
 
 
-_EVEN = 0.5
-
-
-def check_query(query: VectorStoreQuery, options: Mapping[str, Any]) -> None:
-    """Refuse a query that no table could answer.
-
-    Raises:
-        QueryError: The mode is not one of `MODES`, or a limit is negative.
-        UnknownOptionError: A keyword of the query is not known.
-    """
-    if query.mode not in MODES:
-        known = ", ".join(sorted(mode.value for mode in MODES))
-        raise QueryError(f"DuckDBVectorStore has no query mode '{query.mode.value}'. Choose one of: {known}.")
-    for name in ("similarity_top_k", "sparse_top_k", "hybrid_top_k"):
-        limit = getattr(query, name)
-        if limit is not None and limit < 0:
-            raise QueryError(f"{name} is {limit}; it must be 0 or more.")
-    check_options("DuckDBVectorStore", query, options)
-
-
-def answer(search: Search, dim: int, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
+def answer(
+    search: Search, dim: int, query: VectorStoreQuery, options: Mapping[str, Any]
+) -> VectorStoreQueryResult:
     """Answer a query in its mode.
 
     Args:
         search: Of the table.
         dim: Length of the table's vectors.
-        query: Checked by `check_query`.
-        **options: ``mmr_threshold``, ``mmr_prefetch_k``, ``mmr_prefetch_factor``, as other stores take them.
+        query: Checked by `query_modes.check_query`.
+        options: ``mmr_threshold``, ``mmr_prefetch_k``, ``mmr_prefetch_factor``, as other stores take them.
 
     Raises:
         QueryError: The query lacks what its mode needs.
@@ -218,13 +191,13 @@ def answer(search: Search, dim: int, query: VectorStoreQuery, **options: Any) ->
 
 
 def answer_many(
-    search: Search, dim: int, queries: Sequence[VectorStoreQuery], **options: Any
+    search: Search, dim: int, queries: Sequence[VectorStoreQuery], options: Mapping[str, Any]
 ) -> list[VectorStoreQueryResult]:
     """Answer queries; in memory, those of mode DEFAULT without restrictions share one matrix product."""
     plain = [query for query in queries if _is_plain(query)] if isinstance(search, MemorySearch) else []
     together = iter(_answer_plain(search, dim, plain)) if isinstance(search, MemorySearch) and plain else None
     return [
-        next(together) if together and _is_plain(query) else answer(search, dim, query, **options)
+        next(together) if together and _is_plain(query) else answer(search, dim, query, options)
         for query in queries
     ]
 
@@ -271,40 +244,33 @@ def _mmr(search: Search, dim: int, query: VectorStoreQuery, options: Any) -> Vec
 
 
 def _text(search: Search, dim: int, query: VectorStoreQuery, options: Any) -> VectorStoreQueryResult:
-    k = query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k
-    found = _matching(search, query, k)
+    found = _matching(search, query, text_limit(query))
     return _result([row for row, _ in found], [score for _, score in found])
 
 
 def _matching(search: Search, query: VectorStoreQuery, k: int) -> list[tuple[Row, float]]:
-    if query.query_str is None:
-        raise QueryError(f"A query in mode '{query.mode.value}' needs query_str, the words to look for.")
     if not isinstance(search, MemorySearch):
         raise QueryError(
             f"Mode '{query.mode.value}' works in memory, and this table is larger than cache_mb. Raise cache_mb, "
             "or use BM25Index, which keeps its own files."
         )
-    return search.matching(query.query_str, k, query)
+    return search.matching(query.query_str or "", k, query)
 
 
 def _hybrid(search: Search, dim: int, query: VectorStoreQuery, options: Any) -> VectorStoreQueryResult:
     """Both legs, each stretched to [0, 1] and weighted: alpha for the vectors, the rest for the words."""
-    alpha = _EVEN if query.alpha is None else query.alpha
-    if not 0 <= alpha <= 1:
-        raise QueryError(f"alpha is {alpha}; it must be from 0 (words only) to 1 (vectors only).")
+    alpha = weight_of_vectors(query)
     dense: list[tuple[Row, float]] = []
     words: list[tuple[Row, float]] = []
     if alpha > 0:
         hits = search.nearest(checked_question(query.query_embedding, dim), query.similarity_top_k, query)
         dense = list(zip(hits.rows, hits.scores, strict=True))
     if alpha < 1:
-        k = query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k
-        words = _matching(search, query, k)
+        words = _matching(search, query, text_limit(query))
     rows = {row.node_id: row for row, _ in [*dense, *words]}
-    rankings = [[(row.node_id, score) for row, score in leg] for leg in (dense, words)]
-    hybrid = convex_combination(rankings, weights=[alpha, 1 - alpha], floors=[-1.0, 0.0])
-    limit = query.similarity_top_k if query.hybrid_top_k is None else query.hybrid_top_k
-    return _result([rows[name] for name, _ in hybrid[:limit]], [score for _, score in hybrid[:limit]])
+    legs = [[(row.node_id, score) for row, score in leg] for leg in (dense, words)]
+    ranking = hybrid_ranking(query, *legs)
+    return _result([rows[name] for name, _ in ranking], [score for _, score in ranking])
 
 
 _Mode = Callable[[Search, int, VectorStoreQuery, Any], VectorStoreQueryResult]

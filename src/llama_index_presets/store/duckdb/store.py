@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar
 
 import duckdb
@@ -14,44 +14,37 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
-    MetadataFilters,
     VectorStoreQuery,
+    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._options import refuse_unknown, refuse_values, strict
-from llama_index_presets.closing import close_behind
+from llama_index_presets._options import refuse_values, strict
+from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import (
+    FingerprintError,
     QueryError,
     SettingsError,
     StoreError,
     StoreWriteError,
 )
-from llama_index_presets.filters import Condition
 from llama_index_presets.ranking.bm25 import Analyzer
-from llama_index_presets.store.base import ThreadedAsync
-from llama_index_presets.store.duckdb.checks import (
-    check_identity,
-    check_picklable,
-    check_settings,
-    warn_of_many,
-)
+from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
 from llama_index_presets.store.duckdb.database import MEMORY, Database, open_database
 from llama_index_presets.store.duckdb.official import OFFICIAL, own_options
 from llama_index_presets.store.duckdb.search import (
+    MODES,
     MemorySearch,
     Search,
     SqlSearch,
     answer,
     answer_many,
-    check_query,
     condition_of,
 )
 from llama_index_presets.store.duckdb.snapshot import Snapshot, SnapshotCache
-from llama_index_presets.store.duckdb.table import Incoming, State, Table
+from llama_index_presets.store.duckdb.table import REGISTER, Incoming, State, Table
 from llama_index_presets.store.node_codec import to_node
-from llama_index_presets.store.official import FIXED_LIMITS
-from llama_index_presets.store.query_options import ADD_OPTIONS, SELECTING
+from llama_index_presets.store.query_modes import check_query, empty_result
 
 __all__ = ["DuckDBVectorStore"]
 
@@ -62,7 +55,7 @@ _USUAL = {"path": MEMORY, "table": "vectors", "dim": None, "connection": None, "
 
 
 @strict(also=OFFICIAL)
-class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
+class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     """Nodes in a DuckDB table, searched exactly.
 
     The table is the truth: every call is one transaction, and the file can be read with SQL. A copy of it in
@@ -114,6 +107,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
     cache_mb: int = 1024
     text_language: str = "english"
 
+    _modes: ClassVar[frozenset[VectorStoreQueryMode]] = frozenset(MODES)
     _database: Database = PrivateAttr()
     _table: Table = PrivateAttr()
     _cache: SnapshotCache = PrivateAttr()
@@ -146,7 +140,7 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         }
         refuse_values("DuckDBVectorStore", official, FIXED_LIMITS)
         own = own_options(own, official, _USUAL)
-        check_settings(own["table"], own["dim"], cache_mb)
+        _check_settings(own["table"], own["dim"], cache_mb)
         super().__init__(  # type: ignore[call-arg]  # pydantic makes its signature of the fields, mypy does not see it
             path=str(own["path"]),
             table=own["table"],
@@ -173,11 +167,6 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             self._table.adopt(state, self._fingerprint)
         elif self._dim is not None and not self.read_only:
             self._table.writing(self._state_for_writing)
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "DuckDBVectorStore"
 
     @classmethod
     def from_params(cls, path: str | Path = MEMORY, **options: Any) -> DuckDBVectorStore:
@@ -215,75 +204,37 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
 
     @property
     def fingerprint(self) -> str | None:
-        """Fingerprint of the vectors: as the table remembers it, else as passed."""
+        """What made the vectors: as the table remembers it, else as given."""
+        self._check_usable()
         state = self._state()
         return self._fingerprint if state is None else state.fingerprint
 
     @property
     def dim(self) -> int | None:
         """Length of the vectors: as the table remembers it, else as given."""
+        self._check_usable()
         state = self._state()
         return self._dim if state is None else state.dim
 
     # ---- writing ------------------------------------------------------------------------------------------
 
-    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Write nodes in one transaction; nodes of the same ids are replaced.
+    def _upsert(self, nodes: list[BaseNode], *, replacing: Sequence[str] = (), bulk: bool = False) -> None:
+        """One transaction; without indexes, `bulk` changes nothing."""
 
-        Of two nodes with one id in the same call, the last is kept.
+        def change(cursor: duckdb.DuckDBPyConnection) -> int:
+            if replacing and self._checked(self._table.state(cursor)) is not None:
+                self._table.remove(cursor, condition_of(NodeQuery(doc_ids=replacing)))
+            return self._write(cursor, nodes)
 
-        Args:
-            nodes: With embeddings.
-            **kwargs: ``bulk``, as other stores take it, changes nothing here.
-
-        Returns:
-            The ids of the nodes, in their order.
-
-        Raises:
-            NodeRejectedError: A node has no embedding, or an unusable one, or a value without a JSON form;
-                nothing was written.
-            FingerprintError: The table was made by another model meanwhile.
-            StoreWriteError: The disk is full, or the store was opened read-only; nothing was written.
-        """
-        refuse_unknown("DuckDBVectorStore.add", kwargs, ADD_OPTIONS)
-        self._check_writable()
-        ids = [node.node_id for node in nodes]
-        if ids:
-            kept = list({node.node_id: node for node in nodes}.values())
-            count = self._table.writing(lambda cursor: self._write(cursor, kept))
-            if count > _MANY and not self._warned:
-                self._warned = True
-                warn_of_many(self.table, self.path, count, _MANY)
-        return ids
-
-    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """Put nodes in the place of everything that these source documents had, in one transaction.
-
-        Args:
-            ref_doc_ids: Ids of the documents; unknown ones are fine.
-            nodes: What they consist of now; none deletes the documents.
-
-        Returns:
-            The ids of the nodes, in their order.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; the documents are as they were.
-        """
-        self._check_writable()
-        kept = list({node.node_id: node for node in nodes}.values())
-
-        def change(cursor: duckdb.DuckDBPyConnection) -> None:
-            if self._checked(self._table.state(cursor)) is not None:
-                self._table.remove(cursor, condition_of(None, doc_ids=list(ref_doc_ids)))
-            if kept:
-                self._write(cursor, kept)
-
-        self._table.writing(change)
-        return [node.node_id for node in nodes]
+        count = self._table.writing(change)
+        if count > _MANY and not self._warned:
+            self._warned = True
+            _warn_of_many(self.table, self.path, count)
 
     def _write(self, cursor: duckdb.DuckDBPyConnection, nodes: list[BaseNode]) -> int:
-        dim = None if (known := self._checked(self._table.state(cursor))) is None else known.dim
-        incoming = Incoming(nodes, self._dim if dim is None else dim)
+        """Insert or replace nodes; gives how many the table has then."""
+        known = self._checked(self._table.state(cursor))
+        incoming = Incoming(nodes, self._dim if known is None else known.dim)
         state = known or self._table.create(cursor, incoming.dim, self._fingerprint)
         replaced = self._table.replace(cursor, state, incoming)
         return state.count - replaced + len(nodes)
@@ -292,39 +243,12 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         state = self._checked(self._table.state(cursor))
         return state or self._table.create(cursor, self._dim or 0, self._fingerprint)
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete the nodes of a source document; none is fine."""
-        refuse_unknown("DuckDBVectorStore.delete", delete_kwargs, ["ref_doc_id"])
-        self._remove(condition_of(None, doc_ids=[ref_doc_id]))
-
-    def delete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """Delete nodes by id, by filter, or those that are named and selected.
-
-        Without a choice nothing is deleted, and a warning says so; `clear` deletes everything.
-        """
-        refuse_unknown("DuckDBVectorStore.delete_nodes", delete_kwargs, SELECTING)
-        if node_ids is None and (filters is None or not filters.filters):
-            warnings.warn(
-                "delete_nodes() got neither node_ids nor filters and deleted nothing. Use clear() for all nodes.",
-                UserWarning,
-                stacklevel=2,
-            )
-            return
-        self._remove(condition_of(filters, node_ids))
-
-    def _remove(self, condition: Condition) -> None:
-        self._check_writable()
+    def _delete(self, selection: NodeQuery) -> None:
+        condition = condition_of(selection)
         if self._state() is not None:
             self._table.writing(lambda cursor: self._table.remove(cursor, condition))
 
-    def clear(self) -> None:
-        """Delete all nodes and the fingerprint: the next `add` may use another model."""
-        self._check_writable()
+    def _clear(self) -> None:
         if self._state() is not None:
             self._table.writing(self._table.drop)
 
@@ -337,63 +261,36 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             StoreError: The store has no file of its own, or this process has another connection to it.
             StoreWriteError: It was opened read-only, or the disk is full.
         """
-        self._check_writable()
+        self._check_usable(write=True)
         self._database.compact()
 
     # ---- reading ------------------------------------------------------------------------------------------
 
-    def get_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **kwargs: Any
-    ) -> list[BaseNode]:
-        """Read nodes with their embeddings.
-
-        Args:
-            node_ids: Only these, in this order; unknown ones are left out.
-            filters: Only those selected.
-
-        Returns:
-            Nodes; without `node_ids` in the order in which they were last written.
-        """
-        refuse_unknown("DuckDBVectorStore.get_nodes", kwargs, SELECTING)
+    def _select(self, selection: NodeQuery) -> list[BaseNode]:
+        condition = condition_of(selection)
         with self._database.cursor() as cursor:
             if self._checked(self._table.state(cursor)) is None:
                 return []
-            found = self._table.select(cursor, condition_of(filters, node_ids))
-        if node_ids is not None:
-            place = {node_id: i for i, node_id in enumerate(node_ids)}
-            found.sort(key=lambda pair: place[pair[0].node_id])
-        return [to_node(row, vector) for row, vector in found]
+            rows = self._table.select(cursor, condition)
+        return [to_node(row, vector) for row, vector in rows]
+
+    def node_ids(self) -> list[str]:
+        """Ids of all nodes, sorted; without reading the nodes."""
+        return sorted(self.ids_as_stored())
 
     def node_count(self) -> int:
-        """Number of nodes, without reading them."""
+        """Number of nodes; without reading them."""
+        self._check_usable()
         state = self._state()
         return 0 if state is None else state.count
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find nodes.
-
-        Modes: DEFAULT (cosine), MMR (cosine, diverse), TEXT_SEARCH and SPARSE (BM25 over the text), HYBRID
-        (both, weighted by ``alpha``: 1 vectors, 0 words). ``filters``, ``doc_ids`` and ``node_ids`` restrict
-        every mode; an empty ``doc_ids`` selects nothing, an empty ``node_ids`` restricts nothing (see
-        `rows.restricting_ids`).
-
-        Args:
-            query: What to find.
-            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
-                `query_options.diversity`).
-
-        Returns:
-            Nodes without embeddings, their scores and ids, best first.
-
-        Raises:
-            QueryError: The mode is not known here, or the query lacks what it needs.
-            FilterError: A filter's value does not fit its operator.
-        """
-        check_query(query, kwargs)
+    def _search(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
         state = self._state()
         if state is None:
-            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-        return answer(self._search(state), state.dim, query, **kwargs)
+            return empty_result()
+        return answer(self._searcher(state), state.dim, query, options)
 
     def query_many(self, queries: Sequence[VectorStoreQuery], **kwargs: Any) -> list[VectorStoreQueryResult]:
         """Answer several queries at once; those of mode DEFAULT without restrictions share their work.
@@ -402,13 +299,14 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             What `query` would return for each.
         """
         for query in queries:
-            check_query(query, kwargs)
+            check_query(type(self).__name__, query, query.mode, kwargs, modes=self._modes)
+        self._check_usable()
         state = self._state()
         if state is None:
-            return [VectorStoreQueryResult(nodes=[], similarities=[], ids=[]) for _ in queries]
-        return answer_many(self._search(state), state.dim, queries, **kwargs)
+            return [empty_result() for _ in queries]
+        return answer_many(self._searcher(state), state.dim, queries, kwargs)
 
-    def _search(self, state: State) -> Search:
+    def _searcher(self, state: State) -> Search:
         snapshot = self._cache.current(state)
         if snapshot is None:
             return SqlSearch(self._table)
@@ -420,8 +318,6 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
         if snapshot is None:
             raise QueryError("The table outgrew cache_mb during the query. Raise cache_mb.")
         return snapshot
-
-    # ---- async --------------------------------------------------------------------------------------------
 
     async def aquery_many(
         self, queries: Sequence[VectorStoreQuery], **kwargs: Any
@@ -437,39 +333,88 @@ class DuckDBVectorStore(ThreadedAsync, BasePydanticVectorStore):
             self._closed = True
             self._database.close()
 
-    def __enter__(self) -> DuckDBVectorStore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        close_behind(self.close, error, "closing the DuckDBVectorStore")
-
     def __reduce__(self) -> Any:
-        check_picklable(self.path, **self._options)
+        _check_picklable(self.path, **self._options)
         return _reopened, (self.model_dump(include=set(_REOPENED)), self._dim, self._fingerprint)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> DuckDBVectorStore:
         return self  # a copy would be the same file, or lose what is in memory
 
     def _state(self) -> State | None:
-        if self._closed:
-            raise StoreError("The store is closed. Open a new one to go on.")
         return self._checked(self._table.state_now())
 
     def _checked(self, state: State | None) -> State | None:
         """Refuse a table that another model has made since this store was opened."""
         if state is not None:
-            check_identity(self.table, state, self._dim, self._fingerprint)
+            place = f"Table '{self.table}'"
+            if self._dim is not None and self._dim != state.dim:
+                raise FingerprintError(
+                    f"{place} keeps vectors of {state.dim} numbers, the caller wants {self._dim}. "
+                    "Use the original model, or index into another table.",
+                    stored=f"dim={state.dim}",
+                    given=f"dim={self._dim}",
+                )
+            if self._fingerprint is not None and state.fingerprint != self._fingerprint:
+                agreed_fingerprint(state.fingerprint, self._fingerprint, place=place, kind="table")
         return state
 
-    def _check_writable(self) -> None:
+    def _check_usable(self, *, write: bool = False) -> None:
         if self._closed:
-            raise StoreError("The store is closed. Open a new one to go on.")
-        if self.read_only:
+            raise StoreError(CLOSED)
+        if write and self.read_only:
             raise StoreWriteError(
                 f"'{self.path}' was opened with read_only=True. Open it without, where no other process has it."
             )
+
+    # ---- a bulk copy reads this store ---------------------------------------------------------------------
+
+    def ids_as_stored(self) -> list[str]:
+        """Ids in the order in which the nodes came: neighbours are near each other in the file, and so in a copy."""
+        self._check_usable()
+        with self._database.cursor() as cursor:
+            return [] if self._checked(self._table.state(cursor)) is None else self._table.node_ids(cursor)
+
+    @contextmanager
+    def frugal_reads(self, threads: int) -> Iterator[None]:
+        """While in the block, DuckDB uses this many threads at most, each with buffers of its own."""
+        usual = self._setting("threads")
+        self._set("threads", str(min(threads, int(usual))))
+        try:
+            yield
+        finally:
+            self._set("threads", usual)
+
+    def drop_cache(self) -> None:
+        """Have DuckDB drop the blocks of its file that it caches.
+
+        DuckDB has no command for it, but keeps to a lower limit at once. The limit is not left low: a batch with long
+        texts may need more.
+        """
+        if self.path == MEMORY:
+            return
+        limit = _settable(self._setting("memory_limit"))
+        # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
+        with suppress(duckdb.OutOfMemoryException):
+            self._set("memory_limit", "'1MB'")
+        self._set("memory_limit", f"'{limit}'")
+
+    def _setting(self, name: str) -> str:
+        found = self._database.connection.execute(f"SELECT current_setting('{name}')").fetchall()
+        return str(found[0][0])
+
+    def _set(self, name: str, value: str) -> None:
+        self._database.connection.execute(f"SET {name} = {value}")
+
+
+def _settable(memory_limit: str) -> str:
+    """DuckDB's memory limit in words that it reads again as the same one.
+
+    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
+    would fall to nothing, so this is the middle of what the limit may be. No limit at all it shows in a unit that it
+    does not read.
+    """
+    number, unit = memory_limit.split()
+    return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
 
 
 _REOPENED = ("path", "table", "read_only", "cache_mb", "text_language")
@@ -484,3 +429,41 @@ def _needed(database_path: str | Path | None) -> str | Path:
 def _reopened(fields: dict[str, Any], dim: int | None, fingerprint: str | None) -> DuckDBVectorStore:
     known = {name: fields[name] for name in _REOPENED}
     return DuckDBVectorStore(known.pop("path"), dim=dim, fingerprint=fingerprint, **known)
+
+
+def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
+    """Refuse settings that mean nothing."""
+    check_name("The table name", table)
+    if table == REGISTER:
+        raise SettingsError(
+            f"The table '{table}' is where the stores remember their tables. Give another name."
+        )
+    if dim is not None and dim < 1:
+        raise SettingsError(f"dim is {dim}; a vector has at least 1 number.")
+    if cache_mb < 0:
+        raise SettingsError(f"cache_mb is {cache_mb}; give 0 (scan with DuckDB) or more.")
+
+
+def _check_picklable(path: str, connection: Any, encryption_key: str | None) -> None:
+    """Refuse to pickle what would lose rows or show a key."""
+    if path == MEMORY or connection is not None:
+        raise StoreError(
+            "A store in memory or on a given connection cannot be pickled: its rows would stay behind. "
+            "Give it a file, and pickle that store."
+        )
+    if encryption_key is not None:
+        raise StoreError(
+            "An encrypted store cannot be pickled: the key would be written in clear. Pickle its path, "
+            "and open it with the key where it is used."
+        )
+
+
+def _warn_of_many(table: str, path: str, count: int) -> None:
+    """Say where a table should move that is larger than exact search is for."""
+    warnings.warn(
+        f"Table '{table}' has {count:,} vectors. Every query looks at all of them; beyond {_MANY:,} an index "
+        "pays off. LanceDBVectorStore and PostgresVectorStore have one: "
+        f"llama-presets move {path} DESTINATION copies the nodes there.",
+        UserWarning,
+        stacklevel=4,
+    )

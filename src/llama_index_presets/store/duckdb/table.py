@@ -388,6 +388,11 @@ class Table:
         ).fetchall()
         return [(row_of(values[:-1]), list(values[-1])) for values in found]
 
+    def node_ids(self, cursor: duckdb.DuckDBPyConnection) -> list[str]:
+        """Ids of all rows, in the order in which they came."""
+        found = cursor.execute(f"SELECT node_id FROM {self.sql} ORDER BY seq").fetchall()
+        return [node_id for (node_id,) in found]
+
     def kinds(self, cursor: duckdb.DuckDBPyConnection, node_ids: Sequence[str]) -> dict[str, str]:
         """Id -> kind of those of the nodes that are stored."""
         return dict(

@@ -21,11 +21,10 @@ from llama_index_presets.store.base import NodeQuery
 from llama_index_presets.store.lancedb.filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
 from llama_index_presets.store.lancedb.table import LanceColumns, filterable, read_nodes
 from llama_index_presets.store.node_codec import Row, restricting_ids
-from llama_index_presets.store.query_modes import check_query, empty_result, hybrid, mmr
-from llama_index_presets.store.query_options import diversity
+from llama_index_presets.store.query_modes import answer, empty_result
 from llama_index_presets.store.vectors import checked_question
 
-__all__ = ["MODES", "LanceSearch", "select_where"]
+__all__ = ["MODES", "MODES_OF_QUERY_TYPE", "LanceSearch", "select_where"]
 
 SPARE_ROWS = 6
 """Rows fetched beyond top_k, so that equal scores at the edge can be put in order of id."""
@@ -44,7 +43,7 @@ MODES = frozenset(
     }
 )
 
-_MODES_OF_QUERY_TYPE = {
+MODES_OF_QUERY_TYPE = {
     "vector": VectorStoreQueryMode.DEFAULT,
     "fts": VectorStoreQueryMode.TEXT_SEARCH,
     "hybrid": VectorStoreQueryMode.HYBRID,
@@ -111,26 +110,18 @@ class LanceSearch:
     options: Mapping[str, Any]
     prepare_text: Callable[[Any], None]
 
-    def run(self, query_type: str) -> VectorStoreQueryResult:
-        """Answer the query; `query_type` is the official adapter's name of the default mode."""
-        mode, query = self.query.mode, self.query
-        if mode == VectorStoreQueryMode.DEFAULT:
-            mode = _MODES_OF_QUERY_TYPE.get(query_type, mode)
-        check_query(query, mode, MODES, "LanceDBVectorStore")
+    def run(self, mode: VectorStoreQueryMode) -> VectorStoreQueryResult:
+        """Answer the query."""
         where = self._where()
-        if mode == VectorStoreQueryMode.DEFAULT:
-            return self._nearest(query.similarity_top_k, where)
-        if mode == VectorStoreQueryMode.MMR:
-            choice = diversity(query, self.options)
-            return mmr(query, choice, self._nearest(choice.candidates, where, vectors=True))
-        words = self._text(
-            query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
+        return answer(
+            self.query,
+            mode,
+            self.options,
+            nearest=lambda top_k, vectors: self._nearest(top_k, where, vectors=vectors),
+            words=lambda top_k: self._text(top_k, where),
         )
-        if mode == VectorStoreQueryMode.HYBRID:
-            return hybrid(query, self._nearest(query.similarity_top_k, where), words)
-        return words
 
-    def _nearest(self, top_k: int, where: str | None, *, vectors: bool = False) -> VectorStoreQueryResult:
+    def _nearest(self, top_k: int, where: str | None, *, vectors: bool) -> VectorStoreQueryResult:
         embedding = checked_question(self.query.query_embedding, self.columns.dim(self.table.schema))
         wanted = [*self.columns.of_nodes, *([self.columns.vector] if vectors else [])]
         scan = False

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
+    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 
 from llama_index_presets._extras import require
-from llama_index_presets._options import refuse_unknown, refuse_values, strict
-from llama_index_presets._utf8 import check_ids
+from llama_index_presets._options import refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
-from llama_index_presets.store.base import NodeQuery, NodeSelectionMixin, agreed_fingerprint
+from llama_index_presets.store.base import NodeQuery, StoreBase, agreed_fingerprint
 from llama_index_presets.store.lancedb.filters import one_of
 from llama_index_presets.store.lancedb.indexes import (
     build_if_due,
@@ -34,9 +34,10 @@ from llama_index_presets.store.lancedb.indexes import (
     remember_fingerprint,
     vector_index_type,
 )
-from llama_index_presets.store.lancedb.search import LanceSearch, select_where
+from llama_index_presets.store.lancedb.search import MODES, MODES_OF_QUERY_TYPE, LanceSearch, select_where
 from llama_index_presets.store.lancedb.table import (
     LANCEDB,
+    LIMITS,
     LanceColumns,
     WriteLock,
     check_names,
@@ -49,8 +50,7 @@ from llama_index_presets.store.lancedb.table import (
     whole_files,
     writing,
 )
-from llama_index_presets.store.official import LANCEDB_LIMITS
-from llama_index_presets.store.query_options import ADD_OPTIONS, check_options
+from llama_index_presets.store.query_modes import empty_result
 from llama_index_presets.store.vectors import checked_vectors
 
 require("llama_index.vector_stores.lancedb", extra="lancedb")
@@ -62,8 +62,8 @@ Result = TypeVar("Result")
 
 
 @strict()
-class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
-    """LanceDB vector store with the common contract of this package's stores.
+class LanceDBVectorStore(StoreBase, OfficialStore):
+    """LanceDB under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
     one commit, so it happens whole or not at all, also when the process is killed. Thread safe; processes
@@ -90,6 +90,10 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         FingerprintError: The table was made by another model.
         SettingsError: An option is unknown (the message names the nearest) or not supported.
         StoreError: The table has other columns, such as one made by the official adapter.
+        StoreCorruptError: From any method: the table's files cannot be read.
+
+    `query` takes two keywords more: ``where``, a further condition in Lance SQL, taken as it is, and ``query_type``, as
+    in the official adapter.
 
     Example:
         >>> import tempfile
@@ -115,6 +119,8 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
     text_language: str = "English"
     read_consistency_s: float = 0.0
 
+    _modes: ClassVar[frozenset[VectorStoreQueryMode]] = MODES
+    _query_options: ClassVar[tuple[str, ...]] = ("where", "query_type")
     _columns: LanceColumns = PrivateAttr()
     _fingerprint: str | None = PrivateAttr(default=None)
     _lock: WriteLock = PrivateAttr()
@@ -178,47 +184,6 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         """Fingerprint of the vectors, as the table remembers it or, while it is empty, as passed."""
         return self._fingerprint
 
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        """Insert nodes, replacing those of the same id; one commit.
-
-        Args:
-            nodes: With embeddings. Where an id comes twice, the last one wins.
-            **add_kwargs: ``bulk=True`` leaves building indexes to `finish_load`, which the caller promises.
-
-        Returns:
-            Their ids, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was written.
-            FingerprintError: The table was made by another model in the meantime.
-            SettingsError: The kind of index that was chosen does not take vectors of this length.
-        """
-        refuse_unknown("LanceDBVectorStore.add", add_kwargs, ADD_OPTIONS)
-        return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
-
-    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """Replace all nodes of some documents by new ones, in one commit.
-
-        A reader, and a process that is killed at any moment, sees all the old nodes of these documents or all
-        the new ones, never a mixture and never none of them.
-
-        Args:
-            ref_doc_ids: Documents whose nodes go.
-            nodes: What comes instead; may be empty, may belong to any document.
-
-        Returns:
-            Ids of the new nodes, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was changed.
-        """
-        check_ids(ref_doc_ids, "document")
-        return self._write(nodes, replacing=ref_doc_ids)
-
-    def clear(self) -> None:
-        """Delete every node; the empty table takes the dimension and fingerprint of what is added next."""
-        self._delete("true")
-
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
         table = self._open()
@@ -237,27 +202,16 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
             table = self._open()
             return 0 if table is None else int(table.count_rows())
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes closest to a query.
+    def _mode(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> VectorStoreQueryMode:
+        refuse_values("LanceDBVectorStore.query", options, {"query_type": LIMITS["query_type"]})
+        if query.mode is not VectorStoreQueryMode.DEFAULT:
+            return query.mode
+        return MODES_OF_QUERY_TYPE[options.get("query_type") or self.query_type or "vector"]
 
-        Args:
-            query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids`
-                selects none.
-            **kwargs: ``where``: a further condition in Lance SQL, taken as it is; ``query_type``, as in the official
-                adapter; in mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
-                `query_options.diversity`).
-
-        Returns:
-            Best first, ties by id.
-
-        Raises:
-            QueryError: The mode is not supported, or the query lacks what its mode needs.
-            FilterError: A filter's value does not fit its operator.
-            StoreCorruptError: The table's files cannot be read.
-        """
-        check_options("LanceDBVectorStore", query, kwargs, ("where", "query_type"))
-        refuse_values("LanceDBVectorStore.query", kwargs, {"query_type": LANCEDB_LIMITS["query_type"]})
-        return self._steadily(lambda: self._search(query, **kwargs))
+    def _search(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
+        return self._steadily(lambda: self._search_once(query, mode, options))
 
     def _steadily(self, read: Callable[[], Result]) -> Result:
         """Read; once more where a compaction removed the files of the version that was being read.
@@ -275,11 +229,13 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         with reading(self.uri or ""):
             return read()
 
-    def _search(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+    def _search_once(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
         table = self._open()
         rows = table.count_rows() if table is not None else 0
         if table is None or not rows:
-            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+            return empty_result()
         search = LanceSearch(
             table,
             self._columns,
@@ -287,10 +243,10 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
             nprobes=self.nprobes or probes(rows),
             refine_factor=self.refine_factor or self._candidates(table, rows),
             overfetch=self.overfetch_factor,
-            options=kwargs,
+            options=options,
             prepare_text=self._prepare_text_search,
         )
-        return search.run(kwargs.get("query_type") or self.query_type or "vector")
+        return search.run(mode)
 
     def _candidates(self, table: Any, rows: int) -> int:
         """Number of candidates; looks up the table's index again once the row count has changed."""
@@ -382,20 +338,15 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
                 remember_fingerprint(table, self._columns, agreed)
         self._fingerprint = agreed
 
-    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
-        if not nodes:
-            if replacing:
-                self._delete(one_of(self._columns.doc_id, replacing))
-            return []
-        unique = list({node.node_id: node for node in nodes}.values())
+    def _upsert(self, nodes: list[BaseNode], *, replacing: Sequence[str] = (), bulk: bool = False) -> None:
         with self._writing():
             table: Any = self._open()
             dim = self._columns.dim(table.schema) if table is not None and table.count_rows() else None
             self._adopt(table)
-            vectors = checked_vectors(unique, dim)
+            vectors = checked_vectors(nodes, dim)
             check_length(self.index, vectors.shape[1])
             schema = self._columns.schema(vectors.shape[1], self._fingerprint)
-            rows = self._columns.table(unique, vectors, schema)
+            rows = self._columns.table(nodes, vectors, schema)
             if dim is None:
                 table = self._table = self._make_table(table, schema)
             merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
@@ -405,7 +356,6 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
             if not bulk:
                 build_if_due(table, self._columns, self.index)
                 fold_small_commits(table)
-        return [node.node_id for node in nodes]
 
     def _make_table(self, empty: Any | None, schema: Any) -> Any:
         if empty is not None and empty.schema.equals(schema, check_metadata=True):
@@ -413,13 +363,13 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
         how: dict[str, Any] = {"mode": "overwrite"} if empty is not None else {"exist_ok": True}
         return self._connection.create_table(self.table_name, schema=schema, **how)
 
-    def _delete_selected(self, selection: NodeQuery) -> None:
+    def _delete(self, selection: NodeQuery) -> None:
         with self._writing():
             table = self._open()
             if table is not None:
-                self._delete(select_where(table, self._columns, selection) or "true")
+                self._delete_where(select_where(table, self._columns, selection) or "true")
 
-    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
+    def _select(self, selection: NodeQuery) -> list[BaseNode]:
         table = self._open()
         if table is None:
             return []
@@ -431,7 +381,11 @@ class LanceDBVectorStore(NodeSelectionMixin, OfficialStore):
 
         return read_nodes(self._steadily(read), self._columns)
 
-    def _delete(self, where: str) -> None:
+    def _clear(self) -> None:
+        """Delete every node; the empty table takes the dimension and fingerprint of what is added next."""
+        self._delete_where("true")
+
+    def _delete_where(self, where: str) -> None:
         with self._writing():
             table = self._open()
             if table is not None:

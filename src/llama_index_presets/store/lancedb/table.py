@@ -19,21 +19,22 @@ import numpy.typing as npt
 import pyarrow as pa
 from llama_index.core.schema import BaseNode
 
-from llama_index_presets._options import refuse_values
+from llama_index_presets._options import Limits, refuse_values
 from llama_index_presets._utf8 import check_name
 from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.forks import UseGuard
 from llama_index_presets.private_files import private_folder, private_open
+from llama_index_presets.store.base import FIXED_LIMITS
 from llama_index_presets.store.index_terms import labels_of
 from llama_index_presets.store.lancedb.filters import fields_of
 from llama_index_presets.store.node_codec import Row, to_node, to_row
-from llama_index_presets.store.official import LANCEDB_LIMITS
 
 __all__ = [
     "FINGERPRINT_KEY",
     "LANCEDB",
+    "LIMITS",
     "LanceColumns",
     "WriteLock",
     "check_names",
@@ -66,6 +67,16 @@ _OFFICIAL_DEFAULTS: dict[str, Any] = {
 }
 """Options of the official adapter and what they are when not given."""
 
+LIMITS: Limits = {
+    **FIXED_LIMITS,
+    "api_key": ((None,), "it belongs to LanceDB Cloud, which is not supported. Leave it out."),
+    "region": ((None,), "it belongs to LanceDB Cloud, which is not supported. Leave it out."),
+    "reranker": ((None,), "fusion and MMR are done here. Put a CrossEncoderRerank behind the retriever."),
+    "mode": (("create", "append", "overwrite"), "choose 'create', 'append' or 'overwrite'."),
+    "query_type": ((None, "vector", "fts", "hybrid"), "choose 'vector', 'fts' or 'hybrid'."),
+}
+"""Options of the official adapter that have one value here; any other is refused with its reason."""
+
 _MARK = b"LANC"
 """The last bytes of every whole data file."""
 
@@ -81,7 +92,7 @@ def official_fields(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         SettingsError: An option cannot be honoured.
     """
-    refuse_values("LanceDBVectorStore", given, LANCEDB_LIMITS)
+    refuse_values("LanceDBVectorStore", given, LIMITS)
     taken = {name: given.get(name, default) for name, default in _OFFICIAL_DEFAULTS.items()}
     return {**taken, "api_key": None, "region": None}
 

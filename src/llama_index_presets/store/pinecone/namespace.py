@@ -94,12 +94,12 @@ class PineconeSpace:
         for start in range(0, len(ids), 1000):
             self.delete(ids=list(ids[start : start + 1000]))
 
-    def delete(self, **what: Any) -> None:
-        """Delete by ``filter`` or ``delete_all``; a namespace without records is no error."""
+    def delete(self, *, namespace: str | None = None, **what: Any) -> None:
+        """Delete by ``filter`` or ``delete_all``; a namespace that does not exist is no error."""
 
         def once() -> None:
             try:
-                self.index.delete(namespace=self.name, **what)
+                self.index.delete(namespace=self.name if namespace is None else namespace, **what)
             except ApiError as error:
                 if error.status_code != 404:
                     raise
@@ -124,8 +124,8 @@ class PineconeSpace:
         self.call(lambda: self.index.upsert(vectors=[marker], namespace=FINGERPRINTS))
 
     def forget(self) -> None:
-        """Delete the fingerprint: the next `add` may use another model."""
-        self.call(lambda: self.index.delete(ids=[self._marker], namespace=FINGERPRINTS))
+        """The next `add` may use another model."""
+        self.delete(ids=[self._marker], namespace=FINGERPRINTS)
 
     def stats(self) -> Any:
         """Dimension, metric and namespaces of the index."""

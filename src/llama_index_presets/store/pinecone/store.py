@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence, Set
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any, ClassVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._extras import require
-from llama_index_presets._options import refuse_unknown, refuse_values, strict
+from llama_index_presets._options import Limits, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import render
 
@@ -24,19 +24,19 @@ require("llama_index.vector_stores.pinecone", extra="pinecone")
 from llama_index.vector_stores.pinecone import PineconeVectorStore as OfficialStore  # noqa: E402
 from pinecone import Pinecone  # noqa: E402
 
-from llama_index_presets._utf8 import check_ids, check_name, printable  # noqa: E402
+from llama_index_presets._utf8 import check_name, printable  # noqa: E402
 from llama_index_presets.store.base import (  # noqa: E402
+    CLOSED,
+    FIXED_LIMITS,
     NodeQuery,
-    NodeSelectionMixin,
+    StoreBase,
     agreed_fingerprint,
 )
 from llama_index_presets.store.node_codec import restricting_ids  # noqa: E402
-from llama_index_presets.store.official import PINECONE_LIMITS  # noqa: E402
 from llama_index_presets.store.pinecone.filters import PineconeDialect  # noqa: E402
 from llama_index_presets.store.pinecone.namespace import FINGERPRINTS, PineconeSpace, request  # noqa: E402
 from llama_index_presets.store.pinecone.records import node_id_of, node_of, record_id, record_of  # noqa: E402
-from llama_index_presets.store.query_modes import check_query, empty_result, mmr  # noqa: E402
-from llama_index_presets.store.query_options import ADD_OPTIONS, check_options, diversity  # noqa: E402
+from llama_index_presets.store.query_modes import diversity, empty_result, mmr  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
 
 __all__ = ["MODES", "PineconeVectorStore"]
@@ -49,10 +49,24 @@ MOST_ROWS = 10_000
 
 SPARE_ROWS = 16
 
+_SPARSE = "Sparse vectors are not supported. Put a BM25Index beside the store."
+
+_LIMITS: Limits = {
+    **FIXED_LIMITS,
+    "insert_kwargs": ((None, {}), "requests are made here. Set namespace and batch_size."),
+    "add_sparse_vector": ((None, False), _SPARSE),
+    "sparse_embedding_model": ((None,), _SPARSE),
+    "tokenizer": ((None,), _SPARSE),
+    "default_empty_query_vector": ((None,), _SPARSE),
+    "text_key": ((None, "text"), "the text is kept under 'text'."),
+    "remove_text_from_metadata": ((None, False), "the record is where the text is kept."),
+}
+"""Options of the official adapter that have one value here; any other is refused with its reason."""
+
 
 @strict()
-class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
-    """Pinecone vector store with the contract that a managed service can keep.
+class PineconeVectorStore(StoreBase, OfficialStore):  # type: ignore[misc]  # get_nodes of the official one
+    """Pinecone under the promises that a managed service can keep.
 
     Scores are cosine similarity. `add` replaces nodes of the same id, in parallel requests: each request happens
     whole or not at all, a call of several requests does not. The service is eventually consistent: what was
@@ -78,9 +92,11 @@ class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[mi
         'PineconeVectorStore'
     """
 
+    _modes: ClassVar[frozenset[VectorStoreQueryMode]] = MODES
     _space: PineconeSpace = PrivateAttr()
     _dim: int | None = PrivateAttr(default=None)
     _checked: bool = PrivateAttr(default=False)
+    _closed: bool = PrivateAttr(default=False)
     _fingerprint: str | None = PrivateAttr(default=None)
 
     def __init__(
@@ -95,7 +111,7 @@ class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[mi
         batch_size: int = 200,
         **official: Any,
     ) -> None:
-        refuse_values("PineconeVectorStore", official, PINECONE_LIMITS)
+        refuse_values("PineconeVectorStore", official, _LIMITS)
         if namespace:
             check_name("namespace", namespace)
         if namespace == FINGERPRINTS:
@@ -138,63 +154,20 @@ class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[mi
 
     # ---- writing -----------------------------------------------------------------------------------------
 
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        """Upsert nodes; all are checked before the first request.
-
-        Args:
-            nodes: With embeddings. Where an id comes twice, the last one wins.
-            **add_kwargs: ``bulk``, as other stores take it, changes nothing here.
-
-        Returns:
-            Their ids, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was written.
-            StoreError: The service failed again and again; some of the nodes may be written. Call again.
-        """
-        refuse_unknown("PineconeVectorStore.add", add_kwargs, ADD_OPTIONS)
-        if not nodes:
-            return []
+    def _upsert(self, nodes: list[BaseNode], *, replacing: Sequence[str] = (), bulk: bool = False) -> None:
+        """Write the new records, then delete what is left of the documents: a reader may see both, never none."""
         self._check()
-        unique = list({node.node_id: node for node in nodes}.values())
-        vectors = checked_vectors(unique, self._dim)
-        records = [record_of(node, vector) for node, vector in zip(unique, vectors, strict=True)]
+        vectors = checked_vectors(nodes, self._dim)
+        records = [record_of(node, vector) for node, vector in zip(nodes, vectors, strict=True)]
         self._agree(write=True, dim=vectors.shape[1])
         self._space.upsert(records, self.batch_size)
-        return [node.node_id for node in nodes]
+        self._delete_documents(replacing, keep={record_id(node.ref_doc_id, node.node_id) for node in nodes})
 
-    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """Put nodes in the place of everything that some documents had.
-
-        The new records are written first, then those that are left of the old ones go: a reader may see both,
-        never none. Calling again after a failure finishes the work.
-
-        Args:
-            ref_doc_ids: Documents whose nodes go.
-            nodes: What comes instead; may be empty, may belong to any document.
-
-        Returns:
-            Ids of the new nodes, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was changed.
-            StoreError: The service failed again and again.
-        """
-        check_ids(ref_doc_ids, "document")
-        added = self.add(nodes)
-        new = {record_id(node.ref_doc_id, node.node_id) for node in nodes}
-        self._delete_documents(ref_doc_ids, keep=new)
-        return added
-
-    def clear(self) -> None:
-        """Delete every node of the namespace; it takes the fingerprint of what is added next."""
+    def _clear(self) -> None:
         self._space.delete(delete_all=True)
         self._space.forget()
 
-    def finish_load(self) -> None:
-        """Do nothing: the service builds its indexes itself."""
-
-    def _delete_selected(self, selection: NodeQuery) -> None:
+    def _delete(self, selection: NodeQuery) -> None:
         if selection.filtered and selection.node_ids is None:
             self._space.delete(filter=render(selection.filters, PineconeDialect()).sql)
         elif selection.doc_ids is not None:
@@ -211,7 +184,7 @@ class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[mi
 
     # ---- reading -----------------------------------------------------------------------------------------
 
-    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
+    def _select(self, selection: NodeQuery) -> list[BaseNode]:
         return [
             node_of(record.id, dict(record.metadata or {}), record.values)
             for record in self._records(selection)
@@ -231,44 +204,34 @@ class PineconeVectorStore(NodeSelectionMixin, OfficialStore):  # type: ignore[mi
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
+        self._check_usable()
         return sorted({node_id_of(one) for one in self._space.ids()})
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes closest to a query.
-
-        Args:
-            query: Modes DEFAULT and MMR. An empty `node_ids` selects every node, as LlamaIndex always sends
-                one; an empty `doc_ids` selects none.
-            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
-                `query_options.diversity`).
-
-        Returns:
-            Best first, ties by id; at most 10,000.
-
-        Raises:
-            QueryError: The mode is not supported, or the query lacks what its mode needs.
-            FilterError: A filter that Pinecone cannot say, or whose value does not fit its operator.
-            StoreError: The service failed again and again.
-        """
-        check_query(query, query.mode, MODES, "PineconeVectorStore")
-        check_options("PineconeVectorStore", query, kwargs)
+    def _search(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
         condition = self._condition(query)
         self._check()
         question = checked_question(query.query_embedding, self._dim).tolist()
         if not query.similarity_top_k or query.doc_ids == []:
             return empty_result()
-        if query.mode == VectorStoreQueryMode.MMR:
-            choice = diversity(query, kwargs)
+        if mode is VectorStoreQueryMode.MMR:
+            choice = diversity(query, options)
             return mmr(query, choice, self._nearest(question, choice.candidates, condition, True))
         return self._nearest(question, query.similarity_top_k, condition, False)
 
     # ---- life --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; closing twice is fine."""
+        self._closed = True
         close = getattr(self._pinecone_index, "close", None)
         if close:
             close()
+
+    def _check_usable(self, *, write: bool = False) -> None:
+        if self._closed:
+            raise StoreError(CLOSED)
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to be pickled: the copy would need the key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import psycopg2
@@ -17,7 +17,7 @@ from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 
-__all__ = ["Transactions", "make_engine", "parse_url", "quoted"]
+__all__ = ["Done", "Transactions", "make_engine", "parse_url", "quoted"]
 
 Result = TypeVar("Result")
 
@@ -169,3 +169,28 @@ def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> Store
             "starts with the run."
         )
     return StoreError(f"Postgres at {where} refused: {said}. Nothing of this call was written.")
+
+
+class Done(Coroutine[Any, Any, None]):
+    """Coroutine whose work is done: it may be awaited, run, made a task, gathered, or dropped without a warning.
+
+    For a sync method in the place of an official ``async`` one.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(Done())
+    """
+
+    def __await__(self) -> Iterator[Any]:  # type: ignore[override]  # typeshed wants a generator
+        return iter(())
+
+    def send(self, value: Any) -> Any:
+        """End, with None."""
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Any:
+        """Raise what is thrown: there is nothing left that could catch it."""
+        return super().throw(*error)
+
+    def close(self) -> None:
+        """Do nothing: it has ended."""

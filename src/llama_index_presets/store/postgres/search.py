@@ -20,11 +20,10 @@ from llama_index_presets.store.base import NodeQuery
 from llama_index_presets.store.node_codec import restricting_ids
 from llama_index_presets.store.postgres.filters import PostgresDialect
 from llama_index_presets.store.postgres.table import NODE_COLUMNS, PostgresTable, read_nodes
-from llama_index_presets.store.query_modes import check_query, empty_result, hybrid, mmr
-from llama_index_presets.store.query_options import check_options, diversity
+from llama_index_presets.store.query_modes import answer, empty_result
 from llama_index_presets.store.vectors import checked_question
 
-__all__ = ["MODES", "PostgresSearch", "Where", "select_where"]
+__all__ = ["MODES", "OPTIONS", "PostgresSearch", "Where", "select_where"]
 
 SPARE_ROWS = 16
 """Rows taken from an index beyond top_k, so that they can be scored again exactly."""
@@ -97,23 +96,16 @@ class PostgresSearch:
     query: VectorStoreQuery
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self) -> VectorStoreQueryResult:
+    def run(self, mode: VectorStoreQueryMode) -> VectorStoreQueryResult:
         """Answer the query."""
-        query, mode = self.query, self.query.mode
-        check_query(query, mode, MODES, "PostgresVectorStore")
-        check_options("PostgresVectorStore", query, self.options, OPTIONS)
         where = self._where()
-        if mode == VectorStoreQueryMode.DEFAULT:
-            return self._nearest(query.similarity_top_k, where)
-        if mode == VectorStoreQueryMode.MMR:
-            choice = diversity(query, self.options)
-            return mmr(query, choice, self._nearest(choice.candidates, where, vectors=True))
-        words = self._words(
-            query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k, where
+        return answer(
+            self.query,
+            mode,
+            self.options,
+            nearest=lambda top_k, vectors: self._nearest(top_k, where, vectors=vectors),
+            words=lambda top_k: self._words(top_k, where),
         )
-        if mode == VectorStoreQueryMode.HYBRID:
-            return hybrid(query, self._nearest(query.similarity_top_k, where), words)
-        return words
 
     def _where(self) -> Where:
         ids = restricting_ids(self.query.node_ids, self._kinds(self.query.node_ids))
@@ -126,7 +118,7 @@ class PostgresSearch:
         self.cursor.execute(f"SELECT node_id, kind FROM {self.table.sql} WHERE {where.sql}", where.parameters)
         return dict(self.cursor.fetchall())
 
-    def _nearest(self, top_k: int, where: Where, *, vectors: bool = False) -> VectorStoreQueryResult:
+    def _nearest(self, top_k: int, where: Where, *, vectors: bool) -> VectorStoreQueryResult:
         question = checked_question(self.query.query_embedding, self.table.dim)
         if top_k == 0:
             return empty_result()

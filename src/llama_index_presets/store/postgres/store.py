@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryResult
+from llama_index.core.vector_stores.types import (
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
 from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore
 from sqlalchemy.engine import URL
 
 from llama_index_presets._extras import require
-from llama_index_presets._options import refuse_unknown, refuse_values, strict
+from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
-from llama_index_presets.store.base import Done, NodeQuery, NodeSelectionMixin
-from llama_index_presets.store.official import POSTGRES_LIMITS
-from llama_index_presets.store.postgres.connection import Transactions, make_engine, parse_url, quoted
-from llama_index_presets.store.postgres.search import PostgresSearch, select_where
+from llama_index_presets.store.base import FIXED_LIMITS, NodeQuery, StoreBase
+from llama_index_presets.store.postgres.connection import Done, Transactions, make_engine, parse_url, quoted
+from llama_index_presets.store.postgres.search import MODES, OPTIONS, PostgresSearch, select_where
 from llama_index_presets.store.postgres.table import (
     COLUMNS,
     DEFAULT_LANGUAGE,
@@ -29,9 +32,8 @@ from llama_index_presets.store.postgres.table import (
     PostgresTable,
     copy_stream,
     read_nodes,
+    vacuum,
 )
-from llama_index_presets.store.postgres.vacuum import vacuum
-from llama_index_presets.store.query_options import ADD_OPTIONS
 from llama_index_presets.store.vectors import checked_vectors
 
 __all__ = ["IGNORED", "PostgresVectorStore", "index_options"]
@@ -49,6 +51,11 @@ IGNORED: dict[str, Any] = {
     "indexed_metadata_keys": None,
 }
 """Options of the official adapter that have one meaning here: every mode works, every key is indexed."""
+
+_LIMITS: Limits = {
+    **FIXED_LIMITS,
+    "customize_query_fn": ((None,), "the statement is another one. Use filters, or read the table with SQL."),
+}
 
 
 def index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
@@ -81,8 +88,8 @@ BULK_ROWS = 50_000
 
 
 @strict()
-class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
-    """Postgres vector store with the common contract of this package's stores.
+class PostgresVectorStore(StoreBase, OfficialStore):
+    """pgvector under the promises that every store of this package keeps.
 
     Scores are cosine similarity, -1 to 1, higher is closer. `add` replaces nodes of the same id; each call is
     one transaction. Thread safe; any number of processes may read and write. Lost connections are tried again.
@@ -116,6 +123,8 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         FingerprintError: The table was made by another model.
         StoreError: The server cannot be reached, or the table is not of this class or dimension.
 
+    `query` takes two keywords more: ``hnsw_ef_search`` and ``ivfflat_probes``, as in the official adapter.
+
     Example:
         >>> import tempfile
         >>> from llama_index.core.schema import TextNode
@@ -132,6 +141,8 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
 
     index: str = "auto"
 
+    _modes: ClassVar[frozenset[VectorStoreQueryMode]] = MODES
+    _query_options: ClassVar[tuple[str, ...]] = OPTIONS
     _transactions: Transactions = PrivateAttr()
     _own_engine: bool = PrivateAttr(default=True)
     _place: PostgresTable = PrivateAttr()
@@ -166,7 +177,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         if embed_dim < 1 or embed_dim > 16_000:
             raise SettingsError(f"embed_dim is {embed_dim}; pgvector stores 1 to 16,000 numbers.")
         quoted(table_name), quoted(schema_name)
-        refuse_values("PostgresVectorStore", official, POSTGRES_LIMITS)
+        refuse_values("PostgresVectorStore", official, _LIMITS)
         if engine is None and connection_string is None:
             raise SettingsError(
                 "PostgresVectorStore needs a connection URL: postgresql://user:password@host/db."
@@ -252,42 +263,25 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
 
     # ---- writing -----------------------------------------------------------------------------------------
 
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        """Insert nodes, replacing those of the same id; one transaction.
+    def _upsert(self, nodes: list[BaseNode], *, replacing: Sequence[str] = (), bulk: bool = False) -> None:
+        """One transaction; writers of the same document take turns."""
+        # In order of id, so that two writers of the same nodes wait for each other instead of deadlocking.
+        ordered = sorted(nodes, key=lambda node: node.node_id)
+        vectors = checked_vectors(ordered, self._place.dim)
+        stream = copy_stream(ordered, vectors, half=self._place.half)
+        gone = select_where(NodeQuery(doc_ids=replacing))
 
-        Args:
-            nodes: With embeddings. Where an id comes twice, the last one wins.
-            **add_kwargs: ``bulk=True`` leaves building indexes to `finish_load`, which the caller promises.
+        def write(cursor: Any) -> bool:
+            stream.seek(0)
+            if replacing:
+                self._take_turns(cursor, replacing)
+                cursor.execute(f"DELETE FROM {self._place.sql} WHERE {gone.sql}", gone.parameters)
+            return self._copy_in(cursor, stream)
 
-        Returns:
-            Their ids, in the order given.
+        if self._run(write) and not bulk:
+            self._run(self._place.build_indexes)
 
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was written.
-            StoreError: The server cannot be reached; nothing was written.
-        """
-        refuse_unknown("PostgresVectorStore.add", add_kwargs, ADD_OPTIONS)
-        return self._write(nodes, replacing=(), bulk=bool(add_kwargs.get("bulk")))
-
-    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """Replace all nodes of some documents by new ones, in one transaction.
-
-        A reader, and a client or server that is killed at any moment, sees all the old nodes of these documents
-        or all the new ones, never a mixture and never none of them. Writers of the same document take turns.
-
-        Args:
-            ref_doc_ids: Documents whose nodes go.
-            nodes: What comes instead; may be empty, may belong to any document.
-
-        Returns:
-            Ids of the new nodes, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was changed.
-        """
-        return self._write(nodes, replacing=ref_doc_ids)
-
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Delete every node; the empty table takes the fingerprint of what is added next."""
         self._run(lambda cursor: cursor.execute(f"TRUNCATE {self._place.sql}"))
 
@@ -310,24 +304,11 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         """Number of nodes, without reading them."""
         return self._run(self._place.count)
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes closest to a query.
-
-        Args:
-            query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids`
-                selects none. TEXT_SEARCH scores are ``ts_rank_cd``, >= 0, of any of the words.
-            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
-                `query_options.diversity`); ``hnsw_ef_search`` and ``ivfflat_probes``, as in the official adapter.
-
-        Returns:
-            Best first, ties by id.
-
-        Raises:
-            QueryError: The mode is not supported, or the query lacks what its mode needs.
-            FilterError: A filter's value does not fit its operator.
-            StoreError: The server cannot be reached, or the statement took too long.
-        """
-        return self._run(lambda cursor: PostgresSearch(self._place, cursor, query, kwargs).run())
+    def _search(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
+        """TEXT_SEARCH scores are ``ts_rank_cd``, >= 0, of any of the words."""
+        return self._run(lambda cursor: PostgresSearch(self._place, cursor, query, options).run(mode))
 
     def compact(self, *, own_server: bool = False) -> None:
         """Rewrite table and indexes, so that nothing of deleted rows is left in them. Other writers wait meanwhile.
@@ -384,34 +365,12 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         self._place = replace(self._place, language=language)
         return self._place.agree_on_fingerprint(cursor, self._fingerprint)
 
-    def _write(self, nodes: Sequence[BaseNode], *, replacing: Sequence[str], bulk: bool = False) -> list[str]:
-        if not nodes:
-            if replacing:
-                self._delete_selected(NodeQuery(doc_ids=replacing))
-            return []
-        # In order of id, so that two writers of the same nodes wait for each other instead of deadlocking.
-        unique = sorted({node.node_id: node for node in nodes}.values(), key=lambda node: node.node_id)
-        vectors = checked_vectors(unique, self._place.dim)
-        stream = copy_stream(unique, vectors, half=self._place.half)
-        gone = select_where(NodeQuery(doc_ids=replacing))
-
-        def write(cursor: Any) -> bool:
-            stream.seek(0)
-            if replacing:
-                self._take_turns(cursor, replacing)
-                cursor.execute(f"DELETE FROM {self._place.sql} WHERE {gone.sql}", gone.parameters)
-            return self._upsert(cursor, stream)
-
-        if self._run(write) and not bulk:
-            self._run(self._place.build_indexes)
-        return [node.node_id for node in nodes]
-
     def _take_turns(self, cursor: Any, documents: Sequence[str]) -> None:
         keys = sorted({f"{self._place.sql}/{document}" for document in documents if "\0" not in document})
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s) k", (keys,))
 
-    def _upsert(self, cursor: Any, stream: Any) -> bool:
-        """Copy the stream in; returns whether the table has become large without an index."""
+    def _copy_in(self, cursor: Any, stream: Any) -> bool:
+        """Copy the stream in; whether the table has become large and has no index."""
         listed, table = ", ".join(COLUMNS), self._place.sql
         self._place.agree_on_fingerprint(cursor, self._fingerprint)
         cursor.execute(
@@ -430,7 +389,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
         )
         return bool(cursor.fetchone()[0])
 
-    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
+    def _select(self, selection: NodeQuery) -> list[BaseNode]:
         where = select_where(selection)
         columns = f"{', '.join(NODE_COLUMNS)}, embedding::text"
 
@@ -440,7 +399,7 @@ class PostgresVectorStore(NodeSelectionMixin, OfficialStore):
 
         return read_nodes(self._run(read))
 
-    def _delete_selected(self, selection: NodeQuery) -> None:
+    def _delete(self, selection: NodeQuery) -> None:
         where = select_where(selection)
         sql = f"DELETE FROM {self._place.sql} WHERE {where.sql}"
         self._run(lambda cursor: cursor.execute(sql, where.parameters))

@@ -6,7 +6,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "PostgresTable",
     "copy_stream",
     "read_nodes",
+    "vacuum",
 ]
 
 # Nodes as Postgres' binary COPY format, and rows as nodes again.
@@ -339,3 +340,43 @@ class PostgresTable:
             cursor.execute("SET LOCAL statement_timeout = 0")
             name = self.index_name(self.words_index)
             cursor.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {self.sql} USING gin ({self.words})")
+
+
+# What Postgres still holds of deleted rows: dead tuples, samples in its statistics, its write-ahead log.
+
+
+def vacuum(execute: Callable[[str], Any], table: str, *, own_server: bool) -> None:
+    """Write a table and its indexes afresh, and clean what else a server of one's own remembers of its rows.
+
+    Args:
+        execute: Runs one statement, each in a transaction of its own.
+        table: Quoted name.
+        own_server: Whether statistics and write-ahead log may be cleaned; needs a superuser.
+    """
+    execute("SET statement_timeout = 0")
+    if own_server:
+        # ANALYZE keeps the samples of a table that has become empty.
+        literal = table.replace("'", "''")
+        execute(f"DELETE FROM pg_catalog.pg_statistic WHERE starelid = '{literal}'::regclass")
+    execute(f"VACUUM (FULL, ANALYZE) {table}")
+    if own_server:
+        execute("VACUUM FULL pg_catalog.pg_statistic")
+        _clean_log(execute)
+
+
+def _clean_log(execute: Callable[[str], Any]) -> None:
+    """Delete the segments of the write-ahead log instead of renaming them for later, which keeps their content.
+
+    Those that were renamed earlier are used up first: what is left of a segment is filled with zeros at a switch.
+    """
+    execute("ALTER SYSTEM SET wal_recycle = off")
+    try:
+        execute("SELECT pg_reload_conf()")
+        segments = execute("SELECT count(*) FROM pg_ls_waldir()").scalar()
+        for _ in range(segments + 1):
+            execute("SELECT pg_logical_emit_message(false, 'llama-index-presets', 'compact')")
+            execute("SELECT pg_switch_wal()")
+        execute("CHECKPOINT")
+    finally:
+        execute("ALTER SYSTEM RESET wal_recycle")
+        execute("SELECT pg_reload_conf()")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import weaviate
@@ -21,15 +21,13 @@ from llama_index.vector_stores.weaviate import WeaviateVectorStore as OfficialSt
 from weaviate.exceptions import WeaviateBaseError
 
 from llama_index_presets._extras import require
-from llama_index_presets._options import refuse_unknown, refuse_values, strict
-from llama_index_presets._utf8 import check_ids, check_name
+from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
+from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import filterable_metadata, predicate, render
-from llama_index_presets.store.base import NodeQuery, NodeSelectionMixin, agreed_fingerprint
+from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
 from llama_index_presets.store.node_codec import restricting_ids
-from llama_index_presets.store.official import WEAVIATE_LIMITS
-from llama_index_presets.store.query_modes import check_query, empty_result, hybrid, mmr
-from llama_index_presets.store.query_options import ADD_OPTIONS, check_options, diversity
+from llama_index_presets.store.query_modes import answer, empty_result
 from llama_index_presets.store.vectors import checked_question, checked_vectors
 from llama_index_presets.store.weaviate.collection import MOST_ROWS, WeaviateCollection
 from llama_index_presets.store.weaviate.objects import document_label, node_of, object_id, object_of
@@ -95,10 +93,22 @@ MODES = frozenset(
 
 SPARE_ROWS = 16
 
+_CONNECT = "WeaviateVectorStore.from_url('weaviate://HOST/COLLECTION', api_key=…) opens a client."
+
+_LIMITS: Limits = {
+    **FIXED_LIMITS,
+    "text_key": ((None, "text"), "the text is kept under 'text'."),
+    "class_prefix": ((None,), "give the whole name, index_name='PREFIX_Node'."),
+    "url": ((None,), _CONNECT),
+    "auth_config": ((None, {}), _CONNECT),
+    "client_kwargs": ((None, {}), _CONNECT),
+}
+"""Options of the official adapter that have one value here; any other is refused with its reason."""
+
 
 @strict()
-class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
-    """Weaviate vector store with the contract that a managed service can keep.
+class WeaviateVectorStore(StoreBase, OfficialStore):
+    """Weaviate under the promises that a managed service can keep.
 
     Scores are cosine similarity, -1 to 1, higher is closer; BM25 for text search. `add` replaces nodes of the same id,
     in parallel requests of `batch_size`; a call of several requests is not whole or nothing.
@@ -128,10 +138,12 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
 
     batch_size: int = 200
 
+    _modes: ClassVar[frozenset[VectorStoreQueryMode]] = MODES
     _is_self_created_weaviate_client: bool = PrivateAttr(default=False)
     _collection: WeaviateCollection = PrivateAttr()
     _dim: int | None = PrivateAttr(default=None)
     _checked: bool = PrivateAttr(default=False)
+    _closed: bool = PrivateAttr(default=False)
     _fingerprint: str | None = PrivateAttr(default=None)
 
     def __init__(
@@ -144,7 +156,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
         owns_client: bool = False,
         **official: Any,
     ) -> None:
-        refuse_values("WeaviateVectorStore", official, WEAVIATE_LIMITS)
+        refuse_values("WeaviateVectorStore", official, _LIMITS)
         if not isinstance(weaviate_client, weaviate.WeaviateClient):
             raise SettingsError(
                 "WeaviateVectorStore needs a connected weaviate.WeaviateClient (async methods run in worker threads, "
@@ -202,62 +214,25 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
 
     # ---- writing -----------------------------------------------------------------------------------------
 
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        """Insert nodes, replacing those of the same id; all are checked before the first request.
-
-        Args:
-            nodes: With embeddings. Where an id comes twice, the last one wins.
-            **add_kwargs: ``bulk``, as other stores take it, changes nothing here.
-
-        Returns:
-            Their ids, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was written.
-            StoreError: The service failed again and again; some of the nodes may be written. Call again.
-        """
-        refuse_unknown("WeaviateVectorStore.add", add_kwargs, ADD_OPTIONS)
-        if not nodes:
-            return []
+    def _upsert(self, nodes: list[BaseNode], *, replacing: Sequence[str] = (), bulk: bool = False) -> None:
+        """Write the new objects, then delete what is left of the documents: a reader may see both, never none."""
         self._check()
-        unique = list({node.node_id: node for node in nodes}.values())
-        vectors = checked_vectors(unique, self._dim)
-        objects = [object_of(node, vector) for node, vector in zip(unique, vectors, strict=True)]
+        vectors = checked_vectors(nodes, self._dim)
+        objects = [object_of(node, vector) for node, vector in zip(nodes, vectors, strict=True)]
         numbers = frozenset(
             name for one in objects for name in one.properties if name.split("_")[0] in _NUMBERS
         )
         self._collection.make(self._fingerprint, numbers)
         self._collection.insert(objects, self.batch_size)
         self._dim = vectors.shape[1]
-        return [node.node_id for node in nodes]
+        if replacing:
+            old = self._collection.where(self._documents(replacing))
+            new = {object_id(node.node_id) for node in nodes}
+            self._collection.delete_named(
+                [one.properties["node_id"] for one in old if str(one.uuid) not in new]
+            )
 
-    def replace_documents(self, ref_doc_ids: Sequence[str], nodes: Sequence[BaseNode]) -> list[str]:
-        """Put nodes in the place of everything that some documents had.
-
-        The new objects are written first, then those that are left of the old ones go: a reader may see both, never
-        none. Calling again after a failure finishes the work.
-
-        Args:
-            ref_doc_ids: Documents whose nodes go.
-            nodes: What comes instead; may be empty, may belong to any document.
-
-        Returns:
-            Ids of the new nodes, in the order given.
-
-        Raises:
-            NodeRejectedError: A node cannot be stored; nothing was changed.
-            StoreError: The service failed again and again.
-        """
-        check_ids(ref_doc_ids, "document")
-        added = self.add(nodes)
-        if ref_doc_ids and self._check():
-            old = self._collection.where(self._documents(ref_doc_ids))
-            new = {object_id(one) for one in added}
-            gone = [one.properties["node_id"] for one in old if str(one.uuid) not in new]
-            self._collection.delete_named(gone)
-        return added
-
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Delete the collection; the next `add` makes it anew, with its own dimension and fingerprint."""
         if self._check():
             self._collection.drop()
@@ -267,10 +242,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
         """See `clear`."""
         self.clear()
 
-    def finish_load(self) -> None:
-        """Do nothing: the service builds its indexes itself."""
-
-    def _delete_selected(self, selection: NodeQuery) -> None:
+    def _delete(self, selection: NodeQuery) -> None:
         if not self._check():
             return
         if selection.doc_ids is not None:
@@ -278,7 +250,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
         elif selection.node_ids is None:
             self._collection.delete_where(render(selection.filters, self._collection.dialect()).sql)
         elif selection.filtered:
-            self._collection.delete_named([node.node_id for node in self._read_selected(selection)])
+            self._collection.delete_named([node.node_id for node in self._select(selection)])
         else:
             self._collection.delete_named(selection.node_ids)
 
@@ -287,7 +259,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
 
     # ---- reading -----------------------------------------------------------------------------------------
 
-    def _read_selected(self, selection: NodeQuery) -> list[BaseNode]:
+    def _select(self, selection: NodeQuery) -> list[BaseNode]:
         if not self._check():
             return []
         if selection.node_ids is not None:
@@ -310,43 +282,26 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
+        self._check_usable()
         if not self._check():
             return []
         return sorted(one.properties["node_id"] for one in self._collection.every(["node_id"], vectors=False))
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes closest to a query.
-
-        Args:
-            query: An empty `node_ids` selects every node, as LlamaIndex always sends one; an empty `doc_ids` selects
-                none. HYBRID is fused here, from a vector and a BM25 search, as in the other stores.
-            **kwargs: In mode MMR ``mmr_threshold`` and ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (see
-                `query_options.diversity`).
-
-        Returns:
-            Best first, ties by id; at most 10,000.
-
-        Raises:
-            QueryError: The mode is not supported, or the query lacks what its mode needs.
-            FilterError: A filter that Weaviate cannot say, or whose value does not fit its operator.
-            StoreError: The service failed again and again.
-        """
-        check_query(query, query.mode, MODES, "WeaviateVectorStore")
-        check_options("WeaviateVectorStore", query, kwargs)
+    def _search(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
+    ) -> VectorStoreQueryResult:
+        """At most 10,000 nodes; HYBRID is fused here, from a vector and a BM25 search, as in the other stores."""
         render(query.filters, self._collection.dialect())
         if not self._check() or query.doc_ids == []:
             return empty_result()
-        condition, mode = self._condition(query), query.mode
-        if mode == VectorStoreQueryMode.DEFAULT:
-            return self._nearest(query, query.similarity_top_k, condition)
-        if mode == VectorStoreQueryMode.MMR:
-            choice = diversity(query, kwargs)
-            return mmr(query, choice, self._nearest(query, choice.candidates, condition, True))
-        top_k = query.similarity_top_k if query.sparse_top_k is None else query.sparse_top_k
-        words = self._words(query.query_str or "", top_k, condition)
-        if mode == VectorStoreQueryMode.HYBRID:
-            return hybrid(query, self._nearest(query, query.similarity_top_k, condition), words)
-        return words
+        condition = self._condition(query)
+        return answer(
+            query,
+            mode,
+            options,
+            nearest=lambda top_k, vectors: self._nearest(query, top_k, condition, vectors),
+            words=lambda top_k: self._words(query.query_str or "", top_k, condition),
+        )
 
     def _condition(self, query: VectorStoreQuery) -> Any:
         dialect = self._collection.dialect()
@@ -365,7 +320,7 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
         return dialect.all_of(parts) if parts else None
 
     def _nearest(
-        self, query: VectorStoreQuery, top_k: int, condition: Any, vectors: bool = False
+        self, query: VectorStoreQuery, top_k: int, condition: Any, vectors: bool
     ) -> VectorStoreQueryResult:
         question = checked_question(query.query_embedding, self._dim).tolist()
         if not top_k:
@@ -383,9 +338,14 @@ class WeaviateVectorStore(NodeSelectionMixin, OfficialStore):
     # ---- life --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the client, where `from_url` opened it."""
+        """Close the client, where `from_url` opened it; closing twice is fine."""
         if self._is_self_created_weaviate_client:
+            self._closed = True
             self._client.close()
+
+    def _check_usable(self, *, write: bool = False) -> None:
+        if self._closed:
+            raise StoreError(CLOSED)
 
     def __del__(self) -> None:
         """Close a client left open; a constructor that refused its options opened none."""
