@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import multiprocessing
 import time
 from datetime import UTC, datetime
@@ -20,8 +21,9 @@ from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.errors import BudgetExceededError, SettingsError
-from llama_index_presets.monitor.attribution import attributed
-from llama_index_presets.monitor.budgets import Budget, Budgets
+from llama_index_presets.monitor.attribution import attributed, attribution
+from llama_index_presets.monitor.budgets import Budget, Budgets, BudgetState
+from llama_index_presets.monitor.prices import Tokens
 
 CENT = Decimal("0.01")
 
@@ -244,3 +246,22 @@ def test_impossible_budgets_are_refused():
     """All faults of a budget are named together."""
     with pytest.raises(SettingsError, match=r"limit_usd is 0\.1, expected a Decimal > 0; per is 'year'"):
         Budget(limit_usd=0.1, per="year")
+
+
+def test_a_call_that_fails_on_a_full_disk_raises_its_own_error(tmp_path, monkeypatch, caplog):
+    """Its reservation cannot be released; that is logged, and the reservation stays."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        budgets = Budgets(ledger, [Budget(limit_usd=CENT)])
+        held = budgets.reserve("call-1", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+        with monkeypatch.context() as full, pytest.raises(KeyError, match="its own"):
+            full.setattr(BudgetState, "_write", _refuse)
+            try:
+                raise KeyError("its own")
+            finally:
+                budgets.release(held)
+        assert "reservation of call call-1 was not released" in caplog.text
+        budgets.release(held)
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -17,7 +17,8 @@ from tests.tiny_clip import PAIRS, draw, tiny_clip
 from llama_index_presets import PRESETS, build, cli
 from llama_index_presets.advise.eject import eject
 from llama_index_presets.embed.clip import ClipEmbedding
-from llama_index_presets.errors import SettingsError, UnknownPresetError
+from llama_index_presets.errors import MonitorError, SettingsError, UnknownPresetError
+from llama_index_presets.monitor.ledger.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "recipes" / "healthcare" / "documents"
@@ -83,6 +84,24 @@ def test_the_project_answers_as_the_preset_does(
         assert app.ledger.get_usage_stats(days=1).total_calls > 0
     if preset == "financial-documents":
         assert len((tmp_path / preset / "storage" / "audit.jsonl").read_text().splitlines()) == len(QUESTIONS)
+
+
+def test_a_full_ledger_keeps_no_answer_of_the_project_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the preset: the cost is not known, and the log says why."""
+    eject("healthcare", tmp_path / "project", offline=True)
+    with load(tmp_path / "project", monkeypatch).App() as app:
+        app.ingest([str(DOCUMENTS)])
+        with monkeypatch.context() as full:
+            full.setattr(Journal, "append", _refuse)
+            response = app.query(QUESTIONS[0])
+        assert response.metadata["known"] and response.metadata["cost_usd"] is None
+        assert "cost is not known: The ledger is full." in caplog.text
+
+
+def _refuse(*_: object) -> None:
+    raise MonitorError("The ledger is full.")
 
 
 def test_images_are_found_as_the_preset_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -429,3 +429,15 @@ def test_a_connection_that_breaks_is_no_reader_that_left(run, monkeypatch: pytes
     monkeypatch.setattr("llama_index_presets.diagnose.doctor.examine", breaks)
     code, _, err = run("doctor")
     assert code == 1 and err.startswith("Error: BrokenPipeError: [Errno 32] Broken pipe")
+
+
+def test_ctrl_c_while_the_command_is_loaded_ends_it_quietly(tmp_path: Path) -> None:
+    """Code 130 and no traceback, as in the middle of its work."""
+    (tmp_path / "typer.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:src"}
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_index_presets", "list"], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -27,7 +27,17 @@ from llama_index_presets.values import Fingerprint
 
 __all__ = ["Ejected", "eject"]
 
-_STANDARD = {"argparse", "collections", "contextlib", "getpass", "os", "pathlib", "uuid"}
+_STANDARD = {
+    "argparse",
+    "collections",
+    "contextlib",
+    "decimal",
+    "getpass",
+    "logging",
+    "os",
+    "pathlib",
+    "uuid",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

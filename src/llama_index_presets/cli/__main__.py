@@ -1,5 +1,6 @@
 """``python -m llama_index_presets.cli``."""
 
-from llama_index_presets.cli import main
+from llama_index_presets.__main__ import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -23,12 +23,19 @@ class FileEntry:
         problem: Why it is left out; empty for a file to read.
         absent: Whether it is no document of the folder at all, such as a link that leaves it: `sync` removes what was
             stored under its path, where an unreadable file keeps its last good text.
+        named: Whether the user named it; then it may be a link to anywhere.
     """
 
     path: Path
     boundary: Path
     problem: str = ""
     absent: bool = False
+    named: bool = False
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the path leads out of its boundary by now, as when somebody puts a link in the file's place."""
+        return not self.named and not self.path.resolve().is_relative_to(self.boundary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,9 @@ def find_files(paths: Iterable[str | Path], *, separate_folders: bool = False) -
         IngestError: A path does not exist or cannot be looked at, or there is no file at all.
     """
     entries: dict[Path, FileEntry] = {}
+    paths = list(paths)
+    if "" in paths:
+        raise IngestError("A path is empty. Give a file or a folder; '.' is the folder that you are in.")
     roots = [Path(path) for path in paths]
     for root in roots:
         for entry in sorted(_below(root, separate_folders), key=lambda entry: entry.path):
@@ -78,14 +88,17 @@ def root_path(path: str | Path) -> Path:
 def _below(root: Path, separate: bool) -> Iterator[FileEntry]:
     try:
         exists = root.exists()
-    except OSError as error:
-        raise IngestError(f"'{root}' cannot be opened ({error.strerror}). Check its rights.") from error
+    except (OSError, ValueError) as error:  # the latter for a path with a zero byte
+        problem = getattr(error, "strerror", None) or error
+        raise IngestError(f"'{root}' cannot be opened ({problem}). Check its name and rights.") from error
     if not exists:
         raise IngestError(f"There is no '{root}'. Give a file or a folder that exists.")
     path = root_path(root)
     if path.is_file():
-        yield _checked(FileEntry(path, path.parent))
+        yield _checked(FileEntry(path, path.parent, named=True))
         return
+    if not path.is_dir():
+        raise IngestError(f"'{root}' is neither a file nor a folder. Give a file or a folder.")
     real = path.resolve()
     waiting = [_Folder(path, real, real, separate=separate)]
     while waiting:

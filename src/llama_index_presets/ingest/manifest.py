@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS documents (
 );
 CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
 """
-"""``owner`` is NULL for a document of no tenant, and was added later; ``changes`` holds what is about to change."""
+"""``owner`` was added later, and is NULL where it was never recorded; ``changes`` holds what is about to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Manifest:
         return {self._show(doc_id): self._show(digest) if digest else "" for doc_id, digest in rows}
 
     def owners(self) -> dict[str, dict[str, Any]]:
-        """Owner of every document that has one, by id: see `ManifestEntry`."""
+        """Owner of every document by id, see `ManifestEntry`; those that an earlier release wrote are left out."""
         rows = self._rows("SELECT doc_id, owner FROM documents WHERE owner IS NOT NULL")
         return {self._show(doc_id): json.loads(self._show(owner)) for doc_id, owner in rows}
 
@@ -231,8 +231,8 @@ class Manifest:
     def _ids(self, doc_ids: Iterable[str]) -> list[tuple[str]]:
         return [(self._hide(doc_id),) for doc_id in doc_ids]
 
-    def _owner(self, entry: ManifestEntry) -> str | None:
-        return self._hide(json.dumps(dict(entry.owner), default=str)) if entry.owner else None
+    def _owner(self, entry: ManifestEntry) -> str:
+        return self._hide(json.dumps(dict(entry.owner), default=str))
 
     def _mark(self, ids: list[tuple[str]]) -> None:
         self._connection.executemany("INSERT OR IGNORE INTO changes (doc_id) VALUES (?)", ids)

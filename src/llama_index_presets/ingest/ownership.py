@@ -15,6 +15,7 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
 )
 
+from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.metadata_overrides import Stamp
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources import Source
@@ -38,7 +39,9 @@ class Ownership:
     A document belongs to the tenant that was put on it when it was ingested: by the engine (`for_tenant`), by
     ``metadata=`` or by ``folder_key=``, never by what it says of itself. Only a run that puts the same tenant on it may
     replace or remove it. A document that nobody was put on may be changed by the shared engine, and by a tenant only
-    where all of its stored nodes are that tenant's.
+    where all of its stored nodes are that tenant's. Where the manifest cannot say whose a document is, since an earlier
+    release wrote it or it was lost, the shared engine leaves alone what is stored under the key `TENANT_KEY` of another
+    tenant than the document itself names.
 
     Attributes:
         owners: See `Manifest.owners`.
@@ -46,7 +49,7 @@ class Ownership:
         stamp: What this run puts on documents.
         tenant: What the engine's tenant puts on them; empty for the shared engine.
         complete: Whether the manifest knows every node of the store; it does not after another machine wrote there, or
-            when it was lost. A tenant's new documents are then looked up in the store.
+            when it was lost. New documents are then looked up in the store.
     """
 
     owners: Mapping[str, Mapping[str, Any]]
@@ -66,7 +69,9 @@ class Ownership:
         replaced = [source.doc_id for source in changed if source.doc_id in known]
         new = [] if self.complete else [source.doc_id for source in changed if source.doc_id not in known]
         others = {doc_id for doc_id, mine in self._views(new).items() if not mine}
-        refusals = dict.fromkeys(others | set(replaced) - self.may_change(replaced), _TAKEN)
+        others |= set(replaced) - self.may_change(replaced)
+        others -= self._own_words([source for source in changed if source.doc_id in others])
+        refusals = dict.fromkeys(others, _TAKEN)
         refusals |= self._taken_nodes([source for source in changed if source.node_ids])
         return [
             source.refused(why) if (why := refusals.get(source.doc_id)) else self._owned(source)
@@ -81,7 +86,9 @@ class Ownership:
             if self.owners.get(doc_id, {}).items() <= self.stamp.of(doc_id).items()
         ]
         recorded = {
-            doc_id for doc_id in same_owner if self.tenant.items() <= self.owners.get(doc_id, {}).items()
+            doc_id
+            for doc_id in same_owner
+            if doc_id in self.owners and self.tenant.items() <= self.owners[doc_id].items()
         }
         views = self._views([doc_id for doc_id in same_owner if doc_id not in recorded])
         return recorded | {doc_id for doc_id, mine in views.items() if mine}
@@ -99,14 +106,28 @@ class Ownership:
         return replace(source, owner=owner) if owner else source
 
     def _views(self, doc_ids: Sequence[str]) -> dict[str, bool]:
-        """For stored documents, whether all their nodes are the tenant's; empty where the store cannot tell."""
+        """For stored documents, whether all their nodes are the run's; empty where the store cannot tell."""
         wanted, views = set(doc_ids), dict[str, bool]()
         for some in _batches(doc_ids):
             for node in self._nodes_of(some):
-                doc_id, mine = _document_of(node), self.tenant.items() <= node.metadata.items()
+                doc_id = _document_of(node)
                 if doc_id in wanted:  # metadata may have a ref_doc_id of its own
-                    views[doc_id] = views.get(doc_id, True) and mine
+                    views[doc_id] = views.get(doc_id, True) and self._is_mine(doc_id, node)
         return views
+
+    def _is_mine(self, doc_id: str, node: BaseNode) -> bool:
+        if self.tenant:
+            return self.tenant.items() <= node.metadata.items()
+        return node.metadata.get(TENANT_KEY) in (None, self.stamp.of(doc_id).get(TENANT_KEY))
+
+    def _own_words(self, sources: Sequence[Source]) -> set[str]:
+        """Of documents without a recorded owner, those that name the stored tenant themselves: the shared engine's."""
+        unsure = [source for source in sources if not self.tenant and source.doc_id not in self.owners]
+        stored: dict[str, set[Any]] = {}
+        for some in _batches(source.doc_id for source in unsure):
+            for node in self._nodes_of(some):
+                stored.setdefault(_document_of(node), set()).add(node.metadata.get(TENANT_KEY))
+        return {source.doc_id for source in unsure if stored.get(source.doc_id) == {_named_tenant(source)}}
 
     def _nodes_of(self, doc_ids: list[str]) -> list[BaseNode]:
         of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=doc_ids)
@@ -134,6 +155,15 @@ class Ownership:
                         "node an id of its own."
                     )
         return taken
+
+
+def _named_tenant(source: Source) -> Any:
+    """The tenant that a document names of itself; None where it names none or cannot be read."""
+    try:
+        content = source.read()
+    except Exception:  # the ingest reads it again, and reports what is wrong
+        return None
+    return content.metadata.get(TENANT_KEY) if isinstance(content, SourceText) else None
 
 
 def _document_of(node: BaseNode) -> str:

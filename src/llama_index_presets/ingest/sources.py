@@ -33,6 +33,9 @@ from llama_index_presets.ingest.read import file_hash, read_file
 __all__ = ["Source", "file_source", "sources"]
 
 
+_SWAPPED = (
+    "A link out of the folder took its place while it was read. Ingest again, and see who writes there."
+)
 _TEXT_ONLY = (
     "It is an image, and the embedding model of this index reads text only. Use the preset multi-modal, with CLIP's "
     "weights."
@@ -94,10 +97,21 @@ def sources(
     if _is_frame(data):
         frame = data.collect() if hasattr(data, "collect") else data  # a Polars LazyFrame
         return _once(_from_frame(frame, text_column, id_column))
-    items: list[Any] = [data] if isinstance(data, BaseNode | str | Path) else list(data)
+    items: list[Any] = [data] if isinstance(data, BaseNode | str | Path) else _listed(data)
     if items and all(isinstance(item, str | Path) for item in items):
         return _once(_from_files(find_files(items, separate_folders=separate_folders), images, limit))
     return _once(_from_items(items, images, limit))
+
+
+def _listed(data: Any) -> list[Any]:
+    if isinstance(data, Iterable) and not isinstance(data, bytes | bytearray | Mapping):
+        return list(data)
+    raise _wrong_kind([data])
+
+
+def _wrong_kind(items: Sequence[Any]) -> IngestError:
+    kinds = sorted({type(item).__name__ for item in items}) or ["nothing"]
+    return IngestError(f"Got {', '.join(kinds)}; give paths, LlamaIndex Documents or nodes, or a data frame.")
 
 
 def _from_items(items: Sequence[Any], images: bool, limit: SizeLimit) -> list[Source]:
@@ -108,8 +122,7 @@ def _from_items(items: Sequence[Any], images: bool, limit: SizeLimit) -> list[So
             *(_from_document(document, images, limit) for document in documents),
             *_from_nodes(nodes, images),
         ]
-    kinds = sorted({type(item).__name__ for item in items}) or ["nothing"]
-    raise IngestError(f"Got {', '.join(kinds)}; give paths, LlamaIndex Documents or nodes, or a data frame.")
+    raise _wrong_kind(items)
 
 
 def _once(sources: Iterable[Source]) -> list[Source]:
@@ -147,6 +160,8 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
     picture = is_image_file(path)
     if picture and not images:
         return _left_out(doc_id, _TEXT_ONLY)
+    if entry.has_left:
+        return _left_out(doc_id, _SWAPPED)
     try:
         outside = _companion_outside(entry, picture)
         digest = picture_hash(path) if picture else file_hash(path)
@@ -156,7 +171,14 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
         return _left_out(
             doc_id, f"'{outside}' beside it is a link out of its folder. Replace the link by a file."
         )
-    return Source(doc_id, digest, lambda: (read_picture if picture else read_file)(path, digest, limit))
+    return Source(
+        doc_id, digest, lambda: _read_inside(entry, read_picture if picture else read_file, digest, limit)
+    )
+
+
+def _read_inside(entry: FileEntry, read: Callable[..., Any], digest: str, limit: SizeLimit) -> Any:
+    content = read(entry.path, digest, limit)
+    return _fail(_SWAPPED) if entry.has_left else content
 
 
 def _companion_outside(entry: FileEntry, picture: bool) -> str | None:

@@ -2,8 +2,9 @@
 
 Each entry carries the HMAC of itself and of the entry before it, made with a key that the operator holds.
 Who lacks the key cannot change, remove or swap an entry without `verify` finding it. Removing the *newest*
-entries leaves a shorter chain that is whole in itself: compare it with a head that was exported before
-(`AuditLog.head`). POSIX only; needs no LlamaIndex.
+entries leaves a shorter chain that is whole in itself. The head recorded beside the log shows that where it was an
+accident; against somebody who removes both, compare the log with a head that was exported before (`AuditLog.head`).
+POSIX only; needs no LlamaIndex.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Final, NoReturn
 from llama_index_presets.disk_faults import is_full, write_all
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
 from llama_index_presets.monitor.ledger.journal import locked
+from llama_index_presets.private_files import private_file
 
 __all__ = [
     "AUDIT_KEY",
@@ -183,6 +185,7 @@ class AuditLog:
         """
         with self._alone() as descriptor:
             head = _last(descriptor, self.path)
+            self._refuse_lost(head)
             entry = AuditEntry(
                 who=who,
                 preset=preset,
@@ -199,7 +202,17 @@ class AuditLog:
             body = _canonical(asdict(entry))
             line = {"entry": json.loads(body), "mac": _mac(self._key, head.mac, body)}
             write_all(descriptor, _as_line(line) + b"\n", durable=True)
+            _record_head(self.path, AuditHead(number=entry.number, mac=str(line["mac"])))
         return entry
+
+    def _refuse_lost(self, head: AuditHead) -> None:
+        """Compare the log's end with the recorded head, so that nothing is chained to an emptied log."""
+        recorded = _recorded_head(self.path)
+        if recorded is not None and head.number < recorded.number:
+            raise AuditError(
+                f"Audit log '{self.path}' has {head.number} entries and had {recorded.number}: the newest are missing. "
+                f"Restore it from a backup. To begin a new log, move it and '{_head_file(self.path).name}' away."
+            )
 
     def head(self) -> AuditHead:
         """Head of the chain, to be stored elsewhere.
@@ -271,7 +284,8 @@ def verify(
     Args:
         path: The log.
         key: The operator's key or its file.
-        head: An exported head; the log must contain it, so that removing the newest entries shows.
+        head: An exported head; the log must contain it, so that removing the newest entries shows. Without it, the
+            head that `append` has recorded beside the log is taken, where there is one.
 
     Returns:
         The report; faults are in it, not raised.
@@ -281,6 +295,7 @@ def verify(
         AuditError: The log cannot be read.
     """
     secret = read_key(key)
+    recorded = _recorded_head(Path(path))  # before the log, which may grow meanwhile
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
@@ -294,17 +309,40 @@ def verify(
         macs.append(mac)
     if torn:
         return _bad(macs, len(macs), "the last line is not complete")
-    if head is not None and (
-        head.number >= len(macs) or not hmac.compare_digest(macs[head.number], head.mac)
-    ):
-        missing = head.number >= len(macs)
-        reason = (
-            "entries up to the exported head are missing"
-            if missing
-            else "the exported head is another chain's"
-        )
-        return _bad(macs, min(head.number, len(macs)), reason)
+    for known, name in ((head, "exported"), (recorded, "recorded")):
+        if known is not None and (reason := _contradiction(macs, known, name)):
+            return _bad(macs, min(known.number, len(macs)), reason)
     return AuditReport(ok=True, entries=len(lines), first_bad=None, reason="", head=_head(macs))
+
+
+def _contradiction(macs: list[str], head: AuditHead, name: str) -> str:
+    """What is wrong when a chain does not contain a head; empty when it does."""
+    if head.number >= len(macs):
+        return f"entries up to the {name} head are missing"
+    same = hmac.compare_digest(macs[head.number].encode(), head.mac.encode())
+    return "" if same else f"the {name} head is another chain's"
+
+
+def _head_file(log: Path) -> Path:
+    return log.with_name(log.name + ".head")
+
+
+def _record_head(log: Path, head: AuditHead) -> None:
+    """Keep the end of the chain beside the log; an older one, where the disk is full, is on the chain as well."""
+    file = _head_file(log)
+    draft = file.with_name(file.name + ".draft")
+    with contextlib.suppress(OSError):
+        private_file(draft)
+        head.save(draft)
+        draft.replace(file)
+
+
+def _recorded_head(log: Path) -> AuditHead | None:
+    """The head beside a log; None where there is none, or one that a crash of the machine has cut."""
+    try:
+        return AuditHead.load(_head_file(log))
+    except AuditError:
+        return None
 
 
 def _check_line(line: bytes, number: int, before: str, secret: bytes) -> tuple[str, str]:

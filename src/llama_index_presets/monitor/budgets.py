@@ -316,9 +316,15 @@ class Budgets:
             return self._hold(call_id, cost, f"{provider}/{model}", who, query_id)
 
     def release(self, reservation: Reservation) -> None:
-        """Release the reservation of a call that leaves no row."""
-        with self._state.locked() as shares:
-            shares.drop(reservation.call_id)
+        """Release the reservation of a call that leaves no row.
+
+        A failure is logged and not raised, since the call's own error may be under way; the reservation then stays.
+        """
+        try:
+            with self._state.locked() as shares:
+                shares.drop(reservation.call_id)
+        except MonitorError as error:
+            _log.error("The reservation of call %s was not released: %s", reservation.call_id, error)
 
     def _without_price(self, call_id: str, provider: str, model: str) -> Reservation:
         if self.unpriced == "refuse":

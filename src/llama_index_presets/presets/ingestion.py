@@ -211,14 +211,21 @@ def _ownership(assembly: EngineParts, data: Any, options: IngestOptions) -> Owne
         store=assembly.vector_store,
         stamp=_stamp(assembly, data, options),
         tenant=assembly.stamp,
-        complete=not assembly.stamp or _knows_all(assembly),
+        complete=_knows_all(assembly),
     )
 
 
 def _knows_all(assembly: EngineParts) -> bool:
-    """Whether the manifest accounts for every node of the store, where the store can count them."""
-    node_ids = getattr(assembly.vector_store, "node_ids", None)
-    return node_ids is not None and len(node_ids()) == assembly.manifest.totals()[1]
+    """Whether the manifest accounts for every node of the store, as far as the store can count them.
+
+    Listing the ids of a server only to count them is worth it for a tenant, not for the shared engine.
+    """
+    count = getattr(assembly.vector_store, "node_count", None)
+    if count is None and not assembly.stamp:
+        return True
+    if count is None and (node_ids := getattr(assembly.vector_store, "node_ids", None)) is not None:
+        count = lambda: len(node_ids())  # noqa: E731
+    return count is not None and count() == assembly.manifest.totals()[1]
 
 
 def _repair_keyword(assembly: EngineParts) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.files import find_files, root_path
-from llama_index_presets.ingest.sources import Source, sources
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT
+from llama_index_presets.ingest.sources import Source, _from_files, sources
 
 
 @pytest.fixture
@@ -119,3 +121,39 @@ def test_a_folder_that_cannot_be_opened_is_named(folder: Path) -> None:
         assert "cannot be opened" in problems(folder)["sub"]
     finally:
         (folder / "sub").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"), [("", "A path is empty"), ("/dev/null", "neither a file nor a folder")]
+)
+def test_what_is_no_file_or_folder_is_refused(path: str, problem: str) -> None:
+    """An empty variable of a script does not mean the folder that one is in."""
+    with pytest.raises(IngestError, match=problem):
+        find_files([path])
+
+
+@pytest.mark.parametrize("data", [None, 5, b"docs", {"a": "b"}])
+def test_what_cannot_be_ingested_says_what_can(data: object) -> None:
+    """Its kind is named, and the kinds that are taken."""
+    with pytest.raises(IngestError, match=f"Got {type(data).__name__}; give paths"):
+        sources(data)
+
+
+@pytest.mark.parametrize("when", ["before it is looked at", "before it is read"])
+def test_a_link_that_takes_the_place_of_a_file_is_not_read(folder: Path, when: str) -> None:
+    """Between the walk and the reading, which may be hours in a large folder, a file may become a link."""
+    entries = find_files([folder])
+    if when == "before it is looked at":
+        swap(folder)
+    listed = _from_files(entries, images=False, limit=DEFAULT_LIMIT)
+    if when == "before it is read":
+        swap(folder)
+    problem = {Path(source.doc_id).name: source for source in listed}["a.txt"]
+    with pytest.raises(IngestError, match="took its place while it was read"):
+        problem.read()
+    assert {Path(source.doc_id).name: source for source in listed}["b.txt"].read().plain.text == "Beta."
+
+
+def swap(folder: Path) -> None:
+    (folder / "a.txt").unlink()
+    (folder / "a.txt").symlink_to(folder.parent / "outside" / "secret.txt")

@@ -221,6 +221,31 @@ def test_a_lost_manifest_gives_no_document_away(engine: PresetEngine) -> None:
     assert texts(engine) == ["Acme pays 6.", "Acme's node.", "Free."]
 
 
+@pytest.mark.parametrize("cause", ["an earlier release", "a lost manifest"])
+def test_the_shared_engine_leaves_a_tenants_nodes_alone_where_no_owner_is_recorded(
+    tmp_path: Path, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store says whose they are; a document that itself names a tenant is still the shared engine's to change."""
+    words = {"tenant": "acme"}
+    with monkeypatch.context() as earlier, built(tmp_path) as engine:
+        earlier.setattr(Manifest, "_owner", lambda *_: None)
+        engine.for_tenant("acme").ingest([Document(text="Acme pays 5.", doc_id="1")])
+        engine.ingest([Document(text="Old.", doc_id="2", metadata=words), Document(text="Old.", doc_id="3")])
+    if cause == "a lost manifest":
+        for file in tmp_path.glob("documents.sqlite*"):
+            file.unlink()
+    new = [
+        Document(text="Taken.", doc_id="1"),
+        Document(text="New 2.", doc_id="2", metadata=words),
+        Document(text="New 3.", doc_id="3"),
+    ]
+    with built(tmp_path) as engine:
+        report = engine.ingest(new)
+        assert [(failure.source, ANOTHER in failure.error) for failure in report.failed] == [("1", True)]
+        assert texts(engine) == ["Acme pays 5.", "New 2.", "New 3."]
+        assert engine.ingest(new[1:]).unchanged == 2
+
+
 def test_a_store_that_lists_nothing_keeps_tenants_apart(tmp_path: Path) -> None:
     """The manifest knows the owner; what it does not know is refused where the store cannot tell."""
 

@@ -53,6 +53,11 @@ def lines(log: AuditLog) -> list[str]:
     return log.path.read_text().splitlines()
 
 
+def recorded(log: AuditLog) -> Path:
+    """The head beside the log, which somebody who hides something removes as well."""
+    return log.path.with_name("audit.jsonl.head")
+
+
 def edit(text: list[str]) -> list[str]:
     entry = json.loads(text[2])
     entry["entry"]["cost_usd"] = "0"
@@ -121,6 +126,7 @@ def test_truncation_shows_only_against_an_exported_head(log, tmp_path):
     """Without the newest entries the chain is whole in itself; the head that was kept elsewhere tells."""
     log.head().save(tmp_path / "head.json")
     log.path.write_text("\n".join(lines(log)[:3]) + "\n")
+    recorded(log).unlink()
     assert log.verify().ok
     report = log.verify(AuditHead.load(tmp_path / "head.json"))
     assert not report.ok and "missing" in report.reason
@@ -137,6 +143,7 @@ def test_a_rewritten_log_does_not_fit_the_exported_head(log, tmp_path):
     """Even who has the key cannot rewrite history behind a head that was kept elsewhere."""
     head = log.head()
     log.path.unlink()
+    recorded(log).unlink()
     for number in range(9):
         add(log, number + 100)
     assert log.verify().ok
@@ -210,3 +217,47 @@ def test_a_log_whose_last_line_was_edited_is_not_continued(log):
     log.path.write_text(text[:-2] + ', "mac": "0"}\n')
     with pytest.raises(AuditError, match="cannot be continued"):
         add(log, 9)
+
+
+LOSSES: dict[str, Callable[[AuditLog], object]] = {
+    "emptied": lambda log: log.path.write_text(""),
+    "deleted": lambda log: log.path.unlink(),
+    "cut": lambda log: log.path.write_text("\n".join(lines(log)[:3]) + "\n"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_log_that_lost_its_newest_entries_is_not_continued(log, loss):
+    """The head beside it says how far it reached; a new log begins where both were moved away."""
+    kept = log.path.read_bytes()
+    LOSSES[loss](log)
+    with pytest.raises(AuditError, match=r"had 5: the newest are missing.*'audit.jsonl.head' away"):
+        add(log, 6)
+    assert log.verify().reason == "entries up to the recorded head are missing"
+    log.path.write_bytes(kept)
+    add(log, 6)
+    assert (log.verify().ok, log.verify().entries) == (True, 5 + 1)
+    log.path.unlink()
+    recorded(log).unlink()
+    add(log, 7)
+    assert (log.verify().ok, log.verify().entries) == (True, 1)
+
+
+def test_a_rewritten_log_does_not_fit_the_recorded_head(log):
+    """As long as it is longer it is continued, and never verifies."""
+    head = recorded(log).read_bytes()
+    log.path.unlink()
+    recorded(log).unlink()
+    for number in range(9):
+        add(log, number + 100)
+    recorded(log).write_bytes(head)
+    assert log.verify().reason == "the recorded head is another chain's"
+
+
+@pytest.mark.parametrize("head", [b"", b"{", b'{"number": 3, "mac": "\xc3\xa9"}'])
+def test_a_damaged_recorded_head_stops_nobody(log, head):
+    """A crash of the machine may cut it; the next entry writes it anew, and what is no head of the chain shows."""
+    recorded(log).write_bytes(head)
+    assert log.verify().ok == (len(head) < 2)
+    add(log, 6)
+    assert log.verify().ok and recorded(log).stat().st_mode & 0o777 == 0o600

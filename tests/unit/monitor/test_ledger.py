@@ -447,3 +447,17 @@ def test_a_full_disk_at_the_fold_keeps_the_journals_and_says_so(path, tmp_path):
             pass
         assert not list(journal_folder(target).glob("*.jsonl"))
         assert Ledger(target).get_usage_stats().total_tokens == 5
+
+
+def test_a_ledger_does_not_move_into_another_database(tmp_path: Path) -> None:
+    """A DuckDB file of something else, such as a vector store, keeps its tables; the rows stay in the journal."""
+    path = tmp_path / "vectors.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE vectors (id VARCHAR)")
+    ledger = Ledger(path)
+    ledger.record(**CALL)
+    with pytest.raises(MonitorError, match=r"without the tables of a ledger \(found: \['vectors'\]\)"):
+        ledger.close()
+    with duckdb.connect(str(path)) as connection:
+        assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("vectors",)]
+    assert len(list(journal_folder(path).glob("*.jsonl"))) == 1

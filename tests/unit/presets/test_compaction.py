@@ -281,3 +281,17 @@ def test_a_compaction_waits_for_an_ingest(tmp_path: Path) -> None:
         assert done == []
     thread.join()
     assert done == [("vectors", "documents")]
+
+
+def test_the_copy_of_a_killed_compaction_goes_when_the_file_is_opened_for_writing(tmp_path: Path) -> None:
+    """It holds rows that may have been deleted since; a reader, beside whom others may compact, leaves it alone."""
+    drafts = [tmp_path / name for name in ("a.duckdb.compact", "a.duckdb.compact.wal")]
+    with DuckDBVectorStore(tmp_path / "a.duckdb") as store:
+        store.add([TextNode(id_="a", text="a", embedding=[1.0, 0.0])])
+    for draft in drafts:
+        draft.write_text("the text that was removed")
+    with DuckDBVectorStore(tmp_path / "a.duckdb", read_only=True):
+        assert all(draft.exists() for draft in drafts)
+    with DuckDBVectorStore(tmp_path / "a.duckdb") as store:
+        assert not any(draft.exists() for draft in drafts)
+        assert [node.text for node in store.get_nodes()] == ["a"]

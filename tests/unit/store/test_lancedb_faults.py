@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,11 @@ from llama_index.core.vector_stores import VectorStoreQuery
 from moto.server import ThreadedMotoServer
 from tests.contracts.store import ask, only, text_node, vector
 
-from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 from llama_index_presets.store.lancedb import indexes as lancedb_maintenance
 from llama_index_presets.store.lancedb.indexes import KEPT_VERSIONS, SMALL_FRAGMENTS
 from llama_index_presets.store.lancedb.store import LanceDBVectorStore
+from llama_index_presets.store.lancedb.table import reading
 
 WRITER = """
 import sys
@@ -252,3 +253,57 @@ def test_a_data_file_that_the_disk_cut_is_no_commit(tmp_path: Path) -> None:
         assert again.node_count() == 51
     signal.signal(signal.SIGXFSZ, handler)
     assert refused
+
+
+READS: dict[str, Callable[[LanceDBVectorStore], list[str]]] = {
+    "query": lambda store: (
+        store.query(VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=1)).ids or []
+    ),
+    "get_nodes": lambda store: [node.node_id for node in store.get_nodes(["first"])],
+    "node_ids": lambda store: store.node_ids()[-1:],
+    "node_count": lambda store: ["first"][: store.node_count()],
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_that_meets_several_compactions_is_begun_again(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the version that was opened is gone before it is read; the fourth attempt is left alone."""
+    folder = tmp_path / "db"
+    writer, reader = LanceDBVectorStore(folder), LanceDBVectorStore(folder, read_consistency_s=3600)
+    writer.add([TextNode(id_="first", text="x", embedding=[1.0, 0.0])])
+    opened = LanceDBVectorStore._open
+    compactions = iter(range(3))
+
+    def overtaken(store: LanceDBVectorStore) -> object:
+        table = opened(store)
+        if store is reader and (n := next(compactions, None)) is not None:
+            table.count_rows()
+            writer.add([TextNode(id_=f"{n}", text="y", embedding=[0.0, 1.0])])
+            writer.compact()
+        return table
+
+    monkeypatch.setattr(LanceDBVectorStore, "_open", overtaken)
+    assert READS[name](reader) == ["first"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "lance error: Not found: /db/vectors.lance/data/1.lance",
+        "Not found: LanceError(IO): /db/data/1.lance, x.rs:1",
+    ],
+)
+def test_every_form_of_lances_errors_is_the_stores(said: str) -> None:
+    """It says "lance error" when a read begins, and "LanceError" in the middle of its stream."""
+    with pytest.raises(StoreCorruptError, match=r"cannot be read .*Not found"), reading("/db"):
+        raise RuntimeError(said)
+
+
+def test_a_huge_top_k_asks_for_all_nodes(tmp_path: Path) -> None:
+    """Lance takes 32 bits; there are never more hits than nodes."""
+    store = LanceDBVectorStore(tmp_path)
+    store.add([TextNode(id_=name, text=name, embedding=[1.0, 0.0]) for name in "ab"])
+    query = VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=10**12)
+    assert store.query(query).ids == ["a", "b"]

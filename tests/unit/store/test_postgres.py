@@ -482,6 +482,27 @@ def test_a_forked_child_does_not_stop_the_server(unused: Path) -> None:
     assert server_of(folder) is None
 
 
+def test_a_block_of_a_fork_outlives_the_one_it_was_forked_in(unused: Path) -> None:
+    """The child leaves what it inherited inside its own block; when the parent has ended, the server is still there."""
+    folder = unused
+    inherited = embedded_postgres(folder)
+    inherited.__enter__()
+    reached, go_on = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with embedded_postgres(folder):
+            inherited.__exit__(None, None, None)
+            os.write(reached[1], b"1")
+            os.read(go_on[0], 1)
+        os._exit(0)
+    os.read(reached[0], 1)
+    inherited.__exit__(None, None, None)
+    assert server_of(folder) is not None
+    os.write(go_on[1], b"1")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert server_of(folder) is None
+
+
 # ---- a server that dies ----------------------------------------------------------------------------------
 
 

@@ -124,15 +124,24 @@ def _attach(connection: duckdb.DuckDBPyConnection, ledger: Path) -> set[str] | N
         if is_half_made(ledger):  # a fold died while it made the file; the rows are still in the journals
             return None
         raise
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:  # a fold died between making the file and its first commit
+    if not _holds_ledger(connection, ledger):  # a fold died between making the file and its first commit
         return None
-    if not {"llm_calls", "folded"} <= tables:
+    return {row[0] for row in connection.execute("SELECT journal FROM ledger.folded").fetchall()}
+
+
+def _holds_ledger(connection: duckdb.DuckDBPyConnection, ledger: Path) -> bool:
+    """Whether the attached file holds a ledger; False where it holds nothing yet.
+
+    Raises:
+        MonitorError: It holds something else, such as a vector store.
+    """
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if tables and not {"llm_calls", "folded"} <= tables:
         raise MonitorError(
             f"'{ledger}' is a DuckDB file without the tables of a ledger (found: {sorted(tables)}). "
             "Expected a ledger or a path where no file is; choose another path."
         )
-    return {row[0] for row in connection.execute("SELECT journal FROM ledger.folded").fetchall()}
+    return bool(tables)
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, *, attached: bool, files: list[str]) -> None:
@@ -244,6 +253,7 @@ def _fold_into(
     _attach_to_write(connection, ledger)
     if new:
         tighten(ledger)
+    _holds_ledger(connection, ledger)  # else the tables would go into somebody else's database
     connection.execute("BEGIN")
     connection.execute(f"CREATE TABLE IF NOT EXISTS ledger.llm_calls ({_DEFINITIONS})")
     connection.execute("CREATE TABLE IF NOT EXISTS ledger.folded (journal VARCHAR PRIMARY KEY)")

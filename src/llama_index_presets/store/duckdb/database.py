@@ -20,7 +20,7 @@ from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.forks import in_forked_child
 from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
-from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, rewrite
+from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 
 __all__ = ["MEMORY", "Database", "open_database", "quote"]
 
@@ -211,6 +211,10 @@ class Database:
             self._broken = True  # until the new file is open
             try:
                 rewrite(self.connection, catalog, self.path, ", ".join(options))
+            except duckdb.Error as error:
+                if self.encryption_key is None:
+                    raise
+                raise _without_key(error, self.encryption_key, self.path) from None
             finally:
                 self._reconnect()
 
@@ -319,6 +323,9 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
         if inode not in (None, _inode(where)):  # another process has compacted it while we were opening it
             connection.close()
             connection = _connect(where, read_only, encryption_key)
+        if where != MEMORY and not read_only:
+            with suppress(OSError):
+                delete_drafts(where)
         if new:
             tighten(Path(where))
         return Database(where, read_only, connection, encryption_key)
@@ -369,7 +376,7 @@ def _finished(where: str, read_only: bool, encryption_key: str | None) -> bool:
     if read_only and is_half_made(where):
         raise _nothing_to_read(where)
     try:
-        return finish(where, lambda empty: _connect_once(empty, False, encryption_key).close())
+        return finish(where, lambda empty: _connect_once(empty, False, encryption_key, shown=where).close())
     except OSError as error:
         raise StoreWriteError(
             f"'{where}' cannot be written: {error.strerror}. Its making was cut short before; it holds nothing yet. "
@@ -377,9 +384,11 @@ def _finished(where: str, read_only: bool, encryption_key: str | None) -> bool:
         ) from error
 
 
-def _connect_once(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+def _connect_once(
+    where: str, read_only: bool, encryption_key: str | None, *, shown: str = ""
+) -> duckdb.DuckDBPyConnection:
     if encryption_key is not None:
-        return _connect_encrypted(where, read_only, encryption_key)
+        return _connect_encrypted(where, read_only, encryption_key, shown or where)
     # No config here: DuckDB would refuse every other connection of this process that lacks it.
     connection = duckdb.connect(where, read_only=read_only and where != MEMORY)
     for setting in _SETTINGS:
@@ -434,7 +443,9 @@ def _flush_each_group(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(_FLUSH_EACH_GROUP)
 
 
-def _connect_encrypted(where: str, read_only: bool, encryption_key: str) -> duckdb.DuckDBPyConnection:
+def _connect_encrypted(
+    where: str, read_only: bool, encryption_key: str, shown: str
+) -> duckdb.DuckDBPyConnection:
     if where == MEMORY or not encryption_key:
         raise StoreError("encryption_key needs a file and at least one character. Give a path, or no key.")
     connection = duckdb.connect(MEMORY)
@@ -458,7 +469,7 @@ def _connect_encrypted(where: str, read_only: bool, encryption_key: str) -> duck
         _attach(connection, attach)
     except duckdb.Error as error:
         connection.close()
-        raise _encryption_error(error, where) from None  # its text may quote the statement, key and all
+        raise _without_key(error, encryption_key, shown) from None
     return connection
 
 
@@ -474,6 +485,12 @@ def _attach(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
         except duckdb.Error:
             raise error from None
         connection.execute(attach)
+
+
+def _without_key(error: duckdb.Error, encryption_key: str, where: str) -> StoreError:
+    """What is wrong with an encrypted file, never with the key, which DuckDB's text may quote with the statement."""
+    quoted = encryption_key.replace("'", "''")
+    return _encryption_error(type(error)(str(error).replace(quoted, "…")), where)
 
 
 def _encryption_error(error: duckdb.Error, where: str) -> StoreError:

@@ -13,7 +13,7 @@ import duckdb
 from llama_index_presets.errors import StoreLockedError
 from llama_index_presets.private_files import tighten
 
-__all__ = ["ReadWriteLock", "rewrite"]
+__all__ = ["ReadWriteLock", "delete_drafts", "rewrite"]
 
 _FRESH = "llama_index_presets_fresh"
 
@@ -79,10 +79,8 @@ def rewrite(connection: duckdb.DuckDBPyConnection, catalog: str, path: str, opti
         path: Its file.
         options: Options of ATTACH for the new file, as SQL.
     """
-    draft = Path(path + ".compact")
-    drafts = (draft, Path(f"{draft}.wal"))
-    for left in drafts:  # of a run that was killed
-        left.unlink(missing_ok=True)
+    draft = _drafts(path)[0]
+    delete_drafts(path)
     try:
         connection.execute(f"CHECKPOINT {catalog}")
         quoted = str(draft).replace("'", "''")
@@ -96,9 +94,22 @@ def rewrite(connection: duckdb.DuckDBPyConnection, catalog: str, path: str, opti
         draft.replace(path)
         _sync(Path(path).parent)
     finally:
-        for left in drafts:
-            with suppress(OSError):
-                left.unlink(missing_ok=True)
+        with suppress(OSError):
+            delete_drafts(path)
+
+
+def delete_drafts(path: str) -> None:
+    """Delete the copy, with all of its rows, that a killed `rewrite` left; hold the file's lock.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    for left in _drafts(path):
+        left.unlink(missing_ok=True)
+
+
+def _drafts(path: str) -> tuple[Path, Path]:
+    return Path(f"{path}.compact"), Path(f"{path}.compact.wal")
 
 
 def _sync(path: Path) -> None:

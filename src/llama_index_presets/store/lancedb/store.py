@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -59,6 +60,9 @@ from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStor
 __all__ = ["LanceDBVectorStore"]
 
 Result = TypeVar("Result")
+
+_READS = 8
+"""How often a read is begun, each time on the newest version, before missing files are a damage and no compaction."""
 
 
 @strict()
@@ -186,11 +190,14 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes."""
-        table = self._open()
-        if table is None:
-            return []
-        ids = self._steadily(lambda: self._open().search().select(["id"]).limit(None).to_arrow())  # type: ignore[union-attr]
-        return sorted(ids["id"].to_pylist())
+
+        def read() -> list[str]:
+            table = self._open()
+            if table is None:
+                return []
+            return sorted(table.search().select(["id"]).limit(None).to_arrow()["id"].to_pylist())
+
+        return self._steadily(read)
 
     def node_count(self) -> int:
         """Number of nodes, without reading them.
@@ -198,9 +205,12 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
         Raises:
             StoreCorruptError: The table's files cannot be read.
         """
-        with reading(self.uri or ""):
+
+        def count() -> int:
             table = self._open()
             return 0 if table is None else int(table.count_rows())
+
+        return self._steadily(count)
 
     def _mode(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> VectorStoreQueryMode:
         refuse_values("LanceDBVectorStore.query", options, {"query_type": LIMITS["query_type"]})
@@ -214,18 +224,19 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
         return self._steadily(lambda: self._search_once(query, mode, options))
 
     def _steadily(self, read: Callable[[], Result]) -> Result:
-        """Read; once more where a compaction removed the files of the version that was being read.
+        """Read; again where a compaction removed the files of the version that was being read.
 
         Raises:
             StoreCorruptError: The table's files cannot be read.
         """
-        try:
-            with reading(self.uri or ""):
-                return read()
-        except StoreCorruptError as error:
-            if "not found" not in str(error).lower():
-                raise
-        self._table = None
+        for _ in range(_READS - 1):
+            try:
+                with reading(self.uri or ""):
+                    return read()
+            except StoreCorruptError as error:
+                if "not found" not in str(error).lower():
+                    raise
+            self._table = None
         with reading(self.uri or ""):
             return read()
 
@@ -239,7 +250,7 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
         search = LanceSearch(
             table,
             self._columns,
-            query,
+            replace(query, similarity_top_k=min(query.similarity_top_k, rows)),  # Lance takes 32 bits
             nprobes=self.nprobes or probes(rows),
             refine_factor=self.refine_factor or self._candidates(table, rows),
             overfetch=self.overfetch_factor,
@@ -318,12 +329,14 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
 
     def _open(self) -> Any | None:
         LANCEDB.check()
-        if self._table is None:
+        table = self._table  # another thread may let go of it at any moment
+        if table is None:
             with reading(self.uri or ""):
-                self._table = open_table(self._connection, self.table_name)
-            if self._table is not None:
-                self._columns.check(self._table.schema, self.table_name)
-        return self._table
+                table = open_table(self._connection, self.table_name)
+            if table is not None:
+                self._columns.check(table.schema, self.table_name)
+            self._table = table
+        return table
 
     def _adopt(self, table: Any | None) -> None:
         """Agree on the fingerprint with a table that has rows: the first caller who knows it sets it."""
@@ -370,16 +383,15 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
                 self._delete_where(select_where(table, self._columns, selection) or "true")
 
     def _select(self, selection: NodeQuery) -> list[BaseNode]:
-        table = self._open()
-        if table is None:
-            return []
-
-        def read() -> Any:
-            table: Any = self._open()
+        def read() -> Any | None:
+            table = self._open()
+            if table is None:
+                return None
             where = select_where(table, self._columns, selection)
             return table.search().where(where or "true").limit(None).to_arrow()
 
-        return read_nodes(self._steadily(read), self._columns)
+        rows = self._steadily(read)
+        return [] if rows is None else read_nodes(rows, self._columns)
 
     def _clear(self) -> None:
         """Delete every node; the empty table takes the dimension and fingerprint of what is added next."""

@@ -152,7 +152,7 @@ def reading(uri: str) -> Iterator[None]:
     except StoreError:
         raise
     except (RuntimeError, OSError) as error:
-        if "lance error" not in str(error):
+        if not _is_lances(error):
             raise
         cause = _cause(error)
         raise StoreCorruptError(
@@ -176,7 +176,7 @@ def writing(uri: str) -> Iterator[None]:
     except StoreError:
         raise
     except (RuntimeError, OSError) as error:
-        if "lance error" not in str(error):
+        if not _is_lances(error):
             raise
         kept = f"({_cause(error)}). Each change is in the table whole or not at all."
         if is_full(error):
@@ -237,6 +237,11 @@ def _is_whole(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - len(_MARK), 0))
         return file.read() == _MARK
+
+
+def _is_lances(error: BaseException) -> bool:
+    """Whether an error is of Lance's files: it says "lance error", or "LanceError" in the middle of a stream."""
+    return "lance error" in str(error) or "LanceError(" in str(error)
 
 
 def _cause(error: BaseException) -> str:

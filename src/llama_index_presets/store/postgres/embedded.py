@@ -51,11 +51,11 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
         True
     """
     path = Path(folder).expanduser().resolve()
-    server = _enter(path)
+    use = _enter(path)
     try:
-        yield server.get_uri()
+        yield use.server.get_uri()
     finally:
-        _leave(path)
+        _leave(path, use)
 
 
 @dataclass(eq=False)
@@ -78,7 +78,7 @@ _uses: dict[Path, _Use] = {}
 _entering = threading.RLock()
 
 
-def _enter(path: Path) -> Any:
+def _enter(path: Path) -> _Use:
     with _entering:
         use = _uses.get(path)
         try:
@@ -95,7 +95,7 @@ def _enter(path: Path) -> Any:
             ) from error
         use.blocks += 1
         _uses[path] = use
-        return use.server
+        return use
 
 
 def _first_use(path: Path) -> _Use:
@@ -132,10 +132,11 @@ def _wake(server: Any) -> None:
             server.psql("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector;")
 
 
-def _leave(path: Path) -> None:
+def _leave(path: Path, use: _Use) -> None:
     with _entering:
-        use = _uses.get(path)
-        if use is None:  # left already, at the end of the process
+        if (
+            _uses.get(path) is not use
+        ):  # left already, at the end of the process; or a block of the parent of this fork
             return
         use.blocks -= 1
         if not use.blocks:
