@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from llama_index_presets import PRESETS
-from llama_index_presets.presets.matrix import LLMS, MONITORING, PATTERNS, STORES, embedding_part
+from llama_index_presets.presets.matrix import MONITORING, PATTERNS, STORES, embedding_part, llm_part
 
 ROOT = Path(__file__).parents[2]
 NAME = "llama-index-presets"
@@ -35,6 +35,12 @@ def requirements(wheel: Path) -> list[Requirement]:
         place = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(place).decode())
     return [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
+
+
+LANGUAGE_MODELS = ["extractive", "http://localhost/v1#m"] + [
+    f"{name}/m" for name in ("openai", "azure", "anthropic", "groq", "deepseek", "ollama")
+]
+"""Of the providers whose packages the development extra brings."""
 
 
 def brought(extra: str, requirements: list[Requirement]) -> set[str]:
@@ -85,7 +91,7 @@ def test_a_presets_extra_brings_what_its_parts_need(preset: str, requirements: l
 
 def test_every_part_names_an_extra_that_brings_it(requirements: list[Requirement]) -> None:
     """The install line of a missing part is right."""
-    parts = [*STORES.values(), *PATTERNS.values(), *MONITORING.values(), *LLMS.values()]
+    parts = [*STORES.values(), *PATTERNS.values(), *MONITORING.values(), *map(llm_part, LANGUAGE_MODELS)]
     parts += [embedding_part(row.embedding) for row in PRESETS.values()]
     for part in parts:
         installed = brought(part.extra, requirements)

@@ -17,7 +17,7 @@ from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
 from llama_index_presets.errors import MonitorError, SettingsError, StoreError
 from llama_index_presets.monitor.audit import AuditLog
 from llama_index_presets.monitor.retry import retrying
-from llama_index_presets.presets.models import make_llm
+from llama_index_presets.presets.language_models import make_language_model
 from llama_index_presets.presets.openai_llm import OpenAI
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import resolve_storage
@@ -105,7 +105,7 @@ def test_the_llm_of_a_preset_is_the_official_class(monkeypatch: pytest.MonkeyPat
     from llama_index.llms.openai import OpenAI as Official
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    made = make_llm("gpt-4o-mini")
+    made = make_language_model("gpt-4o-mini")
     assert isinstance(made, Official) and made.class_name() == Official.class_name() and KEY not in repr(made)
 
 

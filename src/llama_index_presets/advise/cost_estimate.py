@@ -9,7 +9,8 @@ from typing import Any, Literal
 from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
-from llama_index_presets.presets.matrix import LLMS, STORES, Preset
+from llama_index_presets.presets.language_models import read_name
+from llama_index_presets.presets.matrix import STORES, Preset, llm_part
 from llama_index_presets.presets.settings import settings_class
 
 __all__ = ["Bill", "BillLine", "estimate_bill"]
@@ -117,14 +118,15 @@ def _embedding(
 
 def _answers(prices: Pricer, row: Preset, asked: int) -> BillLine:
     what: str = "writing the answers"
-    if LLMS[row.llm].local:
+    if llm_part(row.llm).local:
         return BillLine(what=what, per="month", usd=Decimal(0), arithmetic=f"{row.llm} runs on your machine")
     settings = settings_class(row.name)()
     passage = min(embedding_model(row.embedding).max_tokens, _CHUNK_TOKENS)
     prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
-    usd, _ = prices.price("openai", row.llm, Tokens(asked * prompt, asked * ANSWER_TOKENS))
-    read, _ = prices.price("openai", row.llm, Tokens(1_000_000))
-    written, _ = prices.price("openai", row.llm, Tokens(0, 1_000_000))
+    name = read_name(row.llm)
+    usd, _ = prices.price(name.provider, name.model, Tokens(asked * prompt, asked * ANSWER_TOKENS))
+    read, _ = prices.price(name.provider, name.model, Tokens(1_000_000))
+    written, _ = prices.price(name.provider, name.model, Tokens(0, 1_000_000))
     arithmetic = (
         f"{asked:,} answers x ({prompt:,} tokens read x {_dollars(read)} "
         f"+ {ANSWER_TOKENS} written x {_dollars(written)} per million)"

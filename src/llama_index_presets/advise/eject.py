@@ -16,6 +16,7 @@ from llama_index_presets import __version__
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.ingest.strategies import CHUNKERS
+from llama_index_presets.presets.language_models import read_name
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import DEFAULT_RERANKER, LONGEST_CHUNK, find_reranker
@@ -122,7 +123,7 @@ def _pieces(row: Preset, values: Settings) -> list[str]:
         f"store_{row.store}",
         f"widening_{shown}",
         f"pattern_{'images' if images else row.pattern}",
-        "llm_extractive" if row.llm == "extractive" else "llm_openai",
+        f"llm_{read_name(row.llm).provider}",
         f"monitoring_{'basic' if row.monitoring == 'metrics' else row.monitoring}",
         "app",
     ]
@@ -170,7 +171,7 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
         "CROSS_FLOOR": model.cross_floor if floor is None else floor,
         "VERIFY_NUMBERS": values.verify_numbers,
         "CONTEXT_TOKENS": values.context_tokens,
-        "LLM_NAME": row.llm,
+        "LLM_NAME": read_name(row.llm).model,
     }
 
 

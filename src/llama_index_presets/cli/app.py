@@ -23,6 +23,7 @@ __all__ = [
     "STORAGE",
     "AsJson",
     "Filters",
+    "ModelName",
     "Offline",
     "PresetName",
     "SettingsFile",
@@ -115,6 +116,14 @@ Filters = Annotated[
     typer.Option(
         "--filter",
         help="Condition on metadata: department=hr, 'year>=2020', 'groups any hr,all'. Repeatable.",
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--llm",
+        metavar="NAME",
+        help="Language model: openai/gpt-5-mini, ollama/llama3.2, http://localhost:8080/v1#name, module:Class.",
     ),
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]

@@ -15,6 +15,7 @@ from llama_index_presets.cli.app import (
     STORAGE,
     AsJson,
     Filters,
+    ModelName,
     Offline,
     PresetName,
     SettingsFile,
@@ -26,6 +27,7 @@ from llama_index_presets.cli.app import (
     say,
 )
 from llama_index_presets.errors import SettingsError, StoreLockedError
+from llama_index_presets.presets.language_models import read_name
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ def ask(
     offline: Offline = False,
     filters: Filters = None,
     settings: SettingsFile = None,
+    llm: ModelName = None,
     image: Annotated[
         Path | None, typer.Option("--image", help="An image to ask with (preset multi-modal).")
     ] = None,
@@ -130,7 +133,7 @@ def ask(
             "Missing argument 'QUESTION': ask something in quotes, or ask with an image, --image FILE."
         )
     need_index(storage)
-    with open_engine(preset, storage, offline, settings, filters) as engine:
+    with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
         response = engine.query(_query(question or "", image))
     metadata: dict[str, Any] = response.metadata or {}
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
@@ -167,10 +170,11 @@ def chat(
     offline: Offline = False,
     filters: Filters = None,
     settings: SettingsFile = None,
+    llm: ModelName = None,
 ) -> None:
     """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
     need_index(storage)
-    with open_engine(preset, storage, offline, settings, filters) as engine:
+    with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
         conversation = engine.as_chat_engine()
         for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
             if not line.strip():
@@ -201,15 +205,28 @@ def _ingest_in_turn(engine: PresetEngine, paths: list[str], **options: Any) -> I
 
 
 def open_engine(
-    preset: str, storage: str, offline: bool, settings: Path | None, filters: Sequence[str] | None = None
+    preset: str,
+    storage: str,
+    offline: bool,
+    settings: Path | None,
+    filters: Sequence[str] | None = None,
+    *,
+    llm: str | None = None,
 ) -> PresetEngine:
-    """Build an engine; a mistyped preset fails before the slow import."""
+    """Build an engine; a mistyped preset or model fails before the slow import."""
     find_preset(preset)
+    if llm:
+        read_name(llm)
     from llama_index_presets.filters.text import parse_filters
     from llama_index_presets.presets.build import build
 
     return build(
-        preset, storage=storage, offline=offline, settings=settings, filters=parse_filters(filters or [])
+        preset,
+        storage=storage,
+        llm=llm,
+        offline=offline,
+        settings=settings,
+        filters=parse_filters(filters or []),
     )
 
 

@@ -13,6 +13,7 @@ from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
     AsJson,
+    ModelName,
     Offline,
     PresetName,
     SettingsFile,
@@ -84,20 +85,23 @@ def evaluate(
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished run.")] = False,
     offline: Offline = False,
     settings: SettingsFile = None,
+    llm: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure quality, latency and cost of an engine on your questions; results are kept and can be compared."""
     for name in filter(None, (preset, against)):
         find_preset(name)
     if offline and judge:
-        raise SettingsError("A judge is a model of OpenAI; with --offline there is none.")
+        raise SettingsError("A judge is a language model; with --offline there is none.")
     from llama_index_presets.evaluate.questions import read_questions
     from llama_index_presets.experiments.evaluation import Variant, parse_settings
     from llama_index_presets.presets.storage import resolve_storage
 
     asked = read_questions(questions)[:limit]
     changes = parse_settings(with_ or [])
-    variants = [Variant(preset=preset, storage=storage, settings=settings)]
+    variants = [
+        Variant(preset=preset, storage=storage, settings=settings, changes={"llm": llm} if llm else None)
+    ]
     if against or changes:
         variants.append(variants[0].other(against, changes, against_storage))
     folder = out or resolve_storage(storage).folder / "evaluations"
@@ -125,11 +129,11 @@ def _run(
 ) -> Result:
     from llama_index_presets.evaluate.results import save_result
     from llama_index_presets.experiments.evaluation import Evaluation
-    from llama_index_presets.presets.models import make_llm
+    from llama_index_presets.presets.language_models import make_language_model
 
     with _open(variant, documents, offline) as engine:
         evaluation = Evaluation(
-            engine=engine, questions=asked, judge=make_llm(judge) if judge else None, **options
+            engine=engine, questions=asked, judge=make_language_model(judge) if judge else None, **options
         )
         result = evaluation.run(variant.label, folder, fresh=fresh)
     complain(f"Kept: {save_result(result, folder)}")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["FREE_PROVIDER", "PriceBook", "Pricer", "Rates", "Tokens"]
+__all__ = ["FREE_PROVIDER", "PriceBook", "Pricer", "Rates", "Tokens", "context_window_of"]
 
 FREE_PROVIDER: Final = "local"
 """Provider of models that run on this machine: they cost nothing."""
@@ -309,3 +309,20 @@ def _at(value: Any, prompt: int) -> Decimal | None:
         if prompt > tier.start:
             price = tier.price
     return price
+
+
+def context_window_of(provider: str, model: str) -> int | None:
+    """Context window of a model in tokens, from the list of prices; None where it is not known.
+
+    Example:
+        >>> context_window_of("openai", "gpt-4.1-mini")
+        1000000
+    """
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, provider or None, None)
+    except LookupError:
+        return None
+    window: int | None = found.context_window
+    return window

@@ -24,13 +24,13 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.language_models import make_language_model
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
     make_chunker,
     make_embedding,
     make_fingerprint,
-    make_llm,
     reads_images,
     with_cache,
 )
@@ -57,7 +57,7 @@ def build(
     preset: str,
     *,
     storage: str | Path,
-    llm: LLM | None = None,
+    llm: LLM | str | None = None,
     embed_model: BaseEmbedding | None = None,
     vector_store: BasePydanticVectorStore | None = None,
     reranker: BaseNodePostprocessor | None = None,
@@ -73,7 +73,8 @@ def build(
         storage: Folder of the index, the ledger and the logs, made when missing. Or the URL of a server or bucket
             for the vectors (``postgresql://…``, ``s3://…``, ``pinecone://index/namespace``); the rest then lies in a
             folder of this machine, see `storage.resolve_storage`.
-        llm: Writes the answers in place of the preset's.
+        llm: Writes the answers in place of the preset's: a model, or the name of one (``"ollama/llama3.2"``); see
+            `presets.language_models`.
         embed_model: Embeds in place of the preset's.
         vector_store: Holds the vectors in place of the preset's.
         reranker: Reorders what was retrieved.
@@ -99,6 +100,8 @@ def build(
     """
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
+    if isinstance(llm, str):
+        values, origins, llm = replace(values, llm=llm), origins | {"llm": "code"}, None
     row = row.with_cells(values.cells())
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
@@ -139,7 +142,10 @@ def build(
                 preset=row.name, strict="store" not in overrides and place.address is None, repair=repair
             ),
         )  # fmt: skip
-        llm = llm or make_llm(row.llm)
+        if llm is None:
+            llm = make_language_model(row.llm, values.llm_options if row.llm != "extractive" else None)
+            if row.monitoring == "local":
+                refuse_remote(preset, [llm])
         audit = open_audit(row.monitoring, place, preset=row.name, model=llm.metadata.model_name)
         assembly = EngineParts(
             preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,

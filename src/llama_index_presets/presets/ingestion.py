@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from llama_index_presets._addresses import is_loopback
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.ingest.files import root_path
@@ -36,7 +37,6 @@ from llama_index_presets.presets.models import (
     reads_images,
     with_cache,
 )
-from llama_index_presets.presets.offline import is_loopback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, open_storage
 from llama_index_presets.presets.stores import open_store

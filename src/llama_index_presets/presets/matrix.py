@@ -13,9 +13,14 @@ from typing import Any
 from llama_index_presets._extras import installed
 from llama_index_presets.embed.catalogue import catalogue, shipped
 from llama_index_presets.errors import SettingsError, UnknownPresetError
+from llama_index_presets.presets.language_models import (
+    PROVIDERS,
+    is_on_this_machine,
+    read_name,
+    required_modules,
+)
 
 __all__ = [
-    "LLMS",
     "MONITORING",
     "PATTERNS",
     "PRESETS",
@@ -23,6 +28,7 @@ __all__ = [
     "Component",
     "Preset",
     "embedding_part",
+    "llm_part",
     "load_matrix",
     "preset",
     "stand_in",
@@ -119,12 +125,23 @@ MONITORING: dict[str, Component] = {
     ),
 }
 
-LLMS: dict[str, Component] = {
-    "extractive": Component(about="quotes the passages; no model"),
-    "gpt-4o-mini": Component(
-        about="OpenAI", modules=("llama_index.llms.openai",), extra="openai", local=False
-    ),
-}
+
+def llm_part(name: str, options: Mapping[str, Any] | None = None) -> Component:
+    """The part behind the name of a language model.
+
+    Raises:
+        SettingsError: It is spelt in no way that `language_models.read_name` knows.
+    """
+    model = read_name(name)
+    if model.provider == "extractive":
+        return Component(about="quotes the passages; no model")
+    provider = PROVIDERS.get(model.provider)
+    return Component(
+        about=provider.about if provider else "a class of the application",
+        modules=required_modules(model),
+        extra=provider.extra if provider else "",
+        local=is_on_this_machine(model, options or {}),
+    )
 
 
 def embedding_part(name: str) -> Component:
@@ -149,7 +166,7 @@ class Preset:
         store: Key of `STORES`.
         pattern: Key of `PATTERNS`.
         monitoring: Key of `MONITORING`.
-        llm: Key of `LLMS`.
+        llm: Name of a language model; see `language_models.read_name`.
         why: Why these cells, in a sentence.
         swapped: Cells that `offline` replaced: column -> what stood there before.
     """
@@ -171,7 +188,7 @@ class Preset:
             "store": STORES[self.store],
             "pattern": PATTERNS[self.pattern],
             "monitoring": MONITORING[self.monitoring],
-            "llm": LLMS[self.llm],
+            "llm": llm_part(self.llm),
         }
 
     def missing(self, *, replaced: frozenset[str] = frozenset()) -> list[str]:
@@ -207,6 +224,8 @@ class Preset:
             for column in COLUMNS
             if getattr(self, column) in table.get(column, {})
         }
+        if not llm_part(self.llm).local:
+            swaps["llm"] = "extractive"
         swapped = tuple((column, getattr(self, column)) for column in swaps)
         return replace(self, **swaps, swapped=swapped)
 
@@ -253,13 +272,18 @@ def _unknown_cells(name: str, row: Mapping[str, Any], models: Mapping[str, objec
         "store": STORES,
         "pattern": PATTERNS,
         "monitoring": MONITORING,
-        "llm": LLMS,
     }
-    return [
+    problems = [
         f"{name}: there is no {column} '{row[column]}' (known: {', '.join(table)})"
         for column, table in tables.items()
         if column in row and row[column] not in table
     ]
+    if "llm" in row:
+        try:
+            read_name(row["llm"])
+        except SettingsError as error:
+            problems.append(f"{name}: {str(error).rstrip('.')}")
+    return problems
 
 
 @cache

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
 from llama_index_presets._extras import require
-from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEmbedding
 from llama_index_presets.embed.catalogue import catalogue, embedding_model
@@ -29,7 +27,6 @@ __all__ = [
     "make_chunker",
     "make_embedding",
     "make_fingerprint",
-    "make_llm",
     "reads_images",
     "with_cache",
 ]
@@ -125,18 +122,6 @@ def with_cache(
 def reads_images(embed_model: BaseEmbedding) -> bool:
     """Whether a model puts images into the space of its texts."""
     return hasattr(embed_model, "get_image_embedding_batch")
-
-
-def make_llm(name: str) -> LLM:
-    """The LLM of a cell, at temperature 0.1."""
-    if name == "extractive":
-        return ExtractiveLLM()
-    require("llama_index.llms.openai", extra="openai")
-    from llama_index_presets.presets.openai_llm import OpenAI
-
-    _need_key(name)
-    made: LLM = OpenAI(model=name, temperature=0.1)
-    return retrying(made)
 
 
 def _need_key(name: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
+from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds, to_log, to_webhook
 from llama_index_presets.monitor.audit import AuditLog, audit_key
@@ -19,7 +20,6 @@ from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.json_log import JsonLog
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.traces.tracing import PHOENIX, trace_to
-from llama_index_presets.presets.offline import is_loopback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 

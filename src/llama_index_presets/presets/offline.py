@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
+from llama_index_presets._addresses import is_loopback
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.weights import cache_folder, has_weights
 from llama_index_presets.errors import SettingsError, StoreError
@@ -25,7 +26,6 @@ __all__ = [
     "foreign_listeners",
     "go_offline",
     "is_local",
-    "is_loopback",
     "refuse_remote",
     "refuse_remote_cells",
     "refuse_remote_listeners",
@@ -42,8 +42,7 @@ _LOCAL_PACKAGES = (
     "llama_index.embeddings.huggingface",
     "llama_index.vector_stores.lancedb",
 )
-_ADDRESSES = ("base_url", "api_base", "endpoint", "url", "host")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_ADDRESSES = ("base_url", "api_base", "azure_endpoint", "endpoint", "endpoint_url", "url", "host")
 
 
 def is_local(part: object) -> bool:
@@ -67,16 +66,6 @@ def is_local(part: object) -> bool:
         kind.__module__ for kind in type(part).__mro__ if kind.__module__.startswith("llama_index.")
     ]
     return all(_in_packages(module) for module in integrations)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address, with or without a scheme, is on this machine.
-
-    Example:
-        >>> is_loopback("http://127.0.0.1:6006"), is_loopback("collector.example:4318")
-        (True, False)
-    """
-    return (urlsplit(address if "//" in address else f"//{address}").hostname or "") in _LOOPBACK
 
 
 def _in_packages(module: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.language_models import check_options
 
 __all__ = [
     "CustomerChatbotSettings",
@@ -30,7 +31,10 @@ class Settings:
         store: Another vector store, by its name in `parts.STORES`.
         pattern: Another pattern, by its name in `parts.PATTERNS`.
         monitoring: Another level, by its name in `parts.MONITORING`.
-        llm: Another LLM, by its name in `parts.LLMS`.
+        llm: Another language model, by its name: ``openai/gpt-5-mini``, ``ollama/llama3.2``, ``http://…/v1#model``;
+            see `language_models.read_name`.
+        llm_options: Its temperature, max_tokens, timeout_s, context_window, headers, endpoint, and ``key``, the
+            variable with the key; in TOML the table ``[llm]``, with ``name`` for the model.
         top_k: Passages that an answer may use.
         candidates: Hits that each leg of a hybrid search, or a re-ranker, is given; None takes 100 and 50.
         fusion: How a hybrid search fuses its legs; see `ranking.fusion.FUSIONS`.
@@ -77,6 +81,7 @@ class Settings:
     pattern: str | None = None
     monitoring: str | None = None
     llm: str | None = None
+    llm_options: dict | None = field(default=None, repr=False)  # type: ignore[type-arg]
     top_k: int = 5
     candidates: int | None = None
     fusion: str = "auto"
@@ -125,6 +130,7 @@ class Settings:
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
             raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
 
+        check_options(self.llm_options or {})
         for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0.")
@@ -142,9 +148,15 @@ class Settings:
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
         return values | {
+            "llm_options": self.llm_options and _without_values(self.llm_options, "headers"),
             "alert_webhook": None if self.alert_webhook is None else "(set)",
             "trace_endpoint": self.trace_endpoint and re.sub("//[^/@]*@", "//***@", self.trace_endpoint),
         }
+
+
+def _without_values(options: dict[str, Any], name: str) -> dict[str, Any]:
+    """Options with the values of one table hidden, since a header may be a key."""
+    return options | ({name: dict.fromkeys(options[name], "(set)")} if name in options else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def load_settings(
         return _complete(given, kind, preset)
     path = given if isinstance(given, str | Path) else os.environ.get(_PREFIX + "SETTINGS")
     file = _read(Path(path), preset) if path else {}
-    code = given if isinstance(given, Mapping) else {}
+    code = _with_llm_table(given) if isinstance(given, Mapping) else {}
     layers = [(str(path), file), ("environment", _environment(kind)), ("code", code)]
     values: dict[str, Any] = {}
     origins: Origins = {field.name: "default" for field in fields(kind)}
@@ -126,7 +126,10 @@ def _read(path: Path, preset: str | None) -> dict[str, Any]:
         raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
-    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
+    content = _with_llm_table(content)
+    tables = {
+        name: _with_llm_table(value) for name, value in content.items() if _is_preset_table(name, value)
+    }
     for name, table in tables.items():
         if name not in PRESETS:
             raise SettingsError(f"There is no preset '{name}' (table of {path}). {_nearest(name, PRESETS)}")
@@ -134,6 +137,20 @@ def _read(path: Path, preset: str | None) -> dict[str, Any]:
             _checked(settings_class(name), key, value, f"{path} [{name}]")
     top = {name: value for name, value in content.items() if name not in tables}
     return {**top, **tables.get(preset or "", {})}
+
+
+def _is_preset_table(name: str, value: Any) -> bool:
+    return isinstance(value, dict) and name != "llm_options"
+
+
+def _with_llm_table(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The table ``[llm]`` as two settings: ``name`` is the model, the rest are its options."""
+    table = values.get("llm")
+    if not isinstance(table, Mapping):
+        return dict(values)
+    rest = {key: value for key, value in values.items() if key != "llm"}
+    options = {key: value for key, value in table.items() if key != "name"}
+    return rest | ({"llm": table["name"]} if "name" in table else {}) | {"llm_options": options}
 
 
 # -- the environment ----------------------------------------------------------------------------------------------
