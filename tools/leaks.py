@@ -386,7 +386,7 @@ def _ask(engine: PresetEngine, planted: Planted) -> None:
     filters = MetadataFilters(filters=[MetadataFilter(key="doctor", value=planted.names["filter"])])
     for ask in (
         lambda: engine.query(question),
-        lambda: engine.filtered(filters).query(question),
+        lambda: engine.with_filters(filters).query(question),
         lambda: asyncio.run(_aask(engine, question)),
         lambda: str(engine.stream(question)),
         lambda: engine.as_chat_engine().chat(planted.text("template")),

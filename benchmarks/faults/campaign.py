@@ -315,7 +315,7 @@ def inspect(place: Path, store: str) -> Callable[[Say], Any]:
 
     def work(_: Say) -> Any:
         with engine_on(place, store) as engine:
-            assembly = engine._assembly
+            assembly = engine._parts
             nodes = {node.node_id: node.get_content() for node in all_nodes(engine.vector_store)}
             keyword = assembly.retrieval.keyword
             found = {}

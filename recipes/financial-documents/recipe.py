@@ -22,7 +22,7 @@ def main(storage: str, *, offline: bool = True) -> None:
         report = engine.ingest(DOCUMENTS)
         print(f"{report.documents} documents, {report.chunks} chunks\n")
         for question in QUESTIONS:
-            response = engine.asked_by("analyst-7").query(question)
+            response = engine.for_user("analyst-7").query(question)
             print(f"{question}\n{response}")
             for citation in response.metadata["citations"]:
                 page = f", page {citation['page']}" if citation["page"] else ""

@@ -42,7 +42,7 @@ def main(folder: str) -> None:
                 sources = {Path(citation["source"]).name for citation in response.metadata["citations"]}
                 print(f"  {question}\n    {response} ({', '.join(sorted(sources))})")
             only = MetadataFilters(filters=[MetadataFilter(key="file_name", value="safety-notice.md")])
-            print(f"  Which gloves?\n    {engine.filtered(only).query('Which gloves for refrigerant?')}")
+            print(f"  Which gloves?\n    {engine.with_filters(only).query('Which gloves for refrigerant?')}")
     hosted = estimate_preset("high-volume", DOCUMENTS)  # no key needed: nothing is sent
     million = float(hosted.cost_usd) / hosted.documents * 1_000_000
     print(f"A million documents like these, embedded by OpenAI: ${million:.2f}")

@@ -23,7 +23,7 @@ def main(storage: str, *, offline: bool = True) -> None:
         print(f"{report.documents} documents, {report.unchanged} unchanged, {report.removed} removed\n")
         for question, conditions in QUESTIONS:
             only = parse_filters(conditions)
-            response = (engine.filtered(only) if only else engine).query(question)
+            response = (engine.with_filters(only) if only else engine).query(question)
             print(f"{question} {' '.join(conditions)}\n{response}")
             for citation in response.metadata["citations"]:
                 print(

@@ -36,5 +36,5 @@ def ask_every_way(engine: PresetEngine, question: str) -> list[dict[str, Any]]:
 
 def only_sees(engine: PresetEngine, question: str, condition: str, key: str, value: Any) -> None:
     """Under a condition every passage satisfies it, and there is one."""
-    hits = engine.filtered(parse_filters([condition])).query(question).source_nodes  # type: ignore[arg-type]
+    hits = engine.with_filters(parse_filters([condition])).query(question).source_nodes  # type: ignore[arg-type]
     assert hits and {hit.metadata[key] for hit in hits} == {value}

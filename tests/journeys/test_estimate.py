@@ -165,7 +165,7 @@ def test_disk_and_minutes_grow_with_the_work(local: PresetEngine) -> None:
     documents = [Document(text=f"Pump {n} is greased. " * 10, doc_id=str(n)) for n in range(100)]
     found = local.estimate(documents)
     local.ingest(documents)
-    vectors = local._assembly.storage.vectors
+    vectors = local._parts.storage.vectors
     size = sum(path.stat().st_size for path in vectors.rglob("*") if path.is_file())
     assert size / 2 < found.disk_bytes < size * 2
 

@@ -19,7 +19,7 @@ def test_offline_with_page_table_and_record(tmp_path: Path) -> None:
     """A row of a PDF's table is quoted whole; hybrid search finds a ticker; every question is on record."""
     with build("financial-documents", storage=tmp_path / "s", offline=True) as engine:
         engine.ingest(DOCUMENTS)
-        found = ask_every_way(engine.asked_by("ada"), QUESTION)
+        found = ask_every_way(engine.for_user("ada"), QUESTION)
         cited = found[0]["citations"][0]
         assert (cited["page"], cited["table"]) == ("1", "Table 1: Income statement")
         assert "Net income; 2024: 96.3; 2023: 80.2" in cited["text"]

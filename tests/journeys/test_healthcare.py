@@ -129,11 +129,11 @@ def test_the_ledger_has_the_promised_columns_and_no_prompt(engine: PresetEngine)
         and stats.avg_latency_ms > 0
     )
     engine.ledger.flush()
-    lines = [json.loads(line) for line in engine._assembly.storage.logs.read_text().splitlines()]
+    lines = [json.loads(line) for line in engine._parts.storage.logs.read_text().splitlines()]
     assert {"embedding", "query"} <= {line["kind"] for line in lines}
     assert all(line["preset"] == "healthcare" and line["status"] == "success" for line in lines)
     written = b"".join(
-        path.read_bytes() for path in engine._assembly.storage.folder.rglob("*") if path.is_file()
+        path.read_bytes() for path in engine._parts.storage.folder.rglob("*") if path.is_file()
     )
     assert b"Zylberschtejn" not in written
 
@@ -142,11 +142,11 @@ def test_filters_restrict_and_cannot_be_dropped(engine: PresetEngine) -> None:
     """A filtered engine never sees another file, and filtering again can only narrow."""
     only = MetadataFilters(filters=[MetadataFilter(key="file_name", value="insulin-storage.md")])
     other = MetadataFilters(filters=[MetadataFilter(key="file_name", value="botulism-ward-guide.md")])
-    insulin = engine.filtered(only)
+    insulin = engine.with_filters(only)
     assert {hit.metadata["file_name"] for hit in insulin.retriever.retrieve(QUESTION)} == {
         "insulin-storage.md"
     }
-    assert insulin.filtered(other).retriever.retrieve(QUESTION) == []
+    assert insulin.with_filters(other).retriever.retrieve(QUESTION) == []
     assert engine.filters is None
 
 

@@ -59,7 +59,7 @@ def only(file_name: str) -> MetadataFilters:
 
 def asked_in_every_way(engine: PresetEngine, file_name: str) -> list[str]:
     """Filtered, streamed, awaited: each cites the file that the filter names."""
-    filtered = engine.filtered(only(file_name))
+    filtered = engine.with_filters(only(file_name))
     response = filtered.query(QUESTION)
     stream = filtered.stream(QUESTION)
     streamed = "".join(stream.response_gen)

@@ -111,7 +111,7 @@ def test_a_caption_answers_and_leads_to_its_image(engine: PresetEngine) -> None:
     assert "The red square covers the fuse box. [" in str(response)
     response = engine.query("What shows the way out? green square")
     assert "A green square shows the way out. [" in str(response) and "green-square.png" in names(response)
-    caption = engine.filtered(only("modality", "image", "!=")).query("What does the red square cover?")
+    caption = engine.with_filters(only("modality", "image", "!=")).query("What does the red square cover?")
     assert names(caption)[0] == "red-square.txt"
     assert Path(caption.source_nodes[0].node.metadata["image_path"]).name == "red-square.png"
 
@@ -122,8 +122,10 @@ def only(key: str, value: str, operator: str = "==") -> MetadataFilters:
 
 def test_filters_hold_for_both_kinds(engine: PresetEngine) -> None:
     """By the metadata that ingest wrote."""
-    assert names(engine.filtered(only("file_name", "blue-circle.png")).query(QUESTION)) == ["blue-circle.png"]
-    hits = engine.filtered(only("modality", "image")).retrieve(QueryBundle("yellow triangle"))
+    assert names(engine.with_filters(only("file_name", "blue-circle.png")).query(QUESTION)) == [
+        "blue-circle.png"
+    ]
+    hits = engine.with_filters(only("modality", "image")).retrieve(QueryBundle("yellow triangle"))
     assert hits and all(isinstance(hit.node, ImageNode) for hit in hits)
 
 

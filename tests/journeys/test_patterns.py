@@ -36,7 +36,7 @@ def test_hybrid_finds_a_part_number_and_keeps_its_history(tmp_path: Path, store:
             response = engine.query("What is part ZX-81?")
             assert str(response).startswith("Part ZX-81 is a spare valve")
             assert list(response.source_nodes[0].stages) == ["vector", "bm25", "fusion"]
-            hits = engine.filtered(only).retriever.retrieve("What is part ZX-81?")
+            hits = engine.with_filters(only).retriever.retrieve("What is part ZX-81?")
             assert [hit.node.ref_doc_id for hit in hits] == ["ZX-80"]
 
 
@@ -47,7 +47,7 @@ def test_the_keyword_index_follows_changes(tmp_path: Path) -> None:
         engine.ingest(
             [Document(text="Part ZX-81 is now a bracket.", doc_id="ZX-81", metadata={"kind": "valve"})]
         )
-        keyword = engine._assembly.retrieval.keyword
+        keyword = engine._parts.retrieval.keyword
         assert keyword is not None
         assert check_consistency(engine.vector_store, keyword).consistent
         assert len(keyword.search("bracket")) == 1
@@ -79,7 +79,7 @@ def test_a_kill_leaves_store_and_keyword_index_in_step(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     with build("healthcare", storage=storage, settings={"pattern": "hybrid", "batch_chunks": 8}) as engine:
-        keyword = engine._assembly.retrieval.keyword
+        keyword = engine._parts.retrieval.keyword
         assert keyword is not None
         assert check_consistency(engine.vector_store, keyword).consistent
         written = [Document(text=f"Report {n} mentions code C{n}X. " * 12, doc_id=f"d{n}") for n in range(40)]
@@ -158,13 +158,13 @@ def test_an_answer_without_one_leg_says_so(tmp_path: Path, monkeypatch: pytest.M
     with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
         engine.ingest(PARTS)
         assert engine.query("What is part ZX-81?").metadata["failed_legs"] == []
-        keyword = engine._assembly.retrieval.keyword
+        keyword = engine._parts.retrieval.keyword
         monkeypatch.setattr(keyword, "find", _unreadable)
         response = engine.query("Which part is a spare valve for the lift?")
         assert response.metadata["failed_legs"] == ["bm25"]
         assert "ZX-81" in str(response)
     with build("healthcare", storage=tmp_path / "s", settings={"pattern": "hybrid"}) as engine:
-        monkeypatch.setattr(engine._assembly.retrieval.keyword, "find", _unreadable)
+        monkeypatch.setattr(engine._parts.retrieval.keyword, "find", _unreadable)
         with pytest.raises(RetrievalError, match="Leg 'bm25'"):
             engine.query("What is part ZX-81?")
 

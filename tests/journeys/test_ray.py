@@ -74,7 +74,7 @@ def engines(
 
 
 def manifest(engine: PresetEngine) -> list[tuple[object, ...]]:
-    rows = engine._assembly.manifest._connection.execute(
+    rows = engine._parts.manifest._connection.execute(
         "select doc_id, content_hash, chunks, tokens from documents"
     )
     return sorted(rows.fetchall())
@@ -171,7 +171,7 @@ def test_a_store_that_fails_on_a_worker_ends_the_run_with_its_words(
 ) -> None:
     """Not with a stack of Ray's; what was stored before stays recorded."""
     with build("healthcare", storage=tmp_path / "s") as engine:
-        vectors = engine._assembly.storage.vectors
+        vectors = engine._parts.storage.vectors
         if vectors.exists():
             vectors.rename(vectors.parent / "moved")
         vectors.write_text("in the way")

@@ -44,7 +44,9 @@ def test_the_high_volume_preset_runs_on_weaviate(server: WeaviateServer) -> None
     with open_engine(storage) as engine:
         assert engine.ingest(DOCUMENTS).documents == 2
         assert "every month" in str(engine.query("How often are pumps of type A greased?"))
-        assert "every year" in str(engine.filtered(south).query("How often are valves of type B greased?"))
+        assert "every year" in str(
+            engine.with_filters(south).query("How often are valves of type B greased?")
+        )
         changed = Document(text="Pumps of type A are greased every week.", doc_id="a")
         engine.ingest([changed])
         assert "wv-secret" not in repr(engine) + json.dumps(engine.explain())

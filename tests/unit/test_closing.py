@@ -69,7 +69,7 @@ class FailingEngine(PresetEngine):
 
 def failing_engine(folder: Path) -> PresetEngine:
     with make(folder / "s") as engine:
-        return FailingEngine(engine._assembly)
+        return FailingEngine(engine._parts)
 
 
 MANAGERS: dict[str, Callable[[Path], Any]] = {
@@ -146,9 +146,10 @@ ENGINE_CALLS: dict[str, tuple[Callable[[PresetEngine], Any], type[Exception] | N
     "astream": (lambda engine: asyncio.run(engine.astream(QUESTION)), AnswerError),
     "retrieve": (lambda engine: engine.retrieve(QueryBundle(QUESTION)), AnswerError),
     "aretrieve": (lambda engine: asyncio.run(engine.aretrieve(QueryBundle(QUESTION))), AnswerError),
-    "turn": (lambda engine: engine.turn(QUESTION), AnswerError),
     "as_chat_engine": (lambda engine: engine.as_chat_engine().chat(QUESTION), AnswerError),
+    "with_filters": (lambda engine: engine.with_filters(TENANT).query(QUESTION), AnswerError),
     "filtered": (lambda engine: engine.filtered(TENANT).query(QUESTION), AnswerError),
+    "for_user": (lambda engine: engine.for_user("ann").query(QUESTION), AnswerError),
     "asked_by": (lambda engine: engine.asked_by("ann").query(QUESTION), AnswerError),
     "for_tenant": (lambda engine: engine.for_tenant("acme").query(QUESTION), AnswerError),
     "ingest": (lambda engine: engine.ingest([Document(text="More.")]), IngestError),
@@ -156,6 +157,7 @@ ENGINE_CALLS: dict[str, tuple[Callable[[PresetEngine], Any], type[Exception] | N
     "compact": (lambda engine: engine.compact(), IngestError),
     "explain": (lambda engine: engine.explain(), None),
     "close": (lambda engine: engine.close(), None),
+    "aclose": (lambda engine: asyncio.run(engine.aclose()), None),
 }
 OF_CORE = {
     "synthesize",
@@ -199,7 +201,7 @@ def test_a_closed_engine_explains_what_it_was(closed_engine: PresetEngine) -> No
 def test_closing_one_engine_closes_those_that_share_its_parts(tmp_path: Path) -> None:
     """The restricted engine says so instead of failing in a store."""
     engine = make(tmp_path / "s")
-    restricted = engine.filtered(TENANT)
+    restricted = engine.with_filters(TENANT)
     engine.close()
     with pytest.raises(AnswerError, match="The engine is closed"):
         restricted.query(QUESTION)

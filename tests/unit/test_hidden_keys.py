@@ -93,10 +93,10 @@ def test_an_engine_shows_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         shown += [
             repr(engine.retriever),
             repr(engine.vector_store),
-            repr(engine._assembly),
+            repr(engine._parts),
             repr(engine.ledger),
         ]
-        shown += all_forms(engine.llm) + all_forms(engine._assembly.embed_model)
+        shown += all_forms(engine.llm) + all_forms(engine._parts.embed_model)
     assert [text for text in shown if KEY in text] == []
 
 

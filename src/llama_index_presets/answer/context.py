@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
-from llama_index_presets.errors import AnswerError
+from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.sentences import split_sentences
 
 __all__ = [
     "DONT_KNOW",
     "IMAGE",
+    "QUESTION_PROMPT",
     "SYSTEM_PROMPT",
     "Block",
+    "check_template",
     "closest",
     "closest_images",
     "fit",
@@ -25,6 +28,7 @@ __all__ = [
     "image_name",
     "number_blocks",
     "parse_prompt",
+    "render_context",
     "render_prompt",
 ]
 
@@ -99,6 +103,46 @@ SYSTEM_PROMPT = (
     f'If the passages do not hold the answer, say exactly: "{DONT_KNOW}"'
 )
 
+QUESTION_PROMPT = "Context:\n\n{context_str}\n\nQuestion: {query_str}\nAnswer:"
+
+
+def check_template(name: str, template: Any, variables: Sequence[str]) -> BasePromptTemplate:
+    """Check a prompt that a user brings along.
+
+    Args:
+        name: Its key, for the message.
+        template: What the user gave.
+        variables: Names that it must use; a ``template_var_mappings`` of the template counts.
+
+    Raises:
+        SettingsError: It is no template, or one of the variables is missing.
+
+    Example:
+        >>> from llama_index.core import PromptTemplate
+        >>> check_template("text_qa_template", PromptTemplate("{query_str}"), ["context_str", "query_str"])
+        Traceback (most recent call last):
+        llama_index_presets.errors.SettingsError: The prompt 'text_qa_template' lacks {context_str}; it has ...
+    """
+    if not isinstance(template, BasePromptTemplate):
+        raise SettingsError(
+            f"The prompt '{name}' is of type {type(template).__name__}. Give a template of LlamaIndex, such as "
+            "PromptTemplate(text)."
+        )
+    own_names = template.template_var_mappings or {}
+    missing = [
+        variable for variable in variables if own_names.get(variable, variable) not in template.template_vars
+    ]
+    if missing:
+        raise SettingsError(
+            f"The prompt '{name}' lacks {_braced(missing)}; it has {_braced(template.template_vars) or 'none'}. "
+            f"Write each of {_braced(variables)} where its text belongs."
+        )
+    return template
+
+
+def _braced(names: Sequence[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in dict.fromkeys(names))
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -147,8 +191,12 @@ def image_name(node: ImageNode) -> str:
 
 def render_prompt(blocks: Sequence[Block], question: str) -> str:
     """The user's message: context, then question."""
-    context = "\n\n".join(block.render() for block in blocks)
-    return f"Context:\n\n{context}\n\nQuestion: {question}\nAnswer:"
+    return QUESTION_PROMPT.format(context_str=render_context(blocks), query_str=question)
+
+
+def render_context(blocks: Sequence[Block]) -> str:
+    """The numbered passages, as a prompt shows them."""
+    return "\n\n".join(block.render() for block in blocks)
 
 
 def parse_prompt(prompt: str) -> tuple[list[tuple[int, str, str]], str]:

@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.response.schema import (
+    RESPONSE_TYPE,
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.events.synthesis import SynthesizeEndEvent, SynthesizeStartEvent
 from llama_index.core.llms.llm import LLM
-from llama_index.core.schema import ImageNode, NodeWithScore
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.response_synthesizers import BaseSynthesizer
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryType, TextNode
+from llama_index.core.types import RESPONSE_TEXT_TYPE
+from llama_index.core.utils import get_tokenizer
 
+from llama_index_presets._options import refuse_unknown, strict
+from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import (
     DONT_KNOW,
+    QUESTION_PROMPT,
     SYSTEM_PROMPT,
     Block,
+    check_template,
     closest,
     fit,
     image_facts,
     number_blocks,
+    render_context,
     render_prompt,
 )
+from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason, no_answer
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
 from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
+
+dispatcher = get_dispatcher(__name__)
+_log = logging.getLogger(__name__)
+
+_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "system_prompt": (),
+    "text_qa_template": ("context_str", "query_str"),
+}
+"""Prompts of a `CitedSynthesizer`, and the variables that each must use."""
 
 _TABLE = re.compile(r"(Table|TABLE|Exhibit|Schedule)\s+[\dA-Z]")
 
@@ -95,78 +126,295 @@ class CitedAnswer:
         cited = [_citation(self.blocks[number - 1]) for number in self.markers.cited]
         return cited + [{"n": number, "valid": False} for number in self.markers.invented]
 
+    def metadata(self) -> dict[str, Any]:
+        """What a response says of its answer."""
+        without = {leg for hit in self.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
+        numbers = {} if self.numbers is None else {"numbers": self.numbers.report()}
+        degraded = {} if self.degraded is None else {"degraded": self.degraded}
+        own = {"citations": self.citations(), "known": self.known, "finish_reason": self.finish_reason}
+        return {**own, "failed_legs": sorted(without), **numbers, **degraded}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CitedSynthesizer:
-    """Response synthesizer: shows numbered passages to an LLM and checks its citations.
 
-    Attributes:
-        llm: Any LlamaIndex LLM.
-        floor: Retrieval score (cosine) below which a hit is no evidence; None keeps every hit. Without any
-            evidence the answer is "I don't know." and the LLM is not called.
+@strict()
+class CitedSynthesizer(BaseSynthesizer):
+    """Response synthesizer that shows numbered passages to an LLM and checks what it cites.
+
+    A synthesizer of LlamaIndex: usable in a `RetrieverQueryEngine`, and its prompts can be read and replaced with
+    ``get_prompts`` and ``update_prompts``. Whatever a prompt says, the checks stay: a marker that refers to no passage
+    is removed, figures are verified where `verify_numbers` says so, and without evidence the answer is "I don't know."
+    and the LLM is not called.
+
+    Prompts:
+        system_prompt: The rules, as the system message; no variables. An own system message of `text_qa_template`
+            follows it in the same message.
+        text_qa_template: The question, with ``{context_str}`` (the numbered passages) and ``{query_str}``.
+
+    `ExtractiveLLM` follows no instruction: it is asked with the built-in prompts, and a warning in the log says so.
+
+    Args:
+        llm: Any LlamaIndex LLM; None takes that of LlamaIndex's `Settings`.
+        floor: Retrieval score (cosine) below which a hit is no evidence; None keeps every hit.
         cross_floor: The same for a hit of the other kind than the question, an image for a text.
         context_tokens: Token budget of the passages.
-        count_tokens: Tokens of a text, for the budget.
+        count_tokens: Tokens of a text, for the budget; None takes LlamaIndex's tokenizer.
         verify_numbers: Whether a statement whose figures do not stand in what it cites is marked or removed.
-        system_prompt: What the LLM is told.
+        system_prompt: The rules that the LLM is told.
+        text_qa_template: How passages and question are shown.
+        streaming: Whether `synthesize` and `asynthesize` answer piece by piece.
+
+    Raises:
+        SettingsError: A prompt is no template, or lacks a variable.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> hits = [NodeWithScore(node=TextNode(text="Cats purr. Dogs bark."), score=0.8)]
+        >>> response = CitedSynthesizer(llm=ExtractiveLLM()).synthesize("What do cats do?", hits)
+        >>> str(response), [citation["n"] for citation in response.metadata["citations"]]
+        ('Cats purr. [1]', [1])
     """
 
-    llm: LLM
-    floor: float | None
-    context_tokens: int
-    count_tokens: Callable[[str], int]
-    verify_numbers: Literal["off", "mark", "remove"] = "off"
-    system_prompt: str = SYSTEM_PROMPT
-    cross_floor: float | None = None
+    def __init__(
+        self,
+        *,
+        llm: LLM | None = None,
+        floor: float | None = None,
+        context_tokens: int = 3_000,
+        count_tokens: Callable[[str], int] | None = None,
+        verify_numbers: Literal["off", "mark", "remove"] = "off",
+        system_prompt: str | BasePromptTemplate = SYSTEM_PROMPT,
+        text_qa_template: BasePromptTemplate | None = None,
+        cross_floor: float | None = None,
+        streaming: bool = False,
+    ) -> None:
+        # The base's helpers, which nothing here uses, would load a tokenizer for every synthesizer.
+        super().__init__(
+            llm=llm,
+            streaming=streaming,
+            prompt_helper=PromptHelper(tokenizer=_tokens),
+            chat_prompt_helper=ChatPromptHelper(tokenizer=_tokens),
+            empty_response=DONT_KNOW,
+        )
+        self.floor = floor
+        self.cross_floor = cross_floor
+        self.context_tokens = context_tokens
+        self.count_tokens = count_tokens or _count_tokens
+        self.verify_numbers = verify_numbers
+        self._prompts: dict[str, BasePromptTemplate] = {
+            "system_prompt": PromptTemplate(SYSTEM_PROMPT),
+            "text_qa_template": PromptTemplate(QUESTION_PROMPT),
+        }
+        own: dict[str, Any] = {}
+        if system_prompt != SYSTEM_PROMPT:
+            own["system_prompt"] = (
+                PromptTemplate(system_prompt) if isinstance(system_prompt, str) else system_prompt
+            )
+        if text_qa_template is not None:
+            own["text_qa_template"] = text_qa_template
+        self._set_prompts(own)
+
+    @property
+    def llm(self) -> LLM:
+        """The LLM that writes the answers."""
+        return self._llm
+
+    # -- LlamaIndex's interface ------------------------------------------------------------------------------------
+
+    def synthesize(
+        self,
+        query: QueryType,
+        nodes: Sequence[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        **response_kwargs: Any,
+    ) -> RESPONSE_TYPE:
+        """Answer from the hits, best first.
+
+        Args:
+            query: The question.
+            nodes: The hits.
+            additional_source_nodes: Added to the ``source_nodes`` of the response; the LLM is not shown them.
+            **response_kwargs: Further variables of `text_qa_template`.
+
+        Returns:
+            A `Response`, or a `StreamingResponse` where `streaming` is set: the text, ``source_nodes`` (what the LLM
+            was shown), and ``metadata`` with ``citations``, ``known``, ``finish_reason`` and ``failed_legs``, and
+            ``numbers`` where figures are verified. That of a stream is complete when the pieces are used up.
+        """
+        more = additional_source_nodes or ()
+        return run(self._synthesize(query, nodes, more, response_kwargs, _streaming_response))
+
+    async def asynthesize(
+        self,
+        query: QueryType,
+        nodes: Sequence[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        **response_kwargs: Any,
+    ) -> RESPONSE_TYPE:
+        """`synthesize`, without blocking the event loop; a stream is an `AsyncStreamingResponse`."""
+        more = additional_source_nodes or ()
+        return await arun(self._synthesize(query, nodes, more, response_kwargs, _async_streaming_response))
+
+    def get_response(
+        self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
+    ) -> RESPONSE_TEXT_TYPE:
+        """Answer from bare texts, best first; each is taken for evidence, since it has no score."""
+        answer, messages = self._prepare(query_str, _hits_of(text_chunks), response_kwargs)
+        if self._streaming:
+            return iterate(self._pieces(answer, messages))  # type: ignore[return-value]
+        return run(self._complete(answer, messages)).text
+
+    async def aget_response(
+        self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
+    ) -> RESPONSE_TEXT_TYPE:
+        """`get_response`, without blocking the event loop."""
+        answer, messages = self._prepare(query_str, _hits_of(text_chunks), response_kwargs)
+        if self._streaming:
+            return aiterate(self._pieces(answer, messages))  # type: ignore[return-value]
+        return (await arun(self._complete(answer, messages))).text
+
+    def _get_prompts(self) -> dict[str, BasePromptTemplate]:
+        return dict(self._prompts)
+
+    def _update_prompts(self, prompts_dict: Mapping[str, BasePromptTemplate]) -> None:
+        self._set_prompts(prompts_dict)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
 
     def answer(self, question: str, hits: Sequence[NodeWithScore]) -> CitedAnswer:
         """Answer from the hits, best first."""
-        answer, messages = self._prepare(question, hits)
-        if messages:
-            self._settle(answer, self.llm.chat(messages))
-        return answer
+        return run(self.respond(question, hits))
 
     async def aanswer(self, question: str, hits: Sequence[NodeWithScore]) -> CitedAnswer:
         """Answer from the hits, asynchronously."""
-        answer, messages = self._prepare(question, hits)
-        if messages:
-            self._settle(answer, await self.llm.achat(messages))
-        return answer
+        return await arun(self.respond(question, hits))
 
     def stream(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, Iterator[str]]:
         """Answer piece by piece; the `CitedAnswer` is complete when the pieces are used up."""
         answer, messages = self._prepare(question, hits)
-        return answer, self._pieces(answer, messages) if messages else iter([answer.text])
+        return answer, iterate(self._pieces(answer, messages))
 
     async def astream(
         self, question: str, hits: Sequence[NodeWithScore]
     ) -> tuple[CitedAnswer, AsyncIterator[str]]:
         """Answer piece by piece, asynchronously."""
         answer, messages = self._prepare(question, hits)
-        return answer, self._apieces(answer, messages)
+        return answer, aiterate(self._pieces(answer, messages))
+
+    def respond(self, question: str, hits: Sequence[NodeWithScore]) -> Core[CitedAnswer]:
+        """The core of `answer` and `aanswer`; see `_sync_async`."""
+        answer, messages = self._prepare(question, hits)
+        return self._complete(answer, messages)
 
     def blocks(self, hits: Sequence[NodeWithScore]) -> list[Block]:
         """Passages of these hits that the LLM is shown; none when no hit is evidence."""
         evidence = [hit for hit in hits if self._counts(hit)]
         return self._fitting(number_blocks(evidence)) if evidence else []
 
-    def _prepare(self, question: str, hits: Sequence[NodeWithScore]) -> tuple[CitedAnswer, list[ChatMessage]]:
+    # -- cores -----------------------------------------------------------------------------------------------------
+
+    def _synthesize(
+        self,
+        query: QueryType,
+        hits: Sequence[NodeWithScore],
+        more: Sequence[NodeWithScore],
+        variables: Mapping[str, Any],
+        streaming_response: Callable[..., RESPONSE_TYPE],
+    ) -> Core[RESPONSE_TYPE]:
+        dispatcher.event(SynthesizeStartEvent(query=query))
+        question = query if isinstance(query, str) else query.query_str
+        payload: dict[str, Any] = {EventPayload.QUERY_STR: question}
+        with self._callback_manager.event(CBEventType.SYNTHESIZE, payload=payload) as event:
+            answer, messages = self._prepare(question, hits, variables)
+            sources = [*answer.source_nodes, *more]
+            response: RESPONSE_TYPE
+            if self._streaming:
+                metadata: dict[str, Any] = {}
+                response = streaming_response(self._pieces(answer, messages, metadata), sources, metadata)
+            else:
+                yield from self._complete(answer, messages)
+                response = Response(answer.text, sources, answer.metadata())
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        dispatcher.event(SynthesizeEndEvent(query=query, response=response))
+        return response
+
+    def _complete(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Core[CitedAnswer]:
+        """The whole answer, with one call of the LLM, or none where nothing is left to say."""
+        if messages:
+            response: ChatResponse = yield Step(
+                lambda: self._llm.chat(messages), lambda: self._llm.achat(messages)
+            )
+            answer.finish_reason = finish_reason(response)
+            answer.take(str(response.message.content or ""), last=True)
+            answer.text = answer.text.strip()
+        return answer
+
+    def _pieces(
+        self, answer: CitedAnswer, messages: list[ChatMessage], metadata: dict[str, Any] | None = None
+    ) -> StreamCore[str]:
+        """The answer piece by piece; `metadata` is completed in the end."""
+        if not messages:
+            yield answer.text
+        else:
+            chunks = yield Step(
+                lambda: iter(self._llm.stream_chat(messages)), lambda: self._astream_chat(messages)
+            )
+            following = Step(lambda: next(chunks, None), lambda: anext(chunks, None))
+            while (chunk := (yield following)) is not None:
+                if piece := answer.hear(chunk):
+                    yield piece
+            if rest := answer.take("", last=True):
+                yield rest
+        if metadata is not None:
+            metadata.update(answer.metadata())
+
+    async def _astream_chat(self, messages: list[ChatMessage]) -> AsyncIterator[ChatResponse]:
+        return aiter(await self._llm.astream_chat(messages))
+
+    # -- what the LLM is shown -------------------------------------------------------------------------------------
+
+    def _prepare(
+        self, question: str, hits: Sequence[NodeWithScore], variables: Mapping[str, Any] | None = None
+    ) -> tuple[CitedAnswer, list[ChatMessage]]:
+        """The answer to be filled, and the messages for the LLM: none where the answer is complete without it."""
         blocks = self.blocks(hits)
         if not blocks:
             return CitedAnswer(DONT_KNOW), []
         if not question.strip():  # asked with an image alone: what is like it is said, not written about
             everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
             return CitedAnswer(closest(blocks), blocks, everything), []
-        verbatim = f" {VERBATIM_PROMPT}" if self.verify_numbers != "off" else ""
-        messages = [
-            ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt + verbatim),
-            ChatMessage(role=MessageRole.USER, content=render_prompt(blocks, question)),
-        ]
-        return CitedAnswer(
-            blocks=blocks, markers=MarkerFilter(len(blocks)), numbers=self._number_gate(blocks)
-        ), messages
+        answer = CitedAnswer(
+            blocks=blocks, markers=MarkerFilter(len(blocks)), numbers=self._number_verifier(blocks)
+        )
+        return answer, self._messages(blocks, question, variables or {})
 
-    def _number_gate(self, blocks: Sequence[Block]) -> NumberVerifier | None:
+    def _messages(
+        self, blocks: Sequence[Block], question: str, variables: Mapping[str, Any]
+    ) -> list[ChatMessage]:
+        """The rules as the system message, then the question over its passages."""
+        if isinstance(self._llm, ExtractiveLLM):
+            rules, messages = SYSTEM_PROMPT, [_message(MessageRole.USER, render_prompt(blocks, question))]
+        else:
+            rules = self._prompts["system_prompt"].format(llm=self._llm)
+            messages = self._prompts["text_qa_template"].format_messages(
+                llm=self._llm, **{**variables, "context_str": render_context(blocks), "query_str": question}
+            )
+        if self.verify_numbers != "off":
+            rules = f"{rules} {VERBATIM_PROMPT}".lstrip()
+        if messages and messages[0].role == MessageRole.SYSTEM:
+            rules, messages = f"{rules}\n\n{messages[0].content}".lstrip(), messages[1:]
+        return [_message(MessageRole.SYSTEM, rules), *messages] if rules else messages
+
+    def _set_prompts(self, prompts: Mapping[str, BasePromptTemplate]) -> None:
+        """Replace prompts: all of them, or none where one is refused."""
+        refuse_unknown("CitedSynthesizer.update_prompts", prompts, _VARIABLES)
+        checked = {name: check_template(name, prompt, _VARIABLES[name]) for name, prompt in prompts.items()}
+        self._prompts = self._prompts | checked
+        if checked and isinstance(self._llm, ExtractiveLLM):
+            _log.warning(
+                "ExtractiveLLM quotes passages and follows no instruction: the prompt %s is kept, and not used.",
+                " and ".join(checked),
+            )
+
+    def _number_verifier(self, blocks: Sequence[Block]) -> NumberVerifier | None:
         if self.verify_numbers == "off":
             return None
         return NumberVerifier([f"{block.heading}\n{block.text}" for block in blocks], self.verify_numbers)
@@ -177,7 +425,7 @@ class CitedSynthesizer:
         return floor is None or _evidence(hit) >= floor
 
     def _fitting(self, blocks: list[Block]) -> list[Block]:
-        budget = min(self.context_tokens, self.llm.metadata.context_window - self.llm.metadata.num_output)
+        budget = min(self.context_tokens, self._llm.metadata.context_window - self._llm.metadata.num_output)
         texts = fit(
             [block.render() for block in blocks], budget, count=self.count_tokens, sentences=split_sentences
         )
@@ -186,27 +434,33 @@ class CitedSynthesizer:
             return [Block(1, block.hit, texts[0].split("\n", 1)[-1], block.heading)]
         return blocks[: len(texts)]
 
-    def _settle(self, answer: CitedAnswer, response: ChatResponse) -> None:
-        answer.finish_reason = finish_reason(response)
-        answer.take(str(response.message.content or ""), last=True)
-        answer.text = answer.text.strip()
 
-    def _pieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Iterator[str]:
-        for response in self.llm.stream_chat(messages):
-            if piece := answer.hear(response):
-                yield piece
-        if rest := answer.take("", last=True):
-            yield rest
+def _tokens(text: str) -> list[Any]:
+    return list(get_tokenizer()(text))
 
-    async def _apieces(self, answer: CitedAnswer, messages: list[ChatMessage]) -> AsyncIterator[str]:
-        if not messages:
-            yield answer.text
-            return
-        async for response in await self.llm.astream_chat(messages):
-            if piece := answer.hear(response):
-                yield piece
-        if rest := answer.take("", last=True):
-            yield rest
+
+def _count_tokens(text: str) -> int:
+    return len(get_tokenizer()(text))
+
+
+def _message(role: MessageRole, text: str) -> ChatMessage:
+    return ChatMessage(role=role, content=text)
+
+
+def _hits_of(texts: Sequence[str]) -> list[NodeWithScore]:
+    return [NodeWithScore(node=TextNode(text=text), score=math.inf) for text in texts]
+
+
+def _streaming_response(
+    pieces: StreamCore[str], sources: list[NodeWithScore], metadata: dict[str, Any]
+) -> RESPONSE_TYPE:
+    return StreamingResponse(iterate(pieces), sources, metadata)  # type: ignore[arg-type]
+
+
+def _async_streaming_response(
+    pieces: StreamCore[str], sources: list[NodeWithScore], metadata: dict[str, Any]
+) -> RESPONSE_TYPE:
+    return AsyncStreamingResponse(aiterate(pieces), sources, metadata)  # type: ignore[arg-type]
 
 
 def _evidence(hit: NodeWithScore) -> float:

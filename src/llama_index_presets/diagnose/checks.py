@@ -56,8 +56,8 @@ def check_engine(engine: PresetEngine) -> Iterator[Finding]:
     yield from _check_encryption(engine)
     yield from _check_store(engine)
     yield from _check_keyword(engine)
-    yield from check_models(engine.llm, engine._assembly.embed_model)
-    yield from check_listeners([engine.llm, engine._assembly.embed_model])
+    yield from check_models(engine.llm, engine._parts.embed_model)
+    yield from check_listeners([engine.llm, engine._parts.embed_model])
 
 
 def check_models(llm: BaseLLM | None, embed_model: BaseEmbedding | None) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def _check_callbacks(models: list[Any]) -> Iterator[Finding]:
 
 def _check_encryption(engine: PresetEngine) -> Iterator[Finding]:
     state = engine.explain()["effective"]["encryption"]
-    if engine._assembly.encryption is None and engine._assembly.settings.encryption == "auto":
+    if engine._parts.encryption is None and engine._parts.settings.encryption == "auto":
         yield Finding(
             level="warning",
             check="encryption",
@@ -145,8 +145,8 @@ def _check_encryption(engine: PresetEngine) -> Iterator[Finding]:
 
 
 def _check_store(engine: PresetEngine) -> Iterator[Finding]:
-    documents, chunks = engine._assembly.manifest.totals()
-    yield Finding(level="ok", check="fingerprint", message=str(engine._assembly.fingerprint))
+    documents, chunks = engine._parts.manifest.totals()
+    yield Finding(level="ok", check="fingerprint", message=str(engine._parts.fingerprint))
     store: Any = engine.vector_store
     stored = len(store.node_ids()) if hasattr(store, "node_ids") else None
     if stored is None:
@@ -161,7 +161,7 @@ def _check_store(engine: PresetEngine) -> Iterator[Finding]:
         )
     else:
         yield Finding(level="ok", check="store", message=f"{documents} documents, {chunks} chunks")
-    if engine._assembly.preset.store == "duckdb" and chunks > _DUCKDB_LIMIT:
+    if engine._parts.preset.store == "duckdb" and chunks > _DUCKDB_LIMIT:
         yield Finding(
             level="warning",
             check="store",
@@ -173,7 +173,7 @@ def _check_store(engine: PresetEngine) -> Iterator[Finding]:
 def _check_keyword(engine: PresetEngine) -> Iterator[Finding]:
     from llama_index_presets.retrieve.bm25.consistency import check_consistency
 
-    keyword: Any = engine._assembly.retrieval.keyword
+    keyword: Any = engine._parts.retrieval.keyword
     if keyword is None:
         return
     report = check_consistency(engine.vector_store, keyword)

@@ -110,7 +110,7 @@ def _check_storage(
 
 
 def _repaired(engine: PresetEngine) -> Iterator[Finding]:
-    report = engine._assembly.retrieval.repaired
+    report = engine._parts.retrieval.repaired
     if report is not None and not report.consistent:
         changed = len(report.missing) + len(report.extra) + len(report.changed)
         yield Finding(level="note", check="keyword index", message=f"repaired: {changed} chunks")

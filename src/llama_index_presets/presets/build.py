@@ -12,7 +12,6 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.utils import get_tokenizer
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets._options import strict
@@ -112,10 +111,10 @@ def build(
         refuse_remote(preset, [part for part in given.values() if part is not None])
         refuse_remote_cells(row, replaced=frozenset(overrides))
         refuse_remote_listeners(preset)
-    place = _find_place(storage, row, values, overrides, local=local)
-    encryption = choose_encryption(values, row.pattern, place)
+    location = _resolve(storage, row, values, overrides, local=local)
+    encryption = choose_encryption(values, row.pattern, location)
     embed_model = embed_model or with_cache(
-        make_embedding(row.embedding, local=local, dimensions=values.dimensions), values.embedding_cache, place,
+        make_embedding(row.embedding, local=local, dimensions=values.dimensions), values.embedding_cache, location,
         queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
     check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker)
@@ -124,38 +123,38 @@ def build(
         make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
     )
     with closes_on_error("closing a part of the engine") as opened:
-        prepare_storage(place, row.name, fingerprint)
-        opened.callback(place.protect)  # runs last, over what the libraries made
+        prepare_storage(location, row.name, fingerprint)
+        opened.callback(location.protect)  # runs last, over what the libraries made
         if isinstance(embed_model, CachedEmbedding) and "embedding" not in overrides:
             opened.callback(embed_model.cache.close)
-        manifest = Manifest(place.manifest, sealer=encryption.sealer if encryption else None)
+        manifest = Manifest(location.manifest, sealer=encryption.sealer if encryption else None)
         opened.callback(manifest.close)
         if vector_store is None:
-            vector_store = open_store(row.store, place, fingerprint, opened)
-            refuse_lost_vectors(vector_store, manifest, place)
+            vector_store = open_store(row.store, location, fingerprint, opened)
+            refuse_lost_vectors(vector_store, manifest, location)
         vector_store = encryption.over(vector_store) if encryption else vector_store
-        ledger = start_monitoring(row.monitoring, place, opened, values, preset=row.name, local=local)
+        ledger = start_monitoring(row.monitoring, location, opened, values, preset=row.name, local=local)
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(
-            row.pattern, index, place, values, embed_model=embed_model, reranker=reranker, local=local,
+            row.pattern, index, location, values, embed_model=embed_model, reranker=reranker, local=local,
             keywords=KeywordOpening(
-                preset=row.name, strict="store" not in overrides and place.address is None, repair=repair
+                preset=row.name, strict="store" not in overrides and location.address is None, repair=repair
             ),
         )  # fmt: skip
         if llm is None:
             llm = make_language_model(row.llm, values.llm_options if row.llm != "extractive" else None)
             if row.monitoring == "local":
                 refuse_remote(preset, [llm])
-        audit = open_audit(row.monitoring, place, preset=row.name, model=llm.metadata.model_name)
-        assembly = EngineParts(
-            preset=row, storage=place, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
+        audit = open_audit(row.monitoring, location, preset=row.name, model=llm.metadata.model_name)
+        parts = EngineParts(
+            preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
             synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
             overrides=overrides, closers=[opened.pop_all().close],
         )  # fmt: skip
-        place.protect()
-    return PresetEngine(assembly)
+        location.protect()
+    return PresetEngine(parts)
 
 
 def _offline(
@@ -173,17 +172,17 @@ def _check(row: Preset, overrides: Mapping[str, str]) -> None:
         raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
 
 
-def _find_place(
+def _resolve(
     storage: str | Path, row: Preset, values: Settings, overrides: Mapping[str, str], *, local: bool
 ) -> Storage:
-    place = resolve_storage(storage, state=values.state)
+    location = resolve_storage(storage, state=values.state)
     if "store" not in overrides:
-        check_place(row.store, place, preset=row.name, local=local)
-    elif place.address:
+        check_place(row.store, location, preset=row.name, local=local)
+    elif location.address:
         raise SettingsError(
-            f"The vectors have two places: '{place.shown}' and the {overrides['store']} given. Give a folder."
+            f"The vectors have two places: '{location.shown}' and the {overrides['store']} given. Give a folder."
         )
-    return place
+    return location
 
 
 def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> CitedSynthesizer:
@@ -199,6 +198,5 @@ def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> Cite
         floor=floor,
         cross_floor=cross_floor,
         context_tokens=values.context_tokens,
-        count_tokens=lambda text: len(get_tokenizer()(text)),
         verify_numbers=values.verify_numbers,
     )

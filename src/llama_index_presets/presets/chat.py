@@ -7,22 +7,21 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
-from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE
 from llama_index.core.chat_engine.types import AgentChatResponse, BaseChatEngine, StreamingAgentChatResponse
 from llama_index.core.memory import ChatMemoryBuffer
-from llama_index.core.prompts import PromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
 from llama_index_presets._options import strict
+from llama_index_presets._sync_async import Core, Step, arun, run
+from llama_index_presets.answer.context import check_template
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.presets.fallback import is_outage
-from llama_index_presets.presets.query_run import QueryRun, aanswer, answer, astream, stream
-
-if TYPE_CHECKING:
-    from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.fallback import falls_back
+from llama_index_presets.presets.query_run import QueryRun
 
 __all__ = ["PresetChatEngine", "StreamingChatAnswer"]
 
@@ -48,22 +47,34 @@ class PresetChatEngine(BaseChatEngine):
     """Chat with memory; the filters of the engine hold for every message, whatever it says.
 
     With a generative LLM the message and the history are condensed into one question, which is charged to the same
-    query. Without one
-    (`ExtractiveLLM`), a message that refers back ("its", "they") is asked together with the title of what was cited
-    last, or with the question before it where nothing was.
+    query. Without one (`ExtractiveLLM`), a message that refers back ("its", "they") is asked together with the title
+    of what was cited last, or with the question before it where nothing was.
 
     Args:
-        engine: What answers.
+        parts: Of the engine that answers.
         memory_tokens: How much of the history is kept, in tokens.
         history: Messages of an earlier conversation.
+        condense_question_prompt: How message and history are condensed, with ``{question}`` and ``{chat_history}``;
+            None takes LlamaIndex's.
+
+    Raises:
+        SettingsError: The prompt is no template, or lacks a variable.
     """
 
     def __init__(
-        self, engine: PresetEngine, *, memory_tokens: int = 3_000, history: list[ChatMessage] | None = None
+        self,
+        parts: EngineParts,
+        *,
+        memory_tokens: int = 3_000,
+        history: list[ChatMessage] | None = None,
+        condense_question_prompt: BasePromptTemplate | None = None,
     ) -> None:
-        self._engine = engine
-        self._said: dict[str, Any] = {}
-        self._asked = ""
+        self._parts = parts
+        self._condense_prompt = check_template(
+            "condense_question_prompt", condense_question_prompt or _CONDENSE, ("question", "chat_history")
+        )
+        self._last_metadata: dict[str, Any] = {}
+        self._last_message = ""
         self._memory = ChatMemoryBuffer.from_defaults(chat_history=history or [], token_limit=memory_tokens)
 
     @property
@@ -73,34 +84,26 @@ class PresetChatEngine(BaseChatEngine):
 
     def reset(self) -> None:
         """Forget the conversation."""
-        self._said, self._asked = {}, ""
+        self._last_metadata, self._last_message = {}, ""
         self._memory.reset()
 
     def chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
         """Answer a message; ``metadata`` is that of `PresetEngine.query`, its cost and time include the condensing."""
-        turn = self._begin(message, chat_history)
-        self._condense_into(turn)
-        response = answer(self._engine, turn)
-        return self._remember(message, response)
+        return run(self._respond(message, chat_history))
 
     async def achat(self, message: str, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
         """Answer a message, without blocking the event loop."""
-        turn = self._begin(message, chat_history)
-        await self._acondense_into(turn)
-        response = await aanswer(self._engine, turn)
-        return self._remember(message, response)
+        return await arun(self._respond(message, chat_history))
 
     def stream_chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> StreamingChatAnswer:
         """Answer a message piece by piece (``response_gen``)."""
-        turn = self._begin(message, chat_history)
-        self._condense_into(turn)
-        streaming = stream(self._engine, turn)
+        streaming = run(self._begin(message, chat_history)).stream()
         response = StreamingChatAnswer(
             chat_stream=_chat_stream(streaming.response_gen),
             source_nodes=streaming.source_nodes,
             metadata=streaming.metadata or {},
         )
-        self._begin_remembering(message, response)
+        self._remember(message, response.metadata)
         Thread(target=response.write_response_to_history, args=(self._memory,), daemon=True).start()
         return response
 
@@ -108,83 +111,58 @@ class PresetChatEngine(BaseChatEngine):
         self, message: str, chat_history: list[ChatMessage] | None = None
     ) -> StreamingChatAnswer:
         """Answer a message piece by piece (``async_response_gen``), without blocking the event loop."""
-        turn = self._begin(message, chat_history)
-        await self._acondense_into(turn)
-        streaming = await astream(self._engine, turn)
+        streaming = await (await arun(self._begin(message, chat_history))).astream()
         response = StreamingChatAnswer(
             achat_stream=_achat_stream(streaming.async_response_gen()),
             source_nodes=streaming.source_nodes,
             metadata=streaming.metadata or {},
         )
-        self._begin_remembering(message, response)
+        self._remember(message, response.metadata)
         response.awrite_response_to_history_task = asyncio.create_task(
             response.awrite_response_to_history(self._memory)
         )
         return response
 
-    def _begin(self, message: str, chat_history: list[ChatMessage] | None) -> QueryRun:
-        turn = self._engine.turn(message)
-        if chat_history is not None:
-            self._memory.set(chat_history)
-        return turn
-
-    def _remember(self, message: str, response: RESPONSE_TYPE) -> AgentChatResponse:
-        self._said, self._asked = response.metadata or {}, message
-        self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
+    def _respond(self, message: str, chat_history: list[ChatMessage] | None) -> Core[AgentChatResponse]:
+        query_run = yield from self._begin(message, chat_history)
+        response = yield from query_run.respond()
+        self._remember(message, response.metadata)
         self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
         return AgentChatResponse(
             str(response), source_nodes=response.source_nodes, metadata=response.metadata
         )
 
-    def _begin_remembering(self, message: str, response: StreamingChatAnswer) -> None:
-        """Add the answer to the memory when it has been read."""
-        self._said, self._asked = response.metadata, message
+    def _begin(self, message: str, chat_history: list[ChatMessage] | None) -> Core[QueryRun]:
+        """Make a question that stands alone of a message; what that costs is charged to the question."""
+        query_run = QueryRun.of(self._parts, message)
+        if chat_history is not None:
+            self._memory.set(chat_history)
+        with query_run.failing(), query_run.billed():
+            query_run.question = yield from self._condense(message)
+        return query_run
+
+    def _remember(self, message: str, metadata: dict[str, Any] | None) -> None:
+        """Keep a message; the answer of a stream joins the memory when it has been read."""
+        self._last_metadata, self._last_message = metadata or {}, message
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
 
-    def _condense_into(self, turn: QueryRun) -> None:
-        try:
-            with turn.billed():
-                turn.question = self._condense(turn.asked)
-        except BaseException as error:
-            turn.failed(error)
-            raise
-
-    async def _acondense_into(self, turn: QueryRun) -> None:
-        try:
-            with turn.billed():
-                turn.question = await self._acondense(turn.asked)
-        except BaseException as error:
-            turn.failed(error)
-            raise
-
-    def _condense(self, message: str) -> str:
+    def _condense(self, message: str) -> Core[str]:
         if not self._history_matters():
             return self._with_topic(message)
+        llm, prompt = self._parts.synthesizer.llm, self._condense_prompt
+        variables = {"question": message, "chat_history": self._transcript()}
         try:
-            found = self._engine.llm.predict(_CONDENSE, question=message, chat_history=self._transcript())
-        except Exception as error:
-            return self._uncondensed(message, error)
-        return found.strip() or message
-
-    async def _acondense(self, message: str) -> str:
-        if not self._history_matters():
-            return self._with_topic(message)
-        try:
-            found = await self._engine.llm.apredict(
-                _CONDENSE, question=message, chat_history=self._transcript()
+            question: str = yield Step(
+                lambda: llm.predict(prompt, **variables), lambda: llm.apredict(prompt, **variables)
             )
         except Exception as error:
-            return self._uncondensed(message, error)
-        return found.strip() or message
-
-    def _uncondensed(self, message: str, error: Exception) -> str:
-        """With the language model down, search as if there were none; the answer will say what is wrong."""
-        if self._engine.settings.on_outage == "raise" or not is_outage(error):
-            raise error
-        return self._with_topic(message)
+            if not falls_back(error, self._parts):
+                raise
+            return self._with_topic(message)  # as without a language model; the answer will say what is wrong
+        return question.strip() or message
 
     def _history_matters(self) -> bool:
-        return bool(self._memory.get_all()) and not isinstance(self._engine.llm, ExtractiveLLM)
+        return bool(self._memory.get_all()) and not isinstance(self._parts.synthesizer.llm, ExtractiveLLM)
 
     def _with_topic(self, message: str) -> str:
         topic = self._topic()
@@ -192,8 +170,8 @@ class PresetChatEngine(BaseChatEngine):
 
     def _topic(self) -> str:
         """Title of what was cited last, or the question before where nothing was."""
-        headings = [citation.get("heading") for citation in self._said.get("citations", [])]
-        return next((heading.split(" > ")[0] for heading in headings if heading), self._asked)
+        headings = [citation.get("heading") for citation in self._last_metadata.get("citations", [])]
+        return next((heading.split(" > ")[0] for heading in headings if heading), self._last_message)
 
     def _transcript(self) -> str:
         return "\n".join(f"{message.role.value}: {message.content}" for message in self._memory.get())

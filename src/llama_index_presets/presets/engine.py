@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Literal
@@ -14,43 +12,27 @@ from typing import Any, Literal
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.response.schema import (
-    RESPONSE_TYPE,
-    AsyncStreamingResponse,
-    Response,
-    StreamingResponse,
-)
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
-from llama_index_presets._options import strict
-from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
+from llama_index_presets._options import refuse_unknown, strict
+from llama_index_presets._sync_async import arun, run
+from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError
-from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
-from llama_index_presets.presets.engine_parts import EngineParts, cost_of
-from llama_index_presets.presets.fallback import aanswer_or_fallback, answer_or_fallback
+from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingest_estimate import Estimate
-from llama_index_presets.presets.ingestion import IngestOptions, compact_assembly, estimate, ingest
-from llama_index_presets.presets.models import reads_images
-from llama_index_presets.presets.query_run import (
-    QueryRun,
-    aanswer,
-    answer,
-    answer_metadata,
-    astream,
-    emit_ingest_end,
-    emit_run_failure,
-    emit_run_start,
-    stream,
-)
+from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
+from llama_index_presets.presets.query_run import QueryRun, search
 from llama_index_presets.presets.settings import Settings
 
 __all__ = ["PresetEngine"]
@@ -63,8 +45,11 @@ class PresetEngine(BaseQueryEngine):
     Made by `build`. Every part of it is reachable and a plain LlamaIndex object. Safe for threads and asyncio; close
     it, or use it as a context manager, so that the ledger is written out.
 
+    Its prompts are those of LlamaIndex's own engines: ``get_prompts()`` and ``update_prompts()`` know
+    ``"response_synthesizer:system_prompt"`` and ``"response_synthesizer:text_qa_template"``, see `CitedSynthesizer`.
+
     Args:
-        assembly: The parts.
+        parts: The parts.
 
     Example:
         >>> import tempfile
@@ -77,86 +62,96 @@ class PresetEngine(BaseQueryEngine):
         1 Botulism is treated with an antitoxin. [1]
     """
 
-    def __init__(self, assembly: EngineParts) -> None:
-        super().__init__(callback_manager=assembly.embed_model.callback_manager)
-        self._assembly = assembly
-        self._process = os.getpid()
+    def __init__(self, parts: EngineParts) -> None:
+        super().__init__(callback_manager=parts.callback_manager)
+        self._parts = parts
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
     @property
     def index(self) -> VectorStoreIndex:
         """The index over the vector store, for any LlamaIndex code that wants one."""
-        return self._assembly.index
+        return self._parts.index
 
     @property
     def retriever(self) -> BaseRetriever:
         """Retriever of the passages."""
-        return self._assembly.retriever
+        return self._parts.retriever
 
     @property
     def vector_store(self) -> BasePydanticVectorStore:
         """Vector store of the index."""
-        return self._assembly.vector_store
+        return self._parts.vector_store
 
     @property
     def postprocessors(self) -> Sequence[BaseNodePostprocessor]:
         """Node postprocessors: reorder or drop passages before the answer."""
-        return self._assembly.retrieval.postprocessors
+        return self._parts.retrieval.postprocessors
 
     @property
     def llm(self) -> LLM:
         """Language model of the answers."""
-        return self._assembly.synthesizer.llm
+        return self._parts.synthesizer.llm
 
     @property
     def synthesizer(self) -> CitedSynthesizer:
         """Response synthesizer: passages to a cited answer."""
-        return self._assembly.synthesizer
+        return self._parts.synthesizer
 
     @property
     def settings(self) -> Settings:
         """Effective settings."""
-        return self._assembly.settings
+        return self._parts.settings
 
     @property
     def ledger(self) -> Ledger:
         """Ledger of model calls and their cost."""
-        return self._assembly.ledger
+        return self._parts.ledger
 
     @property
     def filters(self) -> MetadataFilters | None:
         """Metadata filters that every hit satisfies."""
-        return self._assembly.filters
+        return self._parts.filters
 
     def explain(self) -> dict[str, Any]:
         """Composition of this engine: preset, cells, what `offline` swapped, effective settings and their origins.
 
         Of a closed engine, too; ``documents`` and ``chunks`` are those at its end.
         """
-        return self._assembly.explain()
+        return self._parts.explain()
+
+    def with_filters(self, filters: MetadataFilters) -> PresetEngine:
+        """This engine, restricted further: filters of this engine still hold, and those of the call do too.
+
+        The new engine shares all parts with this one, and closing either closes both. It takes this engine's prompts
+        along; a prompt that is replaced later is that engine's alone.
+        """
+        return PresetEngine(self._parts.restricted(filters))
 
     def filtered(self, filters: MetadataFilters) -> PresetEngine:
-        """This engine with further filters; those it has still hold.
+        """Old name of `with_filters`; it goes with the next release."""
+        warnings.warn("PresetEngine.filtered is now called with_filters.", DeprecationWarning, stacklevel=2)
+        return self.with_filters(filters)
 
-        The new engine shares all parts with this one; closing either closes both.
-        """
-        return PresetEngine(self._assembly.restricted(filters))
-
-    def asked_by(self, who: str) -> PresetEngine:
+    def for_user(self, user: str) -> PresetEngine:
         """This engine for a user of the application, who is named in the audit log of a preset that has one.
 
-        The new engine shares all parts with this one; closing either closes both.
+        The new engine shares all parts with this one, as that of `with_filters` does.
         """
-        return PresetEngine(replace(self._assembly, who=who))
+        return PresetEngine(self._parts.derived(user=user))
+
+    def asked_by(self, who: str) -> PresetEngine:
+        """Old name of `for_user`; it goes with the next release."""
+        warnings.warn("PresetEngine.asked_by is now called for_user.", DeprecationWarning, stacklevel=2)
+        return self.for_user(who)
 
     def for_tenant(self, tenant: str, *, key: str = "tenant") -> PresetEngine:
         """This engine for one of several customers who share the index.
 
         Every hit has this tenant in its metadata, whatever is asked; what is ingested here is given it; the calls are
-        charged to it in the ledger (``engine.ledger.costs(by="tenant")``). It shares all parts with this engine;
-        closing either closes both. Ids of documents are the index's: one document, or file, belongs to one tenant, and
-        ingesting under an id that belongs to another, or to nobody, is refused and reported as failed.
+        charged to it in the ledger (``engine.ledger.costs(by="tenant")``). The new engine shares all parts with this
+        one, as that of `with_filters` does. Ids of documents are the index's: one document, or file, belongs to one
+        tenant, and ingesting under an id that belongs to another, or to none, is refused and reported as failed.
 
         Args:
             tenant: Whose engine.
@@ -168,12 +163,12 @@ class PresetEngine(BaseQueryEngine):
         if not tenant:
             raise SettingsError("The tenant is empty; an engine without one is the shared engine itself.")
         only = MetadataFilters(filters=[MetadataFilter(key=key, value=tenant)])
-        restricted = self._assembly.restricted(only)
-        return PresetEngine(replace(restricted, tenant=tenant, stamp={**restricted.stamp, key: tenant}))
+        metadata = {**self._parts.ingest_metadata, key: tenant}
+        return PresetEngine(self._parts.restricted(only, tenant=tenant, ingest_metadata=metadata))
 
     def as_chat_engine(self, **options: Any) -> PresetChatEngine:
         """A conversation with memory over this engine; options as of `PresetChatEngine`."""
-        return PresetChatEngine(self, **options)
+        return PresetChatEngine(self._parts, **options)
 
     # -- ingest ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +215,7 @@ class PresetEngine(BaseQueryEngine):
             StoreLockedError: Another process ingests, and `wait` is False.
             SettingsError: What is given cannot be ingested with Ray.
         """
-        self._must_take_documents()
+        self._parts.check_open(IngestError, "ingest")
         options = IngestOptions(
             text_column=text_column,
             id_column=id_column,
@@ -234,18 +229,7 @@ class PresetEngine(BaseQueryEngine):
             ray_address=ray_address,
             compact=compact,
         )
-        run_id = uuid.uuid4().hex
-        with self._assembly.billed(run_id):
-            emit_run_start(run_id, "ingest")
-            try:
-                report = ingest(self._assembly, data, options)
-            except BaseException as error:
-                emit_run_failure(run_id, error)
-                raise
-            cost = cost_of(self.ledger, run_id)
-            emit_ingest_end(run_id, report, cost)
-        report.cost_usd = None if cost is None else float(cost)
-        return report
+        return ingest(self._parts, data, options)
 
     def estimate(
         self,
@@ -274,9 +258,9 @@ class PresetEngine(BaseQueryEngine):
             >>> estimate.documents, estimate.chunks, estimate.tokens, estimate.cost_usd
             (1, 1, 13, Decimal('0E-12'))
         """
-        self._must_take_documents()
+        self._parts.check_open(IngestError, "ingest")
         options = IngestOptions(text_column=text_column, id_column=id_column, show_progress=show_progress)
-        return estimate(self._assembly, data, options, sample=sample)
+        return estimate(self._parts, data, options, sample=sample)
 
     def compact(self) -> CompactReport:
         """Remove deleted documents from the disk: rewrite every file of the storage without their text.
@@ -296,10 +280,10 @@ class PresetEngine(BaseQueryEngine):
             ...     engine.compact().parts
             ('vectors', 'documents', 'embeddings')
         """
-        self._check_process()
-        with ingest_lock(self._assembly.storage.lock):
-            self._must_take_documents()
-        return compact_assembly(self._assembly)
+        self._parts.check_process()
+        with ingest_lock(self._parts.storage.lock):
+            self._parts.check_open(IngestError, "ingest")
+        return compact(self._parts)
 
     # -- query ----------------------------------------------------------------------------------------------------
 
@@ -320,19 +304,19 @@ class PresetEngine(BaseQueryEngine):
         Raises:
             AnswerError: The question is empty or too long.
         """
-        return answer(self, self.turn(str_or_query_bundle))
+        return run(self._ask(str_or_query_bundle).respond())
 
     async def aquery(self, str_or_query_bundle: QueryType) -> RESPONSE_TYPE:
         """`query`, without blocking the event loop."""
-        return await aanswer(self, self.turn(str_or_query_bundle))
+        return await arun(self._ask(str_or_query_bundle).respond())
 
     def stream(self, str_or_query_bundle: QueryType) -> StreamingResponse:
         """Answer piece by piece; ``metadata`` is complete when the pieces are used up."""
-        return stream(self, self.turn(str_or_query_bundle))
+        return self._ask(str_or_query_bundle).stream()
 
     async def astream(self, str_or_query_bundle: QueryType) -> AsyncStreamingResponse:
         """`stream`, without blocking the event loop."""
-        return await astream(self, self.turn(str_or_query_bundle))
+        return await self._ask(str_or_query_bundle).astream()
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Find the passages for an answer, best first.
@@ -340,61 +324,31 @@ class PresetEngine(BaseQueryEngine):
         Raises:
             AnswerError: The engine is closed.
         """
-        self._must_be_open()
-        hits = self.retriever.retrieve(_fresh(query_bundle))
-        for postprocessor in self.postprocessors:
-            hits = postprocessor.postprocess_nodes(hits, query_bundle=query_bundle)
-        return hits[: self._assembly.settings.top_k]
+        self._parts.check_open(AnswerError, "ask")
+        return run(search(self._parts, query_bundle))
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """`retrieve`, without blocking the event loop."""
-        self._must_be_open()
-        hits = await self.retriever.aretrieve(_fresh(query_bundle))
-        for postprocessor in self.postprocessors:
-            hits = await postprocessor.apostprocess_nodes(hits, query_bundle=query_bundle)
-        return hits[: self._assembly.settings.top_k]
+        self._parts.check_open(AnswerError, "ask")
+        return await arun(search(self._parts, query_bundle))
+
+    def _ask(self, question: QueryType) -> QueryRun:
+        return QueryRun.of(self._parts, question, self.callback_manager)
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        return _response(answer_or_fallback(self, query_bundle))
+        return self.query(query_bundle)
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        return _response(await aanswer_or_fallback(self, query_bundle))
+        return await self.aquery(query_bundle)
 
-    def _get_prompt_modules(self) -> dict[str, Any]:
-        return {}
+    # -- prompts --------------------------------------------------------------------------------------------------
 
-    def turn(self, question: QueryType) -> QueryRun:
-        """Begin a question: check it, give it an id, start its clock.
+    def _get_prompt_modules(self) -> PromptMixinType:
+        return {"response_synthesizer": self.synthesizer}
 
-        Raises:
-            AnswerError: The engine is closed, or the question is empty or too long.
-        """
-        self._must_be_open()
-        asked = question if isinstance(question, str) else question.query_str
-        image = None if isinstance(question, str) else question.image_path
-        if image and not reads_images(self._assembly.embed_model):
-            raise AnswerError(
-                "The embedding model of this engine reads text only. Use the preset multi-modal, with CLIP's weights."
-            )
-        text, longest = asked.strip(), self._assembly.settings.max_question_chars
-        if not text and not image:
-            raise AnswerError("The question is empty. Ask something.")
-        if len(text) > longest:
-            raise AnswerError(
-                f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
-                "long text as a document and ask about it."
-            )
-        return QueryRun(self._assembly, asked=asked, question=asked, image_path=image)
-
-    def _must_be_open(self) -> None:
-        self._check_process()
-        if self._assembly.closed:
-            raise AnswerError("The engine is closed. Build it again to ask more.")
-
-    def _must_take_documents(self) -> None:
-        self._check_process()
-        if self._assembly.closed:
-            raise IngestError("The engine is closed. Build it again to ingest more.")
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        """Refuse a key that no prompt has; the synthesizer takes the others."""
+        refuse_unknown("PresetEngine.update_prompts", prompts, self.get_prompts())
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -403,15 +357,7 @@ class PresetEngine(BaseQueryEngine):
 
         In a fork of the process that built it, it lets go of nothing: files, servers and threads are the parent's.
         """
-        if self._process == os.getpid():
-            self._assembly.close()
-
-    def _check_process(self) -> None:
-        if self._process != os.getpid():
-            raise AnswerError(
-                f"The engine was built in process {self._process} and is used in its fork {os.getpid()}, where its "
-                f"threads are missing and its files and connections are shared. {ADVICE}"
-            )
+        self._parts.close()
 
     async def aclose(self) -> None:
         """`close`, without blocking the event loop."""
@@ -429,15 +375,4 @@ class PresetEngine(BaseQueryEngine):
 
     def __repr__(self) -> str:
         """Name and storage; nothing secret."""
-        return (
-            f"PresetEngine(preset='{self._assembly.preset.name}', storage='{self._assembly.storage.shown}')"
-        )
-
-
-def _fresh(query: QueryBundle) -> QueryBundle:
-    """The same question; retrievers write the embedding into the object that they are given."""
-    return QueryBundle(query.query_str, image_path=query.image_path)
-
-
-def _response(answer: CitedAnswer) -> Response:
-    return Response(answer.text, answer.source_nodes, answer_metadata(answer))
+        return f"PresetEngine(preset='{self._parts.preset.name}', storage='{self._parts.storage.shown}')"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,10 +16,12 @@ from typing import Any
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
-from llama_index_presets.errors import MonitorError, PresetsError
+from llama_index_presets.errors import AnswerError, MonitorError, PresetsError
+from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
@@ -50,8 +54,10 @@ def cost_of(ledger: Ledger, run_id: str) -> Decimal | None:
 
 @dataclass(slots=True)
 class _Life:
-    """State shared by all engines over the same parts: closed or open, and the totals at the end."""
+    """Shared by all engines over the same parts: the process that opened them, whether they are closed, and the totals
+    of the index at that time."""
 
+    process: int = field(default_factory=os.getpid)
     closed: bool = False
     totals: tuple[int | None, int | None] = (None, None)
 
@@ -77,13 +83,13 @@ class EngineParts:
         ledger: What was called.
         filters: What every hit satisfies.
         encryption: How the storage is encrypted, or None for one in clear.
-        by_hand: Parts that the caller brought along.
+        overrides: Column -> class of the part that the caller brought along.
         closers: What to call at the end, last first.
         audit: What puts questions on record, or None.
         notices: What this engine cannot do here, and how to change that.
-            tenant: Whom calls are charged to; empty for nobody in particular.
-        stamp: Metadata that every document ingested here is given.
-            who: Who asks, for the record; empty means the name that the process runs under.
+        user: User of the application who asks, for the audit log; empty means the name that the process runs under.
+        tenant: Tenant that calls are charged to, or empty.
+        ingest_metadata: Metadata that every document ingested here is given.
         life: Whether the parts are closed; shared by all engines over them.
     """
 
@@ -107,19 +113,28 @@ class EngineParts:
     closers: Sequence[Callable[[], object]]
     audit: AuditTrail | None = None
     notices: tuple[str, ...] = ()
-    who: str = ""
+    user: str = ""
     tenant: str = ""
-    stamp: Mapping[str, Any] = field(default_factory=dict)
+    ingest_metadata: Mapping[str, Any] = field(default_factory=dict)
     life: _Life = field(default_factory=_Life)
 
-    def restricted(self, filters: MetadataFilters) -> EngineParts:
+    @property
+    def callback_manager(self) -> CallbackManager:
+        """LlamaIndex's callbacks around the calls of these parts."""
+        return self.embed_model.callback_manager
+
+    def derived(self, **changes: Any) -> EngineParts:
+        """These parts for a derived engine: the prompts are as they are now, and later changes are its own."""
+        return replace(self, synthesizer=copy.copy(self.synthesizer), **changes)
+
+    def restricted(self, filters: MetadataFilters, **changes: Any) -> EngineParts:
         """The same parts behind more filters; those that hold already cannot be dropped."""
         both = (
             filters
             if self.filters is None
             else MetadataFilters(filters=[self.filters, filters], condition=FilterCondition.AND)
         )
-        return replace(self, filters=both, retriever=self.retrieval.make_retriever(both))
+        return self.derived(filters=both, retriever=self.retrieval.make_retriever(both), **changes)
 
     def billed(self, query_id: str) -> AbstractContextManager[Any]:
         """Charge the calls made inside to this engine's ledger, preset and tenant."""
@@ -166,13 +181,42 @@ class EngineParts:
         """Whether `close` was called, by any of the engines that share the parts."""
         return self.life.closed
 
+    def check_process(self) -> None:
+        """Refuse to be used in a fork of the process that opened the parts.
+
+        Raises:
+            AnswerError: This is another process.
+        """
+        if self.life.process != os.getpid():
+            raise AnswerError(
+                f"The engine was built in process {self.life.process} and is used in its fork {os.getpid()}, where its "
+                f"threads are missing and its files and connections are shared. {ADVICE}"
+            )
+
+    def check_open(self, error: type[PresetsError], purpose: str) -> None:
+        """Refuse to be used in a fork, or when closed.
+
+        Args:
+            error: What is raised for closed parts.
+            purpose: A verb, for the message.
+
+        Raises:
+            PresetsError: `error`, or an `AnswerError` in a fork.
+        """
+        self.check_process()
+        if self.closed:
+            raise error(f"The engine is closed. Build it again to {purpose} more.")
+
     def _totals(self) -> tuple[int | None, int | None]:
         """Documents and chunks; of a closed engine, those at its end, or None where the manifest could not be read."""
         return self.life.totals if self.closed else self.manifest.totals()
 
     def close(self) -> None:
-        """Close every part, last opened first; one failure does not keep the others from closing."""
-        if self.closed:
+        """Let go of everything, last opened first; one failure does not keep the others from closing.
+
+        In a fork of the process that opened the parts, nothing: files, servers and threads are the parent's.
+        """
+        if self.closed or self.life.process != os.getpid():
             return
         with contextlib.suppress(PresetsError, sqlite3.Error):
             self.life.totals = self.manifest.totals()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Sequence
+from typing import Final
 
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore
 
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, render_prompt
@@ -13,19 +13,9 @@ from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.retry import is_transient
+from llama_index_presets.presets.engine_parts import EngineParts
 
-if TYPE_CHECKING:
-    from llama_index_presets.presets.engine import PresetEngine
-
-__all__ = [
-    "aanswer_or_fallback",
-    "answer_or_fallback",
-    "astream_or_fallback",
-    "is_outage",
-    "stream_or_fallback",
-]
-
-Stage = Literal["search", "answer"]
+__all__ = ["end_broken_answer", "fallback_answer", "falls_back", "is_outage"]
 
 NO_SEARCH: Final = (
     "I am sorry, I cannot look this up right now: a service that I need does not respond. Please try again in a few "
@@ -62,87 +52,40 @@ def is_outage(error: BaseException) -> bool:
     return False
 
 
-def answer_or_fallback(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
-    """Search and answer; an outage is an apology, where the engine's settings want one.
+def falls_back(error: Exception, parts: EngineParts) -> bool:
+    """Whether an engine of these parts goes on after an error: the error is an outage, and its settings say so."""
+    return parts.settings.on_outage == "answer" and is_outage(error)
+
+
+def fallback_answer(
+    question: str, hits: Sequence[NodeWithScore] | None, error: Exception, parts: EngineParts
+) -> CitedAnswer:
+    """The apology for an outage, with what the sources say where the search still worked.
+
+    Args:
+        question: What was asked.
+        hits: What the search found; None when it was the search that failed.
+        error: What a part raised.
+        parts: Of the engine.
+
+    Returns:
+        An answer whose ``degraded`` names the stage, ``"search"`` or ``"answer"``, and the class of the error.
 
     Raises:
-        Exception: Whatever a part raised, when it is no outage or the settings say ``on_outage="raise"``.
+        Exception: `error` itself, when it is no outage or the settings say ``on_outage="raise"``.
     """
-    try:
-        hits = engine.retrieve(query)
-    except Exception as error:
-        return _fallback_answer(engine, query.query_str, [], error, "search")
-    try:
-        return engine.synthesizer.answer(query.query_str, hits)
-    except Exception as error:
-        return _fallback_answer(engine, query.query_str, hits, error, "answer")
-
-
-async def aanswer_or_fallback(engine: PresetEngine, query: QueryBundle) -> CitedAnswer:
-    """`answer_or_fallback`, without blocking the event loop."""
-    try:
-        hits = await engine.aretrieve(query)
-    except Exception as error:
-        return _fallback_answer(engine, query.query_str, [], error, "search")
-    try:
-        return await engine.synthesizer.aanswer(query.query_str, hits)
-    except Exception as error:
-        return _fallback_answer(engine, query.query_str, hits, error, "answer")
-
-
-def stream_or_fallback(engine: PresetEngine, query: QueryBundle) -> tuple[CitedAnswer, Iterator[str]]:
-    """`answer_or_fallback`, piece by piece; an answer that breaks off ends with a sentence that says so."""
-    try:
-        hits = engine.retrieve(query)
-    except Exception as error:
-        apology = _fallback_answer(engine, query.query_str, [], error, "search")
-        return apology, iter([apology.text])
-    answer, pieces = engine.synthesizer.stream(query.query_str, hits)
-
-    def run() -> Iterator[str]:
-        try:
-            yield from pieces
-        except Exception as error:
-            yield _ending(answer, _fallback_answer(engine, query.query_str, hits, error, "answer"))
-
-    return answer, run()
-
-
-async def astream_or_fallback(
-    engine: PresetEngine, query: QueryBundle
-) -> tuple[CitedAnswer, AsyncIterator[str]]:
-    """`stream_or_fallback`, without blocking the event loop."""
-    try:
-        hits = await engine.aretrieve(query)
-    except Exception as error:
-        apology = _fallback_answer(engine, query.query_str, [], error, "search")
-        return apology, _one(apology.text)
-    answer, pieces = await engine.synthesizer.astream(query.query_str, hits)
-
-    async def run() -> AsyncIterator[str]:
-        try:
-            async for piece in pieces:
-                yield piece
-        except Exception as error:
-            yield _ending(answer, _fallback_answer(engine, query.query_str, hits, error, "answer"))
-
-    return answer, run()
-
-
-def _fallback_answer(
-    engine: PresetEngine, question: str, hits: Sequence[NodeWithScore], error: Exception, stage: Stage
-) -> CitedAnswer:
-    if engine.settings.on_outage == "raise" or not is_outage(error):
+    if not falls_back(error, parts):
         raise error
+    stage = "search" if hits is None else "answer"
     answer = CitedAnswer(degraded={"stage": stage, "error": type(error).__name__})
-    if stage == "search":
+    if hits is None:
         answer.text = NO_SEARCH
         return answer
-    answer.blocks = engine.synthesizer.blocks(hits)
+    answer.blocks = parts.synthesizer.blocks(hits)
     answer.markers = MarkerFilter(len(answer.blocks))
     quote = ExtractiveLLM().answer(render_prompt(answer.blocks, question))
-    found = f"This is what the sources say: {quote}" if quote != DONT_KNOW else _pointer(answer)
-    answer.take(f"{NO_ANSWER} {found}".strip(), last=True)
+    help_text = f"This is what the sources say: {quote}" if quote != DONT_KNOW else _pointer(answer)
+    answer.take(f"{NO_ANSWER} {help_text}".strip(), last=True)
     return answer
 
 
@@ -151,15 +94,11 @@ def _pointer(answer: CitedAnswer) -> str:
     return f"These sources may help: {markers}" if markers else ""
 
 
-def _ending(answer: CitedAnswer, apology: CitedAnswer) -> str:
-    """Turn a broken stream's answer into the apology, or end what was said already."""
+def end_broken_answer(answer: CitedAnswer, apology: CitedAnswer) -> str:
+    """End a stream that broke off: the last piece says so, or is the whole apology where no text came before it."""
     answer.degraded = apology.degraded
     if answer.text.strip():
         answer.text += f"\n\n{CUT_OFF}"
         return f"\n\n{CUT_OFF}"
     answer.text, answer.markers = apology.text, apology.markers
     return apology.text
-
-
-async def _one(text: str) -> AsyncIterator[str]:
-    yield text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import FingerprintError, SettingsError
+from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.files import root_path
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
@@ -27,7 +31,7 @@ from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.presets.compaction import CompactReport, compact_parts
 from llama_index_presets.presets.encryption import choose_encryption
-from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.ingest_estimate import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.models import (
@@ -41,7 +45,7 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, open_storage
 from llama_index_presets.presets.stores import open_store
 
-__all__ = ["IngestOptions", "RayWorker", "check_ray", "compact_assembly", "estimate", "ingest", "ray_worker"]
+__all__ = ["IngestOptions", "RayWorker", "check_ray", "compact", "estimate", "ingest", "ray_worker"]
 
 # What a Ray worker opens: the model, chunker and store of a preset, by name and never by hand.
 
@@ -108,27 +112,27 @@ class RayWorker:
         return OpenedWorker(pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb))
 
 
-def ray_worker(assembly: EngineParts, stamp: Stamp) -> RayWorker:
+def ray_worker(parts: EngineParts, stamp: Stamp) -> RayWorker:
     """The worker of an engine."""
     return RayWorker(
-        row=assembly.preset,
-        place=assembly.storage,
-        settings=assembly.settings,
-        fingerprint=str(assembly.fingerprint),
-        local=assembly.preset.monitoring == "local" or bool(assembly.preset.swapped),
+        row=parts.preset,
+        place=parts.storage,
+        settings=parts.settings,
+        fingerprint=str(parts.fingerprint),
+        local=parts.preset.monitoring == "local" or bool(parts.preset.swapped),
         stamp=stamp,
     )
 
 
-def check_ray(assembly: EngineParts, data: Any, address: str | None) -> None:
+def check_ray(parts: EngineParts, data: Any, address: str | None) -> None:
     """Refuse what cannot be ingested on a cluster, before anything is started.
 
     Raises:
         SettingsError: Parts given by hand, a store or pattern with one writer, images, data without paths, or a cluster
             elsewhere where nothing may leave the machine.
     """
-    row = assembly.preset
-    overrides = sorted({"embedding", "store"} & assembly.overrides.keys())
+    row = parts.preset
+    overrides = sorted({"embedding", "store"} & parts.overrides.keys())
     paths = [data] if isinstance(data, str | Path) else data
     reasons = {
         f"{' and '.join(overrides)} given by hand cannot be opened by workers; name them in settings": overrides,
@@ -151,6 +155,7 @@ def _is_here(address: str) -> bool:
     return is_loopback(address)
 
 
+dispatcher = get_dispatcher(__name__)
 _log = logging.getLogger(__name__)
 
 
@@ -171,93 +176,115 @@ class IngestOptions:
     compact: bool = False
 
 
-def ingest(assembly: EngineParts, data: Any, options: IngestOptions) -> IngestReport:
-    """See `PresetEngine.ingest`."""
+def ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestReport:
+    """See `PresetEngine.ingest`: billed, and announced to listeners from its begin to its end."""
+    run_id = uuid.uuid4().hex
+    with parts.billed(run_id):
+        dispatcher.event(RunStartEvent(run_id=run_id, kind="ingest"))
+        try:
+            report = _ingest(parts, data, options)
+        except BaseException as error:
+            dispatcher.event(RunEndEvent(run_id=run_id, error=type(error).__name__))
+            raise
+        cost_usd = cost_of(parts.ledger, run_id)
+        dispatcher.event(RunEndEvent(run_id=run_id, cost_usd=cost_usd, counts=_counts(report)))
+    report.cost_usd = None if cost_usd is None else float(cost_usd)
+    return report
+
+
+def _counts(report: IngestReport) -> dict[str, int]:
+    return {
+        "documents": report.documents,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "failed": len(report.failed),
+        "chunks": report.chunks,
+        "tokens": report.tokens,
+    }
+
+
+def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestReport:
     if options.workers not in (None, "ray"):
         raise SettingsError(f"workers is {options.workers!r}; it is None, for this process, or 'ray'.")
     if options.workers == "ray":
-        check_ray(assembly, data, options.ray_address)
+        check_ray(parts, data, options.ray_address)
     vanished = _vanished(data) if options.sync else None
-    found, watch = _sources(assembly, data, options)
-    with ingest_lock(assembly.storage.lock, wait=options.wait):
-        open_storage(
-            assembly.storage, assembly.preset.name, assembly.fingerprint
-        )  # there is something to ingest
-        estimator = _estimator(assembly)
-        ownership = _ownership(assembly, data, options)
+    found, watch = _sources(parts, data, options)
+    with ingest_lock(parts.storage.lock, wait=options.wait):
+        open_storage(parts.storage, parts.preset.name, parts.fingerprint)  # there is something to ingest
+        estimator = _estimator(parts)
+        ownership = _ownership(parts, data, options)
         found = ownership.over(found, estimator.known)
         expected = _allowed(estimator, found, options)
-        _repair_keyword(assembly)
-        pipeline = _pipeline(assembly, estimator)
+        _repair_keyword(parts)
+        pipeline = _pipeline(parts, estimator)
         with progress_bar(options.show_progress) as progress:
-            load = _ray_load(assembly, data, watch, options) if options.workers == "ray" else None
+            load = _ray_load(parts, data, watch, options) if options.workers == "ray" else None
             report = pipeline.run(found, progress, sync=ownership.within(vanished), load=load)
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
         if options.compact:
-            compact_assembly(assembly)
-        assembly.storage.protect()
-    _warn_in_clear(assembly, report)
+            compact(parts)
+        parts.storage.protect()
+    _warn_in_clear(parts, report)
     if expected is not None:
         report.estimated_tokens = expected.tokens
         report.estimated_cost_usd = None if expected.cost_usd is None else float(expected.cost_usd)
     return report
 
 
-def _ownership(assembly: EngineParts, data: Any, options: IngestOptions) -> Ownership:
+def _ownership(parts: EngineParts, data: Any, options: IngestOptions) -> Ownership:
     return Ownership(
-        owners=assembly.manifest.owners(),
-        store=assembly.vector_store,
-        stamp=_stamp(assembly, data, options),
-        tenant=assembly.stamp,
-        complete=_knows_all(assembly),
+        owners=parts.manifest.owners(),
+        store=parts.vector_store,
+        stamp=_stamp(parts, data, options),
+        tenant=parts.ingest_metadata,
+        complete=_knows_all(parts),
     )
 
 
-def _knows_all(assembly: EngineParts) -> bool:
+def _knows_all(parts: EngineParts) -> bool:
     """Whether the manifest accounts for every node of the store, as far as the store can count them.
 
     Listing the ids of a server only to count them is worth it for a tenant, not for the shared engine.
     """
-    count = getattr(assembly.vector_store, "node_count", None)
-    if count is None and not assembly.stamp:
+    count = getattr(parts.vector_store, "node_count", None)
+    if count is None and not parts.ingest_metadata:
         return True
-    if count is None and (node_ids := getattr(assembly.vector_store, "node_ids", None)) is not None:
+    if count is None and (node_ids := getattr(parts.vector_store, "node_ids", None)) is not None:
         count = lambda: len(node_ids())  # noqa: E731
-    return count is not None and count() == assembly.manifest.totals()[1]
+    return count is not None and count() == parts.manifest.totals()[1]
 
 
-def _repair_keyword(assembly: EngineParts) -> None:
+def _repair_keyword(parts: EngineParts) -> None:
     """Bring the keyword index in step where another process was killed since this engine was built."""
-    keyword: Any = assembly.retrieval.keyword
+    keyword: Any = parts.retrieval.keyword
     if keyword is not None and keyword.unfinished:
         from llama_index_presets.retrieve.bm25.consistency import check_consistency
 
-        check_consistency(assembly.vector_store, keyword, documents=keyword.unfinished, repair=True)
+        check_consistency(parts.vector_store, keyword, documents=keyword.unfinished, repair=True)
 
 
-def compact_assembly(assembly: EngineParts) -> CompactReport:
+def compact(parts: EngineParts) -> CompactReport:
     """Compact the storage of an engine, under its ingest lock; see `PresetEngine.compact`."""
-    return compact_parts(assembly.storage, store=assembly.vector_store, keyword=assembly.retrieval.keyword)
+    return compact_parts(parts.storage, store=parts.vector_store, keyword=parts.retrieval.keyword)
 
 
-def _ray_load(
-    assembly: EngineParts, data: Any, watch: PrivacyWatch | None, options: IngestOptions
-) -> RayLoad:
-    who, estimator = attribution(), _estimator(assembly)
+def _ray_load(parts: EngineParts, data: Any, watch: PrivacyWatch | None, options: IngestOptions) -> RayLoad:
+    who, estimator = attribution(), _estimator(parts)
 
     def used(chunks: int, tokens: int, seconds: float) -> None:
         if chunks:
-            assembly.ledger.record(
+            parts.ledger.record(
                 kind="embedding", provider=estimator.provider, model=estimator.model, prompt_tokens=tokens,
                 latency_ms=seconds * 1000, preset=who.preset, query_id=who.query_id, session=who.session,
                 tenant=who.tenant, tags=(*who.tags, "ray"), usage_source="counted",
             )  # fmt: skip
 
     return RayLoad(
-        opener=ray_worker(assembly, _stamp(assembly, data, options)),
-        manifest=assembly.manifest,
+        opener=ray_worker(parts, _stamp(parts, data, options)),
+        manifest=parts.manifest,
         watch=watch,
         used=used,
         address=options.ray_address,
@@ -265,37 +292,37 @@ def _ray_load(
 
 
 def estimate(
-    assembly: EngineParts, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
+    parts: EngineParts, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
-    found, _ = _sources(assembly, data, options)
-    return _estimate(_estimator(assembly), found, options, sample=sample, measure=measure)
+    found, _ = _sources(parts, data, options)
+    return _estimate(_estimator(parts), found, options, sample=sample, measure=measure)
 
 
 def _sources(
-    assembly: EngineParts, data: Any, options: IngestOptions
+    parts: EngineParts, data: Any, options: IngestOptions
 ) -> tuple[list[Source], PrivacyWatch | None]:
     """What is to be ingested, watched for personal data where the settings say so."""
-    found = _found(assembly, data, options)
-    mode = assembly.settings.pii
+    found = _found(parts, data, options)
+    mode = parts.settings.pii
     if mode == "off":
         return found, None
     watch = PrivacyWatch(mode)
     return watch.over(found), watch
 
 
-def _warn_in_clear(assembly: EngineParts, report: IngestReport) -> None:
+def _warn_in_clear(parts: EngineParts, report: IngestReport) -> None:
     """Personal data belongs into an encrypted storage, and `auto` without a key is none."""
-    if assembly.encryption is not None or not report.documents:
+    if parts.encryption is not None or not report.documents:
         return
-    if report.personal_data and assembly.settings.pii == "report":
+    if report.personal_data and parts.settings.pii == "report":
         _log.warning(
             "%d documents with personal data went into a storage that is not encrypted. "
             'See encryption and pii in "llama-presets show %s".',
             len(report.personal_data),
-            assembly.preset.name,
+            parts.preset.name,
         )
-    elif assembly.settings.encryption == "auto":
+    elif parts.settings.encryption == "auto":
         _log.warning("The storage is not encrypted: encryption is 'auto' and no key was found.")
 
 
@@ -315,45 +342,45 @@ def _estimate(
         return estimator.run(found, progress, sample=sample, measure=measure)
 
 
-def _estimator(assembly: EngineParts) -> Estimator:
+def _estimator(parts: EngineParts) -> Estimator:
     return Estimator(
-        embed_model=assembly.embed_model,
-        chunker=assembly.chunker,
-        store=assembly.preset.store,
-        dim=assembly.fingerprint.dim,
-        known=assembly.manifest.hashes(),
+        embed_model=parts.embed_model,
+        chunker=parts.chunker,
+        store=parts.preset.store,
+        dim=parts.fingerprint.dim,
+        known=parts.manifest.hashes(),
     )
 
 
-def _pipeline(assembly: EngineParts, estimator: Estimator) -> Pipeline:
+def _pipeline(parts: EngineParts, estimator: Estimator) -> Pipeline:
     return Pipeline(
-        embed_model=assembly.embed_model,
-        chunker=assembly.chunker,
-        store=assembly.vector_store,
-        manifest=assembly.manifest,
-        keyword=assembly.retrieval.keyword,
-        batch_chunks=assembly.settings.batch_chunks,
+        embed_model=parts.embed_model,
+        chunker=parts.chunker,
+        store=parts.vector_store,
+        manifest=parts.manifest,
+        keyword=parts.retrieval.keyword,
+        batch_chunks=parts.settings.batch_chunks,
         count_tokens=estimator.count_tokens,
-        images=reads_images(assembly.embed_model),
+        images=reads_images(parts.embed_model),
     )
 
 
-def _found(assembly: EngineParts, data: Any, options: IngestOptions) -> list[Source]:
+def _found(parts: EngineParts, data: Any, options: IngestOptions) -> list[Source]:
     """The sources, each with the metadata that its folder, the caller and the engine's tenant put on it."""
     found = sources(
         data,
         text_column=options.text_column,
         id_column=options.id_column,
-        images=reads_images(assembly.embed_model),
-        limit=SizeLimit(assembly.settings.max_document_mb),
+        images=reads_images(parts.embed_model),
+        limit=SizeLimit(parts.settings.max_document_mb),
         separate_folders=options.folder_key is not None,
     )
-    return _stamp(assembly, data, options).over(found)
+    return _stamp(parts, data, options).over(found)
 
 
-def _stamp(assembly: EngineParts, data: Any, options: IngestOptions) -> Stamp:
+def _stamp(parts: EngineParts, data: Any, options: IngestOptions) -> Stamp:
     return Stamp(
-        metadata={**options.metadata, **assembly.stamp},
+        metadata={**options.metadata, **parts.ingest_metadata},
         folder_key=options.folder_key,
         roots=() if options.folder_key is None else tuple(_separate(_folders(data, "folder_key"))),
     )

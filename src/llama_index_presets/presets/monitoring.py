@@ -45,7 +45,7 @@ class AuditTrail:
     def record(
         self,
         *,
-        who: str,
+        user: str,
         query_id: str,
         question: str,
         shown: Sequence[NodeWithScore],
@@ -56,7 +56,7 @@ class AuditTrail:
         """Append a question to the audit log, durable on return.
 
         Args:
-            who: Who asked; empty takes the name that the process runs under.
+            user: Who asked; empty takes the name that the process runs under.
             query_id: Its id in the ledger.
             question: As it was asked.
             shown: The passages that the model was shown.
@@ -69,7 +69,7 @@ class AuditTrail:
             AuditError: It cannot be written.
         """
         self.log.append(
-            who=who or _login(),
+            who=user or _login(),
             preset=self.preset,
             model=self.model,
             query_id=query_id,

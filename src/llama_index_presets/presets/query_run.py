@@ -1,4 +1,7 @@
-"""Query run: one question from start to answer or error, billed and audited once."""
+"""Query run: one question from start to answer or error, billed and audited once.
+
+Each step is written once, as a core that runs synchronously or asynchronously; see `_sync_async`.
+"""
 
 from __future__ import annotations
 
@@ -8,92 +11,46 @@ import functools
 import time
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
+from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
+from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 
+from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.closing import close_behind
-from llama_index_presets.errors import MonitorError
+from llama_index_presets.errors import AnswerError, MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
-from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.traces.tracing import exclusive_tracing
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
-from llama_index_presets.presets.fallback import astream_or_fallback, stream_or_fallback
-from llama_index_presets.provenance import RankedNode
+from llama_index_presets.presets.fallback import end_broken_answer, fallback_answer
+from llama_index_presets.presets.models import reads_images
 
-if TYPE_CHECKING:
-    from llama_index_presets.presets.engine import PresetEngine
-
-__all__ = [
-    "QueryRun",
-    "aanswer",
-    "answer",
-    "answer_metadata",
-    "astream",
-    "emit_ingest_end",
-    "emit_query_end",
-    "emit_run_failure",
-    "emit_run_start",
-    "stream",
-]
-
-# Saying when a run of an engine, a question or an ingest, begins and ends; traces listen.
-
+__all__ = ["QueryRun", "search"]
 
 dispatcher = get_dispatcher(__name__)
 
 
-def emit_run_start(run_id: str, kind: Literal["query", "ingest"]) -> None:
-    """Dispatch the start of a run; called where its calls are charged to it."""
-    dispatcher.event(RunStartEvent(run_id=run_id, kind=kind))
-
-
-def emit_query_end(
-    run_id: str, metadata: dict[str, Any] | None, cost_usd: Decimal | None, status: str = "answered"
-) -> None:
-    """Dispatch the end of a question, answered or not.
-
-    Args:
-        run_id: Its query_id.
-        metadata: Of the response.
-        cost_usd: What it cost.
-        status: See `AuditTrail.record`.
-    """
-    told = metadata or {}
-    event = RunEndEvent(
-        run_id=run_id,
-        known=told.get("known"),
-        citations=len(told.get("citations", ())),
-        cost_usd=cost_usd,
-        error=status.split(" ")[-1] if status.startswith(("failed: ", "degraded: ")) else None,
-        abandoned=status == "abandoned",
+def search(parts: EngineParts, query: QueryBundle) -> Core[list[NodeWithScore]]:
+    """Find the passages for an answer, best first."""
+    # A copy, since retrievers write the embedding into the object that they are passed.
+    asked = QueryBundle(query.query_str, image_path=query.image_path)
+    retriever = parts.retriever
+    hits: list[NodeWithScore] = yield Step(
+        lambda: retriever.retrieve(asked), lambda: retriever.aretrieve(asked)
     )
-    dispatcher.event(event)
-
-
-def emit_ingest_end(run_id: str, report: IngestReport, cost_usd: Decimal | None) -> None:
-    """Dispatch the end of an ingest."""
-    counts = {
-        "documents": report.documents,
-        "unchanged": report.unchanged,
-        "removed": report.removed,
-        "failed": len(report.failed),
-        "chunks": report.chunks,
-        "tokens": report.tokens,
-    }
-    dispatcher.event(RunEndEvent(run_id=run_id, cost_usd=cost_usd, counts=counts))
-
-
-def emit_run_failure(run_id: str, error: BaseException) -> None:
-    """Dispatch the failure of a run: the exception's class, never its message."""
-    dispatcher.event(RunEndEvent(run_id=run_id, error=type(error).__name__))
+    for postprocessor in parts.retrieval.postprocessors:
+        hits = yield Step(
+            functools.partial(postprocessor.postprocess_nodes, hits, query_bundle=query),
+            functools.partial(postprocessor.apostprocess_nodes, hits, query_bundle=query),
+        )
+    return hits[: parts.settings.top_k]
 
 
 @dataclass(slots=True)
@@ -101,48 +58,175 @@ class QueryRun:
     """A question under way.
 
     Attributes:
-        assembly: The engine's parts.
+        parts: The engine's parts.
         asked: What the user asked.
-        question: What the engine is asked: the same, or what a conversation made of it.
+        question: What is searched and answered: the same, or what a conversation made of it.
         image_path: An image that is asked about, or None.
+        callback_manager: LlamaIndex's callbacks around the question; None takes those of the parts.
         query_id: Joins response, ledger and audit log.
         started: When it began, on the performance counter.
     """
 
-    assembly: EngineParts
+    parts: EngineParts
     asked: str
     question: str
     image_path: str | None = None
+    callback_manager: CallbackManager | None = None
     query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
     begun: bool = False
     ended: bool = False
 
+    @classmethod
+    def of(
+        cls, parts: EngineParts, question: QueryType, callback_manager: CallbackManager | None = None
+    ) -> QueryRun:
+        """Check a question, give it an id, start its clock.
+
+        Raises:
+            AnswerError: The engine is closed, or the question is empty or too long.
+        """
+        parts.check_open(AnswerError, "ask")
+        asked = question if isinstance(question, str) else question.query_str
+        image = None if isinstance(question, str) else question.image_path
+        if image and not reads_images(parts.embed_model):
+            raise AnswerError(
+                "The embedding model of this engine reads text only. Use the preset multi-modal, with CLIP's weights."
+            )
+        text, longest = asked.strip(), parts.settings.max_question_chars
+        if not text and not image:
+            raise AnswerError("The question is empty. Ask something.")
+        if len(text) > longest:
+            raise AnswerError(
+                f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
+                "long text as a document and ask about it."
+            )
+        return cls(parts, asked=asked, question=asked, image_path=image, callback_manager=callback_manager)
+
+    # -- ways to be answered ---------------------------------------------------------------------------------------
+
+    def respond(self) -> Core[Response]:
+        """Answer at once; see `PresetEngine.query`."""
+        with self.failing(), self.billed(), self._callbacks.as_trace("query"):
+            dispatcher.event(QueryStartEvent(query=self._query))
+            answer = yield from self._answer()
+            response = Response(answer.text, answer.source_nodes, answer.metadata())
+            dispatcher.event(QueryEndEvent(query=self._query, response=response))
+        outcome = response.metadata, str(response), response.source_nodes, _status(answer)
+        yield Step(lambda: self.end(*outcome), lambda: self._aend(*outcome))
+        return response
+
+    def stream(self) -> StreamingResponse:
+        """Answer piece by piece; see `PresetEngine.stream`."""
+        answering = run(self._begin_stream())
+        pieces = iterate(self._pieces(answering))
+        self._abandon_with(pieces)
+        return StreamingResponse(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+
+    async def astream(self) -> AsyncStreamingResponse:
+        """`stream`, without blocking the event loop."""
+        answering = await arun(self._begin_stream())
+        pieces = aiterate(self._pieces(answering))
+        self._abandon_with(pieces)
+        return AsyncStreamingResponse(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+
+    # -- the way of a question -------------------------------------------------------------------------------------
+
+    def _answer(self) -> Core[CitedAnswer]:
+        """Search and answer; an outage is an apology, where the settings want one."""
+        try:
+            hits = yield from search(self.parts, self._query)
+        except Exception as error:
+            return fallback_answer(self.question, None, error, self.parts)
+        try:
+            return (yield from self.parts.synthesizer.respond(self.question, hits))
+        except Exception as error:
+            return fallback_answer(self.question, hits, error, self.parts)
+
+    def _begin_stream(self) -> Core[_Streaming]:
+        """Search; what writes the answer is asked with the first piece that is read."""
+        synthesizer = self.parts.synthesizer
+        with self.failing(), self.billed():
+            try:
+                hits = yield from search(self.parts, self._query)
+            except Exception as error:
+                apology = fallback_answer(self.question, None, error, self.parts)
+                return _Streaming(apology, [], None, {"query_id": self.query_id})
+            answer, pieces = yield Step(
+                lambda: synthesizer.stream(self.question, hits),
+                lambda: synthesizer.astream(self.question, hits),
+            )
+            return _Streaming(answer, hits, pieces, {"query_id": self.query_id})
+
+    def _pieces(self, streaming: _Streaming) -> StreamCore[str]:
+        """The pieces of an answer; billed and on record when they are used up, given up, or break off."""
+        answer, metadata = streaming.answer, streaming.metadata
+        status, failure = "abandoned", None
+        try:
+            if streaming.pieces is None:
+                yield answer.text
+            while (piece := (yield from self._next(streaming))) is not None:
+                yield piece
+            metadata.update(answer.metadata())
+            status = _status(answer)
+        except Exception as error:
+            status, failure = f"failed: {type(error).__name__}", error
+            raise
+        finally:
+            yield Step(lambda: _close(streaming.pieces), lambda: _aclose(streaming.pieces))
+            outcome = metadata, answer.text, answer.source_nodes, status, failure
+            yield Step(lambda: self.end(*outcome), lambda: self._aend(*outcome))
+
+    def _next(self, streaming: _Streaming) -> Core[str | None]:
+        """One piece, None after the last; charged here, since the caller works between pieces."""
+        pieces = streaming.pieces
+        if pieces is None:
+            return None
+        try:
+            with self.billed(), exclusive_tracing():
+                piece: str | None = yield Step(lambda: next(pieces, None), lambda: anext(pieces, None))
+                return piece
+        except Exception as error:
+            apology = fallback_answer(self.question, streaming.hits, error, self.parts)
+            streaming.pieces = None
+            return end_broken_answer(streaming.answer, apology)
+
     @property
-    def query(self) -> QueryBundle:
-        """The question, as LlamaIndex passes it on."""
+    def _query(self) -> QueryBundle:
         return QueryBundle(self.question, image_path=self.image_path)
+
+    @property
+    def _callbacks(self) -> CallbackManager:
+        return self.callback_manager or self.parts.callback_manager
+
+    # -- billing and record ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def billed(self) -> Iterator[None]:
         """Charge the calls made inside to this question; the first time, it begins."""
-        with self.assembly.billed(self.query_id):
+        with self.parts.billed(self.query_id):
             if not self.begun:
                 self.begun = True
-                emit_run_start(self.query_id, "query")
+                dispatcher.event(RunStartEvent(run_id=self.query_id, kind="query"))
             yield
 
     @contextlib.contextmanager
-    def stream_chunk(self) -> Iterator[None]:
-        """`billed`, for one piece of a stream, whose request is made only now."""
-        with self.billed(), exclusive_tracing():
+    def failing(self) -> Iterator[None]:
+        """Put on record that there is no answer, when the block fails."""
+        try:
             yield
+        except BaseException as error:
+            self.end(None, "", [], f"failed: {type(error).__name__}", error)
+            raise
 
-    def abandon(self) -> None:
-        """End a stream that nobody began to read."""
+    def _abandon_with(self, pieces: object) -> None:
+        """End the question when its stream is dropped before the first piece was read."""
+        weakref.finalize(pieces, self._abandon).atexit = False
+
+    def _abandon(self) -> None:
         if not self.ended:
             self.ended = True
-            emit_query_end(self.query_id, None, None, "abandoned")
+            self._emit_end(None, None, "abandoned")
 
     def end(
         self,
@@ -154,8 +238,8 @@ class QueryRun:
     ) -> None:
         """Bill the question and put it on record.
 
-        Without an audit log, a ledger that cannot be written costs nobody the answer: ``cost_usd`` is None, and the log
-        says why. With one, an answer that is not on record whole is none.
+        Without an audit log, a ledger that cannot be written does not cost the answer: ``cost_usd`` is None, and the
+        log says why. With one, an answer that is not on record whole is none.
 
         Args:
             metadata: Of the response; takes ``query_id``, ``cost_usd`` and ``latency_ms``.
@@ -169,26 +253,28 @@ class QueryRun:
             MonitorError: There is an audit log, and the ledger cannot be written.
         """
         self.ended = True
-        record = functools.partial(self._end, metadata, text, shown, status)
+        record = functools.partial(self._record, metadata, text, shown, status)
         close_behind(record, failure, f"the record of query {self.query_id}")
 
-    def _end(
+    async def _aend(self, *outcome: Any) -> None:
+        """`end`, without waiting for the disk on the event loop."""
+        await asyncio.to_thread(self.end, *outcome)
+
+    def _record(
         self, metadata: dict[str, Any] | None, text: str, shown: Sequence[NodeWithScore], status: str
     ) -> None:
         cost, unbilled = self._cost()
         if unbilled is not None and not status.startswith("failed"):
             status = f"failed: {type(unbilled).__name__}"
         if metadata is not None:
+            loading_ms = self.parts.ledger.query_loading_ms(self.query_id)  # models that load at first use
             metadata["query_id"] = self.query_id
-            metadata["cost_usd"] = _float(cost)
-            waited_ms = self.assembly.ledger.query_loading_ms(
-                self.query_id
-            )  # for models that load at first use
-            metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - waited_ms, 1)
-        emit_query_end(self.query_id, metadata, cost, status)
-        if self.assembly.audit is not None:
-            self.assembly.audit.record(
-                who=self.assembly.who,
+            metadata["cost_usd"] = None if cost is None else float(cost)
+            metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - loading_ms, 1)
+        self._emit_end(metadata, cost, status)
+        if self.parts.audit is not None:
+            self.parts.audit.record(
+                user=self.parts.user,
                 query_id=self.query_id,
                 question=self.asked,
                 shown=shown,
@@ -201,133 +287,49 @@ class QueryRun:
 
     def _cost(self) -> tuple[Decimal | None, MonitorError | None]:
         """The cost, and what kept the ledger from saying it where that must fail the question."""
-        if self.assembly.audit is None:
-            return cost_of(self.assembly.ledger, self.query_id), None
+        if self.parts.audit is None:
+            return cost_of(self.parts.ledger, self.query_id), None
         try:
-            return self.assembly.ledger.query_cost(self.query_id), None
+            return self.parts.ledger.query_cost(self.query_id), None
         except MonitorError as error:
             return None, error
 
-    def failed(self, error: BaseException) -> None:
-        """Put on record that there is no answer."""
-        self.end(None, "", [], f"failed: {type(error).__name__}", error)
-
-    async def aend(self, *outcome: Any) -> None:
-        """`end`, without waiting for the disk on the event loop."""
-        await asyncio.to_thread(self.end, *outcome)
-
-
-def answer(engine: PresetEngine, turn: QueryRun) -> RESPONSE_TYPE:
-    """Answer at once; see `PresetEngine.query`."""
-    try:
-        with turn.billed():
-            response = BaseQueryEngine.query(engine, turn.query)
-    except BaseException as error:
-        turn.failed(error)
-        raise
-    turn.end(response.metadata, str(response), response.source_nodes, _status(response.metadata))
-    return response
+    def _emit_end(self, metadata: dict[str, Any] | None, cost_usd: Decimal | None, status: str) -> None:
+        """Tell listeners how the question ended; the class of an error, never its message."""
+        outcome = metadata or {}
+        dispatcher.event(
+            RunEndEvent(
+                run_id=self.query_id,
+                known=outcome.get("known"),
+                citations=len(outcome.get("citations", ())),
+                cost_usd=cost_usd,
+                error=status.split(" ")[-1] if status.startswith(("failed: ", "degraded: ")) else None,
+                abandoned=status == "abandoned",
+            )
+        )
 
 
-async def aanswer(engine: PresetEngine, turn: QueryRun) -> RESPONSE_TYPE:
-    """`answer`, without blocking the event loop."""
-    try:
-        with turn.billed():
-            response = await BaseQueryEngine.aquery(engine, turn.query)
-    except BaseException as error:
-        turn.failed(error)
-        raise
-    await turn.aend(response.metadata, str(response), response.source_nodes, _status(response.metadata))
-    return response
+@dataclass(slots=True)
+class _Streaming:
+    """An answer that is being read: what was found, and what gives the pieces; None for an apology."""
+
+    answer: CitedAnswer
+    hits: Sequence[NodeWithScore]
+    pieces: Any
+    metadata: dict[str, Any]
 
 
-def stream(engine: PresetEngine, turn: QueryRun) -> StreamingResponse:
-    """Answer piece by piece; see `PresetEngine.stream`."""
-    try:
-        with turn.billed():
-            found, pieces = stream_or_fallback(engine, turn.query)
-    except BaseException as error:
-        turn.failed(error)
-        raise
-    metadata: dict[str, Any] = {"query_id": turn.query_id}
-
-    def run() -> Iterator[str]:
-        status, failure = "abandoned", None
-        try:
-            while (piece := _next(pieces, turn)) is not None:
-                yield piece
-            metadata.update(answer_metadata(found))
-            status = _status(metadata)
-        except Exception as error:
-            status, failure = f"failed: {type(error).__name__}", error
-            raise
-        finally:
-            _close(pieces)
-            turn.end(metadata, found.text, found.source_nodes, status, failure)
-
-    told = run()
-    weakref.finalize(told, turn.abandon).atexit = False
-    return StreamingResponse(told, found.source_nodes, metadata)  # type: ignore[arg-type]
-
-
-async def astream(engine: PresetEngine, turn: QueryRun) -> AsyncStreamingResponse:
-    """`stream`, without blocking the event loop."""
-    try:
-        with turn.billed():
-            found, pieces = await astream_or_fallback(engine, turn.query)
-    except BaseException as error:
-        turn.failed(error)
-        raise
-    metadata: dict[str, Any] = {"query_id": turn.query_id}
-
-    async def run() -> AsyncIterator[str]:
-        status, failure = "abandoned", None
-        try:
-            while True:
-                with turn.stream_chunk():
-                    piece = await anext(pieces, None)
-                if piece is None:
-                    break
-                yield piece
-            metadata.update(answer_metadata(found))
-            status = _status(metadata)
-        except Exception as error:
-            status, failure = f"failed: {type(error).__name__}", error
-            raise
-        finally:
-            await turn.aend(metadata, found.text, found.source_nodes, status, failure)
-
-    told = run()
-    weakref.finalize(told, turn.abandon).atexit = False
-    return AsyncStreamingResponse(told, found.source_nodes, metadata)  # type: ignore[arg-type]
-
-
-def answer_metadata(answer: CitedAnswer) -> dict[str, Any]:
-    """Metadata of a response."""
-    without = {leg for hit in answer.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
-    numbers = {} if answer.numbers is None else {"numbers": answer.numbers.report()}
-    degraded = {} if answer.degraded is None else {"degraded": answer.degraded}
-    said = {"citations": answer.citations(), "known": answer.known, "finish_reason": answer.finish_reason}
-    return {**said, "failed_legs": sorted(without), **numbers, **degraded}
-
-
-def _status(metadata: dict[str, Any] | None) -> str:
-    """Status of a question in the audit log."""
-    degraded = (metadata or {}).get("degraded")
+def _status(answer: CitedAnswer) -> str:
+    """How a question ended, for the audit log."""
+    degraded = answer.degraded
     return f"degraded: {degraded['stage']} {degraded['error']}" if degraded else "answered"
 
 
-def _next(pieces: Iterator[str], turn: QueryRun) -> str | None:
-    """One piece; charged here and not around the whole stream, since the caller works between pieces."""
-    with turn.stream_chunk():
-        return next(pieces, None)
+def _close(pieces: Any) -> None:
+    if pieces is not None:
+        pieces.close()
 
 
-def _close(pieces: Iterator[str]) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
-
-
-def _float(cost: Decimal | None) -> float | None:
-    return None if cost is None else float(cost)
+async def _aclose(pieces: Any) -> None:
+    if pieces is not None:
+        await pieces.aclose()

@@ -159,7 +159,7 @@ def _hybrid(
         fusion=settings.fusion,
         weights=None if (share := settings.vector_weight) is None else [share, 1 - share],
         on_leg_error=settings.on_leg_error,
-        timeout=settings.leg_timeout_s,
+        timeout_s=settings.leg_timeout_s,
         top_k=top_k,
         candidates=max(settings.candidates or LEG_CANDIDATES, top_k),
     )

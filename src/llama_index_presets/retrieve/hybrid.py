@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from llama_index_presets._options import strict
+from llama_index_presets._options import one_value, strict
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
@@ -74,7 +75,7 @@ dispatcher = get_dispatcher(__name__)
 OnLegError = Literal["raise", "degrade"]
 
 
-@strict()
+@strict(also=["timeout"])
 class HybridFusionRetriever(BaseRetriever):
     """Hybrid retriever: asks a vector and a keyword retriever at once, and fuses their hits into one ranking.
 
@@ -99,7 +100,7 @@ class HybridFusionRetriever(BaseRetriever):
             further.
         on_leg_error: ``"raise"``, or ``"degrade"`` to answer with the legs that work; then
             `RankedNode.degraded` and `FusionEvent.degraded` name those that failed.
-        timeout: Seconds that each leg has, None for no limit.
+        timeout_s: Seconds that each leg has, None for no limit.
         **options: What `BaseRetriever` takes, such as `callback_manager`.
 
     Raises:
@@ -127,16 +128,21 @@ class HybridFusionRetriever(BaseRetriever):
         candidates: int = 100,
         filters: MetadataFilters | None = None,
         on_leg_error: OnLegError = "raise",
-        timeout: float | None = None,
+        timeout_s: float | None = None,
         **options: Any,
     ) -> None:
+        if "timeout" in options:
+            warnings.warn(
+                "timeout of HybridFusionRetriever is now called timeout_s.", DeprecationWarning, stacklevel=3
+            )
+            timeout_s = one_value("timeout_s", timeout_s, None, "timeout", options.pop("timeout"))
         super().__init__(**options)
-        _check(fusion, top_k, candidates, on_leg_error, timeout)
+        _check(fusion, top_k, candidates, on_leg_error, timeout_s)
         self.fusion = fusion
         self.top_k = top_k
         self.candidates = max(candidates, top_k)
         self.on_leg_error = on_leg_error
-        self.timeout = timeout
+        self.timeout_s = timeout_s
         self.filters = filters
         self.keyword_index = _index_behind(keyword)
         by_words = keyword.as_retriever() if isinstance(keyword, BM25Index) else keyword
@@ -197,7 +203,7 @@ class HybridFusionRetriever(BaseRetriever):
         Raises:
             SettingsError: No such fusion, or the weights do not fit the legs.
         """
-        _check(fusion, self.top_k, self.candidates, self.on_leg_error, self.timeout)
+        _check(fusion, self.top_k, self.candidates, self.on_leg_error, self.timeout_s)
         tuned = copy.copy(self)
         tuned.fusion, tuned.weights = fusion, _checked_weights(weights, self.legs)
         return tuned
@@ -231,11 +237,11 @@ class HybridFusionRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         filters = both_filters(self.filters, filters_of(query_bundle))
-        return self._fused(self._pool.run(self._legs(filters), query_bundle, self.timeout), filters)
+        return self._fused(self._pool.run(self._legs(filters), query_bundle, self.timeout_s), filters)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         filters = both_filters(self.filters, filters_of(query_bundle))
-        return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout), filters)
+        return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout_s), filters)
 
     def ask_legs(self, query: QueryBundle) -> list[LegResult]:
         """Answers of each leg before fusion, for tuning and debugging.
@@ -244,7 +250,7 @@ class HybridFusionRetriever(BaseRetriever):
             RetrievalError: A leg failed, and `on_leg_error` is ``"raise"``, or all failed.
         """
         filters = both_filters(self.filters, filters_of(query))
-        return self._answered(self._pool.run(self._legs(filters), query, self.timeout))
+        return self._answered(self._pool.run(self._legs(filters), query, self.timeout_s))
 
     def _legs(self, filters: MetadataFilters | None) -> list[Leg]:
         return [leg.filtered(filters) for leg in self.legs]
@@ -309,15 +315,15 @@ def _index_behind(keyword: BaseRetriever | BM25Index) -> BM25Index | None:
     return keyword.index if isinstance(keyword, KeywordRetriever) else None
 
 
-def _check(fusion: str, top_k: int, candidates: int, on_leg_error: str, timeout: float | None) -> None:
+def _check(fusion: str, top_k: int, candidates: int, on_leg_error: str, timeout_s: float | None) -> None:
     if fusion not in FUSIONS:
         raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join(FUSIONS)}.")
     if top_k < 1 or candidates < 1:
         raise SettingsError(f"top_k is {top_k} and candidates is {candidates}; both must be 1 or more.")
     if on_leg_error not in ("raise", "degrade"):
         raise SettingsError(f"on_leg_error is '{on_leg_error}'; choose 'raise' or 'degrade'.")
-    if timeout is not None and not timeout > 0:
-        raise SettingsError(f"timeout is {timeout}; give a number of seconds above 0, or None.")
+    if timeout_s is not None and not timeout_s > 0:
+        raise SettingsError(f"timeout_s is {timeout_s}; give a number of seconds above 0, or None.")
 
 
 def _checked_weights(weights: Sequence[float] | None, legs: Sequence[Leg]) -> list[float]:

@@ -282,7 +282,7 @@ async def _outcome_async(leg: Leg, query: QueryBundle, started: float, timeout_s
 
 def _late(leg: Leg, timeout_s: float | None) -> RetrievalError:
     return RetrievalError(
-        f"Leg '{leg.name}' did not answer within {timeout_s} s. Raise timeout, or pass on_leg_error='degrade'."
+        f"Leg '{leg.name}' did not answer within {timeout_s} s. Raise timeout_s, or pass on_leg_error='degrade'."
     )
 
 

@@ -204,16 +204,16 @@ def test_documents_of_an_earlier_release_belong_to_whose_nodes_they_are(
     with monkeypatch.context() as earlier:
         earlier.setattr(Manifest, "_owner", lambda *_: None)
         engine.for_tenant("acme").ingest([Document(text="Acme pays 5.", doc_id="1")])
-    assert engine._assembly.manifest.owners() == {}
+    assert engine._parts.manifest.owners() == {}
     assert engine.for_tenant("globex").ingest([Document(text="Globex.", doc_id="1")]).failed
     assert engine.for_tenant("acme").ingest([Document(text="Acme pays 6.", doc_id="1")]).documents == 1
-    assert engine._assembly.manifest.owners() == {"1": {"tenant": "acme"}}
+    assert engine._parts.manifest.owners() == {"1": {"tenant": "acme"}}
 
 
 def test_a_lost_manifest_gives_no_document_away(engine: PresetEngine) -> None:
     """What the manifest does not know, because it was lost or another machine wrote it, is looked up in the store."""
     engine.for_tenant("acme").ingest([Document(text="Acme pays 5.", doc_id="1"), node("2", "Acme's node.")])
-    engine._assembly.manifest.forget(["1", "2"])
+    engine._parts.manifest.forget(["1", "2"])
     globex = engine.for_tenant("globex")
     taken = [Document(text="Globex.", doc_id="1"), node("2", "Globex."), Document(text="Free.", doc_id="3")]
     assert [failure.source for failure in globex.ingest(taken).failed] == ["1", "2"]

@@ -38,7 +38,7 @@ def make(storage: Path, llm: ScriptedLLM | None = None) -> PresetEngine:
 
 
 def entries(engine: PresetEngine) -> list[dict]:
-    return [json.loads(line)["entry"] for line in engine._assembly.storage.audit.read_text().splitlines()]
+    return [json.loads(line)["entry"] for line in engine._parts.storage.audit.read_text().splitlines()]
 
 
 def test_every_way_to_ask_leaves_one_entry(engine: PresetEngine) -> None:
@@ -52,7 +52,7 @@ def test_every_way_to_ask_leaves_one_entry(engine: PresetEngine) -> None:
     engine.query("Earned?")
     asyncio.run(awaited())
     list(engine.stream("Earned?").response_gen)
-    ada = engine.asked_by("ada")
+    ada = engine.for_user("ada")
     ada.as_chat_engine().chat("Earned?")
     list(ada.as_chat_engine().stream_chat("Earned?").response_gen)
     found = entries(engine)
@@ -65,8 +65,8 @@ def test_every_way_to_ask_leaves_one_entry(engine: PresetEngine) -> None:
     }
     shown = hashlib.sha256(REPORT.text.encode()).hexdigest()
     assert {entry["passages"][0][1] for entry in found} == {shown}
-    assert b"million" not in engine._assembly.storage.audit.read_bytes()
-    assert verify(engine._assembly.storage.audit, key=KEY.encode()).ok
+    assert b"million" not in engine._parts.storage.audit.read_bytes()
+    assert verify(engine._parts.storage.audit, key=KEY.encode()).ok
 
 
 def test_the_entry_joins_the_ledger(engine: PresetEngine) -> None:
@@ -110,7 +110,7 @@ def test_failures_and_abandoned_streams_are_on_record_too(tmp_path: Path) -> Non
 def test_a_log_that_cannot_be_written_stops_the_answer(engine: PresetEngine) -> None:
     """No answer without a record; the chain that was there is left alone."""
     engine.query("Earned?")
-    path = engine._assembly.storage.audit
+    path = engine._parts.storage.audit
     path.write_text(path.read_text() + '{"torn')
     with pytest.raises(AuditError, match="cannot be continued"):
         engine.query("Earned?")

@@ -70,10 +70,10 @@ def test_no_byte_of_the_storage_tells_a_name(store: str, tmp_path: Path, folder:
             response = engine.query(f"When does {NAME} take warfarin?")
             assert "every evening" in str(response)
             assert {hit.node.ref_doc_id for hit in response.source_nodes} == {str(tmp_path / FILE), NAME}
-            (hit,) = engine.filtered(only("year", 2025)).retriever.retrieve("warfarin")
+            (hit,) = engine.with_filters(only("year", 2025)).retriever.retrieve("warfarin")
             assert hit.metadata["ward"] == WARD and hit.text == noted.text
             with pytest.raises(FilterError, match="'ward' is encrypted"):
-                engine.filtered(only("ward", WARD)).retriever.retrieve("warfarin")
+                engine.with_filters(only("ward", WARD)).retriever.retrieve("warfarin")
             found = files(folder)
         found |= files(folder)
         secret = re.compile(f"{NAME}|{WARD}|warfarin|{KEY}".encode(), re.IGNORECASE)
@@ -153,7 +153,7 @@ def test_words_in_clear_are_refused(tmp_path: Path) -> None:
 def test_the_key_shows_nowhere(tmp_path: Path, key: str) -> None:
     """Not in explain, repr, serialised stores or errors."""
     with open_engine(tmp_path / "s") as engine:
-        shown = f"{engine.explain()} {engine!r} {engine._assembly!r} {engine.vector_store.to_dict()}"
+        shown = f"{engine.explain()} {engine!r} {engine._parts!r} {engine.vector_store.to_dict()}"
     assert key not in shown and repr(bytes.fromhex(key)) not in shown
     assert "AES-256-GCM, key '" in shown
 

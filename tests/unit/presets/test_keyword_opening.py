@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def keyword_hits(engine: PresetEngine, words: str) -> list[str]:
-    keyword = engine._assembly.retrieval.keyword
+    keyword = engine._parts.retrieval.keyword
     assert keyword is not None
     return [hit.node.get_content() for hit in keyword.as_retriever().retrieve(words)]
 

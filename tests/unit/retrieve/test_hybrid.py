@@ -254,12 +254,12 @@ def test_when_all_legs_fail_there_is_no_answer() -> None:
 async def test_a_late_leg_is_left_behind() -> None:
     """Per leg; the others' answer is given."""
     slow = Fixed(hits(("a", 0.9)), wait_s=1.0)
-    hybrid = HybridFusionRetriever(slow, words(), timeout=0.1, on_leg_error="degrade")
+    hybrid = HybridFusionRetriever(slow, words(), timeout_s=0.1, on_leg_error="degrade")
     for found in (hybrid.retrieve("valve"), await hybrid.aretrieve("valve")):
         assert ids(found) == ["b"]
         assert found[0].degraded == ("vector",)
     with pytest.raises(RetrievalError, match=r"'vector' did not answer within 0.1 s"):
-        HybridFusionRetriever(slow, words(), timeout=0.1).retrieve("valve")
+        HybridFusionRetriever(slow, words(), timeout_s=0.1).retrieve("valve")
 
 
 async def test_slow_legs_wait_together() -> None:
@@ -339,7 +339,7 @@ def test_legs_and_fusion_are_seen_by_monitors() -> None:
         ({"weights": [1]}, "1 weights were given for the legs vector, bm25"),
         ({"weights": [0, 0]}, "not all 0"),
         ({"on_leg_error": "ignore"}, "choose 'raise' or 'degrade'"),
-        ({"timeout": 0}, "timeout is 0"),
+        ({"timeout_s": 0}, "timeout_s is 0"),
     ],
 )
 def test_wrong_settings_fail_at_once(settings: dict, message: str) -> None:
@@ -375,3 +375,11 @@ def test_tuning_finds_the_leg_that_knows() -> None:
     assert ids(better.retrieve("valve"))[0] == "b"
     assert hybrid.fusion == "auto"
     assert len(tuning.trials) >= 25
+
+
+def test_the_old_name_of_the_time_limit_warns_and_works() -> None:
+    """`timeout` names no unit; both names with different values are refused."""
+    with pytest.warns(DeprecationWarning, match="timeout of HybridFusionRetriever is now called timeout_s"):
+        assert HybridFusionRetriever(words().as_retriever(), words(), timeout=2.0).timeout_s == 2.0
+    with pytest.raises(SettingsError, match="both mean the same"):
+        HybridFusionRetriever(words().as_retriever(), words(), timeout=2.0, timeout_s=3.0)
