@@ -27,7 +27,7 @@ def enter_empty_folder(namespace: dict[str, Any]) -> None:
     namespace["__environment__"] = dict(os.environ)  # a page may set keys, which are its own
     namespace["__folder__"] = tempfile.mkdtemp()
     shutil.copytree(ROOT / "recipes", Path(namespace["__folder__"]) / "recipes")
-    for home in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # of an audit key, and of the local part of a remote storage
+    for home in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # an audit key, the local part of a remote storage
         os.environ[home] = namespace["__folder__"]
     os.chdir(namespace["__folder__"])
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-for _home in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # of an audit key, and of the local part of a remote storage
+for _home in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # an audit key, the local part of a remote storage
     os.environ[_home] = tempfile.mkdtemp()  # one for each test process
 
 # A busy machine is not a failure: no test asserts a time.

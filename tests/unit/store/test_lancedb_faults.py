@@ -55,19 +55,27 @@ def go(*processes: subprocess.Popen[str]) -> None:
         process.stdin.flush()
 
 
+def lines(process: subprocess.Popen[str], count: int) -> list[str]:
+    """What a writer says first: a busy machine may take seconds for it, so no pause stands in for reading."""
+    assert process.stdout is not None
+    return [process.stdout.readline() for _ in range(count)]
+
+
 @pytest.mark.slow("three writers are started and killed; one is in the next test")
 def test_a_killed_reingest_leaves_the_old_or_the_new_chunks(tmp_path: Path) -> None:
     """A process that is killed while it replaces a document over and over leaves one whole version of it."""
     body = """
 for version in range(10_000):
     store.replace_documents(["d"], [text_node(f"{version}-{i}", vector(1, i), doc="d") for i in range(20)])
+    print(version, flush=True)
 """
-    for pause_s in (0.05, 0.13, 0.29):
+    for versions, pause_s in ((0, 0.05), (1, 0.13), (1, 0.29)):
         writer = start(tmp_path, body)
         go(writer)
+        assert all(lines(writer, versions))
         time.sleep(pause_s)
         os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
+        writer.communicate()
         left = [node.node_id for node in LanceDBVectorStore(tmp_path).get_nodes()]
         assert len(left) in (0, 20) and len({node_id.split("-")[0] for node_id in left}) <= 1
     assert len(left) == 20
@@ -82,10 +90,12 @@ for call in range(10_000):
 """
     writer = start(tmp_path, body)
     go(writer)
-    time.sleep(0.4)
+    first = lines(writer, 3)
+    time.sleep(0.2)
     os.kill(writer.pid, signal.SIGKILL)
-    output, _ = writer.communicate()
-    returned = len(output.split())
+    assert writer.stdout is not None
+    returned = len(first) + len(writer.stdout.readlines())
+    writer.communicate()
     stored = [node.node_id for node in LanceDBVectorStore(tmp_path).get_nodes()]
     assert returned > 0 and len(stored) in (returned * 10, (returned + 1) * 10)
 
