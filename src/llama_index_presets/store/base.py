@@ -38,7 +38,7 @@ FIXED_LIMITS: Final[Limits] = {
 
 
 def agreed_fingerprint(stored: str | None, given: str | None, *, place: str, kind: str) -> str | None:
-    """Agree on the model that made the vectors of an index: whichever side knows it decides.
+    """Agree on the fingerprint of an index: the first caller who knows it sets it.
 
     Args:
         stored: What the index remembers; None where it was never told.
@@ -64,7 +64,7 @@ def agreed_fingerprint(stored: str | None, given: str | None, *, place: str, kin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeQuery:
-    """Which nodes are meant: those that satisfy every condition.
+    """Selection of nodes: those that satisfy every restriction.
 
     Attributes:
         node_ids: Nodes with one of these ids; None for any.

@@ -102,7 +102,7 @@ _MODES = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
 
 @strict()
 class EncryptedVectorStore(StoreBase, BasePydanticVectorStore):
-    """Encrypts on the way in and decrypts on the way out; between them lies any LlamaIndex vector store.
+    """Vector store that encrypts on the way in and decrypts on the way out, over any LlamaIndex vector store.
 
     Text, metadata, relationships and every other field of a node are one AES-256-GCM ciphertext bound to the node's
     id; ids of nodes and of their documents are AES-SIV ciphertexts. What stays in clear: the vectors (from which text

@@ -1,4 +1,4 @@
-"""What a query may ask of any store: its modes, its keywords, and the modes that are made of others."""
+"""Query checks and composed query modes: HYBRID from a vector and a text search, MMR from a wide vector search."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
@@ -49,18 +49,20 @@ class Hits:
     Attributes:
         rows: Best first.
         scores: Cosine of each, -1 to 1.
-        vectors: Of each, shape (n, dim).
+        vectors: Of each, shape (n, dim); empty where the search was not asked for them.
     """
 
     rows: list[Row]
     scores: list[float]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 class Search(Protocol):
     """Exact search under the restrictions of a query."""
 
-    def nearest(self, question: NDArray[np.float64], k: int, query: VectorStoreQuery) -> Hits:
+    def nearest(
+        self, question: NDArray[np.float64], k: int, query: VectorStoreQuery, *, vectors: bool = False
+    ) -> Hits:
         """The k rows with the largest cosine, ties by id, among those that the query allows."""
         ...
 
@@ -87,7 +89,9 @@ class SqlSearch:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def nearest(self, question: NDArray[np.float64], k: int, query: VectorStoreQuery) -> Hits:
+    def nearest(
+        self, question: NDArray[np.float64], k: int, query: VectorStoreQuery, *, vectors: bool = False
+    ) -> Hits:
         """See `Search.nearest`."""
         with self._table.database.cursor() as cursor:
             node_ids = query.node_ids
@@ -96,12 +100,12 @@ class SqlSearch:
             selection = NodeQuery(node_ids=node_ids or None, doc_ids=query.doc_ids, filters=query.filters)
             condition = condition_of(selection)
             found = self._table.scan(cursor, question, k + _SPARE, condition)
-        vectors = np.array([vector for _, vector in found], np.float32).reshape(len(found), len(question))
-        exact = vectors.astype(np.float64)
+        stored = np.array([vector for _, vector in found], np.float32).reshape(len(found), len(question))
+        exact = stored.astype(np.float64)
         scores = np.einsum("ij,j->i", exact, question) / np.sqrt(np.einsum("ij,ij->i", exact, exact))
         order = sorted(range(len(found)), key=lambda i: (-scores[i], found[i][0].node_id))[:k]
         clipped = np.clip(scores[order], -1.0, 1.0).tolist() if order else []
-        return Hits([found[i][0] for i in order], clipped, vectors[order])
+        return Hits([found[i][0] for i in order], clipped, stored[order])
 
 
 class MemorySearch:
@@ -118,11 +122,17 @@ class MemorySearch:
         self.snapshot = snapshot
         self._newer = newer
 
-    def nearest(self, question: NDArray[np.float64], k: int, query: VectorStoreQuery) -> Hits:
+    def nearest(
+        self, question: NDArray[np.float64], k: int, query: VectorStoreQuery, *, vectors: bool = False
+    ) -> Hits:
         """See `Search.nearest`."""
         among = self.allowed(query)
         without = self.snapshot.dead if among is None else None
-        return self.hits(self.snapshot.matrix.nearest(question, k, among, without), k)
+        positions, scores = self._ordered(self.snapshot.matrix.nearest(question, k, among, without), k)
+        rows = self.snapshot.at(positions)
+        if not vectors:
+            return Hits(rows, scores.tolist())
+        return Hits(rows, scores.tolist(), self.snapshot.matrix.vectors(positions))
 
     def allowed(self, query: VectorStoreQuery) -> Positions | None:
         """Positions that the query's restrictions allow; None for all."""
@@ -150,15 +160,7 @@ class MemorySearch:
         ordered = [self._ordered(found, k) for found in many]
         # All rows in one go: fetching them takes Arrow much the same time for ten as for a thousand.
         rows = iter(self.snapshot.at(np.concatenate([positions for positions, _ in ordered])))
-        return [
-            Hits(list(islice(rows, len(scores))), scores.tolist(), self.snapshot.matrix.vectors(positions))
-            for positions, scores in ordered
-        ]
-
-    def hits(self, found: Found, k: int) -> Hits:
-        """Break ties by id and fetch the rows."""
-        positions, scores = self._ordered(found, k)
-        return Hits(self.snapshot.at(positions), scores.tolist(), self.snapshot.matrix.vectors(positions))
+        return [Hits(list(islice(rows, len(scores))), scores.tolist()) for _, scores in ordered]
 
     def _ordered(self, found: Found, k: int) -> Found:
         positions, scores = found
@@ -238,7 +240,7 @@ def _mmr(search: Search, dim: int, query: VectorStoreQuery, options: Any) -> Vec
     question = checked_question(query.query_embedding, dim)
     k = query.similarity_top_k
     choice = diversity(query, options)
-    hits = search.nearest(question, choice.candidates, query)
+    hits = search.nearest(question, choice.candidates, query, vectors=True)
     chosen = maximal_marginal_relevance(hits.scores, hits.vectors, k, threshold=choice.threshold)
     return _result([hits.rows[place] for place in chosen], [hits.scores[place] for place in chosen])
 

@@ -172,7 +172,7 @@ def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> Store
 
 
 class Done(Coroutine[Any, Any, None]):
-    """Coroutine whose work is done: it may be awaited, run, made a task, gathered, or dropped without a warning.
+    """Finished coroutine: it may be awaited, run, made a task, gathered, or dropped without a warning.
 
     For a sync method in the place of an official ``async`` one.
 
@@ -189,7 +189,7 @@ class Done(Coroutine[Any, Any, None]):
         raise StopIteration
 
     def throw(self, *error: Any) -> Any:
-        """Raise what is thrown: there is nothing left that could catch it."""
+        """Raise the exception: there is no frame left to catch it."""
         return super().throw(*error)
 
     def close(self) -> None:
