@@ -7,8 +7,7 @@ from pathlib import Path
 
 from llama_index.core.schema import QueryBundle
 
-from llama_index_presets import build
-from llama_index_presets.embed.clip import ClipEmbedding
+from llama_index_presets import ClipEmbedding, build
 
 HERE = Path(__file__).parent
 PHOTO = HERE / "photo-of-a-sign.jpg"

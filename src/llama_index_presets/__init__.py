@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
     from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
     from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
+    from llama_index_presets.embed.clip import ClipEmbedding as ClipEmbedding
     from llama_index_presets.embed.dataframes import embed_dataframe as embed_dataframe
     from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
     from llama_index_presets.embed.openai import BatchedOpenAIEmbedding as BatchedOpenAIEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
     from llama_index_presets.monitor.ledger.ledger import Ledger as Ledger
     from llama_index_presets.presets.build import build as build
+    from llama_index_presets.presets.engine import PresetEngine as PresetEngine
     from llama_index_presets.presets.matrix import PRESETS as PRESETS
     from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank as CrossEncoderRerank
     from llama_index_presets.retrieve.bm25.index import BM25Index as BM25Index
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever as HybridFusionRetriever
+    from llama_index_presets.retrieve.multi_modal import MultiModalRetriever as MultiModalRetriever
     from llama_index_presets.store.duckdb.store import DuckDBVectorStore as DuckDBVectorStore
     from llama_index_presets.store.lancedb.store import LanceDBVectorStore as LanceDBVectorStore
     from llama_index_presets.store.pinecone.store import PineconeVectorStore as PineconeVectorStore
@@ -37,9 +40,11 @@ __version__ = "0.1.0"
 # name -> module, grouped in the order in which data flows.
 _PUBLIC: dict[str, str] = {
     "build": "llama_index_presets.presets.build",
+    "PresetEngine": "llama_index_presets.presets.engine",
     "recommend": "llama_index_presets.advise.recommend",
     "PRESETS": "llama_index_presets.presets.matrix",
     "LocalEmbedding": "llama_index_presets.embed.local",
+    "ClipEmbedding": "llama_index_presets.embed.clip",
     "BatchedOpenAIEmbedding": "llama_index_presets.embed.openai",
     "CachedEmbedding": "llama_index_presets.embed.cached",
     "EmbeddingCache": "llama_index_presets.embed.cache",
@@ -53,6 +58,7 @@ _PUBLIC: dict[str, str] = {
     "WeaviateVectorStore": "llama_index_presets.store.weaviate.store",
     "BM25Index": "llama_index_presets.retrieve.bm25.index",
     "HybridFusionRetriever": "llama_index_presets.retrieve.hybrid",
+    "MultiModalRetriever": "llama_index_presets.retrieve.multi_modal",
     "CrossEncoderRerank": "llama_index_presets.rerank.cross_encoder",
     "CostTrackingHandler": "llama_index_presets.monitor.handler",
     "Ledger": "llama_index_presets.monitor.ledger.ledger",

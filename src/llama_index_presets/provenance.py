@@ -7,11 +7,39 @@ LLM prompt, nor the text that is embedded, nor the node's hash ever sees it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from llama_index.core.schema import NodeWithScore
 from pydantic import Field
 
-__all__ = ["RankedNode", "StageRank", "ranked"]
+__all__ = [
+    "BM25",
+    "CROSS_MODAL",
+    "FUSION",
+    "KEYWORD",
+    "RERANK",
+    "RETRIEVAL",
+    "VECTOR",
+    "RankedNode",
+    "StageRank",
+    "ranked",
+]
+
+# Stage names, the keys of `RankedNode.stages`. They are in traces and in users' code: the texts never change.
+VECTOR: Final = "vector"
+"""Leg of a vector search; its scores are cosines."""
+BM25: Final = "bm25"
+"""Keyword leg or stage over a `BM25Index`."""
+KEYWORD: Final = "keyword"
+"""Leg of any other keyword retriever."""
+CROSS_MODAL: Final = "cross_modal"
+"""Leg that finds images by text, or text by an image."""
+FUSION: Final = "fusion"
+"""Fusion of several legs."""
+RETRIEVAL: Final = "retrieval"
+"""Whatever came before a reranking."""
+RERANK: Final = "rerank"
+"""Reranking; its scores are probabilities."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ from llama_index_presets.answer.context import (
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason, no_answer
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
-from llama_index_presets.provenance import RankedNode
+from llama_index_presets.provenance import BM25, CROSS_MODAL, FUSION, RETRIEVAL, VECTOR, RankedNode
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
@@ -420,7 +420,7 @@ class CitedSynthesizer(BaseSynthesizer):
         return NumberVerifier([f"{block.heading}\n{block.text}" for block in blocks], self.verify_numbers)
 
     def _counts(self, hit: NodeWithScore) -> bool:
-        across = isinstance(hit, RankedNode) and "cross_modal" in hit.stages
+        across = isinstance(hit, RankedNode) and CROSS_MODAL in hit.stages
         floor = self.cross_floor if across else self.floor
         return floor is None or _evidence(hit) >= floor
 
@@ -471,12 +471,12 @@ def _evidence(hit: NodeWithScore) -> float:
     """
     if not isinstance(hit, RankedNode) or not hit.stages:
         return float("-inf") if hit.score is None else hit.score
-    keyword = hit.stages.get("bm25")
+    keyword = hit.stages.get(BM25)
     if keyword is not None and keyword.rank == 1:
         return float("inf")
-    if "fusion" in hit.stages and "vector" not in hit.stages:
+    if FUSION in hit.stages and VECTOR not in hit.stages:
         return float("inf")
-    cosine = hit.stages.get("vector") or hit.stages.get("retrieval")
+    cosine = hit.stages.get(VECTOR) or hit.stages.get(RETRIEVAL)
     score = hit.score if cosine is None else cosine.score
     return float("-inf") if score is None else score
 

@@ -24,7 +24,7 @@ from llama_index_presets.errors import RerankError, SettingsError
 from llama_index_presets.events import RerankUsageEvent
 from llama_index_presets.forks import TORCH
 from llama_index_presets.loading import loading
-from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.provenance import RERANK, RETRIEVAL, RankedNode, StageRank
 from llama_index_presets.rerank.model import Backend, ModelSource, PairModel, Precision, load_pair_model
 from llama_index_presets.rerank.scoring import (
     LongText,
@@ -157,10 +157,10 @@ def place(hit: NodeWithScore, *, before: int, after: int, score: float | None, p
         p: The model's own probability; None when unscored, and then there is no ``"rerank"`` entry.
     """
     history = dict(hit.stages) if isinstance(hit, RankedNode) else {}
-    history.setdefault("retrieval", StageRank(before, hit.score))
-    history.pop("rerank", None)
+    history.setdefault(RETRIEVAL, StageRank(before, hit.score))
+    history.pop(RERANK, None)
     if p is not None:
-        history["rerank"] = StageRank(after, p)
+        history[RERANK] = StageRank(after, p)
     return RankedNode(node=hit.node, score=score, stages=history)
 
 

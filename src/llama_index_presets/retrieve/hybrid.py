@@ -16,6 +16,7 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 from llama_index_presets._options import one_value, strict
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
+from llama_index_presets.provenance import BM25, KEYWORD, VECTOR
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
 from llama_index_presets.ranking.tuning import Choice, Tuning, best_choice
 from llama_index_presets.retrieve.bm25.index import BM25Index
@@ -146,8 +147,8 @@ class HybridFusionRetriever(BaseRetriever):
         self.filters = filters
         self.keyword_index = _index_behind(keyword)
         by_words = keyword.as_retriever() if isinstance(keyword, BM25Index) else keyword
-        word_leg = "keyword" if self.keyword_index is None else "bm25"
-        named = {"vector": vector, word_leg: by_words, **(more or {})}
+        word_leg = KEYWORD if self.keyword_index is None else BM25
+        named = {VECTOR: vector, word_leg: by_words, **(more or {})}
         self.legs = [leg_of(name, leg, self.candidates) for name, leg in named.items()]
         self.weights = _checked_weights(weights, self.legs)
         self._pool = LegExecutor()

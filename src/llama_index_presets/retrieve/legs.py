@@ -26,7 +26,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
-from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.provenance import FUSION, VECTOR, RankedNode, StageRank
 from llama_index_presets.ranking.fusion import Fused
 from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
 from llama_index_presets.retrieve.filtered_query import both_filters
@@ -160,7 +160,7 @@ def leg_of(name: str, retriever: BaseRetriever, candidates: int) -> Leg:
             setattr(asked, attribute, candidates)
     mode = getattr(asked, "_vector_store_query_mode", None)
     by_words = isinstance(asked, KeywordRetriever) or mode in _TEXT_MODES
-    cosine = mode == VectorStoreQueryMode.DEFAULT or (mode is None and name == "vector")
+    cosine = mode == VectorStoreQueryMode.DEFAULT or (mode is None and name == VECTOR)
     return Leg(name, asked, candidates, floor=0.0 if by_words else None, ceiling=1.0 if cosine else None)
 
 
@@ -323,7 +323,7 @@ def collect_hits(
             node = nodes.get(name)
             if node is not None and (test is None or test(filterable_metadata(node))):
                 stages = _stages(name, outcomes, places)
-                stages["fusion"] = StageRank(len(hits) + 1, score)
+                stages[FUSION] = StageRank(len(hits) + 1, score)
                 hits.append(RankedNode(node=node, score=score, stages=stages, degraded=degraded))
         start += top_k
     return hits[:top_k]

@@ -27,14 +27,13 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError
-from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.provenance import CROSS_MODAL, VECTOR, RankedNode, StageRank
 
 __all__ = ["CROSS_MODAL", "MODALITY", "MultiModalRetriever"]
 
 MODALITY = "modality"
 """Metadata key that says ``"image"`` of an image; every other node is a text."""
 
-CROSS_MODAL = "cross_modal"
 """Stage of a hit of the other kind than the question: its cosine has another meaning than between two texts."""
 
 _KINDS = (("image", FilterOperator.EQ), ("text", FilterOperator.NE))
@@ -120,7 +119,7 @@ class MultiModalRetriever(BaseRetriever):
         asked = {"text"} if query.query_str or not query.image_path else set()
         asked |= {"image"} if query.image_path else set()
         legs = [
-            _hits(result, "vector" if kind in asked else CROSS_MODAL)
+            _hits(result, VECTOR if kind in asked else CROSS_MODAL)
             for (kind, _), result in zip(_KINDS, found, strict=True)
         ]
         merged = [hit for turn in zip_longest(*legs) for hit in turn if hit is not None]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llama_index_presets.monitor.traces.tracing import Traces as Traces
+    from llama_index_presets.monitor.traces.tracing import trace_to as trace_to
 
 _PUBLIC = {"Traces": "tracing", "trace_to": "tracing"}
 

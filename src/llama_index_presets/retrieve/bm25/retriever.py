@@ -15,7 +15,7 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
-from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.provenance import BM25, RankedNode, StageRank
 from llama_index_presets.retrieve.bm25.documents import DocumentTable, deserialize
 from llama_index_presets.retrieve.bm25.write_ahead_log import damaged
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
@@ -118,7 +118,7 @@ class _Retrieval:
         found = self._find(query_bundle, self.top_k)
         nodes = found.nodes()
         return [
-            RankedNode(node=nodes[name], score=score, stages={"bm25": StageRank(rank, score)})
+            RankedNode(node=nodes[name], score=score, stages={BM25: StageRank(rank, score)})
             for rank, (name, score) in enumerate(found.pairs, start=1)
             if name in nodes
         ]
