@@ -135,6 +135,7 @@ class FusionEvent(BaseEvent):
         degraded: Names of the legs that failed and were left out; empty when the answer is whole.
         candidates: Distinct nodes that the legs gave.
         hits: How many of them were returned.
+        latency_ms: How long the fusion took, in milliseconds.
     """
 
     fusion: str
@@ -142,6 +143,7 @@ class FusionEvent(BaseEvent):
     degraded: list[str] = Field(default_factory=list)
     candidates: int
     hits: int
+    latency_ms: float = 0.0
 
     @classmethod
     def class_name(cls) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "RERANK",
     "RETRIEVAL",
     "VECTOR",
+    "RankedIds",
     "RankedNode",
     "StageRank",
     "ranked",
@@ -71,6 +72,17 @@ class RankedNode(NodeWithScore):
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
         return "RankedNode"
+
+
+class RankedIds:
+    """Result of a stage that gives ids and scores first and nodes when they are wanted; base class.
+
+    Attributes:
+        pairs: (node id, score), best first.
+    """
+
+    __slots__ = ("pairs",)
+    pairs: list[tuple[str, float]]
 
 
 def ranked(hit: NodeWithScore, score: float, **stages: StageRank) -> RankedNode:

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.instrumentation.span import active_span_id
 
 from llama_index_presets._options import strict
 from llama_index_presets.disk_faults import is_full
@@ -409,12 +410,13 @@ def output_limit(instance: Any, arguments: dict[str, Any], default: int) -> int:
 # when budgets are set, the gate joins the callback manager of each model as its span begins.
 
 
-Admit = Callable[[CBEventType, dict[str, Any]], None]
+Admit = Callable[[str, "str | None", dict[str, Any]], None]
+"""Takes the kind of a call, the span that it is made in, and what LlamaIndex says of it."""
 
 
 @strict()
 class BudgetGuard(BaseCallbackHandler):
-    """Callback that has its handler admit each call; one per handler, added to the managers of observed models."""
+    """Callback that has its recorder admit each call; one per recorder, added to the managers of observed models."""
 
     def __init__(self, admit_call: Admit) -> None:
         super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
@@ -445,8 +447,9 @@ class BudgetGuard(BaseCallbackHandler):
     ) -> str:
         """Let a call pass, or raise BudgetExceededError."""
         admit_call = self._admit()
+        kind = "llm" if event_type is CBEventType.LLM else "embedding"
         if admit_call is not None and event_type in (CBEventType.LLM, CBEventType.EMBEDDING):
-            admit_call(event_type, payload or {})
+            admit_call(kind, active_span_id.get(), payload or {})
         return event_id
 
     def on_event_end(

@@ -1,52 +1,90 @@
-"""Call tree: open model calls, paired and nested, until each ends as one ledger row or none.
+"""Call tree: open model calls, paired and nested, until each ends; the one place that decides what a model call is.
 
-Knows nothing of callbacks or events, only of spans (text ids with a parent) and calls. A call of a language
-model that has another one inside it is a wrapper: only the innermost is a row, so `CustomLLM.chat` and
-retrying or routing models are counted once. An embedding call with embedding calls inside it gives way to
-them, unless its model said itself what it used.
+Knows nothing of LlamaIndex's events (`call_events` translates them) or of what becomes of a call: a `CallSink` makes
+ledger rows or trace spans of what the tree says. The rules, held by `tests/contracts/call_tree.py`:
+
+* A call of a language model with another one inside, however deep, is a wrapper: only the innermost counts, so
+  `CustomLLM.chat` and retrying or routing models are counted once.
+* An embedding call with embedding calls inside gives way to them, unless its model said itself what it used.
+* A stream ends when it has been read; one that its reader leaves is abandoned. What a stream said before it was left
+  or broke counts, since it is billed.
+* A span that begins while a stream is read is inside the call that gave the stream out (`open_streams`).
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
 import time
-from typing import Any, Final
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
-from llama_index_presets.monitor.attribution import Attribution, attempt_number, attribution
-from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.ledger.row import Call, covered_s
+from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.loading import ModelLoadEvent
+from llama_index_presets.monitor.attribution import attempt_number, attribution
+from llama_index_presets.monitor.ledger.row import LOAD_KIND, covered_s
 from llama_index_presets.monitor.open_streams import OpenStreams
-from llama_index_presets.monitor.usage import Usage
+from llama_index_presets.monitor.prices import FREE_PROVIDER
+from llama_index_presets.monitor.usage import (
+    Usage,
+    count_embedding,
+    estimate_chat,
+    estimate_text,
+    merged,
+    provider_of,
+    reported_usage,
+    reranker_model,
+)
 
-__all__ = ["CallTree", "OpenCall"]
+__all__ = ["CallEnded", "CallSink", "CallTree", "OpenCall", "prompt_texts", "response_text"]
 
+_provider_of = functools.lru_cache(maxsize=1024)(provider_of)
 _NO_USAGE: Final = Usage()
 _UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
+_MODELS: Final = ("llm", "embedding", "rerank")
+_MOST_SPANS: Final = 50_000
+Report = EmbeddingUsageEvent | RerankUsageEvent | ModelLoadEvent
 
 
 class OpenCall:
-    """A call that has begun. Plain mutable fields with class defaults: one is made for each call, so few are set."""
+    """A call that has begun. Plain mutable fields with class defaults: one is made for each call, so few are set.
+
+    Attributes:
+        kind: As in the ledger: ``"llm"``, ``"embedding"``, ``"rerank"``, ``"retrieval"``, ``"query"`` or ``"load"``.
+        span_id: The dispatcher's span that it is open in; None for what is over when it is heard of.
+        parent: The nearest call that is open around it.
+        serves: Of the calls around it, the nearest of the same kind: its wrapper.
+        wraps: Whether it leaves counting to calls inside it.
+        nested: Ends of embedding calls inside.
+        shown: What a sink keeps of it.
+    """
 
     provider = ""
     model = ""
     prompt_sha256 = ""
     instance: Any = None
     parent: OpenCall | None = None
+    serves: OpenCall | None = None
     prompt: Any = None
     reservation: Any = None
     chunk: Any = None
     pieces: list[str] | None = None
     stream_usage: Usage | None = None
     wraps = False
-    nested: list[Call] | None = None
+    nested: list[CallEnded] | None = None
     done = False
     loads: list[tuple[float, float]] | None = None  # beginnings and ends, on the performance counter
+    shown: Any = None
 
-    def __init__(self, kind: str, span_id: str | None, call_id: str, who: Attribution) -> None:
+    def __init__(self, kind: str, span_id: str | None, call_id: str) -> None:
         self.kind = kind
         self.span_id = span_id
         self.call_id = call_id
-        self.who = who
+        self.who = who = attribution()
         self.query_id = who.query_id
         self.attempt = attempt_number.get()
         self.started = time.perf_counter()
@@ -63,23 +101,96 @@ class OpenCall:
         waited_s = covered_s(self.loads, self.started) if self.loads else 0.0
         return (now - self.started - waited_s) * 1000
 
+    def said(self, response: Any) -> str:
+        """The text of its last response, or of the pieces of a stream whose responses have only what is new."""
+        return response_text(response if response is not None else self.chunk) or "".join(self.pieces or ())
+
+
+class CallEnded(NamedTuple):
+    """What became of a call; frozen.
+
+    Attributes:
+        call: The call.
+        status: As in the ledger.
+        latency_ms: How long it took, in milliseconds, without the loading of models.
+        ended_us: When it ended, in microseconds since 1970.
+        counts: Whether it is a call of its own; False for one that passed the call on to calls inside it.
+        error_type: Class name of the exception that ended it.
+        attempt: 1-based.
+        cache_hit: Whether a cache answered.
+        usage: Tokens, where they were reported or there are none; None leaves it to `measure`.
+        source: Who counted `usage`.
+        response: Last response of a language model, or texts that were embedded: what `measure` reads.
+        report: The event that said it, where one did.
+    """
+
+    call: OpenCall
+    status: str
+    latency_ms: float
+    ended_us: int
+    counts: bool = True
+    error_type: str = ""
+    attempt: int = 1
+    cache_hit: bool = False
+    usage: Usage | None = _NO_USAGE
+    source: str = ""
+    response: Any = None
+    report: Report | None = None
+
+    def measure(self) -> tuple[Usage, str]:
+        """Read or count what was used, and say who counted; may take milliseconds, so a sink may do it later."""
+        call = self.call
+        if self.usage is not None:
+            return self.usage, self.source
+        if call.kind == "embedding":
+            texts = [text for text in self.response if isinstance(text, str)]
+            tokens, source = count_embedding(call.provider, call.model, texts)
+            return Usage(tokens), source
+        usage = reported_usage(self.response)
+        if call.stream_usage is not None:
+            usage = merged(call.stream_usage, usage)
+        if usage is not None:
+            return usage, "reported"
+        prompt = estimate_chat(call.provider, call.model, prompt_texts(call.prompt))
+        said = estimate_text(call.provider, call.model, [call.said(self.response)])
+        return Usage(prompt, said), "estimated"
+
+
+class CallSink(Protocol):
+    """Takes what a `CallTree` decides. Called by the thread that makes the call, so it should be quick."""
+
+    def started(self, call: OpenCall) -> None:
+        """A call begins; not called for calls that are over when they are heard of."""
+
+    def first_chunk(self, call: OpenCall) -> None:
+        """A stream gave its first piece; the rest is in its end."""
+
+    def attempt_failed(self, call: OpenCall, event: AttemptFailedEvent) -> None:
+        """An attempt failed inside a call that goes on."""
+
+    def ended(self, end: CallEnded) -> None:
+        """A call is over; said once of each."""
+
 
 class CallTree:
-    """The open calls of one handler. Thread safe: every step is one dictionary operation or holds the lock.
+    """The open calls of one listener. Thread safe: every step is one dictionary operation or holds the lock.
 
     Args:
-        ledger: Where finished calls go.
+        sink: Takes what begins and ends.
+        next_call_id: Makes ids of calls.
 
     Attributes:
         spans: Id of each open span -> id of the span around it, and the object whose method it is.
         streams: What calls gave out to be read; a span that begins while one is read is inside of it.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, sink: CallSink, next_call_id: Callable[[], str] = str) -> None:
+        self.sink = sink
+        self.next_call_id = next_call_id
         self.spans: dict[str, tuple[str | None, Any]] = {}
         self.streams = OpenStreams()
         self._open: dict[str, list[OpenCall]] = {}
+        self._usage: dict[str, deque[EmbeddingUsageEvent]] = {}
         self._lock = threading.Lock()
 
     # -- spans ---------------------------------------------------------------------------------------------
@@ -88,40 +199,39 @@ class CallTree:
         """Note that a span begins."""
         if self.streams:
             parent_id = self.streams.around(parent_id, self.spans)
+        if len(self.spans) >= _MOST_SPANS:  # spans that never end, such as those of killed tasks
+            self.spans.pop(next(iter(self.spans)), None)
         self.spans[span_id] = (parent_id, instance)
 
-    def has_open(self, span_id: str) -> bool:
-        """Tell whether a call is open in exactly this span."""
-        return span_id in self._open
+    def is_quiet(self, span_id: str) -> bool:
+        """Tell whether a span can end without anything to close."""
+        return not (self._usage or span_id in self._open)
 
-    def leave(self, span_id: str) -> list[OpenCall]:
-        """Forget a span; give the calls in it that are still open."""
+    def leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
+        """Close the calls that a span leaves open, unless they are streams that are still to be read."""
         self.spans.pop(span_id, None)
-        return list(self._open.get(span_id, ()))
+        for call in list(self._open.get(span_id, ())):
+            if error is not None:
+                self.fail(call, error)
+            elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+                self.streams.add(result, span_id)
+                weakref.finalize(result, self.abandon, call).atexit = False
+            elif call.kind != "llm" or result is not None:
+                self._end(call)
+        for event in self._usage.pop(span_id, ()):
+            self._report_embedding(event)
 
-    # -- calls ---------------------------------------------------------------------------------------------
+    def outward(self, span_id: str | None) -> Iterator[str]:
+        """Give a span and the spans around it, innermost first."""
+        while span_id is not None:
+            yield span_id
+            span_id = self.spans.get(span_id, _UNKNOWN)[0]
 
-    def begin(self, kind: str, span_id: str | None, who: Attribution | None = None) -> OpenCall:
-        """Open a call in a span, below the nearest open call around it."""
-        call = OpenCall(kind, span_id, self.ledger.next_call_id(), attribution() if who is None else who)
-        if self._open:
-            self._place(call)
-        if not call.query_id and kind == "query":
-            call.query_id = call.call_id
-        if span_id is not None:
-            call.instance = self.spans.get(span_id, _UNKNOWN)[1]
-            with self._lock:
-                self._open.setdefault(span_id, []).append(call)
-        return call
+    def instance(self, span_id: str | None) -> Any:
+        """Give the object whose method a span is."""
+        return self.spans.get(span_id or "", _UNKNOWN)[1]
 
-    def _place(self, call: OpenCall) -> None:
-        """Put a call below the nearest one that is open around it."""
-        outer = call.parent = self.nearest(call.span_id)
-        if outer is None:
-            return
-        if call.kind == "llm" and outer.kind == "llm":
-            outer.wraps = True
-        call.query_id = call.query_id or outer.query_id
+    # -- finding -------------------------------------------------------------------------------------------
 
     def nearest(self, span_id: str | None) -> OpenCall | None:
         """Give the innermost open call in this span or the spans around it."""
@@ -130,14 +240,6 @@ class CallTree:
                 return calls[-1]
             span_id = self.spans.get(span_id, _UNKNOWN)[0]
         return None
-
-    def note_load(self, span_id: str | None, latency_ms: float) -> OpenCall | None:
-        """Leave a load out of the latency of the calls around it; give the innermost of them."""
-        innermost = call = self.nearest(span_id)
-        while call is not None:
-            call.loaded(latency_ms)
-            call = call.parent
-        return innermost
 
     def first(self, kind: str, span_id: str | None) -> OpenCall | None:
         """Give the oldest open call of a kind in exactly this span."""
@@ -155,13 +257,149 @@ class CallTree:
 
     def around(self, kind: str, span_id: str | None) -> OpenCall | None:
         """Give the oldest open call of a kind in this span or the nearest span around it that has one."""
-        while span_id is not None:
-            if found := self.first(kind, span_id):
-                return found
-            span_id = self.spans.get(span_id, _UNKNOWN)[0]
-        return None
+        return next((call for place in self.outward(span_id) if (call := self.first(kind, place))), None)
 
-    def take(self, call: OpenCall) -> bool:
+    @property
+    def open_calls(self) -> int:
+        """How many calls are open now."""
+        return sum(len(calls) for calls in self._open.values())
+
+    # -- starts --------------------------------------------------------------------------------------------
+
+    def start_llm(self, span_id: str | None, described: dict[str, Any], prompt: Any) -> OpenCall:
+        """Open a call of a language model; the prompt is a text or chat messages."""
+        call = self._begin("llm", span_id)
+        _describe(call, described)
+        call.prompt = prompt if isinstance(prompt, str) else list(prompt)  # the caller goes on with its own
+        self.sink.started(call)
+        return call
+
+    def start_embedding(self, span_id: str | None, described: dict[str, Any]) -> OpenCall:
+        """Open a call of an embedding model: one batch."""
+        call = self._begin("embedding", span_id)
+        _describe(call, described)
+        self.sink.started(call)
+        return call
+
+    def start_rerank(self, span_id: str | None, model: str) -> OpenCall:
+        """Open a reranking."""
+        call = self._begin("rerank", span_id)
+        call.model = model or reranker_model(call.instance)
+        call.provider = _provider_of(type(call.instance).__name__, call.model)
+        self.sink.started(call)
+        return call
+
+    def start_stage(self, kind: str, span_id: str | None) -> OpenCall:
+        """Open a retrieval or a whole query."""
+        call = self._begin(kind, span_id)
+        if not call.query_id and kind == "query":
+            call.query_id = call.call_id
+        self.sink.started(call)
+        return call
+
+    def _begin(self, kind: str, span_id: str | None) -> OpenCall:
+        call = OpenCall(kind, span_id, self.next_call_id())
+        if self._open:
+            self._place(call, self.nearest(span_id))
+        if span_id is not None:
+            call.instance = self.spans.get(span_id, _UNKNOWN)[1]
+            with self._lock:
+                self._open.setdefault(span_id, []).append(call)
+        return call
+
+    def _place(self, call: OpenCall, outer: OpenCall | None) -> None:
+        """Put a call below the nearest one that is open around it, and note the wrapper that it serves."""
+        call.parent = outer
+        if outer is None:
+            return
+        call.query_id = call.query_id or outer.query_id
+        if call.kind in ("llm", "embedding"):
+            while outer is not None and outer.kind != call.kind:
+                outer = outer.parent
+            call.serves = outer
+            if outer is not None and call.kind == "llm":
+                outer.wraps = True
+
+    # -- chunks --------------------------------------------------------------------------------------------
+
+    def chunk(self, span_id: str | None, response: Any) -> None:
+        """Note a piece of a stream: its usage if it has one, and what was said so far."""
+        call = self.first("llm", span_id)
+        if call is not None:
+            begins, call.chunk = call.chunk is None, response
+            delta = getattr(response, "delta", None)
+            if delta and not response_text(response):  # a model that says only what is new
+                call.pieces = call.pieces or []
+                call.pieces.append(delta)
+            if (usage := reported_usage(response)) is not None:
+                call.stream_usage = merged(call.stream_usage, usage)
+            if begins:
+                self.sink.first_chunk(call)
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    def finish_stage(self, call: OpenCall) -> None:
+        """Close a retrieval, a query or a reranking that said nothing of its usage."""
+        self._end(call)
+
+    def finish_llm(self, call: OpenCall, response: Any) -> None:
+        """Close a call of a language model with its last response."""
+        self._end(call, usage=None, response=response)
+
+    def fail(self, call: OpenCall, error: BaseException) -> None:
+        """Close a call that raised; a stream that its reader left is abandoned, not failed."""
+        if isinstance(error, GeneratorExit):
+            self.abandon(call)
+            return
+        refused = isinstance(error, BudgetExceededError) and call.kind in _MODELS
+        spoke = call.chunk is not None
+        self._end(
+            call,
+            "refused" if refused else "error",
+            error_type=type(error).__name__,
+            usage=None if spoke else _NO_USAGE,
+            response=call.chunk,
+        )
+
+    def abandon(self, call: OpenCall) -> None:
+        """Close a stream that nobody reads to its end; what it said is counted, since it is billed."""
+        if not call.done:
+            self._end(call, "abandoned", usage=None, response=call.chunk)
+
+    def finish_embedding(self, call: OpenCall, texts: Sequence[Any]) -> None:
+        """Close an embedding call: what its model said, else what its inner calls said, else a count."""
+        waiting = self._usage.get(call.span_id or "")
+        event = waiting.popleft() if waiting else None
+        if event is not None and (event.prompt_tokens or not call.nested):
+            self._end(call, **_reported(call, event), response=texts)
+        else:
+            self._end(call, usage=None, response=texts)
+
+    def _end(
+        self, call: OpenCall, status: str = "success", latency_ms: float | None = None, **facts: Any
+    ) -> None:
+        """End a call once, and say so; the end of a nested embedding waits until its wrapper is known to give way."""
+        if not self._take(call):
+            return
+        elapsed_ms = call.elapsed_ms if latency_ms is None else latency_ms
+        if call.nested and "report" not in facts:
+            call.wraps = True
+        facts.setdefault("attempt", call.attempt)
+        end = CallEnded(call, status, elapsed_ms, time.time_ns() // 1000, not call.wraps, **facts)
+        outer = call.serves
+        if call.kind == "embedding" and outer is not None and not outer.done:
+            outer.nested = [*(outer.nested or ()), *self._nested(call), end]
+            return
+        for nested in self._nested(call):
+            self.sink.ended(nested)
+        self.sink.ended(end)
+
+    def _nested(self, call: OpenCall) -> Iterator[CallEnded]:
+        """Give the ends inside a call; they count where it gave way."""
+        for end in call.nested or ():
+            yield end if call.wraps else end._replace(counts=False)
+
+    def _take(self, call: OpenCall) -> bool:
         """Close a call; False when it was closed before, so that each call ends once."""
         with self._lock:
             if call.done:
@@ -173,56 +411,95 @@ class CallTree:
                     del self._open[call.span_id]
         return True
 
-    def row(
-        self,
-        call: OpenCall,
-        usage: Usage = _NO_USAGE,
-        *,
-        source: str = "",
-        status: str = "success",
-        error_type: str = "",
-        cache_hit: bool = False,
-        latency_ms: float | None = None,
-        attempt: int | None = None,
-        call_id: str | None = None,
-        ended_us: int | None = None,
-    ) -> Call:
-        """Make the row of a call; without `ended_us`, in microseconds since 1970, it ends now."""
-        who = call.who
-        elapsed = call.elapsed_ms if latency_ms is None else latency_ms
-        parent = call.parent
-        while parent is not None and parent.wraps:  # leaves no row that this one could be below
-            parent = parent.parent
-        return Call(
-            call_id or call.call_id,
-            time.time_ns() // 1000 if ended_us is None else ended_us,
-            call.kind,
-            call.provider,
-            call.model,
-            usage.prompt,
-            usage.completion,
-            usage.total or usage.prompt + usage.completion,
-            None,
-            elapsed,
+    # -- events of our own -----------------------------------------------------------------------------------
+
+    def embedding_usage(self, event: EmbeddingUsageEvent, *, may_begin: bool) -> None:
+        """Keep what an embedding model says it used for the end of its call; without one, it is a call by itself."""
+        call = self.around("embedding", event.span_id)
+        if call is not None and call.span_id is not None:
+            self._usage.setdefault(call.span_id, deque()).append(event)
+        elif may_begin:
+            self._report_embedding(event)
+
+    def _report_embedding(self, event: EmbeddingUsageEvent) -> None:
+        call = self._begin_at("embedding", event.span_id)
+        self._end(call, **_reported(call, event))
+
+    def _begin_at(self, kind: str, span_id: str | None) -> OpenCall:
+        """Begin a call that is over when it is heard of."""
+        call = self._begin(kind, None)
+        self._place(call, self.nearest(span_id))
+        return call
+
+    def attempt_failed(self, event: AttemptFailedEvent) -> None:
+        """Note an attempt that failed inside a call that goes on; its clock begins anew."""
+        call = self.around("embedding", event.span_id) or self.around("llm", event.span_id)
+        if call is not None:
+            self.sink.attempt_failed(call, event)
+            call.attempt = event.attempt + 1
+            call.started = time.perf_counter()
+
+    def model_loaded(self, event: ModelLoadEvent, *, may_begin: bool) -> None:
+        """Take the loading of a model for a call by itself, and leave it out of the calls that waited for it."""
+        innermost = around = self.nearest(event.span_id)
+        while around is not None:
+            around.loaded(event.latency_ms)
+            around = around.parent
+        if innermost is None and not may_begin:
+            return
+        call = self._begin_at(LOAD_KIND, event.span_id)
+        call.provider, call.model = FREE_PROVIDER, event.model
+        status = "error" if event.error else "success"
+        self._end(
+            call,
             status,
-            who.preset,
-            call.query_id,
-            parent.call_id if parent is not None else "",
-            who.session,
-            who.tenant,
-            who.tags,
-            attempt or call.attempt,
-            error_type,
-            usage.cached,
-            usage.cache_write,
-            usage.reasoning,
-            source,
-            cache_hit,
-            call.prompt_sha256,
-            "",
+            error_type=event.error or "",
+            cache_hit=event.waited,
+            latency_ms=event.latency_ms,
+            report=event,
         )
 
-    @property
-    def open_calls(self) -> int:
-        """How many calls are open now."""
-        return sum(len(calls) for calls in self._open.values())
+    def rerank_usage(self, event: RerankUsageEvent, *, may_begin: bool) -> None:
+        """End a reranking with what it says it used."""
+        call = self.around("rerank", event.span_id)
+        if call is None and not may_begin:
+            return
+        call = call or self._begin_at("rerank", event.span_id)
+        call.provider, call.model = event.provider, event.model
+        usage = Usage(event.prompt_tokens)
+        self._end(call, usage=usage, source="counted", latency_ms=event.latency_ms, report=event)
+
+
+def _reported(call: OpenCall, event: EmbeddingUsageEvent) -> dict[str, Any]:
+    """What an embedding model says it used, as facts of its end."""
+    call.provider, call.model = event.provider, event.model
+    return {
+        "usage": Usage(event.prompt_tokens),
+        "source": event.usage_source,
+        "cache_hit": event.texts > 0 and event.cached_texts >= event.texts,
+        "attempt": max(event.attempt, call.attempt),
+        "report": event,
+    }
+
+
+def _describe(call: OpenCall, described: dict[str, Any]) -> None:
+    call.model = described.get("model_name") or described.get("model") or ""
+    call.provider = _provider_of(described.get("class_name") or "", call.model)
+
+
+def prompt_texts(prompt: Any) -> list[str]:
+    """Give the texts of a prompt, which is a text, chat messages (with their roles), or None."""
+    if isinstance(prompt, str):
+        return [prompt]
+    return [
+        f"{getattr(message.role, 'value', message.role)}: {message.content or ''}" for message in prompt or ()
+    ]
+
+
+def response_text(response: Any) -> str:
+    """Give the text of a chat or completion response, so far; empty where there is none."""
+    if response is None:
+        return ""
+    message = getattr(response, "message", None)
+    text = getattr(response, "text", None) if message is None else message.content
+    return text or ""

@@ -1,7 +1,7 @@
 """Cost handler for LlamaIndex's callbacks and its instrumentation at once, never counting a call twice.
 
-Two ears listen on the root dispatcher (`ears`), the callback methods listen in a `CallbackManager`, and all
-of them tell one `CallTree`. Whoever hears of a call first opens it; whoever hears of its end first closes it.
+Its `CallRecorder` listens on the root dispatcher, its callback methods listen in a `CallbackManager`, and both tell one
+`CallTree`. What hears of a call first opens it; what hears of its end first closes it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,16 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.callbacks import CBEventType
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import active_span_id
 
 from llama_index_presets._options import strict
 from llama_index_presets.errors import BudgetExceededError
-from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.monitor.budgets import Budget, BudgetGuard, Budgets
+from llama_index_presets.monitor.budgets import Budget, Budgets
+from llama_index_presets.monitor.call_events import finish_from_payload, start_from_payload
 from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.listener import DispatcherEventHandler, DispatcherSpanHandler
-from llama_index_presets.monitor.recorder import (
-    COMPLETIONS,
-    ENDS,
-    STARTS,
-    CallRecorder,
-    finish_from_payload,
-    start_from_payload,
-)
-from llama_index_presets.monitor.stream_usage import ask_for_usage
+from llama_index_presets.monitor.recorder import CallRecorder
 
 __all__ = ["CostTrackingHandler"]
 
@@ -88,18 +75,10 @@ class CostTrackingHandler(BaseCallbackHandler):
         self.scope = scope
         if budgets is not None and not isinstance(budgets, Budgets):
             budgets = Budgets(ledger, budgets)
-        self._stream_usage = stream_usage
-        self._listening = True
-        self._observer = CallRecorder(ledger, budgets=budgets)
-        self._gate = BudgetGuard(self._admit) if budgets is not None else None
+        self._observer = CallRecorder(ledger, scope=scope, budgets=budgets, stream_usage=stream_usage)
+        self._tree = self._observer.tracker
         self._by_callback: dict[str, Any] = {}
-        self._instrumented = False
-        reference = weakref.ref(self)
-        self._ears = (DispatcherEventHandler(reference), DispatcherSpanHandler(reference, self._observer))
-        root = get_dispatcher()
-        root.add_event_handler(self._ears[0])
-        root.add_span_handler(self._ears[1])
-        weakref.finalize(self, _detach, self._ears)
+        weakref.finalize(self, self._observer.close)
 
     @property
     def observer(self) -> CallRecorder:
@@ -109,28 +88,23 @@ class CostTrackingHandler(BaseCallbackHandler):
     @property
     def instrumented(self) -> bool:
         """Whether the handler records every call of the process."""
-        return self._instrumented
+        return self._observer.instrumented
 
     def instrument(self) -> CostTrackingHandler:
         """Record every call of the process, until `uninstrument` or the end of a ``with`` block."""
-        self._instrumented = True
-        self._ears[0].listen(everywhere=True)
+        self._observer.instrumented = True
         _instrumented.add(self)
         return self
 
     def uninstrument(self) -> None:
         """Record only calls of the callback managers that hold this handler."""
-        self._instrumented = False
-        self._ears[0].listen(everywhere=False)
+        self._observer.instrumented = False
         _instrumented.discard(self)
 
     def close(self) -> None:
         """Stop listening altogether; the ledger stays open."""
         self.uninstrument()
-        self._listening = False
-        _detach(self._ears)
-        if self._gate is not None:
-            self._gate.leave()
+        self._observer.close()
 
     def __enter__(self) -> CostTrackingHandler:
         return self
@@ -140,10 +114,7 @@ class CostTrackingHandler(BaseCallbackHandler):
 
     def hears(self) -> bool:
         """Tell whether a call made here and now belongs to this handler's ledger, and that is still open."""
-        if self.ledger.closed:
-            return False
-        bound = attribution().ledger
-        return bound is self.ledger or (bound is None and self.scope == "all")
+        return self._observer.hears()
 
     # -- callbacks -----------------------------------------------------------------------------------------
 
@@ -166,7 +137,7 @@ class CostTrackingHandler(BaseCallbackHandler):
     def _start(self, kind: str, span_id: str | None, payload: dict[str, Any], event_id: str) -> None:
         """Open a call; only a refusal stops it, a fault in the tracking is logged."""
         try:
-            call = start_from_payload(self._observer, kind, span_id, payload)
+            call = start_from_payload(self._tree, kind, span_id, payload)
             self._observer.admit(call, payload)
             self._by_callback[event_id] = call
             if len(self._by_callback) > _MOST_OPEN:
@@ -182,16 +153,10 @@ class CostTrackingHandler(BaseCallbackHandler):
             if call.done:
                 self._by_callback.pop(event_id, None)
 
-    def _admit(self, event_type: CBEventType, payload: dict[str, Any]) -> None:
-        """Answer the gate: hold the newest call of this span to the budgets."""
-        call = self._observer.tracker.last(_KINDS[event_type], active_span_id.get())
-        if call is not None and not self.ledger.closed:
-            self._observer.admit(call, payload)
-
     def _heard_elsewhere(self, kind: str, span_id: str | None) -> bool:
-        if not self._instrumented:
+        if not self.instrumented:
             return False
-        return kind in ("retrieval", "query") or self._observer.tracker.first(kind, span_id) is not None
+        return kind in ("retrieval", "query") or self._tree.first(kind, span_id) is not None
 
     def on_event_end(
         self,
@@ -204,48 +169,9 @@ class CostTrackingHandler(BaseCallbackHandler):
         call = self._by_callback.pop(event_id, None)
         if call is not None:
             try:
-                finish_from_payload(self._observer, call, payload or {})
+                finish_from_payload(self._tree, call, payload or {})
             except Exception:
                 _log.exception("Cost tracking failed at the end of a %s call; the call stands.", call.kind)
-
-    # -- instrumentation -----------------------------------------------------------------------------------
-
-    def on_instrumentation_event(self, event: BaseEvent) -> None:
-        """Take an event; without `instrument`, only what completes calls that callbacks opened."""
-        kind = type(event)
-        if (begin := STARTS.get(kind)) is not None:
-            if self._instrumented and self.hears():
-                begin(self._observer, event)
-        elif (end := ENDS.get(kind)) is not None:
-            if self._instrumented:
-                end(self._observer, event)
-        elif (complete := COMPLETIONS.get(kind)) is not None:
-            complete(self._observer, event, self._instrumented and self.hears())
-
-    def on_span_enter(self, span_id: str, instance: Any, arguments: Any) -> None:
-        """Take the beginning of a span that may matter."""
-        self._observer.enter(span_id, instance, arguments)
-        if self._stream_usage and "stream_" in span_id and self._will_hear(instance):
-            ask_for_usage(instance, self._records, asynchronous=".astream_" in span_id)
-        gated = (
-            self._gate is not None and self._instrumented and isinstance(instance, (BaseLLM, BaseEmbedding))
-        )
-        if gated and self.hears():
-            self._gate.join(instance)  # type: ignore[union-attr]
-
-    def _will_hear(self, model: Any) -> bool:
-        """Tell whether a call of this model will reach this handler, by either way."""
-        manager = getattr(model, "callback_manager", None)
-        listed = any(known is self for known in getattr(manager, "handlers", ()))
-        return self.hears() and (self._instrumented or listed)
-
-    def _records(self) -> bool:
-        """Tell whether rows are still written; what a client asks again with each stream."""
-        return not self.ledger.closed and self._listening
-
-    def on_span_leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
-        """Take the end of a span."""
-        self._observer.leave(span_id, result, error)
 
     def start_trace(self, trace_id: str | None = None) -> None:
         """Do nothing: spans carry the nesting."""
@@ -255,10 +181,3 @@ class CostTrackingHandler(BaseCallbackHandler):
 
 
 _instrumented: set[CostTrackingHandler] = set()
-
-
-def _detach(ears: tuple[DispatcherEventHandler, DispatcherSpanHandler]) -> None:
-    root = get_dispatcher()
-    # By identity: ears of different handlers compare equal.
-    root.event_handlers = [known for known in root.event_handlers if known is not ears[0]]
-    root.span_handlers = [known for known in root.span_handlers if known is not ears[1]]

@@ -1,83 +1,123 @@
-"""Event and span handlers on the root dispatcher. They hold their owner weakly, and log what fails in it.
+"""Listener on the root dispatcher: an event handler and a span handler that call plain functions, and log their faults.
 
-The dispatcher swallows every exception of an event or span handler, so a fault here would vanish: it is
-logged.
+The dispatcher swallows every exception of its handlers, so a fault of ours would vanish. Both the ledger and the traces
+listen through a `DispatcherListener`; it refers to nothing but the functions it is given.
 """
 
 from __future__ import annotations
 
-import logging
-import weakref
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import BaseSpan
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
-from llama_index_presets.monitor.recorder import COMPLETIONS, ENDS, STARTS
+__all__ = ["DispatcherListener", "stream_method"]
 
-if TYPE_CHECKING:
-    from llama_index_presets.monitor.handler import CostTrackingHandler
-    from llama_index_presets.monitor.recorder import CallRecorder
+OnEvent = Callable[[BaseEvent], object]
+OnEnter = Callable[[str, "str | None", Any, Any, "dict[str, Any] | None"], object]
+"""Takes the id of a span, the id of the one around it, the object, its bound arguments and the tags in force."""
+OnLeave = Callable[[str, Any, "BaseException | None"], object]
+"""Takes the id of a span, what its method returned, and what it raised."""
+OnFault = Callable[[str, Exception], object]
+"""Takes where a function failed, and how."""
 
-__all__ = ["DispatcherEventHandler", "DispatcherSpanHandler"]
-
-_log = logging.getLogger(__name__)
-
-
-def _remember(ear: Any, owner: weakref.ref[CostTrackingHandler]) -> None:
-    """Keep the owner as a plain attribute: reading a pydantic private attribute takes microseconds."""
-    object.__setattr__(ear, "_owner", owner)
+_STREAM: Final = re.compile(r"\.(a?stream_\w+)-")
 
 
-class DispatcherEventHandler(BaseEventHandler):
-    """Passes the events of the process to its handler: those that complete calls, once instrumented all that matter."""
+def stream_method(span_id: str) -> str | None:
+    """Give the streaming method of a model that a span is; the only thing that is read out of LlamaIndex's span ids.
 
-    def __init__(self, owner: weakref.ref[CostTrackingHandler]) -> None:
+    Example:
+        >>> stream_method("OpenAI.astream_chat-0b1f"), stream_method("OpenAI.chat-0b1f")
+        ('astream_chat', None)
+    """
+    if "stream_" not in span_id:  # each span of the process comes by
+        return None
+    found = _STREAM.search(span_id)
+    return found[1] if found else None
+
+
+class DispatcherListener:
+    """Passes on what the root dispatcher says.
+
+    Args:
+        on_event: Takes events of the kinds it listens for.
+        on_enter: Takes the beginnings of spans.
+        on_leave: Takes the ends of spans, failed ones too.
+        on_fault: Takes what one of these raised.
+
+    Example:
+        >>> seen = []
+        >>> listener = DispatcherListener(
+        ...     on_event=seen.append, on_enter=lambda *span: None, on_leave=lambda *span: None, on_fault=print
+        ... )
+        >>> listener.listen([BaseEvent])
+        >>> get_dispatcher().event(BaseEvent())
+        >>> listener.detach()
+        >>> len(seen)
+        1
+    """
+
+    def __init__(self, *, on_event: OnEvent, on_enter: OnEnter, on_leave: OnLeave, on_fault: OnFault) -> None:
+        self._events = _EventHandler(on_event, on_fault)
+        self._spans = _SpanHandler(on_enter, on_leave, on_fault)
+        root = get_dispatcher()
+        root.add_event_handler(self._events)
+        root.add_span_handler(self._spans)
+
+    def listen(self, kinds: Collection[type]) -> None:
+        """Take events of exactly these classes from now on."""
+        object.__setattr__(self._events, "_kinds", frozenset(kinds))
+
+    def detach(self) -> None:
+        """Stop listening."""
+        root = get_dispatcher()
+        # By identity: handlers of different listeners compare equal.
+        root.event_handlers = [known for known in root.event_handlers if known is not self._events]
+        root.span_handlers = [known for known in root.span_handlers if known is not self._spans]
+
+
+class _EventHandler(BaseEventHandler):
+    """Passes events on. Plain attributes: reading a pydantic private attribute takes microseconds."""
+
+    def __init__(self, on_event: OnEvent, on_fault: OnFault) -> None:
         super().__init__()
-        _remember(self, owner)
-        self.listen(everywhere=False)
-
-    def listen(self, *, everywhere: bool) -> None:
-        """Hear the beginnings and ends of calls, too, or leave those to the callbacks."""
-        kinds = COMPLETIONS.keys() | STARTS.keys() | ENDS.keys() if everywhere else COMPLETIONS.keys()
-        object.__setattr__(self, "_kinds", frozenset(kinds))
+        object.__setattr__(self, "_kinds", frozenset())
+        object.__setattr__(self, "_on_event", on_event)
+        object.__setattr__(self, "_on_fault", on_fault)
 
     @classmethod
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
-        return "CostTrackingEventEar"
+        return "PresetsEventHandler"
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> Any:
         """Pass one event on."""
-        if type(event) not in self._kinds:  # type: ignore[attr-defined]
-            return
-        owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
-        if owner is not None:
+        if type(event) in self._kinds:  # type: ignore[attr-defined]
             try:
-                owner.on_instrumentation_event(event)
-            except Exception:
-                _log.exception("Cost tracking failed on a %s; the call itself goes on.", type(event).__name__)
+                self._on_event(event)  # type: ignore[attr-defined]
+            except Exception as error:
+                self._on_fault(type(event).__name__, error)  # type: ignore[attr-defined]
 
 
-class DispatcherSpanHandler(BaseSpanHandler[BaseSpan]):
-    """Passes the beginnings and ends of spans on; keeps no spans itself.
+class _SpanHandler(BaseSpanHandler[BaseSpan]):
+    """Passes the beginnings and ends of spans on; keeps no spans itself."""
 
-    Every span of the process comes by, and nearly all mean nothing here, so those are noted in the tracker directly.
-    """
-
-    def __init__(self, owner: weakref.ref[CostTrackingHandler], observer: CallRecorder) -> None:
+    def __init__(self, on_enter: OnEnter, on_leave: OnLeave, on_fault: OnFault) -> None:
         super().__init__()
-        _remember(self, owner)
-        object.__setattr__(self, "_observer", observer)
-        object.__setattr__(self, "_spans", observer.tracker.spans)
-        object.__setattr__(self, "_tracker", observer.tracker)
+        object.__setattr__(self, "_on_enter", on_enter)
+        object.__setattr__(self, "_on_leave", on_leave)
+        object.__setattr__(self, "_on_fault", on_fault)
 
     @classmethod
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
-        return "CostTrackingSpanEar"
+        return "PresetsSpanHandler"
 
     def span_enter(
         self,
@@ -88,39 +128,29 @@ class DispatcherSpanHandler(BaseSpanHandler[BaseSpan]):
         tags: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note that a span begins; streams, and with budgets all, are looked at."""
-        self._tracker.enter(id_, parent_id, instance)  # type: ignore[attr-defined]
-        if self._observer.budgets is None and "stream_" not in id_:  # type: ignore[attr-defined]
-            return
-        owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
-        if owner is not None:
-            try:
-                owner.on_span_enter(id_, instance, bound_args)
-            except Exception:
-                _log.exception("Cost tracking failed as a span began; the call itself goes on.")
+        """Note that a span begins."""
+        try:
+            self._on_enter(id_, parent_id, instance, bound_args, tags)  # type: ignore[attr-defined]
+        except Exception as error:
+            self._on_fault("span that begins", error)  # type: ignore[attr-defined]
 
     def span_exit(
         self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **kwargs: Any
     ) -> None:
-        """Note that a span ends; one that leaves something open is looked at."""
-        if self._observer.is_quiet(id_):  # type: ignore[attr-defined]
-            self._spans.pop(id_, None)  # type: ignore[attr-defined]
-        else:
-            self._leave(id_, result, None)
+        """Note that a span ends."""
+        try:
+            self._on_leave(id_, result, None)  # type: ignore[attr-defined]
+        except Exception as error:
+            self._on_fault("span that ends", error)  # type: ignore[attr-defined]
 
     def span_drop(
         self, id_: str, bound_args: Any, instance: Any = None, err: BaseException | None = None, **kwargs: Any
     ) -> None:
-        """Tell that a span fails."""
-        self._leave(id_, None, err)
-
-    def _leave(self, id_: str, result: Any, error: BaseException | None) -> None:
-        owner: CostTrackingHandler | None = self._owner()  # type: ignore[attr-defined]
-        if owner is not None:
-            try:
-                owner.on_span_leave(id_, result, error)
-            except Exception:
-                _log.exception("Cost tracking failed as a span ended; the call itself goes on.")
+        """Note that a span fails."""
+        try:
+            self._on_leave(id_, None, err or RuntimeError())  # type: ignore[attr-defined]
+        except Exception as error:
+            self._on_fault("span that fails", error)  # type: ignore[attr-defined]
 
     def new_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
         """Make no span: `span_enter` does the work."""

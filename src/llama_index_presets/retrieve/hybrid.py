@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -261,6 +262,7 @@ class HybridFusionRetriever(BaseRetriever):
             dispatcher.event(_leg_event(outcome))
         answered = self._answered(outcomes)
         failed = tuple(outcome.leg.name for outcome in outcomes if outcome.found is None)
+        began = time.perf_counter()
         ranking = self.rank(answered)
         hits = collect_hits(ranking, answered, self.top_k, filters, failed)
         dispatcher.event(
@@ -270,6 +272,7 @@ class HybridFusionRetriever(BaseRetriever):
                 degraded=list(failed),
                 candidates=len(ranking),
                 hits=len(hits),
+                latency_ms=(time.perf_counter() - began) * 1000,
             )
         )
         return hits

@@ -20,8 +20,9 @@ from openinference.semconv.trace import DocumentAttributes, MessageAttributes, R
 from openinference.semconv.trace import SpanAttributes as Keys
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.call_tree import CallEnded
 from llama_index_presets.monitor.prices import Pricer, Tokens
-from llama_index_presets.monitor.usage import Usage, count_embedding, estimate_chat, estimate_text
+from llama_index_presets.monitor.usage import Usage
 
 __all__ = [
     "ALLOWED",
@@ -161,35 +162,13 @@ class Message(NamedTuple):
 
 @dataclass(slots=True)
 class Billed:
-    """What one call used, priced when the span leaves and not before.
+    """Calls that one span shows, measured and priced when the span leaves and not before.
 
     Attributes:
-        provider: As `genai-prices` spells it.
-        model: Model name.
-        usage: What was reported; None has it counted from the texts.
-        asked: What was sent.
-        said: What came back; None for an embedding.
-        when: When, in seconds since 1970.
-        source: Who counted; empty until somebody has.
+        ends: What they said as they ended: one, or one a batch.
     """
 
-    provider: str
-    model: str
-    usage: Usage | None
-    when: float
-    asked: Sequence[str] = ()
-    said: str | None = None
-    source: str = "reported"
-
-    def counted(self) -> tuple[Usage, str]:
-        """Give the usage and who counted it; the same counts as in the ledger."""
-        if self.usage is not None:
-            return self.usage, self.source
-        if self.said is None:
-            tokens, source = count_embedding(self.provider, self.model, self.asked)
-            return Usage(tokens), source
-        prompt = estimate_chat(self.provider, self.model, self.asked)
-        return Usage(prompt, estimate_text(self.provider, self.model, [self.said])), "estimated"
+    ends: list[CallEnded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,25 +273,33 @@ def _ranks(rank: int, hit: Hit) -> dict[str, Any]:
 
 
 def _billed(written: Written, key: str, value: Any, outgoing: Outgoing) -> None:
-    if not isinstance(value, Billed):
+    if not isinstance(value, Billed) or not value.ends:
         return
-    usage, source = value.counted()
+    usages, sources = zip(*(end.measure() for end in value.ends), strict=True)
+    usage = Usage(*map(sum, zip(*usages, strict=True)))
     counts = {
         Keys.LLM_TOKEN_COUNT_PROMPT: usage.prompt,
-        Keys.LLM_TOKEN_COUNT_COMPLETION: usage.completion if value.said is not None else 0,
-        Keys.LLM_TOKEN_COUNT_TOTAL: usage.total or usage.prompt + usage.completion,
+        Keys.LLM_TOKEN_COUNT_COMPLETION: usage.completion,
+        Keys.LLM_TOKEN_COUNT_TOTAL: sum(one.total or one.prompt + one.completion for one in usages),
         Keys.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_READ: usage.cached,
         Keys.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_WRITE: usage.cache_write,
         Keys.LLM_TOKEN_COUNT_COMPLETION_DETAILS_REASONING: usage.reasoning,
     }
     written.update({name: count for name, count in counts.items() if count})
-    _put(written, "rag.usage_source", label(source))
-    tokens = Tokens(usage.prompt, usage.completion, usage.cached, usage.cache_write)
-    cost, _ = outgoing.pricer.price(value.provider, value.model, tokens, value.when)
-    if cost is None:
+    _put(written, "rag.usage_source", label(sources[-1]))
+    prices = [
+        outgoing.pricer.price(
+            end.call.provider,
+            end.call.model,
+            Tokens(one.prompt, one.completion, one.cached, one.cache_write),
+            end.ended_us / 1e6,
+        )[0]
+        for end, one in zip(value.ends, usages, strict=True)
+    ]
+    if any(price is None for price in prices):
         written["rag.unpriced"] = True
     else:
-        written[Keys.LLM_COST_TOTAL] = float(cost)
+        written[Keys.LLM_COST_TOTAL] = float(sum(price for price in prices if price is not None))
 
 
 ALLOWED: Final[dict[str, Writer]] = {

@@ -1,68 +1,29 @@
-"""Event and span handlers of a trace handle. They hold the handle weakly, and log what fails in it."""
+"""Stage events in a trace: questions, hits, legs, fusion, documents and runs, beyond the model calls themselves."""
 
 from __future__ import annotations
 
 import logging
-import time
-import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
-from llama_index.core.instrumentation.events.exception import ExceptionEvent
-from llama_index.core.instrumentation.events.llm import (
-    LLMChatEndEvent,
-    LLMChatInProgressEvent,
-    LLMChatStartEvent,
-    LLMCompletionEndEvent,
-    LLMCompletionInProgressEvent,
-    LLMCompletionStartEvent,
-)
 from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
-from llama_index.core.instrumentation.span import BaseSpan
-from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
-from llama_index_presets.events import (
-    AttemptFailedEvent,
-    DocumentEndEvent,
-    EmbeddingUsageEvent,
-    FusionEvent,
-    LegEndEvent,
-    RerankUsageEvent,
-    RunEndEvent,
-    RunStartEvent,
-)
-from llama_index_presets.loading import ModelLoadEvent
-from llama_index_presets.monitor.traces.attributes import Billed, Hit, label
-from llama_index_presets.monitor.traces.calls import (
-    attempt_failed,
-    chunk,
-    embedding_usage,
-    end_embedding,
-    end_llm,
-    start_embedding,
-    start_llm,
-    stream_failed,
-)
+from llama_index_presets.events import DocumentEndEvent, FusionEvent, LegEndEvent, RunEndEvent, RunStartEvent
+from llama_index_presets.monitor import call_events
+from llama_index_presets.monitor.listener import DispatcherListener
+from llama_index_presets.monitor.traces.attributes import Hit, label
 from llama_index_presets.monitor.traces.spans import OpenSpan, SpanTree
-from llama_index_presets.monitor.usage import Usage
-from llama_index_presets.provenance import RankedNode
+from llama_index_presets.provenance import RankedIds, RankedNode
 
-if TYPE_CHECKING:
-    from llama_index_presets.monitor.traces.tracing import Traces
-
-__all__ = ["ENDS", "STARTS", "leg_begins", "listen", "show_hits"]
-
-# What each instrumentation event says of a span: a table from event to step.
+__all__ = ["listen"]
 
 
 _MOST_DOCUMENTS: Final = 1_000
+_MOST_SHOWN: Final = 100
 Step = Callable[[SpanTree, Any], object]
 
 
@@ -95,12 +56,8 @@ def _asked(question: object) -> str | None:
 
 
 def _start_query(tree: SpanTree, event: Any) -> None:
-    above = tree.nearest(event.span_id)
-    if above is not None and above.parent is None and above.name == "query":
-        above.facts.setdefault("input.value", _asked(event.query))
-        tree.merge(event.span_id, above)
-        return
-    tree.open("query", "CHAIN", event.span_id).facts["input.value"] = _asked(event.query)
+    if (span := tree.at(event.span_id)) is not None:
+        (span.into or span).facts.setdefault("input.value", _asked(event.query))
 
 
 def _end_query(tree: SpanTree, event: Any) -> None:
@@ -113,28 +70,27 @@ def _end_query(tree: SpanTree, event: Any) -> None:
 
 def _start_retrieval(tree: SpanTree, event: Any) -> None:
     asked = _asked(event.str_or_query_bundle)
-    if (leg := tree.at(event.span_id)) is not None:  # a leg, opened by its tag
-        leg.facts["input.value"] = asked
+    span = tree.at(event.span_id)
+    if span is None:
         return
-    span = tree.open("retrieve", "RETRIEVER", event.span_id)
     span.facts["input.value"] = asked
-    if span.parent is not None and span.parent.parent is None:
+    if "rag.leg" not in span.facts and span.parent is not None and span.parent.parent is None:
         span.parent.facts.setdefault("input.value", asked)
 
 
 def _end_retrieval(tree: SpanTree, event: Any) -> None:
     if (span := tree.at(event.span_id)) is not None:
-        show_hits(span, hits_of(event.nodes))
+        _show_hits(span, hits_of(event.nodes))
         tree.close(span)
 
 
-def show_hits(span: OpenSpan, hits: list[Hit]) -> None:
+def _show_hits(span: OpenSpan, hits: list[Hit]) -> None:
     """Note what a retriever found."""
     span.facts["retrieval.documents"] = hits
     span.facts["rag.hits"] = len(hits)
 
 
-def leg_begins(tree: SpanTree, key: str, leg: str) -> None:
+def _leg_begins(tree: SpanTree, key: str, leg: str) -> None:
     """Open the span of one leg of a hybrid search."""
     above = tree.nearest(key, "RETRIEVER")
     if above is not None and above.facts.get("rag.leg") != leg:
@@ -160,8 +116,7 @@ def _fusion(tree: SpanTree, event: FusionEvent) -> None:
     above = tree.nearest(event.span_id)
     if above is None:
         return
-    span: OpenSpan | None = above.facts.pop("fusion under way", None)
-    span = span or OpenSpan("fusion", "CHAIN", above)
+    span = tree.add("fusion", "CHAIN", above, event.latency_ms)
     span.facts |= {
         "rag.fusion": event.fusion,
         "rag.legs": event.legs,
@@ -177,7 +132,9 @@ def _fusion(tree: SpanTree, event: FusionEvent) -> None:
 
 
 def _start_rerank(tree: SpanTree, event: Any) -> None:
-    span = tree.open("rerank", "RERANKER", event.span_id)
+    span = tree.at(event.span_id)
+    if span is None:
+        return
     span.facts |= {
         "reranker.model_name": event.model_name,
         "reranker.top_k": event.top_n,
@@ -191,22 +148,6 @@ def _end_rerank(tree: SpanTree, event: Any) -> None:
     if (span := tree.at(event.span_id)) is not None:
         span.facts |= {"reranker.output_documents": hits_of(event.nodes), "rag.hits": len(event.nodes)}
         tree.close(span)
-
-
-def _rerank_usage(tree: SpanTree, event: RerankUsageEvent) -> None:
-    span = tree.nearest(event.span_id, "RERANKER")
-    if span is not None:
-        span.facts |= {
-            "reranker.model_name": event.model,
-            "rag.pairs": event.pairs,
-            "rag.truncated": event.truncated or None,
-            "rag.deadline_cut": event.cut or None,
-            "rag.billed": Billed(
-                event.provider, event.model, Usage(event.prompt_tokens), time.time(), source="counted"
-            ),
-        }
-        if event.cut:
-            span.happened("deadline cut", rag_pairs=event.pairs, rag_latency_ms=event.latency_ms)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -226,23 +167,6 @@ def _end_run(tree: SpanTree, event: RunEndEvent) -> None:
     tree.end_run(event.run_id, facts, event.error)
 
 
-def _loaded(tree: SpanTree, event: ModelLoadEvent) -> None:
-    """Show the loading of a model by itself, in the call that waited for it."""
-    above = tree.nearest(event.span_id)
-    if above is None:
-        return
-    span = tree.add("load", "CHAIN", above.into or above, event.latency_ms)
-    name = "reranker.model_name" if event.purpose == "rerank" else "embedding.model_name"
-    span.facts |= {
-        name: event.model,
-        "rag.latency_ms": event.latency_ms,
-        "rag.cache_hit": event.waited or None,
-    }
-    if event.error:
-        tree.mark_failed(span, event.error)
-    tree.close(span)
-
-
 def _document(tree: SpanTree, event: DocumentEndEvent) -> None:
     """One span a document, as far as a person would read; the others are counted in the root."""
     root = tree.nearest(event.span_id)
@@ -260,149 +184,80 @@ def _document(tree: SpanTree, event: DocumentEndEvent) -> None:
     tree.close(span)
 
 
-STARTS: Final[dict[type, Step]] = {
+_STARTED: Final[dict[type, Step]] = {
     RunStartEvent: _start_run,
     QueryStartEvent: _start_query,
     RetrievalStartEvent: _start_retrieval,
     ReRankStartEvent: _start_rerank,
-    LLMChatStartEvent: start_llm,
-    LLMCompletionStartEvent: start_llm,
-    EmbeddingStartEvent: start_embedding,
 }
-"""Events that may open a span; heard only where the work belongs to the handle."""
+"""Events that say more of what begins; taken only where the work belongs to the handle."""
 
-ENDS: Final[dict[type, Step]] = {
+_ENDED: Final[dict[type, Step]] = {
     RunEndEvent: _end_run,
     QueryEndEvent: _end_query,
     RetrievalEndEvent: _end_retrieval,
     ReRankEndEvent: _end_rerank,
-    LLMChatInProgressEvent: chunk,
-    LLMCompletionInProgressEvent: chunk,
-    LLMChatEndEvent: end_llm,
-    LLMCompletionEndEvent: end_llm,
-    ExceptionEvent: stream_failed,
-    EmbeddingEndEvent: end_embedding,
-    EmbeddingUsageEvent: embedding_usage,
-    RerankUsageEvent: _rerank_usage,
-    AttemptFailedEvent: attempt_failed,
-    ModelLoadEvent: _loaded,
     LegEndEvent: _end_leg,
     FusionEvent: _fusion,
     DocumentEndEvent: _document,
 }
-"""Events that add to spans, or end them; they find nothing where no span was opened."""
-
+"""Events that say more of what is over; they find nothing where no span was opened."""
 
 _log = logging.getLogger(__name__)
 
 
-def listen(traces: Traces) -> Callable[[], None]:
-    """Put ears on the root dispatcher; gives what takes them off."""
-    events, spans = _EventEar(traces), _SpanEar(traces.tree)
-    root = get_dispatcher()
-    root.add_event_handler(events)
-    root.add_span_handler(spans)
+def listen(tree: SpanTree, accepts: Callable[[], bool]) -> DispatcherListener:
+    """Tell a tree what the root dispatcher says, until the listener is detached.
 
-    def silence() -> None:
-        # By identity: ears of different handles compare equal.
-        root.event_handlers = [known for known in root.event_handlers if known is not events]
-        root.span_handlers = [known for known in root.span_handlers if known is not spans]
+    Args:
+        tree: Shows it.
+        accepts: Whether work that begins here and now belongs to the tree.
+    """
+    calls = tree.calls
+    starts = call_events.STARTS.keys() | _STARTED.keys()
 
-    return silence
-
-
-class _EventEar(BaseEventHandler):
-    """Takes the events of the process."""
-
-    def __init__(self, traces: Traces) -> None:
-        super().__init__()
-        object.__setattr__(self, "_owner", weakref.ref(traces))
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "TracesEventEar"
-
-    def handle(self, event: BaseEvent, **kwargs: Any) -> Any:
-        """Take one event; the dispatcher would swallow a fault, so it is logged."""
-        owner: Traces | None = self._owner()  # type: ignore[attr-defined]
-        if owner is None:
+    def on_event(event: BaseEvent) -> None:
+        kind = type(event)
+        if kind in starts:
+            if accepts():
+                call_events.STARTS.get(kind, _nothing)(calls, event)
+                _STARTED.get(kind, _nothing)(tree, event)
             return
-        try:
-            if (start := STARTS.get(type(event))) is not None:
-                if owner.hears():
-                    start(owner.tree, event)
-            elif (end := ENDS.get(type(event))) is not None:
-                end(owner.tree, event)
-        except Exception as error:
-            _told(error, type(event).__name__)
+        _ENDED.get(kind, _nothing)(tree, event)
+        call_events.ENDS.get(kind, _nothing)(calls, event)
+        if (complete := call_events.COMPLETIONS.get(kind)) is not None:
+            complete(calls, event, True)
 
-
-class _SpanEar(BaseSpanHandler[BaseSpan]):
-    """Takes the beginnings and ends of the dispatcher's spans."""
-
-    def __init__(self, tree: SpanTree) -> None:
-        super().__init__()
-        object.__setattr__(self, "_tree", tree)
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "TracesSpanEar"
-
-    def span_enter(
-        self,
-        id_: str,
-        bound_args: Any,
-        instance: Any = None,
-        parent_id: str | None = None,
-        tags: dict[str, Any] | None = None,
-        **kwargs: Any,
+    def on_enter(
+        span_id: str, parent_id: str | None, instance: Any, arguments: Any, tags: dict[str, Any] | None
     ) -> None:
-        """Note that a span begins; the legs of a hybrid search are known by their tag."""
-        tree: SpanTree = self._tree  # type: ignore[attr-defined]
-        tree.enter(id_, parent_id, instance)
+        calls.enter(span_id, parent_id, instance)
         if tags and "leg" in tags:
-            try:
-                leg_begins(tree, id_, tags["leg"])
-            except Exception as error:
-                _told(error, "leg")
-        elif "HybridFusionRetriever.rank-" in id_ and (above := tree.nearest(id_)) is not None:
-            above.facts["fusion under way"] = OpenSpan("fusion", "CHAIN", above)
+            _leg_begins(tree, span_id, tags["leg"])
 
-    def span_exit(
-        self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **kwargs: Any
-    ) -> None:
-        """Note that a span ends."""
-        tree: SpanTree = self._tree  # type: ignore[attr-defined]
-        span = tree.at(id_)
-        if span is not None and span.kind == "RETRIEVER" and "rag.hits" not in span.facts:
-            pairs = getattr(result, "pairs", None)  # a keyword leg: ids and scores, no nodes yet
-            if isinstance(pairs, list):
-                show_hits(span, [Hit(name, score) for name, score in pairs[:100]])
-                span.facts["rag.hits"] = len(pairs)
-        tree.leave(id_, result)
+    def on_leave(span_id: str, result: Any, error: BaseException | None) -> None:
+        if isinstance(result, RankedIds) and (span := tree.at(span_id)) is not None:
+            _show_ids(span, result.pairs)
+        tree.leave(span_id, result, error)
 
-    def span_drop(
-        self, id_: str, bound_args: Any, instance: Any = None, err: BaseException | None = None, **kwargs: Any
-    ) -> None:
-        """Note that a span fails."""
-        tree: SpanTree = self._tree  # type: ignore[attr-defined]
-        tree.leave(id_, error=err or RuntimeError())
-
-    def new_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
-        """Make no span: `span_enter` does the work."""
-        return None
-
-    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
-        """Make no span: `span_exit` does the work."""
-        return None
-
-    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
-        """Make no span: `span_drop` does the work."""
-        return None
+    listener = DispatcherListener(
+        on_event=on_event, on_enter=on_enter, on_leave=on_leave, on_fault=_log_fault
+    )
+    listener.listen(starts | _ENDED.keys() | call_events.ENDS.keys() | call_events.COMPLETIONS.keys())
+    return listener
 
 
-def _told(error: Exception, what: str) -> None:
+def _nothing(tree: object, event: object) -> None:
+    """Most events say nothing more."""
+
+
+def _show_ids(span: OpenSpan, pairs: Sequence[tuple[str, float]]) -> None:
+    """A leg that gives ids and scores, no nodes yet."""
+    if span.kind == "RETRIEVER" and "rag.hits" not in span.facts:
+        _show_hits(span, [Hit(name, score) for name, score in pairs[:_MOST_SHOWN]])
+        span.facts["rag.hits"] = len(pairs)
+
+
+def _log_fault(where: str, error: Exception) -> None:
     """Log the class of a fault and where; its message may hold a text."""
-    _log.error("Tracing failed on a %s (%s); the call itself goes on.", what, type(error).__name__)
+    _log.error("Tracing failed on a %s (%s); the call itself goes on.", where, type(error).__name__)

@@ -1,8 +1,8 @@
-"""Span tree from instrumentation events: few spans, named after operations, none twice.
+"""Span sink: the calls of a `CallTree` and the stages around them as a tree of few spans, each thing once.
 
 LlamaIndex opens a span for nearly every method; here a span is opened only by an event that says that a stage
 begins, and belongs below the nearest open stage around it. So `retrieve` and `_retrieve` are one span, and so
-are a caching model and the model behind it.
+are a chat and the completion that serves it. What is a model call, and which one counts, the `CallTree` decides.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import inspect
 import secrets
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from opentelemetry import context as otel
@@ -23,10 +22,11 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
+from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.attribution import attempt_number, attribution
-from llama_index_presets.monitor.open_streams import OpenStreams
-from llama_index_presets.monitor.traces.attributes import Outgoing, attributes
-from llama_index_presets.monitor.usage import Usage
+from llama_index_presets.monitor.call_tree import CallEnded, CallTree, OpenCall
+from llama_index_presets.monitor.traces.attributes import Billed, Message, Outgoing, attributes
 
 __all__ = ["EndedSpan", "OpenSpan", "SpanTree", "resume_instrumentation", "suppress_instrumentation"]
 
@@ -52,12 +52,7 @@ class OpenSpan:
     error = ""
     done = False
     into: OpenSpan | None = None  # an inner call that is shown as part of this one
-    stream_usage: Usage | None = None
-    chunk: Any = None
-    prompt: Any = None  # of the innermost call that is shown here, which is the one that is billed
     token: Any = None
-    owned = 0  # tokens that the call itself reported
-    inner = 0  # tokens that calls inside it reported
 
     def __init__(self, name: str, kind: str, parent: OpenSpan | None) -> None:
         self.name = name
@@ -66,7 +61,6 @@ class OpenSpan:
         self.span_id: int = secrets.randbits(64) or 1
         self.started = time.time_ns()
         self.facts: dict[str, Any] = {"openinference.span.kind": kind}
-        self.pieces: list[str] = []
         self.events: list[tuple[str, int, dict[str, Any]]] = []
 
     @property
@@ -125,7 +119,7 @@ def resume_instrumentation(who: object, token: Any) -> None:
         otel.detach(token)
 
 
-_MOST_SPANS: Final = 50_000
+_KIND: Final = "openinference.span.kind"
 
 
 class SpanTree:
@@ -133,54 +127,36 @@ class SpanTree:
 
     Args:
         emit: Takes each span that ends.
+
+    Attributes:
+        calls: Decides what the calls are; this is its sink.
+        runs: Run id -> the root of an engine's run.
     """
 
     def __init__(self, emit: Callable[[OpenSpan], None]) -> None:
         self._emit = emit
-        self._around: dict[str, tuple[str | None, Any]] = {}
+        self.calls = CallTree(self)
         self._open: dict[str, OpenSpan] = {}
         self.runs: dict[str, OpenSpan] = {}
-        self._streams = OpenStreams()
         self._lock = threading.Lock()
-
-    # -- the dispatcher's spans ------------------------------------------------------------------------------------
-
-    def enter(self, key: str, parent: str | None, instance: Any) -> None:
-        """Note that a span of the dispatcher begins."""
-        if self._streams:
-            parent = self._streams.around(parent, self._around)
-        if len(self._around) >= _MOST_SPANS:  # spans that never end, such as those of killed tasks
-            self._around.pop(next(iter(self._around)), None)
-        self._around[key] = (parent, instance)
 
     def leave(self, key: str, result: Any = None, error: BaseException | None = None) -> None:
         """End what is open in a span of the dispatcher, unless it is a stream that is still to be read."""
-        self._around.pop(key, None)
+        self.calls.leave(key, result, error)
         span = self._open.get(key)
         if span is None:
             return
         self._unhush(span)
         if error is not None:
-            self.fail(span, error)
-        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
-            self._streams.add(result, key)
-            weakref.finalize(result, self.abandon, span).atexit = False
-        else:
+            self.mark_failed(span, type(error).__name__)
+            self.close(span)
+        elif not (inspect.isgenerator(result) or inspect.isasyncgen(result)):
             self.close(span)
 
     def _unhush(self, span: OpenSpan) -> None:
         if span.token is not None:
             resume_instrumentation(span, span.token)
             span.token = None
-
-    def instance(self, key: str | None) -> Any:
-        """Give the object whose method a span of the dispatcher is."""
-        return self._around.get(key or "", (None, None))[1]
-
-    def _outward(self, key: str | None) -> Iterator[str]:
-        while key is not None:
-            yield key
-            key = self._around.get(key, (None, None))[0]
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +166,7 @@ class SpanTree:
 
     def nearest(self, key: str | None, kind: str | None = None) -> OpenSpan | None:
         """Give the innermost open span around a place, of one kind or of any; last the run it is attributed to."""
-        for place in self._outward(key):
+        for place in self.calls.outward(key):
             span = self._open.get(place)
             if span is not None and (kind is None or span.kind == kind):
                 return span
@@ -203,7 +179,7 @@ class SpanTree:
         above = parent or self.nearest(key)
         span = OpenSpan(name, kind, above.into or above if above else None)
         span.key = key or ""
-        span.instance = self.instance(key)
+        span.instance = self.calls.instance(key)
         if span.parent is None:
             self._describe(span)
         if (attempt := attempt_number.get()) > 1:
@@ -224,12 +200,13 @@ class SpanTree:
             "tag.tags": who.tags or None,
         }
 
-    def merge(self, key: str | None, outer: OpenSpan) -> None:
+    def merge(self, key: str | None, outer: OpenSpan) -> OpenSpan:
         """Show what begins at a place as part of a span that is open already."""
         inner = OpenSpan(outer.name, outer.kind, outer.parent)
-        inner.key, inner.into, inner.instance = key or "", outer.into or outer, self.instance(key)
+        inner.key, inner.into = key or "", outer.into or outer
         if key is not None:
             self._open[key] = inner
+        return inner
 
     def close(self, span: OpenSpan) -> None:
         """End a span once."""
@@ -244,28 +221,176 @@ class SpanTree:
         if span.into is None:
             self._emit(span)
 
-    def fail(self, span: OpenSpan, error: BaseException) -> None:
-        """End a span with the class of an exception, and never its message."""
-        if isinstance(error, GeneratorExit):
-            self.abandon(span)
-            return
-        self.mark_failed(span, type(error).__name__)
-        if isinstance(error, BudgetExceededError):
-            span.facts["rag.budget_refused"] = True
-        self.close(span)
-
     def mark_failed(self, span: OpenSpan, error: str) -> None:
         """Note the class of an exception, in the span and in what it is shown as part of."""
         for holder in (span, span.into):
             if holder is not None and not holder.error:
                 holder.error = error
                 holder.happened("exception", exception_type=error)
+                if error == BudgetExceededError.__name__:
+                    holder.facts["rag.budget_refused"] = True
 
-    def abandon(self, span: OpenSpan) -> None:
-        """End a stream that nobody reads to its end."""
-        if not span.done:
-            span.facts["rag.stream_abandoned"] = True
+    # -- what the tree of calls says -----------------------------------------------------------------------------
+
+    def started(self, call: OpenCall) -> None:
+        """Open the span of a call, or show it as part of the one around it."""
+        open_span = {"llm": self._start_llm, "embedding": self._start_embedding, "query": self._start_query}
+        call.shown = open_span.get(call.kind, self._start_stage)(call)
+
+    def _start_llm(self, call: OpenCall) -> OpenSpan:
+        outer = call.serves
+        if outer is not None and outer is call.parent and outer.instance is call.instance:
+            return self.merge(call.span_id, outer.shown)
+        if outer is not None:  # a router, a retry, a cache: the call is the inner one
+            (outer.shown.into or outer.shown).facts[_KIND] = "CHAIN"
+        span = self.open("llm", "LLM", call.span_id)
+        prompt = call.prompt
+        span.facts |= {
+            "llm.model_name": call.model,
+            "llm.provider": call.provider,
+            "llm.input_messages": [Message("user", prompt)]
+            if isinstance(prompt, str)
+            else [
+                Message(getattr(message.role, "value", str(message.role)), message.content or "")
+                for message in prompt
+            ],
+        }
+        return span
+
+    def _start_embedding(self, call: OpenCall) -> OpenSpan:
+        """Further batches, and calls inside, are shown as part of the call."""
+        own = self.at(call.span_id)
+        if own is not None:
+            own.facts["rag.batches"] = own.facts.get("rag.batches", 1) + 1
+            return own
+        if call.serves is not None:
+            return self.merge(call.span_id, call.serves.shown)
+        span = self.open("embed", "EMBEDDING", call.span_id)
+        span.facts |= {"embedding.model_name": call.model, "llm.provider": call.provider}
+        return span
+
+    def _start_query(self, call: OpenCall) -> OpenSpan:
+        """The query of LlamaIndex's engine is shown as part of the run of ours."""
+        above = self.nearest(call.span_id)
+        if above is not None and above.parent is None and above.name == "query":
+            return self.merge(call.span_id, above)
+        return self.open("query", "CHAIN", call.span_id)
+
+    def _start_stage(self, call: OpenCall) -> OpenSpan:
+        """A leg of a hybrid search is open already."""
+        name, kind = ("rerank", "RERANKER") if call.kind == "rerank" else ("retrieve", "RETRIEVER")
+        return self.at(call.span_id) or self.open(name, kind, call.span_id)
+
+    def first_chunk(self, call: OpenCall) -> None:
+        """Note when a stream began to answer."""
+        (call.shown.into or call.shown).happened("first piece")
+
+    def attempt_failed(self, call: OpenCall, event: AttemptFailedEvent) -> None:
+        """Note an attempt that failed inside a call that goes on."""
+        (call.shown.into or call.shown).happened(
+            "attempt failed",
+            rag_attempt=event.attempt,
+            rag_latency_ms=event.latency_ms,
+            exception_type=event.error_type,
+        )
+
+    def ended(self, end: CallEnded) -> None:
+        """Note what a call used, and end its span; embeddings may have more batches, stages more to show."""
+        span: OpenSpan | None = end.call.shown
+        if isinstance(end.report, ModelLoadEvent):
+            self._show_load(end.report)
+        elif isinstance(end.report, RerankUsageEvent):
+            self._show_rerank(span, end, end.report)
+        elif end.call.kind == "embedding":
+            self._show_embedding(span, end)
+        elif end.call.kind == "llm" and span is not None:
+            self._show_llm(span, end)
+        if span is not None and end.status != "success":
+            if end.error_type:
+                self.mark_failed(span, end.error_type)
             self.close(span)
+
+    def _show_llm(self, span: OpenSpan, end: CallEnded) -> None:
+        shown = span.into or span
+        if end.status == "abandoned":
+            shown.facts["rag.stream_abandoned"] = True
+        if end.usage is None:  # it said something
+            said = end.call.said(end.response)
+            shown.facts["llm.output_messages"] = [Message("assistant", said)]
+            root = shown
+            while root.parent is not None:
+                root = root.parent
+            root.facts["output.value"] = said  # a whole answer, if one comes, replaces it
+            if end.counts:
+                shown.facts["rag.billed"] = Billed([end])
+        if end.status == "success":
+            self.close(span)
+
+    def _show_embedding(self, span: OpenSpan | None, end: CallEnded) -> None:
+        """Vectors are not looked at."""
+        event = end.report if isinstance(end.report, EmbeddingUsageEvent) else None
+        if span is None and event is not None:
+            span = self.nearest(event.span_id, "EMBEDDING")
+            if span is None or "answered by the cache" in span.facts:
+                self._show_cache(event)
+                return
+        if span is None:
+            return
+        facts = (span.into or span).facts
+        if end.counts and (end.usage is None or end.source):
+            facts.setdefault("rag.billed", Billed([])).ends.append(end)
+        if event is not None:
+            facts["embedding.model_name"] = event.model
+            if event.attempt > 1:
+                facts["rag.attempt"] = event.attempt
+            if event.cached_texts:
+                facts["rag.cached_texts"] = facts.get("rag.cached_texts", 0) + event.cached_texts
+        if span.into is None and end.response is not None:
+            facts["rag.texts"] = texts_so_far = facts.get("rag.texts", 0) + len(end.response)
+            if (cached := facts.get("rag.cached_texts")) is not None:
+                facts["rag.cache_hit"] = cached >= texts_so_far
+
+    def _show_cache(self, event: EmbeddingUsageEvent) -> None:
+        """A cache in front of a model says only how many texts it knew: one span for those of a call."""
+        if self.nearest(event.span_id) is None or not event.cached_texts:
+            return
+        span = self.at(event.span_id) or self.open("embed", "EMBEDDING", event.span_id)
+        known = span.facts.get("rag.texts", 0) + event.texts
+        span.facts |= {
+            "answered by the cache": True,
+            "embedding.model_name": event.model,
+            "rag.texts": known,
+            "rag.cached_texts": known,
+            "rag.cache_hit": True,
+        }
+
+    def _show_rerank(self, span: OpenSpan | None, end: CallEnded, event: RerankUsageEvent) -> None:
+        if span is not None:
+            span.facts |= {
+                "reranker.model_name": event.model,
+                "rag.pairs": event.pairs,
+                "rag.truncated": event.truncated or None,
+                "rag.deadline_cut": event.cut or None,
+                "rag.billed": Billed([end]),
+            }
+            if event.cut:
+                span.happened("deadline cut", rag_pairs=event.pairs, rag_latency_ms=event.latency_ms)
+
+    def _show_load(self, event: ModelLoadEvent) -> None:
+        """Show the loading of a model by itself, in the call that waited for it."""
+        above = self.nearest(event.span_id)
+        if above is None:
+            return
+        span = self.add("load", "CHAIN", above.into or above, event.latency_ms)
+        name = "reranker.model_name" if event.purpose == "rerank" else "embedding.model_name"
+        span.facts |= {
+            name: event.model,
+            "rag.latency_ms": event.latency_ms,
+            "rag.cache_hit": event.waited or None,
+        }
+        if event.error:
+            self.mark_failed(span, event.error)
+        self.close(span)
 
     # -- runs ------------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ class Traces:
         self._sender = Sender(name[0], interval_s=interval_s)
         self._closed = False
         self.tree = SpanTree(self._emit)
-        self._silence = listen(self)
+        self._listener = listen(self.tree, self.hears)
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
 
@@ -169,7 +169,7 @@ class Traces:
             if self._closed:
                 return
             _live.pop(self._name, None)
-            self._silence()
+            self._listener.detach()
             self._closed = True
         atexit.unregister(self._at_exit)
         self._sender.close()

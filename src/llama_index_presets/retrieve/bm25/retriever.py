@@ -15,7 +15,7 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
-from llama_index_presets.provenance import BM25, RankedNode, StageRank
+from llama_index_presets.provenance import BM25, RankedIds, RankedNode, StageRank
 from llama_index_presets.retrieve.bm25.documents import DocumentTable, deserialize
 from llama_index_presets.retrieve.bm25.write_ahead_log import damaged
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
@@ -32,7 +32,7 @@ __all__ = ["KeywordHits", "KeywordRetriever"]
 _log = logging.getLogger(__name__)
 
 
-class KeywordHits:
+class KeywordHits(RankedIds):
     """Hits of one search. Not a dataclass: tracers write out dataclasses whole, and this one refers to every text.
 
     Args:
@@ -43,7 +43,7 @@ class KeywordHits:
         filters: What the search was asked to respect.
     """
 
-    __slots__ = ("_filters", "_rows", "_shelf", "_source", "pairs")
+    __slots__ = ("_filters", "_rows", "_shelf", "_source")
 
     def __init__(
         self,
