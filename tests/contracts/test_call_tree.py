@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from tests.contracts.call_tree import SEQUENCES, Expected, Sequence
+from tests.servers.otlp import Receiver
 from tests.unit.monitor.test_traces import values
 
 from llama_index_presets import CostTrackingHandler, Ledger
-from llama_index_presets.diagnose.leaks import Receiver
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.traces.tracing import trace_to
 
