@@ -19,7 +19,6 @@ STAGES = ("ingest", "embed", "store", "retrieve", "rerank", "answer", "monitor",
 CIRCLES = (
     {"monitor.handler", "monitor.listener"},
     {"monitor.traces.listener", "monitor.traces.tracing"},
-    {"presets.chat", "presets.engine", "presets.fallback", "presets.query_run"},
     {"presets.keyword_index", "presets.retrieval"},
     {"retrieve.bm25.index", "retrieve.bm25.retriever"},
 )
