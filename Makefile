@@ -43,7 +43,7 @@ test-all: test test-slow ## Run every test
 test-oldest-duckdb: ## Run the DuckDB store's tests on the oldest DuckDB that it supports
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet "duckdb==1.4.0" "llama-index-core==0.14.25" pyarrow numpy numkong PyStemmer \
-		tenacity pytest pytest-asyncio pytest-timeout hypothesis sybil
+		tenacity portalocker pytest pytest-asyncio pytest-timeout hypothesis sybil
 	.venv-oldest/bin/python -m pytest tests/contracts/test_duckdb.py tests/unit/store/test_duckdb.py \
 		tests/unit/store/test_duckdb_faults.py tests/unit/store/test_duckdb_matrix.py tests/unit/store/test_duckdb_replace.py \
 		tests/unit/test_filters.py

@@ -16,7 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["finish", "is_full", "is_half_made", "write_all"]
+from llama_index_presets._locks import has_record_lock
+
+__all__ = ["BINARY", "finish", "is_full", "is_half_made", "write_all"]
+
+BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""Flag for `os.open`: without it Windows changes the ends of lines."""
 
 _FULL_NUMBERS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXTS: Final = ("no space left", "disk quota", "file too large", "disk is full")
@@ -60,7 +65,7 @@ def write_all(fd: int, data: bytes, *, durable: bool) -> None:
         while view:
             view = view[os.write(fd, view) :]
         if durable:
-            os.fdatasync(fd)
+            getattr(os, "fdatasync", os.fsync)(fd)  # macOS and Windows have fsync alone
     except OSError:
         with contextlib.suppress(OSError):
             os.ftruncate(fd, start)
@@ -128,7 +133,7 @@ def finish(path: str | os.PathLike[str], make: Callable[[str], None]) -> bool:
     with Path(path).open("r+b") as file:
         # Whoever was faster may have finished the file, and filled it. It is read through the file that holds the lock:
         # the system drops all locks of a process on a file as soon as any of its openings is closed.
-        if _locked_by_another(file.fileno()) or not _holds_nothing(file, path):
+        if has_record_lock(file) or not _holds_nothing(file, path):
             return True
         file.seek(0)
         file.write(content)
@@ -136,15 +141,3 @@ def finish(path: str | os.PathLike[str], make: Callable[[str], None]) -> bool:
         os.fsync(file.fileno())
     _log.warning("The making of '%s' had been cut short; it held nothing and is made again.", path)
     return True
-
-
-def _locked_by_another(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows, where an open file cannot be opened a second time anyway
-        return False
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,14 +33,38 @@ def move(
     source: Annotated[str, typer.Argument(metavar="SRC", help=_KINDS)],
     target: Annotated[str, typer.Argument(metavar="DST", help=_KINDS)],
     as_json: AsJson = False,
+    here: Annotated[bool, typer.Option("--here", hidden=True)] = False,
 ) -> None:
     """Copy nodes with their vectors to another store, without embedding anything, and check the copy."""
-    from llama_index_presets.store.move import frugal_process
+    _must_exist(source)
+    _must_differ(source, target)
+    if here:
+        _move(source, target, as_json=as_json)
+    else:
+        _move_in_child(source, target, as_json=as_json)
+
+
+def _move_in_child(source: str, target: str, *, as_json: bool) -> None:
+    """Run this command in a process whose environment keeps its memory small; what the environment says is kept."""
+    from llama_index_presets.store.move import COPY_ENVIRONMENT
+
+    options = ["--here", "--json"] if as_json else ["--here"]
+    # -P: without the folder that the command runs in among the places that modules come from.
+    command = [sys.executable, "-P", "-m", "llama_index_presets", "move", *options, "--", source, target]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, encoding="utf-8", check=False,
+        env={**COPY_ENVIRONMENT, **os.environ, "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    if text := done.stdout.rstrip("\n"):
+        say(text)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def _move(source: str, target: str, *, as_json: bool) -> None:
     from llama_index_presets.store.move import move as move_nodes
 
-    with frugal_process(), closes_all("closing a store") as opened:
-        _must_exist(source)
-        _must_differ(source, target)
+    with closes_all("closing a store") as opened:
         # DuckDB alone has to be told that it only reads; then others may read beside it.
         old = _open(source, opened, {"read_only": True} if source.startswith("duckdb:") else {})
         fingerprint = getattr(old, "fingerprint", None)

@@ -88,9 +88,9 @@ def enter_network_namespace() -> None:
         if library.unshare(flags) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         if user != 0:  # the same user inside, with rights over this namespace alone
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+            Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
         _loopback_up()
         for family in (socket.AF_INET, socket.AF_INET6):
             _deliver_everything_here(family)

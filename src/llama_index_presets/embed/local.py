@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numkong
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index_instrumentation import get_dispatcher
@@ -50,17 +51,14 @@ _SLICE: Final = 64
 """Texts sent to a process at once: some seconds of work, so that all end at about the same time."""
 
 
-def cpu_computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32.
+def cpu_computes_bfloat16() -> bool:
+    """Whether this x86 CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32.
 
-    Args:
-        cpuinfo: Where Linux lists the CPU's flags; a missing file (other systems) means no.
+    `numkong` names the instruction sets by the processors that had them first: AVX512-BF16 came with AMD's Genoa, AMX
+    with Intel's Sapphire Rapids.
     """
-    try:
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+    has = numkong.get_capabilities()
+    return bool(has.get("genoa") or has.get("sapphireamx"))
 
 
 class Encoder:

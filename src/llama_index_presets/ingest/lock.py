@@ -6,13 +6,12 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from llama_index_presets._locks import FileLock
 from llama_index_presets.errors import StoreLockedError, StoreWriteError
-from llama_index_presets.private_files import private_open
 
 __all__ = ["ingest_lock"]
 
@@ -43,49 +42,30 @@ def ingest_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
         ...
         llama_index_presets.errors.StoreLockedError: Process ... ingests into '...' since .... Wait until it is done.
     """
-    with _opened(path) as handle:
-        if not _take(handle, wait=False):
+    with _opened(path) as lock:
+        if not lock.acquire(timeout_s=0):
             if not wait:
-                raise _held(path, handle)
-            _take(handle, wait=True)
+                raise _held(path, lock)
+            lock.acquire()
         try:
-            _write(handle, {"pid": os.getpid(), "host": platform.node(), "since": _now()})
+            lock.write_note(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": _now()}))
             yield
         finally:
-            _write(handle, {})
+            lock.write_note("")
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> FileLock:
     try:
-        return private_open(path, "a+")
+        return FileLock(path)
     except OSError as error:
         raise StoreWriteError(
             f"'{path}' cannot be written ({error.strerror}). Choose another --storage."
         ) from error
 
 
-def _take(handle: Any, *, wait: bool) -> bool:
-    import fcntl
-
+def _held(path: Path, lock: FileLock) -> StoreLockedError:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _write(handle: Any, holder: dict[str, Any]) -> None:
-    """Write the holder of the lock, for processes that wait; a full disk must not prevent deletions."""
-    with suppress(OSError):
-        handle.truncate(0)
-        if holder:
-            os.write(handle.fileno(), json.dumps(holder).encode())
-
-
-def _held(path: Path, handle: Any) -> StoreLockedError:
-    handle.seek(0)
-    try:
-        holder = json.loads(handle.read())
+        holder = json.loads(lock.read_note())
     except ValueError:  # it has the lock and did not write its name yet
         holder = {}
     pid = holder.get("pid")

@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from llama_index_presets.disk_faults import is_full, write_all
+from llama_index_presets.disk_faults import BINARY, is_full, write_all
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
 from llama_index_presets.monitor.ledger.journal import locked
 from llama_index_presets.private_files import private_file
@@ -243,7 +243,7 @@ class AuditLog:
                     raise AuditError(
                         f"Audit log '{self.path}' was locked for 30 s. Look for a process that hangs."
                     )
-                descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND | BINARY, 0o600)
                 try:
                     yield descriptor
                 finally:
@@ -458,7 +458,7 @@ def _make(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
         try:
-            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | BINARY, 0o600)
             try:
                 write_all(descriptor, secrets.token_hex(32).encode() + b"\n", durable=True)
             finally:

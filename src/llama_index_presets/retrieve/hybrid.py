@@ -33,44 +33,9 @@ from llama_index_presets.retrieve.legs import (
 )
 
 if TYPE_CHECKING:
-    from llama_index_presets.retrieve.legs import LegResult
+    pass
 
 __all__ = ["HybridFusionRetriever", "tune"]
-
-# Tune a hybrid retriever on queries whose answers are known.
-
-
-_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)
-
-
-def tune(
-    hybrid: HybridFusionRetriever,
-    queries: Mapping[str, str],
-    qrels: Mapping[str, Mapping[str, float]],
-    *,
-    k: int = 10,
-    folds: int = 5,
-) -> Tuning:
-    """See `HybridFusionRetriever.tune`."""
-    answers: dict[str, Sequence[LegResult]] = {
-        name: hybrid.ask_legs(QueryBundle(text)) for name, text in queries.items() if name in qrels
-    }
-
-    def fuse_with(choice: Choice, query: str) -> Fused:
-        return hybrid.tuned_to(choice.fusion, choice.weights).rank(answers[query])
-
-    wanted = {name: qrels[name] for name in answers}
-    default = Choice(hybrid.fusion, tuple(hybrid.weights))
-    return best_choice(_choices(len(hybrid.legs)), default, fuse_with, wanted, k=k, folds=folds)
-
-
-def _choices(legs: int) -> list[Choice]:
-    """Every fusion with equal weights, and with the first leg's share varied."""
-    shares = (
-        [((share, *[(1 - share) / (legs - 1)] * (legs - 1))) for share in _SHARES] if legs > 1 else [(1.0,)]
-    )
-    return [Choice(fusion, tuple(weights)) for fusion in FUSIONS for weights in shares]
-
 
 dispatcher = get_dispatcher(__name__)
 
@@ -218,21 +183,13 @@ class HybridFusionRetriever(BaseRetriever):
         k: int = 10,
         folds: int = 5,
     ) -> Tuning:
-        """Find the best fusion and weights on labelled queries, by cross-validation. Optional: see the docs
-        page.
-
-        Each query is asked once; the retriever itself is not changed: use ``tuned_to(result.best.fusion,
-        result.best.weights)``.
-
-        Args:
-            queries: query id -> text.
-            qrels: query id -> (node id -> grade, > 0 where it is relevant).
-            k: nDCG looks at the first k hits.
-            folds: In how many parts the queries are divided.
-
-        Raises:
-            RankingError: There are fewer labelled queries than folds.
-        """
+        """Deprecated: `tune` of this module, called with the retriever."""
+        warnings.warn(
+            "HybridFusionRetriever.tune() goes with the next release. Call "
+            "llama_index_presets.retrieve.hybrid.tune(retriever, queries, qrels).",
+            DeprecationWarning,
+            stacklevel=2,
+        )
         return tune(self, queries, qrels, k=k, folds=folds)
 
     # -- one query ----------------------------------------------------------------------------------------
@@ -314,9 +271,8 @@ def _leg_event(outcome: LegResult) -> LegEndEvent:
 
 
 def _index_behind(keyword: BaseRetriever | BM25Index) -> BM25Index | None:
-    if isinstance(keyword, BM25Index):
-        return keyword
-    return keyword.index if isinstance(keyword, KeywordRetriever) else None
+    index = keyword.index if isinstance(keyword, KeywordRetriever) else keyword
+    return index if isinstance(index, BM25Index) else None
 
 
 def _check(fusion: str, top_k: int, candidates: int, on_leg_error: str, timeout_s: float | None) -> None:
@@ -338,3 +294,49 @@ def _checked_weights(weights: Sequence[float] | None, legs: Sequence[Leg]) -> li
     if not all(weight >= 0 for weight in given) or not any(given):
         raise SettingsError(f"The weights of {names} are {given}; none may be below 0, and not all 0.")
     return given
+
+
+_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def tune(
+    hybrid: HybridFusionRetriever,
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    *,
+    k: int = 10,
+    folds: int = 5,
+) -> Tuning:
+    """Find the best fusion and weights on labelled queries, by cross-validation.
+
+    Each query is asked once; the retriever itself is not changed: use ``hybrid.tuned_to(result.best.fusion,
+    result.best.weights)``.
+
+    Args:
+        hybrid: The retriever.
+        queries: query id -> text.
+        qrels: query id -> (node id -> grade, > 0 where it is relevant).
+        k: nDCG looks at the first k hits.
+        folds: In how many parts the queries are divided.
+
+    Raises:
+        RankingError: There are fewer labelled queries than folds.
+    """
+    answers: dict[str, Sequence[LegResult]] = {
+        name: hybrid.ask_legs(QueryBundle(text)) for name, text in queries.items() if name in qrels
+    }
+
+    def fuse_with(choice: Choice, query: str) -> Fused:
+        return hybrid.tuned_to(choice.fusion, choice.weights).rank(answers[query])
+
+    wanted = {name: qrels[name] for name in answers}
+    default = Choice(hybrid.fusion, tuple(hybrid.weights))
+    return best_choice(_choices(len(hybrid.legs)), default, fuse_with, wanted, k=k, folds=folds)
+
+
+def _choices(legs: int) -> list[Choice]:
+    """Every fusion with equal weights, and with the first leg's share varied."""
+    shares = (
+        [((share, *[(1 - share) / (legs - 1)] * (legs - 1))) for share in _SHARES] if legs > 1 else [(1.0,)]
+    )
+    return [Choice(fusion, tuple(weights)) for fusion in FUSIONS for weights in shares]

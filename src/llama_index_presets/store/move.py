@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +20,10 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import FingerprintError, StoreError
 from llama_index_presets.store.base import StoreBase
 
-__all__ = ["MoveReport", "frugal", "frugal_process", "move", "returned"]
+__all__ = ["COPY_ENVIRONMENT", "MoveReport", "frugal", "move", "returned"]
 
 # Keeping a bulk copy small: memory that one phase has freed goes back to the system before the next takes its own.
 
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-"""Parameters of glibc's ``mallopt`` (malloc.h)."""
-
-_SMALL, _USUAL = 256 * 1024, 32 * 2**20
-"""The threshold while frugal, and the one that glibc itself drifts to in a process with large buffers."""
 
 _LANCE = {
     "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 * 2**20),
@@ -42,73 +34,41 @@ _LANCE = {
 it handles at once (usually 8,192), and how many files it opens ahead."""
 
 _THREADS = 2
-_LANCE_THREADS = {"LANCE_CPU_THREADS": str(_THREADS), "TOKIO_WORKER_THREADS": str(_THREADS)}
-"""How many threads Lance starts, each with buffers of its own (usually one for each core); read when it starts."""
+_FREED_BUFFERS_BYTES = 256 * 1024
+
+COPY_ENVIRONMENT: Final = {
+    **_LANCE,
+    "LANCE_CPU_THREADS": str(_THREADS),
+    "TOKIO_WORKER_THREADS": str(_THREADS),
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(_FREED_BUFFERS_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(_FREED_BUFFERS_BYTES),
+}
+"""Environment of a process that does nothing but copy; libraries read it when they start.
+
+Lance starts two threads, each with buffers of its own, whatever the number of cores. glibc gives larger buffers back
+to the system when they are freed, and all threads take the small ones from one place, so that what one frees serves
+all; other systems ignore its variables.
+"""
 
 
 @contextmanager
 def frugal() -> Iterator[None]:
-    """While in the block, return large buffers to the system when freed, and let Lance read little ahead.
-
-    Without this, glibc keeps the buffers of every thread for later use, and the phases of a copy add up; elsewhere
-    than on glibc that half does nothing. What the environment says of Lance is kept.
-    """
-    with _environment(_LANCE):
-        _mallopt(_SMALL)
-        try:
-            yield
-        finally:
-            _mallopt(_USUAL)
-            returned()
-
-
-@contextmanager
-def frugal_process() -> Iterator[None]:
-    """`frugal` for a process that only copies, set before it opens its stores.
-
-    Lance starts two threads whatever the number of cores, and all threads that start from now on take small buffers
-    from one place, so that what one frees serves all. Neither can be taken back, and many threads would wait for each
-    other.
-    """
-    glibc = _glibc()
-    if glibc is not None:
-        glibc.mallopt(_ARENA_MAX, 1)
-    with _environment(_LANCE_THREADS), frugal():
-        yield
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables that the environment does not have, and take them away again."""
-    set_here = {name: value for name, value in values.items() if name not in os.environ}
+    """While in the block, Lance reads little ahead; then Arrow gives back what it keeps. The environment goes first."""
+    set_here = {name: value for name, value in _LANCE.items() if name not in os.environ}
     os.environ.update(set_here)
     try:
         yield
     finally:
         for name in set_here:
             os.environ.pop(name, None)
+        returned()
 
 
+@contextmanager
 def returned() -> None:
-    """Return free memory to the system; only Arrow's pool and glibc need the call."""
+    """Return the free memory of Arrow's pool to the system."""
     pyarrow.default_memory_pool().release_unused()
-    glibc = _glibc()
-    if glibc is not None:
-        glibc.malloc_trim(0)
-
-
-def _mallopt(threshold: int) -> None:
-    glibc = _glibc()
-    if glibc is not None:
-        glibc.mallopt(_MMAP_THRESHOLD, threshold)
-        glibc.mallopt(_TRIM_THRESHOLD, threshold)
-
-
-def _glibc() -> Any | None:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
 
 
 BATCH_NODES = 1_000

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numkong
 import numpy as np
 import pytest
 from llama_index_instrumentation import get_dispatcher
@@ -182,13 +183,20 @@ def test_the_own_cache_goes_before_packaged_weights(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"), [("fpu avx512_bf16 sse", True), ("fpu amx_bf16", True), ("fpu avx512f", False)]
+    ("capabilities", "expected"),
+    [
+        ({"genoa": True}, True),
+        ({"sapphireamx": True}, True),
+        ({"skylake": True, "genoa": False}, False),
+        ({}, False),
+    ],
 )
-def test_bfloat16_is_chosen_by_what_the_cpu_has(tmp_path: Path, flags: str, expected: bool) -> None:
-    """Elsewhere it would be slower, so it is not guessed."""
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert cpu_computes_bfloat16(tmp_path / "cpuinfo") is expected
-    assert cpu_computes_bfloat16(tmp_path / "nowhere") is False
+def test_bfloat16_is_chosen_by_what_the_cpu_has(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    """Elsewhere it would be slower, so it is not guessed; another kind of processor names none of these."""
+    monkeypatch.setattr(numkong, "get_capabilities", lambda: capabilities)
+    assert cpu_computes_bfloat16() is expected
 
 
 # -- precision, prefixes, long texts, processes -----------------------------------------------------------------------

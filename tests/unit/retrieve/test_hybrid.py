@@ -23,6 +23,7 @@ from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.provenance import RankedNode, StageRank, ranked
 from llama_index_presets.ranking.fusion import FUSIONS
 from llama_index_presets.retrieve import BM25Index, FilteredQuery, HybridFusionRetriever
+from llama_index_presets.retrieve.hybrid import tune
 
 WORDS = ["pump", "valve", "motor", "seal", "pipe"]
 
@@ -369,7 +370,9 @@ def test_tuning_finds_the_leg_that_knows() -> None:
         f"q{i}": word for i, word in enumerate(["pump", "valve", "motor", "pipe", "fitting", "manual"])
     }
     qrels = {f"q{i}": {name: 1} for i, name in enumerate(["a", "b", "c", "e", "e", "a"])}
-    tuning = hybrid.tune(queries, qrels, folds=3)
+    tuning = tune(hybrid, queries, qrels, folds=3)
+    with pytest.warns(DeprecationWarning, match=r"tune\(retriever, queries, qrels\)"):
+        assert hybrid.tune(queries, qrels, folds=3) == tuning
     assert tuning.cross_validated >= tuning.default_mean
     better = hybrid.tuned_to(tuning.best.fusion, tuning.best.weights)
     assert ids(better.retrieve("valve"))[0] == "b"

@@ -137,8 +137,8 @@ def test_a_path_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from llama_index_presets.retrieve.bm25.index_files import Folder
-with Folder(sys.argv[1]).locked():
+from llama_index_presets.retrieve.bm25.index_files import IndexDirectory
+with IndexDirectory(sys.argv[1]).locked():
     print("held", flush=True)
     time.sleep(60)
 """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from llama_index.core.schema import TextNode
 
-from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore
-from llama_index_presets.store.move import frugal, frugal_process
+from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, cli
+from llama_index_presets.store.move import frugal
 
 READ_AHEAD = "LANCE_DEFAULT_IO_BUFFER_SIZE"
 
@@ -33,18 +35,24 @@ def test_what_the_environment_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert os.environ[READ_AHEAD] == "1234567"
 
 
-def test_lance_is_told_to_start_few_threads_where_nothing_but_a_copy_runs(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_command_copies_in_a_process_of_its_own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """However many cores there are: each thread has buffers of its own. What the environment says is kept."""
-    monkeypatch.delenv("LANCE_CPU_THREADS", raising=False)
+    """Two threads of Lance and one arena, however many cores there are. What the environment says is kept."""
+    ran: list[dict[str, str]] = []
     monkeypatch.setenv("TOKIO_WORKER_THREADS", "5")
-    with frugal_process():
-        assert os.environ["LANCE_CPU_THREADS"] == "2"
-        assert os.environ["TOKIO_WORKER_THREADS"] == "5"
-        assert READ_AHEAD in os.environ
-    assert "LANCE_CPU_THREADS" not in os.environ
-    assert os.environ["TOKIO_WORKER_THREADS"] == "5"
+    monkeypatch.setattr(sys, "argv", ["llama-presets", "move", f"duckdb:{tmp_path}", "lancedb:elsewhere"])
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda command, env, **_: ran.append(env) or subprocess.CompletedProcess(command, 3, "", ""),
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    (environment,) = ran
+    names = ("LANCE_CPU_THREADS", "TOKIO_WORKER_THREADS", "MALLOC_ARENA_MAX", "PATH")
+    assert [environment[name] for name in names] == ["2", "5", "1", os.environ["PATH"]]
+    assert stopped.value.code == 3
 
 
 @pytest.mark.parametrize("usual", [1, 3])

@@ -1,14 +1,13 @@
 """Journals of the ledger: one append-only file a process, so that writers never wait for each other.
 
-A journal is JSON lines in the folder ``<ledger>.journal``. Its writer holds a lock on it (`flock`) for as
-long as it lives; the operating system drops the lock when the process dies, however it dies. So a journal
-whose lock can be taken belongs to nobody and can be folded into the table. POSIX only.
+A journal is JSON lines in the folder ``<ledger>.journal``. Its writer holds a lock on it for as long as it lives;
+the operating system drops the lock when the process dies, however it dies. So a journal whose lock can be taken has
+no writer and can be folded into the table.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -17,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets.disk_faults import write_all
+from llama_index_presets._locks import FileLock, delete_lone_neighbours
+from llama_index_presets.disk_faults import BINARY, write_all
 from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.ledger.row import Call, as_stored_fields
 from llama_index_presets.private_files import private_folder
@@ -57,6 +57,7 @@ class Journal:
         self._folder = folder
         self._durable = durable
         self._fd: int | None = None
+        self._lock: FileLock | None = None
         self.path: Path | None = None
         self.size = 0
 
@@ -83,38 +84,28 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd, self.path, self.size = None, None, 0
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _open(self) -> int:
         private_folder(self._folder)
         # The name sorts by time, so that folding keeps the order in which journals began.
         name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         draft, path = self._folder / f".{name}{_DRAFT}", self._folder / name
-        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # It gets the name by which others find it with the lock on it: an unlocked journal would be folded and
+        # deleted under its writer.
+        lock = FileLock(draft, renamed_to=path)
         try:
-            # It gets the name by which others find it with the lock on it: an unlocked journal would be folded and
-            # deleted under its writer.
-            _flock(fd, exclusive=True, wait=True)
+            lock.acquire()
             draft.rename(path)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | BINARY)
         except BaseException:
-            os.close(fd)
+            lock.close()
             draft.unlink(missing_ok=True)
             raise
-        self._fd, self.path = fd, path
-        return fd
-
-
-def _flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
-    """Try to lock an open file; returns whether it was locked."""
-    import fcntl
-
-    mode = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
-    try:
-        fcntl.flock(fd, mode)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
+        self._lock, self.path = lock, path
+        return self._fd
 
 
 @contextlib.contextmanager
@@ -123,41 +114,23 @@ def locked(path: Path, *, exclusive: bool, timeout_s: float = 0.0) -> Iterator[b
 
     Args:
         path: The lock file; made when missing.
-        exclusive: Whether nobody else may hold it meanwhile.
+        exclusive: Whether no other may hold it meanwhile.
         timeout_s: How long to try; 0 tries once.
 
     Yields:
         Whether the lock was taken.
     """
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + timeout_s
-        taken = _flock(fd, exclusive=exclusive, wait=False)
-        while not taken and time.monotonic() < deadline:
-            time.sleep(0.005)
-            taken = _flock(fd, exclusive=exclusive, wait=False)
-        yield taken
-    finally:
-        os.close(fd)
+    with FileLock(path) as lock:
+        yield lock.acquire(shared=not exclusive, timeout_s=timeout_s)
 
 
 def is_orphan(path: Path) -> bool:
     """Whether a journal has no writer: closed, rotated, or its process died."""
     try:
-        with locked_existing(path) as taken:
-            return taken
+        with FileLock(path, create=False) as lock:
+            return lock.acquire(timeout_s=0)
     except FileNotFoundError:
         return False
-
-
-@contextlib.contextmanager
-def locked_existing(path: Path) -> Iterator[bool]:
-    """Try the lock of a journal that must exist already."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        yield _flock(fd, exclusive=True, wait=False)
-    finally:
-        os.close(fd)
 
 
 def prompt_key(folder: Path) -> bytes:
@@ -177,7 +150,7 @@ def prompt_key(folder: Path) -> bytes:
     draft = folder / f".key-{secrets.token_hex(8)}{_DRAFT}"
     try:
         private_folder(folder)
-        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | BINARY, 0o600)
         try:
             write_all(fd, secrets.token_bytes(32), durable=True)
         finally:
@@ -200,3 +173,4 @@ def delete_old_drafts(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if draft.stat().st_mtime < oldest:
                 draft.unlink()
+    delete_lone_neighbours(folder, "*.jsonl")

@@ -24,6 +24,7 @@ from typing import Final
 from llama_index_presets._options import strict
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.forks import in_forked_child
 from llama_index_presets.monitor.ledger.journal import Journal, journal_folder, prompt_key
 from llama_index_presets.monitor.ledger.queries import LedgerReader
 from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
@@ -442,5 +443,4 @@ def _reset_all() -> None:
 
 
 atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_reset_all)
+in_forked_child(_reset_all)

@@ -16,18 +16,18 @@ import json
 import os
 import shutil
 import sys
-import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from llama_index_presets._locks import FileLock
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
-from llama_index_presets.private_files import private_folder, private_open, tighten
+from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.retrieve.bm25.documents import DocumentTable, write_array
 from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, damaged
 
@@ -169,38 +169,31 @@ class IndexDirectory:
             StoreLockedError: Another process holds the lock; carries its process id.
             StoreWriteError: The folder cannot be written.
         """
-        try:
-            private_folder(self.path)
-            file = private_open(self.path / "LOCK", "a+")
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        with file:
-            _wait_for(file, self.path)
-            try:
-                yield
-            finally:
-                _unlock(file)
+        with self._lock("LOCK") as lock:
+            _wait_for(lock, self.path)
+            yield
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Mark a change of this index and a vector store as open for other processes; ends with the process."""
+        with self._lock("CHANGE") as lock:
+            lock.acquire(shared=True)
+            yield
+
+    def _lock(self, name: str) -> FileLock:
         try:
             private_folder(self.path)
-            file = private_open(self.path / "CHANGE", "a")
+            return FileLock(self.path / name)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        with file:
-            _share(file)
-            yield
 
     def change_under_way(self) -> bool:
         """Whether another process is inside a change, so that it is unfinished rather than interrupted."""
         try:
-            file = (self.path / "CHANGE").open("rb")
+            with FileLock(self.path / "CHANGE", create=False) as lock:
+                return not lock.acquire(timeout_s=0)
         except FileNotFoundError:
             return False
-        with file:
-            return not _try_lock(file)
 
     def commit_snapshot(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
         """Write a snapshot and an empty log, and make them current; a crash leaves the old ones current.
@@ -342,55 +335,12 @@ def _unwritable(path: Path, error: OSError) -> StoreWriteError:
     )
 
 
-def _wait_for(file: IO[str], path: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not _try_lock(file):
-        if time.monotonic() >= deadline:
-            file.seek(0)
-            holder = file.read().strip()
-            raise StoreLockedError(
-                f"{path} is held by process {holder or 'unknown'} since more than {_PATIENCE_S:.0f} s; "
-                "one writer is allowed at a time. Wait for it, or stop it.",
-                pid=int(holder) if holder.isdigit() else None,
-            )
-        time.sleep(0.02)
-    with suppress(
-        OSError
-    ):  # a note for those who wait; a full disk must not keep anybody from taking texts out
-        file.truncate(0)
-        os.write(file.fileno(), str(os.getpid()).encode())
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[Any]) -> bool:
-        try:
-            file.seek(1024)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _share(file: IO[str]) -> None:
-        """Windows has no shared locks here: a change under way looks cut short, and may be repaired twice."""
-
-    def _unlock(file: IO[str]) -> None:
-        file.seek(1024)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _share(file: IO[str]) -> None:
-        fcntl.flock(file, fcntl.LOCK_SH)
-
-    def _try_lock(file: IO[Any]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(file: IO[str]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)
+def _wait_for(lock: FileLock, path: Path) -> None:
+    if not lock.acquire(timeout_s=_PATIENCE_S):
+        holder = lock.read_note()
+        raise StoreLockedError(
+            f"{path} is held by process {holder or 'unknown'} since more than {_PATIENCE_S:.0f} s; "
+            "one writer is allowed at a time. Wait for it, or stop it.",
+            pid=int(holder) if holder.isdigit() else None,
+        )
+    lock.write_note(str(os.getpid()))

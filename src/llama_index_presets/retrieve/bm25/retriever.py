@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
@@ -21,10 +21,7 @@ from llama_index_presets.retrieve.bm25.write_ahead_log import damaged
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
 from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
 
-if TYPE_CHECKING:
-    from llama_index_presets.retrieve.bm25.index import BM25Index
-
-__all__ = ["KeywordHits", "KeywordRetriever"]
+__all__ = ["KeywordHits", "KeywordRetriever", "Searcher"]
 
 # What a keyword search found: ids and scores at once, nodes when they are wanted.
 
@@ -57,7 +54,7 @@ class KeywordHits(RankedIds):
         self._rows, self._shelf, self._source, self._filters = rows, shelf, source, filters
 
     def __repr__(self) -> str:
-        return f"Found({self.pairs})"
+        return f"KeywordHits({self.pairs})"
 
     def nodes(self, ids: Iterable[str] | None = None) -> dict[str, BaseNode]:
         """Nodes by id, of all hits or of some.
@@ -97,6 +94,14 @@ class KeywordHits(RankedIds):
         return found
 
 
+class Searcher(Protocol):
+    """A keyword index, as far as its retriever knows it; `BM25Index` is one."""
+
+    def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> KeywordHits:
+        """Search: ids and scores at once, nodes when asked for."""
+        ...
+
+
 dispatcher = get_dispatcher(__name__)
 
 
@@ -107,7 +112,7 @@ class _Retrieval:
     it would lie inside that of `retrieve`, say the same, and take a fifth of the search.
     """
 
-    index: BM25Index
+    index: Searcher
     top_k: int
     filters: MetadataFilters | None
 
@@ -129,10 +134,10 @@ class _Retrieval:
 
 @strict()
 class KeywordRetriever(_Retrieval, BaseRetriever):
-    """Retriever over a `BM25Index`, best first; each hit carries its rank and score under the stage ``"bm25"``.
+    """Retriever over a keyword index, best first; each hit carries its rank and score under the stage ``"bm25"``.
 
     Args:
-        index: The keyword index.
+        index: The keyword index, such as a `BM25Index`.
         top_k: How many hits at most, >= 0.
         filters: What hits must satisfy; a `FilteredQuery` can narrow them further.
         **options: What `BaseRetriever` takes.
@@ -142,7 +147,7 @@ class KeywordRetriever(_Retrieval, BaseRetriever):
     """
 
     def __init__(
-        self, index: BM25Index, *, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
+        self, index: Searcher, *, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
     ) -> None:
         if top_k < 0:
             raise SettingsError(f"top_k is {top_k}; it must be 0 or more.")

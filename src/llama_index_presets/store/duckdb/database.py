@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import warnings
@@ -270,6 +269,8 @@ def _leave_files_to_the_parent() -> None:
     then crash, as it waits for threads that the fork does not have. One reference more than there are holders
     prevents both.
     """
+    import ctypes  # for CPython's own functions alone
+
     for database in list(_live):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
 

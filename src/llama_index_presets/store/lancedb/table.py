@@ -19,13 +19,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from llama_index.core.schema import BaseNode
 
+from llama_index_presets._locks import FileLock
 from llama_index_presets._options import Limits, refuse_values
 from llama_index_presets._utf8 import check_name
 from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.forks import UseGuard
-from llama_index_presets.private_files import private_folder, private_open
+from llama_index_presets.private_files import private_folder
 from llama_index_presets.store.base import FIXED_LIMITS
 from llama_index_presets.store.index_terms import labels_of
 from llama_index_presets.store.lancedb.filters import fields_of
@@ -324,15 +325,13 @@ class WriteLock:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    import fcntl
-
     try:
         private_folder(path.parent)
-        handle = private_open(path, "a")
+        lock = FileLock(path)
     except OSError as error:
         raise _unwritable(path.parent, error) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with lock:
+        lock.acquire()
         yield
 
 

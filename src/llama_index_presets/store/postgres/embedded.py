@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,8 +14,10 @@ from typing import Any
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from llama_index_presets._extras import require
+from llama_index_presets._locks import FileLock
 from llama_index_presets._options import strict
 from llama_index_presets.errors import StoreError
+from llama_index_presets.forks import in_forked_child
 from llama_index_presets.private_files import private_folder
 
 __all__ = ["embedded_postgres"]
@@ -70,7 +71,7 @@ class _Use:
     """
 
     server: Any
-    lock: int
+    lock: FileLock
     blocks: int = 0
 
 
@@ -101,17 +102,17 @@ def _enter(path: Path) -> _Use:
 def _first_use(path: Path) -> _Use:
     """Open and lock the folder. A process that stops the server holds the lock alone, so this waits for the stop."""
     pgserver = _library()
-    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    lock = FileLock(path)
     try:
         # The library would stop the server once its list of process ids names this process alone; a killed one stays
         # in that list for ever, so it is not asked, only kept short.
         server = pgserver.get_server(path, cleanup_mode=None, start=False)
-        if _locked(lock, alone=True, wait=False) and server.global_process_id_list.path.exists():
+        if lock.acquire(timeout_s=0) and server.global_process_id_list.path.exists():
             server.global_process_id_list.put([])
-        _locked(lock, alone=False, wait=True)
+        lock.acquire(shared=True)
         server.start()
     except BaseException:
-        os.close(lock)
+        lock.close()
         raise
     return _Use(server, lock)
 
@@ -148,21 +149,11 @@ def _stop_if_last(path: Path, use: _Use) -> None:
     """Stop the server, unless another process uses the folder; of two that leave at once, the later stops it."""
     try:
         use.server.cleanup()  # leaves the library's list
-        if _locked(use.lock, alone=True, wait=False) and (path / "postmaster.pid").exists():
+        if use.lock.acquire(timeout_s=0) and (path / "postmaster.pid").exists():
             use.server.ensure_postgres_running()  # perhaps another process started it again meanwhile
             use.server.stop()
     finally:
-        os.close(use.lock)
-
-
-def _locked(descriptor: int, *, alone: bool, wait: bool) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
+        use.lock.close()
 
 
 def _leave_all() -> None:
@@ -177,11 +168,8 @@ def _forget_all() -> None:
     """In a forked child: the servers are used, and stopped, by the parent."""
     global _entering
     _entering = threading.RLock()
-    for use in _uses.values():
-        os.close(use.lock)
     _uses.clear()
 
 
 atexit.register(_leave_all)
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_all)
+in_forked_child(_forget_all)
