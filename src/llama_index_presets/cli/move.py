@@ -49,8 +49,8 @@ def _move_in_child(source: str, target: str, *, as_json: bool) -> None:
     from llama_index_presets.store.move import COPY_ENVIRONMENT
 
     options = ["--here", "--json"] if as_json else ["--here"]
-    # -P: without the folder that the command runs in among the places that modules come from.
-    command = [sys.executable, "-P", "-m", "llama_index_presets", "move", *options, "--", source, target]
+    code = f"import sys; sys.path[:] = {sys.path!r}; from llama_index_presets.cli import main; main()"
+    command = [sys.executable, "-P", "-c", code, "move", *options, "--", source, target]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, encoding="utf-8", check=False,
         env={**COPY_ENVIRONMENT, **os.environ, "PYTHONIOENCODING": "utf-8"},
