@@ -65,7 +65,6 @@ def frugal() -> Iterator[None]:
         returned()
 
 
-@contextmanager
 def returned() -> None:
     """Return the free memory of Arrow's pool to the system."""
     pyarrow.default_memory_pool().release_unused()
