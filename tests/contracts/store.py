@@ -412,6 +412,13 @@ class StoreContract:
             with pytest.raises(QueryError, match=mode.value):
                 zoo.query(query)
 
+    def test_a_mode_may_be_given_by_its_name(self, zoo: Any) -> None:
+        """As the value of the enumeration; a name that is none is refused, with those that are."""
+        named, member = "default", VectorStoreQueryMode.DEFAULT
+        assert zoo.query(ask(vector(1), 2, mode=named)).ids == zoo.query(ask(vector(1), 2, mode=member)).ids
+        with pytest.raises(QueryError, match="There is no mode 'nearest'. Use one of: default,"):
+            zoo.query(ask(vector(1), 2, mode="nearest"))
+
     # ---- restricting -------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: str(FILTERS.index(filters)))

@@ -23,7 +23,7 @@ from llama_index_presets._options import Limits, refuse_unknown
 from llama_index_presets._utf8 import check_ids
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import FingerprintError
-from llama_index_presets.store.query_modes import ADD_OPTIONS, SELECTING, check_query
+from llama_index_presets.store.query_modes import ADD_OPTIONS, SELECTING, check_query, with_mode
 
 __all__ = ["CLOSED", "FIXED_LIMITS", "NodeQuery", "StoreBase", "agreed_fingerprint"]
 
@@ -289,6 +289,7 @@ class StoreBase:
             FilterError: A filter's value does not fit its operator, or the store cannot say it.
             StoreError: The database cannot be reached or read.
         """
+        query = with_mode(query)
         mode = self._mode(query, kwargs)
         name = type(self).__name__
         check_query(name, query, mode, kwargs, modes=self._modes, known=self._query_options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.vector_stores.types import (
@@ -34,6 +34,7 @@ __all__ = [
     "mmr",
     "text_limit",
     "weight_of_vectors",
+    "with_mode",
 ]
 
 ADD_OPTIONS = ("bulk",)
@@ -48,6 +49,25 @@ MMR_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
 _THRESHOLD, _FACTOR, _ALPHA = 0.5, 4.0, 0.5
 _WORDLESS = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
 _LIMITS = ("similarity_top_k", "sparse_top_k", "hybrid_top_k")
+
+
+def with_mode(query: VectorStoreQuery) -> VectorStoreQuery:
+    """The same query, its mode a member of the enumeration where the caller gave its name.
+
+    Raises:
+        QueryError: There is no such mode.
+
+    Example:
+        >>> with_mode(VectorStoreQuery(mode="mmr")).mode
+        <VectorStoreQueryMode.MMR: 'mmr'>
+    """
+    if isinstance(query.mode, VectorStoreQueryMode):
+        return query
+    try:
+        return replace(query, mode=VectorStoreQueryMode(query.mode))
+    except ValueError:
+        names = ", ".join(sorted(one.value for one in VectorStoreQueryMode))
+        raise QueryError(f"There is no mode {query.mode!r}. Use one of: {names}.") from None
 
 
 def check_query(

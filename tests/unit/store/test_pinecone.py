@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from llama_index.core.schema import TextNode
 from llama_index.vector_stores.pinecone import PineconeVectorStore as OfficialStore
 from tests.contracts.store import DIM, ask, only, text_node, vector
 from tests.servers.pinecone import PineconeServer, pinecone_server
@@ -184,3 +185,10 @@ def test_wrong_options_are_refused(
     monkeypatch.delenv("PINECONE_API_KEY", raising=False)
     with pytest.raises(SettingsError, match=message):
         PineconeVectorStore(**{"api_key": "k", **options})
+
+
+def test_an_id_with_a_nul_character_is_refused(store: PineconeVectorStore) -> None:
+    """Pinecone's client would raise an error of its own in the middle of a batch."""
+    with pytest.raises(NodeRejectedError, match=r"Node 'k\\x00' .* NUL character"):
+        store.add([text_node("a", vector(1)), TextNode(id_="k\0", text="1", embedding=vector(1))])
+    assert store.get_nodes() == []

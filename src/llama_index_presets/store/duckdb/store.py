@@ -44,7 +44,7 @@ from llama_index_presets.store.duckdb.search import (
 from llama_index_presets.store.duckdb.snapshot import Snapshot, SnapshotCache
 from llama_index_presets.store.duckdb.table import REGISTER, Incoming, State, Table
 from llama_index_presets.store.node_codec import to_node
-from llama_index_presets.store.query_modes import check_query, empty_result
+from llama_index_presets.store.query_modes import check_query, empty_result, with_mode
 
 __all__ = ["DuckDBVectorStore"]
 
@@ -298,6 +298,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         Returns:
             What `query` would return for each.
         """
+        queries = [with_mode(query) for query in queries]
         for query in queries:
             check_query(type(self).__name__, query, query.mode, kwargs, modes=self._modes)
         self._check_usable()

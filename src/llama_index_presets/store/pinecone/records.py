@@ -81,6 +81,12 @@ def record_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> Record:
     metadata |= {key: value for key, value in {**stored, "ref": row.ref_doc_id}.items() if value is not None}
     metadata["labels"] = ["*", *labels_of(fields)]
     name = record_id(row.ref_doc_id, row.node_id)
+    if "\0" in name:
+        raise NodeRejectedError(
+            f"Node {row.node_id[:80]!a} or its document has a NUL character in its id, which Pinecone refuses. Give it "
+            "another id. Nothing was written.",
+            [row.node_id],
+        )
     size, id_size = len(json.dumps(metadata, ensure_ascii=False).encode()), len(name.encode())
     if size > METADATA_BYTES or not row.node_id or id_size > ID_BYTES:
         raise NodeRejectedError(
