@@ -61,13 +61,14 @@ def with_mode(query: VectorStoreQuery) -> VectorStoreQuery:
         >>> with_mode(VectorStoreQuery(mode="mmr")).mode
         <VectorStoreQueryMode.MMR: 'mmr'>
     """
-    if isinstance(query.mode, VectorStoreQueryMode):
+    mode: Any = query.mode
+    if isinstance(mode, VectorStoreQueryMode):
         return query
     try:
-        return replace(query, mode=VectorStoreQueryMode(query.mode))
+        return replace(query, mode=VectorStoreQueryMode(mode))
     except ValueError:
         names = ", ".join(sorted(one.value for one in VectorStoreQueryMode))
-        raise QueryError(f"There is no mode {query.mode!r}. Use one of: {names}.") from None
+        raise QueryError(f"There is no mode {mode!r}. Use one of: {names}.") from None
 
 
 def check_query(
