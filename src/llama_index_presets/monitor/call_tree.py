@@ -390,8 +390,9 @@ class CallTree:
         if call.kind == "embedding" and outer is not None and not outer.done:
             outer.nested = [*(outer.nested or ()), *self._nested(call), end]
             return
-        for nested in self._nested(call):
-            self.sink.ended(nested)
+        if call.nested:
+            for nested in self._nested(call):
+                self.sink.ended(nested)
         self.sink.ended(end)
 
     def _nested(self, call: OpenCall) -> Iterator[CallEnded]:
@@ -500,6 +501,9 @@ def response_text(response: Any) -> str:
     """Give the text of a chat or completion response, so far; empty where there is none."""
     if response is None:
         return ""
+    own = getattr(response, "__dict__", ())  # asking a pydantic model for what it lacks takes microseconds
+    if "text" in own and "message" not in own:
+        return response.text or ""
     message = getattr(response, "message", None)
     text = getattr(response, "text", None) if message is None else message.content
     return text or ""
