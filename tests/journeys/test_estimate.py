@@ -172,8 +172,8 @@ def test_disk_and_minutes_grow_with_the_work(local: PresetEngine) -> None:
 
 def test_another_model_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     """The estimate of a storage that cannot be used would mislead."""
-    with build("healthcare", storage=tmp_path / "s"):
-        pass
+    with build("healthcare", storage=tmp_path / "s") as engine:
+        engine.ingest([Document(text="The pump is greased weekly.")])
     with pytest.raises(FingerprintError, match="chunker=sentence-64"):
         estimate_preset("healthcare", str(DOCUMENTS), storage=tmp_path / "s", settings={"chunk_tokens": 64})
     estimate_preset("healthcare", str(DOCUMENTS), storage=tmp_path / "new")

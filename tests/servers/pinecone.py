@@ -35,6 +35,7 @@ class PineconeServer:
         self.spaces: dict[str, dict[str, Record]] = defaultdict(dict)
         self.requests: list[tuple[str, Any]] = []
         self.fail: Callable[[int], tuple[int, dict[str, str]] | None] = lambda number: None
+        self.down: set[str] = set()  # paths that answer 503
         self.count = 0
         self.lock = threading.Lock()
         self.url = ""
@@ -43,7 +44,7 @@ class PineconeServer:
         """Answer one request, under a lock."""
         with self.lock:
             self.count += 1
-            failure = self.fail(self.count)
+            failure = (503, {"Retry-After": "0"}) if path in self.down else self.fail(self.count)
             if failure:
                 return failure[0], {"error": {"code": "X", "message": "planned failure"}}, failure[1]
             if size > 2 * 1024 * 1024:

@@ -115,14 +115,14 @@ class Doubts:
         """Record one; after 20 in a row without a success, the first is raised."""
         self.errors.append(error)
         if len(self.errors) >= _MOST_DOUBTS:
-            self.mark_finished()
+            self.raise_if_none_succeeded()
 
     def success(self) -> None:
         """Record a success: the errors so far were their documents' own."""
         self.settled = True
         self.errors.clear()
 
-    def mark_finished(self) -> None:
+    def raise_if_none_succeeded(self) -> None:
         """Raise the first error if no document went through."""
         if self.errors and not self.settled:
             raise self.errors[0]

@@ -199,7 +199,7 @@ class Pipeline:
         for batch in self._batches(self._cut(sources, report, progress, doubts)):
             self._commit(batch, report, doubts)
             progress.advance(len(batch))
-        doubts.mark_finished()
+        doubts.raise_if_none_succeeded()
 
     def remove(self, doc_ids: Iterable[str]) -> int:
         """Remove documents from the store and the manifest; unknown ids are fine.
