@@ -16,12 +16,7 @@ SRC = ROOT / "src" / "llama_index_presets"
 PACKAGE = "llama_index_presets"
 STAGES = ("ingest", "embed", "store", "retrieve", "rerank", "answer", "monitor", "evaluate")
 # Modules that still import each other, TYPE_CHECKING counted. This list may only get shorter.
-CIRCLES = (
-    {"monitor.handler", "monitor.listener"},
-    {"monitor.traces.listener", "monitor.traces.tracing"},
-    {"presets.keyword_index", "presets.retrieval"},
-    {"retrieve.bm25.index", "retrieve.bm25.retriever"},
-)
+CIRCLES: tuple[set[str], ...] = ()
 
 
 @cache
@@ -119,7 +114,6 @@ def literals(path: Path) -> list[str]:
 # "file: name" -> why the text has to name something of another stage.
 ALLOWED_LITERALS = {
     "ingest/plain_text.py: Mark": "an alias of its own; the class of the keyword index has the same name",
-    "monitor/traces/listener.py: HybridFusionRetriever.rank": "the fusion's span; goes when it is an event",
 }
 
 

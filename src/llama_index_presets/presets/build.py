@@ -23,6 +23,7 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.keyword_index import KeywordOpening
 from llama_index_presets.presets.language_models import make_language_model
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -40,7 +41,7 @@ from llama_index_presets.presets.offline import (
     refuse_remote_cells,
     refuse_remote_listeners,
 )
-from llama_index_presets.presets.retrieval import KeywordOpening, assemble_pattern, check_pattern
+from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.presets.storage import Storage, prepare_storage, resolve_storage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
@@ -18,12 +18,25 @@ from llama_index_presets.retrieve.bm25.consistency import (
 )
 from llama_index_presets.retrieve.bm25.index import BM25Index
 
-if TYPE_CHECKING:
-    from llama_index_presets.presets.retrieval import KeywordOpening
-
-__all__ = ["open_keyword_index"]
+__all__ = ["KeywordOpening", "open_keyword_index"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordOpening:
+    """How a keyword index is opened.
+
+    Attributes:
+        preset: Whose index it is; for the command that repairs it.
+        strict: Whether fewer nodes than in the store are an error. Not where others write to the store past this
+            folder: a store given by hand, or one on a server.
+        repair: Whether to make the index equal to the store, building it afresh where its files are damaged.
+    """
+
+    preset: str
+    strict: bool = True
+    repair: bool = False
 
 
 def open_keyword_index(

@@ -13,6 +13,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.keyword_index import KeywordOpening, open_keyword_index
 from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker, reads_images
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from llama_index_presets.retrieve.bm25.consistency import ConsistencyReport
     from llama_index_presets.retrieve.bm25.index import BM25Index
 
-__all__ = ["KeywordOpening", "MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_pattern"]
+__all__ = ["MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_pattern"]
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
@@ -30,22 +31,6 @@ RERANK_CANDIDATES = 50
 
 LEG_CANDIDATES = 100
 """Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeywordOpening:
-    """How a keyword index is opened.
-
-    Attributes:
-        preset: Whose index it is; for the command that repairs it.
-        strict: Whether fewer nodes than in the store are an error. Not where others write to the store past this
-            folder: a store given by hand, or one on a server.
-        repair: Whether to make the index equal to the store, building it afresh where its files are damaged.
-    """
-
-    preset: str
-    strict: bool = True
-    repair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +134,6 @@ def _hybrid(
     postprocessors: Sequence[BaseNodePostprocessor],
     keywords: KeywordOpening,
 ) -> RetrievalPattern:
-    from llama_index_presets.presets.keyword_index import open_keyword_index
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
 
     keyword, repaired = open_keyword_index(storage, index.vector_store, keywords)
