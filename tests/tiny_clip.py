@@ -7,7 +7,6 @@ sentence-transformers, the modules file around them.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import random
@@ -15,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import portalocker
 from PIL import Image, ImageDraw
 
 from llama_index_presets.embed.clip_model import PixelRecipe
@@ -63,7 +63,7 @@ def tiny_clip() -> Path:
     folder = Path(tempfile.gettempdir()) / f"llama-presets-tiny-clip-{key}" / "tiny-clip"
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        portalocker.lock(lock, portalocker.LOCK_EX)
         if not (folder / "modules.json").is_file():
             partial = Path(tempfile.mkdtemp(prefix="llama-presets-tiny-clip-"))
             build(partial / "tiny-clip")

@@ -174,8 +174,9 @@ def test_a_store_that_fails_on_a_worker_ends_the_run_with_its_words(
         vectors = engine._parts.storage.vectors
         if vectors.exists():
             vectors.rename(vectors.parent / "moved")
-        vectors.write_text("in the way")
-        told = r"A Ray worker failed: StoreWriteError: .*vectors' cannot be written.*run again to go on"
+        (vectors / "vectors.lance").mkdir(parents=True)
+        (vectors / "vectors.lance" / "data").write_text("in the way of what a worker writes")
+        told = r"A Ray worker failed: StoreError: Lance cannot change the table in .*run again to go on"
         with pytest.raises(IngestError, match=told):
             engine.ingest(documents, workers="ray")
         assert engine.explain()["documents"] == 0
