@@ -131,7 +131,7 @@ def finish(path: str | os.PathLike[str], make: Callable[[str], None]) -> bool:
         make(str(empty))
         content = empty.read_bytes()
     with Path(path).open("r+b") as file:
-        # Whoever was faster may have finished the file, and filled it. It is read through the file that holds the lock:
+        # A faster process may have finished the file, and filled it. It is read through the file that holds the lock:
         # the system drops all locks of a process on a file as soon as any of its openings is closed.
         if has_record_lock(file) or not _holds_nothing(file, path):
             return True

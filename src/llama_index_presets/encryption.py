@@ -106,7 +106,7 @@ class Encryptor:
 
     def __repr__(self) -> str:
         """The name of the key, never the key."""
-        return f"Sealer(key_id='{self.key_id}')"
+        return f"Encryptor(key_id='{self.key_id}')"
 
 
 def read_key_text(text: str, *, source: str) -> bytes:

@@ -177,7 +177,7 @@ class RunEndEvent(BaseEvent):
         citations: Passages that the answer cites.
         cost_usd: What the run cost; None when a price is unknown.
         error: Class of the exception that ended it, or None. Never its message.
-        abandoned: Whether it is a stream that nobody read to its end.
+        abandoned: Whether it is a stream that was not read to its end.
         counts: Of an ingest: ``documents``, ``unchanged``, ``removed``, ``failed``, ``chunks``, ``tokens``.
     """
 

@@ -35,7 +35,7 @@ __all__ = [
 
 # A network that leads nowhere and is watched: a Linux network namespace in which every address is this machine.
 #
-# In it, packets to any address are delivered to the loopback interface, where nobody listens, and a packet
+# In it, packets to any address are delivered to the loopback interface, where no program listens, and a packet
 # socket sees
 # them all: also those of libraries in C and Rust, which no hook in Python can see, and the names that were
 # asked of any

@@ -436,7 +436,7 @@ def _in_order(data: Sequence[Any], model: str) -> list[Any]:
     """Vectors in the order of the texts: by their index, or as they come where a server sends none.
 
     Raises:
-        ModelError: The numbers are not those of the texts, so that nobody can tell whose vector is whose.
+        ModelError: The numbers are not those of the texts, so that no vector can be matched with its text.
     """
     places = [getattr(item, "index", None) for item in data]
     vectors = [item.embedding for item in data]

@@ -27,7 +27,7 @@ class JudgedQuestion:
         relevance: Document id -> grade; > 0 is relevant. A file's name, or the end of its path, will do as id.
         id: Its name in results; unique.
         answer: What a right answer says, where that is known.
-        answerable: Whether the documents hold an answer; None where nobody said.
+        answerable: Whether the documents hold an answer; None where it is not known.
     """
 
     text: str

@@ -214,7 +214,7 @@ class Evaluation:
             left = [one for one in self.questions if one.id not in kept.outcomes]
             bar.advance(len(self.questions) - len(left))
             if left:
-                self._rank(left[0])  # models load at first use: that is nobody's latency
+                self._rank(left[0])  # models load at first use: that is no question's latency
             for one in left:
                 try:
                     kept.add(self._ask(one))

@@ -42,7 +42,7 @@ class ManifestEntry:
         content_hash: Of the input that its chunks come from.
         chunks: How many it has.
         tokens: Of all chunks, as the embedding model counts them.
-        owner: Metadata keys and values that say whose it is; empty where it is nobody's in particular.
+        owner: Metadata keys and values that say whose it is; empty where it has no owner.
     """
 
     doc_id: str

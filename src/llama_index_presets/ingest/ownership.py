@@ -38,7 +38,7 @@ class Ownership:
 
     A document belongs to the tenant that was put on it when it was ingested: by the engine (`for_tenant`), by
     ``metadata=`` or by ``folder_key=``, never by what it says of itself. Only a run that puts the same tenant on it may
-    replace or remove it. A document that nobody was put on may be changed by the shared engine, and by a tenant only
+    replace or remove it. A document without an owner may be changed by the shared engine, and by a tenant only
     where all of its stored nodes are that tenant's. Where the manifest cannot say whose a document is, since an earlier
     release wrote it or it was lost, the shared engine leaves alone what is stored under the key `TENANT_KEY` of another
     tenant than the document itself names.

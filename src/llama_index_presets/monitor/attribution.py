@@ -29,7 +29,7 @@ class Attribution:
         session: Conversation or user session.
         tenant: Who pays.
         tags: Free labels.
-        ledger: The one ledger that records the calls; None lets every handler that hears them record them.
+        ledger: The one ledger that records the calls; None lets every listening handler record them.
     """
 
     preset: str = ""

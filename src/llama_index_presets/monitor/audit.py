@@ -429,7 +429,7 @@ def audit_key(*, make: bool) -> bytes:
     """Find the operator's key.
 
     ``$LLAMA_PRESETS_AUDIT_KEY`` goes first: the path of a file, where it starts with ``/``, ``~`` or ``.`` or where
-    such a file exists, else the key itself. Without it the key lies in `audit_key_file`, readable by its owner alone.
+    such a file exists, else the key itself. Without it the key is in `audit_key_file`, readable by its owner alone.
 
     Args:
         make: Whether to make that file, with a random key of 32 bytes in hex, where there is none.

@@ -362,7 +362,7 @@ class CallTree:
         )
 
     def abandon(self, call: OpenCall) -> None:
-        """Close a stream that nobody reads to its end; what it said is counted, since it is billed."""
+        """Close a stream that is abandoned by its reader; what it said is counted, since it is billed."""
         if not call.done:
             self._end(call, "abandoned", usage=None, response=call.chunk)
 

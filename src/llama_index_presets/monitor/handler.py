@@ -1,7 +1,7 @@
 """Cost handler for LlamaIndex's callbacks and its instrumentation at once, never counting a call twice.
 
 Its `CallRecorder` listens on the root dispatcher, its callback methods listen in a `CallbackManager`, and both tell one
-`CallTree`. What hears of a call first opens it; what hears of its end first closes it.
+`CallTree`. The first notice of a call opens it; the first notice of its end closes it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CostTrackingHandler(BaseCallbackHandler):
 
     Args:
         ledger: Where the rows go.
-        scope: ``"all"`` records what it hears unless another ledger claims it; ``"bound"`` records only calls
+        scope: ``"all"`` records every call unless another ledger claims it; ``"bound"`` records only calls
             made inside ``attributed(ledger=ledger)``.
         budgets: Limits that refuse a call before it is made; also a ready `Budgets`.
         stream_usage: Whether to ask servers of OpenAI's protocol for the usage of streams

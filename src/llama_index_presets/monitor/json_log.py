@@ -41,7 +41,7 @@ class JsonLog:
     Args:
         ledger: Whose rows are logged.
         to: A file (opened for appending), a `logging.Logger` or a structlog logger.
-        log_prompts: Add the field ``prompt``, in clear: whoever reads the log then reads every question and every
+        log_prompts: Add the field ``prompt``, in clear: a reader of the log then reads every question and every
             passage sent to a model, and backups of the log keep them. A warning says so.
 
     Raises:

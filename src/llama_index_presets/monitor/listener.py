@@ -20,7 +20,7 @@ __all__ = ["DispatcherListener", "stream_method"]
 
 OnEvent = Callable[[BaseEvent], object]
 OnEnter = Callable[[str, "str | None", Any, Any, "dict[str, Any] | None"], object]
-"""Takes the id of a span, the id of the one around it, the object, its bound arguments and the tags in force."""
+"""Takes the id of a span, the id of the one around it, the object, its bound arguments and the current tags."""
 OnLeave = Callable[[str, Any, "BaseException | None"], object]
 """Takes the id of a span, what its method returned, and what it raised."""
 OnFault = Callable[[str, Exception], object]

@@ -69,7 +69,7 @@ class CallRecorder:
 
     @property
     def instrumented(self) -> bool:
-        """Whether it hears the whole process, or only completes what callbacks open."""
+        """Whether it records the whole process, or only completes what callbacks open."""
         return self._instrumented
 
     @instrumented.setter
@@ -209,7 +209,7 @@ class CallRecorder:
     def ended(self, end: CallEnded) -> None:
         """Record a call that counts.
 
-        Whoever waits for the answer does not wait for its row: without budgets, which must know the cost at
+        The caller that waits for the answer does not wait for its row: without budgets, which must know the cost at
         once, reading the usage and hashing the prompt are left to the thread that writes the ledger.
         """
         call = end.call

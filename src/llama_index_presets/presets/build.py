@@ -71,7 +71,7 @@ def build(
     Args:
         preset: A row of the matrix, such as ``"healthcare"``.
         storage: Folder of the index, the ledger and the logs, made when missing. Or the URL of a server or bucket
-            for the vectors (``postgresql://…``, ``s3://…``, ``pinecone://index/namespace``); the rest then lies in a
+            for the vectors (``postgresql://…``, ``s3://…``, ``pinecone://index/namespace``); the rest is then in a
             folder of this machine, see `storage.resolve_storage`.
         llm: Writes the answers in place of the preset's: a model, or the name of one (``"ollama/llama3.2"``); see
             `presets.language_models`.

@@ -91,7 +91,7 @@ def _steps(place: Storage, store: Any, keyword: Any) -> Iterator[tuple[str, Call
     if place.manifest.exists():
         yield "documents", lambda: _closing(Manifest(place.manifest))
     if place.embeddings.is_dir():
-        # Nobody can say which vectors belong to removed texts, and a vector tells something of its text.
+        # It is not known which vectors belong to removed texts, and a vector tells something of its text.
         yield "embeddings", lambda: _closing(EmbeddingCache(place.embeddings))
 
 

@@ -203,7 +203,7 @@ class PresetEngine(BaseQueryEngine):
             wait: Whether to wait when another process ingests into the same storage.
             metadata: Put on every document, to filter on; it wins over what a document says of itself. It is part of
                 what makes a document unchanged: give the same each time.
-            folder_key: Metadata key that takes the name of the folder that a file lies in: the one directly below the
+            folder_key: Metadata key that takes the name of the folder that holds a file: the one directly below the
                 folder given.
             workers: ``"ray"`` reads, cuts, embeds and stores on a Ray cluster; None does it here.
             ray_address: The cluster's address; None starts Ray on this machine, unless the process is connected.

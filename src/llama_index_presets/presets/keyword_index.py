@@ -45,7 +45,7 @@ def open_keyword_index(
     """Open the keyword index of a storage.
 
     A change that was cut short is repaired. The number of nodes is then compared with the store's, where the store can
-    count without reading its nodes and nobody is changing the two at this moment.
+    count without reading its nodes and neither is being changed at this moment.
 
     Returns:
         The index, and what was repaired because `repair` asked for it, else None.

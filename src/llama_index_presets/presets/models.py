@@ -110,7 +110,7 @@ def with_cache(
         setting: ``"storage"``, ``"off"``, or a folder; see `Settings.embedding_cache`.
         place: Where the engine keeps its files.
         queries: Whether questions are kept, too; where nothing may leave the machine they are not written down.
-        hash_key: Of an encrypted storage; without it nobody can test from the cache whether a text was embedded.
+        hash_key: Of an encrypted storage; without it the cache can be tested for a text.
     """
     if setting == "off":
         return embed_model

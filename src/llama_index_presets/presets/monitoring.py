@@ -62,7 +62,7 @@ class AuditTrail:
             shown: The passages that the model was shown.
             answer: What was answered; as far as it got, where it did not get to its end.
             cost_usd: What it cost, or None when that is not known.
-            status: ``"answered"``, ``"abandoned"`` (a stream that nobody read to its end), ``"degraded: STAGE ERROR"``
+            status: ``"answered"``, ``"abandoned"`` (a stream that was not read to its end), ``"degraded: STAGE ERROR"``
                 (an apology) or ``"failed: ERROR"``.
 
         Raises:
@@ -151,7 +151,7 @@ def start_monitoring(
 
 
 def _close(close: Callable[[], None], audited: bool) -> None:
-    """Close a ledger or log; without an audit log, a full disk is logged and costs nobody an answer."""
+    """Close a ledger or log; without an audit log, a full disk is logged and costs no answer."""
     try:
         close()
     except (MonitorError, OSError) as error:

@@ -50,7 +50,7 @@ def is_local(part: object) -> bool:
 
     What it stands in front of must stay, too. An address decides, where there is one. Without one, a
     LlamaIndex integration, or a subclass of it, must be known to be local. A class that is the application's own is
-    taken at its word: nobody can tell from outside.
+    taken at its word: it cannot be told from outside.
     """
     inner = getattr(part, "inner", None)  # of a CachedEmbedding, an EncryptedVectorStore
     if inner is not None and not is_local(inner):
@@ -115,7 +115,7 @@ _OURS = ("llama_index_presets.", "llama_index.core.", "llama_index_instrumentati
 
 
 def foreign_listeners() -> list[Any]:
-    """Handlers of other packages on the dispatcher that hears every call: instrumentors, and the application's own."""
+    """Handlers of other packages on the root dispatcher: instrumentors, and the application's own."""
     root = get_dispatcher()
     return [
         handler
@@ -198,7 +198,7 @@ def go_offline(
         row: Row of the matrix.
         storage: Where the index lies: one that a stand-in made stays with it.
         settings: Names a re-ranker, or none.
-        by_hand: Columns whose part the caller brings along.
+        overrides: Columns whose part the caller brings along.
     """
     row, notices = row.offline(), []
     if "embedding" not in overrides:

@@ -184,7 +184,7 @@ class Storage:
 
     Attributes:
         folder: The folder that the user named; for a URL, the state folder of that URL.
-        address: Where the vectors lie, when that is a URL; None when they lie in the folder.
+        address: Where the vectors are, when that is a URL; None when they are in the folder.
     """
 
     folder: Path
@@ -263,7 +263,7 @@ def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage
     """Resolve a storage to its paths; nothing is made or opened.
 
     The URL of a server or bucket names where the vectors lie. Manifest, ledger, logs and keyword index need a disk:
-    they lie in a folder of that URL's own under `state`, which does not depend on the user or password in the URL.
+    they are in a folder of that URL's own under `state`, which does not depend on the user or password in the URL.
 
     Args:
         storage: A folder, or a URL of `address.SCHEMES`.
@@ -294,7 +294,7 @@ def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage
 def prepare_storage(place: Storage, preset: str, fingerprint: Fingerprint) -> None:
     """Make the folder when it is missing, and refuse one that something else made; its card comes with `open_storage`.
 
-    A folder without a card is nobody's yet: an engine that never ingests leaves it open to every preset.
+    A folder without a card belongs to no preset yet: an engine that never ingests leaves it open to every preset.
 
     Raises:
         StoreWriteError: It cannot be written.

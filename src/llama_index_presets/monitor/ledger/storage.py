@@ -1,6 +1,6 @@
 """Ledger storage: journals and the DuckDB file read as one relation; compaction of journals into the file.
 
-Readers hold a shared lock, whoever folds holds it alone, and neither holds it longer than one statement. A
+Readers share a lock, compaction takes it alone, and neither holds it longer than one statement. A
 journal's name goes into the table `folded` in the same transaction as its rows, so a crash between commit and
 unlink counts nothing twice.
 """

@@ -1,6 +1,6 @@
 """Index directory of the keyword index: one writer at a time, any number of readers.
 
-    MANIFEST.json     settings, which snapshot and journal are in force, sizes and checksums of the snapshot's
+    MANIFEST.json     settings, which snapshot and journal are current, sizes and checksums of the snapshot's
                       files, and a checksum of itself; replaced whole, by renaming
     snapshot-<n>/     arrays and texts of the index as it was when the snapshot was taken
     journal-<n>.log   every change since, one record each
@@ -199,12 +199,12 @@ class IndexDirectory:
         """Write a snapshot and an empty log, and make them current; a crash leaves the old ones current.
 
         Args:
-            manifest: What is to be in force.
+            manifest: What is to be current.
             exported: What `Postings.export` gave.
             write_shelf: Called with the snapshot's folder, to write the shelf into it.
 
         Raises:
-            StoreWriteError: The folder cannot be written, or is full; the old files are still in force.
+            StoreWriteError: The folder cannot be written, or is full; the old files are still current.
         """
         try:
             folder = self.snapshot(manifest.generation)

@@ -66,7 +66,7 @@ class Database:
         read_only: Whether it was opened so that nothing can be written.
         connection: The connection that cursors are made from.
         schema: Quoted catalog and schema, such as ``"chunks"."main"``.
-        writing: Held by whoever writes.
+        writing: Held by the writer.
         shared: Whatever the stores of this database want to share, by key.
         users: Stores that have it open.
         changes: Counts the changes made through it.

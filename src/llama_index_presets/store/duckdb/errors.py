@@ -42,7 +42,7 @@ def translated(path: str) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         if is_conflict(error):
-            raise  # whoever began the transaction decides whether to try again
+            raise  # the caller that began the transaction decides whether to try again
         raise error_of(error, path) from error
 
 

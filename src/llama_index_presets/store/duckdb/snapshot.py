@@ -193,7 +193,7 @@ def _names(snapshot: Rows, positions: NDArray[np.intp]) -> Sequence[str]:
 
 
 _CHUNKS = 64
-"""Pieces that the rows may lie in before they are put together."""
+"""Pieces that may hold the rows before they are put together."""
 
 _DEAD_SHARE, _DEAD_FEW = 0.05, 1000
 """Removed rows are skipped over until they are more than this; then the matrix is closed up."""

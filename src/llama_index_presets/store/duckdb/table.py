@@ -57,7 +57,7 @@ def strings(values: Sequence[str | None]) -> pa.LargeStringArray:
 
 
 def numbers(values: NDArray[Any]) -> pa.Array:
-    """An array of numbers, sharing their memory where they lie in a row.
+    """An array of numbers, sharing their memory where they are contiguous.
 
     Example:
         >>> numbers(np.array([1, 2])).to_pylist()
@@ -166,7 +166,7 @@ class State:
 
     Attributes:
         dim: Length of its vectors.
-        fingerprint: What made them; None where nobody said.
+        fingerprint: What made them; None where it is not known.
         version: Counts the changes.
         removals: Counts the changes that took rows away, from a number that no earlier table of this name had.
         next_seq: The number that the next row gets; rows are numbered in the order in which they came.

@@ -166,7 +166,7 @@ def reading(uri: str) -> Iterator[None]:
 def writing(uri: str) -> Iterator[None]:
     """Translate Lance's full-disk and permission errors into an error that says what to do.
 
-    Lance puts a change in force by its last file, so what fails before it has changed nothing.
+    Lance commits a change by its last file, so what fails before it has changed nothing.
 
     Raises:
         StoreWriteError: The disk is full or failed, or the folder may not be written.
@@ -198,8 +198,8 @@ def writing(uri: str) -> Iterator[None]:
 def whole_files(uri: str, name: str, opened: Callable[[], Any | None]) -> Iterator[None]:
     """Undo what a block committed where the disk did not take a data file whole.
 
-    LanceDB writes a data file, does not report that its last bytes found no room, and commits a version that nobody can
-    read. Every whole file ends with Lance's mark. The version before the block is put in force again; hold the lock.
+    LanceDB writes a data file, does not report that its last bytes found no room, and commits a version that cannot be
+    read. Every whole file ends with Lance's mark. The version before the block is made current again; hold the lock.
 
     Args:
         uri: Of the database; nothing is done on an object store, which takes objects whole.

@@ -114,7 +114,7 @@ INDEX_FROM_ROWS = 10_000
 """Below this a scan is about as fast as an index, and exact."""
 
 DEFAULT_LANGUAGE = "english"
-"""Text search configuration of a table that nobody gave one."""
+"""Text search configuration of a table without one of its own."""
 
 HALFVEC_INDEX_DIM = 4_000
 """Longest halfvec that pgvector indexes."""
