@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Final
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
 from llama_index_presets._extras import require
@@ -18,6 +20,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.monitor.retry import retrying
+from llama_index_presets.presets.language_models import endpoint_of, make_language_model, read_name
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
@@ -27,6 +30,7 @@ __all__ = [
     "make_chunker",
     "make_embedding",
     "make_fingerprint",
+    "make_llm",
     "reads_images",
     "with_cache",
 ]
@@ -97,7 +101,9 @@ def make_embedding(
 
     if sends:
         _need_key(name)
-    return retrying(BatchedOpenAIEmbedding(model.name, dimensions=dimensions))
+    address, _ = endpoint_of(read_name(f"openai/{model.name}"), {})
+    more = {"api_base": address} if address else {}
+    return retrying(BatchedOpenAIEmbedding(model.name, dimensions=dimensions, **more))
 
 
 def with_cache(
@@ -122,6 +128,12 @@ def with_cache(
 def reads_images(embed_model: BaseEmbedding) -> bool:
     """Whether a model puts images into the space of its texts."""
     return hasattr(embed_model, "get_image_embedding_batch")
+
+
+def make_llm(name: str) -> LLM:
+    """Old name of `language_models.make_language_model`, for one release."""
+    warnings.warn("make_llm is now language_models.make_language_model.", DeprecationWarning, stacklevel=2)
+    return make_language_model(name)
 
 
 def _need_key(name: str) -> None:

@@ -25,6 +25,7 @@ from llama_index_presets.presets.language_models import (
     make_language_model,
     read_name,
 )
+from llama_index_presets.presets.models import make_embedding, make_llm
 from llama_index_presets.presets.settings_sources import load_settings
 
 FISH = [Document(text=f"The {word} fish lives in lake {word}.", doc_id=word) for word in ("red", "blue")]
@@ -271,3 +272,13 @@ def test_the_variable_that_won_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:2/v1")
     assert endpoint_of(read_name("gpt-4o-mini"), {}) == ("http://127.0.0.1:2/v1", "OPENAI_BASE_URL")
     assert is_on_this_machine(read_name("gpt-4o-mini"), {})
+
+
+def test_the_embedding_goes_to_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable of OpenAI's own SDK holds for texts as for questions; the old name of the maker still works."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:2/v1")
+    embedding: Any = make_embedding("text-embedding-3-small", local=False)
+    with pytest.warns(DeprecationWarning, match="is now language_models.make_language_model"):
+        model: Any = make_llm("gpt-4o-mini")
+    assert embedding.api_base == model.api_base == "http://127.0.0.1:2/v1"
