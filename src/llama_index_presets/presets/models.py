@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
@@ -102,7 +102,7 @@ def make_embedding(
     if sends:
         _need_key(name)
     address, _ = endpoint_of(read_name(f"openai/{model.name}"), {})
-    more = {"api_base": address} if address else {}
+    more: dict[str, Any] = {"api_base": address} if address else {}
     return retrying(BatchedOpenAIEmbedding(model.name, dimensions=dimensions, **more))
 
 
