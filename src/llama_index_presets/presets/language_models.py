@@ -457,6 +457,14 @@ def _adapted(name: LanguageModelName, kind: Any, arguments: dict[str, Any]) -> L
     return made
 
 
+def __getattr__(name: str) -> Any:
+    """Give a class that hides its key by the name of the official one, so that pickles find it."""
+    for provider in PROVIDERS.values():
+        if provider.kind == name:
+            return _hiding_its_key(getattr(require(provider.module, extra=provider.extra), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 @cache
 def _hiding_its_key(kind: Any) -> Any:
     """A class whose field `api_key` is in no repr, dump or pickle; one without such a field as it is."""
@@ -467,7 +475,7 @@ def _hiding_its_key(kind: Any) -> Any:
         "default_headers": (dict[str, str] | None, Field(default=None, exclude=True, repr=False)),
         "_process": (int, PrivateAttr(default_factory=os.getpid)),
     }
-    return create_model(kind.__name__, __base__=(HidesKey, kind), __module__=kind.__module__, **hidden)
+    return create_model(kind.__name__, __base__=(HidesKey, kind), __module__=__name__, **hidden)
 
 
 def _key(name: LanguageModelName, provider: Provider, options: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -282,3 +284,14 @@ def test_the_embedding_goes_to_the_same_server(monkeypatch: pytest.MonkeyPatch) 
     with pytest.warns(DeprecationWarning, match="is now language_models.make_language_model"):
         model: Any = make_llm("gpt-4o-mini")
     assert embedding.api_base == model.api_base == "http://127.0.0.1:2/v1"
+
+
+@pytest.mark.parametrize("name", ["groq/llama-3.3", "http://localhost:1/v1#m", "ollama/x", "gpt-4o-mini"])
+def test_a_named_model_is_pickled_without_its_key(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """And copied as it is."""
+    for variable in ("GROQ_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(variable, "sk-secret")
+    model = make_language_model(name)
+    data = pickle.dumps(model)
+    assert b"sk-secret" not in data
+    assert type(pickle.loads(data)).__name__ == type(model).__name__ == type(copy.deepcopy(model)).__name__
