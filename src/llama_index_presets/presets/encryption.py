@@ -62,7 +62,7 @@ def choose_encryption(settings: Settings, pattern: str, storage: Storage) -> Enc
 
     Args:
         settings: `encryption` and `searchable_metadata`.
-        pattern: Key of `parts.PATTERNS`.
+        pattern: Key of `matrix.PATTERNS`.
         storage: Nothing in it is opened or changed.
 
     Returns:

@@ -107,7 +107,7 @@ class Estimator:
         embed_model: The model that would be used; asked only for token counts and, when it is local, for the vectors of
             a small sample.
         chunker: As the ingest cuts.
-        store: Key of `parts.STORES`.
+        store: Key of `matrix.STORES`.
         dim: Length of the vectors.
         known: What is in the index: see `Manifest.hashes`.
         caches: Whether the ingest will have an embedding cache although `embed_model` has none yet, since its storage

@@ -114,7 +114,7 @@ def start_monitoring(
     where that setting says where to.
 
     Args:
-        level: Key of `parts.MONITORING`.
+        level: Key of `matrix.MONITORING`.
         storage: Where the files lie.
         opened: Takes what must be closed.
         settings: Where traces and alerts go, and what is an alert.

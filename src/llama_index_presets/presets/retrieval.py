@@ -64,7 +64,7 @@ def assemble_pattern(
     """Put a pattern together.
 
     Args:
-        name: Key of `parts.PATTERNS`.
+        name: Key of `matrix.PATTERNS`.
         index: Over the vector store.
         storage: Where a keyword index lies.
         settings: How many hits, which fusion, which re-ranker.

@@ -23,14 +23,14 @@ class Settings:
     """Settings that every preset has.
 
     A field's type is its check (a `Literal` lists the choices), and its line under Attributes is its help: both are
-    read by `layers` and by ``llama-presets show``.
+    read by `settings_sources` and by ``llama-presets show``.
 
     Attributes:
         embedding: Another embedding model than the preset's, by its name in the catalogue.
         dimensions: Shorter vectors of an embedding model that can be shortened (text-embedding-3-*).
-        store: Another vector store, by its name in `parts.STORES`.
-        pattern: Another pattern, by its name in `parts.PATTERNS`.
-        monitoring: Another level, by its name in `parts.MONITORING`.
+        store: Another vector store, by its name in `matrix.STORES`.
+        pattern: Another pattern, by its name in `matrix.PATTERNS`.
+        monitoring: Another level, by its name in `matrix.MONITORING`.
         llm: Another language model, by its name: ``openai/gpt-5-mini``, ``ollama/llama3.2``, ``http://…/v1#model``;
             see `language_models.read_name`.
         llm_options: Its temperature, max_tokens, timeout_s, context_window, headers, endpoint, and ``key``, the

@@ -50,7 +50,7 @@ SCHEMES: dict[str, str] = {
     "pinecone": "pinecone",
     "weaviate": "weaviate",
 }
-"""Scheme of a URL -> the store that it names, a key of `parts.STORES`."""
+"""Scheme of a URL -> the store that it names, a key of `matrix.STORES`."""
 
 _FORMS = (
     "postgresql://user@host/database, s3://bucket/folder, gs://…, az://…, pinecone://index/namespace or "
@@ -67,7 +67,7 @@ class Address:
     """Address of vectors outside a folder.
 
     Attributes:
-        store: The store that the URL names, a key of `parts.STORES`.
+        store: The store that the URL names, a key of `matrix.STORES`.
         shown: The URL without its password: what messages, `explain` and files may carry.
         host: Server or bucket or index; empty for a socket.
         path: What stands behind the host, without slashes at its ends.

@@ -22,7 +22,7 @@ def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None
     """Refuse a storage that the store of a cell cannot use, before anything is opened.
 
     Args:
-        store: Key of `parts.STORES`.
+        store: Key of `matrix.STORES`.
         place: Where the user wants it.
         preset: Whose cell it is.
         local: Whether nothing may leave the machine.
@@ -63,7 +63,7 @@ def open_store(
     """Open a store.
 
     Args:
-        name: Key of `parts.STORES`.
+        name: Key of `matrix.STORES`.
         storage: Where its files lie, or its address.
         fingerprint: What makes the vectors.
         opened: Takes what must be closed.
