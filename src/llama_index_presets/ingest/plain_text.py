@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Mark", "PlainText", "Section", "is_table_caption"]
+__all__ = ["LineBox", "Mark", "PlainText", "Section", "TableSpan", "is_table_caption"]
 
 Mark = tuple[int, str]
 """Character offset at which a heading path or a page begins, and its label."""
@@ -44,6 +44,40 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class TableSpan:
+    """A table in the text.
+
+    Attributes:
+        start: Offset of its first character.
+        end: Offset after its last character.
+        name: Caption, or a number such as ``"Table 2"``.
+        header: Line of column names that stands again at the top of each part when the table is cut; may be empty.
+    """
+
+    start: int
+    end: int
+    name: str = ""
+    header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineBox:
+    """Rectangle of a line of text on its page.
+
+    Attributes:
+        start: Offset of the line's first character.
+        end: Offset after its last character.
+        page: Label of the page, as in `PlainText.pages`.
+        box: x0, y0, x1, y1 in points, from the upper left corner of the page.
+    """
+
+    start: int
+    end: int
+    page: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class PlainText:
     """Text without markup.
 
@@ -51,11 +85,19 @@ class PlainText:
         text: The whole text.
         headings: Where each heading path begins, ascending.
         pages: Where each page begins, ascending; empty for formats without pages.
+        tables: Tables in the text, ascending.
+        lines: Rectangles of the lines, ascending; empty for formats without pages.
+        warnings: What a reader of the document should know, such as a guessed encoding or a page without text.
+        encoding: Of the bytes, such as ``"cp1251"``; empty where the format fixes it.
     """
 
     text: str
     headings: Sequence[Mark] = ()
     pages: Sequence[Mark] = ()
+    tables: Sequence[TableSpan] = ()
+    lines: Sequence[LineBox] = ()
+    warnings: Sequence[str] = ()
+    encoding: str = ""
 
     def sections(self) -> Iterator[Section]:
         """The text cut at its headings and pages, in order; stretches of white space are left out."""
