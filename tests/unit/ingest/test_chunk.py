@@ -9,8 +9,9 @@ from llama_index.core.schema import MetadataMode, NodeRelationship
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
-from llama_index_presets.ingest.clean import plain_from_markdown, plain_from_pages
+from llama_index_presets.ingest.clean import plain_from_pages
 from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.ingest.readers.markdown import plain_from_markdown
 
 WORDS = SentenceChunker(tokenize=str.split, max_tokens=24)
 

@@ -9,7 +9,8 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
 from llama_index_presets.ingest.chunk import SentenceChunker
-from llama_index_presets.ingest.read import find_sections, read_file, table_rows
+from llama_index_presets.ingest.read import read_file
+from llama_index_presets.ingest.readers.pdf import find_sections, table_rows
 
 ROWS = [
     ["(in millions of $)", "2024", "2023"],

@@ -14,8 +14,8 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from llama_index_presets import build
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.clean import plain_from_markdown
 from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.ingest.readers.markdown import plain_from_markdown
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.presets.models import make_chunker
 from llama_index_presets.provenance import RankedNode, StageRank
