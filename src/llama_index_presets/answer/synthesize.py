@@ -45,6 +45,7 @@ from llama_index_presets.answer.context import (
 )
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason, no_answer
+from llama_index_presets.answer.thinking import ThinkingFilter, without_thinking
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
 from llama_index_presets.provenance import BM25, CROSS_MODAL, FUSION, RETRIEVAL, VECTOR, RankedNode
 from llama_index_presets.sentences import split_sentences
@@ -75,6 +76,7 @@ class CitedAnswer:
         degraded: Which ``stage`` was down and the class of its ``error``; None when all services answered.
         finish_reason: Why the model stopped, see `finish.finish_reason`: ``"length"`` for an answer that is cut off;
             None when it did not say, or was not asked.
+        thinking: What keeps the thinking of a reasoning model out of the text.
     """
 
     text: str = ""
@@ -83,6 +85,7 @@ class CitedAnswer:
     numbers: NumberVerifier | None = None
     degraded: dict[str, str] | None = None
     finish_reason: str | None = None
+    thinking: ThinkingFilter = field(default_factory=ThinkingFilter, repr=False)
 
     def hear(self, piece: ChatResponse) -> str:
         """`take` a piece of the model's stream, and why it stopped where the piece says so."""
@@ -92,12 +95,13 @@ class CitedAnswer:
     def take(self, raw: str, *, last: bool = False) -> str:
         """Take what the model said next; give, and add to ``text``, what is certain of it by now.
 
-        An answer that ends without any text becomes an "I don't know" that says why.
+        Thinking between tags is left out. An answer that ends without any text becomes an "I don't know" that says why.
 
         Args:
             raw: The piece.
             last: Whether it is the last one.
         """
+        raw = self.thinking.feed(raw) + (self.thinking.end() if last else "")
         if self.numbers is not None:
             raw = self.numbers.feed(raw) + (self.numbers.end() if last else "")
         certain = self.markers.feed(raw) + (self.markers.end() if last else "")
@@ -343,7 +347,7 @@ class CitedSynthesizer(BaseSynthesizer):
                 lambda: self._llm.chat(messages), lambda: self._llm.achat(messages)
             )
             answer.finish_reason = finish_reason(response)
-            answer.take(str(response.message.content or ""), last=True)
+            answer.take(without_thinking(str(response.message.content or "")), last=True)
             answer.text = answer.text.strip()
         return answer
 

@@ -19,6 +19,7 @@ from llama_index_presets._options import strict
 from llama_index_presets._sync_async import Core, Step, arun, run
 from llama_index_presets.answer.context import check_template
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.thinking import without_thinking
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.fallback import falls_back
 from llama_index_presets.presets.query_run import QueryRun
@@ -159,7 +160,7 @@ class PresetChatEngine(BaseChatEngine):
             if not falls_back(error, self._parts):
                 raise
             return self._with_topic(message)  # as without a language model; the answer will say what is wrong
-        return question.strip() or message
+        return without_thinking(question).strip() or message
 
     def _history_matters(self) -> bool:
         return bool(self._memory.get_all()) and not isinstance(self._parts.synthesizer.llm, ExtractiveLLM)
