@@ -123,6 +123,13 @@ class Manifest:
         )
         return {self._show(doc_id): self._show(digest) if digest else "" for doc_id, digest in rows}
 
+    def entries(self) -> list[tuple[str, int, int, str]]:
+        """Id, chunks, tokens and time of ingestion (UTC, ``YYYY-MM-DD HH:MM:SS``) of every document, by id."""
+        rows = self._rows("SELECT doc_id, chunks, tokens, ingested_at FROM documents")
+        return sorted(
+            (self._show(doc_id), int(chunks), int(tokens), str(at)) for doc_id, chunks, tokens, at in rows
+        )
+
     def owners(self) -> dict[str, dict[str, Any]]:
         """Owner of every document by id, see `ManifestEntry`; those that an earlier release wrote are left out."""
         rows = self._rows("SELECT doc_id, owner FROM documents WHERE owner IS NOT NULL")

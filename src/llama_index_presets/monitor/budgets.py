@@ -174,7 +174,7 @@ def _writable(folder: Path) -> Iterator[None]:
 
 
 _PERIODS: Final = ("day", "month", "query", "ever")
-_SCOPES: Final = ("", "tenant", "preset", "session")
+_SCOPES: Final = ("", "tenant", "preset", "session", "tag")
 _log = logging.getLogger(__name__)
 
 
@@ -185,9 +185,9 @@ class Budget:
     Attributes:
         limit_usd: Most that may be spent in a period, in USD, > 0.
         per: ``"day"`` and ``"month"`` (UTC), ``"query"``, or ``"ever"``.
-        by: ``"tenant"``, ``"preset"`` or ``"session"``: each has a limit of its own; empty means all
-            together.
-        only: With `by`, the one tenant, preset or session that the limit is for; empty means each.
+        by: ``"tenant"``, ``"preset"`` or ``"session"``: each has a limit of its own; ``"tag"``: calls that carry the
+            tag `only`; empty means all together.
+        only: With `by`, the one tenant, preset, session or tag that the limit is for; empty means each.
         warn_at: Share of the limit at which a warning is logged once a period, in (0, 1].
 
     Example:
@@ -198,7 +198,7 @@ class Budget:
 
     limit_usd: Decimal
     per: Literal["day", "month", "query", "ever"] = "day"
-    by: Literal["", "tenant", "preset", "session"] = ""
+    by: Literal["", "tenant", "preset", "session", "tag"] = ""
     only: str = ""
     warn_at: float = 0.8
 
@@ -212,6 +212,8 @@ class Budget:
             faults.append(f"by is '{self.by}', expected one of {_SCOPES}")
         if self.only and not self.by:
             faults.append("only is given without by")
+        if self.by == "tag" and not self.only:
+            faults.append("by is 'tag' without only: a call may carry several tags, so name the one")
         if not 0 < self.warn_at <= 1:
             faults.append(f"warn_at is {self.warn_at}, expected a share in (0, 1]")
         if faults:
@@ -219,13 +221,19 @@ class Budget:
 
     def key(self, who: Attribution, now: datetime, query_id: str = "") -> str | None:
         """Name the period and scope that a call falls into; None when the budget does not apply to it."""
-        owner = getattr(who, self.by) if self.by else ""
+        owner = self._owner(who)
         query = query_id or who.query_id
         if (self.only and owner != self.only) or (self.per == "query" and not query):
             return None
         period = {"day": f"{now:%Y-%m-%d}", "month": f"{now:%Y-%m}", "query": query, "ever": ""}[self.per]
         scope = f";{self.by}={owner}" if self.by else ""
         return f"{self.per}={period}{scope};limit={self.limit_usd}"
+
+    def _owner(self, who: Attribution) -> str:
+        """Tenant, preset, session or tag of a call that the budget is kept for."""
+        if self.by == "tag":
+            return self.only if self.only in who.tags else ""
+        return getattr(who, self.by) if self.by else ""
 
     def resets_at(self, now: datetime) -> datetime | None:
         """End of the period; None for a query and for ever."""
@@ -246,8 +254,8 @@ class Budget:
             conditions.append("query_id = ?")
             values.append(query_id or who.query_id)  # type: ignore[arg-type]
         if self.by:
-            conditions.append(f"{self.by} = ?")
-            values.append(getattr(who, self.by))
+            conditions.append("list_contains(tags, ?)" if self.by == "tag" else f"{self.by} = ?")
+            values.append(self._owner(who))  # type: ignore[arg-type]
         statement = f"SELECT coalesce(sum(cost_usd), 0) FROM llm_calls WHERE {' AND '.join(conditions)}"  # noqa: S608
         return Decimal(ledger.sql(statement, values).fetchall()[0][0])
 
@@ -306,6 +314,8 @@ class Budgets:
         Raises:
             BudgetExceededError: A limit would be exceeded, or the model has no known price.
         """
+        if not self._keys(who, query_id):
+            return Reservation(call_id, Decimal(0))
         cost, _ = self._ledger.pricer.price(provider, model, tokens)
         if cost is None:
             return self._without_price(call_id, provider, model)
@@ -315,6 +325,25 @@ class Budgets:
             # Rows in memory still hold their estimates: settle them, then ask once more.
             self._ledger.flush()
             return self._hold(call_id, cost, f"{provider}/{model}", who, query_id)
+
+    def refuse_spent(self, who: Attribution) -> None:
+        """Refuse a caller whose limit is used up, before anything is done for the question.
+
+        Raises:
+            BudgetExceededError: A budget of the caller has nothing left; says when it resets.
+        """
+        keys = self._keys(who)
+        if not keys:
+            return
+        now = datetime.now(UTC)
+        begun = self._begun(keys, who, now, "")
+        with self._state.locked() as shares:
+            for key, spent in begun.items():
+                shares.begin(key, spent)
+            for key, budget in keys.items():
+                spent, held = shares.spent(key), shares.held(key)
+                if spent + held >= budget.limit_usd:
+                    raise _refusal(budget, key, spent, held, Decimal(0), budget.resets_at(now))
 
     def release(self, reservation: Reservation) -> None:
         """Release the reservation of a call that leaves no row.
@@ -339,10 +368,8 @@ class Budgets:
         self, call_id: str, estimate: Decimal, model: str, who: Attribution, query_id: str
     ) -> Reservation:
         now = datetime.now(UTC)
-        keys = {key: budget for budget in self.budgets if (key := budget.key(who, now, query_id)) is not None}
-        unseen = {key for key in keys if not self._state.knows(key)}
-        # Read outside the lock: a reader flushes, and a flush settles, which takes the lock.
-        begun = {key: keys[key].spent_in(self._ledger, who, now, query_id) for key in unseen}
+        keys = self._keys(who, query_id)
+        begun = self._begun(keys, who, now, query_id)
         with self._state.locked() as shares:
             for key, spent in begun.items():
                 shares.begin(key, spent)
@@ -351,6 +378,21 @@ class Budgets:
                 self._check(budget, key, shares, estimate * factor, now)
             shares.hold(call_id, list(keys), estimate, factor, model)
         return Reservation(call_id, estimate * factor)
+
+    def _keys(self, who: Attribution, query_id: str = "") -> dict[str, Budget]:
+        """Budgets that apply to a call, by the name of their period."""
+        now = datetime.now(UTC)
+        return {key: budget for budget in self.budgets if (key := budget.key(who, now, query_id)) is not None}
+
+    def _begun(
+        self, keys: dict[str, Budget], who: Attribution, now: datetime, query_id: str
+    ) -> dict[str, Decimal]:
+        """Spent so far in the periods that no process has started.
+
+        Read outside the lock: a reader flushes, and a flush settles, which takes the lock.
+        """
+        unseen = {key for key in keys if not self._state.knows(key)}
+        return {key: keys[key].spent_in(self._ledger, who, now, query_id) for key in unseen}
 
     def _check(self, budget: Budget, key: str, shares: Shares, estimate: Decimal, now: datetime) -> None:
         spent, held = shares.spent(key), shares.held(key)
@@ -367,12 +409,17 @@ class Budgets:
 
     def _settle(self, rows: Iterable[Call]) -> None:
         """Book the true cost of rows, whether they were reserved or not."""
+        settled = [(call, keys) for call in rows if (keys := self._keys_of(call))]
+        if not settled:
+            return
         with self._state.locked() as shares:
-            for call in rows:
-                who = Attribution(call.preset, call.query_id, call.session, call.tenant)
-                now = datetime.fromtimestamp(call.timestamp / 1e6, UTC)
-                keys = [key for budget in self.budgets if (key := budget.key(who, now)) is not None]
+            for call, keys in settled:
                 shares.settle(call.call_id, keys, call.cost_usd or Decimal(0))
+
+    def _keys_of(self, call: Call) -> list[str]:
+        who = Attribution(call.preset, call.query_id, call.session, call.tenant, call.tags)
+        now = datetime.fromtimestamp(call.timestamp / 1e6, UTC)
+        return [key for budget in self.budgets if (key := budget.key(who, now)) is not None]
 
 
 def _refusal(

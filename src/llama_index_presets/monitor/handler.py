@@ -86,6 +86,15 @@ class CostTrackingHandler(BaseCallbackHandler):
         return self._observer
 
     @property
+    def budgets(self) -> Budgets | None:
+        """Limits that calls are held to, or None."""
+        return self._observer.budgets
+
+    def hold_to(self, budgets: Sequence[Budget]) -> None:
+        """Hold calls to these limits from now on, in place of those before; what is spent stays counted."""
+        self._observer.hold_to(budgets)
+
+    @property
     def instrumented(self) -> bool:
         """Whether the handler records every call of the process."""
         return self._observer.instrumented

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -14,7 +15,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_presets.errors import BudgetExceededError, MonitorError
 from llama_index_presets.events import AttemptFailedEvent
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.monitor.budgets import BudgetGuard, Budgets, admit
+from llama_index_presets.monitor.budgets import Budget, BudgetGuard, Budgets, admit
 from llama_index_presets.monitor.call_events import COMPLETIONS, ENDS, STARTS
 from llama_index_presets.monitor.call_tree import CallEnded, CallTree, OpenCall, prompt_texts
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -83,6 +84,13 @@ class CallRecorder:
         self.listener.detach()
         if self.guard is not None:
             self.guard.leave()
+
+    def hold_to(self, budgets: Sequence[Budget]) -> None:
+        """Hold calls to these limits from now on, in place of those before; empty lifts them all."""
+        if self.budgets is not None:
+            self.budgets.budgets = tuple(budgets)
+        elif budgets:
+            self.budgets, self.guard = Budgets(self.ledger, budgets), BudgetGuard(self.admit_newest)
 
     def hears(self) -> bool:
         """Tell whether a call made here and now belongs to this ledger, and that is still open."""

@@ -134,7 +134,9 @@ def build(
             vector_store = open_store(row.store, location, fingerprint, opened)
             refuse_lost_vectors(vector_store, manifest, location)
         vector_store = encryption.over(vector_store) if encryption else vector_store
-        ledger = start_monitoring(row.monitoring, location, opened, values, preset=row.name, local=local)
+        ledger, costs = start_monitoring(
+            row.monitoring, location, opened, values, preset=row.name, local=local
+        )
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
         retrieval = assemble_pattern(
             row.pattern, index, location, values, embed_model=embed_model, reranker=reranker, local=local,
@@ -150,7 +152,7 @@ def build(
         parts = EngineParts(
             preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
-            retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, filters=filters,
+            retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs, filters=filters,
             synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
             overrides=overrides, closers=[opened.pop_all().close],
         )  # fmt: skip

@@ -12,11 +12,13 @@ from typing import Any, Literal
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+from llama_index.core.tools import QueryEngineTool
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
 from llama_index_presets._options import refuse_unknown, strict
@@ -26,10 +28,13 @@ from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
+from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.index_contents import DocumentInfo, delete, describe, documents
 from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
 from llama_index_presets.presets.query_run import QueryRun, search
@@ -87,6 +92,11 @@ class PresetEngine(BaseQueryEngine):
     def postprocessors(self) -> Sequence[BaseNodePostprocessor]:
         """Node postprocessors: reorder or drop passages before the answer."""
         return self._parts.retrieval.postprocessors
+
+    @property
+    def embed_model(self) -> BaseEmbedding:
+        """Embedding model of chunks and questions."""
+        return self._parts.embed_model
 
     @property
     def llm(self) -> LLM:
@@ -165,6 +175,50 @@ class PresetEngine(BaseQueryEngine):
         only = MetadataFilters(filters=[MetadataFilter(key=key, value=tenant)])
         metadata = {**self._parts.ingest_metadata, key: tenant}
         return PresetEngine(self._parts.restricted(only, tenant=tenant, ingest_metadata=metadata))
+
+    def hold_to_budgets(self, budgets: Sequence[Budget]) -> None:
+        """Hold the model calls of all engines over these parts to budgets, in place of those before.
+
+        A call that could exceed one is refused before it is made. What was spent before counts.
+
+        Raises:
+            AnswerError: The engine is closed.
+        """
+        self._parts.check_open(AnswerError, "ask")
+        self._parts.costs.hold_to(budgets)
+
+    def refuse_spent_budgets(self, *, tags: Sequence[str] = ()) -> None:
+        """Refuse, before anything is done for a question, where a budget that it falls under has nothing left.
+
+        Args:
+            tags: Tags of the question; see `attributed`.
+
+        Raises:
+            BudgetExceededError: Says which budget, and when it resets.
+        """
+        budgets = self._parts.costs.budgets
+        if budgets is not None:
+            with self._parts.billed(""), attributed(tags=tags) as who:
+                budgets.refuse_spent(who)
+
+    def as_tool(self, *, name: str | None = None, description: str | None = None) -> QueryEngineTool:
+        """This engine as a tool of a LlamaIndex agent.
+
+        Args:
+            name: Name of the tool; None takes the preset's, with underscores.
+            description: What an agent decides by; None describes the index: use case, size, sources.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index.core import Document
+            >>> from llama_index_presets import build
+            >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+            ...     _ = engine.ingest([Document(text="Cats purr.", id_="cats.txt")])
+            ...     engine.as_tool().metadata.name
+            'healthcare'
+        """
+        own = name or self._parts.preset.name.replace("-", "_")
+        return QueryEngineTool.from_defaults(self, name=own, description=description or describe(self._parts))
 
     def as_chat_engine(self, **options: Any) -> PresetChatEngine:
         """A conversation with memory over this engine; options as of `PresetChatEngine`."""
@@ -261,6 +315,33 @@ class PresetEngine(BaseQueryEngine):
         self._parts.check_open(IngestError, "ingest")
         options = IngestOptions(text_column=text_column, id_column=id_column, show_progress=show_progress)
         return estimate(self._parts, data, options, sample=sample)
+
+    def documents(self) -> list[DocumentInfo]:
+        """Documents of the index that this engine may see, in the order of their ids.
+
+        An engine with filters, such as that of a tenant, lists those with a passage that satisfies them.
+
+        Raises:
+            IngestError: The engine is closed.
+            StoreError: The engine has filters, and the store cannot list its nodes.
+        """
+        self._parts.check_open(IngestError, "list documents")
+        return documents(self._parts)
+
+    def delete(self, doc_ids: Sequence[str]) -> int:
+        """Remove documents from the index; their text leaves the disk with `compact`.
+
+        Args:
+            doc_ids: Ids as `documents` gives them; unknown ones, and those of another tenant, are left alone.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            IngestError: The engine is closed.
+        """
+        self._parts.check_open(IngestError, "delete")
+        return delete(self._parts, doc_ids)
 
     def compact(self) -> CompactReport:
         """Remove deleted documents from the disk: rewrite every file of the storage without their text.

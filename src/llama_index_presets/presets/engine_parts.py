@@ -25,6 +25,7 @@ from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.encryption import Encryption
 from llama_index_presets.presets.matrix import COLUMNS, Preset
@@ -81,6 +82,7 @@ class EngineParts:
         synthesizer: Writes the answer.
         manifest: What is ingested.
         ledger: What was called.
+        costs: Records the calls in the ledger, and holds them to budgets.
         filters: What every hit satisfies.
         encryption: How the storage is encrypted, or None for one in clear.
         overrides: Column -> class of the part that the caller brought along.
@@ -107,6 +109,7 @@ class EngineParts:
     synthesizer: CitedSynthesizer
     manifest: Manifest
     ledger: Ledger
+    costs: CostTrackingHandler
     filters: MetadataFilters | None
     encryption: Encryption | None
     overrides: dict[str, str]

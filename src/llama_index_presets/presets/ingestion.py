@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -45,7 +45,7 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, open_storage
 from llama_index_presets.presets.stores import open_store
 
-__all__ = ["IngestOptions", "RayWorker", "check_ray", "compact", "estimate", "ingest", "ray_worker"]
+__all__ = ["IngestOptions", "RayWorker", "check_ray", "compact", "estimate", "ingest", "ray_worker", "remove"]
 
 # What a Ray worker opens: the model, chunker and store of a preset, by name and never by hand.
 
@@ -350,6 +350,17 @@ def _estimator(parts: EngineParts) -> Estimator:
         dim=parts.fingerprint.dim,
         known=parts.manifest.hashes(),
     )
+
+
+def remove(parts: EngineParts, doc_ids: Iterable[str]) -> int:
+    """Remove documents that the engine may change, under the ingest lock; returns how many were there."""
+    with ingest_lock(parts.storage.lock):
+        _repair_keyword(parts)
+        known = parts.manifest.hashes()
+        wanted = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]
+        ownership = _ownership(parts, None, IngestOptions())
+        mine = ownership.may_change(wanted)
+        return _pipeline(parts, _estimator(parts)).remove(doc_id for doc_id in wanted if doc_id in mine)
 
 
 def _pipeline(parts: EngineParts, estimator: Estimator) -> Pipeline:

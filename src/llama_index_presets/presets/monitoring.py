@@ -107,8 +107,8 @@ _log = logging.getLogger(__name__)
 
 def start_monitoring(
     level: str, storage: Storage, opened: ExitStack, settings: Settings, *, preset: str, local: bool
-) -> Ledger:
-    """Open the ledger, and whatever else the level has.
+) -> tuple[Ledger, CostTrackingHandler]:
+    """Open the ledger and its cost handler, and whatever else the level has.
 
     Traces are sent at the level ``full``, to the setting `trace_endpoint` or to this machine, and at any other level
     where that setting says where to.
@@ -147,7 +147,7 @@ def start_monitoring(
             local_only=local,
         )
         opened.callback(traces.close)
-    return ledger
+    return ledger, handler
 
 
 def _close(close: Callable[[], None], audited: bool) -> None:

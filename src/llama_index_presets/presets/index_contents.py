@@ -1,0 +1,83 @@
+"""Contents of an index: its documents as a caller sees them, their removal, and a description for agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any
+
+from llama_index_presets.errors import StoreError
+from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.ingestion import remove
+
+__all__ = ["DocumentInfo", "delete", "describe", "documents"]
+
+_NAMED = 8  # documents in a description
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentInfo:
+    """One document of an index.
+
+    Attributes:
+        id: Its id: the path of a file, or what its `Document` was given.
+        chunks: How many chunks it has.
+        tokens: Of all chunks, as the embedding model counts them.
+        ingested_at: When it was ingested, ISO 8601, UTC.
+    """
+
+    id: str
+    chunks: int
+    tokens: int
+    ingested_at: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def documents(parts: EngineParts) -> list[DocumentInfo]:
+    """See `PresetEngine.documents`."""
+    found = [
+        DocumentInfo(id=doc_id, chunks=chunks, tokens=tokens, ingested_at=at.replace(" ", "T") + "Z")
+        for doc_id, chunks, tokens, at in parts.manifest.entries()
+    ]
+    if parts.filters is None:
+        return found
+    visible = _visible(parts)
+    return [document for document in found if document.id in visible]
+
+
+def _visible(parts: EngineParts) -> set[str]:
+    """Ids of documents with a node that satisfies the engine's filters: asked of the store, which decides alike for
+    every question."""
+    try:
+        nodes = parts.vector_store.get_nodes(filters=parts.filters)
+    except NotImplementedError as error:
+        raise StoreError(
+            f"{type(parts.vector_store).__name__} cannot list its nodes, so what this engine's filters let through is "
+            "not known. Use one of this package's stores."
+        ) from error
+    return {node.ref_doc_id or node.node_id for node in nodes}
+
+
+def delete(parts: EngineParts, doc_ids: Sequence[str]) -> int:
+    """See `PresetEngine.delete`; what the engine does not see, it does not delete."""
+    wanted = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
+    if parts.filters is not None:
+        visible = _visible(parts)
+        wanted = [doc_id for doc_id in wanted if doc_id in visible]
+    return remove(parts, wanted)
+
+
+def describe(parts: EngineParts) -> str:
+    """Description of an index for an agent that chooses among tools."""
+    found = documents(parts)
+    names = list(dict.fromkeys(PurePath(document.id).name or document.id for document in found))
+    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    holds = f"{len(found)} document{'s' if len(found) != 1 else ''}" + (f" ({shown})" if names else "")
+    return (
+        f"Answers questions from {holds}: {parts.preset.use_case}. Takes one complete question; gives "
+        "an answer whose numbers in brackets cite the passages, or says that it does not know."
+    )
