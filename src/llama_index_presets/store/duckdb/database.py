@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from llama_index_presets.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 
-__all__ = ["MEMORY", "Database", "open_database", "quote"]
+__all__ = ["MEMORY", "Database", "open_database", "quote", "stamp_of"]
 
 MEMORY = ":memory:"
 
@@ -71,6 +72,9 @@ class Database:
         users: Stores that have it open.
         changes: Counts the changes made through it.
         lent: Whether the caller has got hold of the connection, and may write past the stores.
+        stamp_at_open: `stamp_of` the file before it was opened.
+        before_close: Called while the last user closes it; the connection still works.
+        after_close: Called when the file is closed.
     """
 
     path: str
@@ -84,6 +88,9 @@ class Database:
     changes: int = 0
     lent: bool = False
     process: int = field(default_factory=os.getpid)
+    stamp_at_open: list[int] | None = None
+    before_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    after_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _broken: bool = False
     _gate: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
 
@@ -232,6 +239,8 @@ class Database:
         """Give up one use; the last one closes the connection, unless the caller owns it."""
         if self.process != os.getpid():
             return  # of a fork: the file, and the connection to it, are the parent's
+        if self.users == 1 and self.path:
+            self._call(self.before_close)
         with _opening:
             self.users -= 1
             if self.users == 0 and self.path:
@@ -239,6 +248,56 @@ class Database:
                 self.shared.clear()
                 with translated(self.path):
                     self.connection.close()
+                self._call(self.after_close)
+
+    def _call(self, hooks: list[Callable[[], None]]) -> None:
+        for hook in hooks:
+            # What they keep beside the file can be made again; closing goes on without it.
+            with suppress(OSError, StoreError, duckdb.Error):
+                hook()
+
+    def finish(self) -> None:
+        """Do at the end of the process what `close` would have done, for those who did not call it."""
+        if self.process == os.getpid() and self.users and self.changes and not self.lent:
+            self._call(self.before_close)
+            with suppress(StoreError, duckdb.Error):
+                with self.cursor() as cursor:
+                    cursor.execute(f"CHECKPOINT {self.schema.rpartition('.')[0]}")
+                self._call(self.after_close)
+
+    def release_memory(self) -> None:
+        """Have DuckDB drop the blocks of its file that it caches.
+
+        DuckDB has no command for it, but keeps to a lower limit at once. The limit is not left low: a batch with long
+        texts may need more.
+        """
+        if self.path == MEMORY:
+            return
+        limit = _settable(self.setting("memory_limit"))
+        # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
+        with suppress(duckdb.OutOfMemoryException):
+            self.set("memory_limit", "'1MB'")
+        self.set("memory_limit", f"'{limit}'")
+
+    def setting(self, name: str) -> str:
+        """A setting of DuckDB, in its own words."""
+        found = self.connection.execute(f"SELECT current_setting('{name}')").fetchall()
+        return str(found[0][0])
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of DuckDB; `value` is SQL."""
+        self.connection.execute(f"SET {name} = {value}")
+
+
+def _settable(memory_limit: str) -> str:
+    """DuckDB's memory limit in words that it reads again as the same one.
+
+    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
+    would fall to nothing, so this is the middle of what the limit may be. No limit at all it shows in a unit that it
+    does not read.
+    """
+    number, unit = memory_limit.split()
+    return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
 
 
 def _inode(path: str) -> int | None:
@@ -246,6 +305,12 @@ def _inode(path: str) -> int | None:
         return Path(path).stat().st_ino
     except OSError:
         return None
+
+
+def stamp_of(path: str) -> list[int] | None:
+    """Size and time of a database's file; None where there is none, or a log beside it holds changes."""
+    found, log = _stamp(path), _stamp(f"{path}.wal")
+    return None if found is None or log is not None else [*found]
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
@@ -276,6 +341,14 @@ def _leave_files_to_the_parent() -> None:
 
 
 in_forked_child(_leave_files_to_the_parent)
+
+
+def _finish_all() -> None:
+    for database in list(_open.values()):
+        database.finish()
+
+
+atexit.register(_finish_all)
 
 
 def open_database(
@@ -319,6 +392,7 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
         _prepare_folder(Path(where), read_only)
     with translated(where):
         new = where != MEMORY and not Path(where).exists()
+        stamp = stamp_of(where)
         inode = _inode(where)
         connection = _connect(where, read_only, encryption_key)
         if inode not in (None, _inode(where)):  # another process has compacted it while we were opening it
@@ -329,7 +403,7 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
                 delete_drafts(where)
         if new:
             tighten(Path(where))
-        return Database(where, read_only, connection, encryption_key)
+        return Database(where, read_only, connection, encryption_key, stamp_at_open=stamp)
 
 
 def _check_shareable(database: Database, read_only: bool, encryption_key: str | None) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from llama_index_presets.filters import REFERENCE_KEYS, leaf_test
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
 from llama_index_presets.store.duckdb.database import Database
+from llama_index_presets.store.duckdb.snapshot_file import ROWS_SCHEMA, SnapshotFile
 from llama_index_presets.store.duckdb.table import COLUMNS, State, Table, as_numpy, numbers, strings
 from llama_index_presets.store.duckdb.vector_matrix import Matrix, Positions
 from llama_index_presets.store.node_codec import Row, restricting_ids
@@ -312,6 +313,10 @@ class SnapshotCache:
 
     def __init__(self, table: Table, budget_bytes: int, analyzer: Analyzer) -> None:
         self._table = table
+        database = table.database
+        self._file: SnapshotFile = database.shared.setdefault(
+            f"{table.name}\x00file", SnapshotFile(database, table.name)
+        )
         self._analyzer = analyzer
         self._budget_bytes = budget_bytes
         self._lock = threading.Lock()
@@ -329,14 +334,64 @@ class SnapshotCache:
                 self._snapshot = self._refreshed(snapshot)
             return self._snapshot
 
+    def forget(self) -> None:
+        """Delete the snapshot file: it has rows that are to be gone from the disk."""
+        self._file.delete()
+
+    def confirm(self) -> None:
+        """Note that the snapshot file belongs to the database's file as it is now."""
+        self._file.confirm()
+
+    def keep(self) -> None:
+        """Write the snapshot file where one is worth it and there is none, or one that much has changed since."""
+        database = self._table.database
+        if database.read_only or not database.changes or not self._file.possible:
+            return
+        with self._lock, database.transaction() as cursor:
+            state, kept = self._table.state(cursor), self._file.state()
+            if state is None:
+                self._file.delete()
+            elif (
+                _worth_keeping(state)
+                and not (kept is not None and _nearly(kept, state))
+                and self._fits(cursor, state, None)
+            ):
+                self._file.write(state, self._table.batches(cursor, 0))
+
     def _refreshed(self, old: Snapshot | None) -> Snapshot | None:
+        if old is None:
+            old = self._loaded()
         with self._table.database.transaction() as cursor:
             state = self._table.state(cursor)
             if state is None or not self._fits(cursor, state, old):
                 return None
-            if old is None or not _grew_from(old.state, state):
+            if old is not None and _same(old.state, state):
+                return old
+            if old is not None and _grew_from(old.state, state):
+                return self._read(cursor, state, old)
+            written = (
+                _worth_keeping(state)
+                and self._file.possible
+                and self._file.write(state, self._table.batches(cursor, 0))
+            )
+            if not written:
                 return self._read(cursor, state, None)
-            return self._read(cursor, state, old)
+        self._table.database.release_memory()
+        return self._loaded() or self._refreshed_without_file()
+
+    def _refreshed_without_file(self) -> Snapshot | None:
+        """For the case that the file just written cannot be mapped."""
+        with self._table.database.transaction() as cursor:
+            state = self._table.state(cursor)
+            return None if state is None else self._read(cursor, state, None)
+
+    def _loaded(self) -> Snapshot | None:
+        kept = self._file.load()
+        if kept is None:
+            return None
+        none = np.empty(0, np.intp)
+        masks, keywords = FilterMasks(kept.rows), Keywords(self._analyzer)
+        return Snapshot(kept.state, kept.seqs, kept.matrix, kept.rows, none, masks, keywords)
 
     def _fits(self, cursor: duckdb.DuckDBPyConnection, state: State, old: Snapshot | None) -> bool:
         if self._too_large is not None and state.count >= self._too_large * 0.9:
@@ -365,6 +420,25 @@ class SnapshotCache:
         return _joined(old, state, seqs, vectors, rows, dead)
 
 
+_WORTH_BYTES = 8 * 2**20
+"""Vectors and codes of smaller tables are read faster than a file of them is worth."""
+
+_NEARLY = 0.1
+"""Share of rows that may have come or gone since a snapshot file was written, before it is written again."""
+
+
+def _worth_keeping(state: State) -> bool:
+    return state.count * state.dim * 5 >= _WORTH_BYTES
+
+
+def _nearly(kept: State, state: State) -> bool:
+    if not (_same(kept, state) or _grew_from(kept, state)):
+        return False
+    fresh = state.next_seq - kept.next_seq
+    gone = kept.count + fresh - state.count
+    return fresh + gone <= _NEARLY * state.count
+
+
 def _same(mine: State, theirs: State) -> bool:
     return mine.version == theirs.version and mine.count == theirs.count
 
@@ -390,15 +464,12 @@ def _rows_of(
         batches.append(batch.select([*COLUMNS]))
     numbered = np.concatenate(seqs) if seqs else np.empty(0, np.int64)
     schema = batches[0].schema if batches else pa.schema([(name, pa.string()) for name in COLUMNS])
-    rows = pa.Table.from_batches(batches, schema).cast(_SCHEMA).combine_chunks()
+    rows = pa.Table.from_batches(batches, schema).cast(ROWS_SCHEMA).combine_chunks()
     vectors = vectors[:filled]
     if np.any(numbered[1:] < numbered[:-1]):
         order = np.argsort(numbered, kind="stable")
         numbered, vectors, rows = numbered[order], vectors[order], rows.take(numbers(order))
     return numbered, vectors, rows
-
-
-_SCHEMA = pa.schema([(name, pa.large_string()) for name in COLUMNS])
 
 
 def _missing(old: np.ndarray, living: np.ndarray) -> Positions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,6 +42,7 @@ from llama_index_presets.store.duckdb.search import (
     condition_of,
 )
 from llama_index_presets.store.duckdb.snapshot import Snapshot, SnapshotCache
+from llama_index_presets.store.duckdb.snapshot_file import delete_snapshot_files
 from llama_index_presets.store.duckdb.table import REGISTER, Incoming, State, Table
 from llama_index_presets.store.node_codec import to_node
 from llama_index_presets.store.query_modes import check_query, empty_result, with_mode
@@ -162,6 +163,9 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         key = f"{self.table}\x00{self.cache_mb}\x00{self.text_language}"
         made = SnapshotCache(self._table, self.cache_mb * 2**20, Analyzer(language=self.text_language))
         self._cache = self._database.shared.setdefault(key, made)
+        if self._cache is made:
+            self._database.before_close.append(made.keep)
+            self._database.after_close.append(made.confirm)
         state = self._state()
         if state is not None:
             self._table.adopt(state, self._fingerprint)
@@ -251,6 +255,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     def _clear(self) -> None:
         if self._state() is not None:
             self._table.writing(self._table.drop)
+            self._cache.forget()
 
     def compact(self) -> None:
         """Rewrite the file, so that nothing of deleted nodes is left in it. Needs space for a second copy.
@@ -262,6 +267,8 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
             StoreWriteError: It was opened read-only, or the disk is full.
         """
         self._check_usable(write=True)
+        self._cache.forget()
+        delete_snapshot_files(self.path)
         self._database.compact()
 
     # ---- reading ------------------------------------------------------------------------------------------
@@ -378,44 +385,16 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     @contextmanager
     def frugal_reads(self, threads: int) -> Iterator[None]:
         """While in the block, DuckDB uses this many threads at most, each with buffers of its own."""
-        usual = self._setting("threads")
-        self._set("threads", str(min(threads, int(usual))))
+        usual = self._database.setting("threads")
+        self._database.set("threads", str(min(threads, int(usual))))
         try:
             yield
         finally:
-            self._set("threads", usual)
+            self._database.set("threads", usual)
 
     def drop_cache(self) -> None:
-        """Have DuckDB drop the blocks of its file that it caches.
-
-        DuckDB has no command for it, but keeps to a lower limit at once. The limit is not left low: a batch with long
-        texts may need more.
-        """
-        if self.path == MEMORY:
-            return
-        limit = _settable(self._setting("memory_limit"))
-        # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
-        with suppress(duckdb.OutOfMemoryException):
-            self._set("memory_limit", "'1MB'")
-        self._set("memory_limit", f"'{limit}'")
-
-    def _setting(self, name: str) -> str:
-        found = self._database.connection.execute(f"SELECT current_setting('{name}')").fetchall()
-        return str(found[0][0])
-
-    def _set(self, name: str, value: str) -> None:
-        self._database.connection.execute(f"SET {name} = {value}")
-
-
-def _settable(memory_limit: str) -> str:
-    """DuckDB's memory limit in words that it reads again as the same one.
-
-    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
-    would fall to nothing, so this is the middle of what the limit may be. No limit at all it shows in a unit that it
-    does not read.
-    """
-    number, unit = memory_limit.split()
-    return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
+        """Have DuckDB drop the blocks of its file that it caches."""
+        self._database.release_memory()
 
 
 _REOPENED = ("path", "table", "read_only", "cache_mb", "text_language")

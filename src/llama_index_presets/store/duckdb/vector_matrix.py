@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Found", "Matrix"]
+__all__ = ["Encoded", "Found", "Matrix", "Positions", "encode", "has_codes"]
 
 Positions = NDArray[np.intp]
 Scores = NDArray[np.float64]
@@ -51,6 +51,43 @@ def _numkong() -> ModuleType | None:
     return numkong
 
 
+def has_codes() -> bool:
+    """Whether matrices made here have int8 codes."""
+    return _numkong() is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What is kept of rows beside the vectors themselves.
+
+    Attributes:
+        inverse_norms: 1 / length of each row, float32, shape (n,).
+        codes: int8, shape (n, dim); no rows where there are no codes.
+        steps: What one of a row's code stands for, divided by the row's length, float32, shape (n,).
+        spread: Largest relative error of a coded row.
+    """
+
+    inverse_norms: NDArray[np.float32]
+    codes: NDArray[np.int8]
+    steps: NDArray[np.float32]
+    spread: float
+
+
+def encode(chunk: NDArray[np.float32], *, coded: bool) -> Encoded:
+    """Norms and codes of a few thousand vectors, shape (n, dim), none of them zero."""
+    norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk, dtype=np.float64))
+    inverse = (1 / norms).astype(np.float32)
+    if not coded or not len(chunk):
+        return Encoded(inverse, np.empty((0, chunk.shape[1]), np.int8), np.empty(0, np.float32), 0.0)
+    steps = np.maximum(np.abs(chunk).max(axis=1), np.finfo(np.float32).tiny) / 127
+    off = np.rint(chunk / steps[:, None])
+    codes = off.astype(np.int8)
+    off *= steps[:, None]
+    off -= chunk
+    spread = float(np.max(np.sqrt(np.einsum("ij,ij->i", off, off)) / norms))
+    return Encoded(inverse, codes, (steps / norms).astype(np.float32), spread)
+
+
 class _Buffers:
     """Growing buffers of rows; the first `used` are never written again, so readers need no lock."""
 
@@ -58,9 +95,18 @@ class _Buffers:
         self.used = 0
         self.vectors = np.empty((capacity, dim), np.float32)
         self.inverse_norms = np.empty(capacity, np.float32)
-        self.coded = _numkong() is not None
+        self.coded = has_codes()
         self.codes = np.empty((capacity if self.coded else 0, dim), np.int8)
         self.steps = np.empty(capacity if self.coded else 0, np.float32)
+
+    @classmethod
+    def full(cls, vectors: NDArray[np.float32], encoded: Encoded) -> _Buffers:
+        """Buffers over arrays that may be mapped from a file, without room for more."""
+        buffers = cls(0, vectors.shape[1])
+        buffers.used, buffers.vectors, buffers.inverse_norms = len(vectors), vectors, encoded.inverse_norms
+        buffers.coded = buffers.coded and len(encoded.codes) == len(vectors)
+        buffers.codes, buffers.steps = encoded.codes, encoded.steps
+        return buffers
 
     def append(self, vectors: NDArray[np.float32]) -> float:
         """Write rows behind the others; gives their largest relative coding error."""
@@ -69,21 +115,13 @@ class _Buffers:
         for first in range(start, self.used, _MANY_ROWS):
             rows = slice(first, min(first + _MANY_ROWS, self.used))
             chunk = vectors[rows.start - start : rows.stop - start]
-            norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk, dtype=np.float64))
+            encoded = encode(chunk, coded=self.coded)
             self.vectors[rows] = chunk
-            self.inverse_norms[rows] = 1 / norms
+            self.inverse_norms[rows] = encoded.inverse_norms
             if self.coded:
-                worst = max(worst, self._code(rows, chunk, norms))
+                self.codes[rows], self.steps[rows] = encoded.codes, encoded.steps
+            worst = max(worst, encoded.spread)
         return worst
-
-    def _code(self, rows: slice, chunk: NDArray[np.float32], norms: Scores) -> float:
-        steps = np.maximum(np.abs(chunk).max(axis=1), np.finfo(np.float32).tiny) / 127
-        coded = np.rint(chunk / steps[:, None])
-        self.codes[rows] = coded
-        self.steps[rows] = steps / norms
-        coded *= steps[:, None]
-        coded -= chunk
-        return float(np.max(np.sqrt(np.einsum("ij,ij->i", coded, coded)) / norms))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +144,11 @@ class Matrix:
         buffers = _Buffers(max(capacity, len(vectors)), vectors.shape[1])
         spread = buffers.append(vectors)
         return cls(len(vectors), buffers, spread)
+
+    @classmethod
+    def kept(cls, vectors: NDArray[np.float32], encoded: Encoded) -> Matrix:
+        """Take vectors that were encoded before; nothing is copied or read."""
+        return cls(len(vectors), _Buffers.full(vectors, encoded), encoded.spread)
 
     @property
     def dim(self) -> int:
@@ -133,6 +176,7 @@ class Matrix:
 
     def _copied(self, rows: Any, capacity: int) -> _Buffers:
         old, new = self.buffers, _Buffers(capacity, self.dim)
+        new.coded = new.coded and old.coded
         for name in ("vectors", "inverse_norms", *(("codes", "steps") if new.coded else ())):
             kept = getattr(old, name)[: self.count][rows]
             getattr(new, name)[: len(kept)] = kept
