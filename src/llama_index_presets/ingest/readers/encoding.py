@@ -143,20 +143,23 @@ def decode(raw: bytes, declared: str = "") -> Decoded:
     _refuse_binary(raw)
     label = declared or declared_encoding(raw) or _escape_sequences(raw)
     name = _python_name(label) if label else None
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = None
-    if text is not None and not _has_odd_bytes(raw) and (name is None or _is_utf8(name, raw)):
+    odd = _has_odd_bytes(raw)
+    text = None if odd else _decoded(raw, "utf-8")
+    if text is not None and (name is None or _is_utf8(name, raw)):
         return Decoded(text, "utf-8", _contradicted(name, label, raw))
-    if name is not None:
-        try:
-            return Decoded(raw.decode(name), name)
-        except UnicodeDecodeError:
-            pass
+    text = _decoded(raw, name) if name else None
+    if name and text is not None:
+        return Decoded(text, name)
     warned = (f"The file declares the encoding {label}, which its bytes contradict.",) if label else ()
-    guess = (_utf16(raw) if _has_odd_bytes(raw) else None) or _nearly_utf8(raw) or _detected(raw)
+    guess = (_utf16(raw) if odd else None) or _nearly_utf8(raw) or _detected(raw)
     return Decoded(guess.text, guess.encoding, (*warned, *guess.warnings))
+
+
+def _decoded(raw: bytes, name: str) -> str | None:
+    try:
+        return raw.decode(name)
+    except UnicodeDecodeError:
+        return None
 
 
 def declared_encoding(raw: bytes) -> str | None:
