@@ -142,14 +142,14 @@ def decode(raw: bytes, declared: str = "") -> Decoded:
             return _damaged(raw, name)
     _refuse_binary(raw)
     label = declared or declared_encoding(raw) or _escape_sequences(raw)
-    name = _python_name(label) if label else None
+    codec = _python_name(label) if label else None
     odd = _has_odd_bytes(raw)
     text = None if odd else _decoded(raw, "utf-8")
-    if text is not None and (name is None or _is_utf8(name, raw)):
-        return Decoded(text, "utf-8", _contradicted(name, label, raw))
-    text = _decoded(raw, name) if name else None
-    if name and text is not None:
-        return Decoded(text, name)
+    if text is not None and (codec is None or _is_utf8(codec, raw)):
+        return Decoded(text, "utf-8", _contradicted(codec, label, raw))
+    text = _decoded(raw, codec) if codec else None
+    if codec and text is not None:
+        return Decoded(text, codec)
     warned = (f"The file declares the encoding {label}, which its bytes contradict.",) if label else ()
     guess = (_utf16(raw) if odd else None) or _nearly_utf8(raw) or _detected(raw)
     return Decoded(guess.text, guess.encoding, (*warned, *guess.warnings))
