@@ -26,6 +26,8 @@ MOVED: Final[dict[str, str]] = {
     "presets.engine_checks": "diagnose.checks",
     "presets.estimate": "presets.ingest_estimate",
     "presets.evaluation": "experiments.evaluation",
+    "presets.language_models": "providers.language_models",
+    "presets.openai_llm": "providers.openai_llm",
     "presets.recommend": "advise.recommend",
     "retrieve.keyword": "retrieve.bm25.index",
     "retrieve.step": "retrieve.bm25.consistency",

@@ -20,7 +20,7 @@ from llama_index_instrumentation import get_dispatcher
 
 __all__ = ["Load", "LoadOnce", "ModelLoadEvent", "Purpose", "loading"]
 
-Purpose = Literal["embedding", "rerank"]
+Purpose = Literal["embedding", "rerank", "llm"]
 _Model = TypeVar("_Model")
 _dispatcher = get_dispatcher(__name__)
 

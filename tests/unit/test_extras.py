@@ -37,8 +37,9 @@ def requirements(wheel: Path) -> list[Requirement]:
     return [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
 
 
-LANGUAGE_MODELS = ["extractive", "http://localhost/v1#m"] + [
-    f"{name}/m" for name in ("openai", "azure", "anthropic", "groq", "deepseek", "ollama")
+LANGUAGE_MODELS = ["extractive", "http://localhost/v1#m", "smollm2"] + [
+    f"{name}/m"
+    for name in ("openai", "azure", "anthropic", "bedrock", "gemini", "groq", "deepseek", "mistral", "ollama")
 ]
 """Of the providers whose packages the development extra brings."""
 

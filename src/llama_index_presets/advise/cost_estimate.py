@@ -7,19 +7,15 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from llama_index_presets.advise.requirements import Requirements
-from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
-from llama_index_presets.presets.language_models import read_name
-from llama_index_presets.presets.matrix import STORES, Preset, llm_part
+from llama_index_presets.presets.answer_estimate import estimate_answer
+from llama_index_presets.presets.matrix import STORES, Preset
 from llama_index_presets.presets.settings import settings_class
+from llama_index_presets.providers.embedding_models import embedding_price, read_embedding_name
 
 __all__ = ["Bill", "BillLine", "estimate_bill"]
 
 QUESTION_TOKENS = 20
-PROMPT_TOKENS = 150
-"""Of the instructions and the question, around the passages."""
-ANSWER_TOKENS = 150
-_CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,31 +102,26 @@ def estimate_bill(row: Preset, needs: Requirements, pricer: Pricer | None = None
 def _embedding(
     prices: Pricer, row: Preset, what: str, per: Literal["once", "month"], tokens: int, count: str
 ) -> BillLine:
-    model = embedding_model(row.embedding)
-    if model.provider == FREE_PROVIDER:
+    provider, model = embedding_price(read_embedding_name(row.embedding))
+    if provider == FREE_PROVIDER:
         return BillLine(
             what=what, per=per, usd=Decimal(0), arithmetic=f"{row.embedding} runs on your machine"
         )
-    usd, _ = prices.price(model.provider, row.embedding, Tokens(tokens))
-    each, _ = prices.price(model.provider, row.embedding, Tokens(1_000_000))
+    usd, _ = prices.price(provider, model, Tokens(tokens))
+    each, _ = prices.price(provider, model, Tokens(1_000_000))
     return BillLine(what=what, per=per, usd=usd, arithmetic=f"{count} x {_dollars(each)} per million")
 
 
 def _answers(prices: Pricer, row: Preset, asked: int) -> BillLine:
     what: str = "writing the answers"
-    if llm_part(row.llm).local:
+    if row.parts()["llm"].local:
         return BillLine(what=what, per="month", usd=Decimal(0), arithmetic=f"{row.llm} runs on your machine")
-    settings = settings_class(row.name)()
-    passage = min(embedding_model(row.embedding).max_tokens, _CHUNK_TOKENS)
-    prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
-    name = read_name(row.llm)
-    usd, _ = prices.price(name.provider, name.model, Tokens(asked * prompt, asked * ANSWER_TOKENS))
-    read, _ = prices.price(name.provider, name.model, Tokens(1_000_000))
-    written, _ = prices.price(name.provider, name.model, Tokens(0, 1_000_000))
+    answer = estimate_answer(row, settings_class(row.name)(), prices)
     arithmetic = (
-        f"{asked:,} answers x ({prompt:,} tokens read x {_dollars(read)} "
-        f"+ {ANSWER_TOKENS} written x {_dollars(written)} per million)"
+        f"{asked:,} answers x ({answer.prompt_tokens:,} tokens read x {_dollars(answer.read_usd)} "
+        f"+ {answer.answer_tokens} written x {_dollars(answer.written_usd)} per million)"
     )
+    usd = None if answer.usd is None else answer.usd * asked
     return BillLine(what=what, per="month", usd=usd, arithmetic=arithmetic)
 
 

@@ -16,7 +16,6 @@ from llama_index_presets import __version__
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.ingest.strategies import CHUNKERS
-from llama_index_presets.presets.language_models import read_name
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import DEFAULT_RERANKER, LONGEST_CHUNK, find_reranker
@@ -24,6 +23,7 @@ from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.retrieval import LEG_CANDIDATES, RERANK_CANDIDATES
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.providers.language_models import read_name
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["Ejected", "eject"]
@@ -88,7 +88,7 @@ def eject(
     """
     row = find_preset(preset)
     values, _ = load_settings(settings, preset)
-    row = row.with_cells(values.cells())
+    row = row.with_settings(values)
     target, notices = Path(folder).expanduser(), []
     if offline:
         found = go_offline(row, target / "storage", values, ())

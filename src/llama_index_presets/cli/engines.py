@@ -27,8 +27,8 @@ from llama_index_presets.cli.app import (
     say,
 )
 from llama_index_presets.errors import SettingsError, StoreLockedError
-from llama_index_presets.presets.language_models import read_name
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.providers.language_models import read_name
 
 if TYPE_CHECKING:
     from llama_index_presets.ingest.pipeline import IngestReport

@@ -129,7 +129,7 @@ def _run(
 ) -> Result:
     from llama_index_presets.evaluate.results import save_result
     from llama_index_presets.experiments.evaluation import Evaluation
-    from llama_index_presets.presets.language_models import make_language_model
+    from llama_index_presets.providers.language_models import make_language_model
 
     with _open(variant, documents, offline) as engine:
         evaluation = Evaluation(

@@ -75,7 +75,7 @@ def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, 
     row, reranker = find_preset(preset), DEFAULT_RERANKER
     with suppress(PresetsError):  # `check_settings` says so
         values = load_settings(settings, preset)[0]
-        row, reranker = row.with_cells(values.cells()), values.reranker or reranker
+        row, reranker = row.with_settings(values), values.reranker or reranker
     return row.offline() if offline else row, reranker
 
 

@@ -59,10 +59,23 @@ class RetryPolicy:
         if self.attempts < 1 or min(self.first_wait_s, self.longest_wait_s, self.total_s) < 0:
             raise SettingsError(f"{self} is not possible. Expected attempts >= 1 and times >= 0.")
 
-    def options(self, before_sleep: Callable[[RetryCallState], None] | None) -> dict[str, Any]:
-        """Give the policy as tenacity's options."""
+    def options(self, model: Any, before_sleep: Callable[[RetryCallState], None] | None) -> dict[str, Any]:
+        """Give the policy as tenacity's options.
+
+        A model may have a method `adapts_to`: whether it will make the next request otherwise, after this error.
+        """
+        adapts = getattr(model, "adapts_to", None)
+
+        def helps(error: BaseException) -> bool:
+            if is_transient(error):
+                return True
+            if adapts is None or not adapts(error):
+                return False
+            error._at_once = True  # type: ignore[attr-defined]
+            return True
+
         return {
-            "retry": retry_if_exception(is_transient),
+            "retry": retry_if_exception(helps),
             "stop": stop_after_attempt(self.attempts) | stop_before_delay(self.total_s),
             "wait": self._wait,
             "before": _number_attempt,
@@ -72,6 +85,8 @@ class RetryPolicy:
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
+        if getattr(error, "_at_once", False):
+            return 0.0
         asked = retry_after_s(error) if error is not None else None
         if asked is not None:
             return asked
@@ -91,18 +106,36 @@ def is_transient(error: BaseException) -> bool:
         >>> is_transient(ConnectionResetError()), is_transient(ValueError())
         (True, False)
     """
-    status = getattr(error, "status_code", None) or getattr(
-        getattr(error, "response", None), "status_code", None
-    )
-    if isinstance(status, int):
+    status = _status(error)
+    if status is not None:
         used_up = getattr(error, "code", None) == "insufficient_quota"
         return not used_up and (status in _TRANSIENT_STATUSES or status >= 500)
     return any(kind.__name__ in _TRANSIENT_ERRORS for kind in type(error).__mro__)
 
 
+def _status(error: BaseException) -> int | None:
+    """Status of an answer over HTTP, wherever an SDK keeps it; None where there was none."""
+    response = getattr(error, "response", None)
+    inside = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}  # boto3's
+    places = (
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+        inside.get("HTTPStatusCode"),
+        getattr(error, "code", None),  # Google's
+    )
+    return next((place for place in places if isinstance(place, int)), None)
+
+
+def _headers(error: BaseException) -> Any:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return getattr(response, "headers", None) or getattr(error, "headers", None) or {}
+
+
 def retry_after_s(error: BaseException) -> float | None:
     """Read how long a server asks to wait, in seconds: in milliseconds, seconds or as a date."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers = _headers(error)
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             return max(float(milliseconds) / 1000, 0.0)
@@ -190,7 +223,7 @@ def _call(model: Any, work: Callable[[], Any], before_sleep: Callable[[RetryCall
         return work()
     inside, attempt = _inside.set(True), attempt_number.set(1)
     try:
-        return Retrying(**_policy(model).options(before_sleep))(work)
+        return Retrying(**_policy(model).options(model, before_sleep))(work)
     finally:
         _inside.reset(inside)
         attempt_number.reset(attempt)
@@ -204,7 +237,7 @@ async def _acall(
         return await work()
     inside, attempt = _inside.set(True), attempt_number.set(1)
     try:
-        return await AsyncRetrying(**_policy(model).options(before_sleep))(work)
+        return await AsyncRetrying(**_policy(model).options(model, before_sleep))(work)
     finally:
         _inside.reset(inside)
         attempt_number.reset(attempt)

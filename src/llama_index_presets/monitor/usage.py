@@ -128,6 +128,7 @@ _PROVIDERS: Final = {
     "fastembed": FREE_PROVIDER,
     "local": FREE_PROVIDER,
     "extractive": FREE_PROVIDER,
+    "smollm": FREE_PROVIDER,
     "clip": FREE_PROVIDER,
     "mock": FREE_PROVIDER,
 }

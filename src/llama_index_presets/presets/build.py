@@ -24,7 +24,6 @@ from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.keyword_index import KeywordOpening
-from llama_index_presets.presets.language_models import make_language_model
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -40,12 +39,15 @@ from llama_index_presets.presets.offline import (
     refuse_remote,
     refuse_remote_cells,
     refuse_remote_listeners,
+    refuse_remote_reranker,
 )
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.presets.storage import Storage, prepare_storage, resolve_storage
 from llama_index_presets.presets.stores import check_place, open_store, refuse_lost_vectors
+from llama_index_presets.providers.language_models import make_language_model
+from llama_index_presets.providers.options import of_any_model
 
 __all__ = ["build"]
 
@@ -74,7 +76,7 @@ def build(
             for the vectors (``postgresql://…``, ``s3://…``, ``pinecone://index/namespace``); the rest is then in a
             folder of this machine, see `storage.resolve_storage`.
         llm: Writes the answers in place of the preset's: a model, or the name of one (``"ollama/llama3.2"``); see
-            `presets.language_models`.
+            `providers.language_models`.
         embed_model: Embeds in place of the preset's.
         vector_store: Holds the vectors in place of the preset's.
         reranker: Reorders what was retrieved.
@@ -101,8 +103,10 @@ def build(
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
     if isinstance(llm, str):
-        values, origins, llm = replace(values, llm=llm), origins | {"llm": "code"}, None
-    row = row.with_cells(values.cells())
+        kept = of_any_model(values.llm_options or {}) if llm != values.llm else values.llm_options
+        values, origins = replace(values, llm=llm, llm_options=kept or None), origins | {"llm": "code"}
+        llm = None
+    row = row.with_settings(values)
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
     row, notices = _offline(row, storage, values, overrides) if offline else (row, ())
@@ -111,11 +115,14 @@ def build(
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
         refuse_remote_cells(row, replaced=frozenset(overrides))
+        refuse_remote_reranker(row, values, replaced=frozenset(overrides))
         refuse_remote_listeners(preset)
     location = _resolve(storage, row, values, overrides, local=local)
     encryption = choose_encryption(values, row.pattern, location)
     embed_model = embed_model or with_cache(
-        make_embedding(row.embedding, local=local, dimensions=values.dimensions), values.embedding_cache, location,
+        make_embedding(
+            row.embedding, local=local, dimensions=values.dimensions, options=row.options.get("embedding")
+        ), values.embedding_cache, location,
         queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
     check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker)
@@ -145,7 +152,7 @@ def build(
             ),
         )  # fmt: skip
         if llm is None:
-            llm = make_language_model(row.llm, values.llm_options if row.llm != "extractive" else None)
+            llm = make_language_model(row.llm, row.options.get("llm") if row.llm != "extractive" else None)
             if row.monitoring == "local":
                 refuse_remote(preset, [llm])
         audit = open_audit(row.monitoring, location, preset=row.name, model=llm.metadata.model_name)

@@ -269,7 +269,7 @@ def estimate_preset(
         (3, '6.0000E-8', 'a rate limit of 1,000,000 tokens and 3,000 requests a minute')
     """
     values, _ = load_settings(settings, preset)
-    row = find_preset(preset).with_cells(values.cells())
+    row = find_preset(preset).with_settings(values)
     place = resolve_storage(storage, state=values.state) if storage is not None else None
     if offline:
         row = go_offline(row, place.folder if place else _NOWHERE, values, ()).row
@@ -277,7 +277,13 @@ def estimate_preset(
     if missing:
         raise SettingsError(f"The preset '{row.name}' cannot count: {'; '.join(missing)}.")
     local = offline or row.monitoring == "local"
-    embed_model = make_embedding(row.embedding, local=local, sends=False, dimensions=values.dimensions)
+    embed_model = make_embedding(
+        row.embedding,
+        local=local,
+        sends=False,
+        dimensions=values.dimensions,
+        options=row.options.get("embedding"),
+    )
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}

@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
 from llama_index_presets._addresses import is_loopback
-from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.files import root_path
@@ -82,7 +81,9 @@ class RayWorker:
         """
         encryption = choose_encryption(self.settings, self.row.pattern, self.place)
         embed_model = with_cache(
-            make_embedding(self.row.embedding, local=self.local), self.settings.embedding_cache, self.place,
+            make_embedding(
+                self.row.embedding, local=self.local, options=self.row.options.get("embedding")
+            ), self.settings.embedding_cache, self.place,
             queries=False, hash_key=encryption.sealer.hash_key if encryption else None,
         )  # fmt: skip
         chunker = make_chunker(embed_model, self.settings.chunk_tokens, self.settings.chunking)
@@ -138,7 +139,7 @@ def check_ray(parts: EngineParts, data: Any, address: str | None) -> None:
         f"{' and '.join(overrides)} given by hand cannot be opened by workers; name them in settings": overrides,
         'DuckDB takes one process; set store = "lancedb"': row.store == "duckdb",
         "the keyword index of the hybrid pattern has one writer": row.pattern == "hybrid",
-        "images are ingested on one machine": embedding_model(row.embedding).modality == "image",
+        "images are ingested on one machine": reads_images(parts.embed_model),
         "workers read files; give paths": not (
             isinstance(paths, list | tuple | set) and all(isinstance(path, str | Path) for path in paths)
         ),

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index_presets._extras import installed
-from llama_index_presets.embed.catalogue import catalogue, shipped
+from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue, shipped
 from llama_index_presets.errors import SettingsError, UnknownPresetError
-from llama_index_presets.presets.language_models import (
+from llama_index_presets.providers.embedding_models import (
+    CATALOGUE,
+    EMBEDDING_PROVIDERS,
+    embeds_on_this_machine,
+    read_embedding_name,
+)
+from llama_index_presets.providers.language_models import (
     PROVIDERS,
     is_on_this_machine,
     read_name,
     required_modules,
 )
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.settings import Settings
 
 __all__ = [
     "MONITORING",
@@ -77,7 +86,6 @@ _CLIP = Component(
     modules=("sentence_transformers", "torch", "PIL"),
     extra="clip",
 )
-_OPENAI = Component(about="OpenAI", modules=("llama_index.embeddings.openai",), extra="openai", local=False)
 
 STORES: dict[str, Component] = {
     "lancedb": Component(
@@ -144,12 +152,24 @@ def llm_part(name: str, options: Mapping[str, Any] | None = None) -> Component:
     )
 
 
-def embedding_part(name: str) -> Component:
-    """The part behind an embedding model of the catalogue."""
-    model = catalogue()[name]
-    if model.modality == "image":
-        return _CLIP
-    return _LOCAL if model.provider == "local" else _OPENAI
+def embedding_part(name: str, options: Mapping[str, Any] | None = None) -> Component:
+    """The part behind the name of an embedding model.
+
+    Raises:
+        SettingsError: It is spelt in no way that `embedding_models.read_embedding_name` knows.
+    """
+    read = read_embedding_name(name)
+    known = catalogue()[read.model] if read.provider == CATALOGUE else None
+    if known is not None and known.provider == "local":
+        return _CLIP if known.modality == "image" else _LOCAL
+    provider = EMBEDDING_PROVIDERS.get("openai" if known is not None else read.provider)
+    own = (read.model.partition(":")[0],)
+    return Component(
+        about=provider.about if provider else "a class of the application",
+        modules=(provider.packages or (provider.module,)) if provider else own,
+        extra=provider.extra if provider else "",
+        local=embeds_on_this_machine(read, options or {}),
+    )
 
 
 COLUMNS = ("embedding", "store", "pattern", "monitoring", "llm")
@@ -162,13 +182,14 @@ class Preset:
     Attributes:
         name: What `build` takes.
         use_case: Who it is for.
-        embedding: Key of the embedding catalogue.
+        embedding: Name of an embedding model; see `embedding_models.read_embedding_name`.
         store: Key of `STORES`.
         pattern: Key of `PATTERNS`.
         monitoring: Key of `MONITORING`.
         llm: Name of a language model; see `language_models.read_name`.
         why: Why these cells, in a sentence.
         swapped: Cells that `offline` replaced: column -> what stood there before.
+        options: Of the models: ``"llm"``, ``"embedding"`` -> option -> value.
     """
 
     name: str
@@ -180,15 +201,16 @@ class Preset:
     llm: str
     why: str
     swapped: tuple[tuple[str, str], ...] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def parts(self) -> dict[str, Component]:
         """The part behind each cell."""
         return {
-            "embedding": embedding_part(self.embedding),
+            "embedding": embedding_part(self.embedding, self.options.get("embedding")),
             "store": STORES[self.store],
             "pattern": PATTERNS[self.pattern],
             "monitoring": MONITORING[self.monitoring],
-            "llm": llm_part(self.llm),
+            "llm": llm_part(self.llm, self.options.get("llm")),
         }
 
     def missing(self, *, replaced: frozenset[str] = frozenset()) -> list[str]:
@@ -214,7 +236,19 @@ class Preset:
         problems = _unknown_cells(self.name, cells, catalogue())
         if problems:
             raise SettingsError(f"{'; '.join(problems)}.")
-        return replace(self, **dict(cells))  # type: ignore[arg-type]
+        chosen = dict(cells)
+        if "embedding" in chosen:
+            read = read_embedding_name(chosen["embedding"])
+            chosen["embedding"] = read.model if read.provider == CATALOGUE else chosen["embedding"]
+        return replace(self, **chosen)  # type: ignore[arg-type]
+
+    def with_settings(self, settings: Settings) -> Preset:
+        """This row as settings choose it: with their cells, and the options of their models.
+
+        Raises:
+            SettingsError: A choice that no table knows; all of them in one message.
+        """
+        return replace(self.with_cells(settings.cells()), options=settings.options())
 
     def offline(self) -> Preset:
         """This row with every networked cell replaced by its local counterpart."""
@@ -224,7 +258,9 @@ class Preset:
             for column in COLUMNS
             if getattr(self, column) in table.get(column, {})
         }
-        if not llm_part(self.llm).local:
+        if "embedding" not in swaps and not self.parts()["embedding"].local:
+            swaps["embedding"] = table["embedding"]["text-embedding-3-small"]
+        if not self.parts()["llm"].local:
             swaps["llm"] = "extractive"
         swapped = tuple((column, getattr(self, column)) for column in swaps)
         return replace(self, **swaps, swapped=swapped)
@@ -250,7 +286,7 @@ def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
     Raises:
         SettingsError: Names that no table knows, columns that are missing or unknown; all in one message.
     """
-    columns = {field.name for field in fields(Preset)} - {"name", "swapped"}
+    columns = {column.name for column in fields(Preset)} - {"name", "swapped", "options"}
     problems = [
         problem
         for name, row in data["presets"].items()
@@ -266,9 +302,8 @@ def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
     return {name: Preset(name=name, **row) for name, row in data["presets"].items()}
 
 
-def _unknown_cells(name: str, row: Mapping[str, Any], models: Mapping[str, object]) -> list[str]:
+def _unknown_cells(name: str, row: Mapping[str, Any], models: Mapping[str, EmbeddingModel]) -> list[str]:
     tables: dict[str, Mapping[str, object]] = {
-        "embedding": models,
         "store": STORES,
         "pattern": PATTERNS,
         "monitoring": MONITORING,
@@ -278,9 +313,14 @@ def _unknown_cells(name: str, row: Mapping[str, Any], models: Mapping[str, objec
         for column, table in tables.items()
         if column in row and row[column] not in table
     ]
-    if "llm" in row:
+    readers: dict[str, Callable[[str], object]] = {
+        "embedding": lambda text: read_embedding_name(text, models),
+        "llm": read_name,
+    }
+    for column, read in readers.items():
         try:
-            read_name(row["llm"])
+            if column in row:
+                read(row[column])
         except SettingsError as error:
             problems.append(f"{name}: {str(error).rstrip('.')}")
     return problems

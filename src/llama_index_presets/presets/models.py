@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +14,20 @@ from llama_index.core.utils import get_tokenizer
 from llama_index_presets._extras import require
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEmbedding
-from llama_index_presets.embed.catalogue import catalogue, embedding_model
+from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.weights import cache_folder
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
-from llama_index_presets.monitor.retry import retrying
-from llama_index_presets.presets.language_models import endpoint_of, make_language_model, read_name
 from llama_index_presets.presets.storage import Storage
+from llama_index_presets.providers.embedding_models import (
+    CATALOGUE,
+    embedding_endpoint,
+    make_embedding_model,
+    read_embedding_name,
+)
+from llama_index_presets.providers.language_models import make_language_model
+from llama_index_presets.providers.names import ModelName
 from llama_index_presets.values import Fingerprint
 
 __all__ = [
@@ -68,21 +74,32 @@ LONGEST_CHUNK = 512
 
 
 def make_embedding(
-    name: str, *, local: bool, sends: bool = True, dimensions: int | None = None
+    name: str,
+    *,
+    local: bool,
+    sends: bool = True,
+    dimensions: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> BaseEmbedding:
     """The embedding model of a cell.
 
     Args:
-        name: Key of the catalogue.
+        name: See `embedding_models.read_embedding_name`.
         local: Whether nothing may be downloaded.
         sends: Whether it will embed; one that only counts tokens needs no key.
         dimensions: Fewer numbers a vector, of models that can be shortened.
+        options: See `options.check_options`.
 
     Raises:
-        SettingsError: The key of a hosted model is missing, or the model cannot be shortened.
+        SettingsError: The key of a hosted model is missing, the model cannot be shortened, or an option is wrong.
         ModelError: The weights are not on this machine and may not be downloaded.
     """
-    model = embedding_model(name)
+    read, options = read_embedding_name(name), options or {}
+    if read.provider != CATALOGUE:
+        return make_embedding_model(read, options, sends=sends, dimensions=dimensions)
+    model = catalogue()[read.model]
+    if options and model.provider == "local":
+        raise SettingsError(f"'{model.name}' runs in this process and takes no {', '.join(options)}.")
     if dimensions is not None and not model.shortens:
         raise SettingsError(
             f"'{model.name}' has {model.dim} dimensions and cannot be shortened. Leave dimensions out."
@@ -90,20 +107,17 @@ def make_embedding(
     if model.modality == "image":
         from llama_index_presets.embed.clip import ClipEmbedding
 
-        clip = ClipEmbedding(name, allow_download=not local)
+        clip = ClipEmbedding(model.name, allow_download=not local)
         clip.check_weights()
         return clip
     if model.provider == "local":
         from llama_index_presets.embed.local import LocalEmbedding
 
-        return LocalEmbedding(name, allow_download=not local)
-    from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
-
-    if sends:
-        _need_key(name)
-    address, _ = endpoint_of(read_name(f"openai/{model.name}"), {})
-    more: dict[str, Any] = {"api_base": address} if address else {}
-    return retrying(BatchedOpenAIEmbedding(model.name, dimensions=dimensions, **more))
+        return LocalEmbedding(model.name, allow_download=not local)
+    hosted = ModelName(provider="openai", model=model.name)
+    address, origin = embedding_endpoint(read, options)
+    own = {"endpoint": address} if origin == "catalogue" else {}
+    return make_embedding_model(hosted, {**own, **options}, sends=sends, dimensions=dimensions)
 
 
 def with_cache(
@@ -134,13 +148,6 @@ def make_llm(name: str) -> LLM:
     """Old name of `language_models.make_language_model`, for one release."""
     warnings.warn("make_llm is now language_models.make_language_model.", DeprecationWarning, stacklevel=2)
     return make_language_model(name)
-
-
-def _need_key(name: str) -> None:
-    if not os.environ.get("OPENAI_API_KEY"):
-        raise SettingsError(
-            f"'{name}' is a model of OpenAI and OPENAI_API_KEY is not set. Set it, or use offline=True (--offline)."
-        )
 
 
 def make_chunker(

@@ -20,6 +20,8 @@ from llama_index_presets.presets.matrix import Preset, stand_in
 from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, read_metadata, resolve_storage
+from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
+from llama_index_presets.providers.rerankers import read_reranker_name, reranks_on_this_machine
 
 __all__ = [
     "OfflineRow",
@@ -29,6 +31,7 @@ __all__ = [
     "refuse_remote",
     "refuse_remote_cells",
     "refuse_remote_listeners",
+    "refuse_remote_reranker",
     "remote_exporters",
 ]
 
@@ -105,6 +108,21 @@ def refuse_remote_cells(row: Preset, *, replaced: frozenset[str]) -> None:
         raise SettingsError(
             f"The preset '{row.name}' keeps everything on this machine; {', '.join(remote)} would send text elsewhere. "
             "Choose a local one, use offline=True (--offline), or another preset."
+        )
+
+
+def refuse_remote_reranker(row: Preset, settings: Settings, *, replaced: frozenset[str]) -> None:
+    """Refuse a re-ranker of the settings that would be sent the passages.
+
+    Raises:
+        SettingsError: Names it.
+    """
+    if settings.reranker is None or row.pattern != "advanced" or "reranker" in replaced:
+        return
+    if not reranks_on_this_machine(read_reranker_name(settings.reranker), settings.reranker_options or {}):
+        raise SettingsError(
+            f"The preset '{row.name}' keeps everything on this machine; reranker '{settings.reranker}' would send text "
+            "elsewhere. Choose a cross-encoder on this machine, or another preset."
         )
 
 
@@ -204,15 +222,17 @@ def go_offline(
     if "embedding" not in overrides:
         row, notice = _embedding(row, resolve_storage(storage, state=settings.state))
         notices += notice
-    if row.pattern == "advanced" and "reranker" not in overrides and settings.reranker is None:
-        row, notice = _pattern(row)
+    if row.pattern == "advanced" and "reranker" not in overrides and _reranker_is_missing(settings):
+        row, notice = _pattern(row, settings.reranker)
         notices += notice
     return OfflineRow(row, tuple(notices))
 
 
 def _embedding(row: Preset, storage: Storage) -> tuple[Preset, list[str]]:
     wanted, other = row.embedding, stand_in(row.embedding)
-    if other is None or embedding_model(wanted).provider != "local":
+    if other is None or read_embedding_name(wanted).provider != CATALOGUE:
+        return row, []
+    if embedding_model(wanted).provider != "local":
         return row, []
     made_with = _made_with(storage)
     if made_with != other and (made_with == wanted or has_weights(embedding_model(wanted))):
@@ -231,7 +251,21 @@ def _embedding(row: Preset, storage: Storage) -> tuple[Preset, list[str]]:
     return _swapped(row, "embedding", other), [notice]
 
 
-def _pattern(row: Preset) -> tuple[Preset, list[str]]:
+def _reranker_is_missing(settings: Settings) -> bool:
+    """Whether a default re-ranker is to be found, or the one that the settings name is elsewhere."""
+    if settings.reranker is None:
+        return True
+    name = read_reranker_name(settings.reranker)
+    return not reranks_on_this_machine(name, settings.reranker_options or {})
+
+
+def _pattern(row: Preset, remote: str | None) -> tuple[Preset, list[str]]:
+    if remote is not None:
+        notice = (
+            f"Re-ranking is off: '{remote}' is a service, so passages keep the order of the vector search. Name the "
+            "folder of a cross-encoder in the setting 'reranker'."
+        )
+        return _swapped(row, "pattern", "simple"), [notice]
     if find_reranker(DEFAULT_RERANKER):
         return row, []
     notice = (

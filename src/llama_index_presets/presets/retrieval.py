@@ -17,6 +17,7 @@ from llama_index_presets.presets.keyword_index import KeywordOpening, open_keywo
 from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker, reads_images
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
+from llama_index_presets.providers.rerankers import CROSS_ENCODER, make_reranker, read_reranker_name
 
 if TYPE_CHECKING:
     from llama_index_presets.retrieve.bm25.consistency import ConsistencyReport
@@ -76,7 +77,7 @@ def assemble_pattern(
     if reads_images(embed_model):
         return _multi_modal(index, settings, embed_model)
     if name == "advanced" and reranker is None:
-        reranker = _cross_encoder(settings, local=local)
+        reranker = _reranker(settings, local=local)
     widening = _widening(settings)
     wide = (settings.candidates or RERANK_CANDIDATES) if reranker else settings.top_k * (4 if widening else 1)
     postprocessors = [*widening, *([reranker] if reranker else [])]
@@ -150,6 +151,16 @@ def _hybrid(
     return RetrievalPattern(
         lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword, repaired
     )
+
+
+def _reranker(settings: Settings, *, local: bool) -> BaseNodePostprocessor:
+    """The re-ranker that the settings name, or the default one."""
+    name = read_reranker_name(settings.reranker or DEFAULT_RERANKER)
+    if name.provider == CROSS_ENCODER:
+        return _cross_encoder(settings, local=local)
+    if settings.blend:
+        raise SettingsError(f"'{settings.reranker}' takes no blend; only a cross-encoder does. Leave it out.")
+    return make_reranker(name, settings.reranker_options or {}, top_n=settings.top_k)
 
 
 def _cross_encoder(settings: Settings, *, local: bool) -> BaseNodePostprocessor:

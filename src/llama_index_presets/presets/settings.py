@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.presets.language_models import check_options
+from llama_index_presets.providers.options import check_options
 
 __all__ = [
     "CustomerChatbotSettings",
@@ -26,7 +26,10 @@ class Settings:
     read by `settings_sources` and by ``llama-presets show``.
 
     Attributes:
-        embedding: Another embedding model than the preset's, by its name in the catalogue.
+        embedding: Another embedding model than the preset's, by its name: of the catalogue, a folder,
+            ``ollama/nomic-embed-text``, ``http://…/v1#model``; see `embedding_models.read_embedding_name`.
+        embedding_options: Its timeout_s, headers, endpoint, batch_size, and ``key``, the variable with the key; in TOML
+            the table ``[embedding]``, with ``name`` for the model.
         dimensions: Shorter vectors of an embedding model that can be shortened (text-embedding-3-*).
         store: Another vector store, by its name in `matrix.STORES`.
         pattern: Another pattern, by its name in `matrix.PATTERNS`.
@@ -42,7 +45,9 @@ class Settings:
         on_leg_error: Whether a hybrid search whose leg fails raises, or answers with the other and says so in
             ``metadata["failed_legs"]``.
         leg_timeout_s: Seconds that each leg of a hybrid search has; None for no limit.
-        reranker: Folder or hub name of a cross-encoder; None takes the default of `CrossEncoderRerank`.
+        reranker: Another re-ranker, by its name: folder or hub name of a cross-encoder, ``cohere/rerank-v3.5``,
+            ``http://…#model``; see `rerankers.read_reranker_name`. None takes the default of `CrossEncoderRerank`.
+        reranker_options: Its endpoint, and ``key``, the variable with the key; in TOML the table ``[reranker]``.
         blend: Weight of the retrieval score beside the re-ranker's, 0 to 1.
         context_tokens: Token budget of these passages in the prompt.
         answer_floor: Cosine below which a passage is no evidence, -1 to 1; None takes the embedding model's own.
@@ -76,6 +81,7 @@ class Settings:
     """
 
     embedding: str | None = None
+    embedding_options: dict | None = field(default=None, repr=False)  # type: ignore[type-arg]
     dimensions: int | None = None
     store: str | None = None
     pattern: str | None = None
@@ -89,6 +95,7 @@ class Settings:
     on_leg_error: Literal["raise", "degrade"] = "raise"
     leg_timeout_s: float | None = None
     reranker: str | None = None
+    reranker_options: dict | None = field(default=None, repr=False)  # type: ignore[type-arg]
     blend: float = 0.0
     context_tokens: int = 3_000
     answer_floor: float | None = None
@@ -130,7 +137,8 @@ class Settings:
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
             raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
 
-        check_options(self.llm_options or {})
+        for name in ("llm", "embedding", "reranker"):
+            check_options(getattr(self, f"{name}_options") or {}, name)
         for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0.")
@@ -142,13 +150,20 @@ class Settings:
         }
         return {column: choice for column, choice in chosen.items() if choice is not None}
 
+    def options(self) -> dict[str, dict[str, Any]]:
+        """Options of the models: column -> option -> value."""
+        return {"llm": self.llm_options or {}, "embedding": self.embedding_options or {}}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; a webhook, whose address is its password, is not shown, nor the password of an endpoint."""
-        values = {
+        values: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
         return values | {
-            "llm_options": self.llm_options and _without_values(self.llm_options, "headers"),
+            **{
+                name: _without_values(values[name], "headers") if isinstance(values[name], dict) else None
+                for name in ("llm_options", "embedding_options", "reranker_options")
+            },
             "alert_webhook": None if self.alert_webhook is None else "(set)",
             "trace_endpoint": self.trace_endpoint and re.sub("//[^/@]*@", "//***@", self.trace_endpoint),
         }

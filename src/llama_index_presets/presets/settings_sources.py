@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.settings import SETTINGS, Settings, settings_class
+from llama_index_presets.providers.options import of_any_model
+from llama_index_presets.providers.variables import use_env_file
 
 __all__ = ["Origins", "SettingInfo", "describe_settings", "load_settings"]
 
@@ -23,6 +25,7 @@ Origins = dict[str, str]
 """Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
 
 _PREFIX = "LLAMA_PRESETS_"
+_MODELS = ("llm", "embedding", "reranker")
 
 NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "MODELS", "SETTINGS"})
 """Environment names, without their prefix, that are no settings: secrets, and what belongs to the machine."""
@@ -89,14 +92,17 @@ def load_settings(
     """
     kind = settings_class(preset)
     if isinstance(given, Settings):
+        use_env_file(None)
         return _complete(given, kind, preset)
     path = given if isinstance(given, str | Path) else os.environ.get(_PREFIX + "SETTINGS")
+    use_env_file(Path(path) if path else None)
     file = _read(Path(path), preset) if path else {}
-    code = _with_llm_table(given) if isinstance(given, Mapping) else {}
+    code = _with_model_tables(given) if isinstance(given, Mapping) else {}
     layers = [(str(path), file), ("environment", _environment(kind)), ("code", code)]
     values: dict[str, Any] = {}
     origins: Origins = {field.name: "default" for field in fields(kind)}
     for origin, layer in layers:
+        values = _without_foreign_options(values, layer)
         for name, value in layer.items():
             source = _PREFIX + name.upper() if origin == "environment" else origin
             values[name] = _checked(kind, name, value, source)
@@ -126,9 +132,9 @@ def _read(path: Path, preset: str | None) -> dict[str, Any]:
         raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
-    content = _with_llm_table(content)
+    content = _with_model_tables(content)
     tables = {
-        name: _with_llm_table(value) for name, value in content.items() if _is_preset_table(name, value)
+        name: _with_model_tables(value) for name, value in content.items() if _is_preset_table(name, value)
     }
     for name, table in tables.items():
         if name not in PRESETS:
@@ -136,21 +142,35 @@ def _read(path: Path, preset: str | None) -> dict[str, Any]:
         for key, value in table.items():
             _checked(settings_class(name), key, value, f"{path} [{name}]")
     top = {name: value for name, value in content.items() if name not in tables}
-    return {**top, **tables.get(preset or "", {})}
+    own = tables.get(preset or "", {})
+    return {**_without_foreign_options(top, own), **own}
 
 
 def _is_preset_table(name: str, value: Any) -> bool:
-    return isinstance(value, dict) and name != "llm_options"
+    return isinstance(value, dict) and not name.endswith("_options")
 
 
-def _with_llm_table(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The table ``[llm]`` as two settings: ``name`` is the model, the rest are its options."""
-    table = values.get("llm")
-    if not isinstance(table, Mapping):
-        return dict(values)
-    rest = {key: value for key, value in values.items() if key != "llm"}
-    options = {key: value for key, value in table.items() if key != "name"}
-    return rest | ({"llm": table["name"]} if "name" in table else {}) | {"llm_options": options}
+def _with_model_tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Each table ``[llm]``, ``[embedding]``, ``[reranker]`` as two settings: its ``name``, and its other options."""
+    flat = dict(values)
+    for setting in _MODELS:
+        table = flat.get(setting)
+        if isinstance(table, Mapping):
+            del flat[setting]
+            options = {key: value for key, value in table.items() if key != "name"}
+            flat |= {setting: table["name"]} if "name" in table else {}
+            flat[f"{setting}_options"] = options
+    return flat
+
+
+def _without_foreign_options(values: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Values without the key, headers and address of a model, where a layer above names another one."""
+    kept = dict(values)
+    for setting in _MODELS:
+        options = kept.get(f"{setting}_options")
+        if options and setting in above and f"{setting}_options" not in above:
+            kept[f"{setting}_options"] = of_any_model(options)
+    return kept
 
 
 # -- the environment ----------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""Answer estimate of a preset: what one answer reads, writes and costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.settings import Settings
+from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
+from llama_index_presets.providers.language_models import PROVIDERS, read_name
+
+__all__ = ["ANSWER_TOKENS", "PROMPT_TOKENS", "AnswerEstimate", "estimate_answer"]
+
+PROMPT_TOKENS: Final = 150
+"""Of the instructions and the question, around the passages."""
+ANSWER_TOKENS: Final = 150
+_CHUNK_TOKENS: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerEstimate:
+    """Estimate of one answer.
+
+    Attributes:
+        model: Name of the language model.
+        prompt_tokens: Tokens that it reads: as many passages as the preset shows, and the instructions.
+        answer_tokens: Tokens that it writes, without those of thinking, which a reasoning model bills as well.
+        usd: Price, in US dollars; None when the model's price is unknown.
+        read_usd: Price of a million tokens read, in prompts of this length.
+        written_usd: Price of a million tokens written.
+    """
+
+    model: str
+    prompt_tokens: int
+    answer_tokens: int
+    usd: Decimal | None
+    read_usd: Decimal | None
+    written_usd: Decimal | None
+
+
+def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = None) -> AnswerEstimate:
+    """Estimate what an answer costs, by today's prices.
+
+    Args:
+        row: The row, as the settings choose it.
+        settings: How many passages it shows, in how many tokens.
+        pricer: Knows the prices.
+
+    Example:
+        >>> from llama_index_presets.presets.matrix import preset
+        >>> estimate_answer(preset("healthcare"), Settings()).usd
+        Decimal('0E-12')
+    """
+    prices = pricer or Pricer()
+    read = read_embedding_name(row.embedding)
+    longest = catalogue()[read.model].max_tokens if read.provider == CATALOGUE else _CHUNK_TOKENS
+    passage = min(longest, settings.chunk_tokens or _CHUNK_TOKENS)
+    prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
+    name = read_name(row.llm)
+    provider = PROVIDERS.get(name.provider)
+    local = row.parts()["llm"].local
+    paid = FREE_PROVIDER if local else provider.prices if provider else ""
+    rates = prices.rates(paid, name.model)
+    at = rates.at(prompt) if rates is not None else None
+    return AnswerEstimate(
+        model=row.llm,
+        prompt_tokens=prompt,
+        answer_tokens=ANSWER_TOKENS,
+        usd=None if rates is None else rates.cost(Tokens(prompt, ANSWER_TOKENS)),
+        read_usd=None if at is None else at.input,
+        written_usd=None if at is None else at.output,
+    )

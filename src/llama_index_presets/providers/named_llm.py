@@ -1,0 +1,115 @@
+"""What the language models of vendors do differently, handled once for all of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Final
+
+from llama_index.core.base.llms.types import LLMMetadata
+
+from llama_index_presets.providers.context_windows import find_window
+
+__all__ = ["NamedLLM", "is_reasoning_model"]
+
+_log = logging.getLogger(__name__)
+
+_REASONING: Final = re.compile(r"(^|[/.:])(o[1-9]([-.]|$)|gpt-([5-9]|\d\d)(?!.*-chat))")
+"""Names of OpenAI's reasoning models: o1 and its successors, gpt-5 and later but for the chat models."""
+
+_REFUSAL: Final = re.compile(
+    r"unsupported|not support|deprecated|only the default|may only be set|not allowed|not permitted|unrecognized|"
+    r"unexpected|extra inputs|max_completion_tokens",
+    re.IGNORECASE,
+)
+_OPTIONAL: Final = ("temperature", "max_tokens")
+_RENAMED: Final = {"max_tokens": "max_completion_tokens"}
+"""Where OpenAI's reasoning models want another name for a limit; elsewhere the parameter is left out."""
+
+
+def is_reasoning_model(model: str) -> bool:
+    """Whether OpenAI's interface refuses a temperature, and ``max_tokens`` under that name, for a model of this name.
+
+    Example:
+        >>> [is_reasoning_model(name) for name in ("o4-mini", "gpt-6-luna", "gpt-5-chat-latest", "gpt-4o")]
+        [True, True, False, False]
+    """
+    return bool(_REASONING.search(model))
+
+
+class NamedLLM:
+    """Mix-in before a language model of LlamaIndex.
+
+    * A parameter that the model refuses is left out, or sent under the name that it wants: at once for OpenAI's
+      reasoning models, and for any other model after the first refusal, which is answered by the same call.
+    * `metadata` has the context window that was given, else that of the class, of the list of prices, or of the server.
+    """
+
+    _window: int | None
+    _refused: frozenset[str]
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex asks of a model."""
+        try:
+            known: LLMMetadata | None = super().metadata  # type: ignore[misc]
+        except ValueError:  # a model that is newer than its class
+            known = None
+        if self._window is None:
+            self._window = find_window(self, known)
+        if known is not None:
+            return known.model_copy(update={"context_window": self._window})
+        model: Any = self
+        return LLMMetadata(
+            context_window=self._window,
+            num_output=model.max_tokens or -1,
+            is_chat_model=True,
+            is_function_calling_model=True,
+            model_name=model.model,
+        )
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    def adapts_to(self, error: BaseException) -> bool:
+        """Learn from a refusal: whether the same call may succeed without the parameter that the server names.
+
+        Asked by `monitor.retry`; the answer is remembered by this object.
+        """
+        status = getattr(error, "status_code", None) or getattr(error, "code", None)
+        if status not in (400, 422) and "ValidationException" not in str(error):
+            return False
+        message = f"{getattr(error, 'param', '')} {error}"
+        refused = {
+            name
+            for name in _OPTIONAL
+            if re.search(rf"\b{name}\b", message) and name not in self._refused and _REFUSAL.search(message)
+        }
+        if not refused:
+            return False
+        self._refused = self._refused | refused
+        model: Any = self
+        if "temperature" in refused and isinstance(
+            config := getattr(model, "_generation_config", None), dict
+        ):
+            config["temperature"] = None  # Gemini's parameters are made once
+        _log.warning(
+            "'%s' does not take %s: sent without from now on.", model.model, " and ".join(sorted(refused))
+        )
+        return True
+
+    def _get_model_kwargs(self, **options: Any) -> dict[str, Any]:
+        """Parameters of a request in OpenAI's protocol."""
+        parameters: dict[str, Any] = super()._get_model_kwargs(**options)  # type: ignore[misc]
+        model: Any = self
+        refused = self._refused | (frozenset(_OPTIONAL) if is_reasoning_model(model.model) else frozenset())
+        return {
+            _RENAMED.get(name, name) if name in refused else name: value
+            for name, value in parameters.items()
+            if name not in refused or name in _RENAMED
+        }
+
+    @property
+    def _model_kwargs(self) -> dict[str, Any]:
+        """Parameters of a request to Anthropic, Bedrock, Mistral or Ollama."""
+        parameters: dict[str, Any] = super()._model_kwargs  # type: ignore[misc]
+        return {name: value for name, value in parameters.items() if name not in self._refused}
