@@ -1,57 +1,104 @@
-"""HTML pages: words that a reader of the page sees, headings as paths, table cells with the names of their columns."""
+"""HTML pages: words that a reader of the page sees, headings as paths, table cells with the names of their columns.
+
+lexbor (through selectolax) parses as browsers do. What is kept and dropped is decided here: a page made of a form, or of
+tables for its layout, is text; menus, scripts and what its style hides are not.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llama_index_presets._extras import require
 from llama_index_presets.ingest.clean import whole_characters, without_controls
 from llama_index_presets.ingest.document_metadata import about_html
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.plain_text import Mark, PlainText
+from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
+from llama_index_presets.ingest.readers.tables import Cell, TableText, fill_spans, table_text
 
-__all__ = ["closed_html", "plain_from_html", "read_html"]
+__all__ = ["plain_from_html", "read_html"]
 
-_HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_SKIPPED = {"script", "style", "noscript", "template", "head", "svg", "nav", "button", "form"}
-_BLOCKS = {
-    "p",
-    "div",
-    "section",
-    "article",
-    "ul",
-    "ol",
-    "table",
-    "blockquote",
-    "pre",
-    "dl",
-    "figure",
-    "main",
-    "hr",
-}
-_LINES = {
-    "li",
-    "dt",
-    "dd",
-    "br",
-    "figcaption",
-    "caption",
-    "tr",
-    "td",
-    "th",
-}  # cells: of a table around tables
-_LONGEST_TITLE = (
-    500  # characters; a longer "heading" is prose, and would stand in the label of each section below it
+_HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
+_SKIPPED: Final = frozenset(
+    [
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "head",
+        "svg",
+        "nav",
+        "button",
+        "select",
+        "datalist",
+        "object",
+        "embed",
+        "iframe",
+        "canvas",
+        "audio",
+        "video",
+        "map",
+        "annotation",
+        "annotation-xml",
+    ]
 )
-_UNCLOSED = (
-    (re.compile("<(?=!--)"), "-->"),
-    (re.compile(r"<(?=!\[\s*(?:cdata|temp|ignore|include|rcdata))", re.IGNORECASE), "]]>"),
-    (re.compile(r"<(?=!\[)"), "]>"),
-    (re.compile("<"), ">"),
+_BLOCKS: Final = frozenset(
+    [
+        "p",
+        "div",
+        "section",
+        "article",
+        "ul",
+        "ol",
+        "dl",
+        "table",
+        "blockquote",
+        "pre",
+        "figure",
+        "main",
+        "hr",
+        "form",
+        "fieldset",
+        "header",
+        "footer",
+        "aside",
+        "address",
+        "details",
+        "summary",
+        "center",
+        "dir",
+        "menu",
+        "hgroup",
+        "dialog",
+        "legend",
+        "body",
+        "search",
+    ]
 )
+_LINES: Final = frozenset(["li", "br", "figcaption", "caption", "tr", "td", "th", "dt", "dd", "option"])
+_MENU_ROLES: Final = frozenset(
+    ("navigation", "search", "menu", "menubar", "tablist", "toolbar", "dialog", "alertdialog")
+)
+_MENU_NAME: Final = re.compile(
+    r"(?:^|[-_\s])(?:nav|navbar|navigation|menu|breadcrumbs?|sidebar|footer|pagination|pager|share|social|cookies?|toc)"
+    r"(?:$|[-_\s])",
+    re.IGNORECASE,
+)
+_HIDDEN_STYLE: Final = re.compile(
+    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?:px|pt|em|rem|%)?\s*(?:;|!|$))",
+    re.IGNORECASE,
+)
+_VISIBLE_INPUTS: Final = frozenset(
+    ("text", "email", "tel", "url", "number", "date", "time", "month", "datetime-local")
+)
+_FIGURE: Final = re.compile(r"[-−+]?\d+")
+_LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and would stand in each label below it
+_LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
+_END_OF_PART: Final = (".", ",", ":", ";", "!", "?", "(", "/", "-", "–")
 
 
 def read_html(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -61,131 +108,240 @@ def read_html(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     return decoded.of(plain), about_html(decoded.text)
 
 
-def plain_from_html(html: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
-    """HTML without tags, scripts, navigation and forms; table cells carry their column's name.
+def plain_from_html(html: str, limit: SizeLimit = DEFAULT_LIMIT, *, keep_menus: bool = False) -> PlainText:
+    """HTML without tags, scripts, menus and hidden parts; table cells carry the names of their row and column.
+
+    A page that is nothing but menus is read with them.
+
+    Args:
+        html: A page, or a part of one.
+        limit: What it may expand to.
+        keep_menus: Whether all blocks of links are text.
+
+    Raises:
+        IngestError: The text is longer than `limit`.
 
     Example:
         >>> plain_from_html("<h1>A</h1><p>b <b>c</b></p><script>x()</script>").text.strip()
         'b c'
     """
-    bs4 = require("bs4", extra="readers")
-    walker = _Walker(bs4, limit)
-    walker.walk(bs4.BeautifulSoup(closed_html(html), "html.parser"))
-    return PlainText(walker.text, tuple(walker.headings))
+    parser = require("selectolax.lexbor", extra="readers").LexborHTMLParser(whole_characters(html))
+    walker = _Walker(limit, keep_menus=keep_menus)
+    if parser.css_first("h1") is None and (title := parser.css_first("head > title")) is not None:
+        walker.title(" ".join(without_controls(title.text()).split()))
+    if parser.root is not None:
+        walker.walk(parser.root)
+    walker.finish()
+    if not walker.text.strip() and not keep_menus:
+        return plain_from_html(html, limit, keep_menus=True)
+    return PlainText(walker.text, tuple(walker.headings), tables=tuple(walker.tables))
 
 
-def closed_html(html: str) -> str:
-    """HTML whose last comments, sections and tags are text where nothing closes them.
+@dataclass(slots=True)
+class _Frame:
+    """A tag whose children are walked."""
 
-    Python's parser looks for the end of each from its beginning to the end of the file, which takes minutes for some
-    hundred kilobytes of ``<!--``.
-
-    Example:
-        >>> closed_html("<p>a</p> 1 <b")
-        '<p>a</p> 1 &lt;b'
-    """
-    for opening, closing in _UNCLOSED:
-        end = html.rfind(closing) + 1
-        html = html[:end] + opening.sub("&lt;", html[end:])
-    return html
-
-
-def _title(tag: Any) -> str | None:
-    """Words of a heading; None when they are too many for one."""
-    title = ""
-    for words in tag.stripped_strings:
-        title += whole_characters(words) + " "
-        if len(title) > _LONGEST_TITLE:
-            return None
-    return " ".join(title.split())
+    tag: str
+    child: Any
+    gap: str = ""
+    verbatim: bool = False
+    in_menu: bool = False  # it looked like a menu and was none: its parts are not looked at again
+    node: Any = None
 
 
 class _Walker:
-    """Walks a parsed page depth first and writes its text."""
+    """Walks a parsed page depth first and writes its text; with a stack of its own, since pages nest very deep."""
 
-    def __init__(self, bs4: Any, limit: SizeLimit) -> None:
-        self._bs4 = bs4
+    def __init__(self, limit: SizeLimit, *, keep_menus: bool, in_cell: bool = False) -> None:
         self._limit = limit
+        self._keep_menus = keep_menus
+        self._in_cell = in_cell
         self._parts: list[str] = []
         self._length = 0
+        self._wasted = 0  # characters of cells that were read and turned out to be a layout
+        self._joined = False  # after "term: ", no gap comes before the next words
         self._path: list[tuple[int, str]] = []
+        self._bare: tuple[int, str] | None = None  # a heading with nothing below it yet
         self.headings: list[Mark] = []
+        self.tables: list[TableSpan] = []
 
     @property
     def text(self) -> str:
         return "".join(self._parts)
 
-    def walk(self, page: Any) -> None:
-        """With a stack of its own: tags that are never closed nest deeper than Python recurses."""
-        stack = [(iter(page.children), page.name, "")]
+    def walk(self, root: Any) -> None:
+        stack = [_Frame(root.tag, root.child)]
         while stack:
-            children, name, gap = stack[-1]
-            child = next(children, None)
+            frame = stack[-1]
+            child = frame.child
             if child is None:
-                self._gap(gap)
-                stack.pop()
-            elif isinstance(child, self._bs4.Tag):
-                if (around := self._enter(child)) is not None:
-                    self._gap(around)
-                    stack.append((iter(child.children), child.name, around))
-            elif type(child) is self._bs4.NavigableString:  # not comments, doctypes, CDATA
-                self._words(str(child), verbatim=name in ("pre", "code"))
+                self._leave(stack.pop())
+                continue
+            frame.child = child.next
+            if child.tag == "-text":
+                self._words(child.text_content or "", verbatim=frame.verbatim)
+            elif child.is_element_node and (below := self._enter(child, frame)) is not None:
+                self._gap(below.gap)
+                stack.append(below)
 
-    def _enter(self, tag: Any) -> str | None:
-        """The gap around a tag whose children are to be walked; None when there is nothing more to do with it."""
-        if tag.name in _SKIPPED:
+    def finish(self) -> None:
+        """Write a last heading that has nothing below it."""
+        self._write_bare(0)
+
+    def _enter(self, node: Any, above: _Frame) -> _Frame | None:
+        """The frame of a tag whose children are to be walked; None when there is nothing more to do with it."""
+        tag = node.tag
+        if tag in _SKIPPED or (node.attributes and _is_hidden(node)):
             return None
-        if tag.name in _HEADINGS:
-            title = _title(tag)
-            if title is None:
-                return "\n\n"
-            self._heading(_HEADINGS[tag.name], title)
+        in_menu = above.in_menu
+        if not self._keep_menus and not in_menu and node.attributes:
+            if _is_menu(node):
+                return None
+            in_menu = _names_menu(node)
+        if tag in _HEADINGS and not self._in_cell:
+            title = _title(node)
+            if title is not None:
+                self._heading(_HEADINGS[tag], title)
+                return None
+        elif (tag == "table" and not self._in_cell and self._table(node)) or self._special(node, tag):
             return None
-        if tag.name == "table" and not tag.find("table"):
-            self._table(tag)
-            return None
-        return "\n\n" if tag.name in _BLOCKS else "\n" if tag.name in _LINES else ""
+        return _Frame(
+            tag, node.child, _gap_of(tag), above.verbatim or tag in ("pre", "textarea"), in_menu, node
+        )
+
+    def _special(self, node: Any, tag: str) -> bool:
+        """Tags whose text is not what stands between them; whether it was written."""
+        if tag == "br" and self._in_cell:
+            self._words(" ", verbatim=False)
+        elif tag == "input":
+            value = str(node.attributes.get("value") or "")
+            if (node.attributes.get("type") or "text").lower() in _VISIBLE_INPUTS and value.strip():
+                self._words(f" {value} ", verbatim=False)
+        elif tag == "sup":
+            return self._superscript(node)
+        else:
+            return False
+        return True
+
+    def _superscript(self, node: Any) -> bool:
+        """A figure above the line does not run into the figure before it: an exponent, or the mark of a footnote."""
+        text = " ".join(node.text(deep=True).split())
+        if not _FIGURE.fullmatch(text):
+            return False
+        is_note = node.css_first("a") is not None or (node.parent is not None and node.parent.tag == "a")
+        self._words(f"[{text}]" if is_note else f"^{text}", verbatim=False)
+        return True
+
+    def _leave(self, frame: _Frame) -> None:
+        if frame.tag == "dt" and _next_element(frame.node) == "dd" and self._parts:
+            self._trim()
+            self._write(" " if self._parts[-1].endswith((":", "?", "!", ".")) else ": ")
+            self._joined = True
+        else:
+            self._gap(frame.gap)
+
+    def _trim(self) -> None:
+        """Take spaces off the end of the text."""
+        if self._parts and self._parts[-1].endswith(" "):
+            kept = self._parts[-1].rstrip(" ")
+            self._length -= len(self._parts[-1]) - len(kept)
+            self._parts[-1] = kept
 
     def _heading(self, level: int, title: str) -> None:
         if not title:
             return
+        self._write_bare(level)
         self._gap("\n\n")
         self._path = [(depth, text) for depth, text in self._path if depth < level] + [(level, title)]
-        self.headings.append((self._length, " > ".join(text for _, text in self._path)))
+        self.headings.append((self._length, self._label()))
+        self._bare = (level, title)
 
-    def _table(self, table: Any) -> None:
-        rows = [
-            [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
-            for row in table.find_all("tr")
-        ]
-        header = rows[0] if len(rows) > 1 and all(rows[0]) else None
-        caption = table.find("caption")
-        title = " ".join(caption.get_text(" ").split()) if caption else ""
+    def title(self, title: str) -> None:
+        """Root of all paths: the title of a page that has no heading of the first level."""
+        if title and len(title) <= _LONGEST_TITLE:
+            self._path = [(0, title)]
+            self.headings.append((0, title))
+
+    def _label(self, name: str = "") -> str:
+        return " > ".join(filter(None, (*(text for _, text in self._path), name)))
+
+    def _write_bare(self, level: int) -> None:
+        """A heading without text or headings below it is text itself, or its words would stand nowhere."""
+        if self._bare and level <= self._bare[0]:
+            self._write(self._bare[1])
+
+    def _table(self, table: Any) -> bool:
+        """Write a table of data; False for one that only lays out text."""
+        caption = next((child for child in _elements(table) if child.tag == "caption"), None)
+        found = self._data(table, has_caption=caption is not None)
+        if found is None:
+            return False
+        title = self._inline(caption) if caption is not None else ""
         self._gap("\n\n")
-        above = " > ".join(text for _, text in self._path)
+        self._joined = False
         if title:
-            self.headings.append((self._length, " > ".join(filter(None, (above, title)))))
-        for row in rows[1:] if header else rows:
-            named = header is not None and len(header) == len(row)
-            cells = (
-                [f"{name}: {cell}" for name, cell in zip(header or [], row, strict=True)] if named else row
-            )
-            self._write("; ".join(cell for cell in cells if cell))
+            self.headings.append((self._length, self._label(title)))
+        start = self._length
+        for line in (*found.titles, *found.rows):
+            self._write(line)
             self._gap("\n\n")
+        name = title or (found.titles[0] if found.titles else f"Table {len(self.tables) + 1}")
+        if self._length > start:
+            self.tables.append(TableSpan(start, self._length, name, found.header))
+        elif title:
+            self._write(title)
         if title:
-            self.headings.append((self._length, above))
+            self.headings.append((self._length, self._label()))
+        return True
+
+    def _data(self, table: Any, *, has_caption: bool) -> TableText | None:
+        """Text of a table of data, None where it is a layout."""
+        if table.attributes.get("role") in ("presentation", "none") or self._wasted > self._limit.units:
+            return None
+        rows = list(_own_rows(table))
+        names = has_caption or any(cell.tag == "th" for row in rows for cell in row)
+        if not names and _is_layout(rows):
+            return None
+        cells = _mark_bold([[self._cell(cell) for cell in row] for row in rows], rows)
+        longest = max((len(cell.text) for row in cells for cell in row), default=0)
+        if longest > (_LONGEST_CELL * 10 if names else _LONGEST_CELL):
+            self._wasted += sum(len(cell.text) for row in cells for cell in row)
+            return None
+        return table_text(fill_spans(cells))
+
+    def _cell(self, node: Any) -> Cell:
+        attributes = node.attributes
+        return Cell(
+            self._inline(node),
+            node.tag == "th",
+            _span(attributes.get("colspan")),
+            _span(attributes.get("rowspan")) or 1_000_000,  # 0 is all rows below
+        )
+
+    def _inline(self, node: Any) -> str:
+        """Text of a node in one line; its blocks are separated by commas where no other mark ends them."""
+        walker = _Walker(self._limit, keep_menus=True, in_cell=True)
+        walker.walk(node)
+        lines = [" ".join(line.split()) for line in walker.text.split("\n")]
+        joined = ""
+        for line in filter(None, lines):
+            joined += (" " if joined.endswith(_END_OF_PART) else ", ") + line if joined else line
+        return joined
 
     def _words(self, text: str, *, verbatim: bool) -> None:
         text = without_controls(text)
         if not verbatim:
-            text = re.sub(r"\s+", " ", text)
+            text = re.sub(r"[^\S\u00a0]+|\u00a0", " ", text).replace("\u00ad", "")
             if not self._parts or self._parts[-1].endswith(("\n", " ")):
                 text = text.lstrip()
         self._write(text)
 
     def _gap(self, gap: str) -> None:
         """Make sure that the text so far ends with this gap, unless nothing was written yet."""
-        tail = "".join(self._parts[-2:])[-2:]
+        if self._joined or not gap:
+            return
+        self._trim()
+        tail = "".join(self._parts[-3:])[-2:]
         missing = len(gap) - (len(tail) - len(tail.rstrip("\n")))
         if self._length and missing > 0:
             self._write("\n" * missing)
@@ -195,3 +351,123 @@ class _Walker:
             self._parts.append(text)
             self._length += len(text)
             self._limit.check_text(self._length)
+            if not text.isspace():
+                self._bare, self._joined = None, False
+
+
+def _gap_of(tag: str) -> str:
+    return "\n\n" if tag in _BLOCKS or tag in _HEADINGS else "\n" if tag in _LINES else ""
+
+
+def _elements(node: Any) -> Iterator[Any]:
+    child = node.child
+    while child is not None:
+        if child.is_element_node:
+            yield child
+        child = child.next
+
+
+def _next_element(node: Any) -> str:
+    after = node.next
+    while after is not None and not after.is_element_node:
+        after = after.next
+    return str(after.tag) if after is not None else ""
+
+
+def _is_hidden(node: Any) -> bool:
+    attributes = node.attributes
+    return (
+        "hidden" in attributes
+        or bool(_HIDDEN_STYLE.search(attributes.get("style") or ""))
+        or "mw-editsection" in (attributes.get("class") or "")
+    )
+
+
+def _names_menu(node: Any) -> bool:
+    names = f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}"
+    return node.tag in ("header", "footer", "aside") or bool(_MENU_NAME.search(names))
+
+
+def _is_menu(node: Any) -> bool:
+    """Whether it is a menu by its role, or by its name and nothing but links."""
+    if node.attributes.get("role") in _MENU_ROLES:
+        return True
+    if not _names_menu(node):
+        return False
+    links = [len((link.text(deep=True) or "").strip()) for link in node.css("a")]
+    return len(links) >= 3 and sum(links) > 0.75 * len(" ".join((node.text(deep=True) or "").split()))
+
+
+def _own_rows(table: Any) -> Iterator[list[Any]]:
+    """Cells of each row of a table, not of the tables inside it."""
+    for part in _elements(table):
+        for row in (
+            [part] if part.tag == "tr" else _elements(part) if part.tag in ("thead", "tbody", "tfoot") else ()
+        ):
+            if row.tag == "tr" and not (row.attributes and _is_hidden(row)):
+                yield [cell for cell in _elements(row) if cell.tag in ("td", "th")]
+
+
+def _is_layout(rows: list[list[Any]]) -> bool:
+    """Whether a table without names lays out a page: one row or column, or tables, headings or fields in its cells."""
+    if len(rows) < 2 or max(map(len, rows)) < 2:
+        return True
+    return any(
+        cell.css_first("table, h1, h2, h3, h4, h5, h6, form, input") is not None
+        for row in rows
+        for cell in row
+    )
+
+
+def _mark_bold(cells: list[list[Cell]], nodes: list[list[Any]]) -> list[list[Cell]]:
+    """Names that are marked by bold type alone: all of the first row and no other, or of the first column."""
+    if len(cells) < 2 or any(cell.is_name for row in cells for cell in row):
+        return cells
+    bold = [
+        [not cell.text or _is_bold(node) for cell, node in zip(*row, strict=True)]
+        for row in zip(cells, nodes, strict=True)
+    ]
+    filled = [(row, marks) for row, marks in zip(cells, bold, strict=True) if any(cell.text for cell in row)]
+    first_row = (
+        len(filled) > 1
+        and all(filled[0][1])
+        and not any(all(marks) for _, marks in filled[1:-1] or filled[1:])
+    )
+    first_column = all(marks[0] and not all(marks[1:]) for _, marks in filled if len(marks) > 1)
+    if not first_row and not first_column:
+        return cells
+    names = filled[0][0] if first_row else None
+    return [
+        [
+            Cell(cell.text, row is names or (not first_row and not place), cell.columns, cell.rows)
+            for place, cell in enumerate(row)
+        ]
+        for row in cells
+    ]
+
+
+def _is_bold(node: Any) -> bool:
+    inner = node
+    while True:
+        parts = list(_elements(inner))
+        if (
+            len(parts) != 1
+            or (inner.text(deep=True) or "").strip() != (parts[0].text(deep=True) or "").strip()
+        ):
+            return False
+        if parts[0].tag in ("b", "strong"):
+            return True
+        inner = parts[0]
+
+
+def _span(value: str | None) -> int:
+    text = (value or "1").strip()
+    return int(text) if text.isdecimal() and len(text) < 7 else 1
+
+
+def _title(node: Any) -> str | None:
+    """Words of a heading; None when they are too many for one."""
+    walker = _Walker(SizeLimit(), keep_menus=True, in_cell=True)
+    walker.walk(node)
+    title = " ".join(walker.text.split()).rstrip("¶ ")
+    return title if len(title) <= _LONGEST_TITLE else None

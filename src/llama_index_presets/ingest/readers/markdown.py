@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llama_index_presets._extras import require
 from llama_index_presets.ingest.document_metadata import about_front_matter
@@ -13,7 +15,69 @@ from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.html import plain_from_html
 
-__all__ = ["plain_from_markdown", "read_markdown"]
+__all__ = ["html_from_markdown", "plain_from_markdown", "read_markdown"]
+
+_TAG: Final = re.compile(r"</?([a-zA-Z][\w-]*)")
+_FORMATS: Final = frozenset(
+    [
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "bdo",
+        "big",
+        "br",
+        "cite",
+        "code",
+        "data",
+        "del",
+        "dfn",
+        "em",
+        "font",
+        "i",
+        "ins",
+        "kbd",
+        "mark",
+        "q",
+        "rp",
+        "rt",
+        "ruby",
+        "s",
+        "samp",
+        "small",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "sup",
+        "time",
+        "tt",
+        "u",
+        "var",
+        "wbr",
+        "img",
+        "p",
+        "div",
+        "center",
+        "details",
+        "summary",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "td",
+        "th",
+        "ul",
+        "ol",
+        "li",
+    ]
+)
+_HIDING: Final = (
+    "script|style|textarea|title|xmp|iframe|noembed|noframes|plaintext|noscript|template|svg|math|select|button|object|"
+    "head|frameset|audio|video|canvas|map|nav"
+)
+_HIDES: Final = re.compile(rf"<({_HIDING})(?=[\s>/])", re.IGNORECASE)
+_CLOSES: Final = re.compile(rf"</({_HIDING})(?=[\s>])", re.IGNORECASE)
 
 
 def read_markdown(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -30,11 +94,37 @@ def plain_from_markdown(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainTex
         >>> plain.text.strip(), plain.headings[0][1]
         ('Some bold text.', 'Title')
     """
-    markdown_it = require("markdown_it", extra="readers").MarkdownIt("commonmark").enable("table")
-    # Addresses are no text, and one that is defined once can be used in a million links.
-    markdown_it.add_render_rule("link_open", lambda *_: "<a>")
-    markdown_it.add_render_rule("image", lambda *_: "")
-    return plain_from_html(markdown_it.render(_without_front_matter(text)), limit)
+    return plain_from_html(html_from_markdown(_without_front_matter(text)), limit)
+
+
+def html_from_markdown(text: str) -> str:
+    """HTML of Markdown; a tag that is named in prose, and would hide what follows, is text."""
+    library = require("markdown_it", extra="readers")
+    parser = library.MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    literal = library.MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    for one in (
+        parser,
+        literal,
+    ):  # addresses are no text, and one that is defined once can be used in a million links
+        one.add_render_rule("link_open", lambda *_: "<a>")
+        one.add_render_rule("image", lambda _, tokens, at, *__: escape(tokens[at].content))
+    parser.add_render_rule("html_inline", lambda _, tokens, at, *__: _inline_html(tokens[at].content))
+    parser.add_render_rule("html_block", lambda _, tokens, at, *__: _block_html(tokens[at].content, literal))
+    return str(parser.render(text))
+
+
+def _inline_html(tag: str) -> str:
+    """A tag that formats its words, or the tag's own words: ``<script>`` in a sentence is the sentence's."""
+    name = _TAG.match(tag)
+    return tag if tag.startswith("<!--") or (name and name[1].lower() in _FORMATS) else escape(tag)
+
+
+def _block_html(html: str, literal: Any) -> str:
+    """A block as it is, unless it opens something that hides all that follows and does not close it."""
+    opened = Counter(name.lower() for name in _HIDES.findall(html))
+    closed = Counter(name.lower() for name in _CLOSES.findall(html))
+    open_comment = html.rfind("<!--") > html.rfind("-->")
+    return str(literal.render(html)) if opened - closed or open_comment else html
 
 
 def _without_front_matter(text: str) -> str:

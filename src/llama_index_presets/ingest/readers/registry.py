@@ -46,23 +46,46 @@ class ReaderEntry:
 
 
 TEXT: Final = ReaderEntry("text:read_text")
-_MARKDOWN: Final = ReaderEntry("markdown:read_markdown", "readers")
-_HTML: Final = ReaderEntry("html:read_html", "readers")
-_CSV: Final = ReaderEntry("csv:read_csv", "readers")
-_LLAMA_INDEX: Final = ReaderEntry("llama_readers:read_by_llama_index", "readers")
 
-READERS: Final[dict[str, ReaderEntry]] = {
-    ".md": _MARKDOWN,
-    ".markdown": _MARKDOWN,
-    ".html": _HTML,
-    ".htm": _HTML,
-    ".csv": _CSV,
-    ".tsv": _CSV,
-    ".pdf": ReaderEntry("pdf:read_pdf", "readers"),
-    **dict.fromkeys(
-        (".docx", ".pptx", ".epub", ".ipynb", ".rtf", ".xlsx", ".xls", ".mbox", ".hwp"), _LLAMA_INDEX
+
+def _table(*rows: tuple[str, str, str]) -> dict[str, ReaderEntry]:
+    return {
+        suffix: ReaderEntry(function, extra)
+        for suffixes, function, extra in rows
+        for suffix in suffixes.split()
+    }
+
+
+READERS: Final[dict[str, ReaderEntry]] = _table(
+    (".md .markdown", "markdown:read_markdown", "readers"),
+    (".html .htm .xhtml", "html:read_html", "readers"),
+    (".rst", "markup:read_rst", "readers"),
+    (".org", "markup:read_org", "readers"),
+    (".csv .tsv", "csv:read_csv", "readers"),
+    (".pdf", "pdf:read_pdf", "readers"),
+    (".docx .docm .dotx", "office.word:read_docx", "readers"),
+    (".rtf", "office.word:read_rtf", "readers"),
+    (".odt .ott", "office.odf:read_odt", "readers"),
+    (".ods .ots", "office.odf:read_ods", "readers"),
+    (".odp .otp", "office.odf:read_odp", "readers"),
+    (".pptx .pptm .ppsx .potx", "office.slides:read_pptx", "readers"),
+    (".xlsx .xlsm .xltx", "office.sheets:read_xlsx", "readers"),
+    (".xls", "office.sheets:read_xls", "readers"),
+    (".xlsb", "office.sheets:read_xlsb", "readers"),
+    (".doc .dot .ppt .pps", "office.packages:refuse_old", ""),
+    (".epub", "epub:read_epub", "readers"),
+    (".json .geojson", "data:read_json", ""),
+    (".jsonl .ndjson", "data:read_json_lines", ""),
+    (".xml .rss .atom", "data:read_xml", "readers"),
+    (".ipynb", "code:read_notebook", "readers"),
+    (
+        ".py .pyi .js .jsx .mjs .cjs .ts .tsx .java .kt .kts .scala .go .rs .rb .php .c .h .cc .cpp .cxx .hpp .hh .cs .swift "
+        ".sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .ex .exs .dart .m .mm .groovy",
+        "code:read_code",
+        "",
     ),
-}
+    (".mbox .hwp", "llama_readers:read_by_llama_index", "readers"),
+)
 """Lower-case suffix, with its dot, to the reader; any other is read as plain text."""
 
 

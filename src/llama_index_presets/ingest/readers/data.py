@@ -1,0 +1,277 @@
+"""JSON, JSON Lines and XML: each value beside its name, under the path of names that leads to it.
+
+Lists of messages, as chat programs export them, keep sender and time before each text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.clean import plain_from_text, without_controls
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.plain_text import Mark, PlainText
+from llama_index_presets.ingest.readers.encoding import read_text_file
+from llama_index_presets.ingest.readers.epub import plain_from_xhtml
+from llama_index_presets.ingest.readers.office.packages import local_name
+
+__all__ = ["plain_from_json", "read_json", "read_json_lines", "read_xml"]
+
+_SENDERS: Final = ("from", "sender", "author", "user_name", "username", "user", "role", "name")
+_TEXTS: Final = ("text", "message", "content", "body")
+_TIMES: Final = ("date", "timestamp", "ts", "time", "created_at", "createdDateTime", "create_time", "sent")
+_LONG: Final = 200  # characters of a value that stands in a paragraph of its own
+_NAMES: Final = ("name", "title", "id", "key")
+
+
+class _Writer:
+    """Writes paragraphs under paths of names."""
+
+    def __init__(self, limit: SizeLimit) -> None:
+        self._limit = limit
+        self._parts: list[str] = []
+        self._length = 0
+        self.headings: list[Mark] = []
+
+    def write(self, path: tuple[str, ...], text: str) -> None:
+        text = without_controls(text)
+        if not text.strip():
+            return
+        label = " > ".join(path)
+        if label != (self.headings[-1][1] if self.headings else ""):
+            self.headings.append((self._length, label))
+        self._parts.append(text + "\n\n")
+        self._length += len(text) + 2
+        self._limit.check_text(self._length)
+
+    def plain(self, *warnings: str) -> PlainText:
+        return PlainText("".join(self._parts), self.headings, warnings=warnings)
+
+
+def read_json(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Values of a JSON file; a broken one is read as text, with a warning that says where it breaks."""
+    decoded = read_text_file(path, limit)
+    try:
+        value = _load(decoded.text)
+    except json.JSONDecodeError as error:
+        if error.msg.startswith("Extra data"):
+            return read_json_lines(path, limit)
+        plain = plain_from_text(decoded.text)
+        warning = f"The file is no complete JSON ({error.msg} in line {error.lineno}); it was read as text."
+        return decoded.of(PlainText(plain.text, warnings=(warning,))), {}
+    except RecursionError as error:
+        raise IngestError("The JSON nests too deep to be read. Flatten it.") from error
+    return decoded.of(plain_from_json(value, limit)), {}
+
+
+def _load(text: str) -> Any:
+    """Values with their numbers as they are written."""
+    return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+
+
+def read_json_lines(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """A value a line; broken lines are read as text, and counted in a warning."""
+    decoded = read_text_file(path, limit)
+    writer, broken = _Writer(limit), 0
+    for line in decoded.text.splitlines():
+        if line.strip():
+            try:
+                _write_json(writer, _load(line), ())
+            except json.JSONDecodeError:
+                broken += 1
+                writer.write((), line.strip())
+    warning = [f"{broken} lines are no JSON; they were read as text."] if broken else []
+    return decoded.of(writer.plain(*warning)), {}
+
+
+def plain_from_json(value: Any, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
+    """A parsed JSON value as text.
+
+    Example:
+        >>> plain_from_json({"drug": "antitoxin", "dose": {"adults": "20 ml"}}).text.strip()
+        'drug: antitoxin; dose adults: 20 ml'
+        >>> plain_from_json([{"user": "Ada", "date": "2024-05-01", "text": "It works."}]).text.strip()
+        'Ada, 2024-05-01: It works.'
+    """
+    writer = _Writer(limit)
+    _write_json(writer, value, ())
+    return writer.plain()
+
+
+def _write_json(writer: _Writer, value: Any, path: tuple[str, ...]) -> None:
+    if isinstance(value, dict):
+        _write_record(writer, value, path)
+    elif isinstance(value, list):
+        if any(isinstance(one, dict | list) for one in value):
+            for one in value:
+                _write_json(writer, one, path)
+        else:
+            texts = list(filter(None, map(_scalar, value)))
+            short = sum(map(len, texts)) <= _LONG
+            for text in [", ".join(texts)] if short else texts:
+                writer.write(path, text)
+    else:
+        writer.write(path, _scalar(value))
+
+
+def _write_record(writer: _Writer, record: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    """Short values in one paragraph, long texts and inner records below it."""
+    if message := _message(record):
+        writer.write(path, message)
+        return
+    short, below = list[str](), list[tuple[str, Any]]()
+    for name, value in record.items():
+        flat = _flat(name, value)
+        if flat is None:
+            below.append((name, value))
+        else:
+            short += flat
+    writer.write(path, "; ".join(short))
+    for name, value in below:
+        if isinstance(value, str):
+            writer.write(path, f"{name}: {value.strip()}")
+        else:
+            _write_json(writer, value, (*path, _label(name)))
+
+
+def _label(name: str) -> str:
+    return " ".join(name.split())[:100]
+
+
+def _flat(name: str, value: Any) -> list[str] | None:
+    """``name: value`` of a short value, a list of short values or a record of such; None for anything else."""
+    if isinstance(value, dict):
+        inner = [
+            _flat(f"{name} {key}", one) if not isinstance(one, dict) else None for key, one in value.items()
+        ]
+        lines = [line for one in inner if one is not None for line in one]
+        return lines if None not in inner and sum(map(len, lines)) <= _LONG else None
+    if isinstance(value, list):
+        texts = [None if isinstance(one, dict | list) else _scalar(one) for one in value]
+        joined = ", ".join(filter(None, texts))
+        return None if None in texts or len(joined) > _LONG else [f"{name}: {joined}"] if joined else []
+    text = _scalar(value)
+    return None if len(text) > _LONG or "\n" in text else [f"{name}: {text}"] if text else []
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value).strip()
+
+
+def _message(record: Mapping[str, Any]) -> str:
+    """``sender, time: text`` of a message, other short values behind it; empty for what is no message."""
+    keys = [
+        next((name for name in names if _scalar_at(record, name)), None)
+        for names in (_SENDERS, _TIMES, _TEXTS)
+    ]
+    sender, when, text = keys
+    if not (sender and when and text):
+        return ""
+    rest = [
+        line
+        for name, value in record.items()
+        if name not in keys
+        for line in (
+            _flat(name, value) or [f"{name}: {json.dumps(value, ensure_ascii=False)}" if value else ""]
+        )
+    ]
+    tail = f" ({'; '.join(filter(None, rest))})" if any(rest) else ""
+    return f"{record[sender]}, {_time(str(record[when]))}: {record[text]}{tail}"
+
+
+def _scalar_at(record: Mapping[str, Any], name: str) -> bool:
+    return isinstance(record.get(name), str) and bool(record[name].strip())
+
+
+def _time(value: str) -> str:
+    """Seconds or milliseconds since 1970, as chat programs store them, as a date; anything else as it is."""
+    whole = value.partition(".")[0]
+    if not whole.isdecimal() or len(whole) not in (10, 13):
+        return value
+    seconds = int(whole) / (1000 if len(whole) == 13 else 1)
+    return (
+        datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+        + " UTC"
+    )
+
+
+def read_xml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Text of an XML file: values beside their names, prose as it is; a damaged one as far as it goes."""
+    limit.check_file(path)
+    etree = require("lxml.etree", extra="readers")
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        remove_comments=True,
+        remove_pis=True,
+        recover=True,
+        huge_tree=False,
+    )
+    root = etree.fromstring(path.read_bytes(), parser)
+    if root is None:
+        raise IngestError("The file cannot be read: it is no XML, or damaged from the beginning. Correct it.")
+    if local_name(root.tag) == "html":
+        return plain_from_xhtml(read_text_file(path, limit).text, limit), {}
+    writer = _Writer(limit)
+    _write_element(writer, root, ())
+    damage = [one for one in parser.error_log if one.level_name in ("ERROR", "FATAL")]
+    warning = (
+        [f"The XML is damaged ({damage[0].message}, line {damage[0].line}); what follows may be lost."]
+        if damage
+        else []
+    )
+    encoding = (root.getroottree().docinfo.encoding or "").lower()
+    plain = writer.plain(*warning)
+    return PlainText(plain.text, plain.headings, warnings=plain.warnings, encoding=encoding), {}
+
+
+def _write_element(writer: _Writer, root: Any, path: tuple[str, ...]) -> None:
+    """An element with all below it; with a stack of its own, since XML nests deeper than Python recurses."""
+    stack: list[tuple[Any, tuple[str, ...]]] = [(root, path)]
+    while stack:
+        element, above = stack.pop()
+        children = [one for one in element if local_name(one.tag)]
+        if _is_prose(element, children):
+            writer.write(above, " ".join("".join(element.itertext()).split()))
+            continue
+        leaves = [one for one in children if not len(one) and len((one.text or "").strip()) <= _LONG]
+        line = "; ".join([*_attributes(element), *(text for one in leaves for text in _leaf(one))])
+        writer.write(above, line)
+        own = set(map(id, leaves))
+        for child in reversed([one for one in children if id(one) not in own]):
+            stack.append((child, (*above, _element_label(child)) if len(child) else above))
+
+
+def _is_prose(element: Any, children: list[Any]) -> bool:
+    """Whether text stands between its children, or it has none."""
+    if not children:
+        return True
+    return any((one.tail or "").strip() for one in children) or bool((element.text or "").strip())
+
+
+def _attributes(element: Any) -> Iterator[str]:
+    for name, value in element.attrib.items():
+        if value.strip() and "schemaLocation" not in name:
+            yield f"{local_name(name)}: {' '.join(value.split())}"
+
+
+def _leaf(element: Any) -> Iterator[str]:
+    text = " ".join((element.text or "").split())
+    attributes = ", ".join(_attributes(element))
+    if text:
+        yield f"{local_name(element.tag)}: {text}" + (f" ({attributes})" if attributes else "")
+    elif attributes:
+        yield f"{local_name(element.tag)} ({attributes})"
+
+
+def _element_label(element: Any) -> str:
+    """Name of an element, with the name that it gives itself."""
+    own = next((element.get(name) for name in _NAMES if (element.get(name) or "").strip()), "")
+    return _label(f"{local_name(element.tag)} {own or ''}")

@@ -1,0 +1,184 @@
+"""OpenDocument texts, sheets and slides: their XML, which states each cell as it is shown, becomes HTML."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.document_metadata import plain_values
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.office.packages import check_package, local_name, parse_xml
+from llama_index_presets.ingest.readers.office.sheets import Sheet, plain_from_sheets
+from llama_index_presets.ingest.readers.parts import joined_parts
+from llama_index_presets.ingest.readers.tables import Cell
+
+__all__ = ["read_odp", "read_ods", "read_odt"]
+
+_SKIPPED: Final = frozenset(
+    (
+        "tracked-changes",
+        "sequence-decls",
+        "forms",
+        "annotation-end",
+        "bookmark",
+        "soft-page-break",
+        "page-number",
+        "page-count",
+    )
+)
+_WIDEST: Final = 16_384  # columns of a sheet
+_MOST_REPEATED: Final = 1_000  # copies of a row with content
+
+
+def read_odt(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Text of an OpenDocument text: headings, lists, tables, notes and frames."""
+    body, about = _body(path, limit, "text")
+    return plain_from_html("".join(_html(body, limit)), limit, keep_menus=True), about
+
+
+def read_odp(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Slides of an OpenDocument presentation, a page each, with their notes."""
+    body, about = _body(path, limit, "presentation")
+    slides = [part for part in body if local_name(part.tag) == "page"]
+    pages = (
+        (str(number), plain_from_html("".join(_html(slide, limit)), limit, keep_menus=True))
+        for number, slide in enumerate(slides, start=1)
+    )
+    return joined_parts(pages, limit), about
+
+
+def read_ods(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Sheets of an OpenDocument spreadsheet, cells as they are shown."""
+    body, about = _body(path, limit, "spreadsheet")
+    sheets = (
+        Sheet(_attribute(table, "name"), list(_rows(table)))
+        for table in body
+        if local_name(table.tag) == "table"
+    )
+    return plain_from_sheets(sheets, limit), about
+
+
+def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]:
+    check_package(path, limit, "OpenDocument")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if "META-INF/manifest.xml" in names and b"encryption-data" in archive.read("META-INF/manifest.xml"):
+            raise IngestError("The file has a password. Save it without one.")
+        if "content.xml" not in names:
+            raise IngestError(
+                "The file cannot be read: it is no OpenDocument file, or damaged. Save it again."
+            )
+        root = parse_xml(archive.read("content.xml"))
+        about = _about(parse_xml(archive.read("meta.xml"))) if "meta.xml" in names else {}
+    body = next((one for one in root.iter() if local_name(one.tag) == kind), None)
+    if body is None:
+        raise IngestError(f"The file holds no {kind}. Give it the ending of its kind.")
+    return body, about
+
+
+def _about(meta: Any) -> dict[str, Any]:
+    found = {local_name(element.tag): element.text for element in meta.iter() if element.text}
+    return plain_values(
+        {"title": found.get("title"), "authors": found.get("initial-creator") or found.get("creator")}
+    )
+
+
+def _attribute(element: Any, name: str) -> str:
+    return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")
+
+
+def _count(element: Any, name: str, most: int) -> int:
+    text = _attribute(element, name)
+    return min(int(text), most) if text.isdecimal() and len(text) < 9 else 1
+
+
+def _html(element: Any, limit: SizeLimit) -> Iterator[str]:
+    """The children of an element as HTML."""
+    if element.text and local_name(element.tag) in ("p", "h", "span", "a", "ruby-base", "title", "desc"):
+        yield escape(element.text)
+    for part in element:
+        yield from _part(part, limit)
+        if part.tail and local_name(element.tag) in ("p", "h", "span", "a"):
+            yield escape(part.tail)
+
+
+def _part(part: Any, limit: SizeLimit) -> Iterator[str]:
+    name = local_name(part.tag)
+    if name in _SKIPPED:
+        return
+    if name in ("s", "tab", "line-break"):
+        yield "<br>" if name == "line-break" else " "
+    elif name == "h":
+        level = min(_count(part, "outline-level", 6), 6)
+        yield f"<h{level}>{''.join(_html(part, limit))}</h{level}>"
+    elif name == "table":
+        yield from _table(part, limit)
+    elif name == "note":
+        yield f" [{''.join(_html(part, limit)).replace('<p>', '').replace('</p>', '')}]"
+    elif name == "note-citation":
+        return
+    elif name == "frame" and _attribute(part, "class") == "title":
+        yield f"<h1>{''.join(_html(part, limit)).replace('<p>', ' ').replace('</p>', '')}</h1>"
+    elif name in ("page-thumbnail", "image", "object"):
+        return
+    else:
+        tag = {
+            "p": "p",
+            "list": "ul",
+            "list-item": "li",
+            "notes": "div",
+            "text-box": "div",
+            "frame": "div",
+        }.get(name)
+        inner = "".join(_html(part, limit))
+        note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
+        yield f"<{tag}>{note}{inner}</{tag}>" if tag else inner
+
+
+def _table(table: Any, limit: SizeLimit) -> Iterator[str]:
+    yield "<table>"
+    for group in table.iter():
+        if local_name(group.tag) != "table-row" or _table_of(group) is not table:
+            continue
+        is_head = local_name(group.getparent().tag) == "table-header-rows"
+        yield "<tr>"
+        for cell in group:
+            if local_name(cell.tag) == "table-cell":
+                tag = "th" if is_head else "td"
+                columns, rows = (_count(cell, f"number-{kind}-spanned", 1000) for kind in ("columns", "rows"))
+                yield f'<{tag} colspan="{columns}" rowspan="{rows}">{"".join(_html(cell, limit))}</{tag}>'
+        yield "</tr>"
+    yield "</table>"
+
+
+def _table_of(row: Any) -> Any:
+    above = row.getparent()
+    while above is not None and local_name(above.tag) != "table":
+        above = above.getparent()
+    return above
+
+
+def _rows(table: Any) -> Iterator[list[Cell]]:
+    for row in table.iter():
+        if local_name(row.tag) != "table-row":
+            continue
+        cells = list[Cell]()
+        for cell in row:
+            if local_name(cell.tag) in ("table-cell", "covered-table-cell"):
+                texts = (
+                    " ".join("".join(one.itertext()).split()) for one in cell if local_name(one.tag) == "p"
+                )
+                text = " ".join(filter(None, texts))
+                times = _count(cell, "number-columns-repeated", _WIDEST if text else _WIDEST - len(cells))
+                cells += [Cell(text)] * max(times, 0)
+        while cells and not cells[-1].text:
+            cells.pop()
+        times = _count(row, "number-rows-repeated", _MOST_REPEATED if cells else 2)
+        for _ in range(times):
+            yield cells

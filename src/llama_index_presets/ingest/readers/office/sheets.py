@@ -1,0 +1,300 @@
+"""Spreadsheets: a sheet is a page, its tables are found between blank rows and columns, cells stand as they are shown."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.clean import without_controls
+from llama_index_presets.ingest.document_metadata import plain_values
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
+from llama_index_presets.ingest.readers.office.number_formats import shown
+from llama_index_presets.ingest.readers.office.packages import (
+    OLD_OFFICE,
+    check_package,
+    core_properties,
+    is_encrypted,
+)
+from llama_index_presets.ingest.readers.parts import joined_parts
+from llama_index_presets.ingest.readers.tables import Cell, table_text
+
+__all__ = ["Sheet", "plain_from_sheets", "read_xls", "read_xlsb", "read_xlsx"]
+
+_LONGEST_NAME: Final = 120  # characters of a column's name
+_PASSWORD: Final = "The file has a password. Save it without one."
+_WITHOUT_FORMATS: Final = "Its numbers and dates stand as they are stored, not as they are shown ({reason})."
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One sheet.
+
+    Attributes:
+        name: On its tab.
+        rows: Cells from the first column on; rows may differ in length.
+        numbers: Places (row, column) of the cells that hold a number or a date.
+        notes: Comments, each with the address of its cell.
+    """
+
+    name: str
+    rows: Sequence[Sequence[Cell]]
+    numbers: frozenset[tuple[int, int]] = frozenset()
+    notes: Sequence[str] = ()
+
+
+def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Sheets of an Excel workbook, cells as they are shown.
+
+    Raises:
+        IngestError: It has a password, is no workbook, or expands beyond `limit`.
+    """
+    with path.open("rb") as file:
+        if file.read(8) == OLD_OFFICE and not is_encrypted(path):  # an old workbook under a new name
+            return read_xls(path, limit)
+    check_package(path, limit, "Excel")
+    with zipfile.ZipFile(path) as archive:
+        about = plain_values(core_properties(archive))
+    openpyxl = require("openpyxl", extra="readers")
+    try:
+        book = openpyxl.load_workbook(path, data_only=True)
+    except (
+        Exception
+    ) as error:  # it refuses styles and filters that Excel opens; the values are there all the same
+        plain = _by_calamine(path, limit)
+        return replace(
+            plain, warnings=[_WITHOUT_FORMATS.format(reason=f"{type(error).__name__} of openpyxl")]
+        ), about
+    return plain_from_sheets(map(_of_openpyxl, book.worksheets), limit), about
+
+
+def read_xlsb(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Sheets of a binary Excel workbook, with their values as they are stored."""
+    check_package(path, limit, "Excel")
+    return replace(
+        _by_calamine(path, limit), warnings=[_WITHOUT_FORMATS.format(reason="the format is xlsb")]
+    ), {}
+
+
+def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Sheets of an Excel workbook from before 2007, cells as they are shown."""
+    limit.check_file(path)
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\x03\x04":  # a new workbook under an old name
+            return read_xlsx(path, limit)
+    xlrd = require("xlrd", extra="readers")
+    if is_encrypted(path):
+        raise IngestError(_PASSWORD)
+    try:
+        with Path("/dev/null").open("w") if Path("/dev/null").exists() else path.open() as silent:
+            book = xlrd.open_workbook(path, formatting_info=True, logfile=silent)
+    except xlrd.XLRDError as error:
+        if "encrypted" in str(error).lower():
+            raise IngestError(_PASSWORD) from error
+        raise
+    sheets = (_of_xlrd(xlrd, book, sheet) for sheet in book.sheets())
+    return plain_from_sheets(sheets, limit), {}
+
+
+def _of_openpyxl(sheet: Any) -> Sheet:
+    merged = {
+        (row, column): (area.min_row, area.min_col)
+        for area in sheet.merged_cells.ranges
+        for row, column in itertools.islice(
+            itertools.product(range(area.min_row, area.max_row + 1), range(area.min_col, area.max_col + 1)),
+            10_000,
+        )
+    }
+    rows, numbers, notes = list[list[Cell]](), set[tuple[int, int]](), list[str]()
+    for line in sheet.iter_rows():
+        cells = list[Cell]()
+        for one in line:
+            at = (one.row, one.column)
+            source = sheet.cell(*merged[at]) if at in merged else one
+            if not isinstance(source.value, str | bool | None):
+                numbers.add((len(rows), len(cells)))
+            text = without_controls(shown(source.value, source.number_format or "General"))
+            cells.append(Cell(text, key=merged.get(at, at)))
+            if getattr(one, "comment", None):
+                notes.append(f"Comment on {one.coordinate}: {' '.join(str(one.comment.text).split())}")
+        rows.append(cells)
+    return Sheet(str(sheet.title), rows, frozenset(numbers), notes)
+
+
+def _of_xlrd(xlrd: Any, book: Any, sheet: Any) -> Sheet:
+    merged = {
+        (row, column): (top, left)
+        for top, bottom, left, right in sheet.merged_cells
+        for row, column in itertools.islice(itertools.product(range(top, bottom), range(left, right)), 10_000)
+    }
+    rows, numbers = list[list[Cell]](), set[tuple[int, int]]()
+    for row in range(sheet.nrows):
+        cells = list[Cell]()
+        for column in range(sheet.row_len(row)):
+            at = merged.get((row, column), (row, column))
+            value, is_number = _xls_value(xlrd, book, sheet, *at)
+            if is_number:
+                numbers.add((row, column))
+            cells.append(Cell(without_controls(value), key=at))
+        rows.append(cells)
+    return Sheet(str(sheet.name), rows, frozenset(numbers))
+
+
+def _xls_value(xlrd: Any, book: Any, sheet: Any, row: int, column: int) -> tuple[str, bool]:
+    """A cell as it is shown, and whether it is a number or a date."""
+    cell = sheet.cell(row, column)
+    form = book.format_map.get(book.xf_list[cell.xf_index].format_key) if cell.xf_index is not None else None
+    code = form.format_str if form is not None else "General"
+    if cell.ctype == xlrd.XL_CELL_DATE:
+        try:
+            return shown(xlrd.xldate_as_datetime(cell.value, book.datemode), code), True
+        except (xlrd.XLDateError, OverflowError, ValueError):
+            return shown(cell.value), True
+    if cell.ctype == xlrd.XL_CELL_BOOLEAN:
+        return shown(bool(cell.value)), False
+    if cell.ctype == xlrd.XL_CELL_ERROR:
+        return str(xlrd.error_text_from_code.get(cell.value, "")), False
+    return shown(cell.value, code), cell.ctype == xlrd.XL_CELL_NUMBER
+
+
+def _by_calamine(path: Path, limit: SizeLimit) -> PlainText:
+    book = require("python_calamine", extra="readers").CalamineWorkbook.from_path(str(path))
+
+    def sheets() -> Iterator[Sheet]:
+        for name in book.sheet_names:
+            values = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+            numbers = {
+                (at, place)
+                for at, row in enumerate(values)
+                for place, value in enumerate(row)
+                if not isinstance(value, str | bool)
+            }
+            cells = [
+                [Cell(without_controls(shown(value)), key=(at, n)) for n, value in enumerate(row)]
+                for at, row in enumerate(values)
+            ]
+            yield Sheet(name, cells, frozenset(numbers))
+
+    return plain_from_sheets(sheets(), limit)
+
+
+def plain_from_sheets(sheets: Iterable[Sheet], limit: SizeLimit) -> PlainText:
+    """Text of sheets, a page each, under the name of the sheet."""
+    return joined_parts(((sheet.name, _plain(sheet, limit)) for sheet in sheets), limit)
+
+
+def _plain(sheet: Sheet, limit: SizeLimit) -> PlainText:
+    parts, length = list[str](), 0
+    headings, tables = [(0, sheet.name)], list[TableSpan]()
+
+    def write(text: str) -> None:
+        nonlocal length
+        parts.append(text + "\n\n")
+        length += len(text) + 2
+        limit.check_text(length)
+
+    for block in _blocks(sheet):
+        found = table_text(block)
+        title = found.titles[0] if found.titles else ""
+        headings += _title_mark(sheet, title, length)
+        start = length
+        for line in (
+            *found.titles[1 if title and len(title) <= _LONGEST_NAME and found.rows else 0 :],
+            *found.rows,
+        ):
+            write(line)
+        if found.rows:
+            tables.append(TableSpan(start, length, title or f"Table {len(tables) + 1}", found.header))
+    if sheet.notes:
+        headings.append((length, sheet.name))
+        for note in sheet.notes:
+            write(without_controls(note))
+    return PlainText("".join(parts), headings, tables=tables)
+
+
+def _title_mark(sheet: Sheet, title: str, at: int) -> list[Mark]:
+    if title and len(title) <= _LONGEST_NAME:
+        return [(at, f"{sheet.name} > {title}")]
+    return [(at, sheet.name)] if at else []
+
+
+def _blocks(sheet: Sheet) -> Iterator[list[list[Cell]]]:
+    """Tables of a sheet: areas between blank rows and columns, each with its column names marked."""
+    width = max(map(len, sheet.rows), default=0)
+    for filled, group in itertools.groupby(
+        enumerate(sheet.rows), key=lambda row: any(cell.text for cell in row[1])
+    ):
+        if not filled:
+            continue
+        members = list(group)
+        for first, last in _areas([row for _, row in members], width):
+            rows = [
+                (at, [row[n] if n < len(row) else Cell() for n in range(first, last)]) for at, row in members
+            ]
+            rows = [(at, row) for at, row in rows if any(cell.text for cell in row)]
+            yield _with_names(rows, sheet, first)
+
+
+def _areas(rows: Sequence[Sequence[Cell]], width: int) -> Iterator[tuple[int, int]]:
+    """Column ranges between blank columns."""
+    used = [any(at < len(row) and row[at].text for row in rows) for at in range(width)]
+    for filled, group in itertools.groupby(range(width), key=lambda at: used[at]):
+        if filled:
+            places = list(group)
+            yield places[0], places[-1] + 1
+
+
+def _with_names(rows: Sequence[tuple[int, list[Cell]]], sheet: Sheet, first: int) -> list[list[Cell]]:
+    """The rows, of which the lone texts at the top span the table, and the next row names the columns if it can."""
+    body = [row for _, row in rows]
+    width, at = len(body[0]), 0
+    while (
+        at + 1 < len(body)
+        and width > 1
+        and sum(bool(cell.text) for cell in body[at]) == 1
+        and body[at][0].text
+    ):
+        body[at] = [body[at][0]] * width
+        at += 1
+    names = 0
+    while names < 3 and at + names + 1 < len(body) and _may_name(rows[at + names], sheet, first):
+        names += 1
+        keys = [cell.key for cell in body[at + names - 1] if cell.text]
+        if len(set(keys)) == len(keys):  # a row of merged cells has the names of single columns below it
+            break
+    if (
+        names
+        and width == 2
+        and not _figures_below([number for number, _ in rows[at + names :]], sheet, first)
+    ):
+        names = 0
+    for place in range(at, at + names):
+        body[place] = [replace(cell, is_name=True) for cell in body[place]]
+    return body
+
+
+def _may_name(row: tuple[int, list[Cell]], sheet: Sheet, first: int) -> bool:
+    """Different short texts, or years, and few gaps."""
+    number, cells = row
+    filled = [(at, cell) for at, cell in enumerate(cells) if cell.text]
+    texts = {cell.key: cell.text for _, cell in filled}
+    numeric = [cell.text for at, cell in filled if (number, first + at) in sheet.numbers]
+    return (
+        len(filled) > 1
+        and len(filled) * 2 >= len(cells)
+        and len(set(texts.values())) == len(texts)
+        and all(len(text) <= _LONGEST_NAME for text in texts.values())
+        and all(len(text) == 4 and text[:2] in ("19", "20") for text in numeric)
+        and len(numeric) < len(filled) + (len(cells) > len(filled))
+    )
+
+
+def _figures_below(numbers: Sequence[int], sheet: Sheet, first: int) -> bool:
+    """Whether a second column holds figures only, as it does below a name and not beside keys."""
+    return len(numbers) > 1 and all((number, first + 1) in sheet.numbers for number in numbers)

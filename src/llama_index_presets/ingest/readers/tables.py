@@ -1,0 +1,243 @@
+"""Tables as text: each cell beside the name of its row and of its column, a row a paragraph; pure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+__all__ = ["Cell", "TableText", "cells_of", "fill_spans", "table_text"]
+
+_MOST_CELLS: Final = (
+    1_000_000  # of a table whose spans are filled; a span of 65,534 rows is a dozen bytes of HTML
+)
+_WIDEST: Final = 1_000  # columns that one cell spans, as browsers do
+_LONGEST_ROW: Final = 900  # characters; a longer row is several paragraphs, each with the name of the row
+_LONGEST_NAME: Final = 80  # characters of a column name that is not marked as one, and of a group of rows
+_LONGEST_REPEATED: Final = 60  # characters of a cell that stands once for each column that it spans
+_DIGIT: Final = re.compile(r"\d")
+_YEAR: Final = re.compile(r"(?:(?:FY|Q[1-4])[ /]?)?(?:19|20)\d\d(?:[A-Z*]|/\d\d)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: In one line.
+        is_name: Whether it is marked as the name of a row or a column.
+        columns: How many columns it spans.
+        rows: How many rows it spans.
+        key: Place where it was written: the same in each place that it fills.
+    """
+
+    text: str = ""
+    is_name: bool = False
+    columns: int = 1
+    rows: int = 1
+    key: tuple[int, int] = (-1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class TableText:
+    """A table as paragraphs.
+
+    Attributes:
+        titles: Rows above the column names that span the whole table.
+        names: Names of the columns; empty where it has none.
+        rows: Paragraphs, in order.
+    """
+
+    titles: Sequence[str] = ()
+    names: Sequence[str] = ()
+    rows: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def header(self) -> str:
+        """The column names in one line."""
+        return "; ".join(filter(None, self.names))
+
+
+def cells_of(rows: Sequence[Sequence[str]], *, has_names: bool = False) -> list[list[Cell]]:
+    """Cells of plain texts; the first row is the column names where `has_names`."""
+    return [
+        [Cell(text, has_names and not at, key=(at, place)) for place, text in enumerate(row)]
+        for at, row in enumerate(rows)
+    ]
+
+
+def fill_spans(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """Rows of equal length, in which a cell stands in each place that it spans.
+
+    Example:
+        >>> rows = fill_spans([[Cell("a", rows=2), Cell("b")], [Cell("c")]])
+        >>> [[cell.text for cell in row] for row in rows]
+        [['a', 'b'], ['a', 'c']]
+    """
+    filled: list[list[Cell]] = []
+    carried: dict[int, tuple[int, Cell]] = {}  # column -> rows that are left, and the cell
+    left = _MOST_CELLS
+    for number, row in enumerate(rows):
+        line: list[Cell] = []
+        for place, cell in enumerate(row):
+            _carry(line, carried)
+            one = replace(cell, key=(number, place))
+            for _ in range(max(1, min(cell.columns, _WIDEST, left))):
+                if cell.rows > 1:
+                    carried[len(line)] = (min(cell.rows, len(rows) - number), one)
+                line.append(one)
+                left -= 1
+        _carry(line, carried)
+        carried = {at: (rest - 1, cell) for at, (rest, cell) in carried.items() if rest > 1 and left > 0}
+        filled.append(line)
+    width = max(map(len, filled), default=0)
+    if width * len(filled) > _MOST_CELLS:
+        return filled
+    return [line + [Cell()] * (width - len(line)) for line in filled]
+
+
+def _carry(line: list[Cell], carried: dict[int, tuple[int, Cell]]) -> None:
+    """Append the cells of rows above that reach into the next places of this one."""
+    while above := carried.get(len(line)):
+        line.append(above[1])
+
+
+def table_text(rows: Sequence[Sequence[Cell]], *, first_row_names: bool | None = None) -> TableText:
+    """Paragraphs of a table whose spans are filled.
+
+    Args:
+        rows: Cells, rows of equal length.
+        first_row_names: Whether the first row below the titles is the column names; None decides by its look. A table
+            of two columns without marks is pairs of key and value, since nothing tells a head from a first pair.
+
+    Example:
+        >>> head = [Cell("", True), Cell("2024", True)]
+        >>> table_text([head, [Cell("Revenue"), Cell("7.2")]]).rows
+        ['Revenue; 2024: 7.2']
+        >>> table_text([[Cell("Founded", True), Cell("1987")], [Cell("Seat", True), Cell("Ulm")]]).rows
+        ['Founded: 1987', 'Seat: Ulm']
+    """
+    body = _without_blanks(rows)
+    titles: list[str] = []
+    while len(body) > 1 and len(body[0]) > 1 and (title := _spanning(body[0])):
+        titles.append(title)
+        body = body[1:]
+    count = _name_rows(body, first_row_names)
+    names = _names(body[:count], len(body[0]) if body else 0)
+    return TableText(titles, names, list(_paragraphs(body[count:], names)))
+
+
+def _without_blanks(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    kept = [row for row in rows if any(cell.text for cell in row)]
+    width = max(map(len, kept), default=0)
+    columns = [at for at in range(width) if any(at < len(row) and row[at].text for row in kept)]
+    return [[row[at] if at < len(row) else Cell() for at in columns] for row in kept]
+
+
+def _spanning(row: Sequence[Cell]) -> str:
+    """Text of a row that is one cell over all columns, or empty."""
+    first = row[0]
+    return first.text if first.key[0] >= 0 and all(cell.key == first.key for cell in row) else ""
+
+
+def _name_rows(rows: Sequence[Sequence[Cell]], first_row_names: bool | None) -> int:
+    marked = len(list(itertools.takewhile(_is_all_names, rows)))
+    if 0 < marked < len(rows):
+        return marked
+    if first_row_names is not None:
+        return int(first_row_names and len(rows) > 1)
+    return int(not marked and _looks_like_names(rows))
+
+
+def _is_all_names(row: Sequence[Cell]) -> bool:
+    return all(cell.is_name or not cell.text for cell in row)
+
+
+def _looks_like_names(rows: Sequence[Sequence[Cell]]) -> bool:
+    """A first row of different short texts; figures among them are years, one for each column but the first or two."""
+    if len(rows) < 2 or len(rows[0]) < 3 or any(cell.is_name for row in rows for cell in row):
+        return False
+    texts = [cell.text for cell in rows[0]]
+    years = sum(bool(_YEAR.fullmatch(text)) for text in texts)
+    figures = sum(bool(_DIGIT.search(text)) for text in texts) - years
+    return (
+        all(texts[1:])
+        and len(set(texts)) == len(texts)
+        and all(len(text) <= _LONGEST_NAME for text in texts)
+        and not figures
+        and years in (0, len(texts) - 1, len(texts) - 2)
+    )
+
+
+def _names(rows: Sequence[Sequence[Cell]], width: int) -> list[str]:
+    """Column names; those of several rows joined, each once."""
+    if not rows:
+        return []
+    return [" ".join(dict.fromkeys(filter(None, (row[at].text for row in rows)))) for at in range(width)]
+
+
+def _paragraphs(rows: Sequence[Sequence[Cell]], names: Sequence[str]) -> Iterator[str]:
+    group = ""
+    for row, after in itertools.zip_longest(rows, rows[1:]):
+        one = _only_text(row)
+        if one and len(one) <= _LONGEST_NAME and after is not None and not _only_text(after):
+            group = one
+        elif one:
+            yield one
+        elif names and len(row) > 1 and _is_all_names(row):
+            if (new := _names([row], len(row))) != list(names):  # not the same again, as after a page break
+                names, group = new, ""
+        else:
+            yield from _row(row, names, group)
+
+
+def _only_text(row: Sequence[Cell]) -> str:
+    """Text of a row that is one cell over all columns of several, or empty."""
+    return _spanning(row) if len(row) > 1 else ""
+
+
+def _row(row: Sequence[Cell], names: Sequence[str], group: str) -> Iterator[str]:
+    """A row; one too long for a chunk is several paragraphs that each begin with its first cell."""
+    parts = list(_named(row, names) if names else _paired(row))
+    lines, line = list[str](), group
+    label = "; ".join(filter(None, (group, parts[0] if parts else "")))
+    for part in parts:
+        if line and len(line) + len(part) > _LONGEST_ROW and line != label:
+            lines.append(line)
+            line = label if len(label) <= _LONGEST_ROW // 3 else ""
+        line = f"{line}; {part}" if line else part
+    yield from filter(None, (*lines, line))
+
+
+def _named(row: Sequence[Cell], names: Sequence[str]) -> Iterator[str]:
+    for _, places in itertools.groupby(range(len(row)), key=lambda at: row[at].key if row[at].text else at):
+        same = list(places)
+        text = row[same[0]].text
+        if not text:
+            continue
+        titles = list(dict.fromkeys(filter(None, (names[at] for at in same if at < len(names)))))
+        if len(titles) > 1 and len(text) > _LONGEST_REPEATED:
+            titles = [" / ".join(titles)]
+        yield from (
+            (text if title == text else f"{title}: {text}" for title in titles or [""]) if titles else [text]
+        )
+
+
+def _paired(row: Sequence[Cell]) -> Iterator[str]:
+    """Cells without column names: the name of a row stands before its cell, as does the first of two."""
+    cells = [
+        cell for _, (cell, *_) in itertools.groupby(row, key=lambda cell: cell.key if cell.text else None)
+    ]
+    cells = [cell for cell in cells if cell.text]
+    pairs = len(row) == 2 and len(cells) == 2
+    name = ""
+    for place, cell in enumerate(cells):
+        if (cell.is_name or (pairs and not place)) and place + 1 < len(cells):
+            if name:
+                yield name
+            name = cell.text
+        else:
+            yield f"{name.rstrip(' :')}: {cell.text}" if name else cell.text
+            name = ""
