@@ -117,17 +117,18 @@ def about_head_lines(text: str) -> dict[str, Any]:
 
 def about_html(html: str) -> dict[str, Any]:
     """Meta tags of an HTML page: ``author``, ``date``, ``citation_*``, Dublin Core; its title where they name none."""
-    head = require("bs4", extra="readers").BeautifulSoup(html, "html.parser")
+    head = require("selectolax.lexbor", extra="readers").LexborHTMLParser(whole_characters(html))
     values: dict[str, Any] = {}
-    for tag in head.find_all("meta"):
-        name = _HTML_NAMES.get(str(tag.get("name", "")).lower())
-        content = str(tag.get("content", "")).strip()
+    for tag in head.css("meta"):
+        name = _HTML_NAMES.get(str(tag.attributes.get("name") or "").lower())
+        content = str(tag.attributes.get("content") or "").strip()
         if name == "authors" and content:
             values.setdefault("authors", []).append(content)
         elif name and content:
             values.setdefault(name, content)
-    if "title" not in values and values and head.title and head.title.string:
-        values["title"] = head.title.string
+    title = head.css_first("head > title")
+    if "title" not in values and values and title is not None and title.text().strip():
+        values["title"] = title.text()
     return plain_values(values)
 
 

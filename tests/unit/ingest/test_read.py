@@ -54,7 +54,7 @@ def test_a_pdf_keeps_its_page_numbers(tmp_path: Path) -> None:
 
 
 def test_a_word_document_is_read(tmp_path: Path) -> None:
-    """docx goes through LlamaIndex's own reader."""
+    """The body alone is enough, without the parts that Word adds."""
     import zipfile
 
     path = tmp_path / "note.docx"

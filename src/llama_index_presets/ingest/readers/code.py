@@ -24,8 +24,8 @@ _MODIFIERS: Final = (
     r"inline|override|virtual|extern|const|constexpr|pub(?:\([\w:]+\))?|declare|local|case)\s+)*"
 )
 _TYPE: Final = re.compile(
-    rf"^(?P<indent>[ \t]*){_MODIFIERS}(?:class|interface|struct|enum|trait|impl(?:<[^>]*>)?|module|namespace|object|record|"
-    r"protocol|extension|mod|package(?=\s+\w+\s*\{))\s+(?P<name>[A-Za-z_$][\w$.:]*)"
+    rf"^(?P<indent>[ \t]*){_MODIFIERS}(?:class|interface|struct|enum|trait|impl(?:<[^>]*>)?|module|namespace|object|"
+    r"record|protocol|extension|mod|package(?=\s+\w+\s*\{))\s+(?P<name>[A-Za-z_$][\w$.:]*)"
 )
 _FUNCTION: Final = re.compile(
     rf"^(?P<indent>[ \t]*){_MODIFIERS}(?:function\*?|func|fn|def|fun|sub|proc)\s+(?:\([^)]*\)\s*)?"
@@ -201,7 +201,7 @@ def _is_call(pattern: re.Pattern[str], line: str, indent: str) -> bool:
 
 
 def read_notebook(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
-    """Cells of a Jupyter notebook in order: prose under its headings, code, and the texts and tables that it printed."""
+    """Cells of a Jupyter notebook in order: prose under its headings, code, the texts and tables that it printed."""
     decoded = read_text_file(path, limit)
     nbformat = require("nbformat", extra="readers")
     notebook = nbformat.reads(decoded.text, as_version=4)

@@ -1,7 +1,7 @@
 """HTML pages: words that a reader of the page sees, headings as paths, table cells with the names of their columns.
 
-lexbor (through selectolax) parses as browsers do. What is kept and dropped is decided here: a page made of a form, or of
-tables for its layout, is text; menus, scripts and what its style hides are not.
+lexbor (through selectolax) parses as browsers do. What is kept and dropped is decided here: a page made of a form, or
+of tables for its layout, is text; menus, scripts and what its style hides are not.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ class _Walker:
         if longest > (_LONGEST_CELL * 10 if names else _LONGEST_CELL):
             self._wasted += sum(len(cell.text) for row in cells for cell in row)
             return None
-        return table_text(fill_spans(cells))
+        return table_text(fill_spans(cells), self._limit)
 
     def _cell(self, node: Any) -> Cell:
         attributes = node.attributes
@@ -325,7 +325,7 @@ class _Walker:
         lines = [" ".join(line.split()) for line in walker.text.split("\n")]
         joined = ""
         for line in filter(None, lines):
-            joined += (" " if joined.endswith(_END_OF_PART) else ", ") + line if joined else line
+            joined += _between(joined, line) + line
         return joined
 
     def _words(self, text: str, *, verbatim: bool) -> None:
@@ -353,6 +353,12 @@ class _Walker:
             self._limit.check_text(self._length)
             if not text.isspace():
                 self._bare, self._joined = None, False
+
+
+def _between(before: str, line: str) -> str:
+    if not before or line[0] in ",.;:!?)":
+        return ""
+    return " " if before.endswith(_END_OF_PART) else ", "
 
 
 def _gap_of(tag: str) -> str:

@@ -72,19 +72,19 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".xlsx .xlsm .xltx", "office.sheets:read_xlsx", "readers"),
     (".xls", "office.sheets:read_xls", "readers"),
     (".xlsb", "office.sheets:read_xlsb", "readers"),
-    (".doc .dot .ppt .pps", "office.packages:refuse_old", ""),
+    (".doc .dot .ppt .pps .hwp", "office.packages:refuse_old", ""),
     (".epub", "epub:read_epub", "readers"),
     (".json .geojson", "data:read_json", ""),
     (".jsonl .ndjson", "data:read_json_lines", ""),
     (".xml .rss .atom", "data:read_xml", "readers"),
     (".ipynb", "code:read_notebook", "readers"),
     (
-        ".py .pyi .js .jsx .mjs .cjs .ts .tsx .java .kt .kts .scala .go .rs .rb .php .c .h .cc .cpp .cxx .hpp .hh .cs .swift "
-        ".sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .ex .exs .dart .m .mm .groovy",
+        ".py .pyi .js .jsx .mjs .cjs .ts .tsx .java .kt .kts .scala .go .rs .rb .php .c .h .cc .cpp .cxx .hpp .hh .cs "
+        ".swift .sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .ex .exs .dart .m .mm .groovy",
         "code:read_code",
         "",
     ),
-    (".mbox .hwp", "llama_readers:read_by_llama_index", "readers"),
+    (".mbox", "llama_readers:read_by_llama_index", "readers"),
 )
 """Lower-case suffix, with its dot, to the reader; any other is read as plain text."""
 

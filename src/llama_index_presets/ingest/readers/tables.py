@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+
 __all__ = ["Cell", "TableText", "cells_of", "fill_spans", "table_text"]
 
 _MOST_CELLS: Final = (
@@ -17,7 +19,7 @@ _WIDEST: Final = 1_000  # columns that one cell spans, as browsers do
 _LONGEST_ROW: Final = 900  # characters; a longer row is several paragraphs, each with the name of the row
 _LONGEST_NAME: Final = 80  # characters of a column name that is not marked as one, and of a group of rows
 _LONGEST_REPEATED: Final = 60  # characters of a cell that stands once for each column that it spans
-_DIGIT: Final = re.compile(r"\d")
+_FIGURE: Final = re.compile(r"\W*\d")
 _YEAR: Final = re.compile(r"(?:(?:FY|Q[1-4])[ /]?)?(?:19|20)\d\d(?:[A-Z*]|/\d\d)?")
 
 
@@ -104,13 +106,19 @@ def _carry(line: list[Cell], carried: dict[int, tuple[int, Cell]]) -> None:
         line.append(above[1])
 
 
-def table_text(rows: Sequence[Sequence[Cell]], *, first_row_names: bool | None = None) -> TableText:
+def table_text(
+    rows: Sequence[Sequence[Cell]], limit: SizeLimit = DEFAULT_LIMIT, *, first_row_names: bool | None = None
+) -> TableText:
     """Paragraphs of a table whose spans are filled.
 
     Args:
         rows: Cells, rows of equal length.
+        limit: What the paragraphs may come to: names stand in each of them.
         first_row_names: Whether the first row below the titles is the column names; None decides by its look. A table
             of two columns without marks is pairs of key and value, since nothing tells a head from a first pair.
+
+    Raises:
+        IngestError: The paragraphs are longer than `limit`.
 
     Example:
         >>> head = [Cell("", True), Cell("2024", True)]
@@ -126,7 +134,7 @@ def table_text(rows: Sequence[Sequence[Cell]], *, first_row_names: bool | None =
         body = body[1:]
     count = _name_rows(body, first_row_names)
     names = _names(body[:count], len(body[0]) if body else 0)
-    return TableText(titles, names, list(_paragraphs(body[count:], names)))
+    return TableText(titles, names, list(limit.texts(_paragraphs(body[count:], names))))
 
 
 def _without_blanks(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
@@ -161,7 +169,7 @@ def _looks_like_names(rows: Sequence[Sequence[Cell]]) -> bool:
         return False
     texts = [cell.text for cell in rows[0]]
     years = sum(bool(_YEAR.fullmatch(text)) for text in texts)
-    figures = sum(bool(_DIGIT.search(text)) for text in texts) - years
+    figures = sum(bool(_FIGURE.match(text)) for text in texts) - years
     return (
         all(texts[1:])
         and len(set(texts)) == len(texts)
@@ -231,7 +239,7 @@ def _paired(row: Sequence[Cell]) -> Iterator[str]:
         cell for _, (cell, *_) in itertools.groupby(row, key=lambda cell: cell.key if cell.text else None)
     ]
     cells = [cell for cell in cells if cell.text]
-    pairs = len(row) == 2 and len(cells) == 2
+    pairs = len(row) == 2 and len(cells) == 2 and len(cells[0].text) <= _LONGEST_NAME
     name = ""
     for place, cell in enumerate(cells):
         if (cell.is_name or (pairs and not place)) and place + 1 < len(cells):

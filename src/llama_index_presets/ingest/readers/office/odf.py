@@ -117,6 +117,8 @@ def _part(part: Any, limit: SizeLimit) -> Iterator[str]:
     elif name == "h":
         level = min(_count(part, "outline-level", 6), 6)
         yield f"<h{level}>{''.join(_html(part, limit))}</h{level}>"
+    elif name == "p" and _attribute(part, "style-name") == "Title":
+        yield f"<h1>{''.join(_html(part, limit))}</h1>"
     elif name == "table":
         yield from _table(part, limit)
     elif name == "note":

@@ -1,8 +1,9 @@
-"""Spreadsheets: a sheet is a page, its tables are found between blank rows and columns, cells stand as they are shown."""
+"""Spreadsheets: a sheet is a page, its tables stand between blank rows and columns, cells are as they are shown."""
 
 from __future__ import annotations
 
 import itertools
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +64,9 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         about = plain_values(core_properties(archive))
     openpyxl = require("openpyxl", extra="readers")
     try:
-        book = openpyxl.load_workbook(path, data_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pictures and extensions, which hold no cells
+            book = openpyxl.load_workbook(path, data_only=True)
     except (
         Exception
     ) as error:  # it refuses styles and filters that Excel opens; the values are there all the same
@@ -122,9 +125,15 @@ def _of_openpyxl(sheet: Any) -> Sheet:
             text = without_controls(shown(source.value, source.number_format or "General"))
             cells.append(Cell(text, key=merged.get(at, at)))
             if getattr(one, "comment", None):
-                notes.append(f"Comment on {one.coordinate}: {' '.join(str(one.comment.text).split())}")
+                notes.append(f"Comment on {one.coordinate}: {_comment(one.comment.text)}")
         rows.append(cells)
     return Sheet(str(sheet.title), rows, frozenset(numbers), notes)
+
+
+def _comment(text: Any) -> str:
+    """A comment without what Excel writes into it for its older versions."""
+    words = " ".join(str(text).split())
+    return words.partition(" Comment: ")[2] if words.startswith("[Threaded comment]") else words
 
 
 def _of_xlrd(xlrd: Any, book: Any, sheet: Any) -> Sheet:
@@ -199,17 +208,21 @@ def _plain(sheet: Sheet, limit: SizeLimit) -> PlainText:
         length += len(text) + 2
         limit.check_text(length)
 
-    for block in _blocks(sheet):
-        found = table_text(block)
-        title = found.titles[0] if found.titles else ""
+    above = ""  # a lone text over a blank row is the title of the table below it
+    blocks = list(_blocks(sheet))
+    for block, after in itertools.zip_longest(blocks, blocks[1:]):
+        if _is_title(block) and after and len(after[0]) > 1:
+            above = block[0][0].text
+            continue
+        found = table_text(block, limit)
+        titles = [*filter(None, [above]), *found.titles]
+        title = titles.pop(0) if titles and len(titles[0]) <= _LONGEST_NAME and found.rows else ""
+        above = ""
         headings += _title_mark(sheet, title, length)
         start = length
-        for line in (
-            *found.titles[1 if title and len(title) <= _LONGEST_NAME and found.rows else 0 :],
-            *found.rows,
-        ):
+        for line in (*titles, *found.rows):
             write(line)
-        if found.rows:
+        if found.rows and len(block[0]) > 1:
             tables.append(TableSpan(start, length, title or f"Table {len(tables) + 1}", found.header))
     if sheet.notes:
         headings.append((length, sheet.name))
@@ -218,8 +231,12 @@ def _plain(sheet: Sheet, limit: SizeLimit) -> PlainText:
     return PlainText("".join(parts), headings, tables=tables)
 
 
+def _is_title(block: Sequence[Sequence[Cell]]) -> bool:
+    return len(block) == len(block[0]) == 1 and len(block[0][0].text) <= _LONGEST_NAME
+
+
 def _title_mark(sheet: Sheet, title: str, at: int) -> list[Mark]:
-    if title and len(title) <= _LONGEST_NAME:
+    if title and title != sheet.name:
         return [(at, f"{sheet.name} > {title}")]
     return [(at, sheet.name)] if at else []
 
@@ -242,12 +259,27 @@ def _blocks(sheet: Sheet) -> Iterator[list[list[Cell]]]:
 
 
 def _areas(rows: Sequence[Sequence[Cell]], width: int) -> Iterator[tuple[int, int]]:
-    """Column ranges between blank columns."""
+    """Column ranges of tables beside each other; a blank column inside a table, or before a single one, is a space."""
     used = [any(at < len(row) and row[at].text for row in rows) for at in range(width)]
+    areas = list[tuple[int, int]]()
     for filled, group in itertools.groupby(range(width), key=lambda at: used[at]):
-        if filled:
-            places = list(group)
-            yield places[0], places[-1] + 1
+        places = list(group)
+        first, last = places[0], places[-1] + 1
+        if not filled:
+            continue
+        if areas and (
+            min(last - first, areas[-1][1] - areas[-1][0]) == 1 or _is_one(rows, areas[-1], (first, last))
+        ):
+            areas[-1] = (areas[-1][0], last)
+        else:
+            areas.append((first, last))
+    yield from areas
+
+
+def _is_one(rows: Sequence[Sequence[Cell]], left: tuple[int, int], right: tuple[int, int]) -> bool:
+    """Whether two areas with a single blank column between them are one table: no name of a column stands in both."""
+    top = [{cell.text for cell in rows[0][first:last] if cell.text} for first, last in (left, right)]
+    return right[0] - left[1] == 1 and all(top) and not top[0] & top[1]
 
 
 def _with_names(rows: Sequence[tuple[int, list[Cell]]], sheet: Sheet, first: int) -> list[list[Cell]]:

@@ -7,6 +7,7 @@ headings, and the letterhead above and below the pages (once, without page numbe
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import zipfile
 from html import escape
@@ -33,6 +34,8 @@ _MARGIN: Final = re.compile(r"word/(header|footer)\d*\.xml")
 _PAGE_FIELD: Final = re.compile(r"\b(?:PAGE|NUMPAGES|SECTIONPAGES)\b")
 _REWRITTEN: Final = (b"AlternateContent", b"txbxContent", b"oMath")
 _VML: Final = "urn:schemas-microsoft-com:vml"
+_BACK: Final = re.compile(r'<a href="#[^"]*">↑</a>')
+_NOTE: Final = re.compile(r'<li id="[^"]*(?:foot|end)note-[^"]*">(?:<p>)?')
 _HEADING: Final = re.compile(r"heading (\d)", re.IGNORECASE)
 
 
@@ -51,22 +54,28 @@ def read_docx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
             _with_boxes_and_formulas(path, archive),
             style_map=_style_map(archive),
             convert_image=mammoth.images.img_element(lambda _: {"src": ""}),
-            id_prefix="",
         ).value
-    return plain_from_html(above + html + below, limit, keep_menus=True), about
+    return plain_from_html(above + _numbered_notes(html) + below, limit, keep_menus=True), about
+
+
+def _numbered_notes(html: str) -> str:
+    """Notes at the end with the numbers that stand in the text, without the arrows that lead back."""
+    numbers = itertools.count(1)
+    html = _BACK.sub("", html)
+    return _NOTE.sub(lambda found: f"{found[0]}[{next(numbers)}] ", html)
 
 
 def _style_map(archive: zipfile.ZipFile) -> str:
     """Styles that are headings, by their name or their level in the outline; below the title where one is used."""
     if "word/styles.xml" not in archive.namelist():
-        return ""
+        return "comment-reference => sup"
     styles = {
         style: (name, level) for style, name, level in _styles(parse_xml(archive.read("word/styles.xml")))
     }
     titles = {style for style, (name, _) in styles.items() if name.lower() == "title"}
     body = archive.read(_BODY).decode("utf-8", "replace") if _BODY in archive.namelist() else ""
     down = any(re.search(rf'pStyle [^>]*val="{re.escape(style)}"', body) for style in titles)
-    lines = ["p[style-name='Title'] => h1:fresh"]
+    lines = ["p[style-name='Title'] => h1:fresh", "comment-reference => sup"]
     for style, (name, level) in styles.items():
         if level is not None and style not in titles and "'" not in style and re.fullmatch(r"[\w -]+", name):
             lines.append(f"p[style-name='{name}'] => h{min(level + 1 + down, 6)}:fresh")
