@@ -508,4 +508,5 @@ def _work(block: Block) -> dict[str, Any]:
     known = {key: metadata[key] for key in ("title", "authors", "year") if metadata.get(key)}
     if "title" not in known and ("authors" in known or "year" in known) and block.heading:
         known["title"] = block.heading.split(" > ")[0]
-    return {**known, "table": last} if _TABLE.match(last) else known
+    table = last if _TABLE.match(last) else metadata.get("table")
+    return {**known, "table": table} if table else known

@@ -95,6 +95,9 @@ def ingest(
         if report.estimated_tokens is not None:
             say(f"Estimated: {report.estimated_tokens:,} tokens, {dollars(report.estimated_cost_usd)}.")
         _say_personal_data(report)
+    for source, warnings in report.warnings.items():
+        for warning in warnings:
+            complain(f"{source}: warning: {warning}")
     for failure in report.failed:
         complain(f"{failure.source}: {failure.error}")
     if report.failed:

@@ -17,8 +17,11 @@ from llama_index_presets.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]
 
-PLACE_KEYS = ("source", "page", "char_start", "char_end")
+PLACE_KEYS = ("source", "page", "table", "char_start", "char_end")
 """Metadata that says where a chunk stands; never part of the text that is embedded."""
+
+COLUMNS_KEY = "table_columns"
+"""Metadata of a later part of a table: its column names, where the rows do not state them."""
 
 _BYLINE = 40  # tokens
 _LONGEST_TOKEN = 16  # characters
@@ -121,7 +124,7 @@ class SentenceChunker:
     def _section(self, source: SourceText, section: Section) -> list[TextNode]:
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
-        overhead = self.length(template) + _SLACK
+        overhead = self.length(template) + _SLACK + self._columns_length(source, section)
         if overhead > self.max_tokens * 3 // 4:
             raise IngestError(
                 f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
@@ -131,9 +134,30 @@ class SentenceChunker:
         for text in self.pieces(section.text, budget):
             place = section.text.index(text, place)
             nodes.append(self._node(source, section, heading, text, place))
+            self._add_columns(nodes[-1], source)
             place += len(text)
         self.annotate(nodes, section, budget)
         return nodes
+
+    def _columns_length(self, source: SourceText, section: Section) -> int:
+        """Tokens to keep free for the column names of a table that is cut in a section."""
+        end = section.start + len(section.text)
+        headers = (one.header for one in source.plain.tables_in(section.start, end) if one.header)
+        return max((size for size in map(self._columns_size, headers) if size), default=0)
+
+    def _columns_size(self, header: str) -> int:
+        """Tokens of a table's column names beside a chunk; 0 where they would take more than a quarter of it."""
+        size = len(self.tokenize(f"{COLUMNS_KEY}: {header}\n"))
+        return size if size <= self.max_tokens // 4 else 0
+
+    def _add_columns(self, node: TextNode, source: SourceText) -> None:
+        """Repeat a table's column names beside a chunk that begins inside the table and does not name them itself."""
+        start = node.start_char_idx or 0
+        for table in source.plain.tables_in(start, start + 1):
+            names = [name.strip() for name in table.header.split(";") if name.strip()]
+            said = all(name in node.text for name in names)
+            if start > table.start and names and not said and self._columns_size(table.header):
+                node.metadata[COLUMNS_KEY] = table.header
 
     def annotate(self, nodes: Sequence[TextNode], section: Section, tokens: int) -> None:
         """Add data that a strategy keeps beside the text; none here. Arguments as of `pieces`, with the nodes made."""
@@ -177,6 +201,10 @@ class SentenceChunker:
         own = {
             "heading": heading or None,
             "page": source.plain.page(start),
+            "table": next(
+                (one.name for one in source.plain.tables_in(start, start + max(len(text), 1)) if one.name),
+                None,
+            ),
             "char_start": start,
             "char_end": start + len(text),
         }

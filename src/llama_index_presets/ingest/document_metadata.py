@@ -33,7 +33,9 @@ __all__ = [
 
 SIDECAR: Final = ".meta.json"
 
-RESERVED: Final = frozenset({"source", "file_name", "page", "heading", "char_start", "char_end"})
+RESERVED: Final = frozenset(
+    {"source", "file_name", "page", "heading", "table", "table_columns", "char_start", "char_end"}
+)
 """Keys that say where a passage stands: a file cannot set them."""
 
 _LONGEST: Final = 1_000  # characters of a value

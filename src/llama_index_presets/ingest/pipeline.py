@@ -59,6 +59,7 @@ class IngestReport:
         chunks: Chunks of the documents written.
         embedded: Chunks that the model was asked for in this run; a cache answered the others.
         tokens: Their tokens.
+        warnings: Document -> what its reader was unsure of, such as a guessed encoding; only documents of this run.
         personal_data: Document -> kind -> how often it was found, when `pii` is not ``off``; only documents that were
             read in this run and have any, and never a value.
         cost_usd: What embedding them cost, in US dollars; None when the model's price is unknown.
@@ -73,6 +74,7 @@ class IngestReport:
     chunks: int = 0
     embedded: int = 0
     tokens: int = 0
+    warnings: dict[str, list[str]] = field(default_factory=dict)
     personal_data: dict[str, dict[str, int]] = field(default_factory=dict)
     cost_usd: float | None = 0.0
     estimated_tokens: int | None = None
@@ -110,8 +112,15 @@ def is_unchanged(source: Source, known: Mapping[str, str]) -> bool:
     return bool(source.content_hash) and known.get(source.doc_id) == source.content_hash
 
 
-def cut(source: Source, chunker: SentenceChunker) -> list[TextNode]:
+def cut(
+    source: Source, chunker: SentenceChunker, warnings: dict[str, list[str]] | None = None
+) -> list[TextNode]:
     """Read a document and give its chunks.
+
+    Args:
+        source: The document.
+        chunker: Cuts it.
+        warnings: Where its reader's warnings are added, under the document's id.
 
     Raises:
         IngestError: It is refused, it cannot be read, or a ready node is longer than the model reads.
@@ -120,6 +129,8 @@ def cut(source: Source, chunker: SentenceChunker) -> list[TextNode]:
         raise IngestError(source.refusal)
     found = source.read()
     if isinstance(found, SourceText):
+        if found.plain.warnings and warnings is not None:
+            warnings[source.doc_id] = list(found.plain.warnings)
         return chunker.chunks(found)
     if isinstance(found, Picture):
         return [found.node, *(chunker.chunks(found.caption) if found.caption else [])]
@@ -231,7 +242,7 @@ class Pipeline:
         for source in sources:
             began = time.perf_counter()
             try:
-                nodes = cut(source, self.chunker)
+                nodes = cut(source, self.chunker, report.warnings)
             except Exception as error:  # a reader may fail in any way on a damaged or hostile file
                 if blame(error) == "run":
                     raise

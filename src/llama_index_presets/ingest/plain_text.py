@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -105,6 +105,13 @@ class PlainText:
         for start, end in itertools.pairwise(cuts):
             if self.text[start:end].strip():
                 yield Section(_label(self.headings, start) or "", start, self.text[start:end])
+
+    def tables_in(self, start: int, end: int) -> Iterator[TableSpan]:
+        """Tables that share a character with a stretch of the text, in order."""
+        first = bisect_left(self.tables, start + 1, key=lambda table: table.end)
+        return itertools.takewhile(
+            lambda table: table.start < end, itertools.islice(self.tables, first, None)
+        )
 
     def page(self, offset: int) -> str | None:
         """Label of the page that holds a character offset, or None where there are no pages."""

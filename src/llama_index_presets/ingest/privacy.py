@@ -16,7 +16,7 @@ from llama_index.core.schema import TextNode
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import PLACE_KEYS, SourceText
 from llama_index_presets.ingest.images import Picture
-from llama_index_presets.ingest.plain_text import Mark, PlainText
+from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.sources import Source
 
 __all__ = ["KINDS", "Finding", "PrivacyWatch", "find_personal_data", "redacted", "redacted_plain"]
@@ -321,7 +321,19 @@ def redacted_plain(plain: PlainText, findings: list[Finding]) -> PlainText:
     def marks(given: Sequence[Mark]) -> list[Mark]:
         return [(moved(offset), label) for offset, label in given]
 
-    return PlainText(redacted(plain.text, findings), marks(plain.headings), marks(plain.pages))
+    return replace(
+        plain,
+        text=redacted(plain.text, findings),
+        headings=marks(plain.headings),
+        pages=marks(plain.pages),
+        tables=[
+            TableSpan(
+                moved(one.start), moved(one.end), _clean(one.name, Counter()), _clean(one.header, Counter())
+            )
+            for one in plain.tables
+        ],
+        lines=[replace(line, start=moved(line.start), end=moved(line.end)) for line in plain.lines],
+    )
 
 
 def _of_text(source: SourceText, counts: Counter[str]) -> SourceText:

@@ -109,7 +109,10 @@ class IngestDocuments(TransformComponent):
         results: list[BaseNode] = []
         for node in nodes:
             entry = entries.get(node.node_id)
-            about: dict[str, Any] = {"personal": personal.get(node.node_id)}
+            about: dict[str, Any] = {
+                "personal": personal.get(node.node_id),
+                "warnings": report.warnings.get(node.node_id),
+            }
             if entry is not None:
                 about |= {"hash": entry.content_hash, "chunks": entry.chunks, "document_tokens": entry.tokens}
             else:
@@ -218,6 +221,8 @@ class RayLoad:
             self.used(embedded, tokens, seconds)
         if self.watch is not None and about["personal"]:
             self.watch.found[result.node_id] = about["personal"]
+        if about["warnings"]:
+            report.warnings[result.node_id] = about["warnings"]
         if "error" in about:
             report.failed.append(FailedSource(result.node_id, about["error"]))
             if self.watch is not None and self.watch.mode == "refuse" and about["personal"]:
