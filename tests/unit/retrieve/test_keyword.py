@@ -323,3 +323,34 @@ def test_readers_and_a_writer_in_threads(index: BM25Index) -> None:
     for reader in readers:
         reader.join()
     assert (errors, seen) == ([], {30})
+
+
+def test_a_long_journal_is_folded_in_after_a_load(tmp_path):
+    """Each opening would have to replay it; a short one stays, and either way the hits are the same."""
+    index = BM25Index(tmp_path / "words")
+    index.add([TextNode(id_=f"a{i}", text=f"fish {i} " + "water " * 2000) for i in range(300)])
+    index.add([TextNode(id_=f"b{i}", text=f"bird {i} " + "air " * 2000) for i in range(90)])
+    (journal,) = (tmp_path / "words").glob("journal-*.log")
+    assert journal.stat().st_size > 2**20
+    found = index.search("bird 7", 3)
+    index.finish_load()
+    (journal,) = (tmp_path / "words").glob("journal-*.log")
+    assert journal.stat().st_size == 16  # its header
+    assert index.search("bird 7", 3) == BM25Index(tmp_path / "words").search("bird 7", 3) == found
+    index.add([TextNode(id_="c", text="one more bird")])
+    index.finish_load()
+    (journal,) = (tmp_path / "words").glob("journal-*.log")
+    assert journal.stat().st_size > 16
+
+
+def test_an_opened_index_counts_and_changes_as_the_one_that_wrote_it(tmp_path):
+    """Ids are looked up when a change needs them, not at opening."""
+    index = BM25Index(tmp_path / "words")
+    index.add([TextNode(id_=f"a{i}", text=f"fish number{i}") for i in range(5)])
+    index.compact()
+    again = BM25Index(tmp_path / "words")
+    assert (len(again), again.search("number3", 2)[0][0]) == (5, "a3")
+    again.add([TextNode(id_="a3", text="bird"), TextNode(id_="new", text="fish")])
+    again.delete(["a0", "nobody"])
+    assert (len(again), sorted(again.digests())) == (5, ["a1", "a2", "a3", "a4", "new"])
+    assert again.search("number3", 2) == []

@@ -170,7 +170,8 @@ class Postings:
         self._lock = threading.RLock()
         self._vocabulary = _Vocabulary()
         self._ids: list[str | None] = []
-        self._row: dict[str, int] = {}
+        self._by_id: dict[str, int] | None = {}
+        self._count = 0
         self._lengths = np.empty(0, np.int32)
         self._alive = np.empty(0, np.bool_)
         self._segments: list[Segment] = []
@@ -181,7 +182,16 @@ class Postings:
     # -- what is in it ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._row)
+        return self._count
+
+    @property
+    def _row(self) -> dict[str, int]:
+        """Id -> row; after `restore`, made when first asked for: a search does without it."""
+        if self._by_id is None:
+            with self._lock:
+                if self._by_id is None:
+                    self._by_id = {name: row for row, name in enumerate(self._ids) if name is not None}
+        return self._by_id
 
     def __contains__(self, name: object) -> bool:
         return name in self._row
@@ -202,7 +212,7 @@ class Postings:
     @property
     def waste(self) -> float:
         """Share of rows whose document is gone, in [0, 1]: what `compact` would free."""
-        return 1 - len(self._row) / len(self._ids) if self._ids else 0.0
+        return 1 - self._count / len(self._ids) if self._ids else 0.0
 
     def row_of(self, name: str) -> int:
         """Row of a document; KeyError where it is not in the index."""
@@ -247,6 +257,7 @@ class Postings:
         with self._lock:
             gone = [self._row.pop(name) for name in dict.fromkeys(ids) if name in self._row]
             if gone:
+                self._count -= len(gone)
                 self._forget(gone)
             return len(gone)
 
@@ -268,7 +279,7 @@ class Postings:
             self._vocabulary = _Vocabulary((terms[old], new) for new, old in enumerate(merged.terms.tolist()))
             self._segments = [merged.with_terms(np.arange(len(merged.terms), dtype=np.int32))]
             self._ids = [name for name in self._ids if name is not None]
-            self._row = {name: row for row, name in enumerate(self._ids) if name is not None}
+            self._by_id, self._count = None, len(self._ids)
             self._lengths = self._lengths[self._alive]
             self._alive = np.ones(len(self._ids), np.bool_)
             self._epoch += 1
@@ -288,6 +299,7 @@ class Postings:
         self._alive = np.concatenate([self._alive, np.ones(len(lists), np.bool_)])
         self._tokens += len(terms)
         self._row.update(zip(names, range(first, first + len(names)), strict=True))
+        self._count += len(names)
         self._ids.extend(names)
         self._view = None
 
@@ -336,10 +348,10 @@ class Postings:
         return Statistics(
             k1=self.k1,
             b=self.b,
-            documents=len(self._row),
+            documents=self._count,
             tokens=self._tokens,
             lengths=self._lengths,
-            alive=None if len(self._row) == len(self._ids) else self._alive,
+            alive=None if self._count == len(self._ids) else self._alive,
         )
 
     # -- write it down ------------------------------------------------------------------------------------
@@ -353,7 +365,7 @@ class Postings:
         copy.compact()
         segment = copy._segments[0]
         return {
-            "ids": list(copy._row),
+            "ids": list(copy._ids),
             "vocabulary": list(copy._vocabulary),
             "lengths": copy._lengths,
             "terms": segment.terms,
@@ -367,7 +379,7 @@ class Postings:
         """Make the index that `export` wrote down; the arrays may be memory mapped and are not copied."""
         postings = cls(k1=k1, b=b)
         postings._ids = list(exported["ids"])
-        postings._row = {name: row for row, name in enumerate(exported["ids"])}
+        postings._by_id, postings._count = None, len(postings._ids)
         postings._vocabulary.update((term, number) for number, term in enumerate(exported["vocabulary"]))
         postings._lengths = exported["lengths"]
         postings._alive = np.ones(len(postings._ids), np.bool_)

@@ -251,6 +251,16 @@ class BM25Index:
         """Write the index afresh, without what was replaced or deleted; happens by itself when worthwhile."""
         self._state.compact()
 
+    def finish_load(self) -> None:
+        """Make the next opening fast, after a load: a long journal is folded into the snapshot.
+
+        The end of the process does it, too.
+
+        Raises:
+            StoreWriteError: The folder cannot be written; the index is as it was.
+        """
+        self._state.finish_load()
+
     def persist(self, path: str | Path | None = None) -> None:
         """Write the index to a folder; without a path, write its own folder afresh (changes are durable
         anyway).

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +26,8 @@ _FIXED = ("language", "text")
 _TEXTS = ("embed", "none")
 _SMALL_JOURNAL_BYTES = 2**20
 _SMALL_BATCH = 256
+_JOURNAL_SHARE_AT_REST = 1 / 50
+"""Of the snapshot's size: a longer journal is folded in after a load, as each opening would have to replay it."""
 _MEMORY_WASTE = 0.5
 
 
@@ -60,11 +65,13 @@ class KeywordState:
         self._writing = threading.RLock()
         self._changing = threading.RLock()
         self._wanted = wanted
-        self._folder = None if path is None else IndexDirectory(path)
+        self._folder = None if path is None else IndexDirectory(path.absolute())
         self._by_document: dict[str | None, dict[str, None]] | None = None
         self._generation = -1
         self._journal: Journal | None = None
         self._journal_end = 0
+        self._wrote_in: int | None = None
+        _live.add(self)
         self._resolve_settings({})
         self._reset(Postings(k1=self.settings["k1"], b=self.settings["b"]), DocumentTable(), ())
         self.refresh()
@@ -131,6 +138,7 @@ class KeywordState:
             with self._folder.locked():
                 self._ensure_exists()
                 self._commit_to(self._folder, record)
+                self._wrote_in = os.getpid()
 
     def compact(self) -> None:
         """Rewrite every file, without replaced or deleted nodes."""
@@ -141,6 +149,25 @@ class KeywordState:
             with self._folder.locked():
                 self._ensure_exists()
                 self._publish(self._folder)
+
+    def finish_load(self) -> None:
+        """Fold a long journal into the snapshot, which opens many times faster.
+
+        Raises:
+            StoreWriteError: The folder cannot be written; the index is as it was.
+            StoreLockedError: Another process keeps writing.
+        """
+        with self._writing:
+            folder = self._folder
+            if folder is None or self._wrote_in != os.getpid() or not folder.path.is_dir():
+                return
+            self._wrote_in = None
+            with folder.locked():
+                self.refresh()
+                if self._journal_end > max(
+                    _SMALL_JOURNAL_BYTES, self._snapshot_bytes * _JOURNAL_SHARE_AT_REST
+                ):
+                    self._publish(folder)
 
     def persist(self, path: Path | None) -> None:
         """Rewrite every file, to another folder where one is named.
@@ -298,6 +325,19 @@ class KeywordState:
                     f"Leave {name} out, or build another index in an empty folder."
                 )
         self.settings: dict[str, Any] = chosen
+
+
+_live: weakref.WeakSet[KeywordState] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    """At the end of the process: what `finish_load` does, for those who did not call it."""
+    for state in list(_live):
+        with suppress(StoreError):  # the journal stays as it is, and is replayed
+            state.finish_load()
+
+
+atexit.register(_finish_all)
 
 
 def _first(*values: Any) -> Any:
