@@ -48,7 +48,9 @@ _HTML_NAMES: Final = {
     "citation_date": "date", "date": "date", "dc.title": "title", "dc.creator": "authors", "dc.date": "date",
 }  # fmt: skip
 _NO_TITLE: Final = re.compile(
-    r"\A(untitled|\(?anonymous\)?|\(?unspecified\)?|microsoft word.*|.*\.(docx?|pdf|tex|indd))?\Z", re.I
+    r"\A(untitled.*|\(?anonymous\)?|\(?unspecified\)?|microsoft word.*|powerpoint[ -]pr\w+|(document|slide)\s?\d*"
+    r"|.*\.(docx?|pdf|tex|indd|od[tps]|pptx?|xlsx?|rtf|txt|html?))?\Z",
+    re.I,
 )
 _MONTHS: Final = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _YEAR_LINE: Final = re.compile(

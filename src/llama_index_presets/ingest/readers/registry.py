@@ -61,8 +61,8 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".html .htm .xhtml", "html:read_html", "readers"),
     (".rst", "markup:read_rst", "readers"),
     (".org", "markup:read_org", "readers"),
-    (".csv .tsv", "csv:read_csv", "readers"),
-    (".pdf", "pdf:read_pdf", "readers"),
+    (".csv .tsv .tab", "csv:read_csv", "readers"),
+    (".pdf", "pdf.reader:read_pdf", "readers"),
     (".docx .docm .dotx", "office.word:read_docx", "readers"),
     (".rtf", "office.word:read_rtf", "readers"),
     (".odt .ott", "office.odf:read_odt", "readers"),
@@ -94,6 +94,6 @@ def reader_for(path: Path) -> ReaderEntry:
 
     Example:
         >>> reader_for(Path("a/Report.PDF")).function, reader_for(Path("notes")).function
-        ('pdf:read_pdf', 'text:read_text')
+        ('pdf.reader:read_pdf', 'text:read_text')
     """
     return READERS.get(path.suffix.lower(), TEXT)

@@ -10,7 +10,6 @@ from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.read import read_file
-from llama_index_presets.ingest.readers.pdf import find_sections, table_rows
 
 ROWS = [
     ["(in millions of $)", "2024", "2023"],
@@ -65,29 +64,3 @@ def test_a_row_is_never_cut(tmp_path: Path) -> None:
     chunks = SentenceChunker(tokenize=str.split, max_tokens=48).chunks(source)
     lines = [line for chunk in chunks for line in chunk.text.splitlines() if "Net revenue;" in line]
     assert len(chunks) > 5 and lines == ["(in millions of $): Net revenue; 2024: 1,250.5; 2023: 1,101.2"] * 6
-
-
-def test_rows_without_a_head_or_with_a_gap_keep_their_cells() -> None:
-    """A name is given only where it is certain; a lone currency sign joins its figure."""
-    bare = list(table_rows(["Revenue    7.2    6.1", "Costs      5.0    4.4"]))
-    assert [row.strip() for row in bare] == ["Revenue; 7.2; 6.1", "Costs; 5.0; 4.4"]
-    money = list(
-        table_rows(
-            ["          2024     2023", "Cash    $   7    $   6", "Debt       2", "Tax     $   1    $   1"]
-        )
-    )
-    assert [row.strip() for row in money] == [
-        "Cash; 2024: $7; 2023: $6",
-        "Debt; 2",
-        "Tax; 2024: $1; 2023: $1",
-    ]
-
-
-def test_prose_is_no_table_and_a_list_no_section() -> None:
-    """Columns of words stay words; numbered sentences are no headings."""
-    lines = ["left column of    right column of", "a paper goes on    and on as well"]
-    assert list(table_rows(lines)) == ["left column of right column of", "a paper goes on and on as well"]
-    text = (
-        "1. Wash your hands.\n2. Dry them.\nResults were good in 2021.\n3.2 Sparse attention\nIt is sparse.\n"
-    )
-    assert [label for _, label in find_sections(text)] == ["3.2 Sparse attention"]

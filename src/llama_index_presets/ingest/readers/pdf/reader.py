@@ -1,0 +1,297 @@
+"""A PDF file to plain text: pages in reading order, tables by rows, headings, and the rectangle of each line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.clean import without_controls
+from llama_index_presets.ingest.document_metadata import about_pdf
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.plain_text import LineBox, Mark, PlainText, TableSpan, is_table_caption
+from llama_index_presets.ingest.readers.pdf.headings import heading_marks, outline_marks
+from llama_index_presets.ingest.readers.pdf.lines import Line, page_lines
+from llama_index_presets.ingest.readers.pdf.order import reading_order
+from llama_index_presets.ingest.readers.pdf.paragraphs import WordCounts, joint, word_counts
+from llama_index_presets.ingest.readers.pdf.running import EdgeLine, running_lines
+from llama_index_presets.ingest.readers.pdf.tables import Table, aligned_tables, drawn_tables
+from llama_index_presets.ingest.readers.pdf.words import Box, Frame, PageWords, is_right_to_left, page_words
+
+__all__ = ["read_pdf"]
+
+_LOCK: Final = threading.Lock()
+"""pdfium is not thread-safe; one page at a time is read in a process."""
+_EDGE: Final = 0.14  # of the page's height, in which running heads stand
+_EDGE_LINES: Final = 4
+_LISTED_PAGES: Final = 10
+
+Item = Line | Table
+
+
+@dataclass(slots=True)
+class _Page:
+    label: str
+    items: list[tuple[Frame, Item]]
+    size: tuple[float, float]
+    display: Frame
+    problem: str = ""
+    kept: list[tuple[Frame, Item]] = field(default_factory=list)
+
+
+def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
+    """Text and own metadata of a PDF.
+
+    Columns are read one after the other, tables row by row, each cell with the name of its column. Heads and feet that
+    repeat are left out. Headings are those of the outline, or the lines that are larger than the text or name a
+    section (``Abstract``, ``2.1 Data``, ``Item 7. …``) or a table, below the file's title.
+
+    Raises:
+        IngestError: It is damaged, wants a password, has no page with text (the reason is named), or the pages together
+            have more text than `limit`.
+    """
+    pdfium = require("pypdfium2", extra="readers")
+    with _LOCK:
+        document = _open(pdfium, path)
+        try:
+            pages = list(_pages(document, limit))
+            outline = list(_outline(document))
+            info = {f"/{key}": value for key, value in document.get_metadata_dict().items()}
+        finally:
+            document.close()
+    _drop_running(pages)
+    if not any(page.kept for page in pages):
+        raise IngestError(_no_text(pages))
+    writer = _Writer(pages, limit)
+    writer.write()
+    first = "\n".join(_texts(next(page for page in pages if page.kept)))
+    about = about_pdf(info, first)
+    text = "".join(writer.parts)
+    starts = dict(writer.pages_at)
+    title = about.get("title", "")
+    marks = (
+        outline_marks(outline, writer.spans, starts, title) if outline else heading_marks(writer.spans, title)
+    )
+    return (
+        PlainText(text, marks, writer.pages, writer.tables, writer.lines, warnings=_warnings(pages)),
+        about,
+    )
+
+
+def _open(pdfium: Any, path: Path) -> Any:
+    try:
+        return pdfium.PdfDocument(path)
+    except pdfium.PdfiumError as error:
+        if "password" in str(error).lower():
+            raise IngestError(
+                "The PDF is locked by a password. Remove it, and ingest the file again."
+            ) from error
+        if "security" in str(error).lower():
+            raise IngestError(
+                "The PDF is encrypted in a way that cannot be read. Save it without encryption."
+            ) from error
+        raise IngestError(f"The file cannot be read: it is no PDF or is damaged ({error}).") from error
+
+
+def _pages(document: Any, limit: SizeLimit) -> Iterator[_Page]:
+    characters = 0
+    for place in range(len(document)):
+        label = document.get_page_label(place) or str(place + 1)
+        try:
+            page = document[place]
+        except Exception as error:  # one damaged page must not take the others with it
+            yield _Page(label, [], (0, 0), Frame((0, 0, 0, 0), 0), f"it is damaged ({error})")
+            continue
+        try:
+            found = page_words(page)
+            yield _laid_out(label, found)
+            characters += sum(len(word.text) + 1 for words in found.words.values() for word in words)
+            limit.check_text(characters)
+        finally:
+            page.close()
+
+
+def _laid_out(label: str, found: PageWords) -> _Page:
+    """Items of a page in reading order; text that stands sideways comes after the rest."""
+    ordered: list[tuple[Frame, Item]] = []
+    main = next(iter(found.words))
+    for frame, words in found.words.items():
+        tables, rest = drawn_tables(words, found.rulings) if frame is main else ([], words)
+        lines, gutters = page_lines(rest)
+        more, lines = aligned_tables(lines)
+        items: list[Item] = [*tables, *more, *lines]
+        mirrored = is_right_to_left("".join(word.text for word in words))
+        ordered += [(frame, items[place]) for place in reading_order(items, gutters, right_to_left=mirrored)]
+    characters = sum(len(word.text) for words in found.words.values() for word in words)
+    problem = ""
+    if not characters:
+        problem = "it is an image (a scan)" if found.image_share > 0.2 else "it has no text"
+    elif found.unmapped > characters // 3:
+        problem = "its fonts do not say which characters they draw"
+    return _Page(label, ordered, (found.width, found.height), found.display, problem)
+
+
+def _drop_running(pages: Sequence[_Page]) -> None:
+    """Fill `kept` of each page with its items but for running heads and feet."""
+    edges = [edge for number, page in enumerate(pages) for edge in _edge_lines(number, page)]
+    running = running_lines(edges, len(pages)) if len(pages) > 1 else set()
+    for number, page in enumerate(pages):
+        page.kept = [item for place, item in enumerate(page.items) if (number, place) not in running]
+
+
+def _edge_lines(number: int, page: _Page) -> Iterator[EdgeLine]:
+    height = page.size[1]
+    lines = [
+        (place, item)
+        for place, (frame, item) in enumerate(page.items)
+        if isinstance(item, Line) and frame is page.items[0][0]
+    ]
+    by_height = sorted(lines, key=lambda pair: pair[1].baseline)
+    for place, line in by_height[: 2 * _EDGE_LINES]:
+        if line.baseline < _EDGE * height:
+            yield EdgeLine(number, place, line.text, line.baseline)
+    for place, line in by_height[-2 * _EDGE_LINES :]:
+        if line.baseline > (1 - _EDGE) * height:
+            yield EdgeLine(number, place, line.text, line.baseline - height - 1)
+
+
+def _texts(page: _Page) -> Iterator[str]:
+    for _, item in page.kept:
+        if isinstance(item, Line):
+            yield item.text
+
+
+def _no_text(pages: Sequence[_Page]) -> str:
+    if not pages:
+        return "The PDF has no pages."
+    scans = [page for page in pages if "scan" in page.problem]
+    if scans:
+        return (
+            f"The PDF holds no text: {len(scans)} of {len(pages)} pages are images (a scan). The extra 'ocr' "
+            "reads them: pip install 'llama-index-presets[ocr]', and set ocr to the languages of the documents."
+        )
+    return f"The PDF holds no text on its {len(pages)} pages."
+
+
+def _warnings(pages: Sequence[_Page]) -> tuple[str, ...]:
+    """One line for each reason why pages could not be read, with the pages."""
+    reasons: dict[str, list[str]] = {}
+    for page in pages:
+        if page.problem:
+            reasons.setdefault(page.problem, []).append(page.label)
+    return tuple(_warning(problem, labels) for problem, labels in reasons.items())
+
+
+def _warning(problem: str, labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _LISTED_PAGES} more" if len(labels) > _LISTED_PAGES else ""
+    advice = " The extra 'ocr' reads scans." if "scan" in problem else ""
+    pages = "Page" if len(labels) == 1 else "Pages"
+    return f"{pages} {', '.join(labels[:_LISTED_PAGES])}{more}: {problem}.{advice}"
+
+
+def _outline(document: Any) -> Iterator[tuple[int, str, int, float]]:
+    """Level, title, page and height of each entry of the outline."""
+    for bookmark in document.get_toc():
+        dest = bookmark.get_dest()
+        page = dest.get_index() if dest else None
+        if page is not None:
+            _, view = dest.get_view()
+            yield (
+                bookmark.level,
+                " ".join(bookmark.get_title().split()),
+                page,
+                view[1] if len(view) > 1 else 0.0,
+            )
+
+
+class _Writer:
+    """Writes the pages as one text and keeps where everything stands."""
+
+    def __init__(self, pages: Sequence[_Page], limit: SizeLimit) -> None:
+        self._pages_read = pages
+        self._limit = limit
+        self._length = 0
+        self._words: WordCounts = word_counts(text for page in pages for text in _texts(page))
+        self._last: Line | None = None
+        self.parts: list[str] = []
+        self.pages: list[Mark] = []
+        self.pages_at: list[tuple[int, int]] = []
+        self.tables: list[TableSpan] = []
+        self.lines: list[LineBox] = []
+        self.spans: list[tuple[int, int, Line, int]] = []
+
+    def write(self) -> None:
+        for number, page in enumerate(self._pages_read):
+            start = self._length
+            self.pages_at.append((number, start))
+            for place, (frame, item) in enumerate(page.kept):
+                if isinstance(item, Table):
+                    self._table(item, frame, page)
+                else:
+                    self._line(item, frame, page, number, first=place == 0)
+            self.pages.append((self._page_start(start), page.label))
+        self._put("\n")
+
+    def _page_start(self, start: int) -> int:
+        """Where the page begins: behind the gap, and behind the end of a sentence of the page before."""
+        text = "".join(self.parts)[start:] if self._length > start else ""
+        return (
+            start + len(text) - len(text.lstrip()) if text.startswith("\n") else start + self._carried(text)
+        )
+
+    def _carried(self, text: str) -> int:
+        if not self.pages or not text:
+            return 0
+        ends = [end for mark in (". ", "! ", "? ", ".\n", "!\n", "?\n") if (end := text.find(mark)) >= 0]
+        return min(ends) + 2 if ends and min(ends) < 2_000 else 0
+
+    def _line(self, line: Line, frame: Frame, page: _Page, number: int, *, first: bool) -> None:
+        gap, cut = joint(self._last, line, self._words) if self._last else ("\n\n", 0)
+        if self._length:
+            if is_table_caption(line.text) or (self._last and is_table_caption(self._last.text)):
+                gap, cut = "\n\n", 0
+            if cut:
+                self.parts[-1] = self.parts[-1][:-1]
+                self._length -= 1
+                if self.lines:
+                    last = self.lines[-1]
+                    self.lines[-1] = LineBox(last.start, self._length, last.page, last.box)
+            self._put(gap)
+        start = self._length
+        self._put(without_controls(line.text))
+        self._box(start, line.box, frame, page)
+        if frame is page.items[0][0]:  # text that stands sideways is no heading
+            self.spans.append((start, self._length, line, number))
+        self._last = line
+
+    def _table(self, table: Table, frame: Frame, page: _Page) -> None:
+        name = (
+            self._last.text
+            if self._last and is_table_caption(self._last.text)
+            else f"Table {len(self.tables) + 1}"
+        )
+        if self._length:
+            self._put("\n\n")
+        start = self._length
+        for place, (row, box) in enumerate(table.rows()):
+            if place:
+                self._put("\n\n")
+            row_start = self._length
+            self._put(without_controls(row))
+            self._box(row_start, box, frame, page)
+        self.tables.append(TableSpan(start, self._length, name))
+        self._last = None
+
+    def _box(self, start: int, box: Box, frame: Frame, page: _Page) -> None:
+        placed = frame.box(box, page.display)
+        rounded = (round(placed[0], 1), round(placed[1], 1), round(placed[2], 1), round(placed[3], 1))
+        self.lines.append(LineBox(start, self._length, page.label, rounded))
+
+    def _put(self, text: str) -> None:
+        self.parts.append(text)
+        self._length += len(text)
+        self._limit.check_text(self._length)

@@ -1,0 +1,323 @@
+"""Words and ruled lines of a PDF page, with their places, from pypdfium2."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from llama_index_presets._extras import require
+
+__all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in points from the upper left corner."""
+
+_ASCENT, _DESCENT = 0.85, 0.15  # of an em; what a marker pen covers
+_HYPHENS: Final = {0x02: "-", 0xFFFE: "-", 0x00AD: "\u00ad", 0x2010: "-", 0x2011: "-"}
+_CHARACTERS: Final = {
+    0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st",
+    0x0132: "IJ", 0x0133: "ij", 0xF0B7: "•", 0xF0A7: "•", 0xF0D8: "•", 0xF076: "•", 0x25CF: "•", **_HYPHENS,
+}  # fmt: skip
+_RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_LEFT_TO_RIGHT: Final = re.compile(r"[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]")
+_PRESENTATION: Final = re.compile("[\ufb1d-\ufdff\ufe70-\ufefc]")  # shapes of Arabic and Hebrew letters
+_IGNORED: Final = frozenset({0, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF})
+_BOLD: Final = re.compile(r"bold|black|heavy|demi|cmbx", re.IGNORECASE)
+_MOST_OBJECTS: Final = 5_000  # a chart has more, and no table
+_MOST_SEGMENTS: Final = 2_000
+_THIN: Final = 3.0  # points
+
+
+@dataclass(slots=True)
+class Word:
+    """A word in the frame in which it is upright.
+
+    Attributes:
+        text: Its characters.
+        x0: Left edge, in points.
+        x1: Right edge.
+        baseline: Distance of the baseline from the upper edge.
+        em: Font size, as it is drawn.
+        bold: Whether its font is.
+    """
+
+    text: str
+    x0: float
+    x1: float
+    baseline: float
+    em: float
+    bold: bool = False
+
+    @property
+    def top(self) -> float:
+        """Upper edge."""
+        return self.baseline - _ASCENT * self.em
+
+    @property
+    def bottom(self) -> float:
+        """Lower edge."""
+        return self.baseline + _DESCENT * self.em
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether most letters are of Arabic, Hebrew or another script written from right to left."""
+    return len(_RIGHT_TO_LEFT.findall(text)) > len(_LEFT_TO_RIGHT.findall(text))
+
+
+def joined(words: Sequence[Word]) -> str:
+    """Words that stand from left to right, as one text in the order in which they are read."""
+    texts = [word.text for word in words]
+    if not _RIGHT_TO_LEFT.search("".join(texts)) or not is_right_to_left("".join(texts)):
+        return " ".join(texts)
+    ordered: list[str] = []
+    for foreign, run in itertools.groupby(reversed(texts), key=lambda text: not _RIGHT_TO_LEFT.search(text)):
+        members = list(run)  # numbers and Latin words among them run from left to right
+        ordered += members[::-1] if foreign else members
+    return " ".join(ordered)
+
+
+class Ruling(NamedTuple):
+    """A drawn line, horizontal or vertical: x0 <= x1, y0 <= y1."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @property
+    def horizontal(self) -> bool:
+        """Whether it is wider than high."""
+        return self.x1 - self.x0 >= self.y1 - self.y0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Coordinates from the upper left corner of a page that is turned clockwise by so many quarters.
+
+    Attributes:
+        bounds: Left, bottom, right and top of the page in PDF's own coordinates.
+        turns: Quarters, 0 to 3.
+    """
+
+    bounds: Box
+    turns: int
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """A point of PDF's own coordinates in this frame."""
+        left, bottom, right, top = self.bounds
+        return ((x - left, top - y), (y - bottom, x - left), (right - x, y - bottom), (top - y, right - x))[
+            self.turns
+        ]
+
+    def back(self, x: float, y: float) -> tuple[float, float]:
+        """A point of this frame in PDF's own coordinates."""
+        left, bottom, right, top = self.bounds
+        return ((x + left, top - y), (y + left, x + bottom), (right - x, y + bottom), (right - y, top - x))[
+            self.turns
+        ]
+
+    def box(self, box: Box, other: Frame) -> Box:
+        """A box of this frame in another frame."""
+        a, b = other.point(*self.back(box[0], box[1])), other.point(*self.back(box[2], box[3]))
+        return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
+
+
+@dataclass(slots=True)
+class PageWords:
+    """What stands on a page.
+
+    Attributes:
+        display: The frame in which the page is shown.
+        words: Words by frame, in the order of the content; the frame with most words first.
+        rulings: Drawn lines in the first of these frames.
+        height: Of the page in that frame, in points.
+        width: Of the page in that frame, in points.
+        unmapped: Characters whose font does not say what they are.
+        image_share: Part of the page that images cover, 0 to 1.
+    """
+
+    display: Frame
+    words: dict[Frame, list[Word]]
+    rulings: list[Ruling]
+    height: float
+    width: float
+    unmapped: int
+    image_share: float
+
+
+def page_words(page: Any) -> PageWords:
+    """Words and ruled lines of a page of pypdfium2."""
+    raw = require("pypdfium2.raw", extra="readers")
+    bounds: Box = tuple(page.get_bbox())
+    display = Frame(bounds, page.get_rotation() // 90 % 4)
+    reader = _TextPage(raw, page, bounds)
+    by_turn = reader.words()
+    ordered = sorted(by_turn, key=lambda turn: -sum(len(word.text) for word in by_turn[turn]))
+    frames = {Frame(bounds, turn): by_turn[turn] for turn in ordered} or {display: []}
+    main = next(iter(frames))
+    rulings, covered = _drawn(raw, page, main)
+    width, height = abs(bounds[2] - bounds[0]), abs(bounds[3] - bounds[1])
+    if main.turns % 2:
+        width, height = height, width
+    share = min(covered / max(width * height, 1.0), 1.0)
+    return PageWords(display, frames, rulings, height, width, reader.unmapped, share)
+
+
+class _TextPage:
+    """Characters of a page joined to words: the calls into the library are few and direct, since they are the cost."""
+
+    def __init__(self, raw: Any, page: Any, bounds: Box) -> None:
+        self._raw = raw
+        self._text = page.get_textpage()
+        self._bounds = bounds
+        self._rect = raw.FS_RECTF()
+        self._matrix = raw.FS_MATRIX()
+        self._x, self._y = ctypes.c_double(), ctypes.c_double()
+        self._bold: dict[bytes, bool] = {}
+        self.unmapped = 0
+
+    def words(self) -> dict[int, list[Word]]:
+        found: dict[int, list[Word]] = {}
+        for turn, word in self._runs():
+            if _PRESENTATION.search(word.text):
+                word.text = unicodedata.normalize("NFKC", word.text)
+            if len(word.text) == 1 and unicodedata.category(word.text) in ("Co", "Cc"):
+                word.text = "•"  # a sign of a symbol font: a bullet, or a box to tick
+            if word.text:
+                found.setdefault(turn, []).append(word)
+        return found
+
+    def _runs(self) -> Iterator[tuple[int, Word]]:
+        raw, text = self._raw, self._text.raw
+        unicode_of, loose_box, rect = raw.FPDFText_GetUnicode, raw.FPDFText_GetLooseCharBox, self._rect
+        turn, word, edges = 0, None, (0.0, 0.0, 0.0, 0.0)
+        for place in range(self._text.count_chars()):
+            code = unicode_of(text, place)
+            if (code <= 32 and code != 2) or code == 0xA0:
+                if word is not None:
+                    yield turn, word
+                word = None
+                continue
+            if code in _IGNORED:
+                continue
+            loose_box(text, place, rect)
+            box = (rect.left, rect.bottom, rect.right, rect.top)
+            if word is not None and not _follows(edges, box, turn, word.em):
+                yield turn, word
+                word = None
+            if word is None:
+                turn, word = self._start(place, box)
+            if 0xD800 <= code <= 0xDFFF or code == 0xFFFD:
+                self.unmapped += 1
+            word.text += _CHARACTERS.get(code) or chr(code)
+            self._extend(word, turn, box)
+            edges = box
+        if word is not None:
+            yield turn, word
+
+    def _start(self, place: int, box: Box) -> tuple[int, Word]:
+        raw, text = self._raw, self._text.raw
+        angle = raw.FPDFText_GetCharAngle(text, place)
+        turn = -round(angle / (math.pi / 2)) % 4  # the library counts clockwise
+        raw.FPDFText_GetMatrix(text, place, self._matrix)
+        scale = math.hypot(self._matrix.c, self._matrix.d) or 1.0
+        em = abs(raw.FPDFText_GetFontSize(text, place) * scale) or 1.0
+        raw.FPDFText_GetCharOrigin(text, place, self._x, self._y)
+        _, baseline = Frame(self._bounds, turn).point(self._x.value, self._y.value)
+        self.unmapped += raw.FPDFText_HasUnicodeMapError(text, place) == 1
+        return turn, Word("", math.inf, -math.inf, baseline, em, self._is_bold(place))
+
+    def _extend(self, word: Word, turn: int, box: Box) -> None:
+        if turn == 0:
+            x0, x1 = box[0] - self._bounds[0], box[2] - self._bounds[0]
+        else:
+            frame = Frame(self._bounds, turn)
+            ends = frame.point(box[0], box[1])[0], frame.point(box[2], box[3])[0]
+            x0, x1 = min(ends), max(ends)
+        word.x0, word.x1 = min(word.x0, x0), max(word.x1, x1)
+
+    def _is_bold(self, place: int) -> bool:
+        raw, flags = self._raw, ctypes.c_int()
+        size = raw.FPDFText_GetFontInfo(self._text.raw, place, None, 0, flags)
+        buffer = ctypes.create_string_buffer(max(size, 1))
+        raw.FPDFText_GetFontInfo(self._text.raw, place, buffer, size, flags)
+        name = buffer.value
+        if name not in self._bold:
+            self._bold[name] = bool(_BOLD.search(name.decode("utf-8", "replace")))
+        return self._bold[name] or raw.FPDFText_GetFontWeight(self._text.raw, place) >= 600
+
+
+def _follows(last: Box, box: Box, turn: int, em: float) -> bool:
+    """Whether a character stands directly behind the last one, on its line."""
+    if turn % 2 == 0:
+        gap = box[0] - last[2] if turn == 0 else last[0] - box[2]
+        if gap < -0.6 * em:  # a script that runs from right to left
+            gap = last[0] - box[2] if turn == 0 else box[0] - last[2]
+        shift = abs(box[1] - last[1])
+    else:
+        gap = box[1] - last[3] if turn == 1 else last[1] - box[3]
+        shift = abs(box[0] - last[0]) if turn == 1 else abs(box[2] - last[2])
+    return box == last or (
+        -0.6 * em < gap < 0.35 * em and shift < 0.6 * em
+    )  # both letters of a ligature have one box
+
+
+def _drawn(raw: Any, page: Any, frame: Frame) -> tuple[list[Ruling], float]:
+    """Thin lines of the page's drawings, and the area that its images cover."""
+    rulings, covered = list[Ruling](), 0.0
+    for place in range(min(raw.FPDFPage_CountObjects(page.raw), _MOST_OBJECTS)):
+        item = raw.FPDFPage_GetObject(page.raw, place)
+        kind = raw.FPDFPageObj_GetType(item)
+        if kind == raw.FPDF_PAGEOBJ_PATH:
+            rulings += _path_rulings(raw, item, frame)
+        elif kind == raw.FPDF_PAGEOBJ_IMAGE:
+            edges = [ctypes.c_float() for _ in range(4)]
+            if raw.FPDFPageObj_GetBounds(item, *edges):
+                left, bottom, right, top = (edge.value for edge in edges)
+                covered += abs((right - left) * (top - bottom))
+    return rulings, covered
+
+
+def _path_rulings(raw: Any, item: Any, frame: Frame) -> Iterator[Ruling]:
+    matrix, x, y = raw.FS_MATRIX(), ctypes.c_float(), ctypes.c_float()
+    fill, stroke = ctypes.c_int(), ctypes.c_int()
+    raw.FPDFPageObj_GetMatrix(item, matrix)
+    raw.FPDFPath_GetDrawMode(item, fill, stroke)
+    points: list[tuple[float, float]] = []
+    segments = raw.FPDFPath_CountSegments(item)
+    if segments > _MOST_SEGMENTS:
+        return
+    for place in range(segments):
+        segment = raw.FPDFPath_GetPathSegment(item, place)
+        raw.FPDFPathSegment_GetPoint(segment, x, y)
+        at = frame.point(
+            matrix.a * x.value + matrix.c * y.value + matrix.e,
+            matrix.b * x.value + matrix.d * y.value + matrix.f,
+        )
+        if raw.FPDFPathSegment_GetType(segment) == raw.FPDF_SEGMENT_MOVETO:
+            yield from _shape_rulings(points, bool(stroke.value))
+            points = []
+        points.append(at)
+        if raw.FPDFPathSegment_GetClose(segment) and points:
+            points.append(points[0])
+    yield from _shape_rulings(points, bool(stroke.value))
+
+
+def _shape_rulings(points: list[tuple[float, float]], stroked: bool) -> Iterator[Ruling]:
+    """A thin shape is one line; of a stroked one each side is."""
+    if len(points) < 2:
+        return
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    box = Ruling(min(xs), min(ys), max(xs), max(ys))
+    if min(box.x1 - box.x0, box.y1 - box.y0) <= _THIN:
+        yield box
+    elif stroked:
+        for (ax, ay), (bx, by) in itertools.pairwise(points):
+            if min(abs(ax - bx), abs(ay - by)) <= 0.5:
+                yield Ruling(min(ax, bx), min(ay, by), max(ax, bx), max(ay, by))
