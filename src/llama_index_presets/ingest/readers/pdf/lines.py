@@ -221,7 +221,7 @@ def _indents(rows: Sequence[Sequence[Word]]) -> list[float]:
     return [x - gap for (x, gap), count in counts.items() if count >= _FEWEST_ROWS and x > margin + 20]
 
 
-def _centres(gaps: Sequence[tuple[float, float]]) -> list[float]:
+def _centres(gaps: Sequence[tuple[float, float]]) -> Sequence[float]:
     """Middles of the gaps and of what each shares with the others, those in most gaps first."""
     starts, ends = sorted(start for start, _ in gaps), sorted(end for _, end in gaps)
     middles = {round((start + end) / 2) for start, end in gaps}
