@@ -28,7 +28,9 @@ class HidesKey:
         held: Any = super().__getstate__()
         state = dict(held)
         state["__dict__"] = _without(state["__dict__"], SECRET_FIELDS)
-        state["__pydantic_private__"] = _without(state["__pydantic_private__"] or {}, (*_CLIENTS, "_process"))
+        state["__pydantic_private__"] = _without(
+            state["__pydantic_private__"] or {}, (*_CLIENTS, "_process", "_loop")
+        )
         return state
 
     def _get_client(self) -> Any:

@@ -44,13 +44,30 @@ class Served:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request: a status, broken JSON, a stall before the answer, a cut stream."""
+    """What goes wrong with one request.
+
+    Attributes:
+        status: Of the answer, with an error in the vendor's own form.
+        retry_after: A header of that answer.
+        malformed: Whether the answer is JSON that breaks off.
+        stall_s: Seconds before the answer.
+        disconnect_after: Pieces of a stream after which the connection breaks.
+        html: Whether the answer is the page of a proxy, with the status or 502.
+        empty: Whether the answer has no text.
+        message: Of the error.
+    """
 
     status: int = 0
     retry_after: str | None = None
     malformed: bool = False
     stall_s: float = 0.0
     disconnect_after: int | None = None
+    html: bool = False
+    empty: bool = False
+    message: str = ""
+
+
+HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 @dataclass
@@ -69,6 +86,9 @@ class OpenAIServer:
         refusal: What a request with `stream_options` is refused with: a status and a message; None takes it.
         numbers_vectors: Whether each vector of an answer has its ``index``.
         usage_words: Further usage of a chat call, in a vendor's own words.
+        models: What ``/models`` lists.
+        reports_usage: Whether it says what a chat call used.
+        mistral: Whether it speaks Mistral's dialect: streams say their usage unasked, a call of a tool has a text.
     """
 
     prompt: int = 1000
@@ -82,6 +102,9 @@ class OpenAIServer:
     refusal: tuple[int, str] | None = None
     numbers_vectors: bool = True
     usage_words: dict[str, Any] | None = None
+    models: list[dict[str, Any]] = field(default_factory=list)
+    reports_usage: bool = True
+    mistral: bool = False
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     seen_at: list[float] = field(default_factory=list)
@@ -148,6 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
     bill: OpenAIServer
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        """The list of models."""
+        self._send(json.dumps({"object": "list", "data": self.bill.models}).encode())
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         path = next(known for known in _PATHS if self.path.partition("?")[0].endswith(known))
@@ -157,8 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.bill.next_fault()
         if fault is not None and fault.stall_s:
             time.sleep(fault.stall_s)
-        if fault is not None and fault.status:
-            self._refuse(fault)
+        if fault is not None and fault.html:
+            self._send(HTML, fault.status or 502, {"Content-Type": "text/html"})
+        elif fault is not None and fault.status:
+            self._refuse(fault, fault.message)
         elif self.bill.refusal is not None and "stream_options" in body:
             self._refuse(Fault(status=self.bill.refusal[0]), self.bill.refusal[1])
         elif fault is not None and fault.malformed:
@@ -172,6 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._embed(body)
             return
         self._charge(path, body)
+        if fault is not None and fault.empty:
+            body = body | {"_empty": True}
         make, stream = {
             "/chat/completions": (_chat, _chat_stream),
             "/completions": (_completion, _completion_stream),
@@ -284,26 +315,40 @@ def _tool_calls(body: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _words(bill: OpenAIServer, body: dict[str, Any]) -> tuple[str, ...]:
+    return () if body.get("_empty") else bill.words
+
+
 def _chat(bill: OpenAIServer, body: dict[str, Any]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(bill.words)}
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(_words(bill, body))}
     if body.get("tools"):
-        message = {"role": "assistant", "content": None, "tool_calls": _tool_calls(body)}
+        message = {
+            "role": "assistant",
+            "content": "" if bill.mistral else None,
+            "tool_calls": _tool_calls(body),
+        }
     elif "json_schema" in body.get("response_format", {}):
         message["content"] = json.dumps(_example(body["response_format"]["json_schema"]["schema"]))
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return _head(body, "chat.completion") | {"choices": [choice], "usage": bill.usage()}
+    usage = {"usage": bill.usage()} if bill.reports_usage else {}
+    return _head(body, "chat.completion") | {"choices": [choice], **usage}
 
 
 def _chat_stream(bill: OpenAIServer, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": word} for word in bill.words]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": word} for word in _words(bill, body)]
     if body.get("tools"):
         calls = [{"index": n, **call} for n, call in enumerate(_tool_calls(body))]
         deltas = [{"role": "assistant", "tool_calls": calls}]
     for delta in deltas:
-        yield _head(body, "chat.completion.chunk") | {"choices": [{"index": 0, "delta": delta}]}
+        yield _head(body, "chat.completion.chunk") | {
+            "choices": [{"index": 0, "delta": delta, "finish_reason": None}]
+        }
     ending = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    if bill.mistral:
+        yield _head(body, "chat.completion.chunk") | {"choices": [ending], "usage": bill.usage()}
+        return
     yield _head(body, "chat.completion.chunk") | {"choices": [ending]}
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if (body.get("stream_options") or {}).get("include_usage") and bill.reports_usage:
         yield _head(body, "chat.completion.chunk") | {"choices": [], "usage": bill.usage()}
 
 

@@ -27,7 +27,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.events import AttemptFailedEvent
 from llama_index_presets.monitor.attribution import attempt_number
 
-__all__ = ["RetryPolicy", "is_transient", "retry_after_s", "retrying"]
+__all__ = ["RetryPolicy", "is_transient", "retry_after_s", "retrying", "status_of"]
 
 _Model = TypeVar("_Model", bound=BaseLLM | BaseEmbedding)
 _TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
@@ -106,14 +106,14 @@ def is_transient(error: BaseException) -> bool:
         >>> is_transient(ConnectionResetError()), is_transient(ValueError())
         (True, False)
     """
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         used_up = getattr(error, "code", None) == "insufficient_quota"
         return not used_up and (status in _TRANSIENT_STATUSES or status >= 500)
     return any(kind.__name__ in _TRANSIENT_ERRORS for kind in type(error).__mro__)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """Status of an answer over HTTP, wherever an SDK keeps it; None where there was none."""
     response = getattr(error, "response", None)
     inside = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}  # boto3's

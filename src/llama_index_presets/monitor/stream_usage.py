@@ -1,14 +1,18 @@
-"""Token usage of streams in OpenAI's protocol: requested, and not again from a server that refuses the option.
+"""Token usage of streams: requested in OpenAI's protocol, completed in Anthropic's.
 
 OpenAI, Azure and most servers that speak their protocol leave the usage out of a stream unless the request has
 ``stream_options={"include_usage": true}``; some refuse a request that has it. So the question is added to the request
 itself, in the SDK client that a model holds: a refused request is sent again without it, the reader notices nothing,
 and that server and model are not asked again in this process. Neither the model's settings nor a client that the
 application uses elsewhere is changed.
+
+Anthropic says at the beginning of a stream what the prompt cost, with what its cache read and wrote, and at the end
+what the answer cost. LlamaIndex passes on the end alone, so what only the beginning said is added to it.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import weakref
@@ -48,6 +52,7 @@ def ask_for_usage(model: Any, wanted: Wanted, *, asynchronous: bool) -> None:
         wanted: A bound method, held weakly.
         asynchronous: Which of the model's two clients will be used.
     """
+    _complete_usage(model, "_aclient" if asynchronous else "_client")
     sdk = sys.modules.get("openai")
     get_client = getattr(model, "_get_aclient" if asynchronous else "_get_client", None)
     if sdk is None or get_client is None:
@@ -133,6 +138,66 @@ class _AskingCompletions(_Proxy):
             return plain(*args, **request)
         asynchronous = isinstance(self._self_client, sys.modules["openai"].AsyncOpenAI)
         return (_asend if asynchronous else _send)(plain, server, args, request)
+
+
+def _complete_usage(model: Any, name: str) -> None:
+    """Let the streams of an Anthropic model end with all of their usage."""
+    sdk = sys.modules.get("anthropic")
+    client = getattr(model, name, None)
+    if sdk is None or not isinstance(client, (sdk.Anthropic, sdk.AsyncAnthropic)):
+        return
+    if not isinstance(client, _CompletingClient):
+        setattr(model, name, _CompletingClient(client))
+
+
+class _CompletingClient(_Proxy):
+    """Anthropic's SDK client whose streams end with all of their usage; else unchanged."""
+
+    @property
+    def messages(self) -> Any:
+        """The API that answers chats."""
+        return _CompletingMessages(self.__wrapped__.messages)
+
+
+class _CompletingMessages(_Proxy):
+    def create(self, *args: Any, **request: Any) -> Any:
+        """Send a request."""
+        answer = self.__wrapped__.create(*args, **request)
+        if not request.get("stream"):
+            return answer
+        return _acompleting(answer) if inspect.isawaitable(answer) else _CompletingStream(answer)
+
+
+async def _acompleting(answer: Any) -> Any:
+    return _CompletingStream(await answer)
+
+
+class _CompletingStream(_Proxy):
+    """Events of a stream; the last usage has what the first one said."""
+
+    def __iter__(self) -> Any:
+        first: Any = None
+        for event in self.__wrapped__:
+            first = _completed(event, first)
+            yield event
+
+    async def __aiter__(self) -> Any:
+        first: Any = None
+        async for event in self.__wrapped__:
+            first = _completed(event, first)
+            yield event
+
+
+def _completed(event: Any, first: Any) -> Any:
+    """Fill the counts that an event leaves out; gives the usage of the first event."""
+    kind = getattr(event, "type", "")
+    if kind == "message_start":
+        return event.message.usage
+    if kind == "message_delta" and first is not None:
+        for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+            if getattr(event.usage, name, None) is None:
+                setattr(event.usage, name, getattr(first, name, None))
+    return first
 
 
 def _send(plain: Any, server: tuple[str, str], args: Any, request: dict[str, Any]) -> Any:

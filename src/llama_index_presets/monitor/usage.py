@@ -359,8 +359,8 @@ def _holders(response: Any) -> Iterator[Any]:
         for name in ("usage_metadata", "usageMetadata"):
             if (found := field(raw, name)) is not None:
                 yield found
-        # Anthropic's first stream event and the Responses API's last wrap the object once more.
-        for wrapper in ("message", "response", "meta", "metadata"):
+        # Anthropic's first stream event, the Responses API's last, and Mistral's wrap the object once more.
+        for wrapper in ("message", "response", "data", "meta", "metadata"):
             if (inner := field(raw, wrapper)) is not None:
                 found = field(inner, "usage")
                 yield inner if found is None else found

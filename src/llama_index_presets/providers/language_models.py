@@ -152,7 +152,6 @@ PROVIDERS: Final[dict[str, Provider]] = {
         extra="bedrock",
         endpoints=("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"),
         names={"endpoint": "endpoint_url", "timeout_s": "timeout", "headers": ""},
-        fixed={"max_retries": 1},  # attempts of boto's own, the first included: retries are ours
         prices="aws",
     ),
     "ollama": Provider(
@@ -390,6 +389,12 @@ def _bedrock(name: ModelName, arguments: dict[str, Any], options: Mapping[str, A
         session = require("botocore.session", extra="bedrock").Session()
         session.set_credentials(*(one.value for one in found.values()))
         arguments["botocore_session"] = session
+    timeout = arguments.get("timeout", 60)
+    arguments["botocore_config"] = require("botocore.config", extra="bedrock").Config(
+        retries={"total_max_attempts": 1},  # of boto's own: retries are ours
+        connect_timeout=timeout,
+        read_timeout=timeout,
+    )
 
 
 def _smollm2(name: ModelName, arguments: dict[str, Any], options: Mapping[str, Any]) -> None:
@@ -431,6 +436,7 @@ def named_class(kind: Any) -> Any:
     fields: dict[str, Any] = {
         "_window": (int | None, PrivateAttr(default=None)),
         "_refused": (frozenset[str], PrivateAttr(default=frozenset())),
+        "_loop": (Any, PrivateAttr(default=None)),
     }
     bases: tuple[type, ...] = (NamedLLM, kind)
     if set(SECRET_FIELDS) <= set(kind.model_fields) and not issubclass(kind, HidesKey):

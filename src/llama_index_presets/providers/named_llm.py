@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+import weakref
 from typing import Any, Final
 
 from llama_index.core.base.llms.types import LLMMetadata
 
+from llama_index_presets.monitor.retry import status_of
 from llama_index_presets.providers.context_windows import find_window
 
 __all__ = ["NamedLLM", "is_reasoning_model"]
@@ -47,6 +50,7 @@ class NamedLLM:
 
     _window: int | None
     _refused: frozenset[str]
+    _loop: weakref.ref[asyncio.AbstractEventLoop] | None
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -68,6 +72,29 @@ class NamedLLM:
             model_name=model.model,
         )
 
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _get_aclient(self) -> Any:
+        """Client for async calls in OpenAI's protocol."""
+        self._leave_connections_to_their_loop()
+        return super()._get_aclient()  # type: ignore[misc]
+
+    def _leave_connections_to_their_loop(self) -> None:
+        """Open new connections in another event loop: those of one that is closed, as after `asyncio.run`, are dead."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if self._loop is not None and self._loop() is not loop:
+            model: Any = self
+            for name in ("_aclient", "_async_client"):
+                if getattr(model, name, None) is not None:
+                    setattr(model, name, _renewed(getattr(model, name)))
+            configuration = getattr(getattr(model, "_client", None), "sdk_configuration", None)
+            if getattr(configuration, "async_client", None) is not None:  # Mistral's
+                configuration.async_client = type(configuration.async_client)(follow_redirects=True)
+        self._loop = weakref.ref(loop)
+
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def adapts_to(self, error: BaseException) -> bool:
@@ -75,8 +102,7 @@ class NamedLLM:
 
         Asked by `monitor.retry`; the answer is remembered by this object.
         """
-        status = getattr(error, "status_code", None) or getattr(error, "code", None)
-        if status not in (400, 422) and "ValidationException" not in str(error):
+        if status_of(error) not in (400, 422):
             return False
         message = f"{getattr(error, 'param', '')} {error}"
         refused = {
@@ -111,5 +137,22 @@ class NamedLLM:
     @property
     def _model_kwargs(self) -> dict[str, Any]:
         """Parameters of a request to Anthropic, Bedrock, Mistral or Ollama."""
+        self._leave_connections_to_their_loop()  # asked before each request
         parameters: dict[str, Any] = super()._model_kwargs  # type: ignore[misc]
         return {name: value for name, value in parameters.items() if name not in self._refused}
+
+
+def _renewed(client: Any) -> Any:
+    """A client with connections of its own; None where the model makes one when it has none."""
+    if not hasattr(client, "auth_token"):
+        return None
+    plain = getattr(client, "__wrapped__", client)  # Anthropic's
+    renewed = type(plain)(
+        api_key=plain.api_key,
+        auth_token=plain.auth_token,
+        base_url=plain.base_url,
+        timeout=plain.timeout,
+        max_retries=plain.max_retries,
+        default_headers=plain._custom_headers,
+    )
+    return renewed if plain is client else type(client)(renewed)  # one that completes usage goes on doing so

@@ -35,6 +35,7 @@ class OpenAI(NamedLLM, HidesKey, OfficialOpenAI):
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
     _window: int | None = PrivateAttr(default=None)
     _refused: frozenset[str] = PrivateAttr(default=frozenset())
+    _loop: Any = PrivateAttr(default=None)
     _process: int = PrivateAttr(default_factory=os.getpid)
 
     def _get_credential_kwargs(self, is_async: bool = False) -> dict[str, Any]:
