@@ -90,7 +90,7 @@ class NamedLLM:
             for name in ("_aclient", "_async_client"):
                 if getattr(model, name, None) is not None:
                     setattr(model, name, _renewed(getattr(model, name)))
-            configuration = getattr(getattr(model, "_client", None), "sdk_configuration", None)
+            configuration: Any = getattr(getattr(model, "_client", None), "sdk_configuration", None)
             if getattr(configuration, "async_client", None) is not None:  # Mistral's
                 configuration.async_client = type(configuration.async_client)(follow_redirects=True)
         self._loop = weakref.ref(loop)
