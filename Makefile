@@ -52,11 +52,12 @@ test-oldest-duckdb: ## Run the DuckDB store's tests on the oldest DuckDB that it
 test-wheel: $(READY) ## Install the wheel into empty environments, one a preset, and run each (minutes)
 	$(BIN)/python tests/wheels/install.py
 
-check: $(READY) ## Lint, types, import layers
+check: $(READY) ## Lint, types, import layers, security rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
 docs: $(READY) ## Build the documentation site
 	$(BIN)/mkdocs build --strict --quiet

@@ -22,6 +22,7 @@
     ├── RankingError (ValueError)            rankings, weights or parameters do not fit
     ├── RerankError (RuntimeError)           a reranker cannot score
     ├── AnswerError (ValueError)             a question cannot be answered as asked
+    ├── ServeError (RuntimeError)            a server cannot be started
     └── MonitorError (RuntimeError)          ledger, audit log or traces
         ├── BudgetExceededError              refused before the call; limit, spent, reset time
         └── AuditError                       the audit log does not verify
@@ -55,6 +56,7 @@ __all__ = [
     "RankingError",
     "RerankError",
     "RetrievalError",
+    "ServeError",
     "SettingsError",
     "StoreCorruptError",
     "StoreError",
@@ -230,6 +232,10 @@ class RerankError(PresetsError, RuntimeError):
 
 class AnswerError(PresetsError, ValueError):
     """A question cannot be answered as asked."""
+
+
+class ServeError(PresetsError, RuntimeError):
+    """A server cannot be started: its address is taken or not this machine's."""
 
 
 class MonitorError(PresetsError, RuntimeError):

@@ -8,9 +8,11 @@ from llama_index_presets.cli import (
     engines,
     estimate,
     evaluate,
+    key,
     move,
     presets,
     recommend,
+    serve,
     weights,
 )
 from llama_index_presets.cli.app import app, main
@@ -24,9 +26,11 @@ __all__ = [
     "engines",
     "estimate",
     "evaluate",
+    "key",
     "main",
     "move",
     "presets",
     "recommend",
+    "serve",
     "weights",
 ]

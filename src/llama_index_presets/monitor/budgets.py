@@ -105,8 +105,8 @@ class Shares:
 class BudgetState:
     """Budget file, its lock, and the copy of it in this process."""
 
-    def __init__(self, ledger: Path) -> None:
-        self._folder = journal_folder(ledger)
+    def __init__(self, ledger: Path, folder: Path | None = None) -> None:
+        self._folder = folder or journal_folder(ledger)
         self._path = self._folder / "budgets.json"
         self._mutex = threading.Lock()
         self._known: set[str] = set()
@@ -282,6 +282,9 @@ class Budgets:
         default_output_tokens: Answer length to assume where the model is called without a limit, in tokens.
         unpriced: What to do with a model without a known price, which no budget can hold: ``"refuse"`` it or
             ``"allow"`` it.
+        sums: Folder of the file with the sums; None puts it beside the ledger's journals. Budgets of several ledgers
+            that name the same folder share their limits.
+        also: Other ledgers whose calls count, too, when a period begins.
     """
 
     def __init__(
@@ -291,6 +294,8 @@ class Budgets:
         *,
         default_output_tokens: int = 4096,
         unpriced: Literal["refuse", "allow"] = "refuse",
+        sums: Path | None = None,
+        also: Sequence[Ledger] = (),
     ) -> None:
         if unpriced not in ("refuse", "allow"):
             raise SettingsError(f"unpriced is '{unpriced}'. Expected 'refuse' or 'allow'.")
@@ -298,7 +303,8 @@ class Budgets:
         self.default_output_tokens = default_output_tokens
         self.unpriced = unpriced
         self._ledger = ledger
-        self._state = BudgetState(ledger.path)
+        self.also = tuple(also)
+        self._state = BudgetState(ledger.path, sums)
         self._warned: set[str] = set()
         ledger.subscribe(self._settle)
 
@@ -392,7 +398,11 @@ class Budgets:
         Read outside the lock: a reader flushes, and a flush settles, which takes the lock.
         """
         unseen = {key for key in keys if not self._state.knows(key)}
-        return {key: keys[key].spent_in(self._ledger, who, now, query_id) for key in unseen}
+        ledgers = [self._ledger, *(ledger for ledger in self.also if not ledger.closed)]
+        return {
+            key: sum((keys[key].spent_in(ledger, who, now, query_id) for ledger in ledgers), Decimal(0))
+            for key in unseen
+        }
 
     def _check(self, budget: Budget, key: str, shares: Shares, estimate: Decimal, now: datetime) -> None:
         spent, held = shares.spent(key), shares.held(key)

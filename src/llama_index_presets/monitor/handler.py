@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from llama_index.core.callbacks import CBEventType
@@ -90,9 +91,17 @@ class CostTrackingHandler(BaseCallbackHandler):
         """Limits that calls are held to, or None."""
         return self._observer.budgets
 
-    def hold_to(self, budgets: Sequence[Budget]) -> None:
-        """Hold calls to these limits from now on, in place of those before; what is spent stays counted."""
-        self._observer.hold_to(budgets)
+    def hold_to(
+        self, budgets: Sequence[Budget], *, sums: Path | None = None, also: Sequence[Ledger] = ()
+    ) -> None:
+        """Hold calls to these limits from now on, in place of those before; what is spent stays counted.
+
+        Args:
+            budgets: The limits; none lifts them.
+            sums: See `Budgets`; taken the first time.
+            also: See `Budgets`.
+        """
+        self._observer.hold_to(budgets, sums=sums, also=also)
 
     @property
     def instrumented(self) -> bool:

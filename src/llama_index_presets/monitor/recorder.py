@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -85,12 +86,18 @@ class CallRecorder:
         if self.guard is not None:
             self.guard.leave()
 
-    def hold_to(self, budgets: Sequence[Budget]) -> None:
-        """Hold calls to these limits from now on, in place of those before; empty lifts them all."""
+    def hold_to(
+        self, budgets: Sequence[Budget], *, sums: Path | None = None, also: Sequence[Ledger] = ()
+    ) -> None:
+        """Hold calls to these limits from now on, in place of those before; empty lifts them all.
+
+        `sums` is of the first time; see `Budgets`.
+        """
         if self.budgets is not None:
-            self.budgets.budgets = tuple(budgets)
+            self.budgets.budgets, self.budgets.also = tuple(budgets), tuple(also)
         elif budgets:
-            self.budgets, self.guard = Budgets(self.ledger, budgets), BudgetGuard(self.admit_newest)
+            self.budgets = Budgets(self.ledger, budgets, sums=sums, also=also)
+            self.guard = BudgetGuard(self.admit_newest)
 
     def hears(self) -> bool:
         """Tell whether a call made here and now belongs to this ledger, and that is still open."""

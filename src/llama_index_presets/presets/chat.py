@@ -75,7 +75,9 @@ class PresetChatEngine(BaseChatEngine):
             "condense_question_prompt", condense_question_prompt or _CONDENSE, ("question", "chat_history")
         )
         self._last_metadata: dict[str, Any] = {}
-        self._last_message = ""
+        self._last_message = next(
+            (str(one.content) for one in reversed(history or []) if one.role is MessageRole.USER), ""
+        )
         self._memory = ChatMemoryBuffer.from_defaults(chat_history=history or [], token_limit=memory_tokens)
 
     @property
@@ -123,6 +125,13 @@ class PresetChatEngine(BaseChatEngine):
             response.awrite_response_to_history(self._memory)
         )
         return response
+
+    def begin(self, message: str) -> QueryRun:
+        """Condense a message to a question that stands alone, and give it as a query run to be answered or streamed.
+
+        Everything happens on the calling thread; the answer does not join the memory.
+        """
+        return run(self._begin(message, None))
 
     def _respond(self, message: str, chat_history: list[ChatMessage] | None) -> Core[AgentChatResponse]:
         query_run = yield from self._begin(message, chat_history)

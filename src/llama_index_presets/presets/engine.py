@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -28,13 +31,19 @@ from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
-from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.attribution import Attribution, attributed
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.index_contents import DocumentInfo, delete, describe, documents
+from llama_index_presets.presets.index_contents import (
+    DocumentInfo,
+    delete,
+    describe,
+    document_text,
+    documents,
+)
 from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
 from llama_index_presets.presets.query_run import QueryRun, search
@@ -176,16 +185,41 @@ class PresetEngine(BaseQueryEngine):
         metadata = {**self._parts.ingest_metadata, key: tenant}
         return PresetEngine(self._parts.restricted(only, tenant=tenant, ingest_metadata=metadata))
 
-    def hold_to_budgets(self, budgets: Sequence[Budget]) -> None:
+    def hold_to_budgets(
+        self, budgets: Sequence[Budget], *, sums: str | Path | None = None, also: Sequence[PresetEngine] = ()
+    ) -> None:
         """Hold the model calls of all engines over these parts to budgets, in place of those before.
 
         A call that could exceed one is refused before it is made. What was spent before counts.
+
+        Args:
+            budgets: The limits; none lifts them.
+            sums: Folder of the sums, from the first call on; None keeps them in the storage. Engines that name the same
+                folder share their limits.
+            also: Those engines, whose earlier calls count when a period begins.
 
         Raises:
             AnswerError: The engine is closed.
         """
         self._parts.check_open(AnswerError, "ask")
-        self._parts.costs.hold_to(budgets)
+        others = [engine.ledger for engine in also if engine.ledger is not self.ledger]
+        self._parts.costs.hold_to(budgets, sums=None if sums is None else Path(sums), also=others)
+
+    def billed(self, query_id: str | None = None) -> AbstractContextManager[Attribution]:
+        """Charge the model calls made in a ``with`` block to this engine's ledger, preset and tenant.
+
+        Questions and ingests do so themselves; this is for calls of its parts, such as ``engine.embed_model``.
+
+        Args:
+            query_id: Id that joins the rows; None makes one.
+        """
+        return self._parts.billed(query_id or uuid.uuid4().hex)
+
+    @property
+    def held_to_budgets(self) -> bool:
+        """Whether `hold_to_budgets` holds the calls to any budget."""
+        budgets = self._parts.costs.budgets
+        return budgets is not None and bool(budgets.budgets)
 
     def refuse_spent_budgets(self, *, tags: Sequence[str] = ()) -> None:
         """Refuse, before anything is done for a question, where a budget that it falls under has nothing left.
@@ -327,6 +361,16 @@ class PresetEngine(BaseQueryEngine):
         """
         self._parts.check_open(IngestError, "list documents")
         return documents(self._parts)
+
+    def document_text(self, doc_id: str) -> str:
+        """Text of a document as the index holds it, passage by passage; empty where this engine sees none of it.
+
+        Raises:
+            IngestError: The engine is closed.
+            StoreError: The store cannot list its nodes.
+        """
+        self._parts.check_open(IngestError, "read documents")
+        return document_text(self._parts, doc_id)
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Remove documents from the index; their text leaves the disk with `compact`.

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
+from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
+
 from llama_index_presets.errors import StoreError
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingestion import remove
 
-__all__ = ["DocumentInfo", "delete", "describe", "documents"]
+__all__ = ["DocumentInfo", "delete", "describe", "document_text", "documents"]
 
 _NAMED = 8  # documents in a description
 
@@ -52,14 +55,32 @@ def documents(parts: EngineParts) -> list[DocumentInfo]:
 def _visible(parts: EngineParts) -> set[str]:
     """Ids of documents with a node that satisfies the engine's filters: asked of the store, which decides alike for
     every question."""
+    return {node.ref_doc_id or node.node_id for node in _nodes(parts, parts.filters)}
+
+
+def _nodes(parts: EngineParts, filters: MetadataFilters | None) -> list[BaseNode]:
     try:
-        nodes = parts.vector_store.get_nodes(filters=parts.filters)
+        return parts.vector_store.get_nodes(filters=filters)
     except NotImplementedError as error:
         raise StoreError(
             f"{type(parts.vector_store).__name__} cannot list its nodes, so what this engine's filters let through is "
             "not known. Use one of this package's stores."
         ) from error
-    return {node.ref_doc_id or node.node_id for node in nodes}
+
+
+def document_text(parts: EngineParts, doc_id: str) -> str:
+    """See `PresetEngine.document_text`."""
+    this = MetadataFilters(filters=[MetadataFilter(key="ref_doc_id", value=doc_id)])
+    own = parts.filters
+    both = this if own is None else MetadataFilters(filters=[own, this], condition=FilterCondition.AND)
+    nodes = [node for node in _nodes(parts, both) if node.ref_doc_id == doc_id]
+    nodes.sort(key=lambda node: (_number(node, "page"), _number(node, "char_start")))
+    return "\n\n".join(node.get_content(MetadataMode.NONE) for node in nodes)
+
+
+def _number(node: BaseNode, key: str) -> float:
+    value = node.metadata.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def delete(parts: EngineParts, doc_ids: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["GROUPS", "CostRow", "LedgerReader", "UsageStats", "costs_by", "usage_stats"]
+__all__ = ["GROUPS", "CostRow", "LedgerReader", "Scope", "UsageStats", "costs_by", "usage_stats"]
 
 Rows = Callable[[str, list[Any]], list[tuple[Any, ...]]]
 """Runs SQL with bound values and gives the rows."""
@@ -110,9 +110,39 @@ _USAGE = f"""
     FROM llm_calls WHERE {BILLABLE} AND {_SINCE}"""  # noqa: S608 (constants)
 
 
-def usage_stats(rows: Rows, since_us: int) -> UsageStats:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Whose calls a report counts.
+
+    Attributes:
+        tenant: Only those of this tenant; None means all.
+        tag: Only those with this tag; None means all.
+    """
+
+    tenant: str | None = None
+    tag: str | None = None
+
+    @property
+    def condition(self) -> str:
+        """SQL condition with a place for each of `values`."""
+        parts = ["tenant = ?"] if self.tenant is not None else []
+        return " AND ".join([*parts, "list_contains(tags, ?)"] if self.tag is not None else parts) or "true"
+
+    @property
+    def values(self) -> list[Any]:
+        """What is bound."""
+        return [value for value in (self.tenant, self.tag) if value is not None]
+
+
+EVERYBODY: Final = Scope()
+
+
+def usage_stats(rows: Rows, since_us: int, scope: Scope = EVERYBODY) -> UsageStats:
     """Sum up everything since a moment, in microseconds since 1970."""
-    calls, tokens, cost, mean, unpriced, quantiles, hits, errors, repeats = rows(_USAGE, [since_us])[0]
+    statement = f"{_USAGE} AND {scope.condition}"
+    calls, tokens, cost, mean, unpriced, quantiles, hits, errors, repeats = rows(
+        statement, [since_us, *scope.values]
+    )[0]
     return UsageStats(
         total_calls=calls,
         total_tokens=tokens,
@@ -128,7 +158,7 @@ def usage_stats(rows: Rows, since_us: int) -> UsageStats:
     )
 
 
-def costs_by(rows: Rows, by: str, since_us: int) -> list[CostRow]:
+def costs_by(rows: Rows, by: str, since_us: int, scope: Scope = EVERYBODY) -> list[CostRow]:
     """Sum up by a group, dearest first (days in order).
 
     Raises:
@@ -138,7 +168,8 @@ def costs_by(rows: Rows, by: str, since_us: int) -> list[CostRow]:
         raise SettingsError(f"Costs cannot be grouped by '{by}'. Choose one of: {', '.join(GROUPS)}.")
     order = "1" if by == "day" else "4 DESC, 3 DESC, 1"
     statement = f"""
-        WITH keyed AS (SELECT {GROUPS[by]} AS key, * FROM llm_calls WHERE {BILLABLE} AND {_SINCE})
+        WITH keyed AS (SELECT {GROUPS[by]} AS key, * FROM llm_calls
+            WHERE {BILLABLE} AND {_SINCE} AND {scope.condition})
         SELECT key, {_TOTALS} FROM keyed GROUP BY key ORDER BY {order}"""  # noqa: S608 (constants)
     return [
         CostRow(
@@ -149,7 +180,7 @@ def costs_by(rows: Rows, by: str, since_us: int) -> list[CostRow]:
             avg_latency_ms=mean,
             unpriced_calls=unpriced,
         )
-        for key, calls, tokens, cost, mean, unpriced in rows(statement, [since_us])
+        for key, calls, tokens, cost, mean, unpriced in rows(statement, [since_us, *scope.values])
     ]
 
 
@@ -213,21 +244,33 @@ class LedgerReader:
         self._before_reading()
         return copy_to(self.path, Path(path))
 
-    def get_usage_stats(self, days: float = 7) -> UsageStats:
-        """Sum up the last days: calls, tokens, dollars, latency, cache hits, errors."""
-        return usage_stats(self._rows, _days_ago(days))
+    def get_usage_stats(
+        self, days: float = 7, *, tenant: str | None = None, tag: str | None = None
+    ) -> UsageStats:
+        """Sum up the last days: calls, tokens, dollars, latency, cache hits, errors; of one tenant or tag if named."""
+        return usage_stats(self._rows, _days_ago(days), Scope(tenant=tenant, tag=tag))
 
-    def costs(self, by: str = "model", *, days: float | None = None) -> list[CostRow]:
+    def costs(
+        self,
+        by: str = "model",
+        *,
+        days: float | None = None,
+        tenant: str | None = None,
+        tag: str | None = None,
+    ) -> list[CostRow]:
         """Sum up by ``"model"``, ``"day"``, ``"preset"``, ``"tag"``, ``"tenant"`` and more, dearest first.
 
         Args:
             by: A key of `stats.GROUPS`.
             days: Only the last days; None means all.
+            tenant: Only the calls of this tenant.
+            tag: Only the calls with this tag.
 
         Raises:
             SettingsError: There is no such group.
         """
-        return costs_by(self._rows, by, 0 if days is None else _days_ago(days))
+        since = 0 if days is None else _days_ago(days)
+        return costs_by(self._rows, by, since, Scope(tenant=tenant, tag=tag))
 
     def recorded_cost(self, query_id: str) -> Decimal | None:
         """Read what a query has cost, in USD; None when a call is unpriced, 0 without calls."""

@@ -102,17 +102,19 @@ def cost_report(ledger: Ledger, *, dearest: int = 10) -> CostReport:
     )
 
 
-def costs_json(ledger: Ledger, *, days: float = 7, by: str = "model") -> dict[str, Any]:
-    """Give the object that ``costs --json`` prints; dollars are numbers in it.
+def costs_json(
+    ledger: Ledger, *, days: float = 7, by: str = "model", tenant: str | None = None, tag: str | None = None
+) -> dict[str, Any]:
+    """Give the object that ``costs --json`` prints; dollars are numbers in it. Of one tenant or tag where named.
 
     Example:
         >>> import tempfile
         >>> costs_json(Ledger(tempfile.mkdtemp() + "/calls.duckdb"))["total_calls"]
         0
     """
-    stats = asdict(ledger.get_usage_stats(days=days))
+    stats = asdict(ledger.get_usage_stats(days=days, tenant=tenant, tag=tag))
     names = ("total_calls", "total_tokens", "total_cost_usd", "avg_latency_ms", "unpriced_calls")
-    lines = [asdict(row) for row in ledger.costs(by, days=days)]
+    lines = [asdict(row) for row in ledger.costs(by, days=days, tenant=tenant, tag=tag)]
     found: dict[str, Any] = _plain({**{name: stats[name] for name in names}, "by": lines})
     return found
 

@@ -1,0 +1,307 @@
+"""ASGI application of a server: routes, and around them what every request passes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.budgets import Budget
+from llama_index_presets.serve.access import Access
+from llama_index_presets.serve.answers import Answers
+from llama_index_presets.serve.callers import KeyFile, default_key_file
+from llama_index_presets.serve.config import EngineConfig, ServeConfig
+from llama_index_presets.serve.engines import Engines
+from llama_index_presets.serve.jobs import JobQueue
+from llama_index_presets.serve.limits import ClientTooSlow, RateLimiter, bounded_receive, bounded_send
+from llama_index_presets.serve.mcp import make_mcp_server
+from llama_index_presets.serve.metrics import Metrics
+from llama_index_presets.serve.openai_api import OpenAIRoutes
+from llama_index_presets.serve.openapi import openapi_routes
+from llama_index_presets.serve.problems import Problem, problem_of
+from llama_index_presets.serve.rest import Rest
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["Server", "create_app", "make_server"]
+
+_log = logging.getLogger("llama_index_presets.serve")
+PAGE: Final = Path(__file__).parent / "page"
+
+_SECURITY: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
+    "connect-src 'self'; frame-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+@dataclass(slots=True)
+class Server:
+    """Everything that one server holds.
+
+    Attributes:
+        config: What it serves, where and for whom.
+        engines: The engines.
+        answers: Answers questions.
+        jobs: Ingests.
+        keys: The API keys, or None.
+        metrics: What is counted.
+    """
+
+    config: ServeConfig
+    engines: Engines
+    answers: Answers
+    jobs: JobQueue
+    keys: KeyFile | None
+    metrics: Metrics
+    _limits_of: object = None
+
+    def refresh_budgets(self) -> None:
+        """Hold the engines to the budgets of the keys, when these have changed."""
+        if self.keys is None:
+            return
+        callers = self.keys.callers()
+        if callers is not self._limits_of:
+            self.engines.hold_to(_budgets(self.keys))
+            self._limits_of = callers
+
+    def open(self, configs: Mapping[str, EngineConfig]) -> None:
+        """Open and warm engines, or replace those that have changed; see `Engines.open`."""
+        self.engines.open(configs)
+
+    def close(self) -> None:
+        """Stop the jobs, and close the engines."""
+        self.jobs.close(self.config.limits.stop_s)
+        self.engines.close()
+
+
+def _budgets(keys: KeyFile) -> list[Budget]:
+    return [limit for caller in keys.callers().values() if (limit := caller.limit()) is not None]
+
+
+def make_server(config: ServeConfig, *, engines: Engines | None = None) -> Server:
+    """A server whose engines are not open yet.
+
+    Raises:
+        SettingsError: It would be reachable from other machines without keys, or its keys cannot be read.
+    """
+    file = KeyFile(Path(config.keys).expanduser() if config.keys else default_key_file())
+    keys = file if config.keys or file.exists() else None
+    if config.public and (keys is None or not keys.exists()):
+        raise SettingsError(
+            f"'{config.host}' can be reached from other machines, and there are no keys: anybody could read the index "
+            "and spend your money. Make a key (llama-presets key add NAME), or listen on 127.0.0.1."
+        )
+    if keys is not None:
+        keys.callers()  # a damaged file ends the start, not the first request
+    if engines is None:
+        sums = file.path.with_suffix(".budgets") if keys is not None else None
+        engines = Engines(sums=sums)
+    metrics, jobs = Metrics(), JobQueue(engines)
+    engines.on_change(metrics.follow, metrics.unfollow)
+    answers = Answers(engines, config.limits, metrics)
+    return Server(config, engines, answers, jobs, keys, metrics)
+
+
+def create_app(
+    engines: Mapping[str, PresetEngine] | Server,
+    *,
+    config: ServeConfig | None = None,
+    on_start: Callable[[], Any] | None = None,
+) -> Starlette:
+    """ASGI application over engines that are open, to be mounted or run by any ASGI server.
+
+    Args:
+        engines: Engines by name, the first is the default; or a `Server`.
+        config: Keys, limits and hosts; its engines are not opened here.
+        on_start: A coroutine function that runs beside the application, such as one that opens the engines.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index_presets import build
+        >>> engine = build("healthcare", storage=tempfile.mkdtemp())
+        >>> app = create_app({"clinic": engine})
+        >>> engine.close()
+    """
+    if isinstance(engines, Server):
+        server = engines
+    else:
+        given = {name: EngineConfig(preset="healthcare", storage=".") for name in engines}
+        server = make_server(config or ServeConfig(engines=given))
+        server.engines.put(engines)
+    mcp = make_mcp_server(server.answers)
+    mcp_app = mcp.streamable_http_app(
+        streamable_http_path="/mcp", stateless_http=True, json_response=True, host=server.config.host,
+        transport_security=_without_checks(),
+    )  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        server.answers.slots  # noqa: B018 (made on this loop)
+        for served in server.engines.all():
+            server.jobs.resume(served)
+        beside = asyncio.ensure_future(on_start()) if on_start else None
+        async with mcp.session_manager.run():
+            yield
+        if beside is not None:
+            beside.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beside
+        await asyncio.to_thread(server.close)
+        await server.answers.aclose()
+
+    server.engines.on_change(server.jobs.resume, lambda served: None)
+    rest, openai = Rest(server.answers, server.jobs), OpenAIRoutes(server.answers)
+    app = Starlette(
+        routes=[
+            Route("/", _home, methods=["GET"]),
+            Mount("/page", StaticFiles(directory=PAGE, check_dir=False)),
+            *rest.routes(),
+            *openai.routes(),
+            *openapi_routes(),
+            *mcp_app.routes,
+        ],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=lifespan,
+    )
+    app.add_middleware(_Boundary, server=server)
+    app.state.server = server
+    return app
+
+
+def _without_checks() -> Any:
+    """MCP's own host check is off: `Access` makes the same for every route."""
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    return TransportSecuritySettings(enable_dns_rebinding_protection=False)
+
+
+async def _home(request: Request) -> Response:
+    """The chat page, where it is installed; else a page that links to the description."""
+    page = PAGE / "index.html"
+    if page.exists():
+        content = await asyncio.to_thread(page.read_text, "utf-8")
+        return HTMLResponse(content, headers={"content-security-policy": _PAGE_POLICY})
+    return HTMLResponse(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>llama-presets serve</title>"
+        "<p>This server answers questions. <a href=/docs>What it takes</a>.</p></html>"
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals in the shape of ours."""
+    if not isinstance(error, HTTPException):
+        raise error
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    problem = Problem(error.status_code, str(error.detail), code=code, headers=error.headers)
+    return JSONResponse(problem.to_dict(), error.status_code, headers=problem.headers)
+
+
+class _Boundary:
+    """What every request passes: access, bounds of size and time, errors as JSON, headers, metrics and the log.
+
+    The log has the route's template, the caller's name, status and time; never a body, a query string or a key.
+    """
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app = app
+        self._server = server
+        self._access = Access(server.config, server.keys, RateLimiter())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        begun: dict[str, Any] = {"status": 0}
+        self._server.metrics.begin()
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                begun["status"] = message["status"]
+                _add_headers(message)
+            await sending(message)
+
+        limits = self._server.config.limits
+        sending = bounded_send(send, limits.send_s)
+        try:
+            await self._handle(scope, receive, answer, begun)
+        except (ClientTooSlow, OSError):
+            pass  # nobody reads any more
+        finally:
+            self._end(scope, begun, time.perf_counter() - began)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, begun: dict[str, Any]) -> None:
+        limits, path = self._server.config.limits, scope["path"]
+        try:
+            client = (scope.get("client") or ("", 0))[0]
+            caller = self._access.check(scope["method"], path, Headers(scope=scope), client)
+            scope.setdefault("state", {})["caller"] = caller
+            self._server.refresh_budgets()
+            most = limits.upload_mb << 20 if path == "/ingest" else limits.body_kb << 10
+            _check_length(Headers(scope=scope), most)
+            bounded = bounded_receive(receive, most, limits.body_s * (10 if path == "/ingest" else 1))
+            await self._app(scope, bounded, send)
+        except OSError:
+            raise
+        except Exception as error:
+            problem = problem_of(error)
+            begun["code"] = problem.code
+            if not begun["status"]:  # else the response has begun, and is cut off here
+                await JSONResponse(problem.to_dict(), problem.status, headers=problem.headers)(
+                    scope, receive, send
+                )
+
+    def _end(self, scope: Scope, begun: Mapping[str, Any], seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "") or "other"
+        status = begun["status"] or 499
+        self._server.metrics.end(scope["method"], route, status, seconds)
+        if code := begun.get("code"):
+            self._server.metrics.failed(route, code)
+        caller = scope.get("state", {}).get("caller")
+        _log.info(
+            "%s %s %s %.0f ms %s",
+            scope["method"],
+            route,
+            status,
+            seconds * 1000,
+            caller.name if caller else "-",
+        )
+
+
+def _check_length(headers: Headers, most: int) -> None:
+    from llama_index_presets.serve.limits import too_large
+
+    length = headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise too_large(most)
+
+
+def _add_headers(message: Message) -> None:
+    headers = MutableHeaders(scope=message)
+    for name, value in _SECURITY.items():
+        headers.setdefault(name, value)

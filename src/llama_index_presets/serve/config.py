@@ -1,0 +1,197 @@
+"""Configuration of a server: engines by name, limits and access, from one TOML file or from the command line.
+
+[serve]
+host = "127.0.0.1"
+port = 8000
+keys = "keys.json"
+
+[serve.limits]
+answer_s = 60
+
+[engines.hr]
+preset = "knowledge-base"
+storage = "./hr"
+offline = true
+llm = "ollama/llama3.2"
+settings = { top_k = 8 }
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets._addresses import is_loopback
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.storage import is_url
+from llama_index_presets.serve.callers import parse_budget
+from llama_index_presets.serve.limits import Limits
+
+__all__ = ["EngineConfig", "ServeConfig", "read_config"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """One engine to serve.
+
+    Attributes:
+        preset: Row of the matrix.
+        storage: Folder or URL of the index.
+        offline: As for `build`.
+        llm: Name of the language model, or None for the preset's.
+        settings: Values, or the path of a TOML file; None for the defaults.
+        budget: Limit of the whole engine as ``"20/day"``, or empty.
+    """
+
+    preset: str
+    storage: str
+    offline: bool = False
+    llm: str | None = None
+    settings: Mapping[str, Any] | str | None = None
+    budget: str = ""
+
+    def __post_init__(self) -> None:
+        find_preset(self.preset)
+        if self.budget:
+            parse_budget(self.budget)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """What is served, where and for whom.
+
+    Attributes:
+        engines: Engines by name; the first is the default.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        keys: File of API keys; None takes the default file where it exists.
+        limits: Sizes, times and counts.
+        hosts: Names that a request may give as its host; of a server on loopback, beside those of loopback.
+        certificate: PEM file of the certificate chain, for TLS.
+        private_key: PEM file of its key; None where the chain holds it.
+        identity_header: Header in which a reverse proxy names the caller, or empty. Believed only of `proxies`.
+        proxies: Addresses of such proxies.
+    """
+
+    engines: Mapping[str, EngineConfig]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    hosts: tuple[str, ...] = ()
+    certificate: str | None = None
+    private_key: str | None = None
+    identity_header: str = ""
+    proxies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.engines:
+            raise SettingsError("There is no engine to serve. Name a preset, or write [engines.NAME] tables.")
+        for name in self.engines:
+            if not _NAME.fullmatch(name):
+                raise SettingsError(f"The engine name {name!r} is not usable. Take letters, digits and . _ -")
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"The port is {self.port}, expected 0 to 65535.")
+        if self.private_key and not self.certificate:
+            raise SettingsError(
+                "A private key is given without its certificate. Give --certificate FILE, too."
+            )
+        if bool(self.identity_header) != bool(self.proxies):
+            raise SettingsError(
+                "identity_header and proxies belong together: anybody can send a header, so only the proxies named are "
+                "believed. Give both, or neither."
+            )
+
+    @property
+    def public(self) -> bool:
+        """Whether other machines can reach the server."""
+        return not is_loopback(f"[{self.host}]" if ":" in self.host else self.host)
+
+    def with_changes(self, **changes: Any) -> ServeConfig:
+        """The same with some values replaced; None leaves one as it is."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+def read_config(path: Path) -> ServeConfig:
+    """Read a TOML file.
+
+    Paths in it are relative to its folder. Tables other than ``serve`` and ``engines`` are left to others.
+
+    Raises:
+        SettingsError: It cannot be read, or a name or value in it is wrong; all unknown names of a table at once.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The configuration '{path}' cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The configuration '{path}' is not TOML ({error}).") from error
+    serve = _table(content, "serve", path)
+    limits = Limits(**_known(Limits, _table(serve, "limits", path), f"{path} [serve.limits]"))
+    values = {name: value for name, value in serve.items() if name != "limits"}
+    values = _known(ServeConfig, values, f"{path} [serve]", without=("engines", "limits"))
+    for name in ("keys", "certificate", "private_key"):
+        if name in values:
+            values[name] = _beside(path, values[name])
+    for name in ("hosts", "proxies"):
+        if name in values:
+            values[name] = tuple(values[name])
+    engines = {name: _engine(table, path, name) for name, table in _table(content, "engines", path).items()}
+    return ServeConfig(engines=engines, limits=limits, **values)
+
+
+def _engine(table: Any, path: Path, name: str) -> EngineConfig:
+    place = f"{path} [engines.{name}]"
+    if not isinstance(table, dict):
+        raise SettingsError(f"{place} is no table.")
+    values = _known(EngineConfig, table, place)
+    missing = [wanted for wanted in ("preset", "storage") if wanted not in values]
+    if missing:
+        raise SettingsError(f"{place} lacks {' and '.join(missing)}.")
+    values["storage"] = values["storage"] if is_url(values["storage"]) else _beside(path, values["storage"])
+    if isinstance(values.get("settings"), str):
+        values["settings"] = _beside(path, values["settings"])
+    return EngineConfig(**values)
+
+
+def _table(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = content.get(name, {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"[{name}] of '{path}' is no table.")
+    return table
+
+
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "port": (int,),
+    "offline": (bool,),
+    "settings": (dict, str),
+    "hosts": (list,),
+    "proxies": (list,),
+}
+
+
+def _known(kind: type, table: Mapping[str, Any], place: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a table, when every name is a field of `kind` and every value of its type."""
+    names = [one.name for one in fields(kind) if one.name not in without]
+    faults = []
+    for name, value in table.items():
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            faults.append(f"'{name}' is unknown" + (f", did you mean '{near[0]}'?" if near else ""))
+        elif kind is not Limits and not isinstance(value, _KINDS.get(name, (str,))):
+            faults.append(f"{name} is {value!r}")
+    if faults:
+        raise SettingsError(f"{place}: {'; '.join(faults)}. It takes: {', '.join(names)}.")
+    return dict(table)
+
+
+def _beside(path: Path, value: str) -> str:
+    return str(path.parent / Path(value).expanduser())

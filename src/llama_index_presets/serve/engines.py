@@ -1,0 +1,281 @@
+"""Engines of a server: opened and warmed once, leased to requests, replaced without dropping one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llama_index_presets.closing import close_behind
+from llama_index_presets.errors import PresetsError
+from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.budgets import Budget
+from llama_index_presets.serve.callers import Caller, engine_of, parse_budget
+from llama_index_presets.serve.config import EngineConfig
+from llama_index_presets.serve.problems import Problem, log_fault
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["Engines", "Served", "build_engine", "engine_tag", "warm"]
+
+_log = logging.getLogger("llama_index_presets.serve")
+_VIEWS = 256  # callers whose view of an engine is kept
+
+
+def build_engine(config: EngineConfig) -> PresetEngine:
+    """Open an engine."""
+    from llama_index_presets.presets.build import build
+
+    return build(
+        config.preset,
+        storage=config.storage,
+        llm=config.llm,
+        offline=config.offline,
+        settings=config.settings,
+    )
+
+
+def warm(engine: PresetEngine) -> None:
+    """Load what the first question would wait for: local models, the index. Nothing is asked of a paid service.
+
+    The calls are in the ledger with the tag ``warm-up``.
+    """
+    from llama_index.core.schema import QueryBundle
+
+    from llama_index_presets.embed.catalogue import embedding_model
+
+    cell = engine.explain()["cells"]["embedding"]
+    try:
+        local = embedding_model(cell).provider == "local"
+    except (PresetsError, KeyError, AttributeError):
+        local = True  # given by hand
+    if local:
+        with engine.billed("warm-up"), attributed(tags=["warm-up"]):
+            engine.retrieve(QueryBundle("warm-up"))
+
+
+@dataclass(slots=True, eq=False)
+class Served:
+    """One open engine and its leases; closed when it has been replaced and the last lease has ended.
+
+    Attributes:
+        name: Name in requests.
+        engine: The engine.
+        config: What it was opened from; None for one given ready made.
+        state: Folder for files of the server, such as jobs and uploads.
+    """
+
+    name: str
+    engine: PresetEngine
+    config: EngineConfig | None
+    state: Path
+    _leases: int = 0
+    _retired: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _views: dict[Caller, PresetEngine] = field(default_factory=dict)
+
+    def view(self, caller: Caller) -> PresetEngine:
+        """The engine as a caller sees it; made once a caller.
+
+        Raises:
+            Problem: 403, see `engine_of`.
+        """
+        view = self._views.get(caller)
+        if view is None:
+            view = engine_of(self.engine, caller)
+            if len(self._views) >= _VIEWS:
+                self._views.clear()
+            self._views[caller] = view
+        return view
+
+    def lease(self) -> bool:
+        """Keep the engine open for one request; False where it is closed already."""
+        with self._lock:
+            if self._retired and self._leases == 0:
+                return False
+            self._leases += 1
+            return True
+
+    def give_back(self) -> None:
+        """End a lease; the last one closes a replaced engine."""
+        with self._lock:
+            self._leases -= 1
+            last = self._retired and self._leases == 0
+        if last:
+            self._close()
+
+    def retire(self) -> None:
+        """Close as soon as nobody uses it."""
+        with self._lock:
+            if self._retired:
+                return
+            self._retired = True
+            last = self._leases == 0
+        if last:
+            self._close()
+
+    def _close(self) -> None:
+        try:
+            self.engine.close()
+        except Exception as error:
+            log_fault(f"closing the engine '{self.name}'", error)
+
+
+class Engines:
+    """Open engines by name. Thread safe.
+
+    Args:
+        opener: Opens an engine from its configuration.
+        sums: Folder with the sums of budgets, which all engines share; None keeps them with each engine.
+
+    Example:
+        >>> Engines().names
+        []
+    """
+
+    def __init__(
+        self, opener: Callable[[EngineConfig], PresetEngine] = build_engine, *, sums: Path | None = None
+    ) -> None:
+        self._opener = opener
+        self._sums = sums
+        self._served: dict[str, Served] = {}
+        self._limits: tuple[Budget, ...] = ()
+        self._changing = threading.Lock()
+        self._on_open: list[Callable[[Served], None]] = []
+        self._on_close: list[Callable[[Served], None]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Names, the default first."""
+        return list(self._served)
+
+    def all(self) -> list[Served]:
+        """Engines that are open."""
+        return list(self._served.values())
+
+    def on_change(self, opened: Callable[[Served], None], closed: Callable[[Served], None]) -> None:
+        """Call functions with each engine that is opened, or replaced, from now on."""
+        self._on_open.append(opened)
+        self._on_close.append(closed)
+
+    def open(self, configs: Mapping[str, EngineConfig]) -> None:
+        """Open, warm and swap in engines; blocks for as long as that takes.
+
+        Those whose configuration is the same stay. Requests under way end with the engine that they began with. When
+        one cannot be opened, all stay as they were.
+
+        Raises:
+            PresetsError: An engine cannot be opened.
+        """
+        with self._changing:
+            kept = {name: one for name, one in self._served.items() if configs.get(name) == one.config}
+            fresh: dict[str, Served] = {}
+            try:
+                for name, config in configs.items():
+                    if name not in kept:
+                        fresh[name] = self._opened(name, config)
+            except BaseException as error:
+                for one in fresh.values():
+                    close_behind(one.engine.close, error, f"closing the engine '{one.name}'")
+                raise
+            self._swap({name: kept.get(name) or fresh[name] for name in configs})
+
+    def put(self, engines: Mapping[str, PresetEngine]) -> None:
+        """Serve engines that are open already, in place of those before."""
+        with self._changing:
+            self._swap({name: Served(name, engine, None, _state(engine)) for name, engine in engines.items()})
+
+    def _opened(self, name: str, config: EngineConfig) -> Served:
+        engine = self._opener(config)
+        try:
+            warm(engine)
+            return Served(name, engine, config, _state(engine))
+        except BaseException as error:
+            close_behind(engine.close, error, f"closing the engine '{name}'")
+            raise
+
+    def _swap(self, served: dict[str, Served]) -> None:
+        gone = [one for one in self._served.values() if one not in served.values()]
+        fresh = [one for one in served.values() if one not in self._served.values()]
+        for one in fresh:
+            for notify in self._on_open:
+                notify(one)
+        self._served = served
+        self._hold_to_limits()
+        for one in gone:
+            for notify in self._on_close:
+                notify(one)
+            one.retire()
+
+    def hold_to(self, budgets: Sequence[Budget]) -> None:
+        """Hold the calls of all engines, those opened later included, to budgets that they share."""
+        with self._changing:
+            self._limits = tuple(budgets)
+            self._hold_to_limits()
+
+    def _hold_to_limits(self) -> None:
+        engines = [one.engine for one in self._served.values()]
+        for one in self._served.values():
+            own = one.config.budget if one.config else ""
+            limits = [*self._limits, *([_engine_budget(one.name, own)] if own else ())]
+            if limits or one.engine.held_to_budgets:
+                one.engine.hold_to_budgets(limits, sums=self._sums, also=engines)
+
+    @contextlib.contextmanager
+    def leased(self, name: str | None) -> Iterator[Served]:
+        """Engine of a name, None for the default, open until the block ends.
+
+        Raises:
+            Problem: 404, there is none of this name; 503, none is open yet.
+        """
+        served = self.take(name)
+        try:
+            yield served
+        finally:
+            served.give_back()
+
+    def take(self, name: str | None) -> Served:
+        """Lease an engine; the caller gives it back. See `leased`."""
+        while True:
+            if not self._served:
+                raise Problem(
+                    503,
+                    "The server is starting. Try again in a moment.",
+                    code="not_ready",
+                    headers={"Retry-After": "2"},
+                )
+            served = next(iter(self._served.values())) if name is None else self._served.get(name)
+            if served is None:
+                raise Problem(
+                    404,
+                    f"There is no engine '{str(name)[:80]}'. GET /v1/models lists them.",
+                    code="model_not_found",
+                )
+            if served.lease():
+                return served
+
+    def close(self) -> None:
+        """Close all engines, each when its last request has ended."""
+        with self._changing:
+            self._swap({})
+
+
+def _state(engine: PresetEngine) -> Path:
+    return Path(engine.explain()["state"]) / "serve"
+
+
+def _engine_budget(name: str, text: str) -> Budget:
+    amount, period = parse_budget(text)
+    return Budget(limit_usd=amount, per=period, by="tag", only=engine_tag(name))
+
+
+@functools.cache
+def engine_tag(name: str) -> str:
+    """Tag of the calls of an engine in the ledger."""
+    return f"engine:{name}"

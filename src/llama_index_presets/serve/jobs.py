@@ -1,0 +1,446 @@
+"""Ingest jobs: uploads that are ingested in the background, with progress that survives a restart.
+
+A job is a row in a SQLite file of the engine's state folder; what it ingests is on the disk before the job is answered
+for. A job that a restart cut off runs again from its next batch: documents that are in the index already cost nothing.
+
+    queued -> running -> done | failed | cancelled
+                 ^
+    waiting <----'      another process ingests into the same storage
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from llama_index_presets.errors import BudgetExceededError, PresetsError, StoreLockedError
+from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.private_files import private_file, private_folder, private_open
+from llama_index_presets.serve.callers import Caller
+from llama_index_presets.serve.engines import Engines, Served, engine_tag
+from llama_index_presets.serve.problems import Problem, log_fault
+from llama_index_presets.serve.uploads import document_id, keep_upload, upload_folder
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["Job", "JobQueue", "Jobs", "Text"]
+
+_log = logging.getLogger("llama_index_presets.serve")
+
+_BATCH: Final = 8  # documents between two looks at whether to stop; what a kill may repeat
+_RETRY_S: Final = 2.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, caller TEXT NOT NULL, status TEXT NOT NULL, total INTEGER NOT NULL, finished INTEGER NOT NULL,
+    items TEXT NOT NULL, metadata TEXT NOT NULL, report TEXT NOT NULL, error TEXT NOT NULL, created TEXT NOT NULL,
+    updated TEXT NOT NULL
+)
+"""
+_OPEN: Final = ("queued", "running", "waiting")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A document that is given as text.
+
+    Attributes:
+        id: Id of the document.
+        text: Its text.
+        metadata: Its metadata.
+    """
+
+    id: str
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """State of an ingest job.
+
+    Attributes:
+        id: Its id.
+        caller: Who sent it, without secrets.
+        status: See the module.
+        total: Documents given.
+        finished: Documents dealt with.
+        items: Paths of uploads, and of texts that wait as files of JSON.
+        metadata: Put on every document.
+        report: Sums so far, as `IngestReport.to_dict` has them.
+        error: Why it failed or waits, or empty.
+        created: When it was sent, ISO 8601, UTC.
+        updated: When it last changed.
+    """
+
+    id: str
+    caller: Mapping[str, Any]
+    status: str
+    total: int
+    finished: int
+    items: Sequence[str]
+    metadata: Mapping[str, Any]
+    report: Mapping[str, Any]
+    error: str
+    created: str
+    updated: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values for its sender: no path of the server."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "total": self.total,
+            "finished": self.finished,
+            "progress": round(self.finished / self.total, 3) if self.total else 1.0,
+            "report": dict(self.report),
+            "error": self.error or None,
+            "created": self.created,
+            "updated": self.updated,
+        }
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+class Jobs:
+    """Table of an engine's jobs. Thread safe, and safe among processes.
+
+    Args:
+        state: Folder for files of the server.
+    """
+
+    def __init__(self, state: Path) -> None:
+        private_folder(state)
+        self.state = state
+        path = state / "jobs.sqlite"
+        private_file(path)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(_SCHEMA)
+
+    def add(
+        self, caller: Caller, job_id: str, items: Sequence[str], total: int, metadata: Mapping[str, Any]
+    ) -> Job:
+        """Record a job whose items are on the disk."""
+        now = _now()
+        row = (
+            job_id, json.dumps(caller.to_dict()), "queued", total, 0, json.dumps(list(items)),
+            json.dumps(dict(metadata)), "{}", "", now, now,
+        )  # fmt: skip
+        with self._change() as connection:
+            connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return self.get(job_id)
+
+    def get(self, job_id: str) -> Job:
+        """A job by its id.
+
+        Raises:
+            Problem: 404, there is none.
+        """
+        found = self._select("WHERE id = ?", [job_id])
+        if not found:
+            raise Problem(404, "There is no such job.", code="job_not_found")
+        return found[0]
+
+    def recent(self, most: int = 100) -> list[Job]:
+        """The newest jobs, newest first."""
+        return self._select("ORDER BY created DESC, rowid DESC LIMIT ?", [most])
+
+    def unfinished(self) -> list[Job]:
+        """Jobs to run, oldest first."""
+        marks = ", ".join("?" for _ in _OPEN)
+        return self._select(f"WHERE status IN ({marks}) ORDER BY created, rowid", list(_OPEN))
+
+    def update(self, job_id: str, **changes: Any) -> None:
+        """Change columns of a job."""
+        values = {**changes, "updated": _now()}
+        names = ", ".join(f"{name} = ?" for name in values)
+        with self._change() as connection:
+            connection.execute(
+                f"UPDATE jobs SET {names} WHERE id = ?",  # noqa: S608 (names are this module's)
+                [json.dumps(value) if isinstance(value, dict) else value for value in values.values()]
+                + [job_id],
+            )
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job before its next batch."""
+        with self._change() as connection:
+            connection.execute(
+                "UPDATE jobs SET status = 'cancelled', updated = ? WHERE id = ? AND status IN (?, ?, ?)",
+                [_now(), job_id, *_OPEN],
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._connection:
+            yield self._connection
+
+    def _select(self, rest: str, values: Sequence[Any]) -> list[Job]:
+        columns = "id, caller, status, total, finished, items, metadata, report, error, created, updated"
+        with self._lock:
+            rows = self._connection.execute(f"SELECT {columns} FROM jobs {rest}", list(values)).fetchall()  # noqa: S608
+        return [
+            Job(
+                id=row[0], caller=json.loads(row[1]), status=row[2], total=row[3], finished=row[4],
+                items=json.loads(row[5]), metadata=json.loads(row[6]), report=json.loads(row[7]), error=row[8],
+                created=row[9], updated=row[10],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+
+# -- running them -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class JobQueue:
+    """Runs the jobs of all engines: one thread an engine, since a storage takes one ingest at a time.
+
+    Attributes:
+        engines: The engines; each job leases its own while it runs.
+    """
+
+    engines: Engines
+    _tables: dict[str, Jobs] = field(default_factory=dict)
+    _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _wakes: dict[str, threading.Event] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def table(self, served: Served) -> Jobs:
+        """Jobs of an engine."""
+        with self._lock:
+            table = self._tables.get(str(served.state))
+            if table is None:
+                table = self._tables[str(served.state)] = Jobs(served.state)
+            return table
+
+    def resume(self, served: Served) -> None:
+        """Run what an earlier process left unfinished."""
+        if (served.state / "jobs.sqlite").exists() and self.table(served).unfinished():
+            self.wake(served.name)
+
+    def submit(
+        self,
+        served: Served,
+        caller: Caller,
+        files: Sequence[Path],
+        texts: Sequence[Text],
+        metadata: Mapping[str, Any],
+    ) -> Job:
+        """Take over what was received, record a job, and run it.
+
+        Args:
+            served: The engine, leased.
+            caller: Who sent it.
+            files: Received files, under their final names in a folder of their own; they are moved.
+            texts: Documents given as text.
+            metadata: Put on every document.
+        """
+        table, job_id = self.table(served), uuid.uuid4().hex
+        items = [str(keep_upload(file, upload_folder(served.state, caller.tenant))) for file in files]
+        if texts:
+            items.append(str(_keep_texts(served.state / "texts", job_id, texts)))
+        job = table.add(caller, job_id, items, len(files) + len(texts), metadata)
+        self.wake(served.name)
+        return job
+
+    def wake(self, name: str) -> None:
+        """Let the thread of an engine look for jobs; started when it does not run."""
+        with self._lock:
+            if self._stop.is_set():
+                return
+            wake = self._wakes.setdefault(name, threading.Event())
+            wake.set()
+            thread = self._threads.get(name)
+            if thread is None or not thread.is_alive():
+                # A daemon: when the server is killed in an ingest, the next start goes on where it was.
+                thread = threading.Thread(
+                    target=self._work, args=(name, wake), name=f"ingest-{name}", daemon=True
+                )
+                self._threads[name] = thread
+                thread.start()
+
+    def close(self, wait_s: float) -> None:
+        """Stop after the batches under way, as far as these end in time."""
+        self._stop.set()
+        for wake in self._wakes.values():
+            wake.set()
+        until = time.monotonic() + wait_s
+        for thread in self._threads.values():
+            thread.join(max(0.0, until - time.monotonic()))
+        if not any(thread.is_alive() for thread in self._threads.values()):
+            for table in self._tables.values():
+                table.close()
+
+    def _work(self, name: str, wake: threading.Event) -> None:
+        while not self._stop.is_set():
+            wake.wait()
+            wake.clear()
+            try:
+                while not self._stop.is_set() and self._run_next(name):
+                    pass
+            except Problem:
+                pass  # the engine is gone, or not there yet: it wakes this thread when it is opened
+            except Exception as error:
+                log_fault(f"the ingest queue of '{name}'", error)
+
+    def _run_next(self, name: str) -> bool:
+        """Run one job; whether there was one."""
+        with self.engines.leased(name) as served:
+            table = self.table(served)
+            jobs = table.unfinished()
+            if jobs:
+                self._run(table, jobs[0], served)
+            return bool(jobs)
+
+    def _run(self, table: Jobs, job: Job, served: Served) -> None:
+        caller = Caller(**{**job.caller, "groups": tuple(job.caller["groups"])})
+        table.update(job.id, status="running", error="")
+        report, finished = dict(job.report), job.finished
+        try:
+            engine = served.view(caller)
+            documents = _documents(job)
+            while finished < len(documents):
+                if self._stop.is_set() or table.get(job.id).status == "cancelled":
+                    return
+                batch = documents[finished : finished + _BATCH]
+                with attributed(tags=(*caller.tags, engine_tag(served.name))):
+                    added = self._ingest(table, job, engine, batch)
+                if added is None:  # stopped while it waited
+                    return
+                report = _sum(report, _shown(added, served.state, caller))
+                finished += len(batch)
+                table.update(job.id, finished=finished, report=report, status="running", error="")
+            table.update(job.id, status="failed" if _all_failed(report, job.total) else "done")
+        except Exception as error:
+            table.update(job.id, status="failed", error=_reason(error))
+            log_fault(f"ingest job {job.id}", error)
+        _forget_texts(job)
+
+    def _ingest(
+        self, table: Jobs, job: Job, engine: PresetEngine, batch: Sequence[Any]
+    ) -> dict[str, Any] | None:
+        """Ingest a batch; while another process holds the storage, wait for it."""
+        while not self._stop.is_set():
+            try:
+                return _ingest(engine, batch, job.metadata)
+            except StoreLockedError as error:
+                table.update(job.id, status="waiting", error=f"The storage is in use (process {error.pid}).")
+                if self._stop.wait(_RETRY_S) or table.get(job.id).status == "cancelled":
+                    return None
+        return None
+
+
+def _ingest(engine: PresetEngine, batch: Sequence[Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Files and documents of a batch, each in one call."""
+    report: dict[str, Any] = {}
+    paths = [item for item in batch if isinstance(item, str)]
+    there = [path for path in paths if Path(path).exists()]
+    others = [item for item in batch if not isinstance(item, str)]
+    for data in (there, others):
+        if data:
+            added = engine.ingest(data, wait=False, show_progress=False, metadata=metadata)
+            report = _sum(report, added.to_dict())
+    gone = [{"source": path, "error": "The upload is gone."} for path in paths if path not in there]
+    return _sum(report, {"failed": gone}) if gone else report
+
+
+def _documents(job: Job) -> list[Any]:
+    """Paths and LlamaIndex documents of a job, in a fixed order."""
+    from llama_index.core import Document
+
+    found: list[Any] = []
+    for item in job.items:
+        if not item.endswith(".texts.json"):
+            found.append(item)
+            continue
+        rows = json.loads(Path(item).read_text("utf-8"))
+        found += [Document(text=row["text"], id_=row["id"], metadata=row["metadata"]) for row in rows]
+    return found
+
+
+def _sum(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two reports as one: numbers and lists are added, an unknown cost stays unknown."""
+    total = dict(first)
+    for name, value in second.items():
+        before = total.get(name)
+        if name in first and (value is None or before is None):
+            total[name] = None
+        elif isinstance(value, dict):
+            total[name] = {**(before or {}), **value}
+        elif before is not None and isinstance(value, int | float | list):
+            total[name] = before + value
+        else:
+            total[name] = value
+    return total
+
+
+def _shown(report: Mapping[str, Any], state: Path, caller: Caller) -> dict[str, Any]:
+    """A report without the server's folders."""
+    failed = [
+        {
+            **one,
+            "source": document_id(state, caller, str(one["source"])),
+            "error": _without(state, str(one["error"])),
+        }
+        for one in report.get("failed", ())
+    ]
+    personal = {
+        document_id(state, caller, name): counts for name, counts in report.get("personal_data", {}).items()
+    }
+    return {**report, "failed": failed, "personal_data": personal}
+
+
+def _without(state: Path, text: str) -> str:
+    return text.replace(state.as_posix() + "/", "")
+
+
+def _all_failed(report: Mapping[str, Any], total: int) -> bool:
+    return total > 0 and len(report.get("failed", ())) >= total
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BudgetExceededError | Problem):
+        return str(error)
+    kind = type(error).__name__
+    return (
+        f"{kind}. The server's log says where."
+        if isinstance(error, PresetsError)
+        else f"The server failed ({kind})."
+    )
+
+
+def _keep_texts(folder: Path, job_id: str, texts: Sequence[Text]) -> Path:
+    private_folder(folder)
+    path = folder / f"{job_id}.texts.json"
+    with private_open(path, "w", encoding="utf-8") as out:
+        json.dump([{"id": one.id, "text": one.text, "metadata": dict(one.metadata)} for one in texts], out)
+    return path
+
+
+def _forget_texts(job: Job) -> None:
+    for item in job.items:
+        if item.endswith(".texts.json"):
+            Path(item).unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,80 @@
+"""Uploaded files: their names, the folder of each tenant, and what callers call them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from pathlib import Path
+
+from llama_index_presets.private_files import private_folder
+from llama_index_presets.serve.callers import Caller
+from llama_index_presets.serve.problems import Problem
+
+__all__ = ["document_id", "file_of", "keep_upload", "safe_name", "upload_folder"]
+
+
+def safe_name(name: str | None) -> str:
+    """Name of an uploaded file, when it is a plain name.
+
+    Raises:
+        Problem: 400, it is empty, too long, hidden, a path, or has control characters.
+
+    Example:
+        >>> safe_name("report.pdf")
+        'report.pdf'
+    """
+    text = (name or "").strip()
+    fault = (
+        not text
+        or len(text.encode("utf-8", "replace")) > 200
+        or text.startswith(".")
+        or text.endswith((".", "~"))
+        or any(character in '/\\:*?"<>|' or not character.isprintable() for character in text)
+    )
+    if fault:
+        raise Problem(
+            400,
+            "A file name is not usable. Send a plain name with an ending, such as report.pdf: no path, no control "
+            "characters, at most 200 bytes, not beginning with a dot.",
+            code="bad_file_name",
+        )
+    return text
+
+
+def upload_folder(state: Path, tenant: str) -> Path:
+    """Folder of a tenant's uploads; tenants never share one, whatever their names."""
+    owner = hashlib.sha256(tenant.encode()).hexdigest()[:24] if tenant else "shared"
+    return state / "uploads" / owner
+
+
+def document_id(state: Path, caller: Caller, stored: str) -> str:
+    """Id of a document as callers see it: an upload is ``uploads/NAME``, without the server's folders.
+
+    Example:
+        >>> document_id(Path("/srv/serve"), Caller(name="ada"), "/srv/serve/uploads/shared/a.pdf")
+        'uploads/a.pdf'
+    """
+    folder = upload_folder(state, caller.tenant).as_posix() + "/"
+    if stored.startswith(folder):
+        return f"uploads/{stored.removeprefix(folder)}"
+    root = (state / "uploads").as_posix() + "/"
+    return f"uploads/{stored.rpartition('/')[2]}" if stored.startswith(root) else stored
+
+
+def file_of(state: Path, caller: Caller, shown: str) -> str:
+    """Id of a document in the index, from the one that `document_id` shows."""
+    name = shown.removeprefix("uploads/")
+    if name == shown or "/" in name or name in ("", ".", ".."):
+        return shown
+    return (upload_folder(state, caller.tenant) / name).as_posix()
+
+
+def keep_upload(file: Path, folder: Path) -> Path:
+    """Move a received file to where it stays; an earlier upload of its name is replaced at once."""
+    private_folder(folder)
+    draft, target = folder / f".{uuid.uuid4().hex}", folder / file.name
+    shutil.move(file, draft)  # from the folder of temporary files, perhaps on another disk
+    draft.chmod(0o600)
+    draft.replace(target)
+    return target
