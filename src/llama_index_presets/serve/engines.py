@@ -203,10 +203,10 @@ class Engines:
     def _swap(self, served: dict[str, Served]) -> None:
         gone = [one for one in self._served.values() if one not in served.values()]
         fresh = [one for one in served.values() if one not in self._served.values()]
+        self._served = served
         for one in fresh:
             for notify in self._on_open:
                 notify(one)
-        self._served = served
         self._hold_to_limits()
         for one in gone:
             for notify in self._on_close:

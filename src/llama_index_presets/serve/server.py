@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from llama_index_presets.errors import PresetsError, ServeError, SettingsError
 from llama_index_presets.serve.app import Server, create_app, make_server
 from llama_index_presets.serve.config import ServeConfig
+from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.problems import log_fault
 
 __all__ = ["Process", "serve"]
@@ -31,17 +32,24 @@ class Process:
     Args:
         config: What is served.
         reread: Reads the configuration again, for a reload; None serves what it serves.
+        engines: Opens and holds the engines; None makes it.
 
     Raises:
         SettingsError: The configuration cannot be served; certificate or key wrong; no keys on a public address.
         ServeError: The address cannot be had.
     """
 
-    def __init__(self, config: ServeConfig, *, reread: Callable[[], ServeConfig] | None = None) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        reread: Callable[[], ServeConfig] | None = None,
+        engines: Engines | None = None,
+    ) -> None:
         self.config = config
         self._reread = reread
         self._error: BaseException | None = None
-        self.server: Server = make_server(config)
+        self.server: Server = make_server(config, engines=engines)
         self._uvicorn = uvicorn.Server(self._options())
         self._socket = _listen(config)
 

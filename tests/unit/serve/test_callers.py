@@ -1,0 +1,380 @@
+"""API keys: hashes in a file, refusals with the right status, and everything of a caller following from the key."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from llama_index.core import Document
+from tests.unit.serve.conftest import Running, add_keys, config_of, running
+from typer.testing import CliRunner
+
+from llama_index_presets.cli import app
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.audit import AuditLog, audit_key
+from llama_index_presets.serve.callers import Caller, KeyFile, parse_budget, parse_expiry, parse_rate
+from llama_index_presets.serve.config import EngineConfig
+
+QUESTION = {"question": "What do cats do all day?"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("callers")
+
+
+@pytest.fixture(scope="module")
+def keys(folder: Path) -> dict[str, str]:
+    return add_keys(
+        folder / "keys.json",
+        {
+            "ada": {"tenant": "acme"},
+            "bob": {"tenant": "globex", "read_only": True},
+            "poor": {"budget": "0.0000001/day"},
+            "eager": {"rate": "2/hour"},
+            "late": {"expires": "2020-01-01"},
+            "grouped": {"groups": ("hr",)},
+            "free": {},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, keys: dict[str, str]) -> Iterator[Running]:
+    with running(config_of(folder, keys=str(folder / "keys.json")), sums=folder / "sums") as one:
+        one.engine.for_tenant("acme").ingest([Document(text="Acme sells anvils.", id_="anvils.txt")])
+        yield one
+
+
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ({}, "missing_api_key"),
+        ({"Authorization": "Basic YTpi"}, "missing_api_key"),
+        ({"Authorization": "Bearer"}, "missing_api_key"),
+        ({"Authorization": "Bearer wrong"}, "invalid_api_key"),
+        ({"Authorization": "Bearer lp-000000000000-wrong"}, "invalid_api_key"),
+        ({"Authorization": "Bearer lp--"}, "invalid_api_key"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/query"), ("POST", "/query/stream"), ("POST", "/retrieve"), ("POST", "/ingest"),
+        ("GET", "/ingest"), ("GET", "/documents"), ("DELETE", "/documents/x"), ("GET", "/costs"), ("GET", "/metrics"),
+        ("GET", "/engines"), ("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/v1/responses"),
+        ("POST", "/v1/embeddings"), ("POST", "/mcp"),
+    ],
+)  # fmt: skip
+def test_no_route_of_an_index_answers_without_a_key(
+    server: Running, method: str, path: str, header: dict[str, str], code: str
+) -> None:
+    """401 before the body is read, whatever is sent in place of a key."""
+    with server.client() as client:
+        assert refusal(client.request(method, path, headers=header)) == (401, code)
+
+
+def test_health_needs_no_key(server: Running) -> None:
+    """A load balancer has none."""
+    with server.client() as client:
+        assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/")] == [200, 200, 200]
+
+
+def test_an_altered_key_is_refused(server: Running, keys: dict[str, str]) -> None:
+    """The right id with another secret opens nothing."""
+    with server.client(keys["ada"][:-1] + ("x" if keys["ada"][-1] != "x" else "y")) as client:
+        assert refusal(client.get("/documents")) == (401, "invalid_api_key")
+
+
+def test_an_expired_key_says_so(server: Running, keys: dict[str, str]) -> None:
+    """401 with the day that it ended."""
+    with server.client(keys["late"]) as client:
+        response = client.post("/query", json=QUESTION)
+    assert refusal(response) == (401, "expired_api_key")
+    assert "2020-01-01" in response.json()["error"]["message"]
+
+
+def test_keys_are_compared_in_constant_time(
+    folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every key, known or not, goes through one comparison of whole hashes."""
+    lengths: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(
+        hmac, "compare_digest", lambda a, b: lengths.append((len(a), len(b))) or compare(a, b)
+    )
+    file = KeyFile(folder / "keys.json")
+    assert file.caller(keys["ada"]).name == "ada"
+    for wrong in ("", "x", "lp-0-0", keys["ada"] + "x"):
+        with pytest.raises(Exception, match="not known"):
+            file.caller(wrong)
+    assert lengths == [(64, 64)] * 5
+
+
+def test_the_tenant_is_the_keys(server: Running, keys: dict[str, str]) -> None:
+    """Each sees and finds its own documents; what is ingested belongs to the key's tenant."""
+    with (
+        server.client(keys["ada"]) as ada,
+        server.client(keys["bob"]) as bob,
+        server.client(keys["free"]) as free,
+    ):
+        assert [one["id"] for one in ada.get("/documents").json()["documents"]] == ["anvils.txt"]
+        assert bob.get("/documents").json()["documents"] == []
+        assert len(free.get("/documents").json()["documents"]) == 3
+        assert bob.post("/retrieve", json={"question": "Acme sells anvils."}).json()["sources"] == []
+        found = ada.post("/retrieve", json={"question": "Acme sells anvils."}).json()["sources"]
+        assert [one["source"] for one in found] == ["anvils.txt"]
+        assert bob.post("/query", json=QUESTION).json()["known"] is False
+
+
+def test_a_tenant_cannot_be_named_in_a_request(server: Running, keys: dict[str, str]) -> None:
+    """Neither in the body, nor as a filter, a header or a parameter."""
+    with server.client(keys["bob"]) as bob:
+        assert refusal(bob.post("/query", json={**QUESTION, "tenant": "acme"})) == (400, "bad_body")
+        narrowed = bob.post(
+            "/retrieve?tenant=acme",
+            json={"question": "Acme sells anvils.", "filters": ["tenant=acme"]},
+            headers={"X-Tenant": "acme", "X-Forwarded-User": "ada"},
+        )
+        assert narrowed.json()["sources"] == []
+
+
+def test_a_read_only_key_changes_nothing(server: Running, keys: dict[str, str]) -> None:
+    """403 on every route that writes."""
+    with server.client(keys["bob"]) as bob:
+        body = {"documents": [{"id": "a", "text": "b"}]}
+        assert refusal(bob.post("/ingest", json=body)) == (403, "read_only_key")
+        assert refusal(bob.delete("/documents/anvils.txt")) == (403, "read_only_key")
+        assert refusal(bob.delete("/ingest/x")) == (403, "read_only_key")
+
+
+def test_one_callers_job_is_nobody_elses(server: Running, keys: dict[str, str]) -> None:
+    """It is not listed, not shown and not stopped by another key."""
+    with server.client(keys["ada"]) as ada, server.client(keys["free"]) as free:
+        job = ada.post("/ingest", json={"documents": [{"id": "a", "text": "Acme."}]}).json()
+        assert [one["id"] for one in ada.get("/ingest").json()["jobs"]] == [job["id"]]
+        assert free.get("/ingest").json()["jobs"] == []
+        assert refusal(free.get(f"/ingest/{job['id']}")) == (404, "job_not_found")
+        assert refusal(free.delete(f"/ingest/{job['id']}")) == (404, "job_not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/query", QUESTION),
+        ("/v1/chat/completions", {"model": "kb", "messages": [{"role": "user", "content": QUESTION["question"]}]}),
+        (
+            "/v1/chat/completions",
+            {"model": "kb", "stream": True, "messages": [{"role": "user", "content": QUESTION["question"]}]},
+        ),
+        ("/v1/responses", {"model": "kb", "input": QUESTION["question"]}),
+    ],
+)  # fmt: skip
+def test_a_budget_refuses_before_the_model_is_called(
+    server: Running, keys: dict[str, str], path: str, body: dict[str, Any]
+) -> None:
+    """402 with the end of the period for people and programs; the model hears nothing."""
+    before = len(server.engine.llm.prompts)  # type: ignore[attr-defined]
+    with server.client(keys["poor"]) as poor:
+        response = poor.post(path, json=body)
+    assert refusal(response) == (402, "budget_exceeded")
+    error = response.json()["error"]
+    assert "resets at" in error["message"] and error["resets_at"].endswith("00:00:00+00:00")
+    assert 0 < int(response.headers["retry-after"]) <= 86_400
+    assert len(server.engine.llm.prompts) == before  # type: ignore[attr-defined]
+
+
+def test_a_stream_over_budget_ends_with_the_refusal(server: Running, keys: dict[str, str]) -> None:
+    """Sources have been sent by then; the error event has the status that the response cannot have any more."""
+    with server.client(keys["poor"]) as poor:
+        text = poor.post("/query/stream", json=QUESTION).text
+    name, data = text.strip().split("\n\n")[-1].split("\n")
+    error = json.loads(data.removeprefix("data: "))
+    assert (name, error["status"], error["error"]["code"]) == ("event: error", 402, "budget_exceeded")
+
+
+def test_a_rate_is_kept(server: Running, keys: dict[str, str]) -> None:
+    """429 with the seconds to wait, for that caller alone."""
+    with server.client(keys["eager"]) as eager, server.client(keys["free"]) as free:
+        assert [eager.get("/v1/models").status_code for _ in range(3)] == [200, 200, 429]
+        response = eager.get("/v1/models")
+        assert refusal(response) == (429, "rate_limited")
+        assert 0 < int(response.headers["retry-after"]) <= 1_800
+        assert free.get("/v1/models").status_code == 200
+
+
+def test_groups_without_permissions_are_refused(
+    server: Running, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fail closed: where an engine cannot be held to groups, a key with groups sees nothing."""
+    if hasattr(type(server.engine), "as_user"):
+        monkeypatch.delattr(type(server.engine), "as_user")
+    server.process.server.engines.all()[0]._views.clear()
+    with server.client(keys["grouped"]) as grouped:
+        assert refusal(grouped.post("/query", json=QUESTION)) == (403, "groups_unsupported")
+        assert refusal(grouped.get("/documents")) == (403, "groups_unsupported")
+    server.process.server.engines.all()[0]._views.clear()
+
+
+def test_costs_are_the_callers_own(server: Running, keys: dict[str, str]) -> None:
+    """A key without a tenant sees its own calls, a tenant's key those of the tenant."""
+    with server.client(keys["free"]) as free, server.client(keys["ada"]) as ada:
+        free.post("/query", json=QUESTION).raise_for_status()
+        mine = free.get("/costs", params={"by": "tag"}).json()
+        assert "key:free" in [line["key"] for line in mine["by"]]
+        assert not {"key:ada", "key:poor"} & {line["key"] for line in mine["by"]}
+        theirs = ada.get("/costs", params={"by": "tenant"}).json()
+        assert [line["key"] for line in theirs["by"]] == ["acme"]
+
+
+def test_a_key_is_revoked_and_added_while_the_server_runs(server: Running, folder: Path) -> None:
+    """The next request decides by the file as it is then."""
+    file = KeyFile(folder / "keys.json")
+    key = file.add(Caller(name="brief", budget="0.0000001/day"))
+    with server.client(key) as client:
+        assert client.get("/v1/models").status_code == 200
+        assert refusal(client.post("/query", json=QUESTION)) == (402, "budget_exceeded")
+        file.revoke("brief")
+        assert refusal(client.get("/v1/models")) == (401, "invalid_api_key")
+
+
+def test_damaged_keys_let_nobody_in(server: Running, folder: Path, keys: dict[str, str]) -> None:
+    """503, not an open door; the file as it was opens it again."""
+    path = folder / "keys.json"
+    content = path.read_text()
+    with server.client(keys["ada"]) as client:
+        path.write_text("{")
+        assert refusal(client.get("/v1/models")) == (503, "keys_unreadable")
+        path.write_text(content)
+        assert client.get("/v1/models").status_code == 200
+
+
+def test_the_audit_log_names_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`who` is the name of the key, whatever the request says."""
+    monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", "0" * 32)
+    keys = add_keys(tmp_path / "keys.json", {"auditor": {}})
+    engines = {
+        "kb": EngineConfig(
+            preset="knowledge-base", storage=str(tmp_path / "kb"), settings={"monitoring": "audit"}
+        )
+    }
+    with running(config_of(tmp_path, keys=str(tmp_path / "keys.json"), engines=engines)) as server:
+        with server.client(keys["auditor"]) as client:
+            client.post("/query", json=QUESTION, headers={"X-User": "root"}).raise_for_status()
+        state = Path(server.engine.explain()["state"])
+    log = AuditLog(state / "audit.jsonl", key=audit_key(make=False))
+    assert log.verify().ok
+    assert re.findall(r'"who": ?"([^"]*)"', log.path.read_text()) == ["auditor"]
+
+
+def test_a_proxys_user_is_believed_only_of_the_proxy(tmp_path: Path) -> None:
+    """The header counts from a named address; from another it does not, and an unknown user is refused."""
+    add_keys(tmp_path / "keys.json", {"ada": {"tenant": "acme"}})
+    common: dict[str, Any] = {"keys": str(tmp_path / "keys.json"), "identity_header": "X-Forwarded-User"}
+    with running(config_of(tmp_path, proxies=("127.0.0.1",), **common)) as server, server.client() as client:
+        assert client.get("/documents", headers={"X-Forwarded-User": "ada"}).json()["documents"] == []
+        assert refusal(client.get("/documents", headers={"X-Forwarded-User": "eve"})) == (
+            403,
+            "unknown_caller",
+        )
+    with running(config_of(tmp_path, proxies=("10.0.0.1",), **common)) as server, server.client() as client:
+        assert refusal(client.get("/documents", headers={"X-Forwarded-User": "ada"})) == (
+            401,
+            "missing_api_key",
+        )
+
+
+def test_a_budget_race_of_64_callers_spends_no_more(tmp_path: Path) -> None:
+    """Of 64 questions at once, those that the budget covers are answered; the ledger holds no cent beyond."""
+    keys = add_keys(tmp_path / "keys.json", {"racer": {"budget": "0.003/day"}})
+    with running(config_of(tmp_path, keys=str(tmp_path / "keys.json")), sums=tmp_path / "sums") as server:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            with server.client(keys["racer"]) as client:
+                statuses.append(client.post("/query", json=QUESTION).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200, 402}
+        spent = server.engine.ledger.get_usage_stats(tag="key:racer")
+        assert float(spent.total_cost_usd) <= 0.003
+        assert len(server.engine.llm.prompts) == statuses.count(200)  # type: ignore[attr-defined]
+
+
+# -- the file and its commands ----------------------------------------------------------------------------------------
+
+
+def test_the_file_holds_hashes_for_its_owner_alone(tmp_path: Path) -> None:
+    """No part of a secret is in it, and nobody else may read it."""
+    path = tmp_path / "deep" / "keys.json"
+    key = KeyFile(path).add(Caller(name="ada"))
+    assert key.split("-", 2)[2] not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_commands_add_list_and_revoke(tmp_path: Path) -> None:
+    """The key is printed once, alone on standard output; a list has no hash."""
+    runner, path = CliRunner(), str(tmp_path / "keys.json")
+    options = [
+        "--tenant",
+        "acme",
+        "--groups",
+        "hr,all",
+        "--budget",
+        "5/day",
+        "--expires",
+        "90d",
+        "--keys",
+        path,
+    ]
+    made = runner.invoke(app, ["key", "add", "ada", *options])
+    assert made.exit_code == 0
+    caller = KeyFile(Path(path)).caller(made.stdout.strip())
+    assert (caller.tenant, caller.groups, caller.budget) == ("acme", ("hr", "all"), "5/day")
+    listed = json.loads(runner.invoke(app, ["key", "list", "--keys", path, "--json"]).stdout)["keys"]
+    assert [one["name"] for one in listed] == ["ada"]
+    assert "sha256" not in listed[0]
+    assert runner.invoke(app, ["key", "add", "ada", "--keys", path]).exit_code == 2
+    assert runner.invoke(app, ["key", "revoke", "ada", "--keys", path]).exit_code == 0
+    assert runner.invoke(app, ["key", "revoke", "ada", "--keys", path]).exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["five/day", "0/day", "-1/day", "5/year", "nan/day", "inf/day", ""])
+def test_budgets_are_amounts_and_periods(text: str) -> None:
+    """Anything else is refused where the key is made."""
+    with pytest.raises(SettingsError, match="is no budget"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize("text", ["many/minute", "0/minute", "5/year", "5", "1.5/minute"])
+def test_rates_are_counts_and_periods(text: str) -> None:
+    """Anything else is refused where the key is made."""
+    with pytest.raises(SettingsError, match="is no rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    "caller", [Caller(name=""), Caller(name="a b"), Caller(name="a\n"), Caller(name="x" * 101)]
+)
+def test_names_are_plain(tmp_path: Path, caller: Caller) -> None:
+    """A name goes into tags, logs and tables."""
+    with pytest.raises(SettingsError, match="not usable"):
+        KeyFile(tmp_path / "keys.json").add(caller)
+    with pytest.raises(SettingsError, match="is no date"):
+        parse_expiry("soon")

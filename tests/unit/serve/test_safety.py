@@ -1,0 +1,296 @@
+"""A server that others try to misuse: foreign hosts and pages, slow clients, public addresses, hostile texts, logs."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.unit.serve.conftest import Running, add_keys, config_of, running, wait_for
+
+from llama_index_presets.errors import ServeError, SettingsError
+from llama_index_presets.serve.app import make_server
+from llama_index_presets.serve.config import ServeConfig
+from llama_index_presets.serve.limits import Limits
+from llama_index_presets.serve.server import Process
+
+QUESTION = {"question": "What do cats do all day?"}
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", "", "[", "@"]
+)
+def test_a_foreign_host_is_refused(server: Running, host: str) -> None:
+    """DNS rebinding: a page's name that resolves to this machine is not this server's name."""
+    with server.client() as client:
+        assert code(client.post("/query", json=QUESTION, headers={"Host": host})) == (403, "unknown_host")
+        assert code(client.get("/", headers={"Host": host})) == (403, "unknown_host")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    ],
+)
+def test_a_page_of_another_origin_is_refused(server: Running, headers: dict[str, str]) -> None:
+    """CSRF: a reader's browser must not ask, ingest or spend for a page elsewhere."""
+    with server.client() as client:
+        assert code(client.post("/query", json=QUESTION, headers=headers)) == (403, "cross_origin")
+        assert code(client.get("/documents", headers=headers)) == (403, "cross_origin")
+
+
+def test_a_page_of_this_server_is_served(server: Running) -> None:
+    """Its own origin passes, and so does a link from elsewhere that opens the page."""
+    with server.client() as client:
+        assert client.post("/query", json=QUESTION, headers={"Origin": server.url}).status_code == 200
+        navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert client.get("/", headers=navigation).status_code == 200
+
+
+def test_cors_is_off_and_every_response_is_guarded(server: Running) -> None:
+    """No origin is allowed anything; a strict policy is on answers, errors and pages."""
+    with server.client() as client:
+        for response in (client.get("/"), client.post("/query", json=QUESTION), client.get("/nowhere")):
+            assert "access-control-allow-origin" not in response.headers
+            assert "default-src 'none'" in response.headers["content-security-policy"]
+            assert response.headers["x-content-type-options"] == "nosniff"
+        preflight = client.options("/query", headers={"Origin": "https://evil.example"})
+        assert preflight.status_code == 403
+
+
+def test_a_form_of_a_page_is_no_question(server: Running) -> None:
+    """What a form can send without asking first (text/plain, urlencoded) is not taken."""
+    with server.client() as client:
+        for media in ("text/plain", "application/x-www-form-urlencoded"):
+            response = client.post("/query", content='{"question": "x"}', headers={"content-type": media})
+            assert code(response) == (415, "not_json")
+
+
+def test_a_public_address_needs_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not start without; with keys it does, and refuses who has none."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nothing"))
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        with pytest.raises(SettingsError, match="there are no keys"):
+            make_server(config_of(tmp_path, host=host))
+    with pytest.raises(SettingsError, match="there are no keys"):
+        make_server(config_of(tmp_path, host="0.0.0.0", keys=str(tmp_path / "missing.json")))
+    add_keys(tmp_path / "keys.json", {"ada": {}})
+    assert make_server(config_of(tmp_path, host="0.0.0.0", keys=str(tmp_path / "keys.json"))).keys is not None
+    assert make_server(config_of(tmp_path)).keys is None
+
+
+def test_a_port_that_is_taken_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
+    """The message names port and host; an address of another machine is refused likewise."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = config_of(tmp_path).with_changes(port=taken.getsockname()[1])
+        with pytest.raises(ServeError, match=rf"Port {config.port} of '127.0.0.1' cannot be had"):
+            Process(config)
+
+
+def certificate(folder: Path, name: str = "server") -> tuple[str, str]:
+    """A self-signed certificate for loopback and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    chain, secret = folder / f"{name}.pem", folder / f"{name}.key"
+    chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return str(chain), str(secret)
+
+
+def test_tls_works_and_a_wrong_certificate_is_said(tmp_path: Path) -> None:
+    """HTTPS with a fitting pair; another key, no file, and no PEM are refused before the start."""
+    chain, key = certificate(tmp_path)
+    _, other = certificate(tmp_path, "other")
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    for wrong in ((chain, other), (str(tmp_path / "none.pem"), key), (str(nonsense), key)):
+        with pytest.raises(SettingsError, match="certificate|no file"):
+            Process(config_of(tmp_path, certificate=wrong[0], private_key=wrong[1]))
+    process = Process(config_of(tmp_path, certificate=chain, private_key=key))
+    assert process.url.startswith("https://")
+    process._socket.close()
+    context = process._uvicorn.config.ssl
+    assert isinstance(context, ssl.SSLContext)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_slow_clients_are_dropped(tmp_path: Path) -> None:
+    """A head that drips, a body that stops, and a connection that says nothing end in time; others are served."""
+    limits = Limits(header_s=0.3, body_s=0.3)
+    with running(config_of(tmp_path, limits=limits)) as server:
+        address = server.process._socket.getsockname()
+        silent, head, body = (socket.create_connection(address, timeout=20) for _ in range(3))
+        head.sendall(b"POST /query HTTP/1.1\r\nHost: localhost\r\n")
+        body.sendall(
+            b"POST /query HTTP/1.1\r\nHost: localhost\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
+        )
+        with server.client() as client:
+            assert client.post("/query", json=QUESTION).status_code == 200
+        assert silent.recv(100) == b""
+        assert head.recv(100) == b""
+        assert b"408" in body.recv(1_000)
+        for one in (silent, head, body):
+            one.close()
+
+
+def test_a_client_that_does_not_read_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is given up in time; nothing of it stays open."""
+    import asyncio
+
+    from llama_index_presets.serve.limits import ClientTooSlow, bounded_send
+
+    async def never(message: object) -> None:
+        await asyncio.Event().wait()
+
+    async def send() -> None:
+        await bounded_send(never, 0.05)({"type": "http.response.body", "body": b"x"})
+
+    with pytest.raises(ClientTooSlow, match=r"not read within 0\.05 s"):
+        asyncio.run(send())
+
+
+def test_logs_hold_no_question_passage_or_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests, refusals and a failure are logged with route, status and caller; never with a text or a secret."""
+    keys = add_keys(tmp_path / "keys.json", {"ada": {}})
+    caplog.set_level(logging.DEBUG, "llama_index_presets")
+    with (
+        running(config_of(tmp_path, keys=str(tmp_path / "keys.json"))) as server,
+        server.client(keys["ada"]) as client,
+    ):
+        client.post("/query", json={"question": "SECRETQUESTION purr cats all day"})
+        client.post("/query/stream", json={"question": "SECRETQUESTION purr cats all day"})
+        client.post("/query?question=SECRETQUESTION", content=b"{SECRETQUESTION")
+        client.get("/documents/SECRETQUESTION")
+
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("SECRETQUESTION in an error of a library")
+
+        server.engine.vector_store.__dict__["_broken"] = True
+        view = server.process.server.engines.all()[0].view(
+            next(iter(server.process.server.keys.callers().values()))
+        )  # type: ignore[union-attr]
+        view.query = fail  # type: ignore[method-assign,assignment]
+        failed = client.post("/query", json={"question": "SECRETQUESTION"})
+        assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal")
+        assert "SECRETQUESTION" not in failed.text
+    assert "POST /query 200" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "SECRETQUESTION" not in caplog.text
+    assert keys["ada"] not in caplog.text
+    assert keys["ada"].split("-", 2)[2] not in caplog.text
+
+
+def test_waiting_requests_are_bounded(tmp_path: Path) -> None:
+    """When all places are taken and the queue is full, the next one is told to come back."""
+    import threading
+
+    from tests.fakes import ScriptedLLM
+    from tests.unit.serve.conftest import opener
+
+    gate = threading.Event()
+
+    class Slow(ScriptedLLM):
+        def complete(self, prompt: str, formatted: bool = False, **kwargs: object):  # type: ignore[no-untyped-def,override]
+            gate.wait(30)
+            return super().complete(prompt, formatted, **kwargs)
+
+    limits = Limits(running=1, waiting=1, wait_s=0.2)
+    with running(config_of(tmp_path, limits=limits), opener(Slow)) as server:
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            with server.client() as client:
+                answers.append(client.post("/query", json=QUESTION))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        wait_for(lambda: len(answers) == 2)
+        assert [code(one) for one in answers] == [(503, "busy")] * 2
+        assert all(int(one.headers["retry-after"]) > 0 for one in answers)
+        gate.set()
+        for thread in threads:
+            thread.join()
+        assert answers[-1].status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    """504, whole and as a stream; the thread is free again when the model has ended."""
+    import threading
+
+    from tests.fakes import ScriptedLLM
+    from tests.unit.serve.conftest import opener
+
+    gate = threading.Event()
+
+    class Slow(ScriptedLLM):
+        def complete(self, prompt: str, formatted: bool = False, **kwargs: object):  # type: ignore[no-untyped-def,override]
+            gate.wait(30)
+            return super().complete(prompt, formatted, **kwargs)
+
+        def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: object):  # type: ignore[no-untyped-def,override]
+            gate.wait(30)
+            return super().stream_complete(prompt, formatted, **kwargs)
+
+    with (
+        running(config_of(tmp_path, limits=Limits(answer_s=0.3)), opener(Slow)) as server,
+        server.client() as client,
+    ):
+        assert code(client.post("/query", json=QUESTION)) == (504, "timeout")
+        assert '"status":504' in client.post("/query/stream", json=QUESTION).text.replace(" ", "")
+        gate.set()
+        wait_for(lambda: server.process.server.answers.slots.taken == 0)
+        assert client.post("/query", json=QUESTION).status_code == 200
+
+
+def test_limits_are_numbers_above_zero() -> None:
+    """All faults at once."""
+    with pytest.raises(SettingsError, match=r"answer_s is -1; running is 0"):
+        Limits(running=0, answer_s=-1)
+    with pytest.raises(SettingsError, match="is no rate"):
+        Limits(rate="fast")
+
+
+def test_an_identity_header_needs_a_proxy(tmp_path: Path) -> None:
+    """A header that anybody can send is believed of nobody by default."""
+    with pytest.raises(SettingsError, match="belong together"):
+        config_of(tmp_path, identity_header="X-User")
+    with pytest.raises(SettingsError, match="no engine to serve"):
+        ServeConfig(engines={})
