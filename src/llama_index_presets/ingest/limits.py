@@ -21,11 +21,12 @@ _LOCAL_HEADER: Final = struct.Struct("<26xHH")
 
 @dataclass(frozen=True, slots=True)
 class SizeLimit:
-    """The setting ``max_document_mb``, applied.
+    """The settings ``max_document_mb`` and ``ocr``, applied: how far the reading of one document goes.
 
     Attributes:
         megabytes: Most of one document, in millions: bytes of a text file, bytes that the members of an archive (docx,
             pptx, xlsx, epub) take beyond the file itself, characters of text, pixels of an image.
+        ocr: Languages that tesseract reads scans in, such as ``"eng+deu"``; empty leaves scans out.
 
     Example:
         >>> SizeLimit(1).check_text(1_000_001)
@@ -36,6 +37,7 @@ max_document_mb (1).
     """
 
     megabytes: int = 100
+    ocr: str = ""
 
     @property
     def units(self) -> int:

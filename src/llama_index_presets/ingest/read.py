@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
+from typing import Final
 
 from llama_index_presets.errors import IngestError, MissingExtraError
+from llama_index_presets.images import SUFFIXES
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.document_metadata import about_sidecar, sidecar_of
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.readers.ocr import HOW_TO_READ
 from llama_index_presets.ingest.readers.registry import reader_for
 
 __all__ = ["file_hash", "read_file"]
+
+_SHEETS: Final = frozenset({".xlsx", ".xlsm", ".xltx", ".xlsb", ".xls", ".ods", ".ots", ".csv", ".tsv"})
 
 
 def file_hash(path: Path) -> str:
@@ -48,7 +54,7 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error
     limit.check_text(len(plain.text))
     if not plain.text.strip():
-        raise IngestError("The file holds no text (a scan, or images only?).")
+        raise IngestError(f"The file holds no text ({_reason(path)}).")
     return SourceText(
         doc_id=path.as_posix(),
         plain=plain,
@@ -56,6 +62,24 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         hidden_from_embedding=("file_name", *about),
         content_hash=content_hash,
     )
+
+
+def _reason(path: Path) -> str:
+    """Why a file that could be read gave no text, as far as its kind tells."""
+    suffix = path.suffix.lower()
+    if suffix in _SHEETS:
+        return "its sheets are empty"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            pictures = sum(Path(name).suffix.lower() in SUFFIXES for name in archive.namelist())
+        return (
+            f"{pictures} pictures, whose text is not read: save them as files. {HOW_TO_READ}"
+            if pictures
+            else "it is blank"
+        )
+    if suffix == ".pdf":
+        return "a scan, or images only?"
+    return "it is blank, or holds pictures and markup only"
 
 
 def _one_line(error: BaseException) -> str:

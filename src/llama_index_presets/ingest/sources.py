@@ -29,6 +29,7 @@ from llama_index_presets.ingest.images import (
 )
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.read import file_hash, read_file
+from llama_index_presets.ingest.readers.ocr import HOW_TO_READ
 
 __all__ = ["Source", "file_source", "sources"]
 
@@ -38,7 +39,7 @@ _SWAPPED = (
 )
 _TEXT_ONLY = (
     "It is an image, and the embedding model of this index reads text only. Use the preset multi-modal, with CLIP's "
-    "weights."
+    f"weights, or have its text read: {HOW_TO_READ[0].lower()}{HOW_TO_READ[1:]}"
 )
 
 
@@ -157,8 +158,9 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
     path, doc_id = entry.path, entry.path.as_posix()
     if entry.problem:
         return _left_out(doc_id, entry.problem, absent=entry.absent)
-    picture = is_image_file(path)
-    if picture and not images:
+    is_picture = is_image_file(path)
+    picture = is_picture and images  # otherwise its text is read, if it may be
+    if is_picture and not images and not limit.ocr:
         return _left_out(doc_id, _TEXT_ONLY)
     if entry.has_left:
         return _left_out(doc_id, _SWAPPED)

@@ -309,7 +309,9 @@ def estimate_preset(
         known=known,
         caches=values.embedding_cache != "off",
     )
-    found = sources(data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb))
+    found = sources(
+        data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb, values.ocr)
+    )
     if values.pii != "off":  # what is redacted or refused is not sent
         found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:

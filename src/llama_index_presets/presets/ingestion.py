@@ -110,7 +110,9 @@ class RayWorker:
             count_tokens=estimator.count_tokens,
         )
         watch = None if self.settings.pii == "off" else PrivacyWatch(self.settings.pii)
-        return OpenedWorker(pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb))
+        return OpenedWorker(
+            pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb, self.settings.ocr)
+        )
 
 
 def ray_worker(parts: EngineParts, stamp: Stamp) -> RayWorker:
@@ -384,7 +386,7 @@ def _found(parts: EngineParts, data: Any, options: IngestOptions) -> list[Source
         text_column=options.text_column,
         id_column=options.id_column,
         images=reads_images(parts.embed_model),
-        limit=SizeLimit(parts.settings.max_document_mb),
+        limit=SizeLimit(parts.settings.max_document_mb, parts.settings.ocr),
         separate_folders=options.folder_key is not None,
     )
     return _stamp(parts, data, options).over(found)

@@ -57,6 +57,8 @@ class Settings:
         max_document_mb: Most that one document may expand to at ingest, in millions: bytes of a text file, bytes that
             an archive (docx, pptx, xlsx, epub) unpacks to beyond its own size, characters of text, pixels of an image
             (never more than 89). A larger one is reported under ``failed``.
+        ocr: Languages in which an installed tesseract reads pictures and scanned pages at ingest, such as ``eng+deu``;
+            empty leaves them out. Wants the extra ``ocr``.
         embedding_cache: Where vectors are kept by content, so that no text is embedded twice: ``storage`` (beside the
             index), ``off``, or a folder that several indexes share.
         max_question_chars: Longest question, in characters.
@@ -103,6 +105,7 @@ class Settings:
     chunk_tokens: int | None = None
     batch_chunks: int = 256
     max_document_mb: int = 100
+    ocr: str = ""
     embedding_cache: str = "storage"
     max_question_chars: int = 20_000
     verify_numbers: Literal["off", "mark", "remove"] = "off"
@@ -124,6 +127,10 @@ class Settings:
         for name in ("top_k", "context_tokens", "batch_chunks", "max_document_mb", "max_question_chars"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.ocr and not re.fullmatch(r"[A-Za-z_/]+(\+[A-Za-z_/]+)*", self.ocr):
+            raise SettingsError(
+                f"ocr is '{self.ocr}'; expected languages as tesseract names them, such as 'eng' or 'eng+deu'."
+            )
         if self.chunk_tokens is not None and self.chunk_tokens < 16:
             raise SettingsError(f"chunk_tokens is {self.chunk_tokens}; a chunk needs at least 16.")
         if self.candidates is not None and self.candidates < 1:

@@ -80,6 +80,7 @@ _BLOCKS: Final = frozenset(
     ]
 )
 _LINES: Final = frozenset(["li", "br", "figcaption", "caption", "tr", "td", "th", "dt", "dd", "option"])
+_MARGINS: Final = frozenset(("header", "footer", "aside"))
 _MENU_ROLES: Final = frozenset(
     ("navigation", "search", "menu", "menubar", "tablist", "toolbar", "dialog", "alertdialog")
 )
@@ -194,7 +195,7 @@ class _Walker:
         if tag in _SKIPPED or (node.attributes and _is_hidden(node)):
             return None
         in_menu = above.in_menu
-        if not self._keep_menus and not in_menu and node.attributes:
+        if not self._keep_menus and not in_menu and (node.attributes or tag in _MARGINS):
             if _is_menu(node):
                 return None
             in_menu = _names_menu(node)
@@ -391,7 +392,7 @@ def _is_hidden(node: Any) -> bool:
 
 def _names_menu(node: Any) -> bool:
     names = f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}"
-    return node.tag in ("header", "footer", "aside") or bool(_MENU_NAME.search(names))
+    return node.tag in _MARGINS or bool(_MENU_NAME.search(names))
 
 
 def _is_menu(node: Any) -> bool:

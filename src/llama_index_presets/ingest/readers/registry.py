@@ -84,6 +84,7 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
         "code:read_code",
         "",
     ),
+    (".png .jpg .jpeg .webp .gif .bmp .tif .tiff", "ocr:read_scan", "ocr"),
     (".mbox", "llama_readers:read_by_llama_index", "readers"),
 )
 """Lower-case suffix, with its dot, to the reader; any other is read as plain text."""

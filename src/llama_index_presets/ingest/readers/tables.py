@@ -151,7 +151,7 @@ def _spanning(row: Sequence[Cell]) -> str:
 
 
 def _name_rows(rows: Sequence[Sequence[Cell]], first_row_names: bool | None) -> int:
-    marked = len(list(itertools.takewhile(_is_all_names, rows)))
+    marked = len(list(itertools.takewhile(lambda row: _is_all_names(row) and not _only_text(row), rows)))
     if 0 < marked < len(rows):
         return marked
     if first_row_names is not None:
@@ -220,7 +220,7 @@ def _row(row: Sequence[Cell], names: Sequence[str], group: str) -> Iterator[str]
 
 
 def _named(row: Sequence[Cell], names: Sequence[str]) -> Iterator[str]:
-    for _, places in itertools.groupby(range(len(row)), key=lambda at: row[at].key if row[at].text else at):
+    for _, places in itertools.groupby(range(len(row)), key=lambda at: _own_key(row, at)):
         same = list(places)
         text = row[same[0]].text
         if not text:
@@ -233,12 +233,15 @@ def _named(row: Sequence[Cell], names: Sequence[str]) -> Iterator[str]:
         )
 
 
+def _own_key(row: Sequence[Cell], at: int) -> object:
+    """The same for neighbours that one cell spans."""
+    return row[at].key if row[at].text and row[at].key[0] >= 0 else at
+
+
 def _paired(row: Sequence[Cell]) -> Iterator[str]:
     """Cells without column names: the name of a row stands before its cell, as does the first of two."""
-    cells = [
-        cell for _, (cell, *_) in itertools.groupby(row, key=lambda cell: cell.key if cell.text else None)
-    ]
-    cells = [cell for cell in cells if cell.text]
+    places = (next(same) for _, same in itertools.groupby(range(len(row)), key=lambda at: _own_key(row, at)))
+    cells = [row[at] for at in places if row[at].text]
     pairs = len(row) == 2 and len(cells) == 2 and len(cells[0].text) <= _LONGEST_NAME
     name = ""
     for place, cell in enumerate(cells):

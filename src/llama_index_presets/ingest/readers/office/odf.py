@@ -167,7 +167,7 @@ def _table_of(row: Any) -> Any:
 
 
 def _rows(table: Any) -> Iterator[list[Cell]]:
-    for row in table.iter():
+    for at, row in enumerate(table.iter()):
         if local_name(row.tag) != "table-row":
             continue
         cells = list[Cell]()
@@ -178,7 +178,7 @@ def _rows(table: Any) -> Iterator[list[Cell]]:
                 )
                 text = " ".join(filter(None, texts))
                 times = _count(cell, "number-columns-repeated", _WIDEST if text else _WIDEST - len(cells))
-                cells += [Cell(text)] * max(times, 0)
+                cells += [Cell(text, key=(at, len(cells) + n)) for n in range(max(times, 0))]
         while cells and not cells[-1].text:
             cells.pop()
         times = _count(row, "number-rows-repeated", _MOST_REPEATED if cells else 2)
