@@ -18,6 +18,8 @@ from typing import Generic, Literal, TypeVar
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
+from llama_index_presets.forks import in_forked_child
+
 __all__ = ["Load", "LoadOnce", "ModelLoadEvent", "Purpose", "loading"]
 
 Purpose = Literal["embedding", "rerank", "llm"]
@@ -111,6 +113,10 @@ class LoadOnce(Generic[_Model]):
         self._load = load
         self._loaded: dict[tuple[object, ...], _Model] = {}
         self._lock = threading.Lock()
+        in_forked_child(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()  # another thread of the parent may have held it during the fork
 
     def __call__(self, *key: object) -> _Model:
         """Return the model; the first caller loads it, others wait."""

@@ -72,9 +72,9 @@ def test_a_library_that_the_parent_only_imported_is_free_in_the_fork() -> None:
 
 def test_a_local_model_that_ran_before_a_fork_raises_in_the_child() -> None:
     """PyTorch hangs there: neither the same model, nor another one, nor a new object is called."""
-    model = LocalEmbedding("all-MiniLM-L6-v2")
+    model = LocalEmbedding("all-MiniLM-L6-v2", backend="torch")
     model.get_text_embedding("hello")
-    for other in (model, LocalEmbedding("all-MiniLM-L6-v2", precision="float32")):
+    for other in (model, LocalEmbedding("all-MiniLM-L6-v2", backend="torch", precision="float32")):
         assert in_child(lambda other=other: other.get_text_embedding("hello")).startswith(  # type: ignore[misc]
             "ModelError: PyTorch was used in process"
         )
@@ -92,7 +92,7 @@ def test_every_local_model_asks_before_it_runs(
 
     uses: dict[str, Callable[[], Any]] = {
         "clip": lambda: load_clip(ClipCard(folder=tmp_path, dim=2, max_tokens=2), "cpu"),
-        "reranker": lambda: CrossEncoderRerank(str(tmp_path)).warm_up(),
+        "reranker": lambda: CrossEncoderRerank(str(tmp_path), backend="torch").warm_up(),
         "processes": lambda: load_pool(tmp_path, "float32", "cpu", 2),
     }
     monkeypatch.setattr(TORCH, "_process", os.getpid())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from llama_index_presets._options import Limits, one_value, refuse_values
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["OFFICIAL", "check_length", "own_settings"]
+__all__ = ["OFFICIAL", "check_length", "own_settings", "usual_instruction"]
 
 _SAME = {"query_instruction": "query_prefix", "text_instruction": "passage_prefix"}
 
@@ -20,21 +21,11 @@ _LIMITS: Limits = {
         (None, True),
         f"vectors always have unit length, which changes no cosine. {_OFFICIAL_CLASS}",
     ),
-    "trust_remote_code": ((None, False), f"code of a model's repository is never run. {_OFFICIAL_CLASS}"),
-    "cache_folder": (
-        (None,),
-        "weights are looked for in $LLAMA_PRESETS_CACHE and in the hub's own cache ($HF_HOME). Set one of them. "
-        + _FOLDER,
-    ),
     "parallel_process": ((None, False), "give processes=, the number of processes."),
     "target_devices": ((None,), "give device= and processes=."),
     "show_progress_bar": (
         (None, False),
         "a bar is a matter of the call: get_text_embedding_batch(texts, show_progress=True).",
-    ),
-    "backend": (
-        (None, "torch"),
-        f"models run on torch; precision='int8' is fast on a CPU. {_OFFICIAL_CLASS}",
     ),
     "revision": ((None,), f"weights of the catalogue are checked by hash. {_FOLDER}"),
     "token": ((None, False), "set HF_TOKEN in the environment."),
@@ -49,12 +40,16 @@ _LIMITS: Limits = {
     **{name: (("deprecated",), _FOLDER) for name in ("model", "tokenizer", "tokenizer_name", "pooling")},
 }
 
-OFFICIAL = ("max_length", "local_files_only", *_SAME, *_LIMITS)
+_BGE = re.compile(r"bge-(small|base|large)-(en|zh)(-v1\.5)?")
+_BGE_ENGLISH = "Represent this question for searching relevant passages: "
+_BGE_CHINESE = "为这个句子生成表示以用于检索相关文章："
+
+OFFICIAL = ("local_files_only", *_SAME, *_LIMITS)
 """Keywords of the official constructor beside those that both have."""
 
 
 def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate official settings; ``max_length`` is left for `check_length`.
+    """Translate official settings.
 
     An empty instruction is none, as there. ``local_files_only=True`` is ``allow_download=False``.
 
@@ -67,7 +62,7 @@ def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'device': 'cpu', 'query_prefix': 'query: '}
     """
     refuse_values("LocalEmbedding", settings, _LIMITS)
-    own = {name: value for name, value in settings.items() if name not in OFFICIAL or name == "max_length"}
+    own = {name: value for name, value in settings.items() if name not in OFFICIAL}
     for name, ours in _SAME.items():
         if settings.get(name):
             own[ours] = one_value(ours, own.get(ours), None, name, settings[name])
@@ -79,7 +74,7 @@ def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_length(max_length: int | None, model_name: str, reads: int | None) -> None:
-    """Accept the limit that the model has anyway.
+    """Accept a limit that the model can read.
 
     Args:
         max_length: In tokens; None is the model's own.
@@ -87,11 +82,27 @@ def check_length(max_length: int | None, model_name: str, reads: int | None) -> 
         reads: What the model reads, in tokens; None where only its files know.
 
     Raises:
-        SettingsError: It is another one: the official class would cut longer texts without a word.
+        SettingsError: It is more than the model reads.
     """
-    if max_length not in (None, reads):
-        own = f"reads {reads:,} tokens" if reads is not None else "reads what its own files say"
+    if max_length is not None and reads is not None and max_length > reads:
         raise SettingsError(
-            f"LocalEmbedding cannot honour max_length={max_length}: texts are never cut in silence, and '{model_name}' "
-            f"{own}. Leave it out; split the texts before, or take long_text='pool' for the mean of their pieces."
+            f"LocalEmbedding cannot honour max_length={max_length}: '{model_name}' reads {reads:,} tokens. Leave it "
+            "out; longer texts are handled as long_text says."
         )
+
+
+def usual_instruction(model_name: str, kind: str) -> str:
+    """What the official class puts before a text of a model whose files do not say it.
+
+    Args:
+        model_name: On the hub.
+        kind: ``"query"`` or ``"passage"``.
+
+    Example:
+        >>> usual_instruction("BAAI/bge-small-en-v1.5", "query")
+        'Represent this question for searching relevant passages: '
+    """
+    organisation, _, short = model_name.rpartition("/")
+    if organisation != "BAAI" or not _BGE.fullmatch(short) or kind != "query":
+        return ""
+    return _BGE_CHINESE if "-zh" in short else _BGE_ENGLISH

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets._tiktoken import CARRIED, carried_encoding
 from llama_index_presets.errors import ModelError
+from llama_index_presets.inference.tokenizer import open_tokenizer
 
 __all__ = ["HostedTokenizer", "Tokenizer", "cut_places"]
 
@@ -21,21 +21,15 @@ class Tokenizer:
     """The tokenizer of a local model folder, never truncating; safe to share between threads.
 
     Args:
-        folder: Model folder that holds ``tokenizer.json``.
+        folder: Model folder that holds ``tokenizer.json``, or an older vocabulary.
 
     Raises:
-        ModelError: The folder has no such file.
+        ModelError: The folder has no tokenizer.
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "tokenizer.json").is_file():
-            raise ModelError(f"'{folder}' has no tokenizer.json. Save the model with its fast tokenizer.")
-        # A copy of our own: the library's tokenizer is switched to truncation while it embeds.
-        self._tokenizer: Any = require("tokenizers", extra="local").Tokenizer.from_file(
-            str(folder / "tokenizer.json")
-        )
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        # A copy of our own: that of the model is switched to truncation.
+        self._tokenizer: Any = open_tokenizer(folder)
         self.special = self._tokenizer.num_special_tokens_to_add(False)
 
     def tokenize(self, text: str) -> list[int]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 
-from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel
 from llama_index_presets.errors import ModelError
+from llama_index_presets.inference.hub import cache_folder, cached_snapshot, download
 
 __all__ = [
     "HUB_FILES",
     "cache_folder",
+    "find_hub_model",
     "find_weights",
     "found_weights",
     "has_weights",
@@ -33,17 +35,46 @@ HUB_FILES = (
 """Files of a repository that are fetched from the hub, as patterns."""
 
 
-def cache_folder() -> Path:
-    """Cache folder of weights: ``$LLAMA_PRESETS_CACHE``, else ``~/.cache/llama-index-presets``."""
-    return Path(os.environ.get("LLAMA_PRESETS_CACHE", "~/.cache/llama-index-presets")).expanduser()
+def find_hub_model(name: str, *, allow_download: bool = True, hub_cache: str | None = None) -> Path:
+    """Locate a model of the hub that the catalogue does not know: our cache, the hub's cache, the hub.
+
+    Args:
+        name: ``organisation/model``.
+        allow_download: Whether the hub may be asked when nothing local is found.
+        hub_cache: The hub's cache; None is its usual place.
+
+    Raises:
+        ModelError: It is nowhere.
+    """
+    own = cache_folder() / "models" / name.rsplit("/", 1)[-1]
+    if (own / "config.json").is_file() or (own / "modules.json").is_file():
+        return own
+    if found := cached_snapshot(name, hub_cache=hub_cache):
+        return found
+    advice = (
+        f"Download {name} on a machine with network and copy the folder to {own}, or give the folder's path."
+    )
+    if not allow_download or os.environ.get("HF_HUB_OFFLINE"):
+        raise ModelError(f"The model '{name}' is not on this machine. {advice}")
+    try:
+        return download(name, hub_cache=hub_cache)
+    except (
+        Exception
+    ) as error:  # the hub's library, and those that it stands on, each have errors of their own
+        raise ModelError(
+            f"The model '{name}' is not on this machine and could not be downloaded ({type(error).__name__}). {advice}"
+        ) from error
 
 
-def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
+def find_weights(
+    model: EmbeddingModel, *, allow_download: bool = True, hub_cache: str | None = None
+) -> Path:
     """Locate a model folder and verify its hash.
 
     Args:
         model: A local model of the catalogue.
         allow_download: Whether the hub may be asked when nothing local is found.
+        hub_cache: The hub's cache; None is its usual place.
 
     Returns:
         A folder in sentence-transformers format.
@@ -51,9 +82,9 @@ def find_weights(model: EmbeddingModel, *, allow_download: bool = True) -> Path:
     Raises:
         ModelError: Nothing was found, or the hash differs.
     """
-    folder = found_weights(model)[0]
+    folder = found_weights(model, hub_cache)[0]
     if folder is None and allow_download and not os.environ.get("HF_HUB_OFFLINE"):
-        folder = _from_hub(model)
+        folder = _from_hub(model, hub_cache)
     if folder is None:
         raise ModelError(_not_found(model))
     verify(folder, model.sha256)
@@ -65,12 +96,12 @@ def has_weights(model: EmbeddingModel) -> bool:
     return found_weights(model)[0] is not None
 
 
-def found_weights(model: EmbeddingModel) -> tuple[Path | None, str]:
+def found_weights(model: EmbeddingModel, hub_cache: str | None = None) -> tuple[Path | None, str]:
     """Folder of the weights on this machine, and which place it is: own, cache, hub cache, package, or missing."""
     places = (
         ("own", _own_path),
         ("cache", _in_own_cache),
-        ("hub cache", _in_hub_cache),
+        ("hub cache", partial(_in_hub_cache, hub_cache=hub_cache)),
         ("package", _packaged),
     )
     return next(((folder, name) for name, place in places if (folder := place(model))), (None, "missing"))
@@ -123,26 +154,8 @@ def _in_own_cache(model: EmbeddingModel) -> Path | None:
     return folder if found else None
 
 
-def _in_hub_cache(model: EmbeddingModel) -> Path | None:
-    """By the documented layout of the hub's cache: importing its client takes longer than a whole question."""
-    if model.hub is None:
-        return None
-    repository = _hub_cache() / f"models--{model.hub.replace('/', '--')}"
-    try:
-        commit = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    folder = repository / "snapshots" / commit
-    return folder if (folder / "modules.json").is_file() else None
-
-
-def _hub_cache() -> Path:
-    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if given:
-        return Path(given).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
-    return Path(home).expanduser() / "hub"
+def _in_hub_cache(model: EmbeddingModel, hub_cache: str | None = None) -> Path | None:
+    return cached_snapshot(model.hub, hub_cache=hub_cache) if model.hub else None
 
 
 def _packaged(model: EmbeddingModel) -> Path | None:
@@ -152,12 +165,11 @@ def _packaged(model: EmbeddingModel) -> Path | None:
     return Path(spec.origin).parent / model.package_folder
 
 
-def _from_hub(model: EmbeddingModel) -> Path | None:
+def _from_hub(model: EmbeddingModel, hub_cache: str | None = None) -> Path | None:
     if model.hub is None:
         return None
-    hub = require("huggingface_hub", extra="local")
     try:
-        return Path(hub.snapshot_download(model.hub, allow_patterns=list(HUB_FILES)))
+        return download(model.hub, hub_cache=hub_cache)
     except Exception as error:
         raise ModelError(
             f"{_not_found(model)} The hub could not be reached ({type(error).__name__})."

@@ -80,7 +80,8 @@ class Component:
         )
 
 
-_LOCAL = Component(about="on this machine", modules=("sentence_transformers", "torch"), extra="local")
+_RUNTIME = ("onnxruntime", "onnx", "tokenizers")
+_LOCAL = Component(about="on this machine", modules=_RUNTIME, extra="local")
 _CLIP = Component(
     about="text and images, on this machine",
     modules=("sentence_transformers", "torch", "PIL"),
@@ -115,9 +116,7 @@ STORES: dict[str, Component] = {
 
 PATTERNS: dict[str, Component] = {
     "simple": Component(about="vector search"),
-    "advanced": Component(
-        about="wide vector search, cross-encoder", modules=("sentence_transformers",), extra="local"
-    ),
+    "advanced": Component(about="wide vector search, cross-encoder", modules=_RUNTIME, extra="local"),
     "hybrid": Component(about="vector search and BM25, fused"),
 }
 

@@ -11,12 +11,12 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
-from llama_index_presets._extras import require
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEmbedding
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.weights import cache_folder
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.inference.hub import cached_snapshot
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.presets.storage import Storage
@@ -47,7 +47,7 @@ __all__ = [
 DEFAULT_RERANKER: Final = "cross-encoder/ms-marco-MiniLM-L6-v2"
 """What the advanced pattern re-ranks with where the settings name nothing else."""
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS = ("model.safetensors", "onnx/model.onnx", "pytorch_model.bin")
 
 
 def find_reranker(name: str) -> str | None:
@@ -61,12 +61,8 @@ def find_reranker(name: str) -> str | None:
     folder = cache_folder() / "models" / name.rsplit("/", 1)[-1]
     if (folder / "config.json").is_file():
         return str(folder)
-    hub = require("huggingface_hub", extra="local")
-
-    def cached(file: str) -> bool:
-        return isinstance(hub.try_to_load_from_cache(name, file), str)
-
-    return name if cached("config.json") and any(map(cached, _WEIGHTS)) else None
+    snapshot = cached_snapshot(name)
+    return name if snapshot and any((snapshot / file).is_file() for file in _WEIGHTS) else None
 
 
 LONGEST_CHUNK = 512

@@ -22,10 +22,11 @@ from llama_index_instrumentation.span import active_span_id
 from llama_index_presets._options import strict
 from llama_index_presets.errors import RerankError, SettingsError
 from llama_index_presets.events import RerankUsageEvent
-from llama_index_presets.forks import TORCH
+from llama_index_presets.inference.backends import BACKENDS, Backend
 from llama_index_presets.loading import loading
 from llama_index_presets.provenance import RERANK, RETRIEVAL, RankedNode, StageRank
-from llama_index_presets.rerank.model import Backend, ModelSource, PairModel, Precision, load_pair_model
+from llama_index_presets.rerank.model import load_pair_model
+from llama_index_presets.rerank.pair_model import ModelSource, PairModel, Precision
 from llama_index_presets.rerank.scoring import (
     LongText,
     Outcome,
@@ -56,17 +57,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     _expect(wait is None or wait > 0, "deadline_ms", wait, "None or a number > 0")
     _expect(length is None or length >= 8, "max_length", length, "None or a whole number >= 8")
     choices = {
-        "backend": ("torch", "onnx", "openvino"),
-        "precision": ("auto", "float32", "bfloat16"),
+        "backend": BACKENDS,
+        "precision": ("auto", "float32", "bfloat16", "int8"),
         "long_text": ("truncate", "best_window"),
     }
     for name, known in choices.items():
         _expect(settings[name] in known, name, settings[name], f"one of {', '.join(known)}")
-    if settings["backend"] != "torch" and settings["precision"] == "bfloat16":
-        raise SettingsError(
-            f"precision='bfloat16' needs backend='torch', not '{settings['backend']}': an exported model "
-            "keeps the precision it was exported in. Leave precision at 'auto'."
-        )
+    for precision, backends in {"bfloat16": ("torch", "auto"), "int8": ("onnx", "auto")}.items():
+        if settings["precision"] == precision and settings["backend"] not in backends:
+            raise SettingsError(
+                f"precision='{precision}' needs backend='{backends[0]}', not '{settings['backend']}'. Leave precision "
+                "at 'auto'."
+            )
 
 
 def _expect(holds: bool, name: str, value: object, expected: str) -> None:
@@ -185,14 +187,16 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         blend: Weight in [0, 1] of the retrieval score, stretched to [0, 1] over the candidates; the final
             score is ``(1 - blend) * probability + blend * retrieval``. A weak reranker can need 0.5 to help:
             measure it with `ndcg_by_blend`.
-        backend: ``"torch"``, ``"onnx"`` or ``"openvino"``, through sentence-transformers.
+        backend: ``"onnx"`` runs the model on ONNX Runtime without torch, in float32 on the CPU; ``"torch"`` and
+            ``"openvino"`` through sentence-transformers. ``"auto"`` takes what is installed and fastest here; see
+            `explain`.
         batch_size: Most pairs in one forward pass; on a CPU batches are smaller where texts are long.
         deadline_ms: Time for the scoring, in milliseconds, without loading the model. When it runs out, the
             texts scored so far come first and the rest follows in retrieval order, with score None and no
             ``"rerank"`` stage. None is no limit.
-        device: ``"cpu"``, ``"cuda"``, …; None lets sentence-transformers choose.
-        precision: ``"auto"`` computes in bfloat16 where the processor does so natively (about half the time),
-            else in float32.
+        device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one.
+        precision: ``"auto"`` is float32 on ONNX Runtime; on torch bfloat16 where the processor computes in it
+            natively, else float32. ``"bfloat16"`` is torch's, ``"int8"`` ONNX Runtime's.
         max_length: Most tokens of a pair; None is the model's limit.
         long_text: What to do with a longer pair: ``"truncate"`` (counted in the report) or
             ``"best_window"``.
@@ -241,7 +245,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         top_n: int = 5,
         min_score: float | None = None,
         blend: float = 0.0,
-        backend: Backend = "torch",
+        backend: Backend = "auto",
         batch_size: int = 32,
         deadline_ms: float | None = None,
         device: str | None = None,
@@ -275,6 +279,15 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         """
         self._loaded()
         return self
+
+    def explain(self) -> str:
+        """What runs the model here, and why; loads it.
+
+        Example:
+            >>> CrossEncoderRerank(backend="onnx").explain()  # doctest: +SKIP
+            'cross-encoder/ms-marco-MiniLM-L6-v2 runs on onnx: asked for'
+        """
+        return f"{self.model} runs on {self._loaded().backend}"
 
     def probabilities(self, query: str, nodes: Sequence[NodeWithScore]) -> list[float]:
         """The model's score of each node in [0, 1], higher is better, in the order given; no deadline."""
@@ -393,7 +406,6 @@ class CrossEncoderRerank(BaseNodePostprocessor):
     def _loaded(self) -> PairModel:
         """The model of the fields as they are now; a field that was set since brings another."""
         source = self._source()
-        TORCH.check()
         held = self._held
         if held is not None and held[0] == source:
             return held[1]

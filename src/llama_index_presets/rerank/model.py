@@ -5,65 +5,58 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from llama_index_presets._extras import require
+from llama_index_presets._extras import installed, require
 from llama_index_presets.errors import ModelError
+from llama_index_presets.forks import TORCH
+from llama_index_presets.inference.backends import Backend, Choice, choose_backend
+from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.rerank.onnx_model import OnnxPairModel, folder_named, model_folder
+from llama_index_presets.rerank.pair_model import CPU_BATCH_TOKENS, ModelSource, PairModel, Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-__all__ = ["Backend", "ModelSource", "PairModel", "Precision", "load_pair_model", "read_first_token_only"]
+__all__ = [
+    "Backend",
+    "ModelSource",
+    "PairModel",
+    "Precision",
+    "TorchPairModel",
+    "load_pair_model",
+    "read_first_token_only",
+]
 
 # A cross-encoder as this package uses it: token counts and logits of (query, text) pairs.
 
 
 # A tokenizer without a limit reports a number like 1e30.
 _NO_LIMIT = 1_000_000
-# Around this many tokens the matrices of a small encoder still fit into a CPU's cache.
-_CPU_BATCH_TOKENS = 2_048
 _GPU_BATCH_TOKENS = 65_536
 
 
-class PairModel:
-    """Token counts and logits of one loaded cross-encoder. Thread safe: one batch runs at a time.
+class TorchPairModel(PairModel):
+    """A cross-encoder of sentence-transformers. One batch runs at a time.
 
     The lock is there because a Rust tokenizer raises "Already borrowed" when two threads change its
     truncation; on a CPU nothing is lost, since one batch already uses every core.
 
     Args:
         encoder: A single-logit cross-encoder.
-
-    Attributes:
-        max_tokens: Most tokens of a pair, special tokens included.
-        batch_tokens: Tokens of a batch, padding included, that suit the device.
+        backend: What runs it, and why.
     """
 
-    def __init__(self, encoder: CrossEncoder) -> None:
+    def __init__(self, encoder: CrossEncoder, backend: str = "torch") -> None:
         self.encoder = encoder
+        self.backend = backend
         self.tokenizer: Any = encoder.tokenizer
         self.max_tokens = _limit(self.tokenizer.model_max_length, encoder.config)
-        self.batch_tokens = _CPU_BATCH_TOKENS if encoder.device.type == "cpu" else _GPU_BATCH_TOKENS
-        self._special = int(self.tokenizer.num_special_tokens_to_add(pair=True))
-        self._keep_logits = require("torch", extra="local").nn.Identity()
+        self.batch_tokens = CPU_BATCH_TOKENS if encoder.device.type == "cpu" else _GPU_BATCH_TOKENS
+        self.special = int(self.tokenizer.num_special_tokens_to_add(pair=True))
+        self._keep_logits = require("torch", extra="local-torch").nn.Identity()
         self._lock = threading.Lock()
-
-    def room(self, query: str) -> int:
-        """Tokens left for a text beside this query; at least half of the model's limit.
-
-        A query longer than that is itself cut by the model.
-        """
-        taken = self._count([query])[0] + self._special
-        return max(self.max_tokens - taken, self.max_tokens // 2 - self._special, 1)
-
-    def pair_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
-        """Tokens of each pair before truncation, special tokens included."""
-        if not texts:
-            return []
-        fixed, *counts = self._count([query, *texts])
-        return [fixed + count + self._special for count in counts]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Character range of each token of a text."""
@@ -75,6 +68,7 @@ class PairModel:
 
     def logits(self, query: str, texts: Sequence[str]) -> list[float]:
         """The model's raw outputs for one batch, float, higher is better; one forward pass."""
+        TORCH.check()
         with self._lock:
             scores = self.encoder.predict(
                 [(query, text) for text in texts],
@@ -146,7 +140,7 @@ def read_first_token_only(encoder: CrossEncoder) -> list[Any]:
 
 def _first_token_forward(layer: Any, *, as_tuple: bool) -> Callable[..., Any]:
     attention = layer.attention.self
-    attend = require("torch", extra="local").nn.functional.scaled_dot_product_attention
+    attend = require("torch", extra="local-torch").nn.functional.scaled_dot_product_attention
 
     def heads(states: Any) -> Any:
         return states.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
@@ -168,7 +162,7 @@ def _first_token_forward(layer: Any, *, as_tuple: bool) -> Callable[..., Any]:
 
 
 def _probe(encoder: CrossEncoder) -> list[float]:
-    identity = require("torch", extra="local").nn.Identity()
+    identity = require("torch", extra="local-torch").nn.Identity()
     return [float(x) for x in encoder.predict(_PROBE, activation_fn=identity, show_progress_bar=False)]
 
 
@@ -180,40 +174,9 @@ def _agrees(encoder: CrossEncoder, expected: list[float]) -> bool:
     return all(abs(one - other) <= _TOLERANCE for one, other in zip(found, expected, strict=True))
 
 
-Backend = Literal["torch", "onnx", "openvino"]
-Precision = Literal["auto", "float32", "bfloat16"]
-
 _INSTALL = {
-    "onnx": 'pip install "optimum-onnx[onnxruntime]"',
     "openvino": 'pip install "optimum-intel[openvino]"',
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
-    """Source of a model, and its loading options.
-
-    Attributes:
-        model: A folder, or a name on the hub.
-        revision: Commit, tag or branch on the hub; None for the default branch.
-        backend: What runs the model.
-        device: ``"cpu"``, ``"cuda"``, …; None lets sentence-transformers choose.
-        precision: ``"auto"`` is bfloat16 where the processor computes in it natively, else float32.
-        max_length: Most tokens of a pair; None is the model's own limit.
-        trust_remote_code: Whether Python code from the model's repository may run here.
-        cache_folder: Where downloaded models lie; None is the hub's default.
-        local_files_only: Never ask the hub.
-    """
-
-    model: str
-    revision: str | None = None
-    backend: Backend = "torch"
-    device: str | None = None
-    precision: Precision = "auto"
-    max_length: int | None = None
-    trust_remote_code: bool = False
-    cache_folder: str | None = None
-    local_files_only: bool = False
 
 
 def load_pair_model(source: ModelSource) -> PairModel:
@@ -223,15 +186,39 @@ def load_pair_model(source: ModelSource) -> PairModel:
 
     Raises:
         ModelError: It cannot be found or loaded, has no scoring head, or scores more than one label.
-        MissingExtraError: sentence-transformers is not installed.
+        MissingExtraError: Nothing that could run it is installed.
     """
+    choice = _choose(source)
+    if choice.backend == "onnx":
+        folder = read_model_folder(model_folder(source))
+        return OnnxPairModel(folder, source, backend=f"{choice.backend}: {choice.reason}")
+    TORCH.check()
+    source = replace(source, backend=choice.backend)  # type: ignore[arg-type]
     encoder = _load(source)
     _check_head(encoder, source.model)
     device = encoder.device.type
     tail = read_first_token_only(encoder) if source.backend == "torch" and device == "cpu" else []
     if source.backend == "torch" and _wants_bfloat16(source, device):
         _to_bfloat16(encoder, tail)
-    return PairModel(encoder)
+    return TorchPairModel(encoder, backend=f"{choice.backend}: {choice.reason}")
+
+
+def _choose(source: ModelSource) -> Choice:
+    if source.backend in ("torch", "openvino"):  # sentence-transformers finds, checks and refuses by itself
+        return Choice(source.backend, "asked for")
+    try:
+        folder = model_folder(source)
+    except ModelError:
+        if not installed("sentence_transformers") or source.backend == "onnx":
+            raise
+        return Choice("torch", "it is looked for by sentence-transformers")
+    return choose_backend(
+        read_model_folder(folder),
+        source.backend,
+        precision=source.precision,
+        device=source.device,
+        trust_remote_code=source.trust_remote_code,
+    )
 
 
 def _load(source: ModelSource) -> CrossEncoder:
@@ -248,19 +235,12 @@ def _load(source: ModelSource) -> CrossEncoder:
 
 
 def _folder(source: ModelSource) -> str | None:
-    path = Path(source.model).expanduser()
-    if path.is_dir():
-        return str(path)
-    if source.model.startswith((".", "/", "~")) or source.model.count("/") > 1:
-        raise ModelError(
-            f"There is no folder '{path}'. Pass the folder of a saved cross-encoder, or a name on the hub "
-            "such as 'cross-encoder/ms-marco-MiniLM-L6-v2'."
-        )
-    return None
+    found = folder_named(source)
+    return str(found) if found else None
 
 
 def _construct(source: ModelSource, name: str, *, local_files_only: bool) -> CrossEncoder:
-    encoder: CrossEncoder = require("sentence_transformers", extra="local").CrossEncoder(
+    encoder: CrossEncoder = require("sentence_transformers", extra="local-torch").CrossEncoder(
         name,
         max_length=source.max_length,
         device=source.device,
@@ -302,7 +282,7 @@ def _check_head(encoder: CrossEncoder, name: str) -> None:
 def _wants_bfloat16(source: ModelSource, device: str) -> bool:
     if source.precision != "auto":
         return source.precision == "bfloat16"
-    torch = require("torch", extra="local")
+    torch = require("torch", extra="local-torch")
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device == "cpu" and _cpu_has_bfloat16(torch)
@@ -320,7 +300,7 @@ def _to_bfloat16(encoder: CrossEncoder, tail: Sequence[Any]) -> None:
         encoder: The model; its scoring head stays in float32.
         tail: Further modules that stay in float32, and cast what they are given themselves.
     """
-    torch = require("torch", extra="local")
+    torch = require("torch", extra="local-torch")
     model: Any = encoder.model
     model.to(torch.bfloat16)
     for module in tail:

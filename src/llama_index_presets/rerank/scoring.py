@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Literal
 
 from llama_index_presets.errors import RerankError
-from llama_index_presets.rerank.model import PairModel
+from llama_index_presets.rerank.pair_model import PairModel
 
 __all__ = [
     "LongText",

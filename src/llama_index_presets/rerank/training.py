@@ -341,8 +341,8 @@ def _train(
 ) -> int:
     for module in ("datasets", "accelerate"):
         require(module, extra="train")
-    library = require("sentence_transformers.cross_encoder", extra="local")
-    transformers = require("transformers", extra="local")
+    library = require("sentence_transformers.cross_encoder", extra="train")
+    transformers = require("transformers", extra="train")
     transformers.set_seed(settings.seed)
     model = library.CrossEncoder(
         base_model, num_labels=1, max_length=settings.max_length, device=settings.device
@@ -392,8 +392,8 @@ def _dataset(material: Sequence[TrainingList]) -> Any:
 
 
 def _loss(model: Any, material: Sequence[TrainingList], settings: TrainingSettings) -> Any:
-    torch = require("torch", extra="local")
-    losses = require("sentence_transformers.cross_encoder.losses", extra="local")
+    torch = require("torch", extra="train")
+    losses = require("sentence_transformers.cross_encoder.losses", extra="train")
     weight = settings.positive_weight
     if weight is None:
         labels = [label for item in material for label in item.labels]

@@ -226,7 +226,7 @@ def test_a_hub_name_that_is_not_cached_fails_offline() -> None:
         ({"deadline_ms": 0}, "deadline_ms is 0; expected None or a number > 0"),
         ({"max_length": 2}, "max_length is 2"),
         ({"cache_size": -1}, "cache_size is -1"),
-        ({"backend": "tensorflow"}, "backend is 'tensorflow'; expected one of torch, onnx, openvino"),
+        ({"backend": "tensorflow"}, "backend is 'tensorflow'; expected one of auto, onnx, torch, openvino"),
         ({"precision": "int4"}, "precision is 'int4'"),
         ({"long_text": "skip"}, "long_text is 'skip'"),
         ({"backend": "onnx", "precision": "bfloat16"}, "precision='bfloat16' needs backend='torch'"),

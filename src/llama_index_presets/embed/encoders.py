@@ -1,0 +1,297 @@
+"""Loaded models behind `LocalEmbedding`: on ONNX Runtime or on sentence-transformers, here or in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numkong
+import numpy as np
+
+from llama_index_presets._extras import require
+from llama_index_presets.errors import ModelError, SettingsError
+from llama_index_presets.forks import TORCH
+from llama_index_presets.inference.backends import Choice, choose_backend
+from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.inference.text_encoder import OnnxTextEncoder
+from llama_index_presets.loading import LoadOnce
+
+__all__ = [
+    "Encoder",
+    "EncoderPool",
+    "Precision",
+    "TorchEncoder",
+    "backend_of",
+    "cpu_computes_bfloat16",
+    "load_encoder",
+    "load_pool",
+]
+
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+
+_SLICE: Final = 64
+"""Texts sent to a process at once: some seconds of work, so that all end at about the same time."""
+
+_INSTALL: Final = {"openvino": ' The openvino backend needs: pip install "optimum-intel[openvino]".'}
+
+
+class Encoder(Protocol):
+    """A loaded embedding model.
+
+    Attributes:
+        dim: Length of a vector.
+        max_tokens: Tokens that it reads, special tokens included.
+        device: Where it computes.
+    """
+
+    dim: int
+    max_tokens: int
+    device: str
+
+    def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
+        """Texts to unit vectors, float32, shape (n, dim), in the order of the texts."""
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether this x86 CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32.
+
+    `numkong` names the instruction sets by the processors that had them first: AVX512-BF16 came with AMD's Genoa, AMX
+    with Intel's Sapphire Rapids.
+    """
+    has = numkong.get_capabilities()
+    return bool(has.get("genoa") or has.get("sapphireamx"))
+
+
+class TorchEncoder:
+    """A loaded sentence-transformers model; one lock, since its tokenizer keeps state between calls.
+
+    Args:
+        folder: Of the model.
+        precision: As of `LocalEmbedding`.
+        device: As of `LocalEmbedding`; ``"auto"`` is a GPU where there is one.
+        backend: ``"torch"`` or ``"openvino"``.
+        max_tokens: Tokens read; None takes the model's own limit.
+        trust_remote_code: Whether code of the model's repository may run here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        precision: Precision,
+        device: str,
+        backend: str = "torch",
+        max_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        torch = require("torch", extra="local-torch")
+        sentence_transformers = require("sentence_transformers", extra="local-torch")
+        # It draws a bar for each loaded model.
+        require("transformers", extra="local-torch").utils.logging.disable_progress_bar()
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.precision = _resolved(precision, self.device, torch)
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        more: dict[str, Any] = (
+            {"model_kwargs": {"torch_dtype": dtype}} if backend == "torch" else {"backend": backend}
+        )
+        try:
+            self._model = sentence_transformers.SentenceTransformer(
+                str(folder),
+                device=self.device,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                **more,
+            )
+        except (ImportError, OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"sentence-transformers cannot load '{folder}' ({(str(error).splitlines() or [''])[0][:300]})."
+                f"{_INSTALL.get(backend, ' Download the model again.')}"
+            ) from error
+        if max_tokens is not None:
+            self._model.max_seq_length = max_tokens
+        if self.precision == "int8":
+            self._model = _quantized(self._model, torch)
+        self._lock = threading.Lock()
+        self.max_tokens = int(self._model.max_seq_length)
+        self.dim = int(self._model.get_embedding_dimension())
+
+    def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
+        """Texts to unit vectors, float32, shape (n, dim). The library sorts the texts by length."""
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        TORCH.check()
+        with self._lock:
+            tensors = self._model.encode(
+                texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False, prompt=""
+            )
+        vectors = tensors.float().cpu().numpy()
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def _resolved(precision: Precision, device: str, torch: Any) -> Precision:
+    _check_int8(precision, device)
+    if precision != "auto":
+        return precision
+    fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else cpu_computes_bfloat16()
+    return "bfloat16" if fast and (device == "cpu" or device.startswith("cuda")) else "float32"
+
+
+def _check_int8(precision: str, device: str) -> None:
+    if precision == "int8" and device not in ("cpu", "auto"):
+        raise SettingsError(f"precision='int8' runs on the CPU, not on '{device}'. Use 'bfloat16' there.")
+
+
+def _quantized(model: Any, torch: Any) -> Any:
+    """Weights as int8, one scale a channel, but for layers that narrow.
+
+    On MiniLM (cosine to float32): one scale a tensor 0.94, one a channel 0.98; with the narrowing layers of the
+    feed-forward blocks left in float32, whose inputs have outliers, 0.99 at nearly the same speed.
+    """
+    quantization: Any = getattr(torch.ao, "quantization", None)
+    if not hasattr(quantization, "quantize_dynamic"):
+        raise ModelError(f"torch {torch.__version__} has no dynamic quantization. Use precision='float32'.")
+    layers = {
+        name: quantization.per_channel_dynamic_qconfig
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module.in_features <= module.out_features
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it announces its own end, which the check above meets
+        return quantization.quantize_dynamic(model, layers, dtype=torch.qint8)
+
+
+def backend_of(
+    folder: Path, precision: Precision, device: str, backend: str, trust_remote_code: bool = False
+) -> Choice:
+    """What runs a model of a folder here; see `choose_backend`."""
+    _check_int8(precision, device)
+    return choose_backend(
+        read_model_folder(folder),
+        backend,
+        precision=precision,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _make_encoder(
+    folder: Path,
+    precision: Precision,
+    device: str,
+    backend: str,
+    max_tokens: int | None,
+    trust_remote_code: bool,
+) -> Encoder:
+    choice = backend_of(folder, precision, device, backend, trust_remote_code)
+    if choice.backend == "onnx":
+        return OnnxTextEncoder(read_model_folder(folder), max_tokens, int8=precision == "int8")
+    TORCH.check()
+    return TorchEncoder(folder, precision, device, choice.backend, max_tokens, trust_remote_code)
+
+
+class EncoderPool:
+    """The same model in several processes, each with its share of the cores; thread safe.
+
+    Args:
+        folder: Of the model.
+        precision: As of `LocalEmbedding`.
+        device: As of `LocalEmbedding`.
+        processes: How many, >= 2.
+        backend: As of `LocalEmbedding`.
+        max_tokens: Tokens read; None takes the model's own limit.
+        trust_remote_code: Whether code of the model's repository may run here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        precision: Precision,
+        device: str,
+        processes: int,
+        backend: str = "auto",
+        max_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        threads = max((os.cpu_count() or 1) // processes, 1)
+        # Spawned, not forked: a fork of a process with torch threads can hang.
+        self._pool = ProcessPoolExecutor(
+            processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_worker,
+            initargs=(threads, folder, precision, device, backend, max_tokens, trust_remote_code),
+        )
+        self._run([([], 1)] * processes)  # so that each loads its model now, and not during the first batch
+
+    def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
+        """Texts to unit vectors, float32, shape (n, dim), in the order of the texts."""
+        TORCH.check()  # the processes belong to the parent; a fork would wait for them for ever
+        # Sorted here, so that each process pads little; longest first, so that none ends late.
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        slices = [order[start : start + _SLICE] for start in range(0, len(order), _SLICE)]
+        vectors = np.concatenate(
+            self._run([([texts[place] for place in places], batch_size) for places in slices])
+        )
+        result = np.empty_like(vectors)
+        result[order] = vectors
+        return result
+
+    def _run(self, batches: Sequence[tuple[list[str], int]]) -> list[np.ndarray]:
+        try:
+            return [done.result() for done in [self._pool.submit(_work, *batch) for batch in batches]]
+        except BrokenProcessPool as error:
+            raise ModelError(
+                "A process that embeds died: out of memory, or the program has no `if __name__ == '__main__':` around "
+                "its start. Use fewer processes."
+            ) from error
+
+
+_worker: dict[str, Encoder] = {}
+
+
+def _begin_worker(threads: int, *model: Any) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before either runtime is imported
+    _worker["encoder"] = _make_encoder(*model)
+
+
+def _work(texts: list[str], batch_size: int) -> np.ndarray:
+    return _worker["encoder"].encode(texts, batch_size)
+
+
+def load_encoder(
+    folder: Path,
+    precision: Precision,
+    device: str,
+    backend: str = "auto",
+    max_tokens: int | None = None,
+    trust_remote_code: bool = False,
+) -> Encoder:
+    """Load a model, once in a process for the same settings.
+
+    Raises:
+        ModelError: It is torch's, and the parent of this forked process has run a model on torch.
+    """
+    return _encoders(folder, precision, device, backend, max_tokens, trust_remote_code)
+
+
+def load_pool(
+    folder: Path,
+    precision: Precision,
+    device: str,
+    processes: int,
+    backend: str = "auto",
+    max_tokens: int | None = None,
+    trust_remote_code: bool = False,
+) -> EncoderPool:
+    """Start the processes of a model, once for the same settings."""
+    TORCH.check()
+    return _pools(folder, precision, device, processes, backend, max_tokens, trust_remote_code)
+
+
+_encoders = LoadOnce(_make_encoder)
+_pools = LoadOnce(EncoderPool)

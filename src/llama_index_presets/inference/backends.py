@@ -1,0 +1,125 @@
+"""Choice of what runs a local model: ONNX Runtime, or sentence-transformers on torch or OpenVINO."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from llama_index_presets._extras import installed
+from llama_index_presets.errors import MissingExtraError, ModelError, SettingsError
+from llama_index_presets.inference.model_folder import ModelFolder
+from llama_index_presets.inference.text_encoder import obstacle_of, onnx_installed
+
+__all__ = ["BACKENDS", "Backend", "Choice", "choose_backend"]
+
+Backend = Literal["auto", "onnx", "torch", "openvino"]
+BACKENDS: Final = ("auto", "onnx", "torch", "openvino")
+_GPU_FILES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_TORCH: Final = 'pip install "llama-index-presets[local-torch]"'
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs a model.
+
+    Attributes:
+        backend: ``"onnx"``, ``"torch"`` or ``"openvino"``.
+        reason: Why, in a few words.
+    """
+
+    backend: str
+    reason: str
+
+
+def _torch_installed() -> bool:
+    return installed("sentence_transformers") and installed("torch")
+
+
+def _gpu_in_sight() -> bool:
+    """Whether torch could find a GPU; asking torch itself would cost a second on machines that have none."""
+    if "torch" in sys.modules:
+        return bool(sys.modules["torch"].cuda.is_available())
+    return any(Path(file).exists() for file in _GPU_FILES) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+def choose_backend(
+    model: ModelFolder,
+    backend: str,
+    *,
+    precision: str = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> Choice:
+    """Choose what runs a model here.
+
+    Args:
+        model: Description of its folder.
+        backend: What was asked for; ``"auto"`` takes ONNX Runtime on a CPU, torch on a GPU or for a model that only
+            torch runs.
+        precision: As the embedding or the re-ranker was told.
+        device: As it was told; None is a GPU where there is one.
+        trust_remote_code: Whether code of the model's repository may run here.
+
+    Raises:
+        SettingsError: No such backend, or one that cannot do what was asked.
+        ModelError: The model cannot be run by what is installed; the message says what to install.
+        MissingExtraError: Neither runtime is installed.
+    """
+    if backend not in BACKENDS:
+        raise SettingsError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
+    if (
+        model.remote_code
+        and not trust_remote_code
+        and (backend in ("torch", "openvino") or obstacle_of(model))
+    ):
+        raise ModelError(
+            f"'{model.folder}' brings Python code of its own, which is not run without consent. Read it, then pass "
+            f"trust_remote_code=True (it needs torch: {_TORCH}), or take another model."
+        )
+    if backend in ("torch", "openvino"):
+        return Choice(backend, "asked for")
+    only_torch = _only_torch(precision, device)
+    if backend == "onnx":
+        return _asked_for_onnx(model, only_torch)
+    return _automatic(model, only_torch, device)
+
+
+def _only_torch(precision: str, device: str | None) -> str | None:
+    if device not in (None, "auto", "cpu"):
+        return f"device='{device}'"
+    return f"precision='{precision}'" if precision == "bfloat16" else None
+
+
+def _asked_for_onnx(model: ModelFolder, only_torch: str | None) -> Choice:
+    if only_torch:
+        raise SettingsError(
+            f"backend='onnx' computes on the CPU in float32 or int8, not with {only_torch}. Take 'torch'."
+        )
+    if not onnx_installed():
+        raise MissingExtraError("onnxruntime", "local")
+    if reason := obstacle_of(model):
+        raise ModelError(f"ONNX Runtime cannot run '{model.folder}' because of {reason}. Run: {_TORCH}")
+    return Choice("onnx", "asked for")
+
+
+def _automatic(model: ModelFolder, only_torch: str | None, device: str | None) -> Choice:
+    if only_torch:
+        return Choice("torch", f"{only_torch} is torch's")
+    if device in (None, "auto") and _torch_installed() and _gpu_in_sight():
+        return Choice("torch", "there is a GPU")
+    reason = obstacle_of(model)
+    if onnx_installed() and reason is None:
+        return Choice("onnx", "the fastest of what is installed on a CPU, and the first to start")
+    if _torch_installed():
+        return Choice(
+            "torch",
+            f"ONNX Runtime does not run it because of {reason}"
+            if reason
+            else "ONNX Runtime is not installed",
+        )
+    if onnx_installed():
+        raise ModelError(f"ONNX Runtime cannot run '{model.folder}' because of {reason}. Run: {_TORCH}")
+    raise MissingExtraError("onnxruntime", "local")
