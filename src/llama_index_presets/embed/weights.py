@@ -66,9 +66,7 @@ def find_hub_model(name: str, *, allow_download: bool = True, hub_cache: str | N
         ) from error
 
 
-def find_weights(
-    model: EmbeddingModel, *, allow_download: bool = True, hub_cache: str | None = None
-) -> Path:
+def find_weights(model: EmbeddingModel, *, allow_download: bool = True, hub_cache: str | None = None) -> Path:
     """Locate a model folder and verify its hash.
 
     Args:
