@@ -73,6 +73,9 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".xls", "office.sheets:read_xls", "readers"),
     (".xlsb", "office.sheets:read_xlsb", "readers"),
     (".doc .dot .ppt .pps .hwp", "office.packages:refuse_old", ""),
+    (".eml .emlx .mht .mhtml", "mail.eml:read_eml", "readers"),
+    (".mbox", "mail.eml:read_mbox", "readers"),
+    (".msg", "mail.msg:read_msg", "readers"),
     (".epub", "epub:read_epub", "readers"),
     (".json .geojson", "data:read_json", ""),
     (".jsonl .ndjson", "data:read_json_lines", ""),
@@ -85,7 +88,6 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
         "",
     ),
     (".png .jpg .jpeg .webp .gif .bmp .tif .tiff", "ocr:read_scan", "ocr"),
-    (".mbox", "llama_readers:read_by_llama_index", "readers"),
 )
 """Lower-case suffix, with its dot, to the reader; any other is read as plain text."""
 
