@@ -86,7 +86,8 @@ def _parsed(raw: bytes) -> MimeMessage:
 
 def message_of(message: MimeMessage, limit: SizeLimit, depth: int = 0) -> Message:
     """Values of a parsed message."""
-    texts, pages, attachments, warnings, encoding = [], [], list[Attachment](), list[str](), ""
+    texts, pages, warnings, encoding = list[str](), list[str](), list[str](), ""
+    attachments = list[Attachment]()
     for part in _leaves(message, depth):
         kind, name = part.get_content_type(), _file_name(part)
         if kind in _SIGNATURES:
@@ -137,8 +138,8 @@ def _leaves(message: MimeMessage, depth: int) -> Iterator[MimeMessage]:
 
 
 def _attached_message(part: MimeMessage, limit: SizeLimit, depth: int) -> Attachment:
-    inner = part.get_payload()
-    message = message_of(inner[0], limit, depth + 1) if isinstance(inner, list) and inner else Message()
+    inner = next((one for one in part.walk() if one is not part), None)
+    message = message_of(inner, limit, depth + 1) if inner is not None else Message()
     name = message.subject or _file_name(part) or "message"
     return Attachment(name, plain=message_text(message, limit))
 
