@@ -13,11 +13,12 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeI
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
+from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]
 
-PLACE_KEYS = ("source", "page", "table", "char_start", "char_end")
+PLACE_KEYS = ("source", "page", "table", "char_start", "char_end", BOXES_KEY)
 """Metadata that says where a chunk stands; never part of the text that is embedded."""
 
 COLUMNS_KEY = "table_columns"
@@ -205,6 +206,7 @@ class SentenceChunker:
                 (one.name for one in source.plain.tables_in(start, start + max(len(text), 1)) if one.name),
                 None,
             ),
+            BOXES_KEY: _boxes(source.plain, start, start + len(text)),
             "char_start": start,
             "char_end": start + len(text),
         }
@@ -213,7 +215,7 @@ class SentenceChunker:
             text=text,
             metadata=metadata,
             excluded_embed_metadata_keys=[*source.hidden_from_embedding, *PLACE_KEYS],
-            excluded_llm_metadata_keys=[*source.hidden_from_llm, "char_start", "char_end"],
+            excluded_llm_metadata_keys=[*source.hidden_from_llm, "char_start", "char_end", BOXES_KEY],
             start_char_idx=start,
             end_char_idx=start + len(text),
         )
@@ -221,6 +223,13 @@ class SentenceChunker:
             node_id=source.doc_id, hash=source.content_hash or None
         )
         return node
+
+
+def _boxes(plain: PlainText, start: int, end: int) -> str | None:
+    """Rectangles of a chunk's lines, with offsets in its text; None for formats without pages."""
+    lines = plain.lines_in(start, end)
+    rows = ((max(one.start, start) - start, min(one.end, end) - start, one.page, one.box) for one in lines)
+    return packed_boxes(rows) if lines else None
 
 
 def _chunk_id(doc_id: str, place: int, text: str) -> str:

@@ -34,7 +34,7 @@ __all__ = [
 SIDECAR: Final = ".meta.json"
 
 RESERVED: Final = frozenset(
-    {"source", "file_name", "page", "heading", "table", "table_columns", "char_start", "char_end"}
+    {"source", "file_name", "page", "heading", "table", "table_columns", "boxes", "char_start", "char_end"}
 )
 """Keys that say where a passage stands: a file cannot set them."""
 

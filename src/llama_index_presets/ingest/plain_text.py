@@ -117,8 +117,14 @@ class PlainText:
         """Label of the page that holds a character offset, or None where there are no pages."""
         return _label(self.pages, offset)
 
+    def lines_in(self, start: int, end: int) -> Sequence[LineBox]:
+        """Lines that a stretch of the text touches."""
+        first = bisect_right(self.lines, start, key=lambda line: line.end)
+        last = bisect_left(self.lines, end, key=lambda line: line.start)
+        return self.lines[first:last]
+
 
 def _label(marks: Sequence[Mark], offset: int) -> str | None:
     """The label of the last mark at or before an offset."""
-    place = bisect_right([start for start, _ in marks], offset) - 1
+    place = bisect_right(marks, offset, key=lambda mark: mark[0]) - 1
     return marks[place][1] if place >= 0 else None

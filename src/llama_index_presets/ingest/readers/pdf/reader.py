@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.clean import without_controls
+from llama_index_presets.ingest.clean import plain_from_text, without_controls
 from llama_index_presets.ingest.document_metadata import about_pdf
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import LineBox, Mark, PlainText, TableSpan, is_table_caption
+from llama_index_presets.ingest.readers.ocr import HOW_TO_READ, recognized
 from llama_index_presets.ingest.readers.pdf.headings import heading_marks, outline_marks
 from llama_index_presets.ingest.readers.pdf.lines import Line, page_lines
 from llama_index_presets.ingest.readers.pdf.order import reading_order
@@ -29,6 +30,9 @@ _LOCK: Final = threading.Lock()
 _EDGE: Final = 0.14  # of the page's height, in which running heads stand
 _EDGE_LINES: Final = 4
 _LISTED_PAGES: Final = 10
+_SCAN: Final = "it is an image (a scan)"
+_DPI: Final = 300  # at which tesseract reads best
+_MOST_PIXELS: Final = 40_000_000
 
 Item = Line | Table
 
@@ -40,6 +44,7 @@ class _Page:
     size: tuple[float, float]
     display: Frame
     problem: str = ""
+    recognized: str = ""
     kept: list[tuple[Frame, Item]] = field(default_factory=list)
 
 
@@ -64,11 +69,11 @@ def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
         finally:
             document.close()
     _drop_running(pages)
-    if not any(page.kept for page in pages):
+    if not any(page.kept or page.recognized for page in pages):
         raise IngestError(_no_text(pages))
     writer = _Writer(pages, limit)
     writer.write()
-    first = "\n".join(_texts(next(page for page in pages if page.kept)))
+    first = "\n".join(next(filter(None, (list(_texts(page)) for page in pages)), ()))
     about = about_pdf(info, first)
     text = "".join(writer.parts)
     starts = dict(writer.pages_at)
@@ -108,11 +113,23 @@ def _pages(document: Any, limit: SizeLimit) -> Iterator[_Page]:
             continue
         try:
             found = page_words(page)
-            yield _laid_out(label, found)
+            laid_out = _laid_out(label, found)
+            if laid_out.problem == _SCAN and limit.ocr:
+                laid_out.recognized = _recognized(page, limit.ocr)
+                laid_out.problem = f"its text is recognized from a picture ({limit.ocr})"
+            yield laid_out
+            characters += len(laid_out.recognized)
             characters += sum(len(word.text) + 1 for words in found.words.values() for word in words)
             limit.check_text(characters)
         finally:
             page.close()
+
+
+def _recognized(page: Any, languages: str) -> str:
+    width, height = page.get_size()
+    scale = min(_DPI / 72, (_MOST_PIXELS / max(width * height, 1)) ** 0.5)
+    text = recognized(page.render(scale=scale).to_pil(), languages)
+    return plain_from_text(text).text.strip()
 
 
 def _laid_out(label: str, found: PageWords) -> _Page:
@@ -129,7 +146,7 @@ def _laid_out(label: str, found: PageWords) -> _Page:
     characters = sum(len(word.text) for words in found.words.values() for word in words)
     problem = ""
     if not characters:
-        problem = "it is an image (a scan)" if found.image_share > 0.2 else "it has no text"
+        problem = _SCAN if found.image_share > 0.2 else "it has no text"
     elif found.unmapped > characters // 3:
         problem = "its fonts do not say which characters they draw"
     return _Page(label, ordered, (found.width, found.height), found.display, problem)
@@ -168,12 +185,9 @@ def _texts(page: _Page) -> Iterator[str]:
 def _no_text(pages: Sequence[_Page]) -> str:
     if not pages:
         return "The PDF has no pages."
-    scans = [page for page in pages if "scan" in page.problem]
-    if scans:
-        return (
-            f"The PDF holds no text: {len(scans)} of {len(pages)} pages are images (a scan). The extra 'ocr' "
-            "reads them: pip install 'llama-index-presets[ocr]', and set ocr to the languages of the documents."
-        )
+    if any(page.problem == _SCAN for page in pages):
+        count = sum(page.problem == _SCAN for page in pages)
+        return f"The PDF holds no text: {count} of {len(pages)} pages are images (a scan). {HOW_TO_READ}"
     return f"The PDF holds no text on its {len(pages)} pages."
 
 
@@ -188,7 +202,7 @@ def _warnings(pages: Sequence[_Page]) -> tuple[str, ...]:
 
 def _warning(problem: str, labels: Sequence[str]) -> str:
     more = f" and {len(labels) - _LISTED_PAGES} more" if len(labels) > _LISTED_PAGES else ""
-    advice = " The extra 'ocr' reads scans." if "scan" in problem else ""
+    advice = f" {HOW_TO_READ}" if problem == _SCAN else ""
     pages = "Page" if len(labels) == 1 else "Pages"
     return f"{pages} {', '.join(labels[:_LISTED_PAGES])}{more}: {problem}.{advice}"
 
@@ -226,22 +240,26 @@ class _Writer:
 
     def write(self) -> None:
         for number, page in enumerate(self._pages_read):
-            start = self._length
-            self.pages_at.append((number, start))
+            parts = len(self.parts)
+            self.pages_at.append((number, self._length))
             for place, (frame, item) in enumerate(page.kept):
                 if isinstance(item, Table):
                     self._table(item, frame, page)
                 else:
                     self._line(item, frame, page, number, first=place == 0)
-            self.pages.append((self._page_start(start), page.label))
+            if page.recognized:
+                self._put(("\n\n" if self._length else "") + page.recognized)
+                self._last = None
+            self.pages.append((self._page_start(parts), page.label))
         self._put("\n")
 
-    def _page_start(self, start: int) -> int:
+    def _page_start(self, first: int) -> int:
         """Where the page begins: behind the gap, and behind the end of a sentence of the page before."""
-        text = "".join(self.parts)[start:] if self._length > start else ""
-        return (
-            start + len(text) - len(text.lstrip()) if text.startswith("\n") else start + self._carried(text)
-        )
+        text = "".join(self.parts[first:])
+        start = self._length - len(text)
+        if text.startswith("\n"):
+            return start + len(text) - len(text.lstrip())
+        return start + self._carried(text)
 
     def _carried(self, text: str) -> int:
         if not self.pages or not text:
