@@ -52,7 +52,7 @@ def serve(
     llm: ModelName = None,
 ) -> None:
     """Serve engines over HTTP: REST, OpenAI's protocol, MCP. Ctrl-C stops it, SIGHUP reloads the engines."""
-    _need_extra("starlette", "uvicorn", "prometheus_client", "mcp", "multipart")
+    _need_extra("starlette", "uvicorn", "prometheus_client", "mcp", "python_multipart")
     changes = {
         "host": host,
         "port": port,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Process:
         self._reread = reread
         self._error: BaseException | None = None
         self.server: Server = make_server(config, engines=engines)
-        self._uvicorn = uvicorn.Server(self._options())
+        self._uvicorn = _Server(self._options())
         self._socket = _listen(config)
 
     @property
@@ -152,6 +153,23 @@ def serve(
     process = Process(config, reread=reread)
     announce(process.url)
     process.run()
+
+
+class _Server(uvicorn.Server):
+    """Server that ends after a signal as after any other stop; uvicorn would let the signal end the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if not _is_main_thread():
+            yield
+            return
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class _ImpatientProtocol(H11Protocol):

@@ -1,0 +1,211 @@
+"""Engines of a server: from one TOML file, reloaded under load, warm before the first request."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.serve.conftest import LocalWords, config_of, opener, running, wait_for
+
+from llama_index_presets.errors import SettingsError, StoreError, UnknownPresetError
+from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
+from llama_index_presets.serve.engines import Engines
+from llama_index_presets.serve.problems import Problem
+
+QUESTION = {"question": "What do cats do all day?"}
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "serve.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_names_engines_and_limits(tmp_path: Path) -> None:
+    """Paths are relative to the file, URLs are not; the first engine is the default."""
+    config = read_config(
+        written(
+            tmp_path,
+            """
+            [serve]
+            port = 9000
+            keys = "keys.json"
+            hosts = ["kb.example"]
+            [serve.limits]
+            answer_s = 5
+            [engines.hr]
+            preset = "knowledge-base"
+            storage = "./hr"
+            offline = true
+            settings = { top_k = 3 }
+            [engines.papers]
+            preset = "research-papers"
+            storage = "s3://bucket/papers"
+            [other]
+            x = 1
+            """,
+        )
+    )
+    assert (config.port, config.keys, config.hosts) == (9000, str(tmp_path / "keys.json"), ("kb.example",))
+    assert config.limits.answer_s == 5
+    assert list(config.engines) == ["hr", "papers"]
+    assert config.engines["hr"].storage == str(tmp_path / "hr")
+    assert config.engines["papers"].storage == "s3://bucket/papers"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[engines.a", "is not TOML"),
+        ("", "no engine to serve"),
+        ("[engines.a]\npreset = 'knowledge-base'", "lacks storage"),
+        ("[engines.a]\npreset = 'knowledgebase'\nstorage = 'x'", "Did you mean 'knowledge-base'"),
+        ("[engines.a]\npreset = 'healthcare'\nstorage = 'x'\noffline = 'yes'", "offline is 'yes'"),
+        ("[engines.a]\npreset = 'healthcare'\nstorage = 'x'\nstorge = 'x'", "did you mean 'storage'"),
+        ("[engines.'a b']\npreset = 'healthcare'\nstorage = 'x'", "not usable"),
+        ("[engines.a]\npreset = 'healthcare'\nstorage = 'x'\nbudget = 'much'", "is no budget"),
+        ("[serve]\nhsot = 'x'\n[engines.a]\npreset = 'healthcare'\nstorage = 'x'", "did you mean 'host'"),
+        ("[serve]\nport = 99999\n[engines.a]\npreset = 'healthcare'\nstorage = 'x'", "The port is 99999"),
+        ("[serve.limits]\nrunning = 0\n[engines.a]\npreset = 'healthcare'\nstorage = 'x'", "running is 0"),
+        (
+            "[serve.limits]\nrunning = 'x'\n[engines.a]\npreset = 'healthcare'\nstorage = 'x'",
+            "running is 'x'",
+        ),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_fault(tmp_path: Path, text: str, reason: str) -> None:
+    """Before anything is opened."""
+    with pytest.raises((SettingsError, UnknownPresetError), match=reason):
+        read_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("settings", [{}, {"pattern": "hybrid"}, {"store": "duckdb"}])
+def test_a_reload_drops_no_request(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """While clients ask, an engine is replaced again and again, over the same storage; every answer comes whole."""
+    config = config_of(tmp_path)
+    top = iter(range(2, 100))
+
+    def reread() -> ServeConfig:
+        one = EngineConfig(
+            preset="knowledge-base", storage=str(tmp_path / "kb"), settings={**settings, "top_k": next(top)}
+        )
+        return config.with_changes(engines={"kb": one})
+
+    with running(reread(), reread=reread) as server:
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            with server.client() as client:
+                while not stop.is_set():
+                    answer = client.post("/query", json=QUESTION)
+                    statuses.append(answer.status_code if answer.json()["answer"] == "Yes [1]." else 0)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        engines = []
+        for _ in range(3):
+            engines.append(server.engine)
+            server.process.reload().join()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert len({id(engine) for engine in [*engines, server.engine]}) == 4
+        assert server.engine.settings.top_k == 5
+        assert statuses and set(statuses) == {200}
+        wait_for(lambda: all(engine._parts.closed for engine in engines))
+
+
+def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """An engine that cannot be opened leaves the others as they were; what was opened for it is closed."""
+    opened = []
+
+    def open_some(config: EngineConfig) -> Any:
+        if config.storage == "broken":
+            raise StoreError("The storage is damaged.")
+        opened.append(opener()(config))
+        return opened[-1]
+
+    engines = Engines(open_some)
+    good = EngineConfig(preset="knowledge-base", storage=str(tmp_path / "a"))
+    engines.open({"a": good})
+    first = engines.all()[0]
+    other = EngineConfig(preset="knowledge-base", storage=str(tmp_path / "b"))
+    with pytest.raises(StoreError, match="damaged"):
+        engines.open({"a": good, "b": other, "c": EngineConfig(preset="healthcare", storage="broken")})
+    assert engines.all() == [first]
+    assert [engine._parts.closed for engine in opened] == [False, True]
+    engines.open({"b": other, "a": good})
+    assert engines.names == ["b", "a"]
+    assert engines.all()[1] is first
+    engines.close()
+    assert opened[0]._parts.closed
+    with pytest.raises(Problem, match="starting"):
+        engines.take(None)
+
+
+def test_an_engine_in_use_is_closed_after_its_last_request(tmp_path: Path) -> None:
+    """A lease outlives the replacement of its engine."""
+    engines = Engines(opener())
+    engines.open({"a": EngineConfig(preset="knowledge-base", storage=str(tmp_path / "a"))})
+    with engines.leased("a") as served:
+        engines.close()
+        assert str(served.engine.query("What do cats do all day?")) == "Yes [1]."
+    assert served.engine._parts.closed
+
+
+def test_readiness_waits_for_the_model(tmp_path: Path) -> None:
+    """503 with Retry-After while an engine is opened; its embedding model has been called before the first 200."""
+    gate, models = threading.Event(), []
+
+    def slowly(config: EngineConfig) -> Any:
+        gate.wait(30)
+        engine = opener()(config)
+        assert isinstance(engine.embed_model, LocalWords)
+        engine.embed_model.embedded.clear()
+        models.append(engine.embed_model)
+        return engine
+
+    from llama_index_presets.serve.server import Process
+
+    process = Process(config_of(tmp_path), engines=Engines(slowly))
+    thread = threading.Thread(target=process.run)
+    thread.start()
+    try:
+        import httpx
+
+        with httpx.Client(base_url=process.url) as client:
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/readyz").status_code == 503
+            early = client.post("/query", json=QUESTION)
+            assert (early.status_code, early.json()["error"]["code"]) == (503, "not_ready")
+            assert early.headers["retry-after"]
+            gate.set()
+            wait_for(lambda: client.get("/readyz").status_code == 200)
+            assert models[0].embedded == ["warm-up"]
+    finally:
+        gate.set()
+        process.stop()
+        thread.join()
+
+
+def test_an_engine_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
+    """The process ends with the engine's own error, instead of never being ready."""
+    from llama_index_presets.serve.server import Process
+
+    def broken(config: EngineConfig) -> Any:
+        raise StoreError("The storage is damaged.")
+
+    with pytest.raises(StoreError, match="damaged"):
+        Process(config_of(tmp_path), engines=Engines(broken)).run()
+
+
+def test_the_budget_of_an_engine_holds_for_everybody(tmp_path: Path) -> None:
+    """`budget` of an engine's table refuses when the whole engine has spent it."""
+    one = EngineConfig(preset="knowledge-base", storage=str(tmp_path / "kb"), budget="0.0000001/day")
+    with running(config_of(tmp_path, engines={"kb": one})) as server, server.client() as client:
+        assert client.post("/query", json=QUESTION).status_code == 402
+        assert client.get("/documents").status_code == 200
