@@ -385,6 +385,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--overhead-only", action="store_true")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -396,6 +397,8 @@ def main() -> None:
         for part in ("overhead", "streams", "budget", "load"):
             (home / part).mkdir()
         print("overhead", json.dumps(overhead(home / "overhead", options.requests)), flush=True)
+        if options.overhead_only:
+            return
         print("streams", json.dumps(streams(home / "streams")), flush=True)
         print("budget", json.dumps(budget(home / "budget", options.clients)), flush=True)
         load, kill = load_and_kill(home / "load", options.clients, options.seconds)

@@ -135,6 +135,8 @@ def create_app(
 ) -> Starlette:
     """ASGI application over engines that are open, to be mounted or run by any ASGI server.
 
+    It closes the engines when it is shut down.
+
     Args:
         engines: Engines by name, the first is the default; or a `Server`.
         config: Keys, limits and hosts; its engines are not opened here.
@@ -150,8 +152,7 @@ def create_app(
     if isinstance(engines, Server):
         server = engines
     else:
-        given = {name: EngineConfig(preset="healthcare", storage=".") for name in engines}
-        server = make_server(config or ServeConfig(engines=given))
+        server = make_server(config or ServeConfig())
         server.engines.put(engines)
     mcp = make_mcp_server(server.answers)
     mcp_app = mcp.streamable_http_app(

@@ -131,8 +131,13 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise Problem(415, "Send the body as application/json.", code="not_json")
+    raw = await request.body()
     try:
-        content = json.loads(await request.body())
+        content = json.loads(raw)
+        if b"\\u" in raw:
+            json.dumps(
+                content, ensure_ascii=False
+            ).encode()  # half of a character, which no store or model takes
     except (ValueError, RecursionError) as error:
         reason = (
             f"line {error.lineno}, column {error.colno}"

@@ -69,7 +69,7 @@ class ServeConfig:
     """What is served, where and for whom.
 
     Attributes:
-        engines: Engines by name; the first is the default.
+        engines: Engines by name; the first is the default. Empty where an application brings its own.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         keys: File of API keys; None takes the default file where it exists.
@@ -81,7 +81,7 @@ class ServeConfig:
         proxies: Addresses of such proxies.
     """
 
-    engines: Mapping[str, EngineConfig]
+    engines: Mapping[str, EngineConfig] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 8000
     keys: str | None = None
@@ -93,8 +93,6 @@ class ServeConfig:
     proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.engines:
-            raise SettingsError("There is no engine to serve. Name a preset, or write [engines.NAME] tables.")
         for name in self.engines:
             if not _NAME.fullmatch(name):
                 raise SettingsError(f"The engine name {name!r} is not usable. Take letters, digits and . _ -")
@@ -145,6 +143,8 @@ def read_config(path: Path) -> ServeConfig:
         if name in values:
             values[name] = tuple(values[name])
     engines = {name: _engine(table, path, name) for name, table in _table(content, "engines", path).items()}
+    if not engines:
+        raise SettingsError(f"There is no engine to serve in '{path}'. Write a table: [engines.NAME].")
     return ServeConfig(engines=engines, limits=limits, **values)
 
 

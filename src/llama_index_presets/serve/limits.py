@@ -166,7 +166,8 @@ def bounded_receive(receive: Receive, most_bytes: int, limit_s: float) -> Receiv
         if done:
             return await receive()  # waits for the client to leave
         try:
-            message = await asyncio.wait_for(receive(), max(0.001, deadline - time.monotonic()))
+            async with asyncio.timeout(max(0.001, deadline - time.monotonic())):
+                message = await receive()
         except TimeoutError:
             raise Problem(
                 408,
@@ -203,7 +204,8 @@ def bounded_send(send: Send, limit_s: float) -> Send:
 
     async def bounded(message: Message) -> None:
         try:
-            await asyncio.wait_for(send(message), limit_s)
+            async with asyncio.timeout(limit_s):
+                await send(message)
         except TimeoutError:
             raise ClientTooSlow(f"A piece of the response was not read within {limit_s:g} s.") from None
 

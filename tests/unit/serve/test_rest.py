@@ -145,6 +145,7 @@ def test_the_description_names_every_route(client: httpx.Client) -> None:
         ("POST", "/query", {"content": b"{", "headers": JSON}, (400, "malformed_json")),
         ("POST", "/query", {"content": b"\xff", "headers": JSON}, (400, "malformed_json")),
         ("POST", "/query", {"content": b"[" * 9_000, "headers": JSON}, (400, "malformed_json")),
+        ("POST", "/query", {"content": b'{"question": "\\ud800"}', "headers": JSON}, (400, "malformed_json")),
         ("POST", "/query", {"json": [1]}, (400, "malformed_json")),
         ("POST", "/query", {"data": {"question": "x"}}, (415, "not_json")),
         ("POST", "/query", {"json": {}}, (400, "bad_body")),

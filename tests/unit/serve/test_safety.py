@@ -15,7 +15,6 @@ from tests.unit.serve.conftest import Running, add_keys, config_of, running, wai
 
 from llama_index_presets.errors import ServeError, SettingsError
 from llama_index_presets.serve.app import make_server
-from llama_index_presets.serve.config import ServeConfig
 from llama_index_presets.serve.limits import Limits
 from llama_index_presets.serve.server import Process
 
@@ -292,5 +291,3 @@ def test_an_identity_header_needs_a_proxy(tmp_path: Path) -> None:
     """A header that anybody can send is believed of nobody by default."""
     with pytest.raises(SettingsError, match="belong together"):
         config_of(tmp_path, identity_header="X-User")
-    with pytest.raises(SettingsError, match="no engine to serve"):
-        ServeConfig(engines={})
