@@ -99,6 +99,7 @@ _VISIBLE_INPUTS: Final = frozenset(
 _FIGURE: Final = re.compile(r"[-−+]?\d+")
 _LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and would stand in each label below it
 _LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
+_MOST_WASTED: Final = 200_000  # characters that are read twice because their table turned out to be a layout
 _END_OF_PART: Final = (".", ",", ":", ";", "!", "?", "(", "/", "-", "–")
 
 
@@ -297,7 +298,7 @@ class _Walker:
 
     def _data(self, table: Any, *, has_caption: bool) -> TableText | None:
         """Text of a table of data, None where it is a layout."""
-        if table.attributes.get("role") in ("presentation", "none") or self._wasted > self._limit.units:
+        if table.attributes.get("role") in ("presentation", "none") or self._wasted > _MOST_WASTED:
             return None
         rows = list(_own_rows(table))
         names = has_caption or any(cell.tag == "th" for row in rows for cell in row)

@@ -100,8 +100,10 @@ def plain_from_markdown(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainTex
 def html_from_markdown(text: str) -> str:
     """HTML of Markdown; a tag that is named in prose, and would hide what follows, is text."""
     library = require("markdown_it", extra="readers")
-    parser = library.MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    literal = library.MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser = library.MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"])
+    literal = library.MarkdownIt("commonmark", {"html": False, "maxNesting": 100}).enable(
+        ["table", "strikethrough"]
+    )
     for one in (
         parser,
         literal,

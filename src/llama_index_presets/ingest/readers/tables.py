@@ -71,7 +71,7 @@ def cells_of(rows: Sequence[Sequence[str]], *, has_names: bool = False) -> list[
 
 
 def fill_spans(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-    """Rows of equal length, in which a cell stands in each place that it spans.
+    """Rows in which a cell stands in each place that it spans, until there are a million cells.
 
     Example:
         >>> rows = fill_spans([[Cell("a", rows=2), Cell("b")], [Cell("c")]])
@@ -79,31 +79,30 @@ def fill_spans(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
         [['a', 'b'], ['a', 'c']]
     """
     filled: list[list[Cell]] = []
-    carried: dict[int, tuple[int, Cell]] = {}  # column -> rows that are left, and the cell
+    above: dict[
+        int, tuple[int, Cell]
+    ] = {}  # column -> rows that are left, and the cell that reaches into them
     left = _MOST_CELLS
     for number, row in enumerate(rows):
         line: list[Cell] = []
         for place, cell in enumerate(row):
-            _carry(line, carried)
+            _carry(line, above)
             one = replace(cell, key=(number, place))
-            for _ in range(max(1, min(cell.columns, _WIDEST, left))):
+            for _ in range(max(1, min(cell.columns, _WIDEST, left - len(line)))):
                 if cell.rows > 1:
-                    carried[len(line)] = (min(cell.rows, len(rows) - number), one)
+                    above[len(line)] = (min(cell.rows, len(rows) - number), one)
                 line.append(one)
-                left -= 1
-        _carry(line, carried)
-        carried = {at: (rest - 1, cell) for at, (rest, cell) in carried.items() if rest > 1 and left > 0}
+        _carry(line, above)
+        left -= len(line)
+        above = {at: (rest - 1, cell) for at, (rest, cell) in above.items() if rest > 1 and left > 0}
         filled.append(line)
-    width = max(map(len, filled), default=0)
-    if width * len(filled) > _MOST_CELLS:
-        return filled
-    return [line + [Cell()] * (width - len(line)) for line in filled]
+    return filled
 
 
-def _carry(line: list[Cell], carried: dict[int, tuple[int, Cell]]) -> None:
+def _carry(line: list[Cell], above: dict[int, tuple[int, Cell]]) -> None:
     """Append the cells of rows above that reach into the next places of this one."""
-    while above := carried.get(len(line)):
-        line.append(above[1])
+    while reaching := above.get(len(line)):
+        line.append(reaching[1])
 
 
 def table_text(
@@ -112,7 +111,7 @@ def table_text(
     """Paragraphs of a table whose spans are filled.
 
     Args:
-        rows: Cells, rows of equal length.
+        rows: Cells; see `fill_spans`.
         limit: What the paragraphs may come to: names stand in each of them.
         first_row_names: Whether the first row below the titles is the column names; None decides by its look. A table
             of two columns without marks is pairs of key and value, since nothing tells a head from a first pair.
@@ -133,15 +132,15 @@ def table_text(
         titles.append(title)
         body = body[1:]
     count = _name_rows(body, first_row_names)
-    names = _names(body[:count], len(body[0]) if body else 0)
+    names = _names(body[:count], max(map(len, body), default=0))
     return TableText(titles, names, list(limit.texts(_paragraphs(body[count:], names))))
 
 
 def _without_blanks(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """Rows and columns that hold a text."""
     kept = [row for row in rows if any(cell.text for cell in row)]
-    width = max(map(len, kept), default=0)
-    columns = [at for at in range(width) if any(at < len(row) and row[at].text for row in kept)]
-    return [[row[at] if at < len(row) else Cell() for at in columns] for row in kept]
+    used = {at for row in kept for at, cell in enumerate(row) if cell.text}
+    return [[cell for at, cell in enumerate(row) if at in used] for row in kept]
 
 
 def _spanning(row: Sequence[Cell]) -> str:
@@ -183,7 +182,8 @@ def _names(rows: Sequence[Sequence[Cell]], width: int) -> list[str]:
     """Column names; those of several rows joined, each once."""
     if not rows:
         return []
-    return [" ".join(dict.fromkeys(filter(None, (row[at].text for row in rows)))) for at in range(width)]
+    columns = ([row[at].text for row in rows if at < len(row)] for at in range(width))
+    return [" ".join(dict.fromkeys(filter(None, texts))) for texts in columns]
 
 
 def _paragraphs(rows: Sequence[Sequence[Cell]], names: Sequence[str]) -> Iterator[str]:

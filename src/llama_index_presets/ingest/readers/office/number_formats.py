@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
@@ -39,7 +40,10 @@ def shown(value: Any, code: str = "General") -> str:
         return _date(value, code)
     if not isinstance(value, int | float):
         return " ".join(str(value).split())
-    return _number(value, code)
+    try:
+        return _number(value, code)
+    except (InvalidOperation, OverflowError):  # no number of a sheet: infinite, or of more than 28 digits
+        return str(value)
 
 
 def _number(value: float, code: str) -> str:
@@ -52,8 +56,10 @@ def _number(value: float, code: str) -> str:
         return _general(value)
     if digits is None:  # a section of text alone, such as "-" for zero
         return " ".join(_filled(pattern, literal).split())
-    scaled = abs(value) if negative else value
-    scaled *= 100.0 ** pattern.count("%") if "%" in pattern else 1
+    exact = Decimal(
+        repr(float(value)) if isinstance(value, float) else value
+    )  # as it is written, not as it is stored
+    scaled = (abs(exact) if negative else exact).scaleb(2 * pattern.count("%"))
     body = _formatted(scaled, digits[0])
     text = f"{pattern[: digits.start()]}\0{_rest(pattern[digits.end() :])}"
     minus = "-" if body.startswith("-") else ""
@@ -71,7 +77,7 @@ def _general(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _formatted(value: float, digits: str) -> str:
+def _formatted(value: Decimal, digits: str) -> str:
     mantissa, exponent, _ = (
         re.split(r"(E)", digits, maxsplit=1, flags=re.IGNORECASE)
         if "e" in digits.lower()
@@ -79,10 +85,11 @@ def _formatted(value: float, digits: str) -> str:
     )
     whole, _, decimals = mantissa.partition(".")
     scale = len(mantissa) - len(mantissa.rstrip(","))
-    value /= 1000.0**scale
+    value = value.scaleb(-3 * scale)
     places, optional = len(re.findall("[0#?]", decimals)), len(re.findall("[#?]", decimals))
     if exponent:
-        return f"{value:.{places}E}"
+        return f"{float(value):.{places}E}"
+    value = value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)  # as Excel rounds
     text = f"{value:{',' if ',' in whole.rstrip(',') else ''}.{places}f}"
     for _ in range(optional):
         text = text[:-1] if "." in text and text.endswith("0") else text

@@ -170,17 +170,18 @@ def _rows(table: Any) -> Iterator[list[Cell]]:
     for at, row in enumerate(table.iter()):
         if local_name(row.tag) != "table-row":
             continue
-        cells = list[Cell]()
+        cells, blanks = list[Cell](), 0
         for cell in row:
             if local_name(cell.tag) in ("table-cell", "covered-table-cell"):
                 texts = (
                     " ".join("".join(one.itertext()).split()) for one in cell if local_name(one.tag) == "p"
                 )
                 text = " ".join(filter(None, texts))
-                times = _count(cell, "number-columns-repeated", _WIDEST if text else _WIDEST - len(cells))
-                cells += [Cell(text, key=(at, len(cells) + n)) for n in range(max(times, 0))]
-        while cells and not cells[-1].text:
-            cells.pop()
+                times = _count(cell, "number-columns-repeated", max(_WIDEST - len(cells) - blanks, 1))
+                if text:
+                    cells += [Cell()] * blanks
+                    cells += [Cell(text, key=(at, len(cells) + n)) for n in range(times)]
+                blanks = 0 if text else blanks + times
         times = _count(row, "number-rows-repeated", _MOST_REPEATED if cells else 2)
         for _ in range(times):
             yield cells

@@ -1,0 +1,91 @@
+"""What cannot be read says why, and what to do; what is uncertain is reported with the ingest."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from llama_index_presets import build
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.read import read_file
+from llama_index_presets.ingest.readers.registry import READERS
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+LOCKED = OLE + "EncryptedPackage".encode("utf-16-le")
+
+
+@pytest.mark.parametrize("entry", sorted(set(READERS.values()), key=lambda entry: entry.function))
+def test_every_reader_of_the_table_is_there(entry: object) -> None:
+    """A name in the table that is no function would be found by the first user of that format."""
+    assert callable(entry.load())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.docx", LOCKED, "has a password"),
+        ("a.xlsx", LOCKED, "has a password"),
+        ("a.pptx", OLE, "PowerPoint before 2007. Convert it .soffice --headless --convert-to pptx"),
+        ("a.doc", OLE, r"kind .doc are not read. Convert it .soffice --headless --convert-to docx"),
+        ("a.hwp", OLE, r"kind .hwp are not read. Convert it"),
+        ("a.docx", b"{\\rtf1 Words}", "no Word file, or damaged"),
+        ("a.epub", b"PK\x03\x04 not a zip", "no EPUB file, or damaged"),
+        ("a.xml", b"no markup", "no XML, or damaged from the beginning"),
+        ("a.ipynb", b"{}", "cannot be read"),
+        ("a.html", b"<html><body><img src=a.png></body></html>", "holds pictures and markup only"),
+    ],
+)
+def test_a_refusal_says_the_reason(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """One line with the fact and the next step."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(IngestError, match=message) as caught:
+        read_file(path, "h")
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_sheets_and_pictures_in_a_document_are_told_apart(tmp_path: Path) -> None:
+    """Each has another next step."""
+    from openpyxl import Workbook
+
+    Workbook().save(tmp_path / "empty.xlsx")
+    with pytest.raises(IngestError, match="no text .its sheets are empty"):
+        read_file(tmp_path / "empty.xlsx", "h")
+    with zipfile.ZipFile(tmp_path / "scan.docx", "w") as archive:
+        archive.writestr(
+            "word/document.xml",
+            '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body/></w:document>',
+        )
+        archive.writestr("word/media/image1.png", b"x")
+    with pytest.raises(IngestError, match="1 pictures, whose text is not read"):
+        read_file(tmp_path / "scan.docx", "h")
+
+
+def test_a_locked_book_is_refused(tmp_path: Path) -> None:
+    """Text of a book with DRM is noise."""
+    from tests.fixtures.readers.pages import epub
+
+    epub(tmp_path / "a.epub")
+    with zipfile.ZipFile(tmp_path / "a.epub", "a") as book:
+        book.writestr(
+            "META-INF/encryption.xml",
+            '<e><EncryptedData><CipherReference URI="OPS/z.xhtml"/></EncryptedData></e>',
+        )
+    with pytest.raises(IngestError, match="locked .DRM."):
+        read_file(tmp_path / "a.epub", "h")
+
+
+def test_warnings_of_a_reader_stand_in_the_report(tmp_path: Path) -> None:
+    """A file that is read with doubts is ingested, and the report says which."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "cut.json").write_text('[{"text": "The first is whole."}, {"te')
+    (tmp_path / "in" / "whole.json").write_text('{"text": "All is well."}')
+    with build("knowledge-base", storage=tmp_path / "index", offline=True) as engine:
+        report = engine.ingest(tmp_path / "in")
+    assert (report.documents, report.failed) == (2, [])
+    assert [(Path(name).name, len(warnings)) for name, warnings in report.warnings.items()] == [
+        ("cut.json", 1)
+    ]
+    assert "no complete JSON" in report.to_dict()["warnings"][(tmp_path / "in" / "cut.json").as_posix()][0]
