@@ -6,6 +6,7 @@ The bill of each call equals what the server reported: one row a call, whichever
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.servers.chat_protocols import ChatServer
 from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger, build
+from llama_index_presets.advise.eject import eject
 from llama_index_presets.monitor.retry import RetryPolicy
 from llama_index_presets.providers.language_models import PROVIDERS, make_language_model
 
@@ -330,3 +332,19 @@ def test_the_stable_part_of_the_prompt_comes_first(tmp_path: Path, vendor: Fixtu
     first, second = (body["messages"] for _, body in vendor.server.requests)
     assert first[0] == second[0] and first[0]["role"] == "system"
     assert "fish" not in str(first[0]) and first[1:] != second[1:]
+
+
+@pytest.mark.parametrize(
+    "vendor", [*ONE_EACH, VENDORS[1], VENDORS[3], VENDORS[5]], ids=lambda one: one.name, indirect=True
+)
+def test_an_ejected_project_asks_the_same_model(tmp_path: Path, vendor: Fixture) -> None:
+    """In plain code, without a key in it."""
+    settings = {"llm": {"name": vendor.name, "max_tokens": 64}}
+    project = eject("knowledge-base", tmp_path, settings=settings)
+    code = (project.folder / "app.py").read_text("utf-8")
+    spec = importlib.util.spec_from_file_location("ejected", project.folder / "app.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.make_llm().chat(MESSAGES).message.content == "".join(vendor.server.words)
+    assert "sk-secret" not in code and "presets.build" not in code

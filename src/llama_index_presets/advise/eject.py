@@ -23,7 +23,8 @@ from llama_index_presets.presets.offline import go_offline
 from llama_index_presets.presets.retrieval import LEG_CANDIDATES, RERANK_CANDIDATES
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
-from llama_index_presets.providers.language_models import read_name
+from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
+from llama_index_presets.providers.language_models import PROVIDERS, plain_arguments, read_name
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["Ejected", "eject"]
@@ -113,6 +114,11 @@ def eject(
 
 def _pieces(row: Preset, values: Settings) -> list[str]:
     """Names of the code templates, in the order in which data flows."""
+    if read_embedding_name(row.embedding).provider != CATALOGUE:
+        raise SettingsError(
+            f"The embedding '{row.embedding}' has no plain form yet: the length of its vectors is known only once it "
+            "has embedded. Choose one of the catalogue."
+        )
     model = embedding_model(row.embedding)
     images = model.modality == "image"
     provider = "clip" if images else "local" if model.provider == "local" else "openai"
@@ -123,7 +129,7 @@ def _pieces(row: Preset, values: Settings) -> list[str]:
         f"store_{row.store}",
         f"widening_{shown}",
         f"pattern_{'images' if images else row.pattern}",
-        f"llm_{read_name(row.llm).provider}",
+        _llm_piece(row),
         f"monitoring_{'basic' if row.monitoring == 'metrics' else row.monitoring}",
         "app",
     ]
@@ -172,7 +178,15 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
         "VERIFY_NUMBERS": values.verify_numbers,
         "CONTEXT_TOKENS": values.context_tokens,
         "LLM_NAME": read_name(row.llm).model,
+        "LLM_OPTIONS": plain_arguments(row.llm, row.options.get("llm", {})),
     }
+
+
+def _llm_piece(row: Preset) -> str:
+    """Name of the template for the language model: OpenAI's and the extractive one have their own."""
+    provider = read_name(row.llm).provider
+    own = provider == "extractive" or (provider == "openai" and not row.options.get("llm"))
+    return f"llm_{provider}" if own else "llm_named"
 
 
 def _left_behind(values: Settings) -> list[str]:
@@ -204,8 +218,9 @@ def _extras(row: Preset) -> tuple[str, ...]:
 
 
 def _app(row: Preset, offline: bool, constants: Mapping[str, Any], pieces: Sequence[str]) -> str:
-    modules = [ast.parse(text) for text in map(_code, pieces)]
-    bodies = [_body(text) for text in map(_code, pieces)]
+    texts = [_for_model(_code(name), row) if name == "llm_named" else _code(name) for name in pieces]
+    modules = [ast.parse(text) for text in texts]
+    bodies = [_body(text) for text in texts]
     body = "\n\n\n".join(bodies)
     how = " with offline=True" if offline else ""
     head = (
@@ -243,6 +258,22 @@ def _imports(modules: Sequence[ast.Module]) -> str:
 def _order(name: str) -> tuple[int, str]:
     """Constants, classes, functions."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def _for_model(text: str, row: Preset) -> str:
+    """The template of a named language model, for its class and its key."""
+    name = read_name(row.llm)
+    provider = PROVIDERS.get(name.provider)
+    module, kind = (provider.module, provider.kind) if provider else name.model.split(":")
+    module, kind = ("llama_index.llms.openai", "OpenAI") if name.provider == "openai" else (module, kind)
+    key = row.options.get("llm", {}).get("key")
+    keys = (key,) if key else provider.keys if provider else ()
+    return (
+        text.replace("the_module", module)
+        .replace("TheClass", kind)
+        .replace("KEY_SENTENCE", f"its key comes from {' or '.join(keys)}" if keys else "it needs no key")
+        .replace(", api_key=THE_KEY", f', api_key=os.environ["{key}"]' if key else "")
+    )
 
 
 def _body(text: str) -> str:

@@ -26,6 +26,7 @@ from llama_index_presets.cli.app import (
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
+    from llama_index_presets.presets.answer_estimate import AnswerEstimate
     from llama_index_presets.presets.ingest_estimate import Estimate
 
 __all__ = ["estimate"]
@@ -81,8 +82,21 @@ def _show(found: Estimate) -> None:
         ("Minutes", f"{minutes}: {found.minutes_from}"),
         ("Disk", f"about {found.disk_bytes / _MEGA:,.1f} MB on this machine"),
     ]
+    if found.answer is not None:
+        rows.append(("Each answer", _answer(found.answer)))
     shown = table("With", found.model)
     for row in rows:
         shown.add_row(*row)
     print_table(shown)
     say("Nothing was sent.")
+
+
+def _answer(answer: AnswerEstimate) -> str:
+    """Price of an answer, and what it is made of."""
+    if answer.usd == 0:
+        return f"$0: {answer.model} runs on this machine"
+    usd = None if answer.usd is None else float(answer.usd)
+    return (
+        f"{dollars(usd)}: {answer.model} reads {answer.prompt_tokens:,} tokens and writes {answer.answer_tokens}, "
+        "without thinking"
+    )

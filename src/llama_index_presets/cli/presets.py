@@ -18,32 +18,39 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.model_uses import ModelUse, model_uses
 from llama_index_presets.presets.settings_sources import describe_settings, load_settings
 
 __all__ = ["list_presets", "show"]
 
 
 @app.command("list")
-def list_presets(as_json: AsJson = False) -> None:
-    """List the seven presets, and what each still needs on this machine."""
-    rows = [_row(row) for row in PRESETS.values()]
+def list_presets(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """List the seven presets: their models with key and address, and what each still needs on this machine."""
+    rows = [_row(name, settings) for name in PRESETS]
     if as_json:
         emit({"presets": rows})
         return
-    shown = table("Preset", "Embedding", "Store", "Pattern", "Monitoring", "Ready")
+    shown = table("Preset", "Embedding", "Store", "Pattern", "Monitoring", "Language model", "Ready")
     for row in rows:
-        cells = [row[column] for column in ("name", "embedding", "store", "pattern", "monitoring")]
+        cells = [row[column] for column in ("name", "embedding", "store", "pattern", "monitoring", "llm")]
         shown.add_row(*cells, "yes" if row["ready"] else "no")
     print_table(shown)
+    models = table("Preset", "Model", "Key", "Address")
+    for row in rows:
+        for use in _uses(row["name"], settings):
+            models.add_row(row["name"], f"{use.part} {use.name}", use.key_state, use.place)
+    say("")
+    print_table(models)
     say("llama-presets show PRESET says what a preset is for, and what is missing.")
 
 
 @app.command()
 def show(preset: PresetName, settings: SettingsFile = None, as_json: AsJson = False) -> None:
-    """Show one preset: its parts, why they were chosen, what is missing, and its settings."""
-    row = find_preset(preset)
+    """Show one preset: its parts, why they were chosen, its models, what is missing, and its settings."""
+    row = _chosen(preset, settings)
     values = _settings(preset, settings)
-    details = {**_row(row), "llm": row.llm, "why": row.why, "offline": dict(_cells(row.offline()))}
+    details = {**_row(preset, settings), "why": row.why, "offline": dict(_cells(row.offline()))}
     if as_json:
         emit({**details, "settings": values})
         return
@@ -52,6 +59,10 @@ def show(preset: PresetName, settings: SettingsFile = None, as_json: AsJson = Fa
         shown.add_row(column, choice, details["offline"][column])
     say(f"{row.name}: {row.use_case}\n{row.why}")
     print_table(shown)
+    models = table("Model", "Provider", "Key", "Address")
+    for use in _uses(preset, settings):
+        models.add_row(f"{use.part} {use.name}", use.provider, use.key_state, use.place)
+    print_table(models)
     for line in details["missing"] or ["Nothing is missing."]:
         say(line)
     say("")
@@ -69,10 +80,12 @@ def _settings(preset: str, file: Path | None) -> list[dict[str, Any]]:
 
 
 def _print_settings(values: list[dict[str, Any]]) -> None:
+    from rich.markup import escape  # a table of a settings file stands in brackets
+
     shown = table("Setting", "Value", "From", "What it does")
     for setting in values:
         about = f"{setting['about']} ({setting['accepts']})"
-        shown.add_row(setting["name"], str(setting["value"]), setting["from"], about)
+        shown.add_row(setting["name"], escape(str(setting["value"])), setting["from"], escape(about))
     print_table(shown)
     say("Set them with settings=… or --settings FILE.toml, or as LLAMA_PRESETS_<NAME>.")
 
@@ -81,7 +94,23 @@ def _cells(row: Preset) -> list[tuple[str, str]]:
     return [(column, getattr(row, column)) for column in COLUMNS]
 
 
-def _row(row: Preset) -> dict[str, Any]:
+def _chosen(preset: str, file: Path | None) -> Preset:
+    """A row as the settings of this environment choose it."""
+    return find_preset(preset).with_settings(load_settings(file, preset)[0])
+
+
+def _uses(preset: str, file: Path | None) -> list[ModelUse]:
+    values, _ = load_settings(file, preset)
+    return model_uses(find_preset(preset).with_settings(values), values)
+
+
+def _row(preset: str, file: Path | None) -> dict[str, Any]:
+    row = _chosen(preset, file)
     missing = row.missing()
-    columns = ("name", "use_case", "embedding", "store", "pattern", "monitoring")
-    return {**{column: getattr(row, column) for column in columns}, "ready": not missing, "missing": missing}
+    columns = ("name", "use_case", "embedding", "store", "pattern", "monitoring", "llm")
+    return {
+        **{column: getattr(row, column) for column in columns},
+        "models": [use.to_dict() for use in _uses(preset, file)],
+        "ready": not missing,
+        "missing": missing,
+    }

@@ -20,15 +20,22 @@ from llama_index_presets.diagnose.finding import Finding
 from llama_index_presets.errors import ModelError, PresetsError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.model_uses import model_uses
 from llama_index_presets.presets.models import find_reranker
 from llama_index_presets.presets.offline import foreign_listeners, remote_exporters
+from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.providers.embedding_models import CATALOGUE, EMBEDDING_PROVIDERS, read_embedding_name
+from llama_index_presets.providers.language_models import PROVIDERS
+from llama_index_presets.providers.rerankers import CROSS_ENCODER, RERANKER_PROVIDERS, read_reranker_name
+from llama_index_presets.providers.variables import find_variable
 
 __all__ = [
     "check_engine",
     "check_extras",
     "check_keys",
     "check_listeners",
+    "check_model_uses",
     "check_models",
     "check_parts",
     "check_reranker",
@@ -220,7 +227,6 @@ def _check_retries(model: Any) -> Iterator[Finding]:
 
 _DISTRIBUTION = "llama-index-presets"
 _KEYS = {
-    "OPENAI_API_KEY": "OpenAI models",
     "PINECONE_API_KEY": "the Pinecone store",
     "LLAMA_PRESETS_AUDIT_KEY": "the audit log",
     "LLAMA_PRESETS_ENCRYPTION_KEY": "encryption at rest",
@@ -270,9 +276,9 @@ def check_extras() -> Iterator[Finding]:
 
 def check_keys(row: Preset | None) -> Iterator[Finding]:
     """Check which keys are set; their values are used for nothing else."""
-    needs = {"OPENAI_API_KEY"} if row and "gpt" in row.llm + row.embedding else set()
-    needs |= {"OPENAI_API_KEY"} if row and row.embedding.startswith("text-embedding") else set()
-    needs |= {"PINECONE_API_KEY"} if row and row.store == "pinecone" else set()
+    needs = {"PINECONE_API_KEY"} if row and row.store == "pinecone" else set()
+    if row is None:
+        yield from _provider_keys()
     for name, use in _KEYS.items():
         if os.environ.get(name):
             yield Finding(level="ok", check="keys", message=f"{name} is set ({use})")
@@ -285,6 +291,39 @@ def check_keys(row: Preset | None) -> Iterator[Finding]:
             )
         else:
             yield Finding(level="note", check="keys", message=f"{name} is not set ({use})")
+
+
+def _provider_keys() -> Iterator[Finding]:
+    """Which providers of models have their key set on this machine."""
+    tables = (PROVIDERS, EMBEDDING_PROVIDERS, RERANKER_PROVIDERS)
+    keys = {key: provider.about for table in tables for provider in table.values() for key in provider.keys}
+    found = {key: variable for key in keys if (variable := find_variable(key, secret=True)) is not None}
+    for key, variable in found.items():
+        yield Finding(level="ok", check="keys", message=f"{key} is set ({variable.source}; {keys[key]})")
+    if not found:
+        yield Finding(level="note", check="keys", message="no key of a provider of models is set")
+
+
+def check_model_uses(row: Preset, settings: Settings) -> Iterator[Finding]:
+    """Check each model of a row: which it is, whether its key is set and where, and which address it is asked at."""
+    for use in model_uses(row, settings):
+        if use.key and not use.key_from:
+            yield Finding(
+                level="error",
+                check="keys",
+                message=f"{use.key} is not set ({use.part} '{use.name}')",
+                fix="Set it, put it into the .env beside the settings file, or use --offline.",
+            )
+        elif use.key:
+            yield Finding(
+                level="ok",
+                check="keys",
+                message=f"{use.key} is set ({use.key_from}; {use.part} '{use.name}')",
+            )
+        where = use.place if use.on_this_machine else f"{use.place}, not on this machine"
+        yield Finding(
+            level="ok", check="models", message=f"{use.part}: '{use.model}' of {use.provider}, {where}"
+        )
 
 
 def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:
@@ -317,6 +356,8 @@ def check_reranker(row: Preset, name: str) -> Iterator[Finding]:
     """
     if row.pattern != "advanced" or not installed("sentence_transformers"):
         return
+    if read_reranker_name(name).provider != CROSS_ENCODER:
+        return
     folder = find_reranker(name)
     if folder is None:
         yield Finding(
@@ -334,6 +375,8 @@ def check_weights(row: Preset) -> Iterator[Finding]:
     from llama_index_presets.embed.catalogue import embedding_model
     from llama_index_presets.embed.weights import find_weights
 
+    if read_embedding_name(row.embedding).provider != CATALOGUE:
+        return
     model = embedding_model(row.embedding)
     if model.provider != "local" or not installed("sentence_transformers"):
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llama_index_presets.diagnose.checks import (
     check_extras,
     check_keys,
+    check_model_uses,
     check_parts,
     check_reranker,
     check_settings,
@@ -22,6 +23,7 @@ from llama_index_presets.errors import PresetsError, StoreLockedError
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import DEFAULT_RERANKER
+from llama_index_presets.presets.settings import Settings, settings_class
 from llama_index_presets.presets.settings_sources import load_settings
 
 if TYPE_CHECKING:
@@ -56,27 +58,28 @@ def examine(
         >>> {finding.check for finding in examine("healthcare")} >= {"python", "keys", "weights"}
         True
     """
-    row, reranker = _row(preset, settings, offline=offline) if preset else (None, "")
+    row, values = _row(preset, settings, offline=offline) if preset else (None, Settings())
     yield from check_versions()
     yield from check_extras()
     yield from check_settings(preset, settings)
     yield from check_keys(row)
     if row is None or preset is None:
         return
+    yield from check_model_uses(row, values)
     yield from check_parts(row)
     yield from check_weights(row)
-    yield from check_reranker(row, reranker)
+    yield from check_reranker(row, values.reranker or DEFAULT_RERANKER)
     if storage is not None:
         yield from _check_storage(preset, storage, settings, offline=offline, repair=repair)
 
 
-def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, str]:
-    """Row as it would be built, and its reranker."""
-    row, reranker = find_preset(preset), DEFAULT_RERANKER
+def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, Settings]:
+    """Row as it would be built, and its settings."""
+    row, values = find_preset(preset), settings_class(preset)()
     with suppress(PresetsError):  # `check_settings` says so
         values = load_settings(settings, preset)[0]
-        row, reranker = row.with_settings(values), values.reranker or reranker
-    return row.offline() if offline else row, reranker
+        row = row.with_settings(values)
+    return row.offline() if offline else row, values
 
 
 def _check_storage(

@@ -22,7 +22,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.errors import PresetsError
+from llama_index_presets._extras import installed
+from llama_index_presets.diagnose.loopback_model import LoopbackModel
+from llama_index_presets.errors import PresetsError, SettingsError
+from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.providers.language_models import PROVIDERS
+from llama_index_presets.providers.names import SERVER
 
 __all__ = [
     "Attempt",
@@ -221,7 +226,8 @@ class EgressReport:
 
     Attributes:
         preset: Its name.
-        steps: What was done: build, ingest, query, aquery, stream, close.
+        steps: What was done: build, ingest, query, aquery, stream, close; and where nothing may leave the machine,
+            that a language model elsewhere is refused and one on loopback is asked.
         documents: How many were ingested.
         attempts: What it tried to reach, each once, with ``packets``; empty is what one hopes for.
         error: What ended it early, in one line, or None.
@@ -355,7 +361,31 @@ def _work(task: dict[str, Any], folder: Path, steps: list[str]) -> int:
         "".join(engine.stream(task["question"]).response_gen)
         steps.append("stream")
     steps.append("close")
+    if find_preset(task["preset"]).monitoring == "local" and installed(PROVIDERS[SERVER].module):
+        _prove_refusal(task, folder / "storage", steps)
     return report.documents
+
+
+def _prove_refusal(task: dict[str, Any], storage: Path, steps: list[str]) -> None:
+    """Show that a model is judged by its address: one elsewhere is refused, the same one on loopback is asked.
+
+    Raises:
+        PresetsError: It is not so.
+    """
+    from llama_index_presets.presets.build import build
+
+    settings = {"storage": storage, "offline": task["offline"], "settings": task["settings"]}
+    try:
+        build(task["preset"], llm=f"http://{_CONTROL[0]}:8080/v1#stand-in", **settings).close()
+    except SettingsError:
+        steps.append("refusal of a model elsewhere")
+    else:
+        raise PresetsError(f"A model at {_CONTROL[0]} was taken, although nothing may leave the machine.")
+    with LoopbackModel() as model, build(task["preset"], llm=model.name, **settings) as engine:
+        engine.query(task["question"])
+        if model.requests != 1:
+            raise PresetsError(f"A model on loopback was asked {model.requests} times; expected once.")
+    steps.append("query of a model on loopback")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
@@ -40,6 +40,12 @@ class AnswerEstimate:
     usd: Decimal | None
     read_usd: Decimal | None
     written_usd: Decimal | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        prices = ("usd", "read_usd", "written_usd")
+        floats = {name: None if (price := getattr(self, name)) is None else float(price) for name in prices}
+        return {**asdict(self), **floats}
 
 
 def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = None) -> AnswerEstimate:

@@ -24,6 +24,7 @@ from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
 from llama_index_presets.monitor.usage import count_embedding, provider_of
+from llama_index_presets.presets.answer_estimate import AnswerEstimate, estimate_answer
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -77,6 +78,7 @@ class Estimate:
         minutes_from: What that is based on.
         disk_bytes: What it would take on this machine's disk, about.
         model: The embedding model.
+        answer: What one answer costs beside, where the preset is known.
     """
 
     documents: int
@@ -93,10 +95,13 @@ class Estimate:
     minutes_from: str
     disk_bytes: int
     model: str
+    answer: AnswerEstimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**asdict(self), "cost_usd": None if self.cost_usd is None else float(self.cost_usd)}
+        answer = None if self.answer is None else self.answer.to_dict()
+        cost = None if self.cost_usd is None else float(self.cost_usd)
+        return {**asdict(self), "cost_usd": cost, "answer": answer}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +320,7 @@ def estimate_preset(
     if values.pii != "off":  # what is redacted or refused is not sent
         found = PrivacyWatch(values.pii).over(found)
     with progress_bar(show_progress, "Estimating") as progress:
-        return estimator.run(found, progress, sample=sample)
+        return replace(estimator.run(found, progress, sample=sample), answer=estimate_answer(row, values))
 
 
 def _all_places(texts: Sequence[str]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
@@ -28,6 +28,7 @@ from llama_index_presets.providers.embedding_models import (
 )
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.names import ModelName
+from llama_index_presets.providers.rerankers import DEFAULT_RERANKER
 from llama_index_presets.values import Fingerprint
 
 __all__ = [
@@ -43,9 +44,6 @@ __all__ = [
 
 # Which cross-encoder re-ranks, and where it lies on this machine.
 
-
-DEFAULT_RERANKER: Final = "cross-encoder/ms-marco-MiniLM-L6-v2"
-"""What the advanced pattern re-ranks with where the settings name nothing else."""
 
 _WEIGHTS = ("model.safetensors", "onnx/model.onnx", "pytorch_model.bin")
 

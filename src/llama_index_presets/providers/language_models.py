@@ -52,6 +52,8 @@ __all__ = [
     "endpoint_of",
     "is_on_this_machine",
     "make_language_model",
+    "named_class",
+    "plain_arguments",
     "read_name",
     "required_modules",
 ]
@@ -315,22 +317,58 @@ def make_own(name: ModelName, base: type, what: str) -> Any:
 def _provided(name: ModelName, options: Mapping[str, Any]) -> LLM:
     provider = PROVIDERS[name.provider]
     kind = getattr(require(provider.module, extra=provider.extra), provider.kind)
-    address, _ = endpoint_of(name, options)
     key = key_of(name, provider, options) or ("none" if name.provider == SERVER else None)
-    values = {
-        "model": name.model,
-        "temperature": options.get("temperature", TEMPERATURE),
-        **{key: options[key] for key in ("max_tokens", "timeout_s", "headers") if key in options},
-        **({"endpoint": address} if address else {}),
+    secrets = {
+        **({"headers": options["headers"]} if "headers" in options else {}),
         **({"api_key": key} if key else {}),
     }
-    arguments = arguments_of(values, provider, "llm")
+    arguments = arguments_of({**_values(name, options), **secrets}, provider, "llm")
     if adapt := _ADAPTERS.get(name.provider):
         adapt(name, arguments, options)
     made: LLM = named_class(kind)(**arguments)
     if "context_window" in options:
         made._window = options["context_window"]  # type: ignore[attr-defined]
     return made
+
+
+def _values(name: ModelName, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a model that are no secret."""
+    address, _ = endpoint_of(name, options)
+    return {
+        "model": name.model,
+        "temperature": options.get("temperature", TEMPERATURE),
+        **{option: options[option] for option in ("max_tokens", "timeout_s") if option in options},
+        **({"endpoint": address} if address else {}),
+    }
+
+
+def plain_arguments(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that the class of a model is made with, for code that stands alone; no key and no header is among them.
+
+    Example:
+        >>> plain_arguments("ollama/llama3.2", {"endpoint": "http://localhost:11434"})
+        {'model': 'llama3.2', 'temperature': 0.1, 'base_url': 'http://localhost:11434'}
+    """
+    read = read_name(name)
+    provider = PROVIDERS.get(read.provider)
+    if provider is None:
+        return dict(read.arguments)
+    arguments = dict(provider.fixed)
+    arguments |= {
+        provider.names.get(option, option): value for option, value in _values(read, options).items()
+    }
+    if read.provider == SERVER and "key" not in options:
+        arguments["api_key"] = "none"
+    if "context_window" in options and read.provider in ("ollama", SERVER):
+        arguments["context_window"] = options["context_window"]
+    adapt = _PLAIN_ADAPTERS.get(read.provider)
+    if adapt is not None:
+        adapt(read, arguments, options)
+    if read.provider == "azure":
+        arguments["model"] = read.model
+    if read.provider == "bedrock":
+        arguments |= _region()
+    return arguments
 
 
 # What single providers want beside the table.
@@ -382,9 +420,7 @@ def _bedrock(name: ModelName, arguments: dict[str, Any], options: Mapping[str, A
         for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         if (one := find_variable(variable, secret=True)) is not None
     }
-    region = find_variable("AWS_REGION") or find_variable("AWS_DEFAULT_REGION")
-    if region is not None:
-        arguments["region_name"] = region.value
+    arguments |= _region()
     if any(one.source != "environment" for one in found.values()):
         session = require("botocore.session", extra="bedrock").Session()
         session.set_credentials(*(one.value for one in found.values()))
@@ -395,6 +431,12 @@ def _bedrock(name: ModelName, arguments: dict[str, Any], options: Mapping[str, A
         connect_timeout=timeout,
         read_timeout=timeout,
     )
+
+
+def _region() -> dict[str, str]:
+    """The region, also from the variable that boto3 does not read itself."""
+    region = find_variable("AWS_REGION") or find_variable("AWS_DEFAULT_REGION")
+    return {} if region is None else {"region_name": region.value}
 
 
 def _smollm2(name: ModelName, arguments: dict[str, Any], options: Mapping[str, Any]) -> None:
@@ -413,6 +455,10 @@ _ADAPTERS: Final = {
     "ollama": _ollama,
     "smollm2": _smollm2,
 }
+
+
+_PLAIN_ADAPTERS: Final = {name: _ADAPTERS[name] for name in ("gemini", "ollama", "smollm2")}
+"""Of these the arguments are plain values; credentials and sessions of the others come from the environment."""
 
 
 # -- its class --------------------------------------------------------------------------------------------------------

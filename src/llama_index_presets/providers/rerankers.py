@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CROSS_ENCODER",
+    "DEFAULT_RERANKER",
     "RERANKER_PROVIDERS",
     "make_reranker",
     "read_reranker_name",
@@ -36,6 +37,9 @@ __all__ = [
 
 CROSS_ENCODER: Final = "cross-encoder"
 """Provider of every name that is a folder or a name on the hub."""
+
+DEFAULT_RERANKER: Final = "cross-encoder/ms-marco-MiniLM-L6-v2"
+"""What the advanced pattern re-ranks with where the settings name nothing else."""
 
 _COHERE: Final = {"endpoint": "base_url", "timeout_s": "", "headers": ""}
 
