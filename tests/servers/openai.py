@@ -236,7 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
             data = [vector | {"index": n} for n, vector in enumerate(data)]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         self._send(
-            json.dumps({"object": "list", "model": body["model"], "data": data, "usage": usage}).encode()
+            json.dumps(
+                {"id": "e", "object": "list", "model": body["model"], "data": data, "usage": usage}
+            ).encode()
         )
 
     def _refuse(self, fault: Fault, message: str = "") -> None:

@@ -53,8 +53,37 @@ def test_list_gives_all_seven_rows(run) -> None:  # type: ignore[no-untyped-def]
     rows = json.loads(out)["presets"]
     assert (code, err, len(rows)) == (0, "", 7)
     assert set(rows[0]) == {
-        "name", "use_case", "embedding", "store", "pattern", "monitoring", "ready", "missing",
+        "name", "use_case", "embedding", "store", "pattern", "monitoring", "llm", "models", "ready", "missing",
     }  # fmt: skip
+    (embedding, llm) = rows[0]["models"]
+    assert (llm["part"], llm["model"], llm["key"], llm["key_set"]) == (
+        "llm",
+        rows[0]["llm"],
+        "OPENAI_API_KEY",
+        False,
+    )
+    assert (embedding["part"], embedding["endpoint"], embedding["on_this_machine"]) == (
+        "embedding",
+        "",
+        False,
+    )
+
+
+def test_list_and_show_say_where_keys_and_addresses_come_from(run, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """From a settings file and the .env beside it; the key itself is nowhere."""
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-secret\nOPENAI_BASE_URL=http://127.0.0.1:9/v1\n")
+    file = tmp_path / "settings.toml"
+    file.write_text('llm = "openai/gpt-5-mini"\n')
+    for command in (("list",), ("show", "knowledge-base"), ("doctor", "knowledge-base")):
+        _, out, err = run(*command, "--settings", file)
+        assert "gpt-5-mini" in out and "sk-secret" not in out + err
+        assert "http://127.0.0.1:9/v1" in out.replace("\n", "")
+    _, out, _ = run("show", "knowledge-base", "--settings", file, "--json")
+    uses = {use["part"]: use for use in json.loads(out)["models"]}
+    assert uses["llm"]["key_from"] == str(tmp_path / ".env") and uses["llm"]["key_set"]
+    assert uses["llm"]["endpoint_from"] == f"OPENAI_BASE_URL in {tmp_path / '.env'}"
+    assert uses["llm"]["on_this_machine"] and uses["embedding"]["on_this_machine"]
 
 
 def test_show_says_why_and_what_is_missing(run) -> None:  # type: ignore[no-untyped-def]

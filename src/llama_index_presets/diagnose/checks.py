@@ -306,20 +306,20 @@ def _provider_keys() -> Iterator[Finding]:
 
 def check_model_uses(row: Preset, settings: Settings) -> Iterator[Finding]:
     """Check each model of a row: which it is, whether its key is set and where, and which address it is asked at."""
-    for use in model_uses(row, settings):
-        if use.key and not use.key_from:
+    uses = model_uses(row, settings)
+    for key in dict.fromkeys(use.key for use in uses if use.key):
+        sharing = [use for use in uses if use.key == key]
+        of = ", ".join(f"{use.part} '{use.name}'" for use in sharing)
+        if sharing[0].key_from:
+            yield Finding(level="ok", check="keys", message=f"{key} is set ({sharing[0].key_from}; {of})")
+        else:
             yield Finding(
                 level="error",
                 check="keys",
-                message=f"{use.key} is not set ({use.part} '{use.name}')",
+                message=f"{key} is not set ({of})",
                 fix="Set it, put it into the .env beside the settings file, or use --offline.",
             )
-        elif use.key:
-            yield Finding(
-                level="ok",
-                check="keys",
-                message=f"{use.key} is set ({use.key_from}; {use.part} '{use.name}')",
-            )
+    for use in uses:
         where = use.place if use.on_this_machine else f"{use.place}, not on this machine"
         yield Finding(
             level="ok", check="models", message=f"{use.part}: '{use.model}' of {use.provider}, {where}"

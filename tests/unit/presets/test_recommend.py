@@ -93,7 +93,7 @@ def test_the_bill_is_its_arithmetic() -> None:
     """1,000 documents of 500 tokens; 2,000 questions of 20 tokens, each answered from five passages."""
     needs = Requirements(documents=1_000, tokens_per_document=500, queries_per_month=2_000)
     bill = estimate_bill(PRESETS["knowledge-base"], needs)
-    small, read, written = Decimal("0.02"), Decimal("0.15"), Decimal("0.60")
+    small, read, written = Decimal("0.02"), Decimal("0.10"), Decimal("0.50")
     million = Decimal(1_000_000)
     assert bill.total("once") == 1_000 * 500 * small / million
     answers = 2_000 * ((150 + 5 * 512) * read + 150 * written) / million
