@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -136,7 +137,9 @@ def outline(text: str, suffix: str) -> list[Mark]:
     """
     if suffix in (".py", ".pyi"):
         try:
-            return list(_python(text))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of odd escapes, which are the author's
+                return list(_python(text))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             pass  # Python 2, or a template: by the look of its lines, as other languages
     return list(_by_lines(text, suffix))

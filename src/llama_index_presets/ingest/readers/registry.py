@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -93,10 +95,65 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
 
 
 def reader_for(path: Path) -> ReaderEntry:
-    """The reader of a file, chosen by its suffix.
+    """The reader of a file: chosen by its suffix, and by its first bytes where these say that the suffix is wrong.
+
+    Programs export web pages and plain tables as ``.xls``, and rich text as ``.doc``.
 
     Example:
         >>> reader_for(Path("a/Report.PDF")).function, reader_for(Path("notes")).function
-        ('pdf.reader:read_pdf', 'text:read_text')
+        ('pdf:read_pdf', 'text:read_text')
     """
-    return READERS.get(path.suffix.lower(), TEXT)
+    suffix = path.suffix.lower()
+    entry = READERS.get(suffix, TEXT)
+    if path.is_file() and (suffix not in READERS or suffix in _OFTEN_WRONG):
+        with path.open("rb") as file:
+            found = _by_content(file.read(_HEAD), path, suffix)
+        return READERS[found] if found else entry
+    return entry
+
+
+_HEAD: Final = 1024  # bytes
+_OFTEN_WRONG: Final = frozenset((".xls", ".xlsx", ".doc", ".docx", ".ppt", ".pptx", ".txt"))
+_BEGINNINGS: Final = ((b"%PDF-", ".pdf"), (b"{\\rtf", ".rtf"))
+_HTML: Final = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|table|meta)\b", re.I | re.S
+)
+_MEMBERS: Final = {
+    "word/document.xml": ".docx",
+    "xl/workbook.xml": ".xlsx",
+    "xl/workbook.bin": ".xlsb",
+    "ppt/presentation.xml": ".pptx",
+    "META-INF/container.xml": ".epub",
+}
+_OPEN_DOCUMENT: Final = {"text": ".odt", "spreadsheet": ".ods", "presentation": ".odp"}
+
+
+def _by_content(head: bytes, path: Path, suffix: str) -> str:
+    """The suffix that the first bytes stand for, or empty where they say nothing."""
+    for begin, found in _BEGINNINGS:
+        if head.startswith(begin):
+            return found
+    if head.startswith(b"PK\x03\x04"):
+        return _by_members(path)
+    if suffix == ".txt":
+        return ""
+    if _HTML.match(head):
+        return ".html"
+    if suffix in (".xls", ".xlsx"):
+        if b"urn:schemas-microsoft-com:office:spreadsheet" in head:
+            return ".xml"
+        return "" if b"\0" in head else ".csv"
+    return ""
+
+
+def _by_members(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            kind = archive.read("mimetype")[:100].decode("ascii", "replace") if "mimetype" in names else ""
+    except (zipfile.BadZipFile, OSError, RuntimeError):
+        return ""
+    family = kind.rpartition("opendocument.")[2].partition("-")[0]
+    return _OPEN_DOCUMENT.get(family, "") or next(
+        (found for name, found in _MEMBERS.items() if name in names), ""
+    )

@@ -30,7 +30,7 @@ def test_every_reader_of_the_table_is_there(entry: object) -> None:
         ("a.pptx", OLE, "PowerPoint before 2007. Convert it .soffice --headless --convert-to pptx"),
         ("a.doc", OLE, r"kind .doc are not read. Convert it .soffice --headless --convert-to docx"),
         ("a.hwp", OLE, r"kind .hwp are not read. Convert it"),
-        ("a.docx", b"{\\rtf1 Words}", "no Word file, or damaged"),
+        ("a.docx", b"words", "no Word file, or damaged"),
         ("a.epub", b"PK\x03\x04 not a zip", "no EPUB file, or damaged"),
         ("a.xml", b"no markup", "no XML, or damaged from the beginning"),
         ("a.ipynb", b"{}", "cannot be read"),
@@ -61,6 +61,37 @@ def test_empty_sheets_and_pictures_in_a_document_are_told_apart(tmp_path: Path) 
         archive.writestr("word/media/image1.png", b"x")
     with pytest.raises(IngestError, match="1 pictures, whose text is not read"):
         read_file(tmp_path / "scan.docx", "h")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("a.xls", b"<html><body><table><tr><th>a<th>b<tr><td>1<td>2</table></body></html>", "a: 1; b: 2"),
+        ("a.xls", b"a\tb\tc\n1\t2\t3\n4\t5\t6\n", "a: 1; b: 2; c: 3"),
+        ("a.doc", b"{\\rtf1 Words.}", "Words."),
+        ("a", b"<!DOCTYPE html><title>t</title><nav>menu</nav><p>Words.</p>", "Words."),
+        ("a.txt", b"<html> is the root of a page.", "<html> is the root of a page."),
+    ],
+)
+def test_a_wrong_suffix_is_seen_by_the_first_bytes(
+    tmp_path: Path, name: str, content: bytes, text: str
+) -> None:
+    """Programs export pages and tables as .xls, and rich text as .doc; a text file is text whatever it begins with."""
+    (tmp_path / name).write_bytes(content)
+    assert read_file(tmp_path / name, "h").plain.text.strip().split("\n")[0] == text
+
+
+def test_formulas_without_a_result_are_counted(tmp_path: Path) -> None:
+    """A file that a program wrote has none until a spreadsheet program computes them."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in (["Item", "Net", "Gross"], ["Pump", 100, "=B2*1.19"], ["Seal", 10, "=B3*1.19"]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    plain = read_file(tmp_path / "a.xlsx", "h").plain
+    assert "Item: Pump; Net: 100" in plain.text
+    assert [warning[:35] for warning in plain.warnings] == ["2 cells hold formulas without a res"]
 
 
 def test_a_locked_book_is_refused(tmp_path: Path) -> None:

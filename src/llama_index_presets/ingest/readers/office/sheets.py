@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from llama_index_presets.ingest.readers.tables import Cell, table_text
 __all__ = ["Sheet", "plain_from_sheets", "read_xls", "read_xlsb", "read_xlsx"]
 
 _LONGEST_NAME: Final = 120  # characters of a column's name
+_NO_RESULT: Final = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
 _PASSWORD: Final = "The file has a password. Save it without one."
 _WITHOUT_FORMATS: Final = "Its numbers and dates stand as they are stored, not as they are shown ({reason})."
 
@@ -74,7 +76,22 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         return replace(
             plain, warnings=[_WITHOUT_FORMATS.format(reason=f"{type(error).__name__} of openpyxl")]
         ), about
-    return plain_from_sheets(map(_of_openpyxl, book.worksheets), limit), about
+    plain = plain_from_sheets(map(_of_openpyxl, book.worksheets), limit)
+    return replace(plain, warnings=_without_results(path)), about
+
+
+def _without_results(path: Path) -> list[str]:
+    """A warning where cells hold a formula and no result, as in files that no spreadsheet program has saved."""
+    with zipfile.ZipFile(path) as archive:
+        sheets = (
+            name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")
+        )
+        count = sum(len(_NO_RESULT.findall(archive.read(name))) for name in sheets)
+    return (
+        [f"{count} cells hold formulas without a result. Open the file in a spreadsheet program and save it."]
+        if count
+        else []
+    )
 
 
 def read_xlsb(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:

@@ -14,6 +14,7 @@ from llama_index_presets.ingest.document_metadata import plain_values
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.office.packages import (
     check_package,
     core_properties,
@@ -150,12 +151,10 @@ def _chart(chart: Any) -> Iterator[str]:
             + "</tr>"
         )
         for at, category in enumerate(categories):
-            values = (
-                values[at] if at < len(values) and values[at] is not None else "" for _, values in series
-            )
+            values = (values[at] if at < len(values) else None for _, values in series)
             yield (
                 f"<tr><th>{_escaped(category)}</th>"
-                + "".join(f"<td>{value}</td>" for value in values)
+                + "".join(f"<td>{shown(value)}</td>" for value in values)
                 + "</tr>"
             )
         yield "</table>"
