@@ -91,7 +91,7 @@ def test_every_local_model_asks_before_it_runs(
     from llama_index_presets.rerank import CrossEncoderRerank
 
     uses: dict[str, Callable[[], Any]] = {
-        "clip": lambda: load_clip(ClipCard(folder=tmp_path, dim=2, max_tokens=2), "cpu"),
+        "clip": lambda: load_clip(ClipCard(folder=tmp_path, dim=2, max_tokens=2), "cpu", "torch"),
         "reranker": lambda: CrossEncoderRerank(str(tmp_path), backend="torch").warm_up(),
         "processes": lambda: load_pool(tmp_path, "float32", "cpu", 2),
     }

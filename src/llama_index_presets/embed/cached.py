@@ -21,6 +21,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.embed.cache import EmbeddingCache, Role
 from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.embed.recognition import as_local
 from llama_index_presets.errors import PartialEmbeddingError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 
@@ -43,7 +44,8 @@ _BESIDE_THE_POINT: Final = frozenset(
 def vector_identity(model: BaseEmbedding) -> str:
     """Identity of a model's vectors, so that two models never share one cache entry.
 
-    A model that has a text attribute `vector_identity` says it itself. Of any other, it is the class and all its
+    A model that has a text attribute `vector_identity` says it itself, and a `HuggingFaceEmbedding` of a model that
+    we know has that of `LocalEmbedding`. Of any other, it is the class and all its
     options but those like keys, timeouts and batch sizes: a rotated key does not make new vectors.
 
     Raises:
@@ -54,7 +56,7 @@ def vector_identity(model: BaseEmbedding) -> str:
         >>> vector_identity(MockEmbedding(embed_dim=8)) == vector_identity(MockEmbedding(embed_dim=9))
         False
     """
-    own = getattr(model, "vector_identity", None)
+    own = getattr(as_local(model) or model, "vector_identity", None)
     if isinstance(own, str) and own:
         return own
     try:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index_instrumentation import get_dispatcher
@@ -48,6 +48,8 @@ class ClipEmbedding(MultiModalEmbedding):
     Args:
         model_name: A CLIP model of the catalogue (``"clip-ViT-B-32"``), or the path of a folder in the format of
             sentence-transformers or transformers.
+        backend: ``"onnx"`` runs both towers on ONNX Runtime, in float32 on the CPU, without torch; ``"torch"`` on
+            transformers; ``"auto"`` takes the former, and torch where there is a GPU.
         device: ``"cpu"``, ``"cuda"``, …; None chooses a GPU when there is one.
         allow_download: Whether the hub may be asked for weights that are not on this machine.
         compute_batch_size: Texts or images per forward pass.
@@ -64,6 +66,7 @@ class ClipEmbedding(MultiModalEmbedding):
         77
     """
 
+    backend: Literal["auto", "onnx", "torch"] = "auto"
     device: str | None = None
     allow_download: bool = True
     compute_batch_size: int = Field(default=16, gt=0)
@@ -135,7 +138,7 @@ class ClipEmbedding(MultiModalEmbedding):
         with loading(self._name, "embedding"):
             self.check_weights()
             _ = self._tokenizer  # read by the first call as well: part of the load
-            return load_clip(self._card, self.device)
+            return load_clip(self._card, self.device, self.backend)
 
     def _embed_texts(self, texts: Sequence[str], *, kind: str = "text") -> list[list[float]]:
         model = self._clip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_presets._extras import require
+from llama_index_presets.embed.clip_towers import ClipTowers, open_towers
 from llama_index_presets.errors import ModelError
-from llama_index_presets.forks import TORCH
+from llama_index_presets.inference.tokenizer import open_tokenizer
 from llama_index_presets.loading import LoadOnce
 
 if TYPE_CHECKING:
@@ -132,8 +131,6 @@ def _side(size: Any) -> int:
     return int(size)
 
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
-
 Vectors = npt.NDArray[np.float32]
 
 
@@ -200,38 +197,27 @@ class ClipTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        transformers = require("transformers", extra="clip")
-        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            # Asked for one all the same, transformers makes an empty one that knows no word.
-            raise ModelError(
-                f"'{folder}' has no tokenizer ({', '.join(_TOKENIZER_FILES)}). Download the model again."
-            )
-        try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, use_fast=True
-            )
-        except (OSError, ValueError, TypeError) as error:
-            raise ModelError(
-                f"'{folder}' has no tokenizer that can be loaded ({type(error).__name__}). Download the model again."
-            ) from error
-        self._lock = threading.Lock()  # padding and truncation are state of the fast tokenizer
+        self._tokenizer: Any = open_tokenizer(folder)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
-        with self._lock:
-            return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in tokens, special tokens included."""
-        if not texts:
-            return []
-        with self._lock:
-            return [len(ids) for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def padded(self, texts: Sequence[str]) -> Any:
-        """Tensors for the model."""
-        with self._lock:
-            return self._tokenizer(list(texts), padding=True, return_tensors="pt")
+    def padded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Ids and mask, shape (texts, tokens); a text is padded with its own last token, which ends it."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        length = max(len(encoding.ids) for encoding in encodings)
+        ids = np.array(
+            [[*one.ids, *[one.ids[-1]] * (length - len(one.ids))] for one in encodings], dtype=np.int64
+        )
+        mask = np.array(
+            [[1] * len(one.ids) + [0] * (length - len(one.ids)) for one in encodings], dtype=np.int64
+        )
+        return ids, mask
 
 
 class ClipModel:
@@ -239,59 +225,32 @@ class ClipModel:
 
     Args:
         card: Which one.
-        device: ``"cpu"``, ``"cuda"``, …; None chooses a GPU when there is one.
-
-    Raises:
-        ModelError: The weights are damaged or missing.
+        towers: What runs it.
     """
 
-    def __init__(self, card: ClipCard, device: str | None) -> None:
-        torch, transformers = require("torch", extra="clip"), require("transformers", extra="clip")
-        transformers.utils.logging.disable_progress_bar()
-        self._torch = torch
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, card: ClipCard, towers: ClipTowers) -> None:
         self.card = card
         self.recipe = read_pixel_recipe(card.folder)
+        self._towers = towers
         self._tokenizer = load_clip_tokenizer(card.folder)
-        try:
-            model = transformers.CLIPModel.from_pretrained(str(card.folder), local_files_only=True)
-        except Exception as error:  # safetensors, torch and transformers each have errors of their own
-            raise ModelError(
-                f"The CLIP weights in '{card.folder}' cannot be loaded ({type(error).__name__}: "
-                f"{(str(error).splitlines() or [''])[0][:200]}). Download the model again."
-            ) from error
-        self._model = model.float().eval().to(self.device)
-        self._lock = threading.Lock()  # one forward pass at a time: two would only share the same cores
 
     def encode_texts(self, texts: Sequence[str], batch_size: int) -> Vectors:
         """Texts to unit vectors, shape (n, dim), in the order given; sorted by length meanwhile."""
         order = np.argsort([-len(text) for text in texts], kind="stable")
-        parts = [
-            self._features("get_text_features", **self._tokenizer.padded([texts[i] for i in places]))
-            for places in _batches(order, batch_size)
-        ]
+        parts = self._towers.run(
+            lambda places: self._towers.texts(*self._tokenizer.padded([texts[i] for i in places])),
+            _batches(order, batch_size),
+        )
         return _in_order(parts, order, self.card.dim)
 
     def encode_images(self, images: Sequence[Image], batch_size: int) -> Vectors:
         """RGB images to unit vectors, shape (n, dim)."""
-        parts = [
-            self._features(
-                "get_image_features",
-                pixel_values=self._torch.from_numpy(np.stack([self.recipe.array(images[i]) for i in places])),
-            )
-            for places in _batches(np.arange(len(images)), batch_size)
-        ]
-        return _in_order(parts, np.arange(len(images)), self.card.dim)
-
-    def _features(self, method: str, **tensors: Any) -> Vectors:
-        TORCH.check()
-        with self._lock, self._torch.inference_mode():
-            found = getattr(self._model, method)(
-                **{name: one.to(self.device) for name, one in tensors.items()}
-            )
-        found = getattr(found, "pooler_output", found)  # transformers 5 gives an object, 4 the tensor itself
-        vectors = found.float().cpu().numpy()
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+        order = np.arange(len(images))
+        parts = self._towers.run(
+            lambda places: self._towers.images(np.stack([self.recipe.array(images[i]) for i in places])),
+            _batches(order, batch_size),
+        )
+        return _in_order(parts, order, self.card.dim)
 
 
 def _batches(order: npt.NDArray[np.intp], size: int) -> list[npt.NDArray[np.intp]]:
@@ -301,21 +260,25 @@ def _batches(order: npt.NDArray[np.intp], size: int) -> list[npt.NDArray[np.intp
 def _in_order(parts: list[Vectors], order: npt.NDArray[np.intp], dim: int) -> Vectors:
     vectors = np.zeros((len(order), dim), dtype=np.float32)
     if parts:
-        vectors[order] = np.concatenate(parts)
+        joined = np.concatenate(parts)
+        vectors[order] = joined / np.linalg.norm(joined, axis=1, keepdims=True)
     return vectors
 
 
-def load_clip(card: ClipCard, device: str | None) -> ClipModel:
-    """The model of a folder, loaded once a process and device.
+def load_clip(card: ClipCard, device: str | None, backend: str = "auto") -> ClipModel:
+    """The model of a folder, loaded once a process, device and backend.
 
     Raises:
-        ModelError: The parent of this forked process has run a model.
+        ModelError: It is torch's, and the parent of this forked process has run a model on torch.
     """
-    TORCH.check()
-    return _models(card, device)
+    return _models(card, device, backend)
 
 
-_models = LoadOnce(ClipModel)
+def _load(card: ClipCard, device: str | None, backend: str) -> ClipModel:
+    return ClipModel(card, open_towers(card.folder, device, backend))
+
+
+_models = LoadOnce(_load)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import multiprocessing
 import os
 import threading
@@ -9,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -38,6 +41,9 @@ Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 _SLICE: Final = 64
 """Texts sent to a process at once: some seconds of work, so that all end at about the same time."""
+
+SAME_VECTORS: Final = 0.9999
+"""Cosine from which on the vectors of two runtimes count as those of one model."""
 
 _INSTALL: Final = {"openvino": ' The openvino backend needs: pip install "optimum-intel[openvino]".'}
 
@@ -187,12 +193,33 @@ def _make_encoder(
     backend: str,
     max_tokens: int | None,
     trust_remote_code: bool,
+    known_as: str | None,
 ) -> Encoder:
     choice = backend_of(folder, precision, device, backend, trust_remote_code)
     if choice.backend == "onnx":
-        return OnnxTextEncoder(read_model_folder(folder), max_tokens, int8=precision == "int8")
+        encoder = OnnxTextEncoder(read_model_folder(folder), max_tokens, int8=precision == "int8")
+        _check_vector(encoder, known_as, folder, 0.99 if precision == "int8" else SAME_VECTORS)
+        return encoder
     TORCH.check()
     return TorchEncoder(folder, precision, device, choice.backend, max_tokens, trust_remote_code)
+
+
+def _check_vector(encoder: Encoder, known_as: str | None, folder: Path, least: float) -> None:
+    """Compare with the vector that sentence-transformers gave in float32; a millisecond a load.
+
+    A graph is written by us, and an ONNX file of the hub is not what the hash of the weights covers.
+    """
+    stored = json.loads(files(__package__).joinpath("stored_vectors.json").read_text(encoding="utf-8"))
+    if known_as not in stored["vectors"]:
+        return
+    expected = np.frombuffer(base64.b64decode(stored["vectors"][known_as]), dtype="<f2").astype(np.float64)
+    vector = encoder.encode([stored["text"]], 1)[0]
+    cosine = float(vector @ expected / np.linalg.norm(expected)) if len(vector) == len(expected) else 0.0
+    if not cosine >= least:
+        raise ModelError(
+            f"The model in '{folder}' gives another vector than '{known_as}' (cosine {cosine:.5f}; expected at least "
+            f"{least}). A file of it is damaged or is another model: download it again, or take backend='torch'."
+        )
 
 
 class EncoderPool:
@@ -206,6 +233,7 @@ class EncoderPool:
         backend: As of `LocalEmbedding`.
         max_tokens: Tokens read; None takes the model's own limit.
         trust_remote_code: Whether code of the model's repository may run here.
+        known_as: Name in the catalogue, whose stored vector is compared.
     """
 
     def __init__(
@@ -217,6 +245,7 @@ class EncoderPool:
         backend: str = "auto",
         max_tokens: int | None = None,
         trust_remote_code: bool = False,
+        known_as: str | None = None,
     ) -> None:
         threads = max((os.cpu_count() or 1) // processes, 1)
         # Spawned, not forked: a fork of a process with torch threads can hang.
@@ -224,7 +253,7 @@ class EncoderPool:
             processes,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin_worker,
-            initargs=(threads, folder, precision, device, backend, max_tokens, trust_remote_code),
+            initargs=(threads, folder, precision, device, backend, max_tokens, trust_remote_code, known_as),
         )
         self._run([([], 1)] * processes)  # so that each loads its model now, and not during the first batch
 
@@ -270,13 +299,14 @@ def load_encoder(
     backend: str = "auto",
     max_tokens: int | None = None,
     trust_remote_code: bool = False,
+    known_as: str | None = None,
 ) -> Encoder:
     """Load a model, once in a process for the same settings.
 
     Raises:
         ModelError: It is torch's, and the parent of this forked process has run a model on torch.
     """
-    return _encoders(folder, precision, device, backend, max_tokens, trust_remote_code)
+    return _encoders(folder, precision, device, backend, max_tokens, trust_remote_code, known_as)
 
 
 def load_pool(
@@ -287,10 +317,11 @@ def load_pool(
     backend: str = "auto",
     max_tokens: int | None = None,
     trust_remote_code: bool = False,
+    known_as: str | None = None,
 ) -> EncoderPool:
     """Start the processes of a model, once for the same settings."""
     TORCH.check()
-    return _pools(folder, precision, device, processes, backend, max_tokens, trust_remote_code)
+    return _pools(folder, precision, device, processes, backend, max_tokens, trust_remote_code, known_as)
 
 
 _encoders = LoadOnce(_make_encoder)

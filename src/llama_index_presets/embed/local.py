@@ -214,8 +214,9 @@ class LocalEmbedding(BaseEmbedding):
         )
 
     @property
-    def _loading(self) -> tuple[str, int | None, bool]:
-        return self.backend, self.max_length, self.trust_remote_code
+    def _loading(self) -> tuple[str, int | None, bool, str | None]:
+        known_as = self._model.name if self._model and self._model.sha256 else None
+        return self.backend, self.max_length, self.trust_remote_code, known_as
 
     @property
     def _reads(self) -> int:

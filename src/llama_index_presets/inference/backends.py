@@ -13,7 +13,7 @@ from llama_index_presets.errors import MissingExtraError, ModelError, SettingsEr
 from llama_index_presets.inference.model_folder import ModelFolder
 from llama_index_presets.inference.text_encoder import obstacle_of, onnx_installed
 
-__all__ = ["BACKENDS", "Backend", "Choice", "choose_backend"]
+__all__ = ["BACKENDS", "Backend", "Choice", "choose_backend", "only_torch_device"]
 
 Backend = Literal["auto", "onnx", "torch", "openvino"]
 BACKENDS: Final = ("auto", "onnx", "torch", "openvino")
@@ -43,6 +43,14 @@ def _gpu_in_sight() -> bool:
     if "torch" in sys.modules:
         return bool(sys.modules["torch"].cuda.is_available())
     return any(Path(file).exists() for file in _GPU_FILES) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+def only_torch_device(device: str | None) -> str | None:
+    """Why a device needs torch, in words that follow "because of"; None for the CPU where there is no GPU."""
+    if device not in (None, "auto", "cpu"):
+        return f"device='{device}'"
+    gpu = device != "cpu" and _torch_installed() and _gpu_in_sight()
+    return "the GPU, which is torch's" if gpu else None
 
 
 def choose_backend(

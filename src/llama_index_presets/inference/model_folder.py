@@ -134,6 +134,7 @@ def _pooling(folder: Path | None) -> tuple[tuple[str, ...], str | None]:
             stated.get(f"pooling_mode_{flag}") for flag, own in {**flags, name: name}.items() if own == name
         )
     ]
+    found = [name.removesuffix("_tokens") for name in found]
     strange = [name for name in found if name not in POOLINGS]
     if strange:
         return ("mean",), f"pooling '{strange[0]}'"

@@ -84,7 +84,7 @@ _RUNTIME = ("onnxruntime", "onnx", "tokenizers")
 _LOCAL = Component(about="on this machine", modules=_RUNTIME, extra="local")
 _CLIP = Component(
     about="text and images, on this machine",
-    modules=("sentence_transformers", "torch", "PIL"),
+    modules=(*_RUNTIME, "PIL"),
     extra="clip",
 )
 

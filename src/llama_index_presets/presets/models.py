@@ -14,6 +14,7 @@ from llama_index.core.utils import get_tokenizer
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEmbedding
 from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.embed.recognition import as_local
 from llama_index_presets.embed.weights import cache_folder
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.inference.hub import cached_snapshot
@@ -154,11 +155,13 @@ def make_chunker(
         chunk_tokens: Longest chunk; None takes what the model reads, at most 512.
         chunking: Key of `ingest.strategies.CHUNKERS`.
 
-    A model that is not ours and not in the catalogue has no tokenizer that we could ask: its chunks are measured in
-    tokens of cl100k_base and kept to three quarters of its ``max_length`` (512 where it has none).
+    A `HuggingFaceEmbedding` of a model of the catalogue is measured with that. Any other model that is not ours has no
+    tokenizer that we could ask: its chunks are measured in tokens of cl100k_base and kept to three quarters of its
+    ``max_length`` (512 where it has none).
     """
-    tokenize = getattr(embed_model, "tokenize", None) or get_tokenizer()
-    limit = getattr(embed_model, "max_tokens", None)
+    asked = as_local(_innermost(embed_model)) or embed_model
+    tokenize = getattr(asked, "tokenize", None) or get_tokenizer()
+    limit = getattr(asked, "max_tokens", None)
     if not isinstance(limit, int):
         known = catalogue().get(_short_name(embed_model))
         limit = known.max_tokens if known else int(getattr(embed_model, "max_length", 512) * 0.75)
@@ -168,7 +171,7 @@ def make_chunker(
 
 def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fingerprint:
     """What makes the vectors of an index. The dimension of an unknown model is found by embedding a word."""
-    known = catalogue().get(_short_name(embed_model))
+    known = catalogue().get(_short_name(embed_model).removesuffix("-int8"))
     # What the object says goes first: its vectors may be shorter than the model's.
     dim = getattr(embed_model, "dim", None) or getattr(embed_model, "dimensions", None)
     dim = dim or (known.dim if known else None)
@@ -178,4 +181,12 @@ def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fi
 
 
 def _short_name(embed_model: BaseEmbedding) -> str:
-    return embed_model.model_name.rsplit("/", 1)[-1]
+    """Name of what makes the vectors: the same for runtimes that agree to a cosine of 0.9999, so not for int8."""
+    inner = _innermost(embed_model)
+    name = str((as_local(inner) or embed_model).model_name).rsplit("/", 1)[-1]
+    return f"{name}-int8" if getattr(inner, "precision", None) == "int8" else name
+
+
+def _innermost(embed_model: BaseEmbedding) -> BaseEmbedding:
+    inner = getattr(embed_model, "inner", None)
+    return _innermost(inner) if isinstance(inner, BaseEmbedding) else embed_model

