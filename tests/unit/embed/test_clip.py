@@ -220,7 +220,9 @@ def test_damaged_weights_are_an_error_of_ours(tmp_path: Path) -> None:
     shutil.copytree(tiny_clip(), tmp_path / "cut")
     weights = tmp_path / "cut" / "0_CLIPModel" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(ModelError, match="cannot be (loaded|read as safetensors) .* Download the model again"):
+    with pytest.raises(
+        ModelError, match="cannot be (loaded|read as safetensors) .* Download the model again"
+    ):
         ClipEmbedding(str(tmp_path / "cut")).get_query_embedding("red")
 
 
