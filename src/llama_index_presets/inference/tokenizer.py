@@ -31,8 +31,8 @@ def open_tokenizer(folder: Path) -> Any:
             found = _word_pieces(library, folder)
         else:
             raise ModelError(
-                f"'{folder}' has no tokenizer (tokenizer.json, vocab.json with merges.txt, or vocab.txt). Save the model "
-                "with its fast tokenizer."
+                f"'{folder}' has no tokenizer (tokenizer.json, vocab.json with merges.txt, or vocab.txt). "
+                "Save the model with its fast tokenizer."
             )
     except ModelError:
         raise
