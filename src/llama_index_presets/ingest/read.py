@@ -71,7 +71,8 @@ def _reason(path: Path) -> str:
         return "its sheets are empty"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            pictures = sum(Path(name).suffix.lower() in SUFFIXES for name in archive.namelist())
+            names = [Path(name) for name in archive.namelist()]
+        pictures = sum(name.suffix.lower() in SUFFIXES and name.stem != "thumbnail" for name in names)
         return (
             f"{pictures} pictures, whose text is not read: save them as files. {HOW_TO_READ}"
             if pictures

@@ -6,6 +6,7 @@ Lists of messages, as chat programs export them, keep sender and time before eac
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import Mark, PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.epub import plain_from_xhtml
+from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.packages import local_name
 
 __all__ = ["plain_from_json", "read_json", "read_json_lines", "read_xml"]
@@ -25,6 +27,9 @@ __all__ = ["plain_from_json", "read_json", "read_json_lines", "read_xml"]
 _SENDERS: Final = ("from", "sender", "author", "user_name", "username", "user", "role", "name")
 _TEXTS: Final = ("text", "message", "content", "body")
 _TIMES: Final = ("date", "timestamp", "ts", "time", "created_at", "createdDateTime", "create_time", "sent")
+_MARKUP: Final = re.compile(
+    r"</(?:p|div|a|b|i|ul|ol|li|h[1-6]|span|strong|em|table|td)>|<br\s*/?>", re.IGNORECASE
+)
 _LONG: Final = 200  # characters of a value that stands in a paragraph of its own
 _NAMES: Final = ("name", "title", "id", "key")
 
@@ -62,7 +67,8 @@ def read_json(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         if error.msg.startswith("Extra data"):
             return read_json_lines(path, limit)
         plain = plain_from_text(decoded.text)
-        warning = f"The file is no complete JSON ({error.msg} in line {error.lineno}); it was read as text."
+        where = f"{error.msg.removesuffix(' at')}, line {error.lineno}"
+        warning = f"The file is no complete JSON ({where}); it was read as text."
         return decoded.of(PlainText(plain.text, warnings=(warning,))), {}
     except RecursionError as error:
         raise IngestError("The JSON nests too deep to be read. Flatten it.") from error
@@ -134,7 +140,7 @@ def _write_record(writer: _Writer, record: Mapping[str, Any], path: tuple[str, .
     writer.write(path, "; ".join(short))
     for name, value in below:
         if isinstance(value, str):
-            writer.write(path, f"{name}: {value.strip()}")
+            writer.write(path, f"{name}: {_scalar(value)}")
         else:
             _write_json(writer, value, (*path, _label(name)))
 
@@ -162,7 +168,17 @@ def _flat(name: str, value: Any) -> list[str] | None:
 def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value).strip()
+    return "" if value is None else _without_tags(str(value).strip())
+
+
+def _without_tags(text: str) -> str:
+    """Words of a value that is HTML, as feeds and exports of web sites hold it.
+
+    Example: ``<p>Two <b>pumps</b>.</p>`` is ``Two pumps.``
+    """
+    if not _MARKUP.search(text):
+        return text
+    return re.sub(r"\n{3,}", "\n\n", plain_from_html(text, keep_menus=True).text).strip() or text
 
 
 def _message(record: Mapping[str, Any]) -> str:
@@ -183,7 +199,7 @@ def _message(record: Mapping[str, Any]) -> str:
         )
     ]
     tail = f" ({'; '.join(filter(None, rest))})" if any(rest) else ""
-    return f"{record[sender]}, {_time(str(record[when]))}: {record[text]}{tail}"
+    return f"{record[sender]}, {_time(str(record[when]))}: {_scalar(record[text])}{tail}"
 
 
 def _scalar_at(record: Mapping[str, Any], name: str) -> bool:
@@ -239,7 +255,7 @@ def _write_element(writer: _Writer, root: Any, path: tuple[str, ...]) -> None:
         element, above = stack.pop()
         children = [one for one in element if local_name(one.tag)]
         if _is_prose(element, children):
-            writer.write(above, " ".join("".join(element.itertext()).split()))
+            writer.write(above, " ".join(_without_tags("".join(element.itertext())).split()))
             continue
         leaves = [one for one in children if not len(one) and len((one.text or "").strip()) <= _LONG]
         line = "; ".join([*_attributes(element), *(text for one in leaves for text in _leaf(one))])
@@ -263,7 +279,7 @@ def _attributes(element: Any) -> Iterator[str]:
 
 
 def _leaf(element: Any) -> Iterator[str]:
-    text = " ".join((element.text or "").split())
+    text = " ".join(_without_tags(element.text or "").split())
     attributes = ", ".join(_attributes(element))
     if text:
         yield f"{local_name(element.tag)}: {text}" + (f" ({attributes})" if attributes else "")

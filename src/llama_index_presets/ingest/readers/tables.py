@@ -19,6 +19,8 @@ _WIDEST: Final = 1_000  # columns that one cell spans, as browsers do
 _LONGEST_ROW: Final = 900  # characters; a longer row is several paragraphs, each with the name of the row
 _LONGEST_NAME: Final = 80  # characters of a column name that is not marked as one, and of a group of rows
 _LONGEST_REPEATED: Final = 60  # characters of a cell that stands once for each column that it spans
+_OPENS: Final = frozenset(("$", "€", "£", "¥", "(", "$(", "€("))
+_CLOSES: Final = frozenset((")", "%", "%)", ")%"))
 _FIGURE: Final = re.compile(r"\W*\d")
 _YEAR: Final = re.compile(r"(?:(?:FY|Q[1-4])[ /]?)?(?:19|20)\d\d(?:[A-Z*]|/\d\d)?")
 
@@ -126,7 +128,7 @@ def table_text(
         >>> table_text([[Cell("Founded", True), Cell("1987")], [Cell("Seat", True), Cell("Ulm")]]).rows
         ['Founded: 1987', 'Seat: Ulm']
     """
-    body = _without_blanks(rows)
+    body = _without_blanks([_with_signs(row) for row in rows])
     titles: list[str] = []
     while len(body) > 1 and len(body[0]) > 1 and (title := _spanning(body[0])):
         titles.append(title)
@@ -134,6 +136,25 @@ def table_text(
     count = _name_rows(body, first_row_names)
     names = _names(body[:count], max(map(len, body), default=0))
     return TableText(titles, names, list(limit.texts(_paragraphs(body[count:], names))))
+
+
+def _with_signs(row: Sequence[Cell]) -> Sequence[Cell]:
+    """A row whose currency signs and brackets in cells of their own, as filings have them, are put to their figures."""
+    if not any(cell.text in _OPENS or cell.text in _CLOSES for cell in row):
+        return row
+    cells, sign = list(row), ""
+    for at, cell in enumerate(row):
+        if cell.text in _OPENS:
+            sign += cell.text
+            cells[at] = replace(cell, text="")
+        elif cell.text in _CLOSES and (
+            before := next((n for n in range(at - 1, -1, -1) if cells[n].text), 0)
+        ):
+            cells[before] = replace(cells[before], text=cells[before].text + cell.text)
+            cells[at] = replace(cell, text="")
+        elif cell.text and sign:
+            cells[at], sign = replace(cell, text=sign + cell.text), ""
+    return row if sign else cells
 
 
 def _without_blanks(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
@@ -245,7 +266,8 @@ def _paired(row: Sequence[Cell]) -> Iterator[str]:
     pairs = len(row) == 2 and len(cells) == 2 and len(cells[0].text) <= _LONGEST_NAME
     name = ""
     for place, cell in enumerate(cells):
-        if (cell.is_name or (pairs and not place)) and place + 1 < len(cells):
+        names_next = place + 1 < len(cells) and not cells[place + 1].is_name
+        if names_next and (cell.is_name or (pairs and not place)):
             if name:
                 yield name
             name = cell.text

@@ -59,6 +59,7 @@ def test_empty_sheets_and_pictures_in_a_document_are_told_apart(tmp_path: Path) 
             '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body/></w:document>',
         )
         archive.writestr("word/media/image1.png", b"x")
+        archive.writestr("docProps/thumbnail.jpeg", b"x")
     with pytest.raises(IngestError, match="1 pictures, whose text is not read"):
         read_file(tmp_path / "scan.docx", "h")
 

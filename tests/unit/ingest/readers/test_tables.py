@@ -73,6 +73,18 @@ def test_a_row_longer_than_a_chunk_repeats_its_first_cell() -> None:
     assert len(rows) > 1 and all(row.startswith("column 00: Ulm; ") for row in rows)
 
 
+def test_signs_in_cells_of_their_own_stand_at_their_figures() -> None:
+    """Filings put the dollar sign and the closing bracket beside the number, under one name that spans all three."""
+    head = [Cell("", True), Cell("2024", True, columns=3), Cell("2023", True, columns=3)]
+    body = [Cell("Loss"), *(Cell(text) for text in ("$", "(7.2", ")", "$", "6.1", ""))]
+    assert table_text(fill_spans([head, body])).rows == ["Loss; 2024: $(7.2); 2023: $6.1"]
+
+
+def test_a_lone_row_of_names_is_no_pair() -> None:
+    """Nothing stands below them."""
+    assert table_text([[Cell("Mon", True), Cell("Tue", True)]]).rows == ["Mon; Tue"]
+
+
 def test_spans_beyond_the_table_take_neither_time_nor_memory() -> None:
     """Two cells that each span 65,534 rows and a thousand columns, 2,000 times over."""
     rows = [[Cell("a", rows=65_534, columns=1_000), Cell("b")]] * 2_000
