@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeI
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
+from llama_index_presets.ingest.token_counts import token_counter
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
 from llama_index_presets.sentences import split_sentences
 
@@ -25,6 +26,8 @@ COLUMNS_KEY = "table_columns"
 """Metadata of a later part of a table: its column names, where the rows do not state them."""
 
 _BYLINE = 40  # tokens
+_LONGEST_BYLINE = 4_000  # characters
+_BLOCK = 16_384  # characters of a long section that are cut at a time
 _LONGEST_TOKEN = 16  # characters
 _SPECIAL = 2  # the two special tokens that encoder models add to every text
 _SLACK = 4  # joining metadata and text may make a token or two more than the parts have
@@ -82,12 +85,20 @@ class SentenceChunker:
         Raises:
             IngestError: Its embedded metadata alone fills more than three quarters of a chunk.
         """
-        sections = self._without_bylines(source.plain)
-        nodes = [node for section in sections for node in self._section(source, section)]
+        nodes = list(self.stream(source))
         for place, node in enumerate(nodes):
             node.id_ = _chunk_id(source.doc_id, place, node.text)
         _link(nodes)
         return nodes
+
+    def stream(self, source: SourceText) -> Iterator[TextNode]:
+        """Chunks one after the other, without stable ids and without links, so that a large document can be counted.
+
+        Raises:
+            IngestError: As `chunks`, when the section in question is reached.
+        """
+        for section in self._without_bylines(source.plain):
+            yield from self._section(source, section)
 
     def length(self, node: TextNode) -> int:
         """Tokens of what is embedded for a node, special tokens included."""
@@ -95,7 +106,15 @@ class SentenceChunker:
 
     def count(self, text: str) -> int:
         """Tokens of a text, special tokens included."""
-        return len(self.tokenize(text)) + _SPECIAL
+        return self._tokens(text) + _SPECIAL
+
+    @property
+    def counts_by_words(self) -> bool:
+        """Whether counting is fast: see `token_counts`."""
+        return token_counter(self.tokenize).by_words
+
+    def _tokens(self, text: str) -> int:
+        return token_counter(self.tokenize).count(text)
 
     def _without_bylines(self, plain: PlainText) -> list[Section]:
         """Sections, where a line or two under a title (a byline, a date, a link) joins the first section below it.
@@ -120,9 +139,11 @@ class SentenceChunker:
         )
 
     def _is_byline(self, text: str) -> bool:
-        return len(self.tokenize(text)) <= min(_BYLINE, self.max_tokens // 4)
+        if len(text) > _LONGEST_BYLINE:  # a log of megabytes need not be counted
+            return False
+        return self._tokens(text) <= min(_BYLINE, self.max_tokens // 4)
 
-    def _section(self, source: SourceText, section: Section) -> list[TextNode]:
+    def _section(self, source: SourceText, section: Section) -> Iterator[TextNode]:
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
         overhead = self.length(template) + _SLACK + self._columns_length(source, section)
@@ -131,7 +152,16 @@ class SentenceChunker:
                 f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
                 "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
             )
-        place, nodes, budget = 0, [], self.max_tokens - overhead
+        start = section.start
+        for block in _blocks(section.text):
+            yield from self._block(
+                source, Section(section.heading, start, block), heading, self.max_tokens - overhead
+            )
+            start += len(block)
+
+    def _block(self, source: SourceText, section: Section, heading: str, budget: int) -> list[TextNode]:
+        """Chunks of a stretch of a section that is short enough to be cut at once."""
+        place, nodes = 0, list[TextNode]()
         for text in self.pieces(section.text, budget):
             place = section.text.index(text, place)
             nodes.append(self._node(source, section, heading, text, place))
@@ -148,7 +178,7 @@ class SentenceChunker:
 
     def _columns_size(self, header: str) -> int:
         """Tokens of a table's column names beside a chunk; 0 where they would take more than a quarter of it."""
-        size = len(self.tokenize(f"{COLUMNS_KEY}: {header}\n"))
+        size = self._tokens(f"{COLUMNS_KEY}: {header}\n")
         return size if size <= self.max_tokens // 4 else 0
 
     def _add_columns(self, node: TextNode, source: SourceText) -> None:
@@ -165,7 +195,8 @@ class SentenceChunker:
 
     def weigh(self, text: str) -> Sequence[Any]:
         """Tokens, or more where the text is longer than so few tokens can be: base64 is one unknown word to BERT."""
-        return range(max(len(self.tokenize(text)), len(text) // _LONGEST_TOKEN))
+        least = len(text) // _LONGEST_TOKEN
+        return range(least if least > self.max_tokens else max(self._tokens(text), least))
 
     def pieces(self, text: str, tokens: int) -> list[str]:
         """Cut a text into pieces of so many tokens, verbatim and in order."""
@@ -174,7 +205,7 @@ class SentenceChunker:
             chunk_overlap=0,
             tokenizer=self.weigh,
             paragraph_separator="\n\n",
-            chunking_tokenizer_fn=split_sentences,
+            chunking_tokenizer_fn=lambda whole: self._sentences(whole, tokens),
         )
         return [
             part
@@ -182,18 +213,30 @@ class SentenceChunker:
             # Merged sentences can, rarely, have more tokens together than apart: cut such a chunk again.
             for part in (
                 [chunk]
-                if len(self.tokenize(chunk)) <= tokens + _SLACK
+                if token_counter(self.tokenize).adds_up(chunk) or self._tokens(chunk) <= tokens + _SLACK
                 else SentenceChunker.pieces(self, chunk, tokens - _SLACK)
+            )
+        ]
+
+    def _sentences(self, text: str, tokens: int) -> list[str]:
+        """Sentences; of one that does not fit its lines: a log has no full stops, and its lines stand for themselves."""
+        return [
+            part
+            for sentence in split_sentences(text)
+            for part in (
+                sentence.splitlines(keepends=True)
+                if "\n" in sentence.rstrip() and len(self.weigh(sentence)) > tokens
+                else [sentence]
             )
         ]
 
     def _short_heading(self, heading: str) -> str:
         """The end of the path that fits a quarter of a chunk."""
         parts = heading.split(" > ")
-        while len(parts) > 1 and len(self.tokenize(" > ".join(parts))) > self.max_tokens // 4:
+        while len(parts) > 1 and self._tokens(" > ".join(parts)) > self.max_tokens // 4:
             parts = parts[1:]
         words = " > ".join(parts).split(" ")
-        while len(self.tokenize(" ".join(words))) > self.max_tokens // 4:
+        while self._tokens(" ".join(words)) > self.max_tokens // 4:
             words = words[: len(words) * 3 // 4]
         return " ".join(words)
 
@@ -223,6 +266,19 @@ class SentenceChunker:
             node_id=source.doc_id, hash=source.content_hash or None
         )
         return node
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """A long text cut at the ends of paragraphs or lines, since the splitter counts what it is given several times."""
+    start = 0
+    while len(text) - start > 2 * _BLOCK:
+        end = text.rfind("\n\n", start + _BLOCK // 2, start + _BLOCK) + 2
+        end = end if end > 1 else text.rfind("\n", start + _BLOCK // 2, start + _BLOCK) + 1
+        if end <= start:
+            break
+        yield text[start:end]
+        start = end
+    yield text[start:] if start else text
 
 
 def _boxes(plain: PlainText, start: int, end: int) -> str | None:

@@ -111,7 +111,7 @@ def about_head_lines(text: str) -> dict[str, Any]:
         {'title': 'On Sums', 'authors': ['A. Noether', 'E. Artin'], 'year': 2019}
     """
     values: dict[str, Any] = {}
-    for line in text.splitlines()[:12]:
+    for line in text[:_MOST].splitlines()[:12]:
         found = re.match(rf"^({_HEAD_KEYS}):\s+(.+)$", line.strip(), re.IGNORECASE)
         if not found:
             break

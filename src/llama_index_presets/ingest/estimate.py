@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import statistics
 from collections import Counter
@@ -13,13 +14,14 @@ from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.failures import blame
-from llama_index_presets.ingest.pipeline import FailedSource, cut, failed_source, is_unchanged
+from llama_index_presets.ingest.pipeline import FailedSource, cut_stream, failed_source, is_unchanged
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources import Source
 
 __all__ = ["Work", "count_work"]
 
 _BATCH = 512  # chunks counted together
+_HELD = 1024  # chunks of a document that are cut before the first is counted
 _KEPT = 64  # texts kept to measure the model with
 _KEPT_IMAGES = 8
 _COUNTS = (
@@ -100,15 +102,14 @@ def count_work(
     progress.start(len(chosen))
     for source in chosen:
         try:
-            nodes = cut(source, chunker)
+            nodes = cut_stream(source, chunker)
+            first = list(itertools.islice(nodes, _HELD))  # most errors show here, before anything is counted
+            per_document.append(counter.add(itertools.chain(first, nodes)))
+            work.documents += 1
         except Exception as error:  # as the ingest does
             if blame(error) == "run":
                 raise
             work.failed.append(failed_source(source, error))
-        else:
-            work.documents += 1
-            counter.add(nodes)
-            per_document.append(sum(len(node.text) for node in nodes))
         progress.advance()
     counter.flush()
     work.embedded += work.images
@@ -134,8 +135,11 @@ class _Counter:
         self._waiting: list[str] = []
         self._every = 1
 
-    def add(self, nodes: Iterable[TextNode]) -> None:
+    def add(self, nodes: Iterable[TextNode]) -> int:
+        """Count the chunks of a document; gives its characters."""
+        characters = 0
         for node in nodes:
+            characters += len(node.text)
             self.work.chunks += 1
             self.work.text_bytes += len(node.text.encode("utf-8", "surrogatepass"))
             if node.embedding is None and self._images and isinstance(node, ImageNode):
@@ -143,8 +147,9 @@ class _Counter:
                 self.work.pictures += [node] if self.work.images <= _KEPT_IMAGES else []
             elif node.embedding is None:
                 self._waiting.append(node.get_content(MetadataMode.EMBED))
-        if len(self._waiting) >= _BATCH:
-            self.flush()
+            if len(self._waiting) >= _BATCH:
+                self.flush()
+        return characters
 
     def flush(self) -> None:
         texts, self._waiting = self._waiting, []

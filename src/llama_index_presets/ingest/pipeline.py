@@ -125,13 +125,31 @@ def cut(
     Raises:
         IngestError: It is refused, it cannot be read, or a ready node is longer than the model reads.
     """
+    found = _opened(source, warnings)
+    return chunker.chunks(found) if isinstance(found, SourceText) else _ready(found, chunker)
+
+
+def cut_stream(source: Source, chunker: SentenceChunker) -> Iterator[TextNode]:
+    """The chunks of a document one after the other, to be counted: see `SentenceChunker.stream`.
+
+    Raises:
+        IngestError: As `cut`.
+    """
+    found = _opened(source, None)
+    return chunker.stream(found) if isinstance(found, SourceText) else iter(_ready(found, chunker))
+
+
+def _opened(source: Source, warnings: dict[str, list[str]] | None) -> SourceText | Picture | list[TextNode]:
     if source.refusal:
         raise IngestError(source.refusal)
     found = source.read()
-    if isinstance(found, SourceText):
-        if found.plain.warnings and warnings is not None:
-            warnings[source.doc_id] = list(found.plain.warnings)
-        return chunker.chunks(found)
+    if isinstance(found, SourceText) and found.plain.warnings and warnings is not None:
+        warnings[source.doc_id] = list(found.plain.warnings)
+    return found
+
+
+def _ready(found: Picture | list[TextNode], chunker: SentenceChunker) -> list[TextNode]:
+    """Nodes that need no cutting, none longer than the model reads."""
     if isinstance(found, Picture):
         return [found.node, *(chunker.chunks(found.caption) if found.caption else [])]
     for node in found:

@@ -202,6 +202,8 @@ class Estimator:
         """Tokens of each text, as the model bills them."""
         if self.provider in ("openai", "azure"):  # what LlamaIndex sends has no line breaks
             texts = [text.replace("\n", " ") for text in texts]
+        if self.provider == FREE_PROVIDER and self.chunker.counts_by_words:
+            return [self.chunker.count(text) for text in texts]
         own = getattr(self._inner, "count_tokens", None)
         if own is not None:
             return list(own(list(texts)))
