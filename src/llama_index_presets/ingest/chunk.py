@@ -219,7 +219,7 @@ class SentenceChunker:
         ]
 
     def _sentences(self, text: str, tokens: int) -> list[str]:
-        """Sentences; of one that does not fit its lines: a log has no full stops, and its lines stand for themselves."""
+        """Sentences; of one that does not fit, its lines, since a log has no full stops."""
         return [
             part
             for sentence in split_sentences(text)
