@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,8 +70,8 @@ def serve(
     first = read()
     from llama_index_presets.serve.server import serve as run
 
-    _log_to_stderr()
-    run(first, reread=read, announce=lambda url: complain(f"Listening on {url} (process {os.getpid()})"))
+    with _log_to_stderr():
+        run(first, reread=read, announce=lambda url: complain(f"Listening on {url} (process {os.getpid()})"))
 
 
 @app.command()
@@ -86,8 +88,8 @@ def mcp(
     found = _config(preset, storage, config, offline, settings, llm)
     from llama_index_presets.serve.mcp import serve_stdio
 
-    _log_to_stderr()
-    serve_stdio(found)
+    with _log_to_stderr():
+        serve_stdio(found)
 
 
 def _config(
@@ -114,10 +116,15 @@ def _need_extra(*modules: str) -> None:
         require(module, extra="serve")
 
 
-def _log_to_stderr() -> None:
-    """Requests, as method, route, status, time and caller, and faults, on standard error."""
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Log requests, as method, route, status, time and caller, and faults, on standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     ours = logging.getLogger("llama_index_presets")
     ours.addHandler(handler)
     logging.getLogger("llama_index_presets.serve").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)

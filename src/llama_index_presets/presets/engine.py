@@ -372,20 +372,22 @@ class PresetEngine(BaseQueryEngine):
         self._parts.check_open(IngestError, "read documents")
         return document_text(self._parts, doc_id)
 
-    def delete(self, doc_ids: Sequence[str]) -> int:
+    def delete(self, doc_ids: Sequence[str], *, wait: bool = True) -> int:
         """Remove documents from the index; their text leaves the disk with `compact`.
 
         Args:
             doc_ids: Ids as `documents` gives them; unknown ones, and those of another tenant, are left alone.
+            wait: Whether to wait while an ingest into the same storage runs.
 
         Returns:
             How many were removed.
 
         Raises:
             IngestError: The engine is closed.
+            StoreLockedError: An ingest runs, and `wait` is False.
         """
         self._parts.check_open(IngestError, "delete")
-        return delete(self._parts, doc_ids)
+        return delete(self._parts, doc_ids, wait=wait)
 
     def compact(self) -> CompactReport:
         """Remove deleted documents from the disk: rewrite every file of the storage without their text.

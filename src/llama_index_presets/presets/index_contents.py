@@ -83,13 +83,13 @@ def _number(node: BaseNode, key: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def delete(parts: EngineParts, doc_ids: Sequence[str]) -> int:
+def delete(parts: EngineParts, doc_ids: Sequence[str], *, wait: bool = True) -> int:
     """See `PresetEngine.delete`; what the engine does not see, it does not delete."""
     wanted = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
     if parts.filters is not None:
         visible = _visible(parts)
         wanted = [doc_id for doc_id in wanted if doc_id in visible]
-    return remove(parts, wanted)
+    return remove(parts, wanted, wait=wait)
 
 
 def describe(parts: EngineParts) -> str:

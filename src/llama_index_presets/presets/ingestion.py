@@ -355,9 +355,9 @@ def _estimator(parts: EngineParts) -> Estimator:
     )
 
 
-def remove(parts: EngineParts, doc_ids: Iterable[str]) -> int:
+def remove(parts: EngineParts, doc_ids: Iterable[str], *, wait: bool = True) -> int:
     """Remove documents that the engine may change, under the ingest lock; returns how many were there."""
-    with ingest_lock(parts.storage.lock):
+    with ingest_lock(parts.storage.lock, wait=wait):
         _repair_keyword(parts)
         known = parts.manifest.hashes()
         wanted = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]

@@ -180,7 +180,7 @@ def create_app(
     app = Starlette(
         routes=[
             Route("/", _home, methods=["GET"]),
-            Mount("/page", StaticFiles(directory=PAGE, check_dir=False)),
+            *([Mount("/page", StaticFiles(directory=PAGE))] if PAGE.is_dir() else []),
             *rest.routes(),
             *openai.routes(),
             *openapi_routes(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 Body = TypeVar("Body", bound=BaseModel)
+
+_LARGE: Final = 1 << 18  # bytes
 
 
 class _Strict(BaseModel):
@@ -132,6 +135,12 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     if media != "application/json":
         raise Problem(415, "Send the body as application/json.", code="not_json")
     raw = await request.body()
+    if len(raw) > _LARGE:  # parsing it would hold up every other request
+        return await asyncio.to_thread(_parsed, kind, raw)
+    return _parsed(kind, raw)
+
+
+def _parsed(kind: type[Body], raw: bytes) -> Body:
     try:
         content = json.loads(raw)
         if b"\\u" in raw:
@@ -139,12 +148,10 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
                 content, ensure_ascii=False
             ).encode()  # half of a character, which no store or model takes
     except (ValueError, RecursionError) as error:
-        reason = (
-            f"line {error.lineno}, column {error.colno}"
-            if isinstance(error, json.JSONDecodeError)
-            else "not UTF-8"
+        place = (
+            f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         )
-        raise Problem(400, f"The body is no JSON ({reason}).", code="malformed_json") from None
+        raise Problem(400, f"The body is no JSON ({place or 'not UTF-8'}).", code="malformed_json") from None
     if not isinstance(content, dict):
         raise Problem(400, "The body is no JSON object.", code="malformed_json")
     return checked(kind, content)

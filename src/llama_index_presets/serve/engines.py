@@ -146,7 +146,8 @@ class Engines:
         self._sums = sums
         self._served: dict[str, Served] = {}
         self._limits: tuple[Budget, ...] = ()
-        self._changing = threading.Lock()
+        self._changing = threading.Lock()  # held while engines are opened, which takes long
+        self._limiting = threading.Lock()
         self._on_open: list[Callable[[Served], None]] = []
         self._on_close: list[Callable[[Served], None]] = []
 
@@ -207,15 +208,19 @@ class Engines:
         for one in fresh:
             for notify in self._on_open:
                 notify(one)
-        self._hold_to_limits()
+        with self._limiting:
+            self._hold_to_limits()
         for one in gone:
             for notify in self._on_close:
                 notify(one)
             one.retire()
 
     def hold_to(self, budgets: Sequence[Budget]) -> None:
-        """Hold the calls of all engines, those opened later included, to budgets that they share."""
-        with self._changing:
+        """Hold the calls of all engines, those opened later included, to budgets that they share.
+
+        Returns at once, also while engines are being opened.
+        """
+        with self._limiting:
             self._limits = tuple(budgets)
             self._hold_to_limits()
 

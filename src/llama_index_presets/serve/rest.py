@@ -227,7 +227,7 @@ class Rest:
 
         def delete(view: PresetEngine, served: Served) -> int:
             stored = file_of(served.state, caller, name)
-            removed = view.delete([stored])
+            removed = view.delete([stored], wait=False)
             if removed and stored != name:
                 Path(stored).unlink(missing_ok=True)
             return removed

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 __all__ = ["EventStream", "event"]
 
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _PING_S: Final = 15.0
 
 

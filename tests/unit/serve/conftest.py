@@ -95,7 +95,7 @@ def running(
     thread = threading.Thread(target=process.run)
     thread.start()
     try:
-        with httpx.Client(base_url=process.url) as client:
+        with httpx.Client(base_url=process.url, timeout=60) as client:
             until = time.monotonic() + 60
             while thread.is_alive() and client.get("/readyz").status_code != 200:
                 assert time.monotonic() < until

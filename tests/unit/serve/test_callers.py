@@ -296,6 +296,29 @@ def test_a_proxys_user_is_believed_only_of_the_proxy(tmp_path: Path) -> None:
         )
 
 
+def test_a_key_has_one_budget_over_all_engines(tmp_path: Path) -> None:
+    """What it spends with one engine is missing at the other; another key is not held to it."""
+    keys = add_keys(tmp_path / "keys.json", {"ada": {"budget": "0.00001/day"}, "bob": {}})
+    engines = {
+        name: EngineConfig(preset="knowledge-base", storage=str(tmp_path / name)) for name in ("one", "two")
+    }
+    with (
+        running(
+            config_of(tmp_path, keys=str(tmp_path / "keys.json"), engines=engines), sums=tmp_path / "sums"
+        ) as server,
+        server.client(keys["ada"]) as ada,
+        server.client(keys["bob"]) as bob,
+    ):
+        first = next(iter(server.process.server.engines.all())).engine
+        first.ledger.record(
+            kind="llm", provider="openai", model="gpt-4o-mini", prompt_tokens=1_000, completion_tokens=0, latency_ms=1,
+            tags=("key:ada",),
+        )  # fmt: skip
+        for name in ("one", "two"):
+            assert refusal(ada.post("/query", json={**QUESTION, "engine": name})) == (402, "budget_exceeded")
+            assert bob.post("/query", json={**QUESTION, "engine": name}).status_code == 200
+
+
 def test_a_budget_race_of_64_callers_spends_no_more(tmp_path: Path) -> None:
     """Of 64 questions at once, those that the budget covers are answered; the ledger holds no cent beyond."""
     keys = add_keys(tmp_path / "keys.json", {"racer": {"budget": "0.003/day"}})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.serve.conftest import LocalWords, config_of, opener, running, wait_for
+from tests.unit.serve.conftest import LocalWords, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import SettingsError, StoreError, UnknownPresetError
 from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
@@ -190,6 +190,39 @@ def test_readiness_waits_for_the_model(tmp_path: Path) -> None:
         gate.set()
         process.stop()
         thread.join()
+
+
+def test_a_server_answers_while_engines_are_opened(tmp_path: Path) -> None:
+    """Neither health nor a change of the keys waits for an engine that takes its time."""
+    keys = add_keys(tmp_path / "keys.json", {"ada": {"budget": "1/day"}})
+    gate = threading.Event()
+    config = config_of(tmp_path, keys=str(tmp_path / "keys.json"))
+
+    def slowly(one: EngineConfig) -> Any:
+        if one.storage.endswith("late"):
+            gate.wait(30)
+        return opener()(one)
+
+    late = EngineConfig(preset="knowledge-base", storage=str(tmp_path / "late"))
+    with (
+        running(config, slowly, reread=lambda: config.with_changes(engines={"late": late})) as server,
+        server.client(keys["ada"]) as client,
+    ):
+        reload = server.process.reload()
+        other = add_keys(tmp_path / "keys.json", {"bob": {"budget": "0.0000001/day"}})["bob"]
+        assert client.get("/v1/models").json()["data"][0]["id"] == "kb"
+        assert client.post("/query", json=QUESTION).status_code == 200
+        assert (
+            client.post("/query", json=QUESTION, headers={"Authorization": f"Bearer {other}"}).status_code
+            == 402
+        )
+        gate.set()
+        reload.join()
+        assert client.get("/v1/models").json()["data"][0]["id"] == "late"
+        assert (
+            client.post("/query", json=QUESTION, headers={"Authorization": f"Bearer {other}"}).status_code
+            == 402
+        )
 
 
 def test_an_engine_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_a_storage_in_use_by_an_ingest_is_waited_for(server: Running, tmp_path: 
         assert wait_for(lambda: client.get(place).json()["status"] == "done")
 
 
+def test_a_removal_does_not_wait_for_an_ingest(server: Running, tmp_path: Path) -> None:
+    """409 with Retry-After at once; the document stays, and goes when the ingest is done."""
+    with server.client() as client:
+        with ingest_lock(tmp_path / "kb" / "ingest.lock"):
+            response = client.delete("/documents/cats.txt")
+            assert (response.status_code, response.json()["error"]["code"]) == (409, "storage_in_use")
+            assert response.headers["retry-after"]
+        assert client.delete("/documents/cats.txt").status_code == 200
+
+
 def test_a_job_is_cancelled(server: Running, tmp_path: Path) -> None:
     """Also while it waits; what is cancelled does not run later."""
     with server.client() as client:

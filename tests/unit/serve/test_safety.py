@@ -6,15 +6,18 @@ import datetime
 import logging
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.unit.serve.conftest import Running, add_keys, config_of, running, wait_for
+from tests.fakes import ScriptedLLM
+from tests.unit.serve.conftest import Running, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import ServeError, SettingsError
 from llama_index_presets.serve.app import make_server
+from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.limits import Limits
 from llama_index_presets.serve.server import Process
 
@@ -141,12 +144,22 @@ def test_tls_works_and_a_wrong_certificate_is_said(tmp_path: Path) -> None:
     for wrong in ((chain, other), (str(tmp_path / "none.pem"), key), (str(nonsense), key)):
         with pytest.raises(SettingsError, match="certificate|no file"):
             Process(config_of(tmp_path, certificate=wrong[0], private_key=wrong[1]))
-    process = Process(config_of(tmp_path, certificate=chain, private_key=key))
+    config = config_of(tmp_path, certificate=chain, private_key=key)
+    process = Process(config, engines=Engines(opener()))
     assert process.url.startswith("https://")
-    process._socket.close()
-    context = process._uvicorn.config.ssl
-    assert isinstance(context, ssl.SSLContext)
-    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    thread = threading.Thread(target=process.run)
+    thread.start()
+    try:
+        port = process._socket.getsockname()[1]
+        trusting = ssl.create_default_context(cafile=chain)
+        with httpx.Client(base_url=f"https://localhost:{port}", verify=trusting) as client:
+            assert client.get("/healthz").json() == {"status": "ok"}
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(httpx.ConnectError), httpx.Client(verify=trusting) as client:
+            client.get(f"https://localhost:{port}/healthz")
+    finally:
+        process.stop()
+        thread.join()
 
 
 def test_slow_clients_are_dropped(tmp_path: Path) -> None:
@@ -217,11 +230,6 @@ def test_logs_hold_no_question_passage_or_key(tmp_path: Path, caplog: pytest.Log
 
 def test_waiting_requests_are_bounded(tmp_path: Path) -> None:
     """When all places are taken and the queue is full, the next one is told to come back."""
-    import threading
-
-    from tests.fakes import ScriptedLLM
-    from tests.unit.serve.conftest import opener
-
     gate = threading.Event()
 
     class Slow(ScriptedLLM):
@@ -252,11 +260,6 @@ def test_waiting_requests_are_bounded(tmp_path: Path) -> None:
 
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     """504, whole and as a stream; the thread is free again when the model has ended."""
-    import threading
-
-    from tests.fakes import ScriptedLLM
-    from tests.unit.serve.conftest import opener
-
     gate = threading.Event()
 
     class Slow(ScriptedLLM):

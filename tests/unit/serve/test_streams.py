@@ -113,8 +113,8 @@ def test_a_stop_lets_answers_end(tmp_path: Path) -> None:
 
 
 def test_answers_of_many_callers_are_never_crossed(tmp_path: Path) -> None:
-    """Eight tenants ask at once, whole and as streams: each is answered from its own documents, on its own bill."""
-    names = [f"t{number}" for number in range(8)]
+    """Five tenants ask at once, whole and as streams: each is answered from its own documents, on its own bill."""
+    names = [f"t{number}" for number in range(5)]
     keys = add_keys(tmp_path / "keys.json", {name: {"tenant": name} for name in names})
 
     from llama_index_presets.answer.extractive import ExtractiveLLM
@@ -128,7 +128,7 @@ def test_answers_of_many_callers_are_never_crossed(tmp_path: Path) -> None:
 
         def ask(name: str) -> None:
             with server.client(keys[name]) as client:
-                for number in range(6):
+                for number in range(4):
                     path = "/query" if number % 2 else "/query/stream"
                     text = client.post(path, json={"question": "What is the password?"}).text
                     if f"sesame{name}" not in text or any(
@@ -148,4 +148,4 @@ def test_answers_of_many_callers_are_never_crossed(tmp_path: Path) -> None:
                 "SELECT tenant, count(DISTINCT query_id) FROM llm_calls WHERE kind = 'llm' GROUP BY tenant"
             ).fetchall()
         )
-        assert by_tenant == dict.fromkeys(names, 6)
+        assert by_tenant == dict.fromkeys(names, 4)
