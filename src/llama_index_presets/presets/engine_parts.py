@@ -29,6 +29,7 @@ from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.encryption import Encryption
 from llama_index_presets.presets.matrix import COLUMNS, Preset
+from llama_index_presets.presets.models import explain_runtime
 from llama_index_presets.presets.monitoring import AuditTrail
 from llama_index_presets.presets.retrieval import RetrievalPattern
 from llama_index_presets.presets.settings import Settings
@@ -171,6 +172,7 @@ class EngineParts:
                 "answer_floor": self.synthesizer.floor,
                 "cross_floor": self.synthesizer.cross_floor,
                 "encryption": self._encryption(),
+                "embedding": explain_runtime(self.embed_model),
             },
         }
 

@@ -16,7 +16,7 @@ from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEm
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.recognition import as_local
 from llama_index_presets.embed.weights import cache_folder
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.inference.hub import cached_snapshot
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
@@ -34,6 +34,7 @@ from llama_index_presets.values import Fingerprint
 
 __all__ = [
     "DEFAULT_RERANKER",
+    "explain_runtime",
     "find_reranker",
     "make_chunker",
     "make_embedding",
@@ -178,6 +179,15 @@ def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fi
     if dim is None:
         dim = len(embed_model.get_text_embedding("dimension"))
     return Fingerprint(model=_short_name(embed_model), dim=int(dim), chunker=chunker.name)
+
+
+def explain_runtime(embed_model: BaseEmbedding) -> str:
+    """What runs an embedding model on this machine, and why; empty for one that does not say."""
+    explain = getattr(_innermost(embed_model), "explain", None)
+    try:
+        return str(explain()) if callable(explain) else ""
+    except PresetsError as error:  # weights that are gone, or a runtime that was uninstalled
+        return str(error)
 
 
 def _short_name(embed_model: BaseEmbedding) -> str:

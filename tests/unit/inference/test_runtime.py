@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
@@ -253,3 +254,29 @@ def test_no_torch_is_imported_by_embedding_and_re_ranking(tmp_path: Path) -> Non
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_hubs_own_onnx_file_is_used_where_a_folder_has_it(tmp_path: Path) -> None:
+    """By ids to the vectors of all tokens, as repositories export it; no weights beside it are needed."""
+    folder = Path(saved(tmp_path, "bert"))
+    table = np.random.default_rng(0).normal(size=(30_522, 8)).astype(np.float32)
+    node = onnx.helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
+    ids = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["texts", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    vectors = onnx.helper.make_tensor_value_info("last_hidden_state", onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph(
+        [node], "g", ids, [vectors], [onnx.numpy_helper.from_array(table, "table")]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    (folder / "onnx").mkdir()
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), folder / "onnx" / "model.onnx"
+    )
+    (folder / "model.safetensors").unlink()
+    found = LocalEmbedding(str(folder), device="cpu").get_text_embedding_batch(TEXTS)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+    for vector, text in zip(found, TEXTS, strict=True):
+        mean = table[tokenizer(text, truncation=True, max_length=64)["input_ids"]].mean(axis=0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
