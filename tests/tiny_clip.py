@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import portalocker
 from PIL import Image, ImageDraw
 
+from llama_index_presets._locks import FileLock
 from llama_index_presets.embed.clip_model import PixelRecipe
 
 COLOURS = {
@@ -62,8 +62,8 @@ def tiny_clip() -> Path:
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"llama-presets-tiny-clip-{key}" / "tiny-clip"
     folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / "lock").open("w") as lock:
-        portalocker.lock(lock, portalocker.LOCK_EX)
+    with FileLock(folder.parent / "lock") as lock:
+        lock.acquire()
         if not (folder / "modules.json").is_file():
             partial = Path(tempfile.mkdtemp(prefix="llama-presets-tiny-clip-"))
             build(partial / "tiny-clip")

@@ -8,7 +8,6 @@ folders, so there the neighbour ``<name>.lock`` is locked instead.
 from __future__ import annotations
 
 import os
-import sys
 import time
 import weakref
 from contextlib import suppress
@@ -17,6 +16,12 @@ from typing import Any, Final, Protocol
 
 from llama_index_presets.forks import in_forked_child
 from llama_index_presets.private_files import private_file
+
+fcntl: Any
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 
 __all__ = ["FileLock", "delete_lone_neighbours", "has_record_lock"]
 
@@ -85,24 +90,21 @@ class FileLock:
         return True
 
     def _take(self, *, shared: bool, wait: bool) -> bool:
-        import portalocker
-
-        flags = portalocker.LOCK_SH if shared else portalocker.LOCK_EX
-        try:
-            portalocker.lock(self, flags if wait else flags | portalocker.LOCK_NB)
-        except portalocker.AlreadyLocked:
+        if not (_flock if fcntl is not None else _portalock)(self, shared=shared, wait=wait):
             return False
-        except portalocker.LockException as error:
-            raise OSError(*_reason(error)) from error
         self._holder = os.getpid()
         return True
 
     def release(self) -> None:
         """Let go of the lock; it can be taken again."""
-        if self._held:
+        if not self._held:
+            return
+        self._holder = None
+        if fcntl is not None:
+            fcntl.flock(self.fileno(), fcntl.LOCK_UN)
+        else:
             import portalocker
 
-            self._holder = None
             portalocker.unlock(self)
 
     def close(self) -> None:
@@ -156,6 +158,29 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
+def _flock(file: _HasFileno, *, shared: bool, wait: bool) -> bool:
+    flags = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file.fileno(), flags)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _portalock(file: _HasFileno, *, shared: bool, wait: bool) -> bool:
+    """Where Python has no `fcntl`, as on Windows."""
+    import portalocker
+
+    flags = portalocker.LOCK_SH if shared else portalocker.LOCK_EX
+    try:
+        portalocker.lock(file, flags if wait else flags | portalocker.LOCK_NB)  # type: ignore[arg-type]
+    except portalocker.AlreadyLocked:
+        return False
+    except portalocker.LockException as error:
+        raise OSError(*_reason(error)) from error
+    return True
+
+
 def has_record_lock(file: _HasFileno) -> bool:
     """Take the kind of lock that DuckDB and SQLite take on their files; whether another process has it.
 
@@ -165,14 +190,11 @@ def has_record_lock(file: _HasFileno) -> bool:
     Args:
         file: Open to write.
     """
-    if sys.platform == "win32":
+    if fcntl is None:
         return False
-    from portalocker import LOCK_EX, LOCK_NB, LockException
-    from portalocker.portalocker import LockfLocker
-
     try:
-        LockfLocker().lock(file, LOCK_EX | LOCK_NB)
-    except LockException:
+        fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return True
     return False
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets._extras import installed
+from llama_index_presets._extras import installed, require
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["KEYRING_SERVICE", "Variable", "find_variable", "first_variable", "use_env_file"]
@@ -63,10 +63,9 @@ def use_env_file(settings: Path | None) -> None:
     if path is None or not path.is_file():
         _env_file.set(None)
         return
-    from dotenv import dotenv_values
-
+    dotenv = require("dotenv", extra="dotenv")
     try:
-        values = dotenv_values(path, encoding="utf-8")
+        values = dotenv.dotenv_values(path, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"'{path}' cannot be read ({reason}). Correct it or move it away.") from None
