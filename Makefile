@@ -52,6 +52,18 @@ test-oldest-duckdb: ## Run the DuckDB store's tests on the oldest DuckDB that it
 test-wheel: $(READY) ## Install the wheel into empty environments, one a preset, and run each (minutes)
 	$(BIN)/python tests/wheels/install.py
 
+test-pythons: $(READY) ## Run the unit and contract suites on every supported Python that is found on PATH, in pyenv or by uv
+	$(BIN)/python tools/pythons.py $(PYTHONS)
+
+extras: $(READY) ## Resolve and install every extra, and write README.md's table of them (minutes, needs the package index)
+	$(BIN)/python tools/extras.py
+
+package: $(READY) ## Build sdist and wheel into dist/, and check them as a registry would
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 check: $(READY) ## Lint, types, import layers, security rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +81,6 @@ weights: $(READY) ## Fetch the MPNet weights into the cache; `make setup` fetche
 	$(BIN)/llama-presets weights pull all-mpnet-base-v2
 
 clean: ## Remove the environment and everything that was built
-	rm -rf $(VENV) .venv-oldest site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-oldest .venv-3.* site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow test-all test-oldest-duckdb test-wheel check docs bench weights clean
+.PHONY: help setup demo test test-slow test-all test-oldest-duckdb test-pythons test-wheel extras package check docs bench weights clean

@@ -206,7 +206,7 @@ def _is_call(pattern: re.Pattern[str], line: str, indent: str) -> bool:
 def read_notebook(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Cells of a Jupyter notebook in order: prose under its headings, code, the texts and tables that it printed."""
     decoded = read_text_file(path, limit)
-    nbformat = require("nbformat", extra="readers")
+    nbformat = require("nbformat", extra="readers-all")
     notebook = nbformat.reads(decoded.text, as_version=4)
     html = "".join(part for cell in notebook.cells for part in _cell(cell))
     return decoded.of(plain_from_html(html, limit, keep_menus=True)), {}

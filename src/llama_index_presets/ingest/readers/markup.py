@@ -41,8 +41,8 @@ _SETTINGS: Final = {
 def read_rst(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Text of a reStructuredText file; directives and roles of Sphinx keep their words."""
     decoded = read_text_file(path, limit)
-    publish = require("docutils.core", extra="readers").publish_parts
-    directives = require("docutils.parsers.rst.languages.en", extra="readers").directives
+    publish = require("docutils.core", extra="readers-all").publish_parts
+    directives = require("docutils.parsers.rst.languages.en", extra="readers-all").directives
     source = _DIRECTIVE.sub(lambda found: _known(found, directives), _ROLE.sub(_role, decoded.text))
     body = publish(source, writer="html5", settings_overrides=_SETTINGS)["body"]
     return decoded.of(plain_from_html(body, limit, keep_menus=True)), {}

@@ -35,7 +35,7 @@ def read_msg(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     with path.open("rb") as file:
         if file.read(4) != _OLE:
             raise IngestError("The file is no Outlook message, although its name ends in .msg.")
-    found = require("oxmsg", extra="readers").Message.load(str(path))
+    found = require("oxmsg", extra="readers-all").Message.load(str(path))
     message = _message(found, limit)
     return message_text(message, limit), message_about(message)
 

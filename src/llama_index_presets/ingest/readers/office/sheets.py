@@ -64,7 +64,7 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     check_package(path, limit, "Excel")
     with zipfile.ZipFile(path) as archive:
         about = plain_values(core_properties(archive))
-    openpyxl = require("openpyxl", extra="readers")
+    openpyxl = require("openpyxl", extra="readers-all")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pictures and extensions, which hold no cells
@@ -108,7 +108,7 @@ def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":  # a new workbook under an old name
             return read_xlsx(path, limit)
-    xlrd = require("xlrd", extra="readers")
+    xlrd = require("xlrd", extra="readers-all")
     if is_encrypted(path):
         raise IngestError(_PASSWORD)
     try:
@@ -190,7 +190,7 @@ def _xls_value(xlrd: Any, book: Any, sheet: Any, row: int, column: int) -> tuple
 
 
 def _by_calamine(path: Path, limit: SizeLimit) -> PlainText:
-    book = require("python_calamine", extra="readers").CalamineWorkbook.from_path(str(path))
+    book = require("python_calamine", extra="readers-all").CalamineWorkbook.from_path(str(path))
 
     def sheets() -> Iterator[Sheet]:
         for name in book.sheet_names:

@@ -36,7 +36,7 @@ def read_pptx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         IngestError: It has a password, is no PowerPoint file, or expands beyond `limit`.
     """
     check_package(path, limit, "PowerPoint")
-    pptx = require("pptx", extra="readers")
+    pptx = require("pptx", extra="readers-all")
     deck = pptx.Presentation(str(path))
     with zipfile.ZipFile(path) as archive:
         about = plain_values(core_properties(archive))

@@ -247,7 +247,7 @@ def _group(text: str) -> str:
 def read_rtf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Text of a rich text file; its tables are rows of cells."""
     limit.check_file(path)
-    rtf_to_text = require("striprtf.striprtf", extra="readers").rtf_to_text
+    rtf_to_text = require("striprtf.striprtf", extra="readers-all").rtf_to_text
     text = rtf_to_text(path.read_bytes().decode("latin-1"), errors="replace")
     html, table = list[str](), list[str]()
     for line in [*plain_from_text(text).text.split("\n"), ""]:
