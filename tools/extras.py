@@ -5,8 +5,8 @@
     python tools/extras.py --render    # write README.md's table from the record again
 
 `uv pip compile` resolves for Linux x86-64 without regard to constraints.txt: what a user gets today. Sizes are those of
-the installed files. The record is benchmarks/results/extras.json; tests/unit/test_package_metadata.py holds README.md and
-pyproject.toml to it.
+the installed files. The record is benchmarks/results/extras.json; tests/unit/test_package_metadata.py holds README.md
+and pyproject.toml to it.
 """
 
 from __future__ import annotations
@@ -59,13 +59,17 @@ def resolve(row: str, out: Path) -> list[str]:
     return sorted(line for line in out.read_text("utf-8").splitlines() if "==" in line)
 
 
-def size_mb(requirements: Path, folder: Path) -> float:
-    """Size of the installed files of resolved requirements, in MB (10^6 bytes)."""
-    flags = ["--no-deps", "--python-version", PYTHON, "--python-platform", PLATFORM, "--target", str(folder)]
-    run("uv", "pip", "install", "--quiet", "--link-mode", "hardlink", *flags, "-r", str(requirements))
-    total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
-    shutil.rmtree(folder)
-    return total / 1e6
+def size_mb(requirements: Path, folder: Path) -> int | None:
+    """Size of the installed files of resolved requirements, in MB (10^6 bytes); None where one has to be compiled."""
+    flags = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON, "--python-platform", PLATFORM]
+    try:
+        run("uv", "pip", "install", "--quiet", *flags, "--target", str(folder), "-r", str(requirements))
+        files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
+        return round(sum(file.stat().st_size for file in files) / 1e6)
+    except subprocess.CalledProcessError:
+        return None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run(*command: str) -> None:
@@ -86,7 +90,7 @@ def measure(*, sizes: bool) -> dict[str, Any]:
             old = before["rows"].get(row, {})
             mb = old.get("mb")
             if sizes and (mb is None or old.get("packages") != packages):
-                mb = round(size_mb(out, Path(temporary) / "installed"))
+                mb = size_mb(out, Path(temporary) / "installed")
             found[row] = {"packages": packages, "mb": mb}
             print(f"{row}: {len(packages)} packages, {mb} MB", flush=True)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -100,7 +104,7 @@ def table(record: dict[str, Any]) -> str:
     for row, found in record["rows"].items():
         name = row if row in (CORE, BASE) else f"`{row}`"
         count = len(found["packages"])
-        lines.append(f"| {name} | {count} | {count - core} | {found['mb']} |")
+        lines.append(f"| {name} | {count} | {count - core} | {found['mb'] or 'one is compiled'} |")
     note = (
         f"Resolved on {record['date']} for Python {record['python']}, Linux x86-64, the newest of everything."
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from llama_index_presets._lazy_packages import deferring, is_command
 
 __all__ = ["split_sentences"]
 
@@ -36,11 +40,28 @@ def _paragraphs(text: str) -> list[str]:
 
 @cache
 def _punkt() -> Any:
-    import llama_index.core
-    import nltk
-    from nltk.tokenize.punkt import PunktTokenizer
+    """Punkt with the parameters that llama-index-core packages.
 
-    packaged = str(Path(llama_index.core.__file__).parent / "_static" / "nltk_cache")
-    if packaged not in nltk.data.path:
-        nltk.data.path.append(packaged)
-    return PunktTokenizer("english")
+    Read here: nltk refuses files with several hard links, which is how uv installs packages.
+    """
+    import llama_index.core
+
+    punkt, decoder = _modules_of_nltk()
+    folder = Path(llama_index.core.__file__).parent / "_static" / "nltk_cache/tokenizers/punkt_tab/english"
+    texts = {file.stem: io.StringIO(file.read_text(encoding="utf-8")) for file in folder.iterdir()}
+    tokenizer = punkt.PunktSentenceTokenizer()
+    tokenizer._params = parameters = punkt.PunktParameters()
+    parameters.collocations = set(decoder.tab2tups(texts["collocations"]))
+    parameters.sent_starters = decoder.txt2set(texts["sent_starters"])
+    parameters.abbrev_types = decoder.txt2set(texts["abbrev_types"])
+    parameters.ortho_context = decoder.tab2intdict(texts["ortho_context"])
+    return tokenizer
+
+
+def _modules_of_nltk() -> tuple[Any, Any]:
+    """Its Punkt and the decoder of its files; in a command of ours without the forty modules that nltk imports."""
+    with deferring("nltk", "nltk.tokenize") if is_command() else nullcontext():
+        from nltk.tabdata import PunktDecoder
+        from nltk.tokenize import punkt
+
+    return punkt, PunktDecoder()

@@ -19,7 +19,6 @@ from llama_index_presets.monitor.audit import AuditLog, audit_key
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.json_log import JsonLog
 from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.traces.tracing import PHOENIX, trace_to
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage
 
@@ -100,6 +99,7 @@ def _login() -> str:
         return "unknown"
 
 
+_PHOENIX = "http://127.0.0.1:6006"
 _OFF = "off"
 _ALERT_EVERY_S = 30.0
 _log = logging.getLogger(__name__)
@@ -137,8 +137,10 @@ def start_monitoring(
     opened.callback(handler.close)
     if level == "full":
         opened.callback(_start_alerts(ledger, settings).stop)
-    endpoint = settings.trace_endpoint or (PHOENIX if level == "full" else _OFF)
+    endpoint = settings.trace_endpoint or (_PHOENIX if level == "full" else _OFF)
     if endpoint != _OFF:
+        from llama_index_presets.monitor.traces.tracing import trace_to  # needs the extra `tracing`
+
         traces = trace_to(
             endpoint,
             project=settings.trace_project or preset,

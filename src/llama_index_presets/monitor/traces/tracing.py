@@ -21,10 +21,10 @@ from llama_index_presets._options import strict
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.monitor.traces.attributes import Content, Redactor
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.ledger.ledger import Ledger
+    from llama_index_presets.monitor.traces.attributes import Content, Redactor
     from llama_index_presets.monitor.traces.spans import OpenSpan
 
 __all__ = ["PHOENIX", "Traces", "exclusive_tracing", "trace_to"]
@@ -79,6 +79,7 @@ def trace_to(
     """
     require("opentelemetry.exporter.otlp.proto.http.trace_exporter", extra="tracing")
     require("openinference.semconv.trace", extra="tracing")
+    from llama_index_presets.monitor.traces.attributes import Redactor
     from llama_index_presets.monitor.traces.exporter import is_loopback, traces_url
 
     url = traces_url(endpoint)

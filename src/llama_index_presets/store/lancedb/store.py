@@ -16,7 +16,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._extras import require
+from llama_index_presets._extras import installed, require
+from llama_index_presets._lazy_packages import standing_in
 from llama_index_presets._options import refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
 from llama_index_presets.store.base import NodeQuery, StoreBase, agreed_fingerprint
@@ -54,7 +55,10 @@ from llama_index_presets.store.lancedb.table import (
 from llama_index_presets.store.query_modes import empty_result
 from llama_index_presets.store.vectors import checked_vectors
 
-require("llama_index.vector_stores.lancedb", extra="lancedb")
+require("lancedb", extra="lancedb")
+# The official adapter imports pandas, which it does not declare, for an annotation; what would use it is ours here.
+with standing_in(*(() if installed("pandas") else ("pandas",))):
+    require("llama_index.vector_stores.lancedb", extra="lancedb")
 from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStore  # noqa: E402
 
 __all__ = ["LanceDBVectorStore"]

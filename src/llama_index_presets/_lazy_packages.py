@@ -1,0 +1,136 @@
+"""Packages that run on import far more than is used of them: their modules alone, or empty ones in their place."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+__all__ = ["deferring", "is_command", "run_as_command", "stand_in", "standing_in"]
+
+_command = False
+
+
+def run_as_command() -> None:
+    """Say that this process is a command of ours: nobody else's code runs in it."""
+    global _command
+    _command = True
+
+
+def is_command() -> bool:
+    """Whether this process is a command of ours."""
+    return _command
+
+
+class _Deferred(ModuleType):
+    """A package without its ``__init__``; ``from package import module`` works."""
+
+    def __getattr__(self, name: str) -> Any:
+        module = f"{self.__name__}.{name}"
+        if name.startswith("__") or importlib.util.find_spec(module) is None:
+            raise AttributeError(name)
+        return importlib.import_module(module)
+
+
+@contextmanager
+def deferring(*packages: str) -> Iterator[None]:
+    """Defer the ``__init__`` of packages, parents first, while modules of them are imported in the block.
+
+    Afterwards neither they nor their modules are known as imported: who imports the package later gets all of it. For a
+    process of our own alone: another thread that imports the package meanwhile could meet half of it.
+
+    Example:
+        >>> with deferring("xmlrpc"):
+        ...     from xmlrpc import client
+        >>> client.__name__, "xmlrpc" in sys.modules
+        ('xmlrpc.client', False)
+    """
+    if any(package in sys.modules for package in packages):
+        yield
+        return
+    try:
+        for package in packages:
+            _put_deferred(package)
+        yield
+    finally:
+        for name in list(sys.modules):
+            if name.partition(".")[0] == packages[0]:
+                del sys.modules[name]
+
+
+def _put_deferred(package: str) -> None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.loader is None or spec.submodule_search_locations is None:
+        return
+    module = _Deferred(package)
+    module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
+    module.__path__ = list(spec.submodule_search_locations)
+    module.__package__ = package
+    sys.modules[package] = module
+
+
+class _Unused(type):
+    """Class of the classes of a package that is stood in for: they serve as annotations, and cannot be made."""
+
+    def __call__(cls, *_: object, **__: object) -> Any:
+        raise ImportError(
+            f"{cls.__module__}.{cls.__name__} is not loaded in the command line of llama-presets."
+        )
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = _Unused(name, (), {"__module__": self.__name__})
+        setattr(self, name, made)
+        return made
+
+
+class _StandInFinder:
+    """Gives an empty module for a package and each of its modules."""
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != self._package and not name.startswith(self._package + "."):
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run."""
+
+
+def stand_in(package: str) -> None:
+    """Put empty modules in the place of a package of which only names are used, in annotations.
+
+    For a process of our own alone, such as a command: nobody else in it can use the package any more.
+    """
+    if package not in sys.modules:
+        sys.meta_path.insert(0, _StandInFinder(package))  # type: ignore[arg-type]
+
+
+@contextmanager
+def standing_in(*packages: str) -> Iterator[None]:
+    """Empty modules in the place of packages that are not installed, while in the block."""
+    finders = [_StandInFinder(package) for package in packages]
+    sys.meta_path[:0] = finders  # type: ignore[assignment,list-item]
+    try:
+        yield
+    finally:
+        for finder in finders:
+            sys.meta_path.remove(finder)  # type: ignore[arg-type]
+        for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
+            if name.partition(".")[0] in packages:
+                del sys.modules[name]

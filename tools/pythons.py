@@ -1,0 +1,113 @@
+"""Run the unit and contract suites on every supported Python of this machine, an environment and a line of result each.
+
+    python tools/pythons.py                # every supported version that is found on PATH, in pyenv, or by uv
+    python tools/pythons.py 3.12 3.14      # these; one that is not found is an error
+    python tools/pythons.py --list         # what is found, and where
+    python tools/pythons.py 3.13 -- tests/contracts -k duckdb     # other tests
+
+Environments are .venv-3.X, kept for the next run. `UV_TORCH_BACKEND=cpu` installs torch without CUDA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+WITHOUT_PINS = ("3.14",)
+"""Versions for which some of constraints.txt have no wheel; they get the newest of everything."""
+SUITES = ("tests/unit", "tests/contracts")
+PYTEST = ("-m", "pytest", "-p", "xdist", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not slow")
+UV = str(Path(sys.executable).with_name("uv")) if Path(sys.executable).with_name("uv").exists() else "uv"
+
+
+def find(version: str) -> Path | None:
+    """An interpreter of a version: on PATH, in pyenv, then wherever uv knows one. Nothing is downloaded."""
+    candidates = [Path(found) for found in [shutil.which(f"python{version}")] if found]
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    candidates += sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True)
+    known = subprocess.run(
+        [UV, "python", "find", "--no-python-downloads", "--managed-python", version],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    candidates += [Path(line) for line in known.stdout.split("\n")[:1] if line]
+    return next((python for python in candidates if is_version(python, version)), None)
+
+
+def is_version(python: Path, version: str) -> bool:
+    """Whether an interpreter runs and is of a version; the shims of pyenv are there and do not run."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and done.stdout.strip() == version
+
+
+def prepare(python: Path, version: str) -> Path:
+    """Make or refresh the environment of a version; gives its interpreter."""
+    place = ROOT / f".venv-{version}"
+    inside = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not inside.exists():
+        run(UV, "venv", "--quiet", "--python", str(python), str(place))
+    extras = f"{ROOT}[all,offline,dev]"
+    pins = [] if version in WITHOUT_PINS else ["-c", "constraints.txt"]
+    run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, "-e", extras)
+    return inside
+
+
+def run(*command: str) -> None:
+    """Run a command in the repository, and end with its error."""
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def suite(inside: Path, tests: list[str]) -> int:
+    """Run tests with an interpreter; gives pytest's exit code."""
+    workers = str(min(8, os.cpu_count() or 1))
+    environment = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [str(inside), *PYTEST, "-n", workers, *tests], cwd=ROOT, env=environment, check=False
+    )
+    return done.returncode
+
+
+def main() -> None:
+    """Run the suites, and end with 1 where one failed."""
+    arguments = sys.argv[1:]
+    tests = arguments[arguments.index("--") + 1 :] if "--" in arguments else list(SUITES)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("versions", nargs="*", help=f"of {', '.join(SUPPORTED)}; default: all that are found")
+    parser.add_argument("--list", action="store_true", help="say what is found")
+    options = parser.parse_args(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    if unknown := set(options.versions) - set(SUPPORTED):
+        parser.error(f"not supported: {', '.join(sorted(unknown))}; choose from {', '.join(SUPPORTED)}")
+    found = {version: find(version) for version in options.versions or SUPPORTED}
+    for version, python in found.items():
+        print(f"Python {version}: {python or 'not found'}", flush=True)
+    if options.list:
+        return
+    missing = [version for version in options.versions if found[version] is None]
+    if missing or not any(found.values()):
+        raise SystemExit(f"Not found: Python {', '.join(missing or SUPPORTED)}. Install it with pyenv or uv.")
+    codes = {}
+    for version, python in found.items():
+        if python is not None:
+            codes[version] = suite(prepare(python, version), tests)
+    for version, code in codes.items():
+        print(f"Python {version}: {'passed' if code == 0 else f'pytest ended with {code}'}", flush=True)
+    raise SystemExit(int(any(codes.values())))
+
+
+if __name__ == "__main__":
+    main()
