@@ -118,19 +118,19 @@ def stand_in(package: str) -> None:
     For a process of our own alone, such as a command: nobody else in it can use the package any more.
     """
     if package not in sys.modules:
-        sys.meta_path.insert(0, _StandInFinder(package))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _StandInFinder(package))
 
 
 @contextmanager
 def standing_in(*packages: str) -> Iterator[None]:
     """Empty modules in the place of packages that are not installed, while in the block."""
     finders = [_StandInFinder(package) for package in packages]
-    sys.meta_path[:0] = finders  # type: ignore[assignment,list-item]
+    sys.meta_path[:0] = finders
     try:
         yield
     finally:
         for finder in finders:
-            sys.meta_path.remove(finder)  # type: ignore[arg-type]
+            sys.meta_path.remove(finder)
         for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
             if name.partition(".")[0] in packages:
                 del sys.modules[name]

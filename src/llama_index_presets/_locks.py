@@ -173,7 +173,7 @@ def _portalock(file: _HasFileno, *, shared: bool, wait: bool) -> bool:
 
     flags = portalocker.LOCK_SH if shared else portalocker.LOCK_EX
     try:
-        portalocker.lock(file, flags if wait else flags | portalocker.LOCK_NB)  # type: ignore[arg-type]
+        portalocker.lock(file, flags if wait else flags | portalocker.LOCK_NB)
     except portalocker.AlreadyLocked:
         return False
     except portalocker.LockException as error:
