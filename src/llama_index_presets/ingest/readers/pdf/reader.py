@@ -146,7 +146,7 @@ def _laid_out(label: str, found: PageWords) -> _Page:
     characters = sum(len(word.text) for words in found.words.values() for word in words)
     problem = ""
     if not characters:
-        problem = _SCAN if found.image_share > 0.2 else "it has no text"
+        problem = _SCAN if found.image_share > 0.02 else "it has no text"
     elif found.unmapped > characters // 3:
         problem = "its fonts do not say which characters they draw"
     return _Page(label, ordered, (found.width, found.height), found.display, problem)
