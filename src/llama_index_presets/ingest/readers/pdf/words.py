@@ -276,7 +276,7 @@ def _drawn(raw: Any, page: Any, frame: Frame) -> tuple[list[Ruling], float]:
         kind = raw.FPDFPageObj_GetType(item)
         if kind == raw.FPDF_PAGEOBJ_PATH:
             rulings += _path_rulings(raw, item, frame)
-        elif kind in (raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM):  # a form without text holds images or drawings
+        elif kind in (raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM):  # a form holds either
             edges = [ctypes.c_float() for _ in range(4)]
             if raw.FPDFPageObj_GetBounds(item, *edges):
                 left, bottom, right, top = (edge.value for edge in edges)
