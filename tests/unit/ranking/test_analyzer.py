@@ -95,3 +95,37 @@ def test_threads_share_one_analyzer() -> None:
     expected = [Analyzer(stopwords=True).tokens(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(analyzer.tokens, texts)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("the annual report on Form 10-K", "10K"),
+        ("the annual report on Form 10-K", "10-k"),
+        ("vitamin B12 deficiency", "B-12"),
+        ("release v2.3.1 of the server", "v2.3.1"),
+        ("as § 4(a)(ii) demands", "4(a)"),
+        ("as § 4(a)(ii) demands", "4(a)(ii)"),
+        ("sales of 1,234,567 dollars", "1234567"),
+        ("R&D expenses", "r&d"),
+        ("COVID-19/influenza", "covid19"),
+        ("Größe B-12 nach § 4(a)", "4(a)"),
+    ],
+)
+def test_identifiers_and_numbers_are_kept_whole(text: str, query: str) -> None:
+    """The last token of an identifier is the whole, however its hyphens are written."""
+    analyzer = Analyzer(identifiers=True)
+    assert analyzer.tokens(query)[-1] in analyzer.tokens(text)
+
+
+def test_identifiers_are_kept_in_parts() -> None:
+    """A part finds what it belongs to, and plain words keep the tokens that they have without the option."""
+    parts = {
+        "10-K": "10 k 10k",
+        "v2.3.1": "v 2 v2 3 1 v2.3.1",
+        "B12": "b 12 b12",
+        "§ 4(a)(ii)": "4 a ii 4(a) 4(a)(ii)",
+    }
+    assert {text: " ".join(Analyzer(identifiers=True).tokens(text)) for text in parts} == parts
+    text = "The company's long-term plans, e.g. in the U.S."
+    assert Analyzer(identifiers=True).tokens(text) == Analyzer().tokens(text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -191,7 +193,8 @@ def test_everything_is_remembered(tmp_path: Path) -> None:
     made = BM25Index(tmp_path, language="german", k1=1.6, b=0.4)
     made.add([node("a", "Die Häuser"), node("b", "will")])
     again = BM25Index(tmp_path)
-    assert again.settings == {"language": "german", "k1": 1.6, "b": 0.4, "text": "embed"}
+    chosen = {"language": "german", "k1": 1.6, "b": 0.4}
+    assert again.settings == chosen | {"text": "embed", "fields": {"title": 2}, "pairs": 0.3}
     assert again.search("Haus") == made.search("Haus") != []
     assert again.search("will") == []
 
@@ -354,3 +357,63 @@ def test_an_opened_index_counts_and_changes_as_the_one_that_wrote_it(tmp_path):
     again.delete(["a0", "nobody"])
     assert (len(again), sorted(again.digests())) == (5, ["a1", "a2", "a3", "a4", "new"])
     assert again.search("number3", 2) == []
+
+
+def test_fields_have_weights() -> None:
+    """A word of the title counts more often than one of the text; a weight of 0 leaves a field out."""
+    in_title = TextNode(id_="title", text="A manual", metadata={"title": "Pump"})
+    in_text = TextNode(id_="text", text="Pump", metadata={"title": "A manual"})
+    assert BM25Index.from_nodes([in_text, in_title]).search("pump")[0][0] == "title"
+    without = BM25Index.from_nodes([in_text, in_title], fields={"title": 0})
+    assert [name for name, _ in without.search("pump")] == ["text"]
+
+
+def test_metadata_that_is_not_embedded_is_indexed_when_it_is_named() -> None:
+    """Chosen metadata becomes a field; other hidden metadata stays hidden."""
+    hidden = TextNode(id_="a", text="text", metadata={"author": "Smith", "secret": "word"})
+    hidden.excluded_embed_metadata_keys = ["author", "secret"]
+    assert BM25Index.from_nodes([hidden]).search("smith") == []
+    index = BM25Index.from_nodes([hidden], fields={"author": 1})
+    assert [name for name, _ in index.search("smith")] == ["a"]
+    assert index.search("word") == []
+
+
+def test_phrases_prefixes_and_identifiers_are_found(tmp_path: Path) -> None:
+    """As a user types them, before and after the index was closed."""
+    texts = {
+        "ten": "The annual report on Form 10-K was filed",
+        "code": "Replace the part CODE-1234 first",
+        "law": "see § 4(a) of the act",
+        "other": "a report that is annual, part 10 and k",
+    }
+    BM25Index.from_nodes([node(name, text) for name, text in texts.items()], tmp_path)
+    index = BM25Index(tmp_path)
+    asked = {
+        query: [name for name, _ in index.search(query)]
+        for query in ('"annual report"', "code-12*", "10K", "§ 4(a)", "1234", '"report annual"')
+    }
+    assert asked == {
+        '"annual report"': ["ten"],
+        "code-12*": ["code"],
+        "10K": ["ten", "other"],
+        "§ 4(a)": ["law", "other"],
+        "1234": ["code"],
+        '"report annual"': [],
+    }
+
+
+@pytest.mark.parametrize(
+    "settings", [{"fields": {"title": 1.5}}, {"fields": {"title": 11}}, {"pairs": -1.0}, {"pairs": math.nan}]
+)
+def test_weights_are_checked(settings: dict[str, Any]) -> None:
+    """A weight that means nothing is refused with its value."""
+    with pytest.raises(SettingsError, match=r"(weight of the field 'title' is|pairs is)"):
+        BM25Index(**settings)
+
+
+def test_the_weights_of_fields_stay_those_of_the_folder(tmp_path: Path) -> None:
+    """Tokens on disk depend on them; the weight of pairs can be chosen anew."""
+    BM25Index.from_nodes([node("a", "red fish")], tmp_path, fields={"title": 3})
+    assert BM25Index(tmp_path, pairs=0.0).settings["fields"] == {"title": 3}
+    with pytest.raises(SettingsError, match="made with fields"):
+        BM25Index(tmp_path, fields={"title": 2})

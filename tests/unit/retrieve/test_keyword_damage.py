@@ -14,9 +14,10 @@ from llama_index.core.schema import TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
-from llama_index_presets.errors import SettingsError, StoreCorruptError
+from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreWriteError
 from llama_index_presets.retrieve import BM25Index
 from llama_index_presets.retrieve.bm25.consistency import counts_apart, rebuild
+from llama_index_presets.retrieve.bm25.index_files import IndexDirectory
 
 FORMAT_1 = Path(__file__).parent / "format-1"
 """Twelve nodes, one more and one deletion in the journal, written by the last version before checksums."""
@@ -143,22 +144,40 @@ def test_damage_met_by_an_open_index_is_said_at_every_call(folder: Path) -> None
             index.search("fish")
 
 
-def test_a_folder_of_format_1_opens_unchanged_and_gets_checksums_with_its_first_change(
-    tmp_path: Path,
+def test_a_folder_of_format_1_is_built_again_with_a_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the last version without checksums wrote; the journal's node is there, the deleted one is not."""
     place = tmp_path / "old"
     shutil.copytree(FORMAT_1, place)
-    before = {name: (place / name).read_bytes() for name in files(place)}
     wanted = {f"n{i}" for i in range(12)} - {"n3"} | {"late"}
-    assert {name for name, _ in BM25Index(place).search("fish", 50)} == wanted
-    assert {name: (place / name).read_bytes() for name in before} == before
-    found = answers(place)
     index = BM25Index(place)
-    index.add(nodes(12, 13))
-    index.delete("n12")
-    assert answers(place) == found
-    assert '"format": 2' in (place / "MANIFEST.json").read_text()
+    assert "written by an earlier version; it is built again from its 12 nodes" in caplog.text
+    assert {name for name, _ in index.search("fish", 50)} == wanted
+    assert '"format": 3' in (place / "MANIFEST.json").read_text()
+    assert index.search('"number6 blue"', 50) == BM25Index(place).search('"number6 blue"', 50) != []
+    caplog.clear()
+    BM25Index(place)
+    assert caplog.text == ""
+
+
+def test_a_folder_of_format_1_that_cannot_be_written_answers_as_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a read-only disk words are found, phrases are not, and the files stay byte for byte as they are."""
+    place = tmp_path / "old"
+    shutil.copytree(FORMAT_1, place)
+    before = {name: (place / name).read_bytes() for name in files(place)}
+
+    def full(*_: object) -> None:
+        raise StoreWriteError("The disk is full.")
+
+    monkeypatch.setattr(IndexDirectory, "commit_snapshot", full)
+    index = BM25Index(place)
+    assert "stays as it is" in caplog.text
+    assert len(index.search("fish", 50)) == 12
+    assert index.settings["pairs"] == 0
+    assert {name: (place / name).read_bytes() for name in before} == before
 
 
 def test_damage_of_a_folder_of_format_1_is_never_raw(tmp_path: Path) -> None:

@@ -8,6 +8,18 @@ directly.
 """
 
 from llama_index_presets.ranking.bm25.analyzer import LANGUAGES, Analyzer
-from llama_index_presets.ranking.bm25.postings import Postings, View
+from llama_index_presets.ranking.bm25.positions import FIELD_END
+from llama_index_presets.ranking.bm25.postings import Postings
+from llama_index_presets.ranking.bm25.query import KeywordQuery, parse_query
+from llama_index_presets.ranking.bm25.view import QueryScores, View
 
-__all__ = ["LANGUAGES", "Analyzer", "Postings", "View"]
+__all__ = [
+    "FIELD_END",
+    "LANGUAGES",
+    "Analyzer",
+    "KeywordQuery",
+    "Postings",
+    "QueryScores",
+    "View",
+    "parse_query",
+]

@@ -15,7 +15,10 @@ import Stemmer
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["LANGUAGES", "Analyzer"]
+__all__ = ["GAP", "LANGUAGES", "Analyzer"]
+
+GAP = "~"
+"""Token in the place of a stop word; no word is spelled so."""
 
 _UNSPACED = ("cjk", "none")
 """Settings without a stemmer and without stop words."""
@@ -43,6 +46,11 @@ _ELISIONS = frozenset(
 _ELIDING = frozenset({"french", "italian", "catalan"})
 
 _ASCII_WORDS = re.compile(r"[a-z0-9_]+(?:'[a-z0-9_]+)*")
+_JOINED = r"(?:(?:['.&-]|(?<=\d)/(?=\d)|(?<=\d),(?=\d{{3}})){letter}+)*(?:\([a-z0-9]{{1,4}}\))*"
+"""What may follow a word and belong to it: the rest of ``10-k``, ``v2.3.1``, ``1,234``, ``r&d`` and ``4(a)``."""
+_ASCII_RUNS = re.compile(r"[a-z0-9_]+" + _JOINED.format(letter="[a-z0-9_]"))
+_JOINTS = re.compile(r"[./&,()-]+")
+_ONE_BOUNDARY = re.compile(r"([^\W\d_]+)(\d+)|(\d+)([^\W\d_]+)")
 # Scripts written without spaces: Han, kana, Hangul, Thai, Lao, Myanmar, Khmer (and their supplements).
 _UNSPACED_SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
@@ -66,6 +74,10 @@ class Analyzer:
         stem: Whether to stem with the language's Snowball stemmer.
         stopwords: Whether to drop the language's stop words of two letters and more. Languages without a list
             (see the files beside this module) drop nothing.
+        gaps: Whether a stop word leaves `GAP`, so that exact phrases know of it.
+        identifiers: Whether numbers and names with a digit or an ampersand are also kept whole, after their parts:
+            ``10-K``, ``B12``, ``v2.3.1``, ``1,234``, ``4(a)``, ``R&D``. Hyphens, slashes and commas do not count in
+            the whole, so that ``B-12`` and ``B12`` are the same; ``4(a)(ii)`` is also ``4(a)``.
 
     Raises:
         SettingsError: The language is not known; the message lists those that are.
@@ -75,11 +87,15 @@ class Analyzer:
         ['valv', 'ab', '123', 'run', 'temperatur', 'type', 'c']
         >>> Analyzer(language="cjk").tokens("東京都")
         ['東', '東京', '京', '京都', '都']
+        >>> Analyzer(identifiers=True).tokens("vitamin B-12")
+        ['vitamin', 'b', '12', 'b12']
     """
 
     language: str = "english"
     stem: bool = True
     stopwords: bool = True
+    gaps: bool = False
+    identifiers: bool = False
 
     def __post_init__(self) -> None:
         name = _ALIASES.get(self.language.lower(), self.language.lower())
@@ -93,9 +109,10 @@ class Analyzer:
         """Split a text into tokens, in their order, repeats kept."""
         memo = _memo(self)
         if text.isascii():
-            return [token for word in _ASCII_WORDS.findall(text.lower()) for token in memo[word]]
+            words = _ASCII_RUNS if self.identifiers else _ASCII_WORDS
+            return [token for word in words.findall(text.lower()) for token in memo[word]]
         text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-        return [token for word in _any_words().findall(text) for token in memo[word]]
+        return [token for word in _any_words(self.identifiers).findall(text) for token in memo[word]]
 
     def settings(self) -> dict[str, Any]:
         """Everything needed to make an equal analyzer, as plain JSON values."""
@@ -123,18 +140,28 @@ class _Memo(dict[str, tuple[str, ...]]):
         self._stemmer = Stemmer.Stemmer(analyzer.language) if self._stems else None
         self._stop = stop_words(analyzer.language) if analyzer.stopwords else frozenset()
         self._elides = analyzer.language in _ELIDING
+        self._identifiers = analyzer.identifiers
+        self._gap = (GAP,) if analyzer.gaps else ()
 
     def __missing__(self, word: str) -> tuple[str, ...]:
-        found = self._tokens(word)
+        found = self._run(word) if self._identifiers else self._tokens(word)
         if len(self) >= _MEMO_WORDS:
             self.clear()
         if len(word) <= _LONGEST_WORD:
             self[word] = found
         return found
 
+    def _run(self, run: str) -> tuple[str, ...]:
+        """Tokens of words that joints tie together, and the whole where it is an identifier."""
+        words = [word for word in _JOINTS.split(run) if word]
+        found = tuple(token for word in words for token in (*_sides(word), *self._tokens(word)))
+        if len(words) > 1 and len(run) <= _LONGEST_WORD and ("&" in run or any(map(str.isdigit, run))):
+            return (*found, *map(sys.intern, _wholes(run)))
+        return found
+
     def _tokens(self, word: str) -> tuple[str, ...]:
         if word in self._stop:
-            return ()
+            return self._gap
         if _is_unspaced(word[0]):
             return tuple(_characters_and_pairs(word))
         kept = (part for part in self._parts(word) if part not in self._stop)
@@ -168,11 +195,25 @@ def stop_words(language: str) -> frozenset[str]:
 
 
 @functools.cache
-def _any_words() -> re.Pattern[str]:
+def _any_words(identifiers: bool) -> re.Pattern[str]:
     """Words of any script. Python's ``\\w`` lacks combining marks, without which Hindi words fall apart."""
     marks = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)).startswith("M"))
     letter = rf"(?:(?![{_UNSPACED_SCRIPTS}])[\w{marks}])"
-    return re.compile(rf"{letter}+(?:'{letter}+)*|[{_UNSPACED_SCRIPTS}]+")
+    more = _JOINED.format(letter=letter) if identifiers else rf"(?:'{letter}+)*"
+    return re.compile(rf"{letter}+{more}|[{_UNSPACED_SCRIPTS}]+")
+
+
+def _sides(word: str) -> tuple[str, ...]:
+    """Letters and digits of a word with one boundary between them, such as ``b12`` or ``10k``."""
+    match = _ONE_BOUNDARY.fullmatch(word)
+    return tuple(sys.intern(side) for side in match.groups() if side) if match else ()
+
+
+def _wholes(run: str) -> list[str]:
+    """An identifier as it is compared, after what ``4(a)(ii)`` lies in; dots and ampersands count, other joints not."""
+    name, *brackets = re.sub(r"'[^\W\d_]*$|[-/,']", "", run).split("(")
+    levels = ["(".join([name, *brackets[:depth]]) for depth in range(1, len(brackets) + 1)]
+    return levels or [name]
 
 
 def _is_unspaced(character: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,118 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index_presets.errors import RankingError
+from llama_index_presets.ranking.bm25.analyzer import GAP
+from llama_index_presets.ranking.bm25.positions import Positions, marked_gaps, numbers_of, row_starts
 from llama_index_presets.ranking.bm25.scores import Impacts, Segment, Statistics
+from llama_index_presets.ranking.bm25.view import View
 
-__all__ = ["Postings", "View", "best_rows"]
-
-# The best few of a long vector of scores.
-
-
-_BLOCK = 64
-
-_SORTED = 512
-"""Up to so many numbers are sorted faster as Python's than as numpy's."""
-
-
-def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[int, float]]:
-    """The k highest scores above 0.
-
-    Args:
-        scores: One score for each row, shape (rows,).
-        ids: Id of each row; at least as long as `scores`.
-        k: How many at most, >= 1.
-
-    Returns:
-        (row, score) pairs, highest first, ties by id; rows without an id are passed over.
-
-    Example:
-        >>> best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
-        [(2, 3.0), (3, 2.0)]
-    """
-    rows = np.flatnonzero(scores >= floor) if (floor := _floor(scores, k)) > 0 else np.flatnonzero(scores > 0)
-    values = scores[rows]
-    if len(rows) > 4 * k:
-        least = np.partition(values, len(rows) - k)[len(rows) - k]
-        rows, values = rows[values >= least], values[values >= least]
-    # A few pairs are sorted faster as Python's than as numpy's.
-    best = [
-        (-value, name, row)
-        for row, value in zip(rows.tolist(), values.tolist(), strict=True)
-        if (name := ids[row]) is not None
-    ]
-    best.sort()
-    return [(row, -value) for value, _, row in best[:k]]
-
-
-def _floor(scores: NDArray[np.float32], k: int) -> float:
-    """A number that the k-th highest score is not below, 0.0 where none is known.
-
-    The k-th highest of the maxima of disjoint blocks is such a number, and far cheaper than a partition of
-    all scores, most of which are 0.
-    """
-    blocks = len(scores) // _BLOCK
-    if blocks <= k:
-        return 0.0
-    highest = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-    if blocks > _SORTED:
-        return float(np.partition(highest, blocks - k)[blocks - k])
-    return float(sorted(highest.tolist())[-k])
-
-
-# One state of an index, whole and unchanging, for as many searches as need to agree with each other.
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """Immutable view for a search; later changes of the index do not reach it.
-
-    Attributes:
-        impacts: What each posting adds to a score.
-        ids: Id of each row, None for a row whose document is gone; may be longer than `rows`.
-        epoch: Counts the renumberings of rows; masks made in one epoch mean nothing in another.
-    """
-
-    impacts: Impacts
-    ids: Sequence[str | None]
-    epoch: int
-
-    @property
-    def rows(self) -> int:
-        """Number of rows: the length of a mask."""
-        return self.impacts.rows
-
-    @property
-    def documents(self) -> int:
-        """Number of documents."""
-        return self.impacts.statistics.documents
-
-    def best(
-        self, tokens: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[tuple[int, float]]:
-        """(row, score) pairs of the best documents, best first, ties by id; see `Postings.search`.
-
-        Raises:
-            RankingError: k is negative, or the mask's length is not the number of rows.
-        """
-        if k < 0:
-            raise RankingError(f"k is {k}; it must be 0 or more.")
-        if allowed is not None and allowed.shape != (self.rows,):
-            raise RankingError(
-                f"The mask has shape {allowed.shape}, the index {self.rows} rows; give an entry for each row."
-            )
-        scores = self.impacts.scores(tokens)
-        if scores is None or k == 0:
-            return []
-        if allowed is not None:
-            scores *= allowed
-        return best_rows(scores, self.ids, k)
-
-    def search(
-        self, tokens: Sequence[str], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[tuple[str, float]]:
-        """(id, score) pairs of the best documents; see `Postings.search`."""
-        return [(self.ids[row] or "", score) for row, score in self.best(tokens, k, allowed)]
-
+__all__ = ["Postings"]
 
 _BATCH = 8192
 """Documents counted at once: bounds the memory that a large add needs beside the index."""
@@ -146,6 +39,7 @@ class Postings:
     Args:
         k1: Saturation of repeated tokens, >= 0.
         b: How much long documents are discounted, in [0, 1].
+        positions: Whether the order of the tokens is kept, which phrases and word pairs need: 4 bytes a token.
 
     Raises:
         RankingError: k1 or b is out of range.
@@ -163,7 +57,7 @@ class Postings:
     Source: Kamphuis et al., "Which BM25 do you mean?", ECIR 2020; Lù, "BM25S", arXiv:2407.03618.
     """
 
-    def __init__(self, *, k1: float = 1.2, b: float = 0.75) -> None:
+    def __init__(self, *, k1: float = 1.2, b: float = 0.75, positions: bool = False) -> None:
         if not (math.isfinite(k1) and k1 >= 0 and 0 <= b <= 1):
             raise RankingError(f"BM25 has k1={k1} and b={b}; k1 must be >= 0 and b in [0, 1].")
         self.k1, self.b = k1, b
@@ -175,6 +69,7 @@ class Postings:
         self._lengths = np.empty(0, np.int32)
         self._alive = np.empty(0, np.bool_)
         self._segments: list[Segment] = []
+        self._order: list[NDArray[np.int32]] | None = [] if positions else None
         self._tokens = 0
         self._view: View | None = None
         self._epoch = 0
@@ -276,6 +171,8 @@ class Postings:
             renumber = np.where(self._alive, np.cumsum(self._alive) - 1, -1).astype(np.int32)
             merged = Segment.merged(self._segments or [_nothing()], renumber)
             terms = list(self._vocabulary)
+            if self._order is not None:
+                self._order = list(self._kept_order(merged.terms, len(terms)).blocks)
             self._vocabulary = _Vocabulary((terms[old], new) for new, old in enumerate(merged.terms.tolist()))
             self._segments = [merged.with_terms(np.arange(len(merged.terms), dtype=np.int32))]
             self._ids = [name for name in self._ids if name is not None]
@@ -292,8 +189,11 @@ class Postings:
         terms = np.fromiter(
             map(number, chain.from_iterable(lists)), np.int32, int(lengths.sum(dtype=np.int64))
         )
+        terms, lengths = marked_gaps(terms, self._vocabulary.get(GAP), lengths)
         rows = np.repeat(np.arange(first, first + len(lists), dtype=np.int64), lengths)
-        self._segments.append(Segment.of(terms, rows))
+        self._segments.append(Segment.of(numbers_of(terms), rows))
+        if self._order is not None:
+            self._order.append(terms)
         self._merge_small()
         self._lengths = np.concatenate([self._lengths, lengths])
         self._alive = np.concatenate([self._alive, np.ones(len(lists), np.bool_)])
@@ -307,6 +207,15 @@ class Postings:
         """Keep each segment at least twice as large as the next, so that there are few of them."""
         while len(self._segments) > 1 and len(self._segments[-2]) < 2 * len(self._segments[-1]):
             self._segments[-2:] = [Segment.merged(self._segments[-2:])]
+        order = self._order or []
+        while len(order) > 1 and len(order[-2]) < 2 * len(order[-1]):
+            order[-2:] = [np.concatenate(order[-2:])]
+
+    def _kept_order(self, terms: NDArray[np.int32], count: int) -> Positions:
+        """Positions of the documents present, under the numbers that their terms get."""
+        renumber = np.full(count, -1, np.int32)
+        renumber[terms] = np.arange(len(terms), dtype=np.int32)
+        return Positions(self._order or [], row_starts(self._lengths)).kept(self._alive, renumber)
 
     # -- ask it -------------------------------------------------------------------------------------------
 
@@ -341,7 +250,9 @@ class Postings:
         with self._lock:
             if self._view is None:
                 impacts = Impacts(self._statistics(), tuple(self._segments), self._vocabulary)
-                self._view = View(impacts, self._ids, self._epoch)
+                order = self._order
+                positions = None if order is None else Positions(tuple(order), row_starts(self._lengths))
+                self._view = View(impacts, self._ids, self._epoch, positions, self._row)
             return self._view
 
     def _statistics(self) -> Statistics:
@@ -360,7 +271,7 @@ class Postings:
         """The documents present, as arrays and strings that `restore` reads back; changes nothing here."""
         with self._lock:
             copy = Postings(k1=self.k1, b=self.b)
-            for name in ("_vocabulary", "_ids", "_lengths", "_alive", "_segments"):
+            for name in ("_vocabulary", "_ids", "_lengths", "_alive", "_segments", "_order"):
                 setattr(copy, name, getattr(self, name))
         copy.compact()
         segment = copy._segments[0]
@@ -372,12 +283,15 @@ class Postings:
             "starts": segment.starts,
             "rows": segment.rows,
             "counts": segment.counts,
+            **({} if copy._order is None else {"order": copy._order[0]}),
         }
 
     @classmethod
     def restore(cls, exported: Mapping[str, Any], *, k1: float = 1.2, b: float = 0.75) -> Postings:
         """Make the index that `export` wrote down; the arrays may be memory mapped and are not copied."""
-        postings = cls(k1=k1, b=b)
+        postings = cls(k1=k1, b=b, positions="order" in exported)
+        if postings._order is not None:
+            postings._order.append(exported["order"])
         postings._ids = list(exported["ids"])
         postings._by_id, postings._count = None, len(postings._ids)
         postings._vocabulary.update((term, number) for number, term in enumerate(exported["vocabulary"]))

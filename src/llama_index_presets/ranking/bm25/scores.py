@@ -140,15 +140,17 @@ class Impacts:
         self._vocabulary = vocabulary
         self._kept: dict[str, _Impact] = {}
         self._kept_bytes = 0
+        self._rarities: dict[str, float] = {}
 
     @property
     def rows(self) -> int:
         """Length of a score vector."""
         return len(self.statistics.lengths)
 
-    def scores(self, tokens: Sequence[str]) -> Scores | None:
+    def scores(self, tokens: Sequence[str], prefixes: Sequence[str] = ()) -> Scores | None:
         """Score of every row, shape (rows,), 0.0 where no token occurs; None where none occurs anywhere."""
-        found = [impact for impact in map(self._impact, tokens) if impact is not None]
+        impacts = [*map(self._impact, tokens), *map(self.prefix, prefixes)]
+        found = [impact for impact in impacts if impact is not None]
         if not found:
             return None
         total = np.zeros(self.rows, np.float32)
@@ -159,10 +161,55 @@ class Impacts:
                 np.add.at(total, rows, values)
         return total
 
+    def prefix(self, beginning: str) -> _Impact | None:
+        """What each row gets for the tokens that begin so, taken as one token; None where there is none."""
+        key = f"{beginning}*"  # no token ends so
+        kept = self._kept.get(key)
+        if kept is None:
+            tokens = [token for token in self._vocabulary if token.startswith(beginning)]
+            rows, counts = self._united(tokens)
+            kept = self._worked_out(rows, counts)
+            if kept is not None:
+                self._keep(key, kept)
+        return kept
+
+    def holding_all(self, tokens: Sequence[str]) -> Rows:
+        """Rows that hold every one of some tokens, ascending."""
+        parts = sorted((self.rows_of(token) for token in dict.fromkeys(tokens)), key=len)
+        found = parts[0]
+        for part in parts[1:]:
+            found = np.intersect1d(found, part, assume_unique=True)
+        return found
+
+    def rows_of(self, token: str) -> Rows:
+        """Rows that hold a token, ascending."""
+        return self._postings(token)[0] if token in self._vocabulary else np.empty(0, np.int64)
+
+    def number(self, token: str) -> int | None:
+        """Number of a term, or None where no row ever held it."""
+        return self._vocabulary.get(token)
+
+    def rarity(self, token: str) -> float:
+        """Inverse document frequency of a token; of one that occurs nowhere, the highest there is."""
+        kept = self._rarities.get(token)
+        if kept is None:
+            kept = self._rarities[token] = float(self.statistics.rarity(len(self.rows_of(token))))
+        return kept
+
+    def _united(self, tokens: Sequence[str]) -> tuple[Rows, NDArray[np.integer]]:
+        """Rows that hold any of some tokens, and how often they do."""
+        parts = [self._postings(token) for token in tokens]
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        rows, places = np.unique(np.concatenate([rows for rows, _ in parts]), return_inverse=True)
+        return rows, np.bincount(places, np.concatenate([counts for _, counts in parts])).astype(np.int64)
+
     def _impact(self, token: str) -> _Impact | None:
         kept = self._kept.get(token)
         if kept is None and token in self._vocabulary:
-            kept = self._work_out(token)
+            rows, counts = self._postings(token)
+            self._rarities[token] = float(self.statistics.rarity(len(rows)))
+            kept = self._worked_out(rows, counts)
             if kept is not None:
                 self._keep(token, kept)
         return kept
@@ -170,12 +217,12 @@ class Impacts:
     def _keep(self, token: str, impact: _Impact) -> None:
         if self._kept_bytes > _KEPT_BYTES:
             self._kept.clear()
+            self._rarities.clear()
             self._kept_bytes = 0
         self._kept[token] = impact
         self._kept_bytes += impact[1].nbytes + (0 if impact[0] is None else impact[0].nbytes)
 
-    def _work_out(self, token: str) -> _Impact | None:
-        rows, counts = self._postings(token)
+    def _worked_out(self, rows: Rows, counts: NDArray[np.integer]) -> _Impact | None:
         if not len(rows):
             return None
         of = self.statistics

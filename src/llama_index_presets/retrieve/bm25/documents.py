@@ -8,7 +8,7 @@ import mmap
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,17 @@ from pydantic_core import from_json
 from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
+from llama_index_presets.ranking.bm25 import FIELD_END, Analyzer
 from llama_index_presets.retrieve.bm25.write_ahead_log import NodeEntry, damaged
 
 __all__ = [
     "DocumentEntry",
     "DocumentTable",
     "deserialize",
+    "field_tokens",
+    "indexed_fields",
+    "indexed_text",
+    "node_tokens",
     "serialize_entry",
     "serialize_payload",
     "write_array",
@@ -97,6 +102,17 @@ class DocumentTable:
     def body(self, row: int) -> str | bytes:
         """Payload of a row: JSON of its node; empty where another store holds the nodes."""
         return self._text(row, 1)
+
+    def node(self, row: int) -> BaseNode:
+        """Node of a row, from its payload.
+
+        Raises:
+            StoreCorruptError: The payload is not as it was written.
+        """
+        try:
+            return deserialize(self.body(row))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(self.place, f"node {row} cannot be read") from error
 
     def mask(self, key: str, test: Callable[[dict[str, Any]], bool], rows: int) -> NDArray[np.bool_]:
         """Which of the first rows pass a test of their metadata; remembered, so that only new rows are
@@ -296,8 +312,45 @@ def deserialize(body: str | bytes) -> BaseNode:
 
 
 def indexed_text(node: BaseNode, mode: str) -> str:
-    """The text of a node that is indexed: ``"embed"`` as it is embedded, ``"none"`` without metadata."""
+    """The text of a node that its digest covers: ``"embed"`` as it is embedded, ``"none"`` without metadata."""
     return node.get_content(metadata_mode=MetadataMode(mode))
+
+
+def node_tokens(node: BaseNode, settings: Mapping[str, Any], analyzer: Analyzer) -> list[str]:
+    """Tokens of a node, in an index of these settings."""
+    return field_tokens(indexed_fields(node, settings["text"], settings["fields"]), analyzer)
+
+
+def indexed_fields(node: BaseNode, mode: str, weights: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Fields of a node that are indexed, and how often the words of each count.
+
+    Args:
+        node: Any node.
+        mode: ``"embed"`` for the text and the metadata embedded with it, ``"none"`` for the text alone.
+        weights: Metadata key, or ``"text"``, -> weight; what is not named counts once.
+
+    Returns:
+        (text, weight) of each field with a weight above 0: metadata that is embedded or named, then the text.
+    """
+    hidden = set(node.excluded_embed_metadata_keys) if mode == "embed" else set(node.metadata)
+    fields = [
+        (str(value), weights.get(key, 1))
+        for key, value in node.metadata.items()
+        if value is not None and (key in weights or key not in hidden)
+    ]
+    fields.append((node.get_content(metadata_mode=MetadataMode.NONE), weights.get("text", 1)))
+    return [(text, weight) for text, weight in fields if weight]
+
+
+def field_tokens(fields: Sequence[tuple[str, int]], analyzer: Analyzer) -> list[str]:
+    """Tokens of fields one after the other, each field as often as its weight says, with `FIELD_END` between."""
+    tokens: list[str] = []
+    for text, weight in fields:
+        for _ in range(weight):
+            if tokens:
+                tokens.append(FIELD_END)
+            tokens += analyzer.tokens(text)
+    return tokens
 
 
 def _digest(text: str, metadata: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,14 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets._options import strict
 from llama_index_presets.filters import predicate
-from llama_index_presets.ranking.bm25 import Analyzer
-from llama_index_presets.retrieve.bm25.documents import indexed_text, serialize_entry, serialize_payload
+from llama_index_presets.ranking.bm25 import Analyzer, parse_query
+from llama_index_presets.retrieve.bm25.documents import (
+    indexed_text,
+    node_tokens,
+    serialize_entry,
+    serialize_payload,
+)
+from llama_index_presets.retrieve.bm25.renewal import renew
 from llama_index_presets.retrieve.bm25.retriever import KeywordHits, KeywordRetriever
 from llama_index_presets.retrieve.bm25.state import KeywordState, Mark
 from llama_index_presets.retrieve.bm25.write_ahead_log import LogRecord, NodeEntry
@@ -61,14 +67,19 @@ def listed(names: str | Iterable[str]) -> list[str]:
 
 @strict()
 class BM25Index:
-    """Keyword index of nodes, scored with BM25 (Lucene's variant).
+    """Keyword index of nodes, scored with BM25F: weighted fields, word pairs, exact phrases, prefixes.
 
     Every change is one step: it is on disk when the call returns, or it did not happen. Nodes are known by
     their
     id: adding one that is there replaces it, or does nothing where it is the same. Filters are applied before
     ranking, so no filtered-out node is ever returned. A query that matches nothing gives nothing.
 
-    Scores are > 0, higher is better, without an upper limit, and equal those of an index built afresh.
+    Queries are words; ``"exact phrase"`` (stemmed, stop words passed over) and ``code-12*`` are understood, see
+    `ranking.bm25.parse_query`. Numbers and names such as ``10-K``, ``B12``, ``v2.3.1`` and ``§ 4(a)`` are found whole
+    and by their parts.
+
+    Scores are > 0, higher is better, without an upper limit, and equal those of an index built afresh. A folder of an
+    earlier version is written afresh when it is opened, from its nodes, with a message in the log.
 
     Thread safe. One process writes at a time, any number read; each sees the others' finished changes at its
     next call.
@@ -83,6 +94,11 @@ class BM25Index:
             here a second time. None stores it here.
         text: Which text is indexed: that which is embedded (``"embed"``), with the metadata that goes with
             it, or the bare text (``"none"``). None means what the folder remembers, else ``"embed"``.
+        fields: Metadata key, or ``"text"``, -> how often its words count, from 0 (not indexed) to 10; metadata that
+            is not embedded is indexed when it is named. None means what the folder remembers, else
+            ``{"title": 2}``, or nothing where `text` is ``"none"``.
+        pairs: Weight of two neighbouring words of the query that are neighbours in a node, >= 0; 0 is off. None
+            means what the folder remembers, else 0.3.
 
     Raises:
         SettingsError: A setting is unknown, or is not the one that the folder was made with.
@@ -106,10 +122,14 @@ class BM25Index:
         b: float | None = None,
         nodes: NodeSource | None = None,
         text: str | None = None,
+        fields: Mapping[str, int] | None = None,
+        pairs: float | None = None,
     ) -> None:
         self._source = nodes
-        wanted = {"language": language, "k1": k1, "b": b, "text": text}
+        wanted = {"language": language, "k1": k1, "b": b, "text": text, "fields": fields, "pairs": pairs}
         self._state = KeywordState(None if path is None else Path(path), wanted)
+        if self._state.outdated:
+            renew(self._state, nodes)
 
     @classmethod
     def from_nodes(
@@ -149,7 +169,7 @@ class BM25Index:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Current language, k1, b and text."""
+        """Current language, k1, b, text, fields and pairs."""
         return dict(self._state.settings)
 
     @property
@@ -279,7 +299,7 @@ class BM25Index:
         """(node id, score) pairs of the best nodes, best first, ties by id.
 
         Args:
-            query: Words; those that occur nowhere are passed over.
+            query: Words, ``"exact phrases"`` and ``prefixes*``; what occurs nowhere is passed over.
             top_k: How many at most, >= 0.
             filters: What nodes must satisfy; nested groups are allowed.
 
@@ -290,14 +310,14 @@ class BM25Index:
 
     def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> KeywordHits:
         """Like `search`; the result can also give the nodes, as they were at the time of the search."""
-        tokens = self.analyzer.tokens(query)
         view, shelf = self._state.snapshot()
+        scores = view.scored(parse_query(query, self.analyzer), self._state.settings["pairs"])
         allowed = None
         if filters is not None:
             allowed = shelf.mask(filters.model_dump_json(), predicate(filters), view.rows)
-        best = view.best(tokens, top_k, allowed)
+        best = scores.best(top_k, allowed)
         pairs = [(view.ids[row] or "", score) for row, score in best]
-        return KeywordHits(pairs, [row for row, _ in best], shelf, self._source, filters)
+        return KeywordHits(pairs, [row for row, _ in best], shelf, self._source, filters, scores)
 
     def as_retriever(
         self, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
@@ -317,12 +337,12 @@ class BM25Index:
         """New or changed entries of these nodes, the last of equal ids; tokenised outside of any lock."""
         entries = []
         for node in {node.node_id: node for node in nodes}.values():
-            text = indexed_text(node, self._state.settings["text"])
-            head = serialize_entry(node, text)
+            head = serialize_entry(node, indexed_text(node, self._state.settings["text"]))
             known = self._state.head(head.id)
             if known is None or known.digest != head.digest:
                 body = serialize_payload(node) if self._source is None else None
-                entries.append(NodeEntry(head.to_json(), self.analyzer.tokens(text), body))
+                tokens = node_tokens(node, self._state.settings, self.analyzer)
+                entries.append(NodeEntry(head.to_json(), tokens, body))
         return entries
 
     def _present(self, ids: str | Iterable[str], documents: str | Iterable[str]) -> list[str]:

@@ -33,15 +33,19 @@ from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, damaged
 
 __all__ = ["IndexDirectory", "Manifest"]
 
-_FORMAT = 2
+_FORMAT = 3
 """Goes up when the files change their meaning, or when the same text gives other tokens than before.
 
-Format 1 had no checksums of the snapshot and no header in the journal. It is read; the first change writes format 2.
+Format 1 had no checksums of the snapshot and no header in the journal, format 2 neither fields nor the order of tokens.
+Both are read; `BM25Index` writes them afresh as format 3 when it opens them.
 """
+_READ = (2, 3)
 
 _PATIENCE_S = 10.0
 _BLOCK_BYTES = 2**20
 _ARRAYS = ("lengths", "terms", "starts", "rows", "counts")
+_ORDER = "order"
+"""Array that format 3 has beside the others."""
 _CHECKED_WHEN_READ = "bodies.bin"
 """By far the largest file: the shelf has a checksum for each text in it, so that opening does not read it all."""
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OverflowError)
@@ -113,7 +117,7 @@ class IndexDirectory:
             written = fields.pop("format")
             if written == 1:
                 return _checked(Manifest(**fields, files=None))
-            if written == _FORMAT:
+            if written in _READ:
                 if fields.pop("checksum") != _checksum({"format": written, **fields}):
                     raise ValueError("its checksum does not match")
                 return _checked(Manifest(**fields))
@@ -143,7 +147,8 @@ class IndexDirectory:
         for name, (size, checksum) in (manifest.files or {}).items():
             _check(folder / name, size, None if name == _CHECKED_WHEN_READ else checksum)
         try:
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+            names = [*_ARRAYS, _ORDER] if (folder / f"{_ORDER}.npy").exists() else _ARRAYS
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
             exported, shelf = (
                 {**words, **arrays},
@@ -210,7 +215,7 @@ class IndexDirectory:
             folder = self.snapshot(manifest.generation)
             shutil.rmtree(folder, ignore_errors=True)
             private_folder(folder)
-            for name in _ARRAYS:
+            for name in [name for name in (*_ARRAYS, _ORDER) if name in exported]:
                 write_array(folder / f"{name}.npy", exported[name])
             words = {name: exported[name] for name in ("ids", "vocabulary")}
             (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")

@@ -16,8 +16,8 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import BM25, RankedIds, RankedNode, StageRank
-from llama_index_presets.retrieve.bm25.documents import DocumentTable, deserialize
-from llama_index_presets.retrieve.bm25.write_ahead_log import damaged
+from llama_index_presets.ranking.bm25 import QueryScores
+from llama_index_presets.retrieve.bm25.documents import DocumentTable
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
 from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
 
@@ -38,9 +38,10 @@ class KeywordHits(RankedIds):
         shelf: What was known of the nodes when the search ran.
         source: Who holds the nodes; None where the shelf does.
         filters: What the search was asked to respect.
+        scores: Scores of the query; None where nothing beyond the hits is known.
     """
 
-    __slots__ = ("_filters", "_rows", "_shelf", "_source")
+    __slots__ = ("_filters", "_rows", "_scores", "_shelf", "_source")
 
     def __init__(
         self,
@@ -49,9 +50,20 @@ class KeywordHits(RankedIds):
         shelf: DocumentTable,
         source: NodeSource | None,
         filters: MetadataFilters | None,
+        scores: QueryScores | None = None,
     ) -> None:
         self.pairs = pairs
         self._rows, self._shelf, self._source, self._filters = rows, shelf, source, filters
+        self._scores = scores
+
+    @property
+    def ceiling(self) -> float | None:
+        """Score of a node that holds every word asked for, and nothing else; None where it is not known."""
+        return self._scores.ceiling if self._scores is not None else None
+
+    def scores_of(self, ids: Iterable[str]) -> dict[str, float]:
+        """Scores of given nodes by id, 0.0 where nothing of the query occurs; nodes not in the index are absent."""
+        return self._scores.of_ids(ids) if self._scores is not None else {}
 
     def __repr__(self) -> str:
         return f"KeywordHits({self.pairs})"
@@ -70,14 +82,8 @@ class KeywordHits(RankedIds):
         if ids is not None:
             wanted = {name: wanted[name] for name in ids}
         if self._source is None:
-            return {name: self._read(row) for name, row in wanted.items()}
+            return {name: self._shelf.node(row) for name, row in wanted.items()}
         return self._fetched(list(wanted), self._source) if wanted else {}
-
-    def _read(self, row: int) -> BaseNode:
-        try:
-            return deserialize(self._shelf.body(row))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise damaged(self._shelf.place, f"node {row} cannot be read") from error
 
     def _fetched(self, names: list[str], source: NodeSource) -> dict[str, BaseNode]:
         found = fetch_nodes(source, names)

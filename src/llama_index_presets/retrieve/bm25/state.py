@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
 from llama_index_presets.retrieve.bm25.documents import DocumentEntry, DocumentTable
 from llama_index_presets.retrieve.bm25.index_files import IndexDirectory, Manifest
-from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, LogRecord, damaged
+from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, LogRecord, NodeEntry, damaged
 
-__all__ = ["KeywordState", "Mark"]
+__all__ = ["KeywordState", "Mark", "analyzer_of"]
 
-_DEFAULTS: dict[str, Any] = {"language": "english", "k1": 1.2, "b": 0.75, "text": "embed"}
-_FIXED = ("language", "text")
+_DEFAULTS: dict[str, Any] = {
+    "language": "english",
+    "k1": 1.2,
+    "b": 0.75,
+    "text": "embed",
+    "fields": {},
+    "pairs": 0.3,
+}
+_FIXED = ("language", "text", "fields")
 """Settings that the tokens on disk depend on."""
 
-_TEXTS = ("embed", "none")
+_BEFORE_FORMAT_3 = {"fields": {}, "pairs": 0.0}
+"""What an index of an earlier format has, whose settings do not name it; its tokens have no identifiers either."""
+
+_FIELDS: dict[str, dict[str, int]] = {"embed": {"title": 2}, "none": {}}
+"""Weights of fields where none are given, by what is indexed."""
+
+_HEAVIEST = 10
+"""A weight is how often a field's words are counted: a larger one costs memory and says no more."""
+
+_TEXTS = tuple(_FIELDS)
 _SMALL_JOURNAL_BYTES = 2**20
 _SMALL_BATCH = 256
 _JOURNAL_SHARE_AT_REST = 1 / 50
@@ -54,7 +73,7 @@ class KeywordState:
 
     Args:
         path: The folder, or None for memory only.
-        wanted: language, k1, b and text as the caller gave them, None where it gave nothing.
+        wanted: Settings as the caller gave them, None where it gave nothing.
 
     Raises:
         SettingsError: A setting is unknown, or not what the folder was made with.
@@ -67,14 +86,20 @@ class KeywordState:
         self._wanted = wanted
         self._folder = None if path is None else IndexDirectory(path.absolute())
         self._by_document: dict[str | None, dict[str, None]] | None = None
+        self.settings: dict[str, Any] = {}
         self._generation = -1
         self._journal: Journal | None = None
         self._journal_end = 0
         self._wrote_in: int | None = None
         _live.add(self)
         self._resolve_settings({})
-        self._reset(Postings(k1=self.settings["k1"], b=self.settings["b"]), DocumentTable(), ())
+        self._reset(self._no_postings(), DocumentTable(), ())
         self.refresh()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the folder was written by a version without fields, positions and identifiers."""
+        return self._outdated
 
     # -- looking ------------------------------------------------------------------------------------------
 
@@ -109,6 +134,16 @@ class KeywordState:
                     self._by_document.setdefault(head.document, {})[head.id] = None
             return [name for document in documents for name in self._by_document.get(document, ())]
 
+    def nodes(self) -> list[BaseNode]:
+        """Every node, of an index that holds its nodes itself."""
+        with self._changing:
+            return [self._shelf.node(self._postings.row_of(name)) for name in self._postings]
+
+    @property
+    def place(self) -> Path | None:
+        """The folder, or None for memory only."""
+        return None if self._folder is None else self._folder.path
+
     @property
     def unfinished(self) -> frozenset[str]:
         """Documents whose change began and did not end, and is not open in a living process."""
@@ -139,6 +174,42 @@ class KeywordState:
                 self._ensure_exists()
                 self._commit_to(self._folder, record)
                 self._wrote_in = os.getpid()
+
+    def renewed_settings(self) -> dict[str, Any]:
+        """Settings that an outdated folder gets: its own, and those that it lacks as the caller or the default say."""
+        own = {name: self.settings[name] for name in _DEFAULTS if name not in _BEFORE_FORMAT_3}
+        given = {name: value for name, value in self._wanted.items() if value is not None}
+        self._chosen(
+            given, {**own, "fields": given.get("fields", {}), "pairs": 0.0}
+        )  # what cannot be changed
+        return self._chosen({**own, **given}, {})
+
+    def renew(self, entries: Sequence[NodeEntry]) -> None:
+        """Write an outdated folder afresh, with the present defaults; what others changed meanwhile is refused.
+
+        Args:
+            entries: Every node, tokenised with `renewed_settings`.
+
+        Raises:
+            StoreWriteError: The folder cannot be written.
+            StoreLockedError: Another process keeps writing.
+        """
+        assert self._folder is not None
+        with self._writing, self._folder.locked():
+            self.refresh()
+            if not self._outdated:
+                return
+            unfinished = set(self._unfinished)
+            try:
+                with self._changing:
+                    self.settings, self._outdated = self.renewed_settings(), False
+                    self.analyzer = analyzer_of(self.settings["language"])
+                    self._reset(self._no_postings(), DocumentTable(), unfinished)
+                    self._apply(LogRecord(put=entries))
+                    self._publish(self._folder)
+            except BaseException:
+                self._load(self._folder)
+                raise
 
     def compact(self) -> None:
         """Rewrite every file, without replaced or deleted nodes."""
@@ -308,23 +379,50 @@ class KeywordState:
 
     def _resolve_settings(self, remembered: Mapping[str, Any]) -> None:
         """Current settings: as passed, else as the folder remembers, else the default."""
-        if self._folder is not None and remembered and remembered.keys() != _DEFAULTS.keys():
+        self._outdated = bool(remembered) and not remembered.keys() & _BEFORE_FORMAT_3.keys()
+        known = {**remembered, **_BEFORE_FORMAT_3} if self._outdated else remembered
+        if self._folder is not None and known and known.keys() != _DEFAULTS.keys():
             raise damaged(self._folder.path, f"its settings are {sorted(remembered)}")
+        self.settings = self._chosen({} if self._outdated else self._wanted, known)
+        self.analyzer = analyzer_of(self.settings["language"], complete=not self._outdated)
+
+    def _chosen(self, wanted: Mapping[str, Any], remembered: Mapping[str, Any]) -> dict[str, Any]:
         chosen = {
-            name: _first(self._wanted.get(name), remembered.get(name), default)
+            name: _first(wanted.get(name), remembered.get(name), default)
             for name, default in _DEFAULTS.items()
         }
         if chosen["text"] not in _TEXTS:
             raise SettingsError(f"text is '{chosen['text']}'; choose one of: {', '.join(_TEXTS)}.")
-        self.analyzer = Analyzer(language=chosen["language"])
-        chosen["language"] = self.analyzer.language
+        if not remembered and wanted.get("fields") is None:
+            chosen["fields"] = _FIELDS[chosen["text"]]
+        _check_weights(chosen["fields"], chosen["pairs"])
+        chosen["fields"] = dict(chosen["fields"])
+        chosen["language"] = Analyzer(language=chosen["language"]).language
         for name in _FIXED:
             if remembered and remembered[name] != chosen[name]:
                 raise SettingsError(
                     f"The keyword index was made with {name} '{remembered[name]}', not '{chosen[name]}'. "
                     f"Leave {name} out, or build another index in an empty folder."
                 )
-        self.settings: dict[str, Any] = chosen
+        return chosen
+
+    def _no_postings(self) -> Postings:
+        return Postings(k1=self.settings["k1"], b=self.settings["b"], positions=not self._outdated)
+
+
+def _check_weights(fields: Mapping[str, int], pairs: float) -> None:
+    for name, weight in fields.items():
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= _HEAVIEST:
+            raise SettingsError(
+                f"The weight of the field '{name}' is {weight!r}; give a whole number from 0 to {_HEAVIEST}."
+            )
+    if not (math.isfinite(pairs) and pairs >= 0):
+        raise SettingsError(f"pairs is {pairs}; give a weight of 0 (off) or more.")
+
+
+def analyzer_of(language: str, *, complete: bool = True) -> Analyzer:
+    """Analyzer of a keyword index; one of an earlier format knows neither gaps nor whole identifiers."""
+    return Analyzer(language=language, gaps=complete, identifiers=complete)
 
 
 _live: weakref.WeakSet[KeywordState] = weakref.WeakSet()

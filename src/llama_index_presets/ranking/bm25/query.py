@@ -1,0 +1,82 @@
+"""Keyword query: words, ``"exact phrases"`` and ``prefix*``, as a user types them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llama_index_presets.ranking.bm25.analyzer import GAP, Analyzer
+
+__all__ = ["KeywordQuery", "parse_query"]
+
+_PHRASE = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
+_PREFIX = re.compile(r"(?<![\w*])(\w[\w./&'’-]*)\*(?![\w*])")
+_JOINT = re.compile(r"[./&'’-]+")
+_SHORTEST_PREFIX = 2
+"""Characters; one letter and an asterisk would ask for a large part of all words."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordQuery:
+    """What a query asks for.
+
+    Attributes:
+        tokens: Tokens of its words, in order, repeats kept.
+        phrases: Tokens of each exact phrase of two words or more, with `GAP` where a stop word is.
+        prefixes: Beginnings of tokens.
+    """
+
+    tokens: tuple[str, ...] = ()
+    phrases: tuple[tuple[str, ...], ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Neighbouring tokens."""
+        return tuple(zip(self.tokens, self.tokens[1:], strict=False))
+
+
+def parse_query(text: str, analyzer: Analyzer) -> KeywordQuery:
+    """Read a query.
+
+    A phrase in double quotes is looked for word by word, stemmed; any stop word does for a stop word in it. Where there
+    is nothing beside phrases, only they count; beside other words, as in a question that quotes a title, the words of a
+    phrase count one by one, too. A word that ends in an asterisk, of two characters or more, stands for every indexed
+    token that begins so.
+
+    Example:
+        >>> parse_query('"late fees" cod*', Analyzer())
+        KeywordQuery(tokens=('late', 'fee'), phrases=(('late', 'fee'),), prefixes=('cod',))
+        >>> parse_query('"late fees"', Analyzer())
+        KeywordQuery(tokens=(), phrases=(('late', 'fee'),), prefixes=())
+    """
+    quoted = [next(filter(None, match.groups()), "") for match in _PHRASE.finditer(text)]
+    rest = _PHRASE.sub(" ", text)
+    prefixes: list[str] = []
+    rest = _PREFIX.sub(lambda match: _read_prefix(match[1], analyzer, prefixes), rest)
+    analyzed = [tuple(analyzer.tokens(phrase)) for phrase in quoted]
+    phrases = tuple(phrase for phrase in analyzed if len(_words(phrase)) > 1)
+    words = _words(analyzer.tokens(rest))
+    if words or prefixes:
+        words += [token for phrase in analyzed for token in _words(phrase)]
+    else:
+        words = [token for phrase in analyzed if phrase not in phrases for token in _words(phrase)]
+    return KeywordQuery(tuple(words), phrases, tuple(prefixes))
+
+
+def _words(tokens: Sequence[str]) -> list[str]:
+    return [token for token in tokens if token != GAP]
+
+
+def _read_prefix(word: str, analyzer: Analyzer, prefixes: list[str]) -> str:
+    """Note the prefix, and give what of the word is an ordinary word before it."""
+    word = unicodedata.normalize("NFKC", word).lower()
+    *before, last = _JOINT.split(word)
+    if analyzer.identifiers and any(map(str.isdigit, word)):
+        before, last = [], re.sub("[-/'’]", "", word)
+    if len(last) >= _SHORTEST_PREFIX:
+        prefixes.append(last)
+        return " ".join(before)
+    return word
