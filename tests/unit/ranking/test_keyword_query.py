@@ -15,22 +15,24 @@ from llama_index_presets.ranking.bm25 import (
     parse_query,
 )
 
-ANALYZER = Analyzer(identifiers=True, gaps=True)
+PAIR = (("late", "fee"),)
+ANALYZER = Analyzer(identifiers=True, marks=True)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("late fees", KeywordQuery(("late", "fee"))),
+        ("late fees", KeywordQuery(("late", "fee"), pairs=PAIR)),
         ('"late fees"', KeywordQuery((), (("late", "fee"),))),
         ("“late fees”", KeywordQuery((), (("late", "fee"),))),
         ('"late" "the fees"', KeywordQuery(("late", "fee"))),
-        ('who wrote "Late Fees"', KeywordQuery(("wrote", "late", "fee"), (("late", "fee"),))),
+        ('who wrote "Late Fees"', KeywordQuery(("wrote", "late", "fee"), PAIR, pairs=PAIR)),
         ("code-12*", KeywordQuery((), (), ("code12",))),
         ("multi-thre*", KeywordQuery(("multi",), (), ("thre",))),
         ("pump cod*", KeywordQuery(("pump",), (), ("cod",))),
-        ("**bold** text *", KeywordQuery(("bold", "text"))),
-        ('an open " quote', KeywordQuery(("open", "quot"))),
+        ("**bold** text *", KeywordQuery(("bold", "text"), pairs=(("bold", "text"),))),
+        ('an open " quote', KeywordQuery(("open", "quot"), pairs=(("open", "quot"),))),
+        ("the B12 test", KeywordQuery(("b12", "b", "12", "test"), pairs=(("b12", "test"),))),
         ('"state of the art"', KeywordQuery((), (("state", "~", "~", "art"),))),
         ("", KeywordQuery()),
     ],
@@ -72,6 +74,16 @@ def test_a_stop_word_between_two_words_is_part_of_the_phrase() -> None:
     assert len(set(plain.values())) == 1
 
 
+def test_the_whole_of_an_identifier_does_not_make_a_text_longer() -> None:
+    """Its parts are words of the text; the whole is another form of them, found and counted for nothing else."""
+    made = Postings(positions=True)
+    texts = ["form B-12 red", "form B 12 red", "form c 7 red"]
+    made.add(["whole", "parts", "other"], [ANALYZER.tokens(text) for text in texts])
+    found = made.view().scored(KeywordQuery(("red",))).best(3)
+    assert len({score for _, score in found}) == 1
+    assert [name for name, _ in made.search(["b12"], 3)] == ["whole"]
+
+
 def test_a_phrase_scores_as_one_rare_word() -> None:
     """Sum of the idf of its words times f / (f + damping)."""
     made = postings("red fish", "red", "fish", "blue")
@@ -95,7 +107,7 @@ def test_a_prefix_counts_as_one_word() -> None:
 def test_word_pairs_prefer_neighbours() -> None:
     """The weight times the mean idf times f / (f + damping), for words of equal counts and lengths."""
     made = postings("red fish big", "red big fish")
-    query = KeywordQuery(("red", "fish"))
+    query = KeywordQuery(("red", "fish"), pairs=(("red", "fish"),))
     plain, paired = (dict(made.view().scored(query, weight).best(2)) for weight in (0.0, 0.3))
     idf = math.log(1 + (2 - 2 + 0.5) / (2 + 0.5))
     assert paired[0] - plain[0] == pytest.approx(0.3 * idf / (1 + 1.2), abs=1e-6)
@@ -106,7 +118,7 @@ def test_scores_of_ids_are_those_of_the_ranking() -> None:
     """Also for documents that the ranking did not give; unknown and removed ones are absent."""
     made = postings("red fish", "red", "blue")
     made.remove(["d1"])
-    scores = made.view().scored(KeywordQuery(("red", "fish")), 0.3)
+    scores = made.view().scored(KeywordQuery(("red", "fish"), pairs=(("red", "fish"),)), 0.3)
     assert scores.of_ids(["d0", "d1", "d2", "x"]) == {"d0": scores.best(1)[0][1], "d2": 0.0}
     idf = math.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
     unseen = math.log(1 + (2 + 0.5) / 0.5)
@@ -122,7 +134,7 @@ def test_positions_survive_changes_compaction_and_export() -> None:
     for i, text in enumerate(texts):
         changed.add([f"d{i}"], [["x", *text.split()]])
         changed.add([f"d{i}"], [text.split()])
-    query = KeywordQuery(("a", "b", "c"), (("c", "d"),))
+    query = KeywordQuery(("a", "b", "c"), (("c", "d"),), pairs=(("a", "b"), ("b", "c")))
     expected = postings(*texts).view().scored(query, 0.3)
     wanted = expected.of_ids([f"d{i}" for i in range(60)])
     restored = Postings.restore(changed.export())

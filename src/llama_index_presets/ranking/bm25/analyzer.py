@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
@@ -15,10 +15,13 @@ import Stemmer
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["GAP", "LANGUAGES", "Analyzer"]
+__all__ = ["EXTRA", "GAP", "LANGUAGES", "Analyzer"]
 
 GAP = "~"
 """Token in the place of a stop word; no word is spelled so."""
+
+EXTRA = "^"
+"""Token before one that has no place of its own: the whole of an identifier, or a part of one that is a word."""
 
 _UNSPACED = ("cjk", "none")
 """Settings without a stemmer and without stop words."""
@@ -74,7 +77,8 @@ class Analyzer:
         stem: Whether to stem with the language's Snowball stemmer.
         stopwords: Whether to drop the language's stop words of two letters and more. Languages without a list
             (see the files beside this module) drop nothing.
-        gaps: Whether a stop word leaves `GAP`, so that exact phrases know of it.
+        marks: Whether a stop word leaves `GAP`, so that exact phrases know of it, and `EXTRA` stands before each token
+            that is another form of the words before it.
         identifiers: Whether numbers and names with a digit or an ampersand are also kept whole, after their parts:
             ``10-K``, ``B12``, ``v2.3.1``, ``1,234``, ``4(a)``, ``R&D``. Hyphens, slashes and commas do not count in
             the whole, so that ``B-12`` and ``B12`` are the same; ``4(a)(ii)`` is also ``4(a)``.
@@ -94,7 +98,7 @@ class Analyzer:
     language: str = "english"
     stem: bool = True
     stopwords: bool = True
-    gaps: bool = False
+    marks: bool = False
     identifiers: bool = False
 
     def __post_init__(self) -> None:
@@ -141,7 +145,7 @@ class _Memo(dict[str, tuple[str, ...]]):
         self._stop = stop_words(analyzer.language) if analyzer.stopwords else frozenset()
         self._elides = analyzer.language in _ELIDING
         self._identifiers = analyzer.identifiers
-        self._gap = (GAP,) if analyzer.gaps else ()
+        self._gap, self._extra = ((GAP,), (EXTRA,)) if analyzer.marks else ((), ())
 
     def __missing__(self, word: str) -> tuple[str, ...]:
         found = self._run(word) if self._identifiers else self._tokens(word)
@@ -154,10 +158,13 @@ class _Memo(dict[str, tuple[str, ...]]):
     def _run(self, run: str) -> tuple[str, ...]:
         """Tokens of words that joints tie together, and the whole where it is an identifier."""
         words = [word for word in _JOINTS.split(run) if word]
-        found = tuple(token for word in words for token in (*_sides(word), *self._tokens(word)))
+        found = [token for word in words for token in (*self._tokens(word), *self._extras(_sides(word)))]
         if len(words) > 1 and len(run) <= _LONGEST_WORD and ("&" in run or any(map(str.isdigit, run))):
-            return (*found, *map(sys.intern, _wholes(run)))
-        return found
+            found += self._extras(_wholes(run))
+        return tuple(found)
+
+    def _extras(self, tokens: Sequence[str]) -> list[str]:
+        return [part for token in tokens for part in (*self._extra, sys.intern(token))]
 
     def _tokens(self, word: str) -> tuple[str, ...]:
         if word in self._stop:
@@ -206,7 +213,7 @@ def _any_words(identifiers: bool) -> re.Pattern[str]:
 def _sides(word: str) -> tuple[str, ...]:
     """Letters and digits of a word with one boundary between them, such as ``b12`` or ``10k``."""
     match = _ONE_BOUNDARY.fullmatch(word)
-    return tuple(sys.intern(side) for side in match.groups() if side) if match else ()
+    return tuple(filter(None, match.groups())) if match else ()
 
 
 def _wholes(run: str) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AFTER_GAP", "FIELD_END", "Positions", "marked_gaps", "numbers_of", "occurrences", "row_starts"]
+__all__ = ["AFTER_GAP", "FIELD_END", "Positions", "in_order", "numbers_of", "occurrences", "row_starts"]
 
 FIELD_END = "|"
 """Token between two fields, so that no pair and no phrase runs from one into the next; no word is spelled so."""
@@ -65,23 +65,34 @@ def row_starts(lengths: NDArray[np.integer]) -> Places:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
-def marked_gaps(
-    terms: Terms, gap: int | None, lengths: NDArray[np.integer]
+def in_order(
+    terms: Terms, lengths: NDArray[np.integer], gap: int | None, extra: int | None
 ) -> tuple[Terms, NDArray[np.int32]]:
-    """Terms without the gaps among them, the term after each marked with `AFTER_GAP`, and the new lengths of rows.
+    """Terms that have a place of their own, each marked with `AFTER_GAP` where a gap is before it.
 
     Args:
-        terms: Term numbers, row after row.
-        gap: Number of the token that stands for a gap; None where there is none.
-        lengths: How many terms each row has.
+        terms: Term numbers as an analyzer gives tokens, marks included, row after row.
+        lengths: How many each row has.
+        gap: Number of `GAP`; None where no row holds it.
+        extra: Number of `EXTRA`; None where no row holds it.
+
+    Returns:
+        The terms without marks, and without those after `EXTRA`; and how many each row has.
     """
-    gaps = np.zeros(len(terms), np.bool_) if gap is None else terms == gap
-    if not gaps.any():
+    gaps, extras = (
+        (terms == mark) if mark is not None else np.zeros(len(terms), np.bool_) for mark in (gap, extra)
+    )
+    dropped = gaps | extras | _shifted(extras)
+    if not dropped.any():
         return terms, lengths.astype(np.int32)
-    after = np.concatenate([[False], gaps[:-1]])[~gaps]
-    rows = np.repeat(np.arange(len(lengths)), lengths)[~gaps]
-    kept = terms[~gaps] | np.where(after, np.int32(AFTER_GAP), np.int32(0))
+    rows = np.repeat(np.arange(len(lengths)), lengths)[~dropped]
+    kept = terms[~dropped] | np.where(_shifted(gaps)[~dropped], np.int32(AFTER_GAP), np.int32(0))
     return kept.astype(np.int32), np.bincount(rows, minlength=len(lengths)).astype(np.int32)
+
+
+def _shifted(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What stands directly after."""
+    return np.concatenate([[False], mask[:-1]]) if len(mask) else mask
 
 
 def numbers_of(terms: Terms) -> Terms:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index_presets.errors import RankingError
-from llama_index_presets.ranking.bm25.analyzer import GAP
-from llama_index_presets.ranking.bm25.positions import Positions, marked_gaps, numbers_of, row_starts
+from llama_index_presets.ranking.bm25.analyzer import EXTRA, GAP
+from llama_index_presets.ranking.bm25.positions import Positions, in_order, row_starts
 from llama_index_presets.ranking.bm25.scores import Impacts, Segment, Statistics
 from llama_index_presets.ranking.bm25.view import View
 
@@ -127,7 +127,8 @@ class Postings:
 
         Args:
             ids: Document ids.
-            token_lists: Tokens of each document, in order, repeats kept; may be empty.
+            token_lists: Tokens of each document, in order, repeats kept; may be empty. `GAP` marks left-out stop words,
+                `EXTRA` a token that counts for nothing in the document's length.
 
         Raises:
             RankingError: There are not as many token lists as ids.
@@ -189,15 +190,19 @@ class Postings:
         terms = np.fromiter(
             map(number, chain.from_iterable(lists)), np.int32, int(lengths.sum(dtype=np.int64))
         )
-        terms, lengths = marked_gaps(terms, self._vocabulary.get(GAP), lengths)
+        marks = [self._vocabulary.get(mark) for mark in (GAP, EXTRA)]
         rows = np.repeat(np.arange(first, first + len(lists), dtype=np.int64), lengths)
-        self._segments.append(Segment.of(numbers_of(terms), rows))
+        ordered, lengths = in_order(terms, lengths, *marks)
+        if len(ordered) < len(terms):
+            words = ~np.isin(terms, [mark for mark in marks if mark is not None])
+            terms, rows = terms[words], rows[words]
+        self._segments.append(Segment.of(terms, rows))
         if self._order is not None:
-            self._order.append(terms)
+            self._order.append(ordered)
         self._merge_small()
         self._lengths = np.concatenate([self._lengths, lengths])
         self._alive = np.concatenate([self._alive, np.ones(len(lists), np.bool_)])
-        self._tokens += len(terms)
+        self._tokens += len(ordered)
         self._row.update(zip(names, range(first, first + len(names)), strict=True))
         self._count += len(names)
         self._ids.extend(names)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llama_index_presets.ranking.bm25.analyzer import GAP, Analyzer
+from llama_index_presets.ranking.bm25.analyzer import EXTRA, GAP, Analyzer
 
 __all__ = ["KeywordQuery", "parse_query"]
 
@@ -26,16 +27,13 @@ class KeywordQuery:
         tokens: Tokens of its words, in order, repeats kept.
         phrases: Tokens of each exact phrase of two words or more, with `GAP` where a stop word is.
         prefixes: Beginnings of tokens.
+        pairs: Neighbouring words.
     """
 
     tokens: tuple[str, ...] = ()
     phrases: tuple[tuple[str, ...], ...] = ()
     prefixes: tuple[str, ...] = ()
-
-    @property
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Neighbouring tokens."""
-        return tuple(zip(self.tokens, self.tokens[1:], strict=False))
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 def parse_query(text: str, analyzer: Analyzer) -> KeywordQuery:
@@ -48,26 +46,35 @@ def parse_query(text: str, analyzer: Analyzer) -> KeywordQuery:
 
     Example:
         >>> parse_query('"late fees" cod*', Analyzer())
-        KeywordQuery(tokens=('late', 'fee'), phrases=(('late', 'fee'),), prefixes=('cod',))
+        KeywordQuery(tokens=('late', 'fee'), phrases=(('late', 'fee'),), prefixes=('cod',), pairs=(('late', 'fee'),))
         >>> parse_query('"late fees"', Analyzer())
-        KeywordQuery(tokens=(), phrases=(('late', 'fee'),), prefixes=())
+        KeywordQuery(tokens=(), phrases=(('late', 'fee'),), prefixes=(), pairs=())
     """
     quoted = [next(filter(None, match.groups()), "") for match in _PHRASE.finditer(text)]
     rest = _PHRASE.sub(" ", text)
     prefixes: list[str] = []
     rest = _PREFIX.sub(lambda match: _read_prefix(match[1], analyzer, prefixes), rest)
-    analyzed = [tuple(analyzer.tokens(phrase)) for phrase in quoted]
-    phrases = tuple(phrase for phrase in analyzed if len(_words(phrase)) > 1)
-    words = _words(analyzer.tokens(rest))
-    if words or prefixes:
-        words += [token for phrase in analyzed for token in _words(phrase)]
+    quotes = [analyzer.tokens(phrase) for phrase in quoted]
+    phrases = tuple(phrase for phrase in map(_in_place, quotes) if len(_words(phrase)) > 1)
+    parts = [analyzer.tokens(rest)]
+    if _words(parts[0]) or prefixes:
+        parts += quotes
     else:
-        words = [token for phrase in analyzed if phrase not in phrases for token in _words(phrase)]
-    return KeywordQuery(tuple(words), phrases, tuple(prefixes))
+        parts = [tokens for tokens in quotes if _in_place(tokens) not in phrases]
+    tokens = tuple(token for part in parts for token in _words(part))
+    pairs = tuple(pair for part in parts for pair in itertools.pairwise(_words(_in_place(part))))
+    return KeywordQuery(tokens, phrases, tuple(prefixes), pairs)
 
 
 def _words(tokens: Sequence[str]) -> list[str]:
-    return [token for token in tokens if token != GAP]
+    """Tokens without marks."""
+    return [token for token in tokens if token not in (GAP, EXTRA)]
+
+
+def _in_place(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Tokens that have a place of their own, and gaps."""
+    before = ("", *tokens)
+    return tuple(token for last, token in zip(before, tokens, strict=False) if EXTRA not in (last, token))
 
 
 def _read_prefix(word: str, analyzer: Analyzer, prefixes: list[str]) -> str:

@@ -421,8 +421,8 @@ def _check_weights(fields: Mapping[str, int], pairs: float) -> None:
 
 
 def analyzer_of(language: str, *, complete: bool = True) -> Analyzer:
-    """Analyzer of a keyword index; one of an earlier format knows neither gaps nor whole identifiers."""
-    return Analyzer(language=language, gaps=complete, identifiers=complete)
+    """Analyzer of a keyword index; one of an earlier format knows neither marks nor whole identifiers."""
+    return Analyzer(language=language, marks=complete, identifiers=complete)
 
 
 _live: weakref.WeakSet[KeywordState] = weakref.WeakSet()
