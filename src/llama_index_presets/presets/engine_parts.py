@@ -174,6 +174,7 @@ class EngineParts:
                 "encryption": self._encryption(),
                 "embedding": explain_runtime(self.embed_model),
             },
+            "fusion": fused() if (fused := getattr(self.retriever, "explain", None)) else None,
         }
 
     def _encryption(self) -> str:

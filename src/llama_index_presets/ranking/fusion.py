@@ -30,6 +30,7 @@ __all__ = [
     "finite",
     "first_scores",
     "fuse",
+    "perfect_match_fusion",
     "reciprocal_rank_fusion",
     "relative_score_fusion",
     "stretched",
@@ -165,6 +166,53 @@ def _sum_of_many(parts: Sequence[tuple[float, dict[str, float]]]) -> dict[str, f
 
 def _over(scores: dict[str, float], ends: Range) -> dict[str, float]:
     return stretched(scores, *ends(list(scores.values()))) if scores else {}
+
+
+# Fusion by the distance to a perfect match, which scores of different kinds have in common.
+
+
+def perfect_match_fusion(
+    rankings: Sequence[Ranking],
+    *,
+    weights: Sequence[float] | None = None,
+    floors: Sequence[float | None] | None = None,
+    ceilings: Sequence[float | None] | None = None,
+) -> Fused:
+    """Average the scores, each ranking stretched so that nothing of the query is 0 and a perfect match is 1.
+
+    A ranking is stretched from its floor, or its lowest score where it has none, to its ceiling, or its highest score
+    where it has none or where a score is above it. So a ranking whose best document is far from a perfect match adds
+    little, however well that document stands out from its own others. Scores are in [0, 1]; a document that a ranking
+    lacks gets 0 from it: give each ranking the scores of all documents where they can be had. Cosines that are all
+    moved closer to 1, as some embedding models have them, change nothing.
+
+    Args:
+        rankings: Finite scores, higher is better.
+        weights: One number >= 0 for each ranking; None means 1 each.
+        floors: The score of a document that has nothing of the query, 0 for BM25; None where not known.
+        ceilings: The score of a perfect match, 1 for cosine; None where not known.
+
+    Raises:
+        RankingError: Weights, floors or ceilings do not fit the rankings, or a score is not a finite number.
+
+    Example:
+        >>> cosines, words = [("a", 0.6), ("b", 0.2)], [("b", 4.0), ("a", 1.0)]
+        >>> perfect_match_fusion([cosines, words], floors=[None, 0.0], ceilings=[1.0, 16.0])
+        [('a', 0.28125), ('b', 0.125)]
+
+    Source: docs/decisions/0145-fusion-by-the-distance-to-a-perfect-match.md, with the measurements that chose it.
+    """
+    count = len(rankings)
+    limits = zip(_bounds("floors", floors, count), _bounds("ceilings", ceilings, count), strict=True)
+    return averaged(rankings, weights, [_to_ceiling(floor, ceiling) for floor, ceiling in limits])
+
+
+def _to_ceiling(floor: float | None, ceiling: float | None) -> Range:
+    def ends(scores: Sequence[float]) -> tuple[float, float]:
+        low, high = extent(scores)
+        return (low if floor is None else floor), (high if ceiling is None else max(ceiling, high))
+
+    return ends
 
 
 # Fusion that trusts each ranking, query by query, as far as its own scores say that it knows the answer.
@@ -410,7 +458,8 @@ def convex_combination(
 
 FUSIONS: Mapping[str, Fusion] = MappingProxyType(
     {
-        "auto": confidence_weighted_fusion,
+        "auto": perfect_match_fusion,
+        "confidence": confidence_weighted_fusion,
         "rrf": reciprocal_rank_fusion,
         "relative": relative_score_fusion,
         "dbsf": distribution_based_fusion,

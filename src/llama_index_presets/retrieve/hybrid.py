@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.indices.vector_store import VectorStoreIndex
@@ -28,18 +30,22 @@ from llama_index_presets.retrieve.legs import (
     LegExecutor,
     LegResult,
     collect_hits,
+    fill_in,
     leg_of,
     run_legs_async,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["HybridFusionRetriever", "tune"]
 
 dispatcher = get_dispatcher(__name__)
 
 OnLegError = Literal["raise", "degrade"]
+
+_FILLED = ("auto",)
+"""Fusions that are given every leg's score of every candidate."""
+
+_INDEX_TRUST = 2.0
+"""Weight of a `BM25Index` in ``"auto"``, beside 1 for a leg of another kind; decision 0145 says how it was chosen."""
 
 
 @strict(also=["timeout"])
@@ -58,9 +64,10 @@ class HybridFusionRetriever(BaseRetriever):
         vector: A retriever by meaning, such as ``index.as_retriever()``; its scores are taken for cosines.
         keyword: A `BM25Index`, or a retriever by words.
         more: Further legs by name.
-        fusion: ``"auto"``, which trusts each leg as far as its scores stand out for this query; or another
-            name in `ranking.fusion.FUSIONS`.
-        weights: One number >= 0 for each leg in order; None means 1 each.
+        fusion: ``"auto"``, which asks how far each node is from a perfect match on each leg; or another name in
+            `ranking.fusion.FUSIONS`.
+        weights: One number >= 0 for each leg in order; None means 1 each. With ``"auto"`` a `BM25Index` counts twice
+            as much, see `explain`.
         top_k: How many hits are returned, >= 1.
         candidates: How many hits each leg is asked for, >= 1.
         filters: What hits must satisfy, on every leg; a `FilteredQuery` or `with_filters` can narrow them
@@ -196,11 +203,14 @@ class HybridFusionRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         filters = both_filters(self.filters, filters_of(query_bundle))
-        return self._fused(self._pool.run(self._legs(filters), query_bundle, self.timeout_s), filters)
+        outcomes = self._pool.run(self._legs(filters), query_bundle, self.timeout_s)
+        return self._fused(outcomes, self._filled(outcomes), filters)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         filters = both_filters(self.filters, filters_of(query_bundle))
-        return self._fused(await run_legs_async(self._legs(filters), query_bundle, self.timeout_s), filters)
+        outcomes = await run_legs_async(self._legs(filters), query_bundle, self.timeout_s)
+        filled = await asyncio.to_thread(self._filled, outcomes)
+        return self._fused(outcomes, filled, filters)
 
     def ask_legs(self, query: QueryBundle) -> list[LegResult]:
         """Answers of each leg before fusion, for tuning and debugging.
@@ -209,15 +219,24 @@ class HybridFusionRetriever(BaseRetriever):
             RetrievalError: A leg failed, and `on_leg_error` is ``"raise"``, or all failed.
         """
         filters = both_filters(self.filters, filters_of(query))
-        return self._answered(self._pool.run(self._legs(filters), query, self.timeout_s))
+        return fill_in(self._answered(self._pool.run(self._legs(filters), query, self.timeout_s)))
 
     def _legs(self, filters: MetadataFilters | None) -> list[Leg]:
         return [leg.filtered(filters) for leg in self.legs]
 
-    def _fused(self, outcomes: Sequence[LegResult], filters: MetadataFilters | None) -> list[NodeWithScore]:
+    def _filled(self, outcomes: Sequence[LegResult]) -> list[LegResult]:
+        """Legs that answered, with the scores that the fusion needs."""
         for outcome in outcomes:
             dispatcher.event(_leg_event(outcome))
         answered = self._answered(outcomes)
+        return fill_in(answered) if self.fusion in _FILLED and len(answered) > 1 else answered
+
+    def _fused(
+        self,
+        outcomes: Sequence[LegResult],
+        answered: Sequence[LegResult],
+        filters: MetadataFilters | None,
+    ) -> list[NodeWithScore]:
         failed = tuple(outcome.leg.name for outcome in outcomes if outcome.found is None)
         began = time.perf_counter()
         ranking = self.rank(answered)
@@ -250,14 +269,44 @@ class HybridFusionRetriever(BaseRetriever):
     def rank(self, answered: Sequence[LegResult]) -> Fused:
         """Fuse the rankings of the legs that answered."""
         legs = [outcome.leg for outcome in answered]
-        known = dict(zip((leg.name for leg in self.legs), self.weights, strict=True))
-        rankings = [outcome.found.pairs for outcome in answered if outcome.found is not None]
+        shares = self.shares()
+        rankings = [
+            outcome.scores if self.fusion in _FILLED else outcome.found.pairs
+            for outcome in answered
+            if outcome.found is not None
+        ]
         parameters: dict[str, Any] = {}
-        if self.fusion in ("auto", "convex"):
+        if self.fusion in ("auto", "confidence", "convex"):
             parameters["floors"] = [leg.floor for leg in legs]
         if self.fusion == "auto":
+            parameters["ceilings"] = [outcome.ceiling for outcome in answered]
+        if self.fusion == "confidence":
             parameters |= {"ceilings": [leg.ceiling for leg in legs], "depth": self.candidates}
-        return fuse(self.fusion, rankings, weights=[known[leg.name] for leg in legs], **parameters)
+        return fuse(self.fusion, rankings, weights=[shares[leg.name] for leg in legs], **parameters)
+
+    def shares(self) -> dict[str, float]:
+        """Leg name -> share of the fused score that it decides, in [0, 1]; they sum up to 1."""
+        known = {
+            leg.name: weight * (_INDEX_TRUST if self.fusion == "auto" and _is_own_index(leg) else 1)
+            for leg, weight in zip(self.legs, self.weights, strict=True)
+        }
+        total = math.fsum(known.values())
+        return {name: weight / total for name, weight in known.items()}
+
+    def explain(self) -> dict[str, Any]:
+        """How hits are fused, as JSON values: method, legs with their shares, candidates of each."""
+        return {
+            "method": self.fusion,
+            "function": FUSIONS[self.fusion].__name__,
+            "shares": {name: round(share, 4) for name, share in self.shares().items()},
+            "candidates": self.candidates,
+            "missing_scores": "asked for" if self.fusion in _FILLED else "0",
+        }
+
+
+def _is_own_index(leg: Leg) -> bool:
+    """Whether the leg's scores have a known ceiling for each query."""
+    return isinstance(leg.retriever, KeywordRetriever) and isinstance(leg.retriever.index, BM25Index)
 
 
 def _leg_event(outcome: LegResult) -> LegEndEvent:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -28,8 +29,9 @@ from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import FUSION, VECTOR, RankedNode, StageRank
 from llama_index_presets.ranking.fusion import Fused
-from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
+from llama_index_presets.retrieve.bm25.retriever import KeywordHits, KeywordRetriever
 from llama_index_presets.retrieve.filtered_query import both_filters
+from llama_index_presets.retrieve.node_scores import ScoreIds, query_mode, scorer_of
 
 __all__ = [
     "Candidates",
@@ -38,9 +40,12 @@ __all__ = [
     "LegResult",
     "collect_hits",
     "copied_query",
+    "fill_in",
     "leg_of",
     "run_legs_async",
 ]
+
+_log = logging.getLogger(__name__)
 
 _TOP_KS = ("_similarity_top_k", "similarity_top_k", "top_k", "_sparse_top_k", "sparse_top_k")
 _TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
@@ -63,9 +68,11 @@ class Hits:
 
     Args:
         hits: Best first; of two hits of one node the first counts.
+        scorer: Gives the scores of other nodes; None where they cannot be told.
     """
 
-    def __init__(self, hits: list[NodeWithScore]) -> None:
+    def __init__(self, hits: list[NodeWithScore], scorer: ScoreIds | None = None) -> None:
+        self._scorer = scorer
         self._by_id: dict[str, NodeWithScore] = {}
         for hit in hits:
             self._by_id.setdefault(hit.node.node_id, hit)
@@ -79,6 +86,10 @@ class Hits:
         """Nodes by id."""
         names = self._by_id if ids is None else ids
         return {name: self._by_id[name].node for name in names}
+
+    def scores_of(self, ids: Sequence[str]) -> dict[str, float]:
+        """Scores of nodes that are not among the hits, by id; those that cannot be told are absent."""
+        return self._scorer(ids) if self._scorer is not None else {}
 
     def history(self, node_id: str) -> dict[str, StageRank]:
         """What stages inside the leg said of a node."""
@@ -133,15 +144,17 @@ class Leg:
         with self._tagged():
             if isinstance(self.retriever, KeywordRetriever):
                 return self.retriever.find(own, self.candidates)
-            return Hits(self.retriever.retrieve(own)[: self.candidates])
+            return Hits(self.retriever.retrieve(own)[: self.candidates], scorer_of(self.retriever, own))
 
     async def arun(self, query: QueryBundle) -> Candidates:
         """Like `run`, without blocking the event loop."""
         if isinstance(self.retriever, KeywordRetriever) or _blocks(self.retriever):
             return await asyncio.to_thread(self.run, query)
+        own = copied_query(query)
         with self._tagged():
-            hits = await self.retriever.aretrieve(copied_query(query))
-        return Hits(hits[: self.candidates])
+            await _embed(self.retriever, own)
+            hits = await self.retriever.aretrieve(own)
+        return Hits(hits[: self.candidates], scorer_of(self.retriever, own))
 
     def _tagged(self) -> AbstractContextManager[None]:
         """Tag every span and event inside with the leg's name."""
@@ -158,7 +171,7 @@ def leg_of(name: str, retriever: BaseRetriever, candidates: int) -> Leg:
     for attribute in _TOP_KS:
         if getattr(asked, attribute, None) is not None:
             setattr(asked, attribute, candidates)
-    mode = getattr(asked, "_vector_store_query_mode", None)
+    mode = query_mode(asked)
     by_words = isinstance(asked, KeywordRetriever) or mode in _TEXT_MODES
     cosine = mode == VectorStoreQueryMode.DEFAULT or (mode is None and name == VECTOR)
     return Leg(name, asked, candidates, floor=0.0 if by_words else None, ceiling=1.0 if cosine else None)
@@ -169,6 +182,15 @@ def copied_query(query: QueryBundle) -> QueryBundle:
     own = copy.copy(query)
     own.custom_embedding_strs = list(query.custom_embedding_strs) if query.custom_embedding_strs else None
     return own
+
+
+async def _embed(retriever: BaseRetriever, query: QueryBundle) -> None:
+    """Embed a query where the retriever would, and forget the vector afterwards."""
+    if not isinstance(retriever, VectorIndexRetriever) or not retriever._needs_embedding():
+        return
+    if query.embedding is None and query.embedding_strs:
+        model = retriever._embed_model
+        query.embedding = await model.aget_agg_embedding_from_queries(query.embedding_strs)
 
 
 def _blocks(retriever: BaseRetriever) -> bool:
@@ -184,6 +206,9 @@ def _blocks(retriever: BaseRetriever) -> bool:
 
 _THREADS = 32
 
+_ONE_MORE_WORD = 5.0
+"""Inverse document frequency of a word that one node in 150 holds."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LegResult:
@@ -194,12 +219,29 @@ class LegResult:
         found: Its candidates; None when it failed.
         error: How it failed, or None.
         latency_ms: From the start of the search until the leg was over, in milliseconds.
+        filled: Scores of nodes that only other legs found, by id; see `fill_in`.
     """
 
     leg: Leg
     found: Candidates | None
     error: Exception | None
     latency_ms: float
+    filled: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> list[tuple[str, float]]:
+        """(node id, score) of its candidates, best first, then of what was filled in."""
+        return [*_pairs(self), *self.filled.items()]
+
+    @property
+    def ceiling(self) -> float | None:
+        """Score of a perfect match for this query, where known.
+
+        For words that is the score of a node that holds all of them and `_ONE_MORE_WORD`: a few common words are
+        easily all held, and say little.
+        """
+        words = getattr(self.found, "ceiling", None)
+        return self.leg.ceiling if words is None else words + _ONE_MORE_WORD
 
 
 class LegExecutor:
@@ -288,6 +330,40 @@ def _late(leg: Leg, timeout_s: float | None) -> RetrievalError:
 
 def _since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
+
+
+# Scores that a leg did not give: of nodes that only other legs found.
+
+
+def fill_in(outcomes: Sequence[LegResult]) -> list[LegResult]:
+    """The same results, each with the scores of the nodes that only other legs found, where the leg can tell them.
+
+    A keyword index has them in memory; a vector store is asked once, for these ids. A leg that cannot tell leaves them
+    out; one whose store refuses is logged.
+
+    Args:
+        outcomes: Of the legs that answered.
+    """
+    union = dict.fromkeys(name for outcome in outcomes for name, _ in _pairs(outcome))
+    return [replace(outcome, filled=_scores_of(outcome, union)) for outcome in outcomes]
+
+
+def _scores_of(outcome: LegResult, names: Iterable[str]) -> Mapping[str, float]:
+    own = {name for name, _ in _pairs(outcome)}
+    missing = [name for name in names if name not in own]
+    if not missing or not isinstance(outcome.found, KeywordHits | Hits):
+        return {}
+    try:
+        return outcome.found.scores_of(missing)
+    except Exception as error:
+        _log.warning(
+            "Leg '%s' could not score %d nodes of other legs (%s: %s); they count as not found by it.",
+            outcome.leg.name,
+            len(missing),
+            type(error).__name__,
+            error,
+        )
+        return {}
 
 
 # From a fused ranking of ids to hits with nodes and history.

@@ -144,23 +144,55 @@ def test_other_parameters_that_do_not_fit_are_refused() -> None:
         fuse("rrf", legs, k=-1)
     with pytest.raises(RankingError, match="below its ranking's floor of 2"):
         fuse("convex", legs, floors=[2])
-    for method in ("convex", "auto"):
+    for method in ("convex", "confidence", "auto"):
         with pytest.raises(RankingError, match="1 rankings came with 2 floors"):
             fuse(method, legs, floors=[0, 0])
 
 
-def test_auto_trusts_the_ranking_that_stands_out() -> None:
+def test_auto_asks_how_far_a_perfect_match_is() -> None:
+    """(score - least) / (ceiling - least) for cosines, score / ceiling for words, weighted 1 : 2."""
+    cosines, words = [("a", 0.7), ("b", 0.4), ("c", 0.2)], [("b", 6.0), ("a", 3.0), ("c", 0.0)]
+    fused = dict(fuse("auto", [cosines, words], weights=[1, 2], floors=[None, 0.0], ceilings=[1.0, 12.0]))
+    expected = {
+        "a": (1 * 0.5 / 0.8 + 2 * 3 / 12) / 3,
+        "b": (1 * 0.2 / 0.8 + 2 * 6 / 12) / 3,
+        "c": 0.0,
+    }
+    assert fused == pytest.approx(expected)
+
+
+def test_auto_does_not_mind_how_narrow_the_cosines_of_a_model_are() -> None:
+    """Some models give 0.7 to everything: moved towards 1, the cosines fuse alike."""
+    words = [("b", 6.0), ("a", 3.0)]
+    wide = [("a", 0.7), ("b", 0.4), ("c", 0.2)]
+    narrow = [(name, 0.75 + 0.25 * score) for name, score in wide]
+    limits = {"floors": [None, 0.0], "ceilings": [1.0, 12.0]}
+    assert dict(fuse("auto", [narrow, words], **limits)) == pytest.approx(
+        dict(fuse("auto", [wide, words], **limits))
+    )
+
+
+def test_auto_takes_the_highest_score_for_perfect_where_nothing_is_known() -> None:
+    """As min-max does; a score above its ceiling counts as perfect, too."""
+    assert dict(fuse("auto", [[("a", 9.0), ("b", 1.0), ("c", 5.0)]])) == {"a": 1.0, "c": 0.5, "b": 0.0}
+    assert dict(fuse("auto", [[("a", 2.0), ("b", 1.0)]], floors=[0.0], ceilings=[1.0])) == {
+        "a": 1.0,
+        "b": 0.5,
+    }
+
+
+def test_confidence_trusts_the_ranking_that_stands_out() -> None:
     """A flat ranking hardly moves one with a clear winner."""
     clear = [("a", 0.9), *[(f"x{i}", 0.2 - i / 1000) for i in range(20)]]
     flat = [("b", 5.0), *[(f"y{i}", 4.9 - i / 10) for i in range(20)]]
-    assert fuse("auto", [clear, flat])[0][0] == "a"
-    assert fuse("auto", [flat, clear])[0][0] == "a"
+    assert fuse("confidence", [clear, flat])[0][0] == "a"
+    assert fuse("confidence", [flat, clear])[0][0] == "a"
 
 
-def test_auto_knows_an_exhausted_ranking() -> None:
+def test_confidence_knows_an_exhausted_ranking() -> None:
     """A part number that only one document holds beats a lukewarm vector ranking."""
     vector = [(f"x{i:02d}", 0.40 - i / 500) for i in range(50)]
-    fused = fuse("auto", [vector, [("part", 7.0)]], floors=[None, 0.0], ceilings=[1.0, None], depth=50)
+    fused = fuse("confidence", [vector, [("part", 7.0)]], floors=[None, 0.0], ceilings=[1.0, None], depth=50)
     assert fused[0][0] == "part"
 
 
@@ -172,7 +204,7 @@ def test_confidence_has_its_range() -> None:
     assert confidence([0.9, 0.5], ceiling=1.0) == pytest.approx(10 * math.sqrt(0.8))
 
 
-def test_auto_keeps_documents_of_a_ranking_that_says_nothing() -> None:
+def test_confidence_keeps_documents_of_a_ranking_that_says_nothing() -> None:
     """All-equal scores have no say in the order, but their documents are still found."""
-    fused = fuse("auto", [[("a", 1.0), ("b", 1.0), ("c", 1.0)], [("b", 2.0), ("d", 0.5)]])
+    fused = fuse("confidence", [[("a", 1.0), ("b", 1.0), ("c", 1.0)], [("b", 2.0), ("d", 0.5)]])
     assert [name for name, _ in fused] == ["b", "a", "c", "d"]

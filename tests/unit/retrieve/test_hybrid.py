@@ -386,3 +386,84 @@ def test_the_old_name_of_the_time_limit_warns_and_works() -> None:
         assert HybridFusionRetriever(words().as_retriever(), words(), timeout=2.0).timeout_s == 2.0
     with pytest.raises(SettingsError, match="both mean the same"):
         HybridFusionRetriever(words().as_retriever(), words(), timeout=2.0, timeout_s=3.0)
+
+
+# -- scores that a leg did not give -------------------------------------------------------------------------
+
+
+def test_auto_fuses_with_every_leg_s_score_of_every_candidate(
+    index: VectorStoreIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one candidate a leg, the store is asked once more, for the ids that only the keyword leg found."""
+    asked: list[list[str] | None] = []
+    store = index.vector_store
+    query_store = type(store).query
+
+    def counted(self: object, query: object, **options: object) -> object:
+        asked.append(query.node_ids)
+        return query_store(self, query, **options)
+
+    monkeypatch.setattr(type(store), "query", counted)
+    hybrid = HybridFusionRetriever(index.as_retriever(), words(), candidates=1, top_k=1)
+    narrow = dict(hybrid.rank(hybrid.ask_legs(QueryBundle("pump AB-17"))))
+    (found,) = set(narrow) - {"b"}
+    assert asked[1:] == [["b"]]
+    wide = HybridFusionRetriever(index.as_retriever(), words(), candidates=5, top_k=5)
+    outcomes = wide.ask_legs(QueryBundle("pump AB-17"))
+    cosines, scores = (dict(outcome.scores) for outcome in outcomes)
+    ceiling = outcomes[1].ceiling
+    least = min(cosines[found], cosines["b"])
+    expected = {
+        name: ((cosines[name] - least) / (1 - least) + 2 * scores.get(name, 0.0) / ceiling) / 3
+        for name in (found, "b")
+    }
+    assert narrow == pytest.approx(expected)
+
+
+def test_missing_scores_are_the_same_without_blocking(index: VectorStoreIndex) -> None:
+    """Asynchronous and synchronous searches know the same scores."""
+    hybrid = HybridFusionRetriever(index.as_retriever(), words(), candidates=1, top_k=2)
+    waited = asyncio.run(hybrid.aretrieve("pump AB-17"))
+    assert [(hit.node.node_id, hit.score) for hit in waited] == [
+        (hit.node.node_id, hit.score) for hit in hybrid.retrieve("pump AB-17")
+    ]
+
+
+def test_a_store_that_refuses_ids_counts_as_not_found(
+    index: VectorStoreIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The search goes on with what the legs gave, and the log says so."""
+    query_store = type(index.vector_store).query
+
+    def refusing(self: object, query: object, **options: object) -> object:
+        if query.node_ids == ["b"]:
+            raise NotImplementedError("no ids")
+        return query_store(self, query, **options)
+
+    monkeypatch.setattr(type(index.vector_store), "query", refusing)
+    hybrid = HybridFusionRetriever(index.as_retriever(), words(), candidates=1, top_k=1)
+    assert len(hybrid.rank(hybrid.ask_legs(QueryBundle("pump AB-17")))) == 2
+    assert "could not score 1 nodes of other legs (NotImplementedError: no ids)" in caplog.text
+
+
+def test_a_retriever_of_one_s_own_can_score_nodes() -> None:
+    """One with `score_ids` is asked for nodes that only the keyword leg found."""
+
+    class Scoring(Fixed):
+        def score_ids(self, query_bundle: QueryBundle, ids: list[str]) -> dict[str, float]:
+            return dict.fromkeys(ids, 0.5)
+
+    leg = Scoring(hits(("a", 0.9)))
+    found = HybridFusionRetriever(leg, words()).ask_legs(QueryBundle("AB-17"))
+    assert dict(found[0].scores) == {"a": 0.9, "b": 0.5}
+
+
+def test_the_fusion_is_explained() -> None:
+    """Method, function, and the share of each leg; weights are factors."""
+    hybrid = HybridFusionRetriever(Fixed(hits(("a", 0.9))), words())
+    explained = hybrid.explain()
+    assert (explained["method"], explained["function"]) == ("auto", "perfect_match_fusion")
+    assert explained["shares"] == {"vector": 0.3333, "bm25": 0.6667}
+    weighted = HybridFusionRetriever(Fixed(hits(("a", 0.9))), words(), weights=[2, 1])
+    assert weighted.explain()["shares"] == {"vector": 0.5, "bm25": 0.5}
+    assert hybrid.tuned_to("rrf").explain()["shares"] == {"vector": 0.5, "bm25": 0.5}

@@ -145,7 +145,8 @@ class _Memo(dict[str, tuple[str, ...]]):
         self._stop = stop_words(analyzer.language) if analyzer.stopwords else frozenset()
         self._elides = analyzer.language in _ELIDING
         self._identifiers = analyzer.identifiers
-        self._gap, self._extra = ((GAP,), (EXTRA,)) if analyzer.marks else ((), ())
+        self._gap: tuple[str, ...] = (GAP,) if analyzer.marks else ()
+        self._extra: tuple[str, ...] = (EXTRA,) if analyzer.marks else ()
 
     def __missing__(self, word: str) -> tuple[str, ...]:
         found = self._run(word) if self._identifiers else self._tokens(word)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AFTER_GAP", "FIELD_END", "Positions", "in_order", "numbers_of", "occurrences", "row_starts"]
+__all__ = ["AFTER_GAP", "FIELD_END", "Positions", "in_order", "pair_counts", "phrase_counts", "row_starts"]
 
 FIELD_END = "|"
 """Token between two fields, so that no pair and no phrase runs from one into the next; no word is spelled so."""
@@ -35,21 +35,23 @@ class Positions:
     starts: Places
 
     def of(self, rows: NDArray[np.integer]) -> tuple[Terms, Places]:
-        """Terms of some rows, one row after another, and for each term its row's place in `rows`."""
-        begins = self.starts[rows]
-        lengths = self.starts[np.asarray(rows) + 1] - begins
-        owners = np.repeat(np.arange(len(rows)), lengths)
-        shift = begins - (np.cumsum(lengths) - lengths)
-        places = np.arange(len(owners)) + shift[owners]
+        """Terms of some rows, one row after another, and where each row ends among them."""
+        begins, ends = self.starts[rows], self.starts[rows + 1]
+        places = zip(begins.tolist(), ends.tolist(), strict=True)
         if len(self.blocks) == 1:
-            return self.blocks[0][places], owners
-        terms = np.empty(len(places), np.int32)
-        offset = 0
+            block = self.blocks[0]
+            parts = [block[begin:end] for begin, end in places]
+        else:
+            parts = [self._slice(begin, end) for begin, end in places]
+        terms = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        return terms, np.cumsum(ends - begins)
+
+    def _slice(self, begin: int, end: int) -> Terms:
         for block in self.blocks:
-            inside = (places >= offset) & (places < offset + len(block))
-            terms[inside] = block[places[inside] - offset]
-            offset += len(block)
-        return terms, owners
+            if begin < len(block):
+                return block[begin:end]
+            begin, end = begin - len(block), end - len(block)
+        return np.empty(0, np.int32)
 
     def kept(self, alive: NDArray[np.bool_], renumber: Terms) -> Positions:
         """One block with the rows that are alive, under other term numbers."""
@@ -95,30 +97,64 @@ def _shifted(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.concatenate([[False], mask[:-1]]) if len(mask) else mask
 
 
-def numbers_of(terms: Terms) -> Terms:
-    """Terms without their marks."""
-    return terms & np.int32(_NUMBER)
-
-
-def occurrences(terms: Terms, owners: Places, wanted: Sequence[int], rows: int) -> Places:
+def phrase_counts(terms: Terms, ends: Places, wanted: Sequence[int]) -> Places:
     """How often each row holds some terms directly after one another.
 
     Args:
-        terms: As of `Positions.of`; without marks (`numbers_of`) gaps do not count.
-        owners: As of `Positions.of`.
-        wanted: Terms in their order, at least two; the first without a mark.
-        rows: How many rows there are.
+        terms: As of `Positions.of`.
+        ends: As of `Positions.of`.
+        wanted: Terms in their order, at least two, marked as in `Positions`; the first without a mark.
 
     Returns:
-        Counts, shape (rows,).
+        Counts, one for each row.
 
     Example:
-        >>> occurrences(np.array([7, 8, 7, 8]), np.array([0, 0, 0, 1]), [7, 8], 2)
+        >>> phrase_counts(np.array([7, 8, 7, 8]), np.array([3, 4]), [7, 8])
         array([1, 0])
     """
     last = len(wanted) - 1
     found = np.flatnonzero(terms[: max(len(terms) - last, 0)] & _NUMBER == wanted[0])
     for step, term in enumerate(wanted[1:], start=1):
         found = found[terms[found + step] == term]
-    found = found[owners[found] == owners[found + last]]
-    return np.bincount(owners[found], minlength=rows)
+    owners = np.searchsorted(ends, found, "right")
+    inside = found + last < ends[owners]
+    return np.bincount(owners[inside], minlength=len(ends))
+
+
+def pair_counts(
+    terms: Terms, ends: Places, pairs: Sequence[tuple[int, int]], vocabulary: int
+) -> NDArray[np.int64]:
+    """How often each row holds two terms next to one another; gaps between them do not count.
+
+    Args:
+        terms: As of `Positions.of`.
+        ends: As of `Positions.of`.
+        pairs: Term numbers; the last of equal pairs is counted.
+        vocabulary: How many terms there are.
+
+    Returns:
+        Counts, shape (rows, pairs).
+
+    Example:
+        >>> pair_counts(np.array([7, 8, 7, 8]), np.array([3, 4]), [(7, 8)], 9)
+        array([[1],
+               [0]])
+    """
+    code_of: dict[int, int] = {}
+    for pair in pairs:
+        for term in pair:
+            code_of.setdefault(term, len(code_of) + 1)
+    base = len(code_of) + 1
+    codes = np.zeros(vocabulary, np.uint16)
+    codes[list(code_of)] = np.arange(1, base)
+    pair_of = np.full(base * base, len(pairs))
+    pair_of[[code_of[one] * base + code_of[two] for one, two in pairs]] = np.arange(len(pairs))
+    seen = codes[terms & np.int32(_NUMBER)]
+    found = np.flatnonzero(seen)
+    found = found[found < len(seen) - 1]
+    which = pair_of[seen[found].astype(np.int64) * base + seen[found + 1]]
+    found, which = found[which < len(pairs)], which[which < len(pairs)]
+    owners = np.searchsorted(ends, found, "right")
+    inside = found + 1 < ends[owners]
+    keys = owners[inside] * len(pairs) + which[inside]
+    return np.bincount(keys, minlength=len(ends) * len(pairs)).reshape(len(ends), len(pairs))

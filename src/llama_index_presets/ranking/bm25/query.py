@@ -14,6 +14,7 @@ __all__ = ["KeywordQuery", "parse_query"]
 
 _PHRASE = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
 _PREFIX = re.compile(r"(?<![\w*])(\w[\w./&'’-]*)\*(?![\w*])")
+_SYNTAX = '"“„«*'
 _JOINT = re.compile(r"[./&'’-]+")
 _SHORTEST_PREFIX = 2
 """Characters; one letter and an asterisk would ask for a large part of all words."""
@@ -50,6 +51,8 @@ def parse_query(text: str, analyzer: Analyzer) -> KeywordQuery:
         >>> parse_query('"late fees"', Analyzer())
         KeywordQuery(tokens=(), phrases=(('late', 'fee'),), prefixes=(), pairs=())
     """
+    if not any(mark in text for mark in _SYNTAX):
+        return _plain(analyzer.tokens(text))
     quoted = [next(filter(None, match.groups()), "") for match in _PHRASE.finditer(text)]
     rest = _PHRASE.sub(" ", text)
     prefixes: list[str] = []
@@ -64,6 +67,13 @@ def parse_query(text: str, analyzer: Analyzer) -> KeywordQuery:
     tokens = tuple(token for part in parts for token in _words(part))
     pairs = tuple(pair for part in parts for pair in itertools.pairwise(_words(_in_place(part))))
     return KeywordQuery(tokens, phrases, tuple(prefixes), pairs)
+
+
+def _plain(tokens: Sequence[str]) -> KeywordQuery:
+    """Query without phrases and prefixes."""
+    words = _words(tokens)
+    placed = _words(_in_place(tokens)) if EXTRA in tokens else words
+    return KeywordQuery(tuple(words), pairs=tuple(itertools.pairwise(placed)))
 
 
 def _words(tokens: Sequence[str]) -> list[str]:

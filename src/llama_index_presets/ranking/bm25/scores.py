@@ -147,6 +147,11 @@ class Impacts:
         """Length of a score vector."""
         return len(self.statistics.lengths)
 
+    @property
+    def terms(self) -> int:
+        """How many terms there are; their numbers are smaller."""
+        return len(self._vocabulary)
+
     def scores(self, tokens: Sequence[str], prefixes: Sequence[str] = ()) -> Scores | None:
         """Score of every row, shape (rows,), 0.0 where no token occurs; None where none occurs anywhere."""
         impacts = [*map(self._impact, tokens), *map(self.prefix, prefixes)]

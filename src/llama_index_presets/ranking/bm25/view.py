@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.bm25.analyzer import GAP
-from llama_index_presets.ranking.bm25.positions import AFTER_GAP, Positions, numbers_of, occurrences
+from llama_index_presets.ranking.bm25.positions import AFTER_GAP, Positions, pair_counts, phrase_counts
 from llama_index_presets.ranking.bm25.query import KeywordQuery
 from llama_index_presets.ranking.bm25.scores import Impacts
 
@@ -134,7 +134,7 @@ class View:
         return [(self.ids[row] or "", score) for row, score in self.best(tokens, k, allowed)]
 
 
-_POOL = 200
+_POOL = 30
 """Rows at least whose word pairs are counted: those with the best scores without them."""
 
 _PHRASE_ROWS = 4096
@@ -147,7 +147,7 @@ class QueryScores:
     The score of a row is that of `Postings` over the tokens; each prefix counts as one token that every token with
     that beginning is; a phrase adds ``idf * f / (f + ...)`` with the sum of its tokens' idf and its own count f. Where
     the pairs have a weight, each two neighbouring tokens of the query that are neighbours in the row add
-    ``weight * mean idf * f / (f + ...)``; in `best`, that is counted for the `max(200, 2 * k)` rows with the best
+    ``weight * mean idf * f / (f + ...)``; in `best`, that is counted for the `max(30, 2 * k)` rows with the best
     scores before.
 
     Args:
@@ -196,7 +196,9 @@ class QueryScores:
         if not pairs:
             return best_rows(scores, view.ids, k)
         rows = high_rows(scores, max(_POOL, 2 * k))
-        return _ordered(rows, scores[rows] + self._pair_scores(rows, pairs), view.ids, k)
+        values = scores[rows] + self._pair_scores(rows, pairs)
+        best = high_rows(values, k)
+        return _ordered(rows[best], values[best], view.ids, k)
 
     def of_ids(self, names: Iterable[str]) -> dict[str, float]:
         """id -> score, 0.0 where nothing of the query occurs; ids that the index does not hold are absent."""
@@ -242,14 +244,12 @@ class QueryScores:
         self, rows: NDArray[np.int64], pairs: Sequence[tuple[int, int, float]]
     ) -> NDArray[np.float32]:
         assert self._view.positions is not None
-        terms, owners = self._view.positions.of(rows)
-        terms = numbers_of(terms)
+        terms, ends = self._view.positions.of(rows)
+        numbers = [(one, two) for one, two, _ in pairs]
+        counts = pair_counts(terms, ends, numbers, self._view.impacts.terms)
         damping = self._view.impacts.statistics.damping[rows]
-        scores = np.zeros(len(rows))
-        for one, two, worth in pairs:
-            counts = occurrences(terms, owners, (one, two), len(rows))
-            if counts.any():
-                scores += worth * counts / (counts + damping)
+        worth = np.array([worth for *_, worth in pairs])
+        scores: NDArray[np.float64] = counts / (counts + damping[:, None]) @ worth
         return scores.astype(np.float32)
 
     def _add_phrase(self, phrase: Sequence[str]) -> None:
@@ -263,7 +263,7 @@ class QueryScores:
         total = np.zeros(view.rows, np.float32) if self._total is None else self._total
         for start in range(0, len(candidates), _PHRASE_ROWS):
             rows = candidates[start : start + _PHRASE_ROWS]
-            counts = occurrences(*view.positions.of(rows), numbers, len(rows))
+            counts = phrase_counts(*view.positions.of(rows), numbers)
             held, rows = counts[counts > 0], rows[counts > 0]
             total[rows] += (worth * held / (held + impacts.statistics.damping[rows])).astype(np.float32)
         self._total = total

@@ -87,6 +87,7 @@ class KeywordState:
         self._folder = None if path is None else IndexDirectory(path.absolute())
         self._by_document: dict[str | None, dict[str, None]] | None = None
         self.settings: dict[str, Any] = {}
+        self._outdated = False
         self._generation = -1
         self._journal: Journal | None = None
         self._journal_end = 0
