@@ -257,7 +257,9 @@ class Postings:
                 impacts = Impacts(self._statistics(), tuple(self._segments), self._vocabulary)
                 order = self._order
                 positions = None if order is None else Positions(tuple(order), row_starts(self._lengths))
-                self._view = View(impacts, self._ids, self._epoch, positions, self._row)
+                self._view = View(
+                    impacts, self._ids, self._epoch, positions, lambda name: self._row.get(name)
+                )
             return self._view
 
     def _statistics(self) -> Statistics:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,14 +94,14 @@ class View:
         ids: Id of each row, None for a row whose document is gone; may be longer than `rows`.
         epoch: Counts the renumberings of rows; masks made in one epoch mean nothing in another.
         positions: Order of the tokens in each row; None where it is not kept.
-        row_of: id -> row, of the index as it is now: only a hint, to be compared with `ids`.
+        row_of: Gives the row of an id, or None, of the index as it is now: only a hint, to be compared with `ids`.
     """
 
     impacts: Impacts
     ids: Sequence[str | None]
     epoch: int
     positions: Positions | None = None
-    row_of: Mapping[str, int] = field(default_factory=dict)
+    row_of: Callable[[str], int | None] = lambda name: None
 
     @property
     def rows(self) -> int:
@@ -204,8 +204,8 @@ class QueryScores:
         """id -> score, 0.0 where nothing of the query occurs; ids that the index does not hold are absent."""
         view, rows = self._view, dict[str, int]()
         for name in names:
-            row = view.row_of.get(name, view.rows)
-            if row < view.rows and view.ids[row] == name:
+            row = view.row_of(name)
+            if row is not None and row < view.rows and view.ids[row] == name:
                 rows[name] = row
         scores = self.of(np.fromiter(rows.values(), np.int64, len(rows)))
         return dict(zip(rows, scores.tolist(), strict=True))
