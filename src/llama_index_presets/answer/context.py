@@ -100,7 +100,8 @@ IMAGE = "Image: "
 SYSTEM_PROMPT = (
     "Answer the question from the numbered passages of the context, and from nothing else. "
     "After each statement, cite the passages that it comes from by their numbers, like [1] or [2][3]. "
-    f'If the passages do not hold the answer, say exactly: "{DONT_KNOW}"'
+    f'If the passages do not hold the answer, say exactly: "{DONT_KNOW}" '
+    "Answer in the language of the question."
 )
 
 QUESTION_PROMPT = "Context:\n\n{context_str}\n\nQuestion: {query_str}\nAnswer:"
@@ -152,13 +153,15 @@ class Block:
         number: What ``[n]`` in an answer refers to; 1 is the most relevant passage.
         hit: The hit that it shows.
         text: Its text, as the prompt shows it.
-        heading: Path of its headings, or empty; of an image, ``"Image: "`` and its name.
+        heading: Title of its document and path of its headings, or empty; of an image, ``"Image: "`` and its name.
+        merged: Further hits whose text it holds, those that follow or precede its hit in one section.
     """
 
     number: int
     hit: NodeWithScore
     text: str
     heading: str = ""
+    merged: tuple[NodeWithScore, ...] = ()
 
     def render(self) -> str:
         """The block as the prompt shows it."""
@@ -166,21 +169,80 @@ class Block:
 
 
 def number_blocks(hits: Sequence[NodeWithScore]) -> list[Block]:
-    """Number hits from 1 in their order; a text that occurs twice is shown once, under its best hit."""
+    """Number hits from 1 in their order.
+
+    A text that occurs twice is shown once, under its best hit. Hits that follow each other in one section of a document
+    are shown as one passage, in reading order, in the place of the best of them.
+    """
     unique: dict[str, NodeWithScore] = {}
     for hit in hits:
         text = " ".join(hit.node.get_content(MetadataMode.NONE).split())
         unique.setdefault(hit.node.node_id if isinstance(hit.node, ImageNode) else text, hit)
+    runs = _neighbours(list(unique.values()))
     return [
-        Block(number, hit, hit.node.get_content(MetadataMode.NONE).strip(), _heading(hit))
-        for number, hit in enumerate(unique.values(), start=1)
+        Block(number, run[0], _joined(run), _heading(run[0]), tuple(run[1:]))
+        for number, run in enumerate(runs, start=1)
     ]
+
+
+_GAP = 3
+"""Characters of white space between chunks that follow each other."""
+
+
+def _neighbours(hits: Sequence[NodeWithScore]) -> list[list[NodeWithScore]]:
+    """Runs of hits that touch each other, each with its best hit first, in the order of the best hits."""
+    runs: list[list[NodeWithScore]] = []
+    for hit in hits:
+        touching = [run for run in runs if any(_touch(hit, other) for other in run)]
+        for run in touching[1:]:  # this hit closes the gap between two runs
+            touching[0].extend(run)
+            runs.remove(run)
+        if touching:
+            touching[0].append(hit)
+        else:
+            runs.append([hit])
+    return runs
+
+
+def _touch(one: NodeWithScore, other: NodeWithScore) -> bool:
+    """Whether one chunk follows the other in the same section of the same document."""
+    places = [_place(hit) for hit in (one, other)]
+    if places[0] is None or places[1] is None or places[0][:2] != places[1][:2]:
+        return False
+    (_, _, start, end), (_, _, other_start, other_end) = places[0], places[1]
+    return 0 <= other_start - end <= _GAP or 0 <= start - other_end <= _GAP
+
+
+def _place(hit: NodeWithScore) -> tuple[str, str, int, int] | None:
+    node, metadata = hit.node, hit.node.metadata
+    start, end = metadata.get("char_start"), metadata.get("char_end")
+    if not node.ref_doc_id or not isinstance(start, int) or not isinstance(end, int):
+        return None
+    if len(node.get_content(MetadataMode.NONE)) != end - start:  # a window or a parent stands in its place
+        return None
+    return node.ref_doc_id, str(metadata.get("heading") or ""), start, end
+
+
+def _joined(run: Sequence[NodeWithScore]) -> str:
+    """Text of a run in reading order; between chunks stands white space as long as in the document."""
+    if len(run) == 1:
+        return run[0].node.get_content(MetadataMode.NONE).strip()
+    text, reached = "", 0
+    for hit in sorted(run, key=lambda hit: int(hit.node.metadata["char_start"])):
+        gap = int(hit.node.metadata["char_start"]) - reached if text else 0
+        text += ("\n\n" if gap == 2 else " " * gap) + hit.node.get_content(MetadataMode.NONE)
+        reached = int(hit.node.metadata["char_end"])
+    return text.strip()
 
 
 def _heading(hit: NodeWithScore) -> str:
     if isinstance(hit.node, ImageNode):
         return f"{IMAGE}{image_name(hit.node)}"
-    return str(hit.node.metadata.get("heading") or "")
+    heading = " ".join(str(hit.node.metadata.get("heading") or "").split())
+    title = " ".join(str(hit.node.metadata.get("title") or "").split())
+    if not title or heading.casefold().startswith(title.casefold()):
+        return heading
+    return f"{title} > {heading}" if heading else title
 
 
 def image_name(node: ImageNode) -> str:

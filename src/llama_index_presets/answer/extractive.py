@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -19,32 +18,60 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, parse_prompt
+from llama_index_presets.answer.evidence import Calibration, Passage, Reading, Unit, read_passages
+from llama_index_presets.answer.sentence_vectors import SentenceVectors
+from llama_index_presets.answer.units import is_item
 from llama_index_presets.ranking.bm25 import Analyzer
-from llama_index_presets.sentences import split_sentences
 
-__all__ = ["ExtractiveLLM"]
+__all__ = ["CONFIDENCE", "ExtractiveLLM"]
+
+CONFIDENCE: Final = "confidence"
+"""Key of a response's ``additional_kwargs`` with the probability that the passages hold the answer."""
+
+
+_EMBEDDED_UNITS: Final = 8
+"""Sentences of a question whose meaning is compared: those that its words point to."""
+
+_LIKE_THE_BEST: Final = 0.8
+"""Share of the best score that a further sentence needs."""
+
+_OF_ITS_WORDS: Final = 0.6
+"""Share of the best sentence's coverage that a further sentence needs: more than its neighbourhood gives it."""
+
+_UNDER_A_HEADING: Final = 3
+"""Units below a heading that its similarity counts for."""
+
+_LEAD_IN_ITEMS: Final = 6
+"""Items that follow a quoted line that ends with a colon."""
 
 
 @strict()
 class ExtractiveLLM(LLM):
     """Extractive model: quotes sentences, never writes a word of its own. Deterministic, local, free.
 
-    It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt), scores
-    each sentence by the share of the question's words that it and its heading hold, weighted by how rare they are
-    among the passages, and returns the best ones with their ``[n]``. When no sentence reaches ``min_coverage``, or
-    the prompt is of another kind, it says "I don't know." Images among the passages are named, since they cannot be
-    quoted: "Closest images: red-circle.png [1]."
+    It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt) and quotes the
+    sentences, list items and table rows of the passage that answers best, with its ``[n]``. A sentence is scored by the
+    share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among the
+    passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the first
+    sentences below it. Without enough evidence, or asked with a prompt of another kind, it says "I don't know."
+    Images among the passages are named, since they cannot be quoted: "Closest images: red-circle.png [1]."
 
     Args:
-        max_sentences: How many sentences an answer may have.
-        min_coverage: Share of the question's weighted words that the best sentence must hold, 0 to 1.
+        max_sentences: How many sentences an answer may have; the items of a list count as one.
+        min_coverage: Share of the question's weighted words that the best sentence must hold, 0 to 1, where there is no
+            `calibration`.
         language: For stemming and stop words; see `Analyzer`.
+        embed_model: Compares meanings; should be local, since a question embeds up to eight sentences, each once in the
+            life of this object. None goes by words.
+        calibration: What turns the evidence into a probability, and the probability that an answer needs; see
+            `evidence.Calibration`. None goes by `min_coverage`.
 
     Example:
         >>> prompt = "Context:\\n\\n[1]\\nCats purr. Dogs bark.\\n\\nQuestion: What do cats do?\\nAnswer:"
@@ -55,12 +82,16 @@ class ExtractiveLLM(LLM):
     max_sentences: int = Field(default=3, gt=0)
     min_coverage: float = Field(default=0.5, ge=0, le=1)
     language: str = "english"
+    embed_model: BaseEmbedding | None = Field(default=None, exclude=True, repr=False)
+    calibration: Calibration | None = Field(default=None, exclude=True, repr=False)
     _analyzer: Analyzer = PrivateAttr()
+    _vectors: SentenceVectors | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check the language."""
         super().model_post_init(context)
         self._analyzer = Analyzer(language=self.language)
+        self._vectors = SentenceVectors(self.embed_model) if self.embed_model is not None else None
 
     @classmethod
     def class_name(cls) -> str:
@@ -76,25 +107,105 @@ class ExtractiveLLM(LLM):
 
     def answer(self, prompt: str) -> str:
         """Answer a prompt that holds passages and a question."""
-        passages, question = parse_prompt(prompt)
-        images = [(number, heading) for number, heading, _ in passages if heading.startswith(IMAGE)]
-        parts = [self._quotes(passages, question), closest_images(images)]
-        return " ".join(part for part in parts if part) or DONT_KNOW
+        return self.answer_with_confidence(prompt)[0]
 
-    def _quotes(self, passages: Sequence[tuple[int, str, str]], question: str) -> str:
-        """Sentences that hold the answer, or none."""
-        ranked = _rank(passages, question, self._analyzer)
-        if not ranked or ranked[0].coverage < self.min_coverage:
-            return ""
-        chosen = [found for found in ranked if found.score >= 0.8 * ranked[0].score][: self.max_sentences]
-        return " ".join(
-            f"{found.text} [{found.number}]" for found in sorted(chosen, key=lambda found: found.place)
+    def answer_with_confidence(
+        self,
+        prompt: str,
+        *,
+        cosines: Sequence[float | None] | None = None,
+        documents: Sequence[int] | None = None,
+    ) -> tuple[str, float]:
+        """Answer a prompt, and say how probable it is that the passages hold the answer.
+
+        Args:
+            prompt: Passages and a question.
+            cosines: Of each passage in the order of the numbers; None where retrieval gave none.
+            documents: Which document each passage comes from, as a number.
+
+        Returns:
+            The answer, and a probability between 0 and 1: that of the calibration, or the coverage where there is none.
+        """
+        numbered, question = parse_prompt(prompt)
+        images = [(number, heading) for number, heading, _ in numbered if heading.startswith(IMAGE)]
+        passages = [
+            Passage(number, heading, text, _at(cosines, number), str(_at(documents, number) or ""))
+            for number, heading, text in numbered
+            if not heading.startswith(IMAGE)
+        ]
+        quotes, confidence = self._quotes(passages, question) if passages else ("", 0.0)
+        parts = [quotes, closest_images(images)]
+        return " ".join(part for part in parts if part) or DONT_KNOW, confidence
+
+    def evidence(self, question: str, passages: Sequence[Passage]) -> tuple[float, ...] | None:
+        """Features of the sentence that would be quoted, in the order of `evidence.FEATURES`; None without a sentence."""
+        reading, ranked, headings = self._read(passages, question)
+        if not ranked:
+            return None
+        return _features(reading, ranked[0], headings.get(ranked[0].passage, 0.0))
+
+    def _read(
+        self, passages: Sequence[Passage], question: str
+    ) -> tuple[Reading, list[Unit], dict[int, float]]:
+        """The passages read; their units, best first; the similarity of each heading, by passage."""
+        reading = read_passages(question, passages, self._analyzer)
+        headings = self._compare(reading)
+        return (
+            reading,
+            sorted(_candidates(reading), key=lambda unit: -_score(unit, reading, headings)),
+            headings,
         )
+
+    def _quotes(self, passages: Sequence[Passage], question: str) -> tuple[str, float]:
+        """Sentences that hold the answer, or none; and the confidence in them."""
+        reading, ranked, headings = self._read(passages, question)
+        if not ranked:
+            return "", 0.0
+        best = ranked[0]
+        heading = headings.get(best.passage, 0.0)
+        confidence = self._confidence(reading, best, heading)
+        floor = self.min_coverage if self.calibration is None else self.calibration.floor
+        if confidence < floor:
+            return "", confidence
+        if heading > (best.similarity or 0.0):
+            chosen = _first_units(reading, best.passage, self.max_sentences)
+        else:
+            least = _LIKE_THE_BEST * _score(best, reading)
+            own = _OF_ITS_WORDS * best.coverage
+            alike = [
+                one
+                for one in ranked
+                if one.passage == best.passage and _score(one, reading) >= least and one.coverage >= own
+            ]
+            chosen = alike[: self.max_sentences]
+        chosen = _with_items(chosen, reading)
+        number = passages[best.passage].number
+        return " ".join(
+            f"{unit.text} [{number}]" for unit in sorted(chosen, key=lambda unit: unit.place)
+        ), confidence
+
+    def _compare(self, reading: Reading) -> dict[int, float]:
+        """Give the likeliest units their similarity; return that of the headings, by passage."""
+        if self._vectors is None:
+            return {}
+        likely = sorted(reading.units, key=lambda unit: (-_score(unit, reading), unit.passage, unit.place))
+        likely = likely[:_EMBEDDED_UNITS]
+        headed = [which for which, passage in enumerate(reading.passages) if passage.heading]
+        texts = [unit.text for unit in likely] + [reading.passages[which].heading for which in headed]
+        similarities = self._vectors.similarities(reading.question.text, texts)
+        for unit, similarity in zip(likely, similarities, strict=False):
+            unit.similarity = similarity
+        return {which: _HEADING * one for which, one in zip(headed, similarities[len(likely) :], strict=True)}
+
+    def _confidence(self, reading: Reading, best: Unit, heading: float) -> float:
+        if self.calibration is None:
+            return best.coverage
+        return self.calibration.probability(_features(reading, best, heading))
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer the last message."""
-        return _chat_response(self.answer(_last(messages)))
+        """Answer the last message; takes ``cosines`` and ``documents`` as `answer_with_confidence` does."""
+        return _chat_response(*self.answer_with_confidence(_last(messages), **_scores(kwargs)))
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -104,8 +215,8 @@ class ExtractiveLLM(LLM):
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer the last message, word by word."""
-        answer = self.answer(_last(messages))
-        return (_chat_response(text, delta) for text, delta in _growing(answer))
+        answer, confidence = self.answer_with_confidence(_last(messages), **_scores(kwargs))
+        return (_chat_response(text, confidence, delta) for text, delta in _growing(answer))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
@@ -115,22 +226,22 @@ class ExtractiveLLM(LLM):
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer the last message; takes milliseconds, so it does not leave the loop."""
-        return _chat_response(self.answer(_last(messages)))
+        """Answer the last message; where sentences are embedded, off the event loop."""
+        return _chat_response(*await self._in_thread(_last(messages), **_scores(kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt."""
-        return CompletionResponse(text=self.answer(prompt))
+        return CompletionResponse(text=(await self._in_thread(prompt))[0])
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer the last message, word by word."""
-        answer = self.answer(_last(messages))
+        answer, confidence = await self._in_thread(_last(messages), **_scores(kwargs))
 
         async def pieces() -> ChatResponseAsyncGen:
             for text, delta in _growing(answer):
-                yield _chat_response(text, delta)
+                yield _chat_response(text, confidence, delta)
 
         return pieces()
 
@@ -139,7 +250,7 @@ class ExtractiveLLM(LLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Answer a prompt, word by word."""
-        answer = self.answer(prompt)
+        answer, _ = await self._in_thread(prompt)
 
         async def pieces() -> CompletionResponseAsyncGen:
             for text, delta in _growing(answer):
@@ -147,54 +258,61 @@ class ExtractiveLLM(LLM):
 
         return pieces()
 
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A sentence: its passage, its place in reading order, its share of the question's weight."""
-
-    number: int
-    place: tuple[int, int]
-    text: str
-    coverage: float
-
-    @property
-    def score(self) -> float:
-        """Coverage, less for what is hardly a sentence (a title, a menu) and for what was retrieved later."""
-        words = len(self.text.split())
-        shape = (1.0 if self.text[-1] in '.!?"”)]' else 0.8) * (1.0 if 5 <= words <= 60 else 0.6)
-        return self.coverage * shape * (1 - 0.04 * self.place[0])
+    async def _in_thread(self, prompt: str, **scores: Any) -> tuple[str, float]:
+        if self._vectors is None:  # a few milliseconds
+            return self.answer_with_confidence(prompt, **scores)
+        return await asyncio.to_thread(self.answer_with_confidence, prompt, **scores)
 
 
-def _rank(passages: Sequence[tuple[int, str, str]], question: str, analyzer: Analyzer) -> list[_Found]:
-    """Sentences by score, best first; equal ones keep the passages' order."""
-    wanted = set(analyzer.tokens(question))
-    sentences = [
-        (number, (order, place), " ".join(text.split()), set(analyzer.tokens(heading)))
-        for order, (number, heading, passage) in enumerate(passages)
-        for place, text in enumerate(split_sentences(passage))
-        if text.strip()
-    ]
-    own = [set(analyzer.tokens(text)) for _, _, text, _ in sentences]
-    counts = Counter(token for tokens in own for token in tokens & wanted)
-    weights = {token: math.log(1 + (len(own) + 1) / (counts[token] + 0.5)) for token in wanted}
-    found: dict[str, _Found] = {}
-    for (number, place, text, heading), tokens in zip(sentences, own, strict=True):
-        found.setdefault(text, _Found(number, place, text, _coverage(tokens, heading, weights)))
-    return sorted(found.values(), key=lambda sentence: (-sentence.score, sentence.place))
+_HEADING: Final = 0.9
+"""A heading must be that much closer in meaning than a sentence: it says what its section is about, not what it says."""
 
 
-def _coverage(tokens: set[str], heading: set[str], weights: dict[str, float]) -> float:
-    """Weighted share of the question; a word that only the heading holds counts three quarters."""
-    total = sum(weights.values())
-    if not total:
-        return 0.0
-    return (
-        sum(
-            weight * (1.0 if token in tokens else 0.75 if token in heading else 0.0)
-            for token, weight in weights.items()
-        )
-        / total
-    )
+def _candidates(reading: Reading) -> list[Unit]:
+    """Units that were compared with the question, where any was."""
+    return [unit for unit in reading.units if unit.similarity is not None] or reading.units
+
+
+def _features(reading: Reading, unit: Unit, heading: float) -> tuple[float, ...]:
+    similarity = None if unit.similarity is None else max(unit.similarity, heading)
+    return reading.features(unit.passage, similarity, unit.coverage)
+
+
+def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = MappingProxyType({})) -> float:
+    """Words, meaning and shape of a unit; what was retrieved later counts a little less."""
+    cosine = reading.passages[unit.passage].cosine or 0.0
+    meaning = unit.similarity or 0.0
+    if unit.place < _UNDER_A_HEADING:  # a heading speaks for the first sentences below it
+        meaning = max(meaning, headings.get(unit.passage, 0.0))
+    evidence = unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed
+    return (evidence * unit.shape) * (1 - 0.02 * unit.passage)
+
+
+def _first_units(reading: Reading, passage: int, most: int) -> list[Unit]:
+    """First statements of a passage; titles, letterheads and lines that name a source are passed over."""
+    own = [unit for unit in reading.units if unit.passage == passage]
+    return ([unit for unit in own if unit.shape >= 0.8] or own)[:most]
+
+
+def _with_items(chosen: Sequence[Unit], reading: Reading) -> list[Unit]:
+    """The units, and behind one that ends with a colon the items that it announces."""
+    wanted = {(unit.passage, unit.place): unit for unit in chosen}
+    by_place = {(unit.passage, unit.place): unit for unit in reading.units}
+    for unit in chosen:
+        for place in range(unit.place + 1, unit.place + 1 + _LEAD_IN_ITEMS if unit.text.endswith(":") else 0):
+            item = by_place.get((unit.passage, place))
+            if item is None or (place > unit.place + 1 and not is_item(item.text)):
+                break
+            wanted[unit.passage, place] = item
+    return list(wanted.values())
+
+
+def _at(values: Sequence[Any] | None, number: int) -> Any:
+    return values[number - 1] if values is not None and 1 <= number <= len(values) else None
+
+
+def _scores(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("cosines", "documents") if name in options}
 
 
 def _last(messages: Sequence[ChatMessage]) -> str:
@@ -202,8 +320,9 @@ def _last(messages: Sequence[ChatMessage]) -> str:
     return str(users[-1].content or "") if users else ""
 
 
-def _chat_response(text: str, delta: str | None = None) -> ChatResponse:
-    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), delta=delta)
+def _chat_response(text: str, confidence: float, delta: str | None = None) -> ChatResponse:
+    message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+    return ChatResponse(message=message, delta=delta, additional_kwargs={CONFIDENCE: confidence})
 
 
 def _growing(text: str) -> list[tuple[str, str]]:

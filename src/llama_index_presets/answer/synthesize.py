@@ -6,14 +6,13 @@ import logging
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.base.response.schema import (
     RESPONSE_TYPE,
     AsyncStreamingResponse,
-    Response,
     StreamingResponse,
 )
 from llama_index.core.callbacks import CBEventType, EventPayload
@@ -43,11 +42,14 @@ from llama_index_presets.answer.context import (
     render_context,
     render_prompt,
 )
-from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.evidence import Calibration
+from llama_index_presets.answer.extractive import CONFIDENCE, ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason, no_answer
+from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
+from llama_index_presets.answer.response import CitedResponse
 from llama_index_presets.answer.thinking import ThinkingFilter, without_thinking
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
-from llama_index_presets.provenance import BM25, CROSS_MODAL, FUSION, RETRIEVAL, VECTOR, RankedNode
+from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
@@ -76,6 +78,8 @@ class CitedAnswer:
         degraded: Which ``stage`` was down and the class of its ``error``; None when all services answered.
         finish_reason: Why the model stopped, see `finish.finish_reason`: ``"length"`` for an answer that is cut off;
             None when it did not say, or was not asked.
+        confidence: Probability that the passages hold the answer, 0 to 1, calibrated where the embedding model has a
+            calibration; of `ExtractiveLLM` that of the sentence that it quotes. None where none was computed.
         thinking: What keeps the thinking of a reasoning model out of the text.
     """
 
@@ -85,11 +89,13 @@ class CitedAnswer:
     numbers: NumberVerifier | None = None
     degraded: dict[str, str] | None = None
     finish_reason: str | None = None
+    confidence: float | None = None
     thinking: ThinkingFilter = field(default_factory=ThinkingFilter, repr=False)
 
     def hear(self, piece: ChatResponse) -> str:
         """`take` a piece of the model's stream, and why it stopped where the piece says so."""
         self.finish_reason = finish_reason(piece) or self.finish_reason
+        self.confidence = piece.additional_kwargs.get(CONFIDENCE, self.confidence)
         return self.take(piece.delta or "")
 
     def take(self, raw: str, *, last: bool = False) -> str:
@@ -122,8 +128,8 @@ class CitedAnswer:
 
     @property
     def source_nodes(self) -> list[NodeWithScore]:
-        """The hits that the model was shown, most relevant first."""
-        return [block.hit for block in self.blocks]
+        """The hits that the model was shown, most relevant first; those that were merged stand together."""
+        return [hit for block in self.blocks for hit in (block.hit, *block.merged)]
 
     def citations(self) -> list[dict[str, Any]]:
         """Cited passages in order of first mention; invented numbers last, with ``valid`` False."""
@@ -135,7 +141,12 @@ class CitedAnswer:
         without = {leg for hit in self.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
         numbers = {} if self.numbers is None else {"numbers": self.numbers.report()}
         degraded = {} if self.degraded is None else {"degraded": self.degraded}
-        own = {"citations": self.citations(), "known": self.known, "finish_reason": self.finish_reason}
+        own = {
+            "citations": self.citations(),
+            "known": self.known,
+            "confidence": None if self.confidence is None else round(self.confidence, 4),
+            "finish_reason": self.finish_reason,
+        }
         return {**own, "failed_legs": sorted(without), **numbers, **degraded}
 
 
@@ -157,8 +168,11 @@ class CitedSynthesizer(BaseSynthesizer):
 
     Args:
         llm: Any LlamaIndex LLM; None takes that of LlamaIndex's `Settings`.
-        floor: Retrieval score (cosine) below which a hit is no evidence; None keeps every hit.
+        floor: Retrieval score (cosine) below which a hit is no evidence; None keeps every hit. A hit that was found by
+            its words is judged by them: see `floor.EvidenceFloor`.
         cross_floor: The same for a hit of the other kind than the question, an image for a text.
+        calibration: Turns cosine, words, names and agreement into the probability that the passages hold the answer;
+            below its floor the answer is "I don't know." None goes by `floor`.
         context_tokens: Token budget of the passages.
         count_tokens: Tokens of a text, for the budget; None takes LlamaIndex's tokenizer.
         verify_numbers: Whether a statement whose figures do not stand in what it cites is marked or removed.
@@ -188,6 +202,7 @@ class CitedSynthesizer(BaseSynthesizer):
         system_prompt: str | BasePromptTemplate = SYSTEM_PROMPT,
         text_qa_template: BasePromptTemplate | None = None,
         cross_floor: float | None = None,
+        calibration: Calibration | None = None,
         streaming: bool = False,
     ) -> None:
         # The base's helpers, which nothing here uses, would load a tokenizer for every synthesizer.
@@ -198,8 +213,7 @@ class CitedSynthesizer(BaseSynthesizer):
             chat_prompt_helper=ChatPromptHelper(tokenizer=_tokens),
             empty_response=DONT_KNOW,
         )
-        self.floor = floor
-        self.cross_floor = cross_floor
+        self.evidence = EvidenceFloor(floor=floor, cross_floor=cross_floor, calibration=calibration)
         self.context_tokens = context_tokens
         self.count_tokens = count_tokens or _count_tokens
         self.verify_numbers = verify_numbers
@@ -220,6 +234,16 @@ class CitedSynthesizer(BaseSynthesizer):
     def llm(self) -> LLM:
         """The LLM that writes the answers."""
         return self._llm
+
+    @property
+    def floor(self) -> float | None:
+        """Cosine below which a hit is no evidence."""
+        return self.evidence.floor
+
+    @property
+    def cross_floor(self) -> float | None:
+        """The same between an image and a text."""
+        return self.evidence.cross_floor
 
     # -- LlamaIndex's interface ------------------------------------------------------------------------------------
 
@@ -308,10 +332,9 @@ class CitedSynthesizer(BaseSynthesizer):
         answer, messages = self._prepare(question, hits)
         return self._complete(answer, messages)
 
-    def blocks(self, hits: Sequence[NodeWithScore]) -> list[Block]:
+    def blocks(self, question: str, hits: Sequence[NodeWithScore]) -> list[Block]:
         """Passages of these hits that the LLM is shown; none when no hit is evidence."""
-        evidence = [hit for hit in hits if self._counts(hit)]
-        return self._fitting(number_blocks(evidence)) if evidence else []
+        return self._fitting(self.evidence.judge(question, hits).hits)
 
     # -- cores -----------------------------------------------------------------------------------------------------
 
@@ -335,7 +358,7 @@ class CitedSynthesizer(BaseSynthesizer):
                 response = streaming_response(self._pieces(answer, messages, metadata), sources, metadata)
             else:
                 yield from self._complete(answer, messages)
-                response = Response(answer.text, sources, answer.metadata())
+                response = CitedResponse(answer.text, sources, answer.metadata())
             event.on_end(payload={EventPayload.RESPONSE: response})
         dispatcher.event(SynthesizeEndEvent(query=query, response=response))
         return response
@@ -343,10 +366,12 @@ class CitedSynthesizer(BaseSynthesizer):
     def _complete(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Core[CitedAnswer]:
         """The whole answer, with one call of the LLM, or none where nothing is left to say."""
         if messages:
+            scores = self._scores(answer.blocks)
             response: ChatResponse = yield Step(
-                lambda: self._llm.chat(messages), lambda: self._llm.achat(messages)
+                lambda: self._llm.chat(messages, **scores), lambda: self._llm.achat(messages, **scores)
             )
             answer.finish_reason = finish_reason(response)
+            answer.confidence = response.additional_kwargs.get(CONFIDENCE, answer.confidence)
             answer.take(without_thinking(str(response.message.content or "")), last=True)
             answer.text = answer.text.strip()
         return answer
@@ -358,8 +383,10 @@ class CitedSynthesizer(BaseSynthesizer):
         if not messages:
             yield answer.text
         else:
+            scores = self._scores(answer.blocks)
             chunks = yield Step(
-                lambda: iter(self._llm.stream_chat(messages)), lambda: self._astream_chat(messages)
+                lambda: iter(self._llm.stream_chat(messages, **scores)),
+                lambda: self._astream_chat(messages, scores),
             )
             following = Step(lambda: next(chunks, None), lambda: anext(chunks, None))
             while (chunk := (yield following)) is not None:
@@ -370,8 +397,20 @@ class CitedSynthesizer(BaseSynthesizer):
         if metadata is not None:
             metadata.update(answer.metadata())
 
-    async def _astream_chat(self, messages: list[ChatMessage]) -> AsyncIterator[ChatResponse]:
-        return aiter(await self._llm.astream_chat(messages))
+    async def _astream_chat(
+        self, messages: list[ChatMessage], scores: dict[str, Any]
+    ) -> AsyncIterator[ChatResponse]:
+        return aiter(await self._llm.astream_chat(messages, **scores))
+
+    def _scores(self, blocks: Sequence[Block]) -> dict[str, Any]:
+        """What retrieval knows of the passages, as numbers, for `ExtractiveLLM`; nothing for other models."""
+        if not isinstance(self._llm, ExtractiveLLM):
+            return {}
+        documents = list(
+            dict.fromkeys(block.hit.node.ref_doc_id or block.hit.node.node_id for block in blocks)
+        )
+        named = [documents.index(block.hit.node.ref_doc_id or block.hit.node.node_id) + 1 for block in blocks]
+        return {"cosines": [cosine_of(block.hit) for block in blocks], "documents": named}
 
     # -- what the LLM is shown -------------------------------------------------------------------------------------
 
@@ -379,14 +418,18 @@ class CitedSynthesizer(BaseSynthesizer):
         self, question: str, hits: Sequence[NodeWithScore], variables: Mapping[str, Any] | None = None
     ) -> tuple[CitedAnswer, list[ChatMessage]]:
         """The answer to be filled, and the messages for the LLM: none where the answer is complete without it."""
-        blocks = self.blocks(hits)
+        judged = self.evidence.judge(question, hits)
+        blocks = self._fitting(judged.hits)
         if not blocks:
-            return CitedAnswer(DONT_KNOW), []
+            return CitedAnswer(DONT_KNOW, confidence=judged.confidence), []
         if not question.strip():  # asked with an image alone: what is like it is said, not written about
             everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
             return CitedAnswer(closest(blocks), blocks, everything), []
         answer = CitedAnswer(
-            blocks=blocks, markers=MarkerFilter(len(blocks)), numbers=self._number_verifier(blocks)
+            blocks=blocks,
+            markers=MarkerFilter(len(blocks)),
+            numbers=self._number_verifier(blocks),
+            confidence=judged.confidence,
         )
         return answer, self._messages(blocks, question, variables or {})
 
@@ -423,19 +466,18 @@ class CitedSynthesizer(BaseSynthesizer):
             return None
         return NumberVerifier([f"{block.heading}\n{block.text}" for block in blocks], self.verify_numbers)
 
-    def _counts(self, hit: NodeWithScore) -> bool:
-        across = isinstance(hit, RankedNode) and CROSS_MODAL in hit.stages
-        floor = self.cross_floor if across else self.floor
-        return floor is None or _evidence(hit) >= floor
-
-    def _fitting(self, blocks: list[Block]) -> list[Block]:
+    def _fitting(self, hits: Sequence[NodeWithScore]) -> list[Block]:
+        """Blocks of these hits within the token budget; neighbours of one section are one block."""
+        if not hits:
+            return []
+        blocks = number_blocks(hits)
         budget = min(self.context_tokens, self._llm.metadata.context_window - self._llm.metadata.num_output)
         texts = fit(
             [block.render() for block in blocks], budget, count=self.count_tokens, sentences=split_sentences
         )
         if len(texts) == 1:  # perhaps shortened: the prompt must show just that
             block = blocks[0]
-            return [Block(1, block.hit, texts[0].split("\n", 1)[-1], block.heading)]
+            return [replace(block, text=texts[0].split("\n", 1)[-1])]
         return blocks[: len(texts)]
 
 
@@ -467,24 +509,6 @@ def _async_streaming_response(
     return AsyncStreamingResponse(aiterate(pieces), sources, metadata)  # type: ignore[arg-type]
 
 
-def _evidence(hit: NodeWithScore) -> float:
-    """Cosine of a hit: from its vector leg, else from retrieval before a reranking, else its own score.
-
-    A hit that only the keyword leg of a hybrid search found has no cosine; that its words match is evidence. So is the
-    best hit of that leg, whatever its cosine: a code or a name says little to an embedding model.
-    """
-    if not isinstance(hit, RankedNode) or not hit.stages:
-        return float("-inf") if hit.score is None else hit.score
-    keyword = hit.stages.get(BM25)
-    if keyword is not None and keyword.rank == 1:
-        return float("inf")
-    if FUSION in hit.stages and VECTOR not in hit.stages:
-        return float("inf")
-    cosine = hit.stages.get(VECTOR) or hit.stages.get(RETRIEVAL)
-    score = hit.score if cosine is None else cosine.score
-    return float("-inf") if score is None else score
-
-
 def _citation(block: Block) -> dict[str, Any]:
     metadata, node = block.hit.node.metadata, block.hit.node
     image = {"image": image_facts(node)} if isinstance(node, ImageNode) else {}
@@ -493,7 +517,7 @@ def _citation(block: Block) -> dict[str, Any]:
         "valid": True,
         "source": metadata.get("source") or block.hit.node.ref_doc_id or block.hit.node.node_id,
         "page": metadata.get("page"),
-        "heading": None if image else block.heading or None,
+        "heading": None if image else metadata.get("heading") or None,
         "score": block.hit.score,
         "text": block.text,
         "node_id": block.hit.node.node_id,

@@ -218,6 +218,7 @@ class NumberVerifier:
     _cited: list[int] = field(default_factory=list)
     _said: bool = False
     _figures: dict[int, Figures] = field(default_factory=dict)
+    _plain: dict[int, str] = field(default_factory=dict)
 
     def feed(self, piece: str) -> str:
         """Process the next piece; returns the text that has been judged by now."""
@@ -256,6 +257,10 @@ class NumberVerifier:
     def _judged(self, statement: str, cited: Sequence[int]) -> str:
         figures = _figures_of(statement)
         self.checked += bool(figures)
+        if figures and any(self._quotes(number, statement) for number in cited):
+            return (
+                statement  # word for word: a heading cut off or a unit in another line takes nothing from it
+            )
         missing = [
             figure.text
             for figure in figures
@@ -268,6 +273,13 @@ class NumberVerifier:
         if self.mode == "mark":
             return f"{statement.rstrip()} [not in the sources: {', '.join(missing)}]{tail or ' '}"
         return tail if "\n" in tail else ""
+
+    def _quotes(self, number: int, statement: str) -> bool:
+        """Whether a passage holds the statement verbatim, but for white space."""
+        if number not in self._plain:
+            self._plain[number] = f" {' '.join(self.passages[number - 1].split())} "
+        quoted = " ".join(without_markers(statement).split())
+        return bool(re.search(rf"(?<![\w.,]){re.escape(quoted)}(?![\w%])", self._plain[number]))
 
     def _passage(self, number: int) -> Figures:
         if number not in self._figures:

@@ -72,6 +72,19 @@ def evaluate(
     reranking: Annotated[
         bool, typer.Option("--reranking", help="Only whether re-ranking pays, and at which blend.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help='Only calibrate "I don\'t know" on these questions, and keep it in the storage.',
+        ),
+    ] = False,
+    false_answers: Annotated[
+        float,
+        typer.Option(
+            "--false-answers", min=0, max=1, help="Share of unanswerable questions that may be answered."
+        ),
+    ] = 0.05,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first questions.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of results; default: evaluations in the storage.")
@@ -108,6 +121,9 @@ def evaluate(
     options = {"retrieval_only": retrieval_only, "keep_answers": keep_answers}
     if reranking:
         _show_reranking(_reranking(variants[0], asked, offline), as_json)
+        return
+    if calibrate:
+        _calibrate(variants[0], asked, false_answers, documents, offline=offline, as_json=as_json)
         return
     results = [
         _run(variant, asked, folder, documents, offline=offline, judge=judge, fresh=fresh, **options)
@@ -225,6 +241,37 @@ def _show_comparison(results: Sequence[Result], differences: Sequence[Difference
     say(
         "Of twelve measures one may cross 0.05 by chance: trust a small p, or one that comes again on other questions."
     )
+
+
+# -- calibration ------------------------------------------------------------------------------------------------------
+
+
+def _calibrate(
+    variant: Variant,
+    asked: Sequence[JudgedQuestion],
+    false_answers: float,
+    documents: Sequence[Path] | None,
+    *,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    from llama_index_presets.experiments.calibration import calibrate, write_calibrations
+    from llama_index_presets.presets.answering import CALIBRATION_FILE
+    from llama_index_presets.presets.storage import resolve_storage
+
+    file = resolve_storage(variant.storage).folder / CALIBRATION_FILE
+    with _open(variant, documents, offline) as engine:
+        reports = calibrate(engine, asked, false_answers=false_answers)
+    write_calibrations(reports, file)
+    if as_json:
+        emit({"file": str(file), **{name: asdict(report) for name, report in reports.items()}})
+        return
+    shown = table("calibration", "floor", "answerable answered", "unanswerable answered")
+    for name, report in reports.items():
+        shares = (f"{report.answered:.3f}", f"{report.wrongly_answered:.3f}")
+        shown.add_row(name, f"{report.calibration.floor:g}", *shares)
+    print_table(shown)
+    say(f"Cross-validated on {len(asked)} questions; kept in '{file}', which holds from the next start on.")
 
 
 # -- re-ranking -------------------------------------------------------------------------------------------------------

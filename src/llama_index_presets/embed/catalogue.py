@@ -44,6 +44,10 @@ class EmbeddingModel:
         sha256: Of ``model.safetensors``; weights with another hash are refused.
         answer_floor: Cosine below which a passage does not count as evidence for an answer.
         cross_floor: The same between a text and an image, which are further apart than two texts; None for text models.
+        evidence: Calibration of "I don't know" from retrieval alone: weights of `coverage`, `similarity` (cosine),
+            `margin` and `names` in the log-odds that a passage holds the answer, `intercept`, and `floor`, the
+            probability that an LLM is asked at; None goes by `answer_floor`.
+        sentences: The same for the sentence that `ExtractiveLLM` quotes, whose `similarity` is that of the sentence.
         choose_when: When it is the right choice.
     """
 
@@ -66,6 +70,8 @@ class EmbeddingModel:
     sha256: str | None = None
     answer_floor: float = 0.25
     cross_floor: float | None = None
+    evidence: dict[str, float] | None = None
+    sentences: dict[str, float] | None = None
     choose_when: str = ""
 
 
@@ -133,6 +139,7 @@ def _fits(value: Any, kind: str) -> bool:
         "int": (int,),
         "float": (int, float),
         "bool": (bool,),
+        "dict[str,": (dict,),
     }
     return isinstance(value, kinds[kind.split(" ")[0]]) and (kind == "bool") == isinstance(value, bool)
 

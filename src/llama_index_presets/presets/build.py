@@ -15,7 +15,6 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets._options import strict
-from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
@@ -41,6 +40,7 @@ from llama_index_presets.presets.offline import (
     refuse_remote_listeners,
     refuse_remote_reranker,
 )
+from llama_index_presets.presets.answering import make_synthesizer
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
@@ -160,7 +160,7 @@ def build(
             preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs, filters=filters,
-            synthesizer=_synthesizer(llm, embed_model, values), audit=audit, notices=notices, encryption=encryption,
+            synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices, encryption=encryption,
             overrides=overrides, closers=[opened.pop_all().close],
         )  # fmt: skip
         location.protect()
@@ -193,20 +193,3 @@ def _resolve(
             f"The vectors have two places: '{location.shown}' and the {overrides['store']} given. Give a folder."
         )
     return location
-
-
-def _synthesizer(llm: LLM, embed_model: BaseEmbedding, values: Settings) -> CitedSynthesizer:
-    from llama_index_presets.embed.catalogue import catalogue
-
-    known = catalogue().get(embed_model.model_name.rsplit("/", 1)[-1])
-    unknown = 0.0 if reads_images(embed_model) else None  # in no such space is a cosine below 0 any evidence
-    given = values.answer_floor
-    floor = given if given is not None else known.answer_floor if known else unknown
-    cross_floor = given if given is not None else known.cross_floor if known else unknown
-    return CitedSynthesizer(
-        llm=llm,
-        floor=floor,
-        cross_floor=cross_floor,
-        context_tokens=values.context_tokens,
-        verify_numbers=values.verify_numbers,
-    )

@@ -18,18 +18,24 @@ from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index_presets._options import strict
 from llama_index_presets._sync_async import Core, Step, arun, run
 from llama_index_presets.answer.context import check_template
+from llama_index_presets.answer.response import PlainResult
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.thinking import without_thinking
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.fallback import falls_back
 from llama_index_presets.presets.query_run import QueryRun
 
-__all__ = ["PresetChatEngine", "StreamingChatAnswer"]
+__all__ = ["ChatAnswer", "PresetChatEngine", "StreamingChatAnswer"]
 
 _CONDENSE = PromptTemplate(DEFAULT_TEMPLATE)
 _REFERS_BACK = re.compile(
     r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|there|one|ones)\b", re.IGNORECASE
 )
+
+
+@dataclass(repr=False)
+class ChatAnswer(PlainResult, AgentChatResponse):
+    """A chat answer; ``metadata`` and ``to_dict`` as `PresetEngine.query` gives them."""
 
 
 @dataclass
@@ -90,11 +96,11 @@ class PresetChatEngine(BaseChatEngine):
         self._last_metadata, self._last_message = {}, ""
         self._memory.reset()
 
-    def chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
+    def chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> ChatAnswer:
         """Answer a message; ``metadata`` is that of `PresetEngine.query`, its cost and time include the condensing."""
         return run(self._respond(message, chat_history))
 
-    async def achat(self, message: str, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
+    async def achat(self, message: str, chat_history: list[ChatMessage] | None = None) -> ChatAnswer:
         """Answer a message, without blocking the event loop."""
         return await arun(self._respond(message, chat_history))
 
@@ -133,14 +139,12 @@ class PresetChatEngine(BaseChatEngine):
         """
         return run(self._begin(message, None))
 
-    def _respond(self, message: str, chat_history: list[ChatMessage] | None) -> Core[AgentChatResponse]:
+    def _respond(self, message: str, chat_history: list[ChatMessage] | None) -> Core[ChatAnswer]:
         query_run = yield from self._begin(message, chat_history)
         response = yield from query_run.respond()
         self._remember(message, response.metadata)
         self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
-        return AgentChatResponse(
-            str(response), source_nodes=response.source_nodes, metadata=response.metadata
-        )
+        return ChatAnswer(str(response), source_nodes=response.source_nodes, metadata=response.metadata)
 
     def _begin(self, message: str, chat_history: list[ChatMessage] | None) -> Core[QueryRun]:
         """Make a question that stands alone of a message; what that costs is charged to the question."""

@@ -16,7 +16,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
+from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
@@ -26,6 +26,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Metada
 
 from llama_index_presets._options import refuse_unknown, strict
 from llama_index_presets._sync_async import arun, run
+from llama_index_presets.answer.response import AsyncCitedStream, CitedStream
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError
@@ -422,7 +423,8 @@ class PresetEngine(BaseQueryEngine):
                 ``image_path``, with or without a text.
 
         Returns:
-            A `Response`: the text, ``source_nodes``, and ``metadata`` with ``citations``, ``known``, ``query_id``,
+            A `Response`: the text, ``source_nodes``, and ``metadata`` with ``citations``, ``known``, ``confidence``
+            (probability that the passages hold the answer), ``query_id``,
             ``cost_usd`` (None when a price is unknown or the ledger cannot be written), ``latency_ms`` and
             ``finish_reason`` (``"length"`` when the model's output limit cut the answer off, ``"content_filter"`` when
             it was held back, None when the model does not say); with ``numbers`` where figures are verified, and
@@ -437,11 +439,11 @@ class PresetEngine(BaseQueryEngine):
         """`query`, without blocking the event loop."""
         return await arun(self._ask(str_or_query_bundle).respond())
 
-    def stream(self, str_or_query_bundle: QueryType) -> StreamingResponse:
+    def stream(self, str_or_query_bundle: QueryType) -> CitedStream:
         """Answer piece by piece; ``metadata`` is complete when the pieces are used up."""
         return self._ask(str_or_query_bundle).stream()
 
-    async def astream(self, str_or_query_bundle: QueryType) -> AsyncStreamingResponse:
+    async def astream(self, str_or_query_bundle: QueryType) -> AsyncCitedStream:
         """`stream`, without blocking the event loop."""
         return await self._ask(str_or_query_bundle).astream()
 

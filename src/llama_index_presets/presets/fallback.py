@@ -81,7 +81,7 @@ def fallback_answer(
     if hits is None:
         answer.text = NO_SEARCH
         return answer
-    answer.blocks = parts.synthesizer.blocks(hits)
+    answer.blocks = parts.synthesizer.blocks(question, hits)
     answer.markers = MarkerFilter(len(answer.blocks))
     quote = ExtractiveLLM().answer(render_prompt(answer.blocks, question))
     help_text = f"This is what the sources say: {quote}" if quote != DONT_KNOW else _pointer(answer)

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 
 from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
+from llama_index_presets.answer.response import AsyncCitedStream, CitedResponse, CitedStream
 from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, MonitorError
@@ -105,30 +105,34 @@ class QueryRun:
 
     # -- ways to be answered ---------------------------------------------------------------------------------------
 
-    def respond(self) -> Core[Response]:
+    def respond(self) -> Core[CitedResponse]:
         """Answer at once; see `PresetEngine.query`."""
         with self.failing(), self.billed(), self._callbacks.as_trace("query"):
             dispatcher.event(QueryStartEvent(query=self._query))
             answer = yield from self._answer()
-            response = Response(answer.text, answer.source_nodes, answer.metadata())
+            response = CitedResponse(answer.text, answer.source_nodes, answer.metadata())
             dispatcher.event(QueryEndEvent(query=self._query, response=response))
         outcome = response.metadata, str(response), response.source_nodes, _status(answer)
         yield Step(lambda: self.end(*outcome), lambda: self._aend(*outcome))
         return response
 
-    def stream(self) -> StreamingResponse:
+    def stream(self) -> CitedStream:
         """Answer piece by piece; see `PresetEngine.stream`."""
         answering = run(self._begin_stream())
         pieces = iterate(self._pieces(answering))
         self._abandon_with(pieces)
-        return StreamingResponse(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+        response = CitedStream(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+        response.written = lambda: answering.answer.text
+        return response
 
-    async def astream(self) -> AsyncStreamingResponse:
+    async def astream(self) -> AsyncCitedStream:
         """`stream`, without blocking the event loop."""
         answering = await arun(self._begin_stream())
         pieces = aiterate(self._pieces(answering))
         self._abandon_with(pieces)
-        return AsyncStreamingResponse(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+        response = AsyncCitedStream(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+        response.written = lambda: answering.answer.text
+        return response
 
     # -- the way of a question -------------------------------------------------------------------------------------
 

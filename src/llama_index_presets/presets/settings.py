@@ -50,7 +50,12 @@ class Settings:
         reranker_options: Its endpoint, and ``key``, the variable with the key; in TOML the table ``[reranker]``.
         blend: Weight of the retrieval score beside the re-ranker's, 0 to 1.
         context_tokens: Token budget of these passages in the prompt.
-        answer_floor: Cosine below which a passage is no evidence, -1 to 1; None takes the embedding model's own.
+        answer_floor: Cosine below which a passage is no evidence, -1 to 1; None goes by the embedding model's calibration,
+            or by its own cosine where it has none.
+        min_confidence: Probability that the passages hold the answer below which the answer is "I don't know", 0 to 1;
+            None takes the calibration's own. Holds where `answer_floor` is not set.
+        system_prompt: Rules that a language model is told, in any language; None takes ours.
+        answer_language: Language of its answers, such as German; None answers in the language of the question.
         chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         batch_chunks: Chunks embedded and committed together at ingest.
@@ -101,6 +106,9 @@ class Settings:
     blend: float = 0.0
     context_tokens: int = 3_000
     answer_floor: float | None = None
+    min_confidence: float | None = None
+    system_prompt: str | None = None
+    answer_language: str | None = None
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
     batch_chunks: int = 256
@@ -143,6 +151,10 @@ class Settings:
             raise SettingsError(f"blend is {self.blend}; a weight lies between 0 and 1.")
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
             raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise SettingsError(
+                f"min_confidence is {self.min_confidence}; a probability lies between 0 and 1."
+            )
 
         for name in ("llm", "embedding", "reranker"):
             check_options(getattr(self, f"{name}_options") or {}, name)

@@ -1,0 +1,283 @@
+"""Answers without a language model: found when they are there, refused when they are not, cited to the right passage.
+
+    python benchmarks/answers.py --data DIR [--pattern simple] [--fit] [--figure docs/images/risk-coverage.svg]
+
+DIR holds squad-xquad-en (BEIR layout, gold strings in the queries' metadata), documents/clinical, and other collections
+whose questions are far from both. Every fifth of the 240 SQuAD paragraphs is held out: questions about it are near, and
+cannot be answered. Of the clinical pages every fifth is held out likewise; their questions are ours, in other words than
+the headings. Everything runs through `build`; ``--fit`` fits the calibrations on each collection and on both, and reports
+each on the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core import Document
+from llama_index.core.schema import QueryBundle
+
+from llama_index_presets import build
+
+WORDINGS = (
+    (
+        r"prevent",
+        (
+            "How can I avoid getting {t}?",
+            "Is there a way to keep from catching {t}?",
+            "What protects against {t}?",
+        ),
+    ),
+    (r"treatment", ("How is {t} treated?", "What helps against {t}?", "Which medicines are given for {t}?")),
+    (r"symptom", ("How do I notice that I have {t}?", "What are signs of {t}?", "What does {t} feel like?")),
+    (
+        r"diagnos",
+        (
+            "Is there a test for {t}?",
+            "How do doctors find out whether somebody has {t}?",
+            "How is {t} detected?",
+        ),
+    ),
+    (r"at risk", ("Who gets {t}?", "Which people are most likely to develop {t}?")),
+    (r"^what causes", ("Why does somebody get {t}?", "Where does {t} come from?", "What leads to {t}?")),
+    (r"^what is|^what are", ("Can you explain {t}?", "What does {t} mean?", "Tell me what {t} is.")),
+)
+NOT_A_DISEASE = re.compile(
+    "Prevent diabetes|Causes of|Lower My Risk|Diagnosis of|Steps|What I need|Monitor|Financial|^$"
+)
+
+
+@dataclass
+class Asked:
+    """A question with what became of it."""
+
+    text: str
+    kind: str  # answerable, near, far
+    gold: str = ""
+    answers: tuple[str, ...] = ()
+    known: bool = False
+    right: bool = False
+    cited: list[str] = field(default_factory=list)
+    confidence: float = 0.0
+    reached: bool = False
+    ms: float = 0.0
+    evidence: tuple[float, ...] = ()
+    sentence: tuple[float, ...] = ()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def squad(data: Path) -> tuple[list[Document], list[Asked]]:
+    folder = data / "squad-xquad-en"
+    rows = lines(folder / "corpus.jsonl")
+    held = {row["_id"] for place, row in enumerate(rows) if place % 5 == 2}
+    documents = [
+        Document(text=row["text"], doc_id=row["_id"], metadata={"title": row["title"]})
+        for row in rows
+        if row["_id"] not in held
+    ]
+    gold = dict(
+        line.split("\t")[:2] for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    )
+    asked = [
+        Asked(
+            q["text"],
+            "near" if gold[q["_id"]] in held else "answerable",
+            gold[q["_id"]],
+            tuple(q["metadata"]["answers"]),
+        )
+        for q in lines(folder / "queries.jsonl")
+    ]
+    names = {"scifact": 40, "hotpotqa-100": 100, "tatqa": 60, "medquad-liveqa": 60}
+    far = [q["text"] for name, most in names.items() for q in lines(data / name / "queries.jsonl")[:most]]
+    return documents, asked + [Asked(text, "far") for text in far]
+
+
+def clinical(data: Path, every: int = 2) -> tuple[list[Path], list[Asked]]:
+    pages = sorted((data / "documents" / "clinical").glob("*.md"))[::every]
+    held = {page for place, page in enumerate(pages) if place % 5 == 3}
+    asked = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        title = text.splitlines()[0].removeprefix("# ").strip()
+        if NOT_A_DISEASE.search(title):
+            continue
+        topic = re.sub(r"^(Parasites - )?(Lice - )?|\s*\([^)]*\)", "", title).strip()
+        for place, heading in enumerate(re.findall(r"^## (.+)$", text, re.MULTILINE)):
+            wording = next(
+                (texts for pattern, texts in WORDINGS if re.search(pattern, heading.lower())), None
+            )
+            if wording:
+                question = wording[(place + len(topic)) % len(wording)].format(t=topic)
+                asked.append(
+                    Asked(
+                        question, "near" if page in held else "answerable", f"{page.name}#{heading.strip()}"
+                    )
+                )
+    folder = data / "squad-xquad-en"
+    far = [q["text"] for q in lines(folder / "queries.jsonl")[::8]] + [
+        q["text"] for q in lines(data / "tatqa/queries.jsonl")[:60]
+    ]
+    return [page for page in pages if page not in held], asked + [Asked(text, "far") for text in far]
+
+
+def ask(engine: Any, one: Asked, *, gold_of: Any) -> None:
+    """Ask, and time what comes beyond retrieval: the answer is made a second time from the same hits."""
+    hits = engine.retrieve(QueryBundle(one.text))
+    begun = time.perf_counter()
+    answer = engine.synthesizer.answer(one.text, hits)
+    one.ms = (time.perf_counter() - begun) * 1000
+    one.known, one.confidence = answer.known, answer.confidence or 0.0
+    one.reached = bool(answer.blocks)
+    one.cited = [gold_of(answer.blocks[number - 1].hit.node) for number in answer.markers.cited]
+    if one.answers:
+        one.right = answer.known and any(gold.lower() in answer.text.lower() for gold in one.answers)
+    elif one.kind == "answerable":
+        one.right = answer.known and one.cited[:1] == [one.gold]
+
+
+def features(engine: Any, one: Asked) -> None:
+    """Features that the calibrations are fitted on: of the likeliest passage, and of the sentence that was quoted."""
+    from llama_index_presets.experiments.calibration import features_of
+
+    one.evidence, one.sentence = features_of(engine, one.text)
+
+
+def report(name: str, asked: list[Asked]) -> None:
+    of = {kind: [one for one in asked if one.kind == kind] for kind in ("answerable", "near", "far")}
+
+    def share(kind: str, what: str) -> float:
+        return sum(bool(getattr(one, what)) for one in of[kind]) / max(len(of[kind]), 1)
+
+    cited = [one for one in of["answerable"] if one.known and one.cited]
+    gold = sum(set(one.cited) == {one.gold} for one in cited) / max(len(cited), 1)
+    times = sorted(one.ms for one in asked)
+    print(
+        f"{name}: {', '.join(f'{len(ones)} {kind}' for kind, ones in of.items())}\n"
+        f"  answered {share('answerable', 'known'):.3f}, right {share('answerable', 'right'):.3f}, cited passage is gold "
+        f"{gold:.3f}\n  wrongly answered: near {share('near', 'known'):.3f}, far {share('far', 'known'):.3f}\n"
+        f"  reach a language model: answerable {share('answerable', 'reached'):.3f}, near {share('near', 'reached'):.3f}, "
+        f"far {share('far', 'reached'):.3f} ({sum(one.reached for one in of['far'])} of {len(of['far'])})\n"
+        f"  beyond retrieval: median {times[len(times) // 2]:.1f} ms, mean {sum(times) / len(times):.1f} ms, 95 % below "
+        f"{times[len(times) * 95 // 100]:.1f} ms",
+        flush=True,
+    )
+
+
+def fit(sets: dict[str, list[Asked]]) -> None:
+    """Fit on each collection and on all; report each on the others."""
+    from llama_index_presets.experiments.calibration import Labelled, choose_floor, fit_calibration
+
+    for kind, false_answers in (("evidence", 0.25), ("sentence", 0.04)):
+        made = {}
+        for name, asked in [*sets.items(), ("all", [one for ones in sets.values() for one in ones])]:
+            labelled = [Labelled(getattr(one, kind), one.kind == "answerable", one.kind) for one in asked]
+            made[name] = choose_floor(fit_calibration(labelled), labelled, false_answers=false_answers)
+            print(kind, name, made[name])
+        for name, calibration in made.items():
+            for on, asked in sets.items():
+                shares = {
+                    group: np.mean(
+                        [
+                            calibration.probability(getattr(o, kind)) >= calibration.floor
+                            for o in asked
+                            if o.kind == group
+                        ]
+                    )
+                    for group in ("answerable", "near", "far")
+                }
+                print(
+                    f"  {kind} fitted on {name}, measured on {on}: "
+                    + ", ".join(f"{k} {v:.3f}" for k, v in shares.items())
+                )
+
+
+def figure(path: Path, sets: dict[str, list[Asked]]) -> None:
+    """Risk (share of wrong among the answers) against coverage (share of answerable questions answered)."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "answers"
+    import matplotlib.pyplot as plt
+
+    shown, axes = plt.subplots(figsize=(6, 4))
+    for name, asked in sets.items():
+        answerable = sum(one.kind == "answerable" for one in asked)
+        floors = sorted({round(one.confidence, 3) for one in asked})
+        points = []
+        for floor in floors:
+            given = (
+                [one for one in asked if one.quoted_at(floor)]
+                if hasattr(asked[0], "quoted_at")
+                else [one for one in asked if one.confidence >= floor and one.cited]
+            )
+            if given:
+                covered = sum(one.kind == "answerable" for one in given) / answerable
+                points.append((covered, sum(not one.right for one in given) / len(given)))
+        axes.plot(*zip(*points, strict=True), label=name)
+    axes.set(
+        xlabel="coverage: answerable questions answered",
+        ylabel="risk: wrong among the answers",
+        xlim=(0, 1),
+        ylim=(0, 0.6),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    shown.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+    print(f"written: {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--pattern", default="simple", choices=("simple", "hybrid"))
+    parser.add_argument("--only", choices=("squad", "clinical"))
+    parser.add_argument("--storage", type=Path, help="keep the indexes here")
+    parser.add_argument("--limit", type=int, help="only every n-th question")
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    sets = {}
+    for name, (documents, asked) in {
+        "squad": squad(options.data),
+        "clinical": clinical(options.data),
+    }.items():
+        if options.only in (None, name):
+            asked = asked[:: options.limit or 1]
+            folder = (options.storage or Path(tempfile.mkdtemp())) / f"{name}-{options.pattern}"
+            preset = "healthcare" if options.pattern == "simple" else "financial-documents"
+            settings = {"encryption": "off", "pii": "off"} if options.pattern == "simple" else {
+                "store": "duckdb", "llm": "extractive", "monitoring": "basic", "verify_numbers": "off"
+            }  # fmt: skip
+            if options.figure:
+                settings["min_confidence"] = 0.0
+            with build(preset, storage=folder, offline=True, settings=settings) as engine:
+                engine.ingest(
+                    documents if name == "squad" else [str(page) for page in documents], show_progress=False
+                )
+                gold_of = (lambda node: node.ref_doc_id) if name == "squad" else (
+                    lambda node: f"{node.metadata['file_name']}#{str(node.metadata.get('heading', '')).split(' > ')[-1]}"
+                )  # fmt: skip
+                ask(engine, Asked("warm", "far"), gold_of=gold_of)
+                for one in asked:
+                    features(engine, one) if options.fit else ask(engine, one, gold_of=gold_of)
+            sets[name] = asked
+            if not options.fit:
+                report(f"{name}, {options.pattern}", asked)
+    if options.fit:
+        fit(sets)
+    if options.figure:
+        figure(options.figure, sets)
+
+
+if __name__ == "__main__":
+    main()

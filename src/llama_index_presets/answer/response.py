@@ -1,0 +1,133 @@
+"""Responses of an engine: LlamaIndex's own, that also come as a plain dictionary and as a page in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
+
+__all__ = ["AsyncCitedStream", "CitedResponse", "CitedStream", "PlainResult", "result_dict"]
+
+_PREVIEW: Final = 200
+"""Characters of a source that `to_dict` shows."""
+
+
+def result_dict(
+    answer: str, sources: Sequence[NodeWithScore], metadata: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Answer, sources and costs as JSON values.
+
+    Args:
+        answer: Text of the answer.
+        sources: What the model was shown, best first.
+        metadata: Of the response.
+
+    Returns:
+        ``answer``, ``sources`` (``id``, the first 200 characters of ``text``, ``source``, ``page``, ``score``),
+        ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and where
+        they apply ``degraded``, ``numbers`` and ``suspicious``. What is not known yet, as in a stream that is not used up,
+        is None.
+    """
+    known = metadata or {}
+    keys = ("known", "confidence", "citations", "cost_usd", "latency_ms", "query_id")
+    extra = ("degraded", "numbers", "suspicious", "failed_legs")
+    return {
+        "answer": answer,
+        "sources": [_source(hit) for hit in sources],
+        "source_count": len(sources),
+        **{key: known.get(key) for key in keys},
+        **{key: known[key] for key in extra if known.get(key)},
+    }
+
+
+def _source(hit: NodeWithScore) -> dict[str, Any]:
+    node, metadata = hit.node, hit.node.metadata
+    text = "" if isinstance(node, ImageNode) else node.get_content(MetadataMode.NONE)
+    return {
+        "id": node.node_id,
+        "text": text[:_PREVIEW],
+        "source": metadata.get("source") or node.ref_doc_id or node.node_id,
+        "page": metadata.get("page"),
+        "score": hit.score,
+    }
+
+
+class PlainResult:
+    """What a response adds to LlamaIndex's: `to_dict`, a readable ``repr`` and a page for notebooks."""
+
+    source_nodes: list[NodeWithScore]
+    metadata: dict[str, Any] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values; see `result_dict`."""
+        return result_dict(self._text(), self.source_nodes, self.metadata)
+
+    def _text(self) -> str:
+        return str(getattr(self, "response", None) or "")
+
+    def __repr__(self) -> str:
+        """Answer, then one line a cited source: what a terminal shows."""
+        lines = [self._text() or "(no answer yet)"]
+        lines += [f"  [{citation['n']}] {_place(citation)}" for citation in self._cited()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Page for a notebook: the answer, and what it cites to be opened; nothing in it is markup of a document."""
+        rows = [
+            f"<details><summary>[{citation['n']}] {html.escape(_place(citation))}</summary>"
+            f"<blockquote style='white-space:pre-wrap'>{html.escape(str(citation.get('text') or ''))}</blockquote></details>"
+            for citation in self._cited()
+        ]
+        confidence = (self.metadata or {}).get("confidence")
+        sure = "" if confidence is None else f"<p><small>confidence {confidence:.2f}</small></p>"
+        answer = f"<p style='white-space:pre-wrap'>{html.escape(self._text())}</p>"
+        return f"<div>{answer}{sure}{''.join(rows)}</div>"
+
+    def _cited(self) -> list[dict[str, Any]]:
+        citations = (self.metadata or {}).get("citations") or []
+        return [citation for citation in citations if citation.get("valid", True)]
+
+
+def _place(citation: dict[str, Any]) -> str:
+    page = f", page {citation['page']}" if citation.get("page") else ""
+    heading = f" ({citation['heading']})" if citation.get("heading") else ""
+    return f"{citation['source']}{page}{heading}"
+
+
+class CitedResponse(PlainResult, Response):
+    """`Response` with `to_dict`; ``str`` is the answer.
+
+    Example:
+        >>> response = CitedResponse("Yes [1].", [], {"known": True, "confidence": 0.9})
+        >>> str(response), response.to_dict()["known"], response.to_dict()["source_count"]
+        ('Yes [1].', True, 0)
+    """
+
+
+class CitedStream(PlainResult, StreamingResponse):
+    """`StreamingResponse` with `to_dict`, which is complete when the pieces are used up.
+
+    Attributes:
+        written: Gives the text so far.
+    """
+
+    written: Callable[[], str] | None = None
+
+    def _text(self) -> str:
+        return self.written() if self.written else self.response_txt or ""
+
+
+class AsyncCitedStream(PlainResult, AsyncStreamingResponse):
+    """`AsyncStreamingResponse` with `to_dict`, which is complete when the pieces are used up.
+
+    Attributes:
+        written: Gives the text so far.
+    """
+
+    written: Callable[[], str] | None = None
+
+    def _text(self) -> str:
+        return self.written() if self.written else self.response_txt or ""

@@ -1,0 +1,189 @@
+"""Calibration of "I don't know" on a user's own questions: which evidence makes an answer probable, and where to stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llama_index.core.schema import ImageNode, QueryBundle
+
+from llama_index_presets.answer.evidence import FEATURES, Calibration, read_passages
+from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.floor import passages_of
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.evaluate.questions import JudgedQuestion
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.ranking.logistic import fit_logistic
+
+__all__ = [
+    "CalibrationReport",
+    "Labelled",
+    "calibrate",
+    "choose_floor",
+    "features_of",
+    "fit_calibration",
+    "write_calibrations",
+]
+
+_FEWEST = 20
+"""Questions of each kind, answerable and not, below which a calibration says more of chance than of the index."""
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Evidence for one question.
+
+    Attributes:
+        features: In the order of `evidence.FEATURES`.
+        answerable: Whether the index holds the answer.
+        group: Kind of the question; each counts alike in a fit, however many there are.
+    """
+
+    features: tuple[float, ...]
+    answerable: bool
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationReport:
+    """Calibration and what it does on questions that it was not fitted on.
+
+    Attributes:
+        calibration: Fitted on all questions.
+        questions: How many.
+        answered: Share of answerable questions above the floor, in cross-validation, 0 to 1.
+        wrongly_answered: Share of unanswerable ones above it, likewise.
+    """
+
+    calibration: Calibration
+    questions: int
+    answered: float
+    wrongly_answered: float
+
+
+def features_of(engine: PresetEngine, question: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Evidence for a question: that of the likeliest passage, and that of the sentence that would be quoted.
+
+    Both are zeros where nothing was found.
+    """
+    hits = [hit for hit in engine.retrieve(QueryBundle(question)) if not isinstance(hit.node, ImageNode)]
+    if not hits:
+        return (0.0,) * len(FEATURES), (0.0,) * len(FEATURES)
+    reading = read_passages(question, passages_of(hits), engine.synthesizer.evidence.analyzer)
+    passage = max(
+        (reading.features(place) for place in range(len(hits))), key=lambda found: found[0] + found[1]
+    )
+    llm = engine.llm
+    sentence = llm.evidence(question, passages_of(hits)) if isinstance(llm, ExtractiveLLM) else None
+    return passage, sentence or passage
+
+
+def fit_calibration(labelled: Sequence[Labelled]) -> Calibration:
+    """Fit the weights; answerable and unanswerable questions count alike, and so does each group of the latter.
+
+    Raises:
+        RankingError: All questions are answerable, or none is.
+    """
+    counts = Counter((one.answerable, one.group) for one in labelled)
+    groups = Counter(answerable for answerable, _ in counts)
+    weights = [
+        len(labelled) / 2 / groups[one.answerable] / counts[one.answerable, one.group] for one in labelled
+    ]
+    intercept, slopes = fit_logistic(
+        [one.features for one in labelled], [one.answerable for one in labelled], weights=weights
+    )
+    rounded = {name: round(slope, 3) for name, slope in zip(FEATURES, slopes, strict=True)}
+    return Calibration(intercept=round(intercept, 3), **rounded)
+
+
+def choose_floor(
+    calibration: Calibration, labelled: Sequence[Labelled], *, false_answers: float
+) -> Calibration:
+    """The calibration with the lowest floor at which no group of unanswerable questions is answered more often.
+
+    Args:
+        calibration: Its weights are kept.
+        labelled: Questions to choose on.
+        false_answers: Most share of unanswerable questions that may be answered, 0 to 1.
+    """
+    floor = 0.0
+    for group in {one.group for one in labelled if not one.answerable}:
+        chances = sorted(
+            calibration.probability(one.features)
+            for one in labelled
+            if not one.answerable and one.group == group
+        )
+        allowed = int(false_answers * len(chances))
+        floor = max(floor, chances[-allowed - 1])
+    return replace(calibration, floor=min(round(floor + 0.0005, 3), 1.0))
+
+
+def calibrate(
+    engine: PresetEngine, questions: Iterable[JudgedQuestion], *, false_answers: float = 0.05
+) -> dict[str, CalibrationReport]:
+    """Fit both calibrations of an engine on labelled questions, each cross-validated.
+
+    Args:
+        engine: Retrieves the evidence; nothing is answered, and no language model is called.
+        questions: Labelled; those without an answer in the index are marked unanswerable.
+        false_answers: Share of the unanswerable questions that may be quoted an answer, 0 to 1; a language model, which
+            can refuse by itself, is asked for up to five times as many.
+
+    Returns:
+        ``"evidence"`` for language models and ``"sentences"`` for `ExtractiveLLM`.
+
+    Raises:
+        SettingsError: There are fewer than 20 answerable or unanswerable questions.
+    """
+    asked = list(questions)
+    answerable = sum(one.answerable for one in asked)
+    if min(answerable, len(asked) - answerable) < _FEWEST:
+        raise SettingsError(
+            f"There are {answerable} answerable and {len(asked) - answerable} unanswerable questions; a calibration needs "
+            f'{_FEWEST} of each. Add questions that the documents do not answer, with "answerable": false.'
+        )
+    found = [(features_of(engine, one.text), one.answerable) for one in asked]
+    evidence = [Labelled(passage, answer) for (passage, _), answer in found]
+    sentences = [Labelled(sentence, answer) for (_, sentence), answer in found]
+    return {
+        "evidence": _cross_validated(evidence, min(5 * false_answers, 1.0)),
+        "sentences": _cross_validated(sentences, false_answers),
+    }
+
+
+def _cross_validated(labelled: Sequence[Labelled], false_answers: float) -> CalibrationReport:
+    passed: list[tuple[bool, bool]] = []
+    ordered = sorted(labelled, key=lambda one: one.answerable)  # each fold has its share of both kinds
+    for fold in range(_FOLDS):
+        others = [one for place, one in enumerate(ordered) if place % _FOLDS != fold]
+        calibration = choose_floor(fit_calibration(others), others, false_answers=false_answers)
+        passed += [
+            (one.answerable, calibration.probability(one.features) >= calibration.floor)
+            for one in ordered[fold::_FOLDS]
+        ]
+    shares = {
+        kind: sum(above for answerable, above in passed if answerable is kind)
+        / max(sum(answerable is kind for answerable, _ in passed), 1)
+        for kind in (True, False)
+    }
+    return CalibrationReport(
+        calibration=choose_floor(fit_calibration(labelled), labelled, false_answers=false_answers),
+        questions=len(labelled),
+        answered=shares[True],
+        wrongly_answered=shares[False],
+    )
+
+
+def write_calibrations(reports: dict[str, CalibrationReport], file: Path) -> None:
+    """Write ``calibration.toml``, which `build` reads from the storage; the old one is replaced at once or not at all."""
+    tables = []
+    for name, report in reports.items():
+        values = {key: getattr(report.calibration, key) for key in Calibration.__dataclass_fields__}
+        tables.append(f"[{name}]\n" + "".join(f"{key} = {float(value)!r}\n" for key, value in values.items()))
+    half = file.with_suffix(".new")
+    half.write_text("\n".join(tables), encoding="utf-8")
+    half.replace(file)

@@ -1,0 +1,122 @@
+"""Answer stage of an engine: the synthesizer with its floor of evidence, calibrated for the embedding model."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.llms.llm import LLM
+
+from llama_index_presets.answer.context import SYSTEM_PROMPT
+from llama_index_presets.answer.evidence import Calibration, calibration_of
+from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.models import reads_images
+from llama_index_presets.presets.settings import Settings
+
+__all__ = ["CALIBRATION_FILE", "find_calibrations", "make_synthesizer", "system_prompt"]
+
+CALIBRATION_FILE: Final = "calibration.toml"
+"""File of a storage with the calibration that ``llama-presets evaluate --calibrate`` made for it."""
+
+
+def make_synthesizer(
+    llm: LLM, embed_model: BaseEmbedding, values: Settings, folder: Path
+) -> CitedSynthesizer:
+    """Synthesizer of an engine.
+
+    A plain `ExtractiveLLM` is given the embedding model where that is local. `answer_floor` in the
+    settings replaces the calibration by a cosine; `min_confidence` replaces the floor of the calibration.
+
+    Args:
+        llm: Writes the answers.
+        embed_model: Of the index.
+        values: Settings.
+        folder: Of the storage: a calibration of its own is kept there.
+
+    Raises:
+        SettingsError: The calibration of the storage cannot be read.
+    """
+    known = catalogue().get(_short_name(embed_model))
+    calibrations = {} if values.answer_floor is not None else find_calibrations(known, folder)
+    if values.min_confidence is not None:
+        calibrations = {
+            name: replace(calibration, floor=values.min_confidence)
+            for name, calibration in calibrations.items()
+        }
+    unknown = 0.0 if reads_images(embed_model) else None  # in no such space is a cosine below 0 any evidence
+    given = values.answer_floor
+    return CitedSynthesizer(
+        llm=_with_meaning(llm, embed_model, known, calibrations.get("sentences")),
+        floor=given if given is not None else known.answer_floor if known else unknown,
+        cross_floor=given if given is not None else known.cross_floor if known else unknown,
+        calibration=calibrations.get("evidence"),
+        context_tokens=values.context_tokens,
+        verify_numbers=values.verify_numbers,
+        system_prompt=system_prompt(values),
+    )
+
+
+def system_prompt(values: Settings) -> str:
+    """The rules that an LLM is told: those of the settings or ours, and the language of its answers."""
+    rules = values.system_prompt or SYSTEM_PROMPT
+    return f"{rules} Answer in {values.answer_language}." if values.answer_language else rules
+
+
+def find_calibrations(known: EmbeddingModel | None, folder: Path) -> dict[str, Calibration]:
+    """Calibrations ``evidence`` and ``sentences``: those of the storage, else those of the embedding model.
+
+    Raises:
+        SettingsError: The file of the storage is no TOML, or has something else in it.
+    """
+    file = folder / CALIBRATION_FILE
+    if file.is_file():
+        return {name: calibration_of(table) for name, table in _tables(file).items()}
+    tables = {"evidence": known.evidence, "sentences": known.sentences} if known else {}
+    return {name: calibration_of(table) for name, table in tables.items() if table}
+
+
+def _tables(file: Path) -> Mapping[str, Any]:
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"The calibration '{file}' cannot be read ({error}). Remove it, or calibrate again."
+        ) from error
+    if set(tables) - {"evidence", "sentences"} or not all(
+        isinstance(table, dict) for table in tables.values()
+    ):
+        raise SettingsError(
+            f"The calibration '{file}' has {', '.join(tables)}; expected the tables evidence and sentences."
+        )
+    return tables
+
+
+def _with_meaning(
+    llm: LLM, embed_model: BaseEmbedding, known: EmbeddingModel | None, calibration: Calibration | None
+) -> LLM:
+    """An extractive model that compares meanings with the local model of the index; any other model as it is."""
+    if not isinstance(llm, ExtractiveLLM) or llm.embed_model is not None:
+        return llm
+    if known is None or known.provider != "local" or known.modality != "text":
+        return (
+            llm  # a service would be paid, and told, for every sentence; CLIP reads captions, not sentences
+        )
+    return ExtractiveLLM(
+        max_sentences=llm.max_sentences,
+        min_coverage=llm.min_coverage,
+        language=llm.language,
+        embed_model=embed_model,
+        calibration=calibration,
+        callback_manager=llm.callback_manager,
+    )
+
+
+def _short_name(embed_model: BaseEmbedding) -> str:
+    return embed_model.model_name.rsplit("/", 1)[-1]
