@@ -2,11 +2,11 @@
 
     python benchmarks/answers.py --data DIR [--pattern simple] [--fit] [--figure docs/images/risk-coverage.svg]
 
-DIR holds squad-xquad-en (BEIR layout, gold strings in the queries' metadata), documents/clinical, and other collections
-whose questions are far from both. Every fifth of the 240 SQuAD paragraphs is held out: questions about it are near, and
-cannot be answered. Of the clinical pages every fifth is held out likewise; their questions are ours, in other words than
-the headings. Everything runs through `build`; ``--fit`` fits the calibrations on each collection and on both, and reports
-each on the other.
+DIR holds squad-xquad-en (BEIR layout, gold strings in the queries' metadata), documents/clinical, and other
+collections whose questions are far from both. Every fifth of the 240 SQuAD paragraphs is held out: questions about it
+are near, and cannot be answered. Of the clinical pages every fifth is held out likewise; their questions are ours, in
+other words than the headings. Everything runs through `build`; ``--fit`` fits the calibrations on each collection and
+on both, and reports each on the other.
 """
 
 from __future__ import annotations
@@ -130,6 +130,14 @@ def clinical(data: Path, every: int = 2) -> tuple[list[Path], list[Asked]]:
     return [page for page in pages if page not in held], asked + [Asked(text, "far") for text in far]
 
 
+def document_of(node: Any) -> str:
+    return str(node.ref_doc_id)
+
+
+def section_of(node: Any) -> str:
+    return f"{node.metadata['file_name']}#{str(node.metadata.get('heading', '')).split(' > ')[-1]}"
+
+
 def ask(engine: Any, one: Asked, *, gold_of: Any) -> None:
     """Ask, and time what comes beyond retrieval: the answer is made a second time from the same hits."""
     hits = engine.retrieve(QueryBundle(one.text))
@@ -163,12 +171,13 @@ def report(name: str, asked: list[Asked]) -> None:
     times = sorted(one.ms for one in asked)
     print(
         f"{name}: {', '.join(f'{len(ones)} {kind}' for kind, ones in of.items())}\n"
-        f"  answered {share('answerable', 'known'):.3f}, right {share('answerable', 'right'):.3f}, cited passage is gold "
+        f"  answered {share('answerable', 'known'):.3f}, right {share('answerable', 'right'):.3f}, cited is gold "
         f"{gold:.3f}\n  wrongly answered: near {share('near', 'known'):.3f}, far {share('far', 'known'):.3f}\n"
-        f"  reach a language model: answerable {share('answerable', 'reached'):.3f}, near {share('near', 'reached'):.3f}, "
+        f"  reach a language model: answerable {share('answerable', 'reached'):.3f}, "
+        f"near {share('near', 'reached'):.3f}, "
         f"far {share('far', 'reached'):.3f} ({sum(one.reached for one in of['far'])} of {len(of['far'])})\n"
-        f"  beyond retrieval: median {times[len(times) // 2]:.1f} ms, mean {sum(times) / len(times):.1f} ms, 95 % below "
-        f"{times[len(times) * 95 // 100]:.1f} ms",
+        f"  beyond retrieval: median {times[len(times) // 2]:.1f} ms, mean {sum(times) / len(times):.1f} ms, "
+        f"95 % below {times[len(times) * 95 // 100]:.1f} ms",
         flush=True,
     )
 
@@ -215,11 +224,7 @@ def figure(path: Path, sets: dict[str, list[Asked]]) -> None:
         floors = sorted({round(one.confidence, 3) for one in asked})
         points = []
         for floor in floors:
-            given = (
-                [one for one in asked if one.quoted_at(floor)]
-                if hasattr(asked[0], "quoted_at")
-                else [one for one in asked if one.confidence >= floor and one.cited]
-            )
+            given = [one for one in asked if one.confidence >= floor and one.cited]
             if given:
                 covered = sum(one.kind == "answerable" for one in given) / answerable
                 points.append((covered, sum(not one.right for one in given) / len(given)))
@@ -264,9 +269,7 @@ def main() -> None:
                 engine.ingest(
                     documents if name == "squad" else [str(page) for page in documents], show_progress=False
                 )
-                gold_of = (lambda node: node.ref_doc_id) if name == "squad" else (
-                    lambda node: f"{node.metadata['file_name']}#{str(node.metadata.get('heading', '')).split(' > ')[-1]}"
-                )  # fmt: skip
+                gold_of = document_of if name == "squad" else section_of
                 ask(engine, Asked("warm", "far"), gold_of=gold_of)
                 for one in asked:
                     features(engine, one) if options.fit else ask(engine, one, gold_of=gold_of)

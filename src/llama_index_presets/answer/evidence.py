@@ -41,10 +41,10 @@ _IN_HEADING, _BESIDE, _IN_PASSAGE = 0.75, 0.5, 0.35
 _SAME_BEGINNING, _BEGINNING = 0.7, 5
 
 _LITTLE_WEIGHT: Final = 0.25
-_QUESTION_WORDS: Final = frozenset(
-    "who whom whose which what when where why how many much percentage percent proportion portion name named number kind "
-    "type sort year date day month century likely person people place country city term word use used call called tell "
-    "explain mean give describe list refer happen according long old far amount get".split()
+_QUESTION_WORDS: Final = (
+    "who whom whose which what when where why how many much percentage percent proportion portion name named number",
+    "kind type sort year date day month century likely person people place country city term word use used call called",
+    "tell explain mean give describe list refer happen according long old far amount get",
 )
 
 
@@ -347,7 +347,11 @@ def _weights(question: Question, units: Sequence[set[str]], analyzer: Analyzer) 
 
 @functools.cache
 def _light(analyzer: Analyzer) -> frozenset[str]:
-    return frozenset(token for word in _QUESTION_WORDS for token in analyzer.tokens(word))
+    return frozenset(
+        token
+        for line in _QUESTION_WORDS
+        for token in Analyzer(language=analyzer.language, stopwords=False).tokens(line)
+    )
 
 
 def _coverage(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -18,7 +19,6 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
@@ -56,9 +56,9 @@ _LEAD_IN_ITEMS: Final = 6
 class ExtractiveLLM(LLM):
     """Extractive model: quotes sentences, never writes a word of its own. Deterministic, local, free.
 
-    It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt) and quotes the
-    sentences, list items and table rows of the passage that answers best, with its ``[n]``. A sentence is scored by the
-    share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among the
+    It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt) and quotes
+    the sentences, list items and table rows of the passage that answers best, with its ``[n]``. A sentence is scored by
+    the share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among the
     passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the first
     sentences below it. Without enough evidence, or asked with a prompt of another kind, it says "I don't know."
     Images among the passages are named, since they cannot be quoted: "Closest images: red-circle.png [1]."
@@ -138,7 +138,7 @@ class ExtractiveLLM(LLM):
         return " ".join(part for part in parts if part) or DONT_KNOW, confidence
 
     def evidence(self, question: str, passages: Sequence[Passage]) -> tuple[float, ...] | None:
-        """Features of the sentence that would be quoted, in the order of `evidence.FEATURES`; None without a sentence."""
+        """Features of the sentence that would be quoted, as `evidence.FEATURES`; None without a sentence."""
         reading, ranked, headings = self._read(passages, question)
         if not ranked:
             return None
@@ -265,7 +265,7 @@ class ExtractiveLLM(LLM):
 
 
 _HEADING: Final = 0.9
-"""A heading must be that much closer in meaning than a sentence: it says what its section is about, not what it says."""
+"""A heading counts a little less than a sentence: it says what its section is about, not what it says."""
 
 
 def _candidates(reading: Reading) -> list[Unit]:

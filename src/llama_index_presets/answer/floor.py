@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
@@ -57,7 +57,7 @@ class EvidenceFloor:
     floor: float | None = None
     cross_floor: float | None = None
     calibration: Calibration | None = None
-    analyzer: Analyzer = Analyzer()
+    analyzer: Analyzer = field(default_factory=Analyzer)
 
     def judge(self, question: str, hits: Sequence[NodeWithScore]) -> Judgement:
         """Keep the hits that are evidence.

@@ -27,9 +27,9 @@ def result_dict(
 
     Returns:
         ``answer``, ``sources`` (``id``, the first 200 characters of ``text``, ``source``, ``page``, ``score``),
-        ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and where
-        they apply ``degraded``, ``numbers`` and ``suspicious``. What is not known yet, as in a stream that is not used up,
-        is None.
+        ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and
+        where they apply ``degraded``, ``numbers`` and ``suspicious``. What is not known yet, as in a stream that is not
+        used up, is None.
     """
     known = metadata or {}
     keys = ("known", "confidence", "citations", "cost_usd", "latency_ms", "query_id")
@@ -78,7 +78,8 @@ class PlainResult:
         """Page for a notebook: the answer, and what it cites to be opened; nothing in it is markup of a document."""
         rows = [
             f"<details><summary>[{citation['n']}] {html.escape(_place(citation))}</summary>"
-            f"<blockquote style='white-space:pre-wrap'>{html.escape(str(citation.get('text') or ''))}</blockquote></details>"
+            f"<blockquote style='white-space:pre-wrap'>{html.escape(str(citation.get('text') or ''))}</blockquote>"
+            "</details>"
             for citation in self._cited()
         ]
         confidence = (self.metadata or {}).get("confidence")

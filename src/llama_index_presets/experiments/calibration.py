@@ -1,4 +1,4 @@
-"""Calibration of "I don't know" on a user's own questions: which evidence makes an answer probable, and where to stop."""
+"""Calibration of "I don't know" on a user's own questions: what makes an answer probable, and where to stop."""
 
 from __future__ import annotations
 
@@ -139,14 +139,14 @@ def calibrate(
     Raises:
         SettingsError: There are fewer than 20 answerable or unanswerable questions.
     """
-    asked = list(questions)
-    answerable = sum(one.answerable for one in asked)
+    asked = [(one.text, one.answerable) for one in questions if one.answerable is not None]
+    answerable = sum(label for _, label in asked)
     if min(answerable, len(asked) - answerable) < _FEWEST:
         raise SettingsError(
-            f"There are {answerable} answerable and {len(asked) - answerable} unanswerable questions; a calibration needs "
-            f'{_FEWEST} of each. Add questions that the documents do not answer, with "answerable": false.'
+            f"There are {answerable} answerable and {len(asked) - answerable} unanswerable questions; a calibration "
+            f'needs {_FEWEST} of each. Add questions that the documents do not answer, with "answerable": false.'
         )
-    found = [(features_of(engine, one.text), one.answerable) for one in asked]
+    found = [(features_of(engine, text), label) for text, label in asked]
     evidence = [Labelled(passage, answer) for (passage, _), answer in found]
     sentences = [Labelled(sentence, answer) for (_, sentence), answer in found]
     return {
@@ -179,7 +179,7 @@ def _cross_validated(labelled: Sequence[Labelled], false_answers: float) -> Cali
 
 
 def write_calibrations(reports: dict[str, CalibrationReport], file: Path) -> None:
-    """Write ``calibration.toml``, which `build` reads from the storage; the old one is replaced at once or not at all."""
+    """Write ``calibration.toml``, which `build` reads from the storage; the old one is replaced in one step."""
     tables = []
     for name, report in reports.items():
         values = {key: getattr(report.calibration, key) for key in Calibration.__dataclass_fields__}

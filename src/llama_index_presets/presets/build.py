@@ -19,6 +19,7 @@ from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.presets.answering import make_synthesizer
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
@@ -29,7 +30,6 @@ from llama_index_presets.presets.models import (
     make_chunker,
     make_embedding,
     make_fingerprint,
-    reads_images,
     with_cache,
 )
 from llama_index_presets.presets.monitoring import open_audit, start_monitoring
@@ -40,7 +40,6 @@ from llama_index_presets.presets.offline import (
     refuse_remote_listeners,
     refuse_remote_reranker,
 )
-from llama_index_presets.presets.answering import make_synthesizer
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
@@ -160,7 +159,8 @@ def build(
             preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs, filters=filters,
-            synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices, encryption=encryption,
+            synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices,
+            encryption=encryption,
             overrides=overrides, closers=[opened.pop_all().close],
         )  # fmt: skip
         location.protect()

@@ -50,8 +50,8 @@ class Settings:
         reranker_options: Its endpoint, and ``key``, the variable with the key; in TOML the table ``[reranker]``.
         blend: Weight of the retrieval score beside the re-ranker's, 0 to 1.
         context_tokens: Token budget of these passages in the prompt.
-        answer_floor: Cosine below which a passage is no evidence, -1 to 1; None goes by the embedding model's calibration,
-            or by its own cosine where it has none.
+        answer_floor: Cosine below which a passage is no evidence, -1 to 1; None goes by the embedding model's
+            calibration, or by its own cosine where it has none.
         min_confidence: Probability that the passages hold the answer below which the answer is "I don't know", 0 to 1;
             None takes the calibration's own. Holds where `answer_floor` is not set.
         system_prompt: Rules that a language model is told, in any language; None takes ours.
