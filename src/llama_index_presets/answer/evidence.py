@@ -329,7 +329,15 @@ def _shape(text: str) -> float:
     shape = 1.0 if ends else 0.85
     if not _FUNCTION_WORD.search(text) and text.isascii():
         shape *= 0.7 if ends else 0.5  # an address, a title, a menu
-    length = 1.0 if 5 <= words <= 80 else 0.9 if words > 80 else 0.8 if words >= 3 and ends else 0.6
+    length = (
+        1.0
+        if 5 <= words <= 80
+        else (0.9 if words <= 120 else 0.7)
+        if words > 80
+        else 0.8
+        if words >= 3 and ends
+        else 0.6
+    )
     return shape * length
 
 

@@ -39,10 +39,10 @@ CONFIDENCE: Final = "confidence"
 _EMBEDDED_UNITS: Final = 8
 """Sentences of a question whose meaning is compared: those that its words point to."""
 
-_LIKE_THE_BEST: Final = 0.8
+_LIKE_THE_BEST: Final = 0.85
 """Share of the best score that a further sentence needs."""
 
-_OF_ITS_WORDS: Final = 0.6
+_OF_ITS_WORDS: Final = 0.7
 """Share of the best sentence's coverage that a further sentence needs: more than its neighbourhood gives it."""
 
 _UNDER_A_HEADING: Final = 3
@@ -58,9 +58,9 @@ class ExtractiveLLM(LLM):
 
     It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt) and quotes
     the sentences, list items and table rows of the passage that answers best, with its ``[n]``. A sentence is scored by
-    the share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among the
-    passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the first
-    sentences below it. Without enough evidence, or asked with a prompt of another kind, it says "I don't know."
+    the share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among
+    the passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the
+    first sentences below it. Without enough evidence, or asked with a prompt of another kind, it says "I don't know."
     Images among the passages are named, since they cannot be quoted: "Closest images: red-circle.png [1]."
 
     Args:

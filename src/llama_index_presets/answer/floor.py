@@ -133,7 +133,11 @@ def _found_by_words(hit: NodeWithScore) -> bool:
 
 
 def _words_say_so(reading: Reading, place: int) -> bool:
-    return WORDS.probability(reading.features(place)) >= 0.5 or reading.holds_code[place]
+    if (
+        reading.question.codes
+    ):  # another code than the one asked for is no evidence, whatever stands around it
+        return reading.holds_code[place]
+    return WORDS.probability(reading.features(place)) >= 0.5
 
 
 def _is_given(hit: NodeWithScore) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -34,11 +34,10 @@ class SentenceVectors:
     """
 
     def __init__(self, embed_model: BaseEmbedding) -> None:
-        inner: BaseEmbedding = getattr(embed_model, "inner", embed_model)
-        if "compute_batch_size" in type(inner).model_fields:
-            # One text a pass: in a batch, rounding depends on what else is in it, and with it which sentence is best.
-            inner = inner.model_copy(update={"compute_batch_size": 1})
-        self._embed_model = inner
+        self._embed_model: BaseEmbedding = getattr(embed_model, "inner", embed_model)
+        # A local model computes each text by itself: in a batch, rounding depends on what else is in it, and with it
+        # which of two sentences is better. It reports no usage either: comparing is part of the answer's own call.
+        self._own: Callable[..., np.ndarray] | None = getattr(self._embed_model, "vectors", None)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -46,16 +45,21 @@ class SentenceVectors:
         """Cosine of the question and each text, -1 to 1, in their order."""
         if not texts:
             return []
-        asked = _unit(self._embed_model.get_query_embedding(question[:_LONGEST]))
+        asked = self._question(question[:_LONGEST])
         vectors = self._vectors([text[:_LONGEST] for text in texts])
         return [float(vector @ asked) for vector in vectors]
+
+    def _question(self, text: str) -> np.ndarray:
+        if self._own is not None:
+            return _unit(self._own([text], kind="query")[0])
+        return _unit(self._embed_model.get_query_embedding(text))
 
     def _vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
         with self._lock:
             known = {text: self._kept[text] for text in texts if text in self._kept}
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            found = self._embed_model.get_text_embedding_batch(missing)
+            found = self._own(missing) if self._own else self._embed_model.get_text_embedding_batch(missing)
             known |= {text: _unit(vector) for text, vector in zip(missing, found, strict=True)}
         with self._lock:
             for text in texts:
@@ -66,6 +70,6 @@ class SentenceVectors:
         return [known[text] for text in texts]
 
 
-def _unit(vector: Sequence[float]) -> np.ndarray:
+def _unit(vector: Sequence[float] | np.ndarray) -> np.ndarray:
     array = np.asarray(vector, dtype=np.float32)
     return array / max(float(np.linalg.norm(array)), 1e-12)

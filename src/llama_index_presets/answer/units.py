@@ -10,6 +10,8 @@ __all__ = ["is_item", "split_units"]
 
 _ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
+_FIGURES = re.compile(r"^\D{2,80}(?:[$€£]?\s*\(?[$€£]?\d[\d,.]*\)?\s*%?\s*[*)]?\s*){2,}$")
+"""A row of a table that lost its lines: words, then figures to the end."""
 
 
 def split_units(text: str) -> list[str]:
@@ -54,4 +56,4 @@ def _lines(sentence: str) -> list[str]:
 
 
 def _is_row(line: str) -> bool:
-    return bool(_CELLS.search(line.strip()))
+    return bool(_CELLS.search(line.strip()) or _FIGURES.match(line.strip()))

@@ -185,6 +185,22 @@ class LocalEmbedding(BaseEmbedding):
         """Token ids of a text without special tokens: the tokenizer to give to a splitter."""
         return self._tokenizer.tokenize(text)
 
+    def vectors(self, texts: Sequence[str], *, kind: Literal["query", "passage"] = "passage") -> np.ndarray:
+        """Unit vectors for comparisons that are part of another call: no usage is reported and nothing is cached.
+
+        Each text is computed by itself, so its vector does not depend on what is asked for together with it; what is
+        longer than the model reads is cut off.
+
+        Args:
+            texts: What to embed.
+            kind: Which prefix is put before each.
+
+        Returns:
+            float32, shape (n, dim).
+        """
+        prefix = self._prefix(kind)
+        return self._encoder.encode([prefix + text for text in texts], 1)
+
     def agreement(self, texts: Sequence[str]) -> tuple[float, float]:
         """Measure how close this precision comes to float32 on texts of yours.
 

@@ -1,0 +1,187 @@
+"""The floor of evidence is the same for every model and pattern: words, meaning and codes, never a rank alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from llama_index.core.schema import NodeWithScore, TextNode
+from tests.fakes import ScriptedLLM
+
+from llama_index_presets.answer.context import DONT_KNOW, number_blocks
+from llama_index_presets.answer.evidence import Calibration, Passage, calibration_of, read_passages
+from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
+from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.answer.units import split_units
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.ranking.bm25 import Analyzer
+
+CALIBRATION = Calibration(intercept=-6.0, coverage=5.0, similarity=6.0, floor=0.5)
+
+
+def found(
+    text: str, *, cosine: float | None = None, keyword: int | None = None, **metadata: Any
+) -> RankedNode:
+    stages = {} if cosine is None else {"vector": StageRank(1, cosine)}
+    stages |= {} if keyword is None else {"bm25": StageRank(keyword, 9.0)}
+    return RankedNode(
+        node=TextNode(text=text, metadata=metadata), score=0.5, stages={**stages, "fusion": StageRank(1, 0.5)}
+    )
+
+
+@pytest.mark.parametrize("floor", [EvidenceFloor(floor=0.3), EvidenceFloor(calibration=CALIBRATION)])
+def test_a_keyword_hit_is_no_evidence_because_it_came_first(floor: EvidenceFloor) -> None:
+    """The best hit of the keyword leg shares one common word with the question."""
+    judged = floor.judge(
+        "Who won the football match in Lisbon?", [found("A match lights the stove.", cosine=0.1, keyword=1)]
+    )
+    assert judged.hits == []
+    assert judged.confidence is not None and judged.confidence < 0.5
+
+
+@pytest.mark.parametrize("floor", [EvidenceFloor(floor=0.3), EvidenceFloor(calibration=CALIBRATION)])
+def test_a_keyword_hit_is_evidence_when_it_holds_the_code(floor: EvidenceFloor) -> None:
+    """An embedding model says little of a code: the words decide."""
+    hit = found("Error E-1042 means that the valve is stuck.", cosine=0.05, keyword=3)
+    assert floor.judge("What does error E-1042 mean?", [hit]).hits == [hit]
+    assert floor.judge("What does error E-2077 mean?", [hit]).hits == []
+
+
+def test_confidence_grows_with_words_and_meaning() -> None:
+    """Both raise the probability; a name that no passage holds lowers it."""
+    analyzer = Analyzer()
+
+    def confidence(question: str, cosine: float) -> float:
+        reading = read_passages(
+            question, [Passage(1, "", "Botulism is treated with an antitoxin.", cosine)], analyzer
+        )
+        return Calibration(intercept=-6, coverage=5, similarity=5, names=1).probability(reading.features(0))
+
+    assert confidence("How is Botulism treated?", 0.8) > confidence("How is Botulism treated?", 0.3)
+    assert confidence("How is Botulism treated?", 0.5) > confidence("How is Babesiosis treated?", 0.5)
+
+
+def test_below_the_calibrated_floor_no_model_is_called() -> None:
+    """The answer says how improbable it was."""
+    llm = ScriptedLLM(prompts=[])
+    made = CitedSynthesizer(llm=llm, calibration=CALIBRATION)
+    answer = made.answer("Who won the cup?", [found("Cats purr.", cosine=0.1)])
+    assert (answer.text, llm.prompts) == (DONT_KNOW, [])
+    assert 0 < answer.metadata()["confidence"] < 0.5
+
+
+def test_the_extractive_model_says_how_sure_it_is() -> None:
+    """The confidence of its own calibration reaches the metadata, streamed or not."""
+    llm = ExtractiveLLM(calibration=Calibration(intercept=-1.0, coverage=3.0, floor=0.5))
+    made = CitedSynthesizer(llm=llm)
+    hits = [found("Cats purr.", cosine=0.9)]
+    whole = made.answer("What do cats do?", hits)
+    streamed, pieces = made.stream("What do cats do?", hits)
+    assert "".join(pieces) == whole.text == "Cats purr. [1]"
+    assert (
+        streamed.confidence
+        == whole.confidence
+        == pytest.approx(1 / (1 + 2.718281828 ** -(3.0 * 1 - 1)), abs=1e-3)
+    )
+
+
+def test_a_cosine_is_not_guessed_for_a_keyword_hit() -> None:
+    """The score of a fusion is no cosine, and neither is that of a keyword leg."""
+    assert cosine_of(found("a", keyword=1)) is None
+    assert cosine_of(found("a", cosine=0.4, keyword=1)) == 0.4
+    assert cosine_of(NodeWithScore(node=TextNode(text="a"), score=0.7)) == 0.7
+
+
+def test_a_calibration_with_an_unknown_key_is_refused() -> None:
+    """A mistyped weight would be a silent 0."""
+    with pytest.raises(SettingsError, match=r"floor between 0 and 1; found \{'intercept': 1, 'covrage': 2\}"):
+        calibration_of({"intercept": 1, "covrage": 2})
+
+
+def test_list_items_and_rows_are_units() -> None:
+    """No full stop ends them, and each can be an answer."""
+    items = split_units("Do this:\n - wash hands\n - wear gloves\n\nAlways.")
+    assert items == ["Do this:", "- wash hands", "- wear gloves", "Always."]
+    rows = split_units("Years ended:\nNet sales $ 32,765 $ 31,657\nNet loss (12) (7)")
+    assert rows == ["Years ended:", "Net sales $ 32,765 $ 31,657", "Net loss (12) (7)"]
+    assert split_units("Year | Sales\n2018 | 32.8") == ["Year | Sales", "2018 | 32.8"]
+    assert split_units("One line\nwrapped. Two.") == ["One line wrapped.", "Two."]
+
+
+def ask(question: str, *texts: str, **metadata: Any) -> str:
+    hits = [NodeWithScore(node=TextNode(text=text, metadata=metadata), score=0.9) for text in texts]
+    return CitedSynthesizer(llm=ExtractiveLLM()).answer(question, hits).text
+
+
+def test_a_line_with_a_colon_brings_its_items() -> None:
+    """The items are the answer; what follows the list is not."""
+    text = "To prevent scurvy do the following:\n - eat citrus fruit\n - eat cabbage\n\nSailors told stories."
+    answer = ask("How do I prevent scurvy?", text)
+    assert "- eat citrus fruit [1]" in answer
+    assert "Sailors" not in answer
+
+
+def test_a_letterhead_is_not_quoted_as_a_sentence() -> None:
+    """An address holds the name that is asked for, and says nothing of it."""
+    letterhead = "Contoso Corporation, 12 Contoso Center, St. Paul, Minnesota 55144"
+    answer = ask(
+        "What did Contoso Corporation sell in 2018?",
+        f"{letterhead}\n\nIn 2018 Contoso Corporation sold tape.",
+    )
+    assert answer == "In 2018 Contoso Corporation sold tape. [1]"
+
+
+# -- neighbours ---------------------------------------------------------------------------------------------------
+
+
+def chunk(text: str, start: int, doc: str = "d", heading: str = "H", score: float = 0.9) -> NodeWithScore:
+    from llama_index.core.schema import NodeRelationship, RelatedNodeInfo
+
+    node = TextNode(
+        text=text, metadata={"heading": heading, "char_start": start, "char_end": start + len(text)}
+    )
+    node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=doc)
+    return NodeWithScore(node=node, score=score)
+
+
+def test_neighbours_of_one_section_are_one_passage_in_reading_order() -> None:
+    """The better hit gives the place and the citation; the text is that of the document."""
+    second, other, first = chunk("Two.", 6), chunk("Far.", 90), chunk("One.", 0)
+    blocks = number_blocks([second, other, first])
+    assert [(block.number, block.text) for block in blocks] == [(1, "One.\n\nTwo."), (2, "Far.")]
+    assert (blocks[0].hit, blocks[0].merged) == (second, (first,))
+
+
+def test_chunks_of_another_section_or_document_stay_apart() -> None:
+    """A passage never runs over a heading."""
+    blocks = number_blocks([chunk("One.", 0), chunk("Two.", 5, heading="I"), chunk("Three.", 5, doc="e")])
+    assert [block.text for block in blocks] == ["One.", "Two.", "Three."]
+
+
+def test_a_hit_between_two_joins_them() -> None:
+    """Three chunks in a row are one passage, whatever their order as hits."""
+    (block,) = number_blocks([chunk("One.", 0), chunk("Three.", 10), chunk("Two.", 5)])
+    assert block.text == "One. Two. Three."
+
+
+def test_the_title_of_the_document_stands_before_the_heading() -> None:
+    """A chunk alone does not say which company it speaks of."""
+    hits = [
+        NodeWithScore(node=TextNode(text="It fell.", metadata={"title": "Contoso 10-K", "heading": "Sales"}))
+    ]
+    (block,) = number_blocks(hits)
+    assert block.render() == "[1] Contoso 10-K > Sales\nIt fell."
+
+
+def test_the_stable_part_of_the_prompt_comes_first() -> None:
+    """Two questions share the rules as a prefix, which providers cache."""
+    llm = ScriptedLLM(prompts=[])
+    made = CitedSynthesizer(llm=llm)
+    for question in ("Why?", "Who?"):
+        made.answer(question, [NodeWithScore(node=TextNode(text=f"About {question}"), score=0.9)])
+    first, second = llm.prompts
+    rules = first[: first.index("Context:")]
+    assert "Answer in the language of the question." in rules
+    assert second.startswith(rules)
