@@ -20,6 +20,8 @@ def run_as_command() -> None:
     """Say that this process is a command of ours: nobody else's code runs in it."""
     global _command
     _command = True
+    # lancedb annotates with the models of a REST client that it does not ask: a second of a cold question.
+    stand_in("lance_namespace_urllib3_client")
 
 
 def is_command() -> bool:

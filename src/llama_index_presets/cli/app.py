@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from llama_index_presets import __version__
-from llama_index_presets._lazy_packages import run_as_command, stand_in
+from llama_index_presets._lazy_packages import run_as_command
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
 
 __all__ = [
@@ -149,9 +149,7 @@ def main() -> None:
     When the reader of the output has gone (``… | head -1``), it ends without a word and with code 141, as programs do
     that the signal SIGPIPE ends.
     """
-    # lancedb annotates with the models of a REST client that it does not ask: a second of a cold question.
     run_as_command()
-    stand_in("lance_namespace_urllib3_client")
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     finally:

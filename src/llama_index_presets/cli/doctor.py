@@ -47,6 +47,9 @@ def doctor(
     documents: Annotated[
         Path | None, typer.Option("--documents", help="What --no-egress ingests; else two short texts.")
     ] = None,
+    cold: Annotated[
+        bool, typer.Option("--time", help="Ask in a fresh process, and print where the time goes.")
+    ] = False,
     leaks: Annotated[
         bool, typer.Option("--leaks", hidden=True, help="Not part of the package any more.")
     ] = False,
@@ -57,11 +60,13 @@ def doctor(
         raise SettingsError(LEAK_TEST_MOVED)
     if preset is not None:
         find_preset(preset)
-    elif no_egress or storage or repair:
+    elif no_egress or storage or repair or cold:
         raise SettingsError("This needs a preset: llama-presets doctor PRESET.")
     if preset and storage is None and (Path(STORAGE) / "preset.json").exists():
         storage = str(STORAGE)
-    if no_egress:
+    if cold:
+        _cold(str(preset), storage, settings, offline, as_json)
+    elif no_egress:
         _no_egress(str(preset), documents, settings, offline, as_json)
     else:
         _examine(preset, storage, settings, offline, repair, as_json)
@@ -92,6 +97,19 @@ def _examine(
         say(f"{errors} errors, {warnings} warnings.")
     if errors:
         raise typer.Exit(FAILED)
+
+
+def _cold(preset: str, storage: str | None, settings: Path | None, offline: bool, as_json: bool) -> None:
+    from llama_index_presets.diagnose.cold_start import time_cold_question
+
+    steps = time_cold_question(preset, storage=storage, settings=settings, offline=offline)
+    if as_json:
+        emit({"steps": [step.to_dict() for step in steps]})
+        return
+    shown = table("Step", "Seconds", "Processor seconds", "Memory, MB")
+    for step in steps:
+        shown.add_row(step.name, f"{step.wall_s:.2f}", f"{step.cpu_s:.2f}", f"{step.rss_mb:.0f}")
+    print_table(shown)
 
 
 def _no_egress(
