@@ -443,7 +443,8 @@ def _layer(
 
 
 def _head(writer: GraphWriter, prefix: str, names: _Names, x: str) -> str:
-    assert names.head is not None
+    if names.head is None:
+        raise ModelError("The architecture has no classification head. Take a cross-encoder's model folder.")
     dense, activation = names.head
     dense = prefix + dense if dense.startswith("pooler") else dense
     return writer.linear(writer.activation(activation, writer.linear(x, dense)), names.final)
