@@ -159,8 +159,10 @@ def embedding_part(name: str, options: Mapping[str, Any] | None = None) -> Compo
     """
     read = read_embedding_name(name)
     known = catalogue()[read.model] if read.provider == CATALOGUE else None
-    if known is not None and known.provider == "local":
-        return _CLIP if known.modality == "image" else _LOCAL
+    if known is not None and known.modality == "image":
+        return _CLIP
+    if read.provider == "local" or (known is not None and known.provider == "local"):
+        return _LOCAL
     provider = EMBEDDING_PROVIDERS.get("openai" if known is not None else read.provider)
     own = (read.model.partition(":")[0],)
     return Component(

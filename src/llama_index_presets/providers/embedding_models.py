@@ -86,7 +86,6 @@ EMBEDDING_PROVIDERS: Final[dict[str, Provider]] = {
         module="llama_index_presets.embed.local",
         kind="LocalEmbedding",
         extra="local",
-        packages=("sentence_transformers", "torch"),
         on_this_machine=True,
     ),
     "azure": Provider(
