@@ -20,7 +20,10 @@ PUBLIC = {
     "DuckDBVectorStore", "LanceDBVectorStore", "HybridFusionRetriever",
     "BM25Index", "CrossEncoderRerank", "CostTrackingHandler", "Ledger",
 }  # fmt: skip
-HEAVY = ("torch", "lancedb", "pandas", "openai", "llama_index", "sentence_transformers", "duckdb", "pyarrow")
+HEAVY = (
+    "torch", "lancedb", "pandas", "openai", "llama_index", "sentence_transformers", "duckdb", "pyarrow",
+    "starlette", "uvicorn", "mcp", "prometheus_client",
+)  # fmt: skip
 
 
 def loaded_after(code: str) -> set[str]:

@@ -76,7 +76,11 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, in the documented form."""
         data = self.metadata
-        extra = {name: data[name] for name in ("numbers", "degraded", "failed_legs") if data.get(name)}
+        extra = {
+            name: data[name]
+            for name in ("numbers", "degraded", "suspicious", "failed_legs")
+            if data.get(name)
+        }
         return {
             "answer": self.text,
             "sources": list(self.sources),
