@@ -19,6 +19,8 @@ from llama_index_presets.advise.cost_estimate import estimate_bill
 from llama_index_presets.advise.recommend import rules
 from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.answer_estimate import estimate_answer
+from llama_index_presets.presets.settings import Settings
 
 DOCS = Path(__file__).parents[3] / "docs" / "choosing.md"
 
@@ -173,3 +175,16 @@ def test_the_command_says_when_it_knows_nothing(run, monkeypatch: pytest.MonkeyP
     """In a script without flags there is nobody to ask."""
     code, out, err = run("recommend")
     assert (code, out) == (2, "") and "Nothing is known of your case" in err
+
+
+def test_an_answer_is_priced_by_the_length_of_one_prompt() -> None:
+    """Not by that of all prompts together, which would be in a dearer tier; a local model costs nothing."""
+    row, defaults = PRESETS["knowledge-base"], Settings()
+    answer = estimate_answer(row, defaults)
+    prompt = 150 + 5 * 512
+    assert (answer.prompt_tokens, answer.answer_tokens) == (prompt, 150)
+    assert answer.usd == (prompt * Decimal("0.10") + 150 * Decimal("0.50")) / 1_000_000
+    assert estimate_answer(PRESETS["healthcare"], defaults).usd == 0
+    unknown = row.with_cells({"llm": "openai/of-next-year"})
+    assert estimate_answer(unknown, defaults).usd is None
+    assert estimate_answer(row.with_cells({"llm": "ollama/llama3.2"}), defaults).usd == 0
