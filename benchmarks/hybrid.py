@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,9 +219,13 @@ def memory(collection: Collection) -> None:
             BM25Index(folder),
             BM25Index(folder).search("w1"),
         )[0]
-        print(f"\n| {collection.name} | resident MiB |\n|---|---|")
+        print(f"\n| {collection.name} | MiB | |\n|---|---|---|")
+        millions = len(collection.nodes) / 1e6
         for name, make in makers.items():
-            print(f"| {name} | {_growth_mib(make):.0f} |", flush=True)
+            grown = _growth_mib(make)
+            print(f"| {name} | {grown:.0f} | {grown / 1024 / millions:.1f} GiB per million |", flush=True)
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 2**20
+        print(f"| BM25Index, its folder | {size:.0f} | {size / 1024 / millions:.1f} GiB per million |")
 
 
 def _growth_mib(make: Callable[[], Any]) -> float:
@@ -273,12 +277,18 @@ class Cosine(BaseRetriever):
         texts = list(collection.queries.values())
         asked = embedded(texts, cache, f"{collection.name}.judged-queries")
         self.asked = dict(zip(texts, asked, strict=True))
+        self.places = {node.node_id: place for place, node in enumerate(self.nodes)}
         self.similarity_top_k = CANDIDATES
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         cosine = self.vectors @ self.asked[query_bundle.query_str]
         best = np.argsort(-cosine, kind="stable")[: self.similarity_top_k]
         return [NodeWithScore(node=self.nodes[i], score=float(cosine[i])) for i in best]
+
+    def score_ids(self, query_bundle: QueryBundle, ids: Sequence[str]) -> dict[str, float]:
+        """Cosines of given nodes, as a vector store would tell them."""
+        asked = self.asked[query_bundle.query_str]
+        return {name: float(self.vectors[self.places[name]] @ asked) for name in ids}
 
 
 def measures(collection: Collection, retriever: BaseRetriever) -> tuple[float, float]:
