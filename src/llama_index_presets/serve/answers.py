@@ -58,43 +58,20 @@ class Answer:
 
     Attributes:
         engine: Name of the engine.
-        text: The text.
-        sources: The passages, best first; see `source_dict`.
-        metadata: Of the response: ``citations``, ``known``, ``query_id``, ``cost_usd``, ``latency_ms`` and more.
+        text: The text; of a stream, its pieces together.
+        metadata: Of the response.
+        result: The response's own ``to_dict()``.
     """
 
     engine: str
     text: str
-    sources: Sequence[Mapping[str, Any]]
     metadata: Mapping[str, Any]
-
-    @property
-    def citations(self) -> list[dict[str, Any]]:
-        """Citations that refer to a passage."""
-        return [one for one in self.metadata.get("citations", ()) if one.get("valid", True)]
+    result: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, in the documented form."""
-        data = self.metadata
-        extra = {
-            name: data[name]
-            for name in ("numbers", "degraded", "suspicious", "failed_legs")
-            if data.get(name)
-        }
-        return {
-            "answer": self.text,
-            "sources": list(self.sources),
-            "source_count": len(self.sources),
-            "known": data.get("known"),
-            "confidence": data.get("confidence"),
-            "citations": self.citations,
-            "cost_usd": data.get("cost_usd"),
-            "latency_ms": data.get("latency_ms"),
-            "query_id": data.get("query_id"),
-            "finish_reason": data.get("finish_reason"),
-            "engine": self.engine,
-            **extra,
-        }
+        """As JSON values: the response's ``to_dict()``, the engine's name and why the model ended."""
+        finish = self.metadata.get("finish_reason")
+        return {**self.result, "answer": self.text, "finish_reason": finish, "engine": self.engine}
 
 
 def source_dict(hit: NodeWithScore) -> dict[str, Any]:
@@ -335,13 +312,13 @@ def _stream(view: PresetEngine, name: str, question: Question, stream: AnswerStr
             stream.put(piece)
     finally:
         pieces.close()  # bills a question that was given up
-    answer = Answer(name, text, sources, response.metadata or {})
+    answer = _answer(name, text, response)
     stream.put(Bill(answer))
     return "known" if answer.metadata.get("known") else "abstained"
 
 
 def _answer(name: str, text: str, response: Any) -> Answer:
-    return Answer(name, text, [source_dict(hit) for hit in response.source_nodes], response.metadata or {})
+    return Answer(name, text, response.metadata or {}, response.to_dict())
 
 
 def _too_long(limit_s: float) -> Problem:

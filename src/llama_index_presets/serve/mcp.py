@@ -160,7 +160,9 @@ class _Tools:
             answer=answer.text,
             known=bool(found["known"]),
             citations=[
-                Citation(**{k: one.get(k) for k in Citation.model_fields}) for one in found["citations"]
+                Citation(**{k: one.get(k) for k in Citation.model_fields})
+                for one in found["citations"]
+                if one.get("valid", True)
             ],
             cost_usd=found["cost_usd"],
             query_id=str(found["query_id"]),

@@ -92,15 +92,15 @@ class OpenAIRoutes:
             events = self._chunks(stream, first, head, wants_usage, question.caller)
             return EventStream(events, on_end=stream.close)
         answer = await self._answers.ask(question)
+        extra = self._extra(answer, question.caller)
         message = {
             "role": "assistant",
             "content": answer.text,
             "refusal": None,
-            "annotations": annotations_of(answer.text, self._shown(answer, question.caller)["citations"]),
+            "annotations": annotations_of(answer.text, extra["citations"]),
         }
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
         usage = self._usage(answer)
-        extra = self._extra(answer, question.caller)
         return JSONResponse(
             {**head, "object": "chat.completion", "choices": [choice], "usage": usage, "llama_presets": extra}
         )
@@ -271,6 +271,7 @@ class OpenAIRoutes:
 
     def _extra(self, answer: Answer, caller: Caller) -> dict[str, Any]:
         found = self._shown(answer, caller)
+        found["citations"] = [one for one in found["citations"] or () if one.get("valid", True)]
         return {name: found[name] for name in _EXTRA}
 
     def _usage(self, answer: Answer) -> dict[str, int]:

@@ -300,13 +300,15 @@ def shown(answer: Answer, states: list[Path], caller: Caller) -> dict[str, Any]:
     """An answer as JSON values, without the server's folders."""
     found = answer.to_dict()
     found["sources"] = [relative_source(one, states, caller) for one in found["sources"]]
-    found["citations"] = [relative_source(one, states, caller) for one in found["citations"]]
+    found["citations"] = [relative_source(one, states, caller) for one in found["citations"] or ()]
     return found
 
 
 def relative_source(source: Mapping[str, Any], states: list[Path], caller: Caller) -> dict[str, Any]:
     """A source or citation with its document as the caller names it."""
-    place = str(source.get("source", ""))
+    if "source" not in source:  # a marker that refers to no passage
+        return dict(source)
+    place = str(source["source"])
     for state in states:
         place = document_id(state, caller, place)
     return {**source, "source": place}

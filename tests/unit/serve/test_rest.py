@@ -58,6 +58,23 @@ def test_an_answer_has_sources_citations_and_a_bill(client: httpx.Client) -> Non
     assert found["cost_usd"] > 0
 
 
+def test_a_marker_without_a_passage_is_no_citation_of_the_protocols(
+    client: httpx.Client, server: Running
+) -> None:
+    """An invented number is reported as not valid, and is neither an annotation nor anything that breaks them."""
+    llm: Any = server.engine.llm
+    llm.says = "Yes [1], surely [9]."
+    try:
+        found = client.post("/query", json={"question": "What do cats do all day?"}).raise_for_status().json()
+        assert [(one["n"], one["valid"]) for one in found["citations"]] == [(1, True), (9, False)]
+        body = {"model": "kb", "messages": [{"role": "user", "content": "What do cats do all day?"}]}
+        chat = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        assert [one["n"] for one in chat["llama_presets"]["citations"]] == [1]
+        assert len(chat["choices"][0]["message"]["annotations"]) == 1
+    finally:
+        llm.says = "Yes [1]."
+
+
 def test_a_stream_gives_sources_then_text_then_the_bill(client: httpx.Client) -> None:
     """Sources come before the first word; the bill comes last and has the whole answer."""
     text = client.post("/query/stream", json={"question": "What do cats do all day?"}).raise_for_status().text
