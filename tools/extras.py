@@ -104,7 +104,7 @@ def table(record: dict[str, Any]) -> str:
     for row, found in record["rows"].items():
         name = row if row in (CORE, BASE) else f"`{row}`"
         count = len(found["packages"])
-        lines.append(f"| {name} | {count} | {count - core} | {found['mb'] or 'one is compiled'} |")
+        lines.append(f"| {name} | {count} | {count - core} | {found['mb'] or '–'} |")
     note = (
         f"Resolved on {record['date']} for Python {record['python']}, Linux x86-64, the newest of everything."
     )
