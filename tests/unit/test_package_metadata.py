@@ -1,0 +1,156 @@
+"""What a registry shows of the package: counted extras, links that lead somewhere, complete metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from tools import extras, pythons
+
+import llama_index_presets
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+README = (ROOT / "README.md").read_text("utf-8")
+RECORD = json.loads(extras.RECORD.read_text("utf-8"))
+SOURCE = PROJECT["project"]["urls"]["Source"]
+
+
+def names(row: str) -> list[str]:
+    """Packages of a row of the record."""
+    return [line.split("==")[0] for line in RECORD["rows"][row]["packages"]]
+
+
+def test_the_readme_has_the_recorded_table() -> None:
+    """`make extras` writes both."""
+    assert extras.put_in(README, extras.table(RECORD)) == README
+
+
+def test_the_record_is_of_what_pyproject_declares() -> None:
+    """Whoever changes an extra resolves it again: make extras, or tools/extras.py --counts."""
+    assert RECORD["declared"] == extras.declared()
+    assert list(RECORD["rows"]) == extras.rows()
+    assert [row for row, found in RECORD["rows"].items() if not found["mb"]] in ([], ["llamacpp"])
+
+
+def test_the_base_is_fifteen_packages_beyond_llama_index_core() -> None:
+    """The four components, without an extra."""
+    assert len(set(names(extras.BASE)) - set(names(extras.CORE))) <= 15
+
+
+def test_a_local_preset_needs_no_torch() -> None:
+    """The README's install line: at most 105 packages, none of them nvidia's."""
+    found = names("healthcare,offline")
+    assert len(found) <= 105
+    heavy = ("torch", "transformers", "sentence-transformers", "scikit-learn", "scipy", "pandas", "triton")
+    assert not [name for name in found if name in heavy or name.startswith(("nvidia", "cuda"))]
+
+
+def test_the_readme_renders_on_a_registry_page() -> None:
+    """Every link and image is absolute, and those into the repository lead to a file of it."""
+    links = re.findall(r"\]\(([^)\s]+)\)", README)
+    assert all(link.startswith(("https://", "#")) for link in links)
+    raw = SOURCE.replace("github.com", "raw.githubusercontent.com")
+    inside = [re.sub(r"^(blob/|tree/)?main/", "", link[len(base) + 1 :].split("#")[0])
+              for link in links for base in (SOURCE, raw) if link.startswith(base)]  # fmt: skip
+    assert len(inside) > 10
+    assert [path for path in inside if not (ROOT / path).exists()] == []
+    anchors = {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+               for title in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}  # fmt: skip
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
+
+
+def test_metadata_names_the_pythons_that_are_tested() -> None:
+    """Classifiers, `requires-python` and `make test-pythons` agree."""
+    prefix = "Programming Language :: Python :: "
+    named = [
+        line.removeprefix(prefix) for line in PROJECT["project"]["classifiers"] if line.startswith(prefix)
+    ]
+    assert tuple(name for name in named if "." in name) == pythons.SUPPORTED
+    assert PROJECT["project"]["requires-python"] == f">={pythons.SUPPORTED[0]}"
+    assert {"Homepage", "Documentation", "Source", "Changelog", "Issues"} <= PROJECT["project"]["urls"].keys()
+
+
+def test_llamahub_knows_every_component() -> None:
+    """The table names classes that can be imported from the root."""
+    hub = PROJECT["tool"]["llamahub"]
+    assert hub["import_path"] == "llama_index_presets"
+    assert [name for name in hub["class_authors"] if not hasattr(llama_index_presets, name)] == []
+
+
+def test_wheel_and_sdist_pass_the_checks_of_a_registry(tmp_path: Path) -> None:
+    """`twine check --strict` and `check-wheel-contents`, as `make package` runs them, on what hatchling builds here."""
+    code = "import hatchling.build as b, sys; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+    )
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    for command in (["twine", "check", "--strict", wheel, sdist], ["check_wheel_contents", wheel]):
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    with ZipFile(wheel) as archive:
+        place = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(place).decode())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert len(metadata.get_all("Project-URL")) == len(PROJECT["project"]["urls"])
+
+
+def test_interpreters_are_found_by_running_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shim that is there and does not run, as pyenv has, is passed over for one that runs."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    shim = tmp_path / f"python{version}"
+    shim.write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    shim.chmod(0o755)
+    place = tmp_path / "pyenv" / "versions" / f"{version}.99" / "bin"
+    place.mkdir(parents=True)
+    (place / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    assert pythons.find(version) == place / "python"
+    assert not pythons.is_version(shim, version)
+
+
+def resolve(tmp_path: Path, wanted: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """`uv pip compile` of some requirements against the package index."""
+    source = tmp_path / "wanted.in"
+    source.write_text(wanted, encoding="utf-8")
+    command = [pythons.UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", *options, str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    if done.returncode and re.search(r"[Ff]ailed to fetch|dns error|[Cc]onnection|timed out", done.stderr):
+        pytest.skip(f"the package index cannot be reached: {done.stderr.splitlines()[0][:120]}")
+    return done
+
+
+@pytest.mark.slow("asks the package index")
+@pytest.mark.parametrize("python", pythons.SUPPORTED)
+def test_the_newest_of_everything_resolves_beside_llama_index(tmp_path: Path, python: str) -> None:
+    """The meta package `llama-index` and every extra of ours go together on each Python, in wheels alone."""
+    wanted = f"llama-index\nllama-index-presets[all,offline] @ {ROOT.as_uri()}\n"
+    only = ["--only-binary", ":all:", "--no-binary", "llama-index-presets", "--python-version", python]
+    done = resolve(tmp_path, wanted, *only)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split("==") for line in done.stdout.splitlines() if "==" in line)
+    assert {"llama-index", "llama-index-core", "duckdb", "lancedb"} <= found.keys()
+
+
+@pytest.mark.slow("asks the package index")
+def test_the_tested_versions_resolve(tmp_path: Path) -> None:
+    """`make setup` installs constraints.txt; pins that exclude each other would end it."""
+    wanted = f"llama-index-presets[all,offline,dev] @ {ROOT.as_uri()}\n"
+    version = ".".join(map(str, sys.version_info[:3]))
+    done = resolve(tmp_path, wanted, "-c", str(ROOT / "constraints.txt"), "--python-version", version)
+    assert done.returncode == 0, done.stderr
