@@ -26,6 +26,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from pydantic import Field
 
 from llama_index_presets._extras import require
+from llama_index_presets._options import strict
 from llama_index_presets.errors import ModelError
 from llama_index_presets.forks import TORCH
 from llama_index_presets.loading import LoadOnce, loading
@@ -94,6 +95,7 @@ def weights_folder() -> str:
     return str(spec.submodule_search_locations[0])
 
 
+@strict()
 class SmolLM2(CustomLLM):
     """SmolLM2 135M Instruct on the CPU of this machine. Weak: for trying and testing, not for answers that count.
 

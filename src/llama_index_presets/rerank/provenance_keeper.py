@@ -8,11 +8,13 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from llama_index_presets._options import strict
 from llama_index_presets.rerank.cross_encoder import place
 
 __all__ = ["KeepsRetrievalScores"]
 
 
+@strict()
 class KeepsRetrievalScores(BaseNodePostprocessor):
     """Node postprocessor around another one, which gives hits with a new score and forgets the old one.
 

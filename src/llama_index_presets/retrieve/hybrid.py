@@ -8,11 +8,14 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.indices.vector_store import VectorStoreIndex
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
@@ -21,6 +24,7 @@ from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.provenance import BM25, KEYWORD, VECTOR
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
+from llama_index_presets.ranking.query_fusion import MODES
 from llama_index_presets.ranking.tuning import Choice, Tuning, best_choice
 from llama_index_presets.retrieve.bm25.index import BM25Index
 from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
@@ -34,6 +38,13 @@ from llama_index_presets.retrieve.legs import (
     leg_of,
     run_legs_async,
 )
+from llama_index_presets.retrieve.query_fusion import (
+    OFFICIAL,
+    QueryGeneration,
+    own_options,
+    own_top_k,
+    stage_names,
+)
 
 __all__ = ["HybridFusionRetriever", "tune"]
 
@@ -41,6 +52,7 @@ dispatcher = get_dispatcher(__name__)
 
 OnLegError = Literal["raise", "degrade"]
 
+_CANDIDATES = 100
 _FILLED = ("auto",)
 """Fusions that are given every leg's score of every candidate."""
 
@@ -48,7 +60,10 @@ _INDEX_TRUST = 2.0
 """Weight of a `BM25Index` in ``"auto"``, beside 1 for a leg of another kind; decision 0145 says how it was chosen."""
 
 
-@strict(also=["timeout"])
+_USUAL = {"top_k": 10, "weights": None, "fusion": "auto"}
+
+
+@strict(also=["timeout", *OFFICIAL])
 class HybridFusionRetriever(BaseRetriever):
     """Hybrid retriever: asks a vector and a keyword retriever at once, and fuses their hits into one ranking.
 
@@ -61,24 +76,29 @@ class HybridFusionRetriever(BaseRetriever):
     Thread safe.
 
     Args:
-        vector: A retriever by meaning, such as ``index.as_retriever()``; its scores are taken for cosines.
+        vector: A retriever by meaning, such as ``index.as_retriever()``; its scores are taken for cosines. Or a list of
+            retrievers of any kind, as `QueryFusionRetriever` takes; each then gives as many hits as it is made for,
+            unless `candidates` says otherwise.
         keyword: A `BM25Index`, or a retriever by words.
         more: Further legs by name.
         fusion: ``"auto"``, which asks how far each node is from a perfect match on each leg; or another name in
-            `ranking.fusion.FUSIONS`.
+            `ranking.fusion.FUSIONS`, or a mode of `QueryFusionRetriever`, with its numbers (`ranking.query_fusion`).
         weights: One number >= 0 for each leg in order; None means 1 each. With ``"auto"`` a `BM25Index` counts twice
             as much, see `explain`.
         top_k: How many hits are returned, >= 1.
-        candidates: How many hits each leg is asked for, >= 1.
+        candidates: How many hits each leg is asked for, >= 1; None means 100.
         filters: What hits must satisfy, on every leg; a `FilteredQuery` or `with_filters` can narrow them
             further.
         on_leg_error: ``"raise"``, or ``"degrade"`` to answer with the legs that work; then
             `RankedNode.degraded` and `FusionEvent.degraded` name those that failed.
         timeout_s: Seconds that each leg has, None for no limit.
-        **options: What `BaseRetriever` takes, such as `callback_manager`.
+        **options: What `BaseRetriever` takes, such as `callback_manager`, and the names of `QueryFusionRetriever`:
+            ``retrievers`` is the list, ``similarity_top_k`` `top_k`, ``retriever_weights`` are `weights`, ``mode`` is
+            `fusion`. ``num_queries`` above 1 has ``llm`` write further queries, by ``query_gen_prompt``; it is 1 by
+            default, so that no model is asked unseen. ``use_async`` changes nothing: legs are always asked at once.
 
     Raises:
-        SettingsError: A setting is out of range, or a leg takes no filters.
+        SettingsError: A setting is out of range or is given twice with two values, or a leg takes no filters.
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -92,14 +112,14 @@ class HybridFusionRetriever(BaseRetriever):
 
     def __init__(
         self,
-        vector: BaseRetriever,
-        keyword: BaseRetriever | BM25Index,
+        vector: BaseRetriever | Sequence[BaseRetriever] | None = None,
+        keyword: BaseRetriever | BM25Index | None = None,
         *,
         more: Mapping[str, BaseRetriever] | None = None,
         fusion: str = "auto",
         weights: Sequence[float] | None = None,
         top_k: int = 10,
-        candidates: int = 100,
+        candidates: int | None = None,
         filters: MetadataFilters | None = None,
         on_leg_error: OnLegError = "raise",
         timeout_s: float | None = None,
@@ -110,20 +130,25 @@ class HybridFusionRetriever(BaseRetriever):
                 "timeout of HybridFusionRetriever is now called timeout_s.", DeprecationWarning, stacklevel=3
             )
             timeout_s = one_value("timeout_s", timeout_s, None, "timeout", options.pop("timeout"))
+        official = {name: options.pop(name, None) for name in OFFICIAL}
+        own = own_options({"top_k": top_k, "weights": weights, "fusion": fusion}, official, _USUAL)
         super().__init__(**options)
-        _check(fusion, top_k, candidates, on_leg_error, timeout_s)
-        self.fusion = fusion
-        self.top_k = top_k
-        self.candidates = max(candidates, top_k)
+        _check(own["fusion"], own["top_k"], candidates, on_leg_error, timeout_s)
+        self.fusion: str = own["fusion"]
+        self.top_k: int = own["top_k"]
         self.on_leg_error = on_leg_error
         self.timeout_s = timeout_s
         self.filters = filters
-        self.keyword_index = _index_behind(keyword)
-        by_words = keyword.as_retriever() if isinstance(keyword, BM25Index) else keyword
-        word_leg = KEYWORD if self.keyword_index is None else BM25
-        named = {VECTOR: vector, word_leg: by_words, **(more or {})}
-        self.legs = [leg_of(name, leg, self.candidates) for name, leg in named.items()]
-        self.weights = _checked_weights(weights, self.legs)
+        self.generation = QueryGeneration.of(official, options.get("callback_manager"))
+        named = _named_legs(vector, keyword, official["retrievers"])
+        listed = keyword is None
+        self.candidates = max(candidates or _CANDIDATES, self.top_k)
+        self.legs = [
+            leg_of(name, leg, own_top_k(leg) if listed and candidates is None else self.candidates)
+            for name, leg in {**named, **(more or {})}.items()
+        ]
+        self.keyword_index = next(filter(None, map(_index_behind, named.values())), None)
+        self.weights = _checked_weights(own["weights"], self.legs)
         self._pool = LegExecutor()
         for leg in self.legs:
             leg.filtered(filters)  # Better to fail here than at the first query.
@@ -199,16 +224,56 @@ class HybridFusionRetriever(BaseRetriever):
         )
         return tune(self, queries, qrels, k=k, folds=folds)
 
+    # -- what QueryFusionRetriever has by other names -------------------------------------------------------
+
+    @property
+    def similarity_top_k(self) -> int:
+        """The official name of `top_k`."""
+        return self.top_k
+
+    @similarity_top_k.setter
+    def similarity_top_k(self, value: int) -> None:
+        self.top_k, self.candidates = value, max(self.candidates, value)
+
+    @property
+    def mode(self) -> str:
+        """The official name of `fusion`."""
+        return self.fusion
+
+    @property
+    def num_queries(self) -> int:
+        """How many queries are asked, the caller's own included."""
+        return self.generation.num_queries
+
+    @property
+    def query_gen_prompt(self) -> str:
+        """Template by which further queries are written."""
+        return self.generation.template
+
+    def _get_prompts(self) -> PromptDictType:
+        return {"query_gen_prompt": PromptTemplate(self.query_gen_prompt)} if self.num_queries > 1 else {}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        if "query_gen_prompt" in prompts:
+            self.generation = replace(
+                self.generation, prompt=prompts["query_gen_prompt"].get_template(llm=self.generation.llm)
+            )
+
     # -- one query ----------------------------------------------------------------------------------------
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         filters = both_filters(self.filters, filters_of(query_bundle))
-        outcomes = self._pool.run(self._legs(filters), query_bundle, self.timeout_s)
+        legs = self._legs(filters)
+        queries = self.generation.queries(query_bundle)
+        outcomes = [one for query in queries for one in self._pool.run(legs, query, self.timeout_s)]
         return self._fused(outcomes, self._filled(outcomes), filters)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         filters = both_filters(self.filters, filters_of(query_bundle))
-        outcomes = await run_legs_async(self._legs(filters), query_bundle, self.timeout_s)
+        legs = self._legs(filters)
+        queries = await self.generation.aqueries(query_bundle)
+        asked = await asyncio.gather(*(run_legs_async(legs, query, self.timeout_s) for query in queries))
+        outcomes = [one for answers in asked for one in answers]
         filled = await asyncio.to_thread(self._filled, outcomes)
         return self._fused(outcomes, filled, filters)
 
@@ -237,14 +302,14 @@ class HybridFusionRetriever(BaseRetriever):
         answered: Sequence[LegResult],
         filters: MetadataFilters | None,
     ) -> list[NodeWithScore]:
-        failed = tuple(outcome.leg.name for outcome in outcomes if outcome.found is None)
+        failed = tuple(dict.fromkeys(outcome.leg.name for outcome in outcomes if outcome.found is None))
         began = time.perf_counter()
         ranking = self.rank(answered)
         hits = collect_hits(ranking, answered, self.top_k, filters, failed)
         dispatcher.event(
             FusionEvent(
                 fusion=self.fusion,
-                legs=[outcome.leg.name for outcome in answered],
+                legs=list(dict.fromkeys(outcome.leg.name for outcome in answered)),
                 degraded=list(failed),
                 candidates=len(ranking),
                 hits=len(hits),
@@ -269,12 +334,15 @@ class HybridFusionRetriever(BaseRetriever):
     def rank(self, answered: Sequence[LegResult]) -> Fused:
         """Fuse the rankings of the legs that answered."""
         legs = [outcome.leg for outcome in answered]
-        shares = self.shares()
         rankings = [
             outcome.scores if self.fusion in _FILLED else outcome.found.pairs
             for outcome in answered
             if outcome.found is not None
         ]
+        if self.fusion in MODES:
+            given = {leg.name: weight for leg, weight in zip(self.legs, self.weights, strict=True)}
+            return MODES[self.fusion](rankings, weights=[given[leg.name] for leg in legs])
+        shares = self.shares()
         parameters: dict[str, Any] = {}
         if self.fusion in ("auto", "confidence", "convex"):
             parameters["floors"] = [leg.floor for leg in legs]
@@ -297,7 +365,7 @@ class HybridFusionRetriever(BaseRetriever):
         """How hits are fused, as JSON values: method, legs with their shares, candidates of each."""
         return {
             "method": self.fusion,
-            "function": FUSIONS[self.fusion].__name__,
+            "function": {**FUSIONS, **MODES}[self.fusion].__name__,
             "shares": {name: round(share, 4) for name, share in self.shares().items()},
             "candidates": self.candidates,
             "missing_scores": "asked for" if self.fusion in _FILLED else "0",
@@ -324,10 +392,30 @@ def _index_behind(keyword: BaseRetriever | BM25Index) -> BM25Index | None:
     return index if isinstance(index, BM25Index) else None
 
 
-def _check(fusion: str, top_k: int, candidates: int, on_leg_error: str, timeout_s: float | None) -> None:
-    if fusion not in FUSIONS:
-        raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join(FUSIONS)}.")
-    if top_k < 1 or candidates < 1:
+def _named_legs(
+    vector: BaseRetriever | Sequence[BaseRetriever] | None,
+    keyword: BaseRetriever | BM25Index | None,
+    retrievers: Sequence[BaseRetriever] | None,
+) -> dict[str, BaseRetriever]:
+    """Stage name -> retriever: of two legs by their part, of a list by their kind."""
+    listed = vector if retrievers is None else retrievers
+    if keyword is None and isinstance(listed, Sequence) and (vector is None or retrievers is None):
+        return stage_names(listed)
+    if keyword is None or retrievers is not None or not isinstance(vector, BaseRetriever):
+        raise SettingsError(
+            "HybridFusionRetriever takes a vector and a keyword retriever, or a list of retrievers alone "
+            "(retrievers=[...])."
+        )
+    by_words = keyword.as_retriever() if isinstance(keyword, BM25Index) else keyword
+    return {VECTOR: vector, KEYWORD if _index_behind(keyword) is None else BM25: by_words}
+
+
+def _check(
+    fusion: str, top_k: int, candidates: int | None, on_leg_error: str, timeout_s: float | None
+) -> None:
+    if fusion not in FUSIONS and fusion not in MODES:
+        raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join([*FUSIONS, *MODES])}.")
+    if top_k < 1 or (candidates is not None and candidates < 1):
         raise SettingsError(f"top_k is {top_k} and candidates is {candidates}; both must be 1 or more.")
     if on_leg_error not in ("raise", "degrade"):
         raise SettingsError(f"on_leg_error is '{on_leg_error}'; choose 'raise' or 'degrade'.")

@@ -427,8 +427,10 @@ def _stages(
 ) -> dict[str, StageRank]:
     """What each leg, and the stages inside it, said of a node."""
     stages: dict[str, StageRank] = {}
+    seen: set[str] = set()
     for outcome, own in zip(outcomes, places, strict=True):
-        if name in own:
+        if name in own and outcome.leg.name not in seen:  # of several queries, the caller's own comes first
+            seen.add(outcome.leg.name)
             if isinstance(outcome.found, Hits):
                 stages.update(outcome.found.history(name))
             place = own[name]
