@@ -96,7 +96,7 @@ def _kind(retriever: BaseRetriever) -> str:
     if isinstance(retriever, KeywordRetriever):
         return BM25 if isinstance(retriever.index, BM25Index) else KEYWORD
     if isinstance(retriever, VectorIndexRetriever):
-        return VECTOR if query_mode(retriever) == "default" else str(query_mode(retriever).value)  # type: ignore[union-attr]
+        return VECTOR if query_mode(retriever) == "default" else str(query_mode(retriever).value)
     return type(retriever).__name__
 
 
