@@ -16,6 +16,7 @@ from llama_index_presets import __version__
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.ingest.strategies import CHUNKERS
+from llama_index_presets.presets.answering import calibration_tables, system_prompt
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import DEFAULT_RERANKER, LONGEST_CHUNK, find_reranker
@@ -40,6 +41,9 @@ _STANDARD = {
     "pathlib",
     "uuid",
 }
+
+_LINE = 110
+"""Characters of a line of the project."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,9 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
         "TOP_K": values.top_k,
         "IMAGES": model.modality == "image",
         "ANSWER_FLOOR": model.answer_floor if floor is None else floor,
+        "CALIBRATIONS": calibration_tables(model, values),
+        "MIN_CONFIDENCE": values.min_confidence,
+        "SYSTEM_PROMPT": system_prompt(values),
         "CROSS_FLOOR": model.cross_floor if floor is None else floor,
         "VERIFY_NUMBERS": values.verify_numbers,
         "CONTEXT_TOKENS": values.context_tokens,
@@ -186,6 +193,8 @@ def _llm_piece(row: Preset) -> str:
     """Name of the template for the language model: OpenAI's and the extractive one have their own."""
     provider = read_name(row.llm).provider
     own = provider == "extractive" or (provider == "openai" and not row.options.get("llm"))
+    if provider == "extractive" and embedding_model(row.embedding).reads_sentences:
+        return "llm_sentences"
     return f"llm_{provider}" if own else "llm_named"
 
 
@@ -222,6 +231,8 @@ def _app(row: Preset, offline: bool, constants: Mapping[str, Any], pieces: Seque
     modules = [ast.parse(text) for text in texts]
     bodies = [_body(text) for text in texts]
     body = "\n\n\n".join(bodies)
+    if "llm_sentences" in pieces:
+        body = body.replace("make_llm(),", 'make_llm(self.embed_model, calibrations.get("sentences")),')
     how = " with offline=True" if offline else ""
     head = (
         f'"""What the preset `{row.name}`{how} of llama-index-presets {__version__} assembles, as plain code.\n\n'
@@ -230,7 +241,7 @@ def _app(row: Preset, offline: bool, constants: Mapping[str, Any], pieces: Seque
     used = {name: value for name, value in constants.items() if name in body}
     settings = [
         'STORAGE = Path(os.environ.get("APP_STORAGE") or Path(__file__).parent / "storage")',
-        *(f"{name} = {_literal(value)}" for name, value in used.items()),
+        *(f"{name} = {_literal(value, len(name) + 3)}" for name, value in used.items()),
     ]
     return f"{head}\n\n{_imports(modules)}\n\n" + "\n".join(settings) + f"\n\n\n{body}\n"
 
@@ -283,8 +294,22 @@ def _body(text: str) -> str:
     return "\n".join(text.splitlines()[first.lineno - 1 :]).strip()
 
 
-def _literal(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+def _literal(value: Any, before: int = 0, indent: str = "") -> str:
+    """A value as ruff formats it, behind so many characters of its line."""
+    if isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+        return text if value.count('"') <= value.count("'") else repr(value)
+    if not isinstance(value, dict):
+        return repr(value)
+    flat = ", ".join(f"{_literal(key)}: {_literal(one)}" for key, one in value.items())
+    if before + len(flat) + 2 <= _LINE:
+        return f"{{{flat}}}"
+    deeper = indent + "    "
+    lines = [
+        f"{deeper}{_literal(key)}: {_literal(one, len(deeper) + len(_literal(key)) + 3, deeper)},\n"
+        for key, one in value.items()
+    ]
+    return "{\n" + "".join(lines) + indent + "}"
 
 
 def _readme(row: Preset, offline: bool, notices: Sequence[str]) -> str:

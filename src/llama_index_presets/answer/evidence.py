@@ -15,25 +15,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from llama_index_presets.answer.units import split_units
-from llama_index_presets.errors import SettingsError
 from llama_index_presets.ranking.bm25 import Analyzer
 
-__all__ = [
-    "FEATURES",
-    "Calibration",
-    "Passage",
-    "Question",
-    "Reading",
-    "Unit",
-    "calibration_of",
-    "read_passages",
-]
-
-FEATURES: Final = ("coverage", "similarity", "margin", "names")
-"""Names of the features, in the order of `Calibration.weights`."""
+__all__ = ["Passage", "Question", "Reading", "Unit", "read_passages"]
 
 _NEUTRAL_MARGIN = 0.05
 """Margin where only one document was found: about the mean between two."""
@@ -46,63 +33,6 @@ _QUESTION_WORDS: Final = (
     "kind type sort year date day month century likely person people place country city term word use used call called",
     "tell explain mean give describe list refer happen according long old far amount get",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """Weights of the features in the log-odds that the answer is there, and the probability below which it is not.
-
-    Attributes:
-        intercept: Log-odds where every feature is 0.
-        coverage: Weight of the share of the question's words, 0 to 1.
-        similarity: Weight of the cosine.
-        margin: Weight of the difference of cosines between the best hit and the best of another document.
-        names: Weight of the share of the question's names, numbers and codes, 0 to 1.
-        floor: Probability below which the answer is "I don't know", 0 to 1.
-
-    Example:
-        >>> Calibration(intercept=-2.0, coverage=4.0, floor=0.5).probability((1.0, 0.0, 0.0, 0.0)) > 0.5
-        True
-    """
-
-    intercept: float
-    coverage: float = 0.0
-    similarity: float = 0.0
-    margin: float = 0.0
-    names: float = 0.0
-    floor: float = 0.5
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Weights in the order of `FEATURES`."""
-        return (self.coverage, self.similarity, self.margin, self.names)
-
-    def probability(self, features: Sequence[float]) -> float:
-        """Probability that the answer is there, 0 to 1, of features in the order of `FEATURES`."""
-        odds = self.intercept + sum(w * x for w, x in zip(self.weights, features, strict=True))
-        return 1 / (1 + math.exp(-max(min(odds, 50.0), -50.0)))
-
-
-def calibration_of(values: Mapping[str, Any]) -> Calibration:
-    """Read a calibration from a table of numbers, as the catalogue and ``calibration.toml`` have it.
-
-    Raises:
-        SettingsError: A key is unknown or missing, a value is no number, or the floor is no probability.
-
-    Example:
-        >>> calibration_of({"intercept": -1, "coverage": 3, "floor": 0.4}).floor
-        0.4
-    """
-    known = set(Calibration.__dataclass_fields__)
-    wrong = sorted(set(values) - known) + [
-        key for key, value in values.items() if isinstance(value, bool) or not isinstance(value, int | float)
-    ]
-    if wrong or "intercept" not in values or not 0 <= values.get("floor", 0.5) <= 1:
-        raise SettingsError(
-            f"A calibration has numbers for {', '.join(Calibration.__dataclass_fields__)}, the floor between 0 and 1; "
-            f"found {dict(values)}."
-        )
-    return Calibration(**{key: float(value) for key, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True)

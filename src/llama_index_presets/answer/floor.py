@@ -9,7 +9,8 @@ from typing import Final
 
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
-from llama_index_presets.answer.evidence import Calibration, Passage, Reading, read_passages
+from llama_index_presets.answer.calibration import Calibration
+from llama_index_presets.answer.evidence import Passage, Reading, read_passages
 from llama_index_presets.provenance import BM25, CROSS_MODAL, FUSION, KEYWORD, RETRIEVAL, VECTOR, RankedNode
 from llama_index_presets.ranking.bm25 import Analyzer
 

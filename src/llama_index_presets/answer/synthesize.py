@@ -28,6 +28,7 @@ from llama_index.core.utils import get_tokenizer
 
 from llama_index_presets._options import refuse_unknown, strict
 from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
+from llama_index_presets.answer.calibration import Calibration
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import (
     DONT_KNOW,
@@ -42,7 +43,6 @@ from llama_index_presets.answer.context import (
     render_context,
     render_prompt,
 )
-from llama_index_presets.answer.evidence import Calibration
 from llama_index_presets.answer.extractive import CONFIDENCE, ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason, no_answer
 from llama_index_presets.answer.floor import EvidenceFloor, cosine_of

@@ -255,8 +255,8 @@ def _calibrate(
     offline: bool,
     as_json: bool,
 ) -> None:
+    from llama_index_presets.answer.calibration import CALIBRATION_FILE
     from llama_index_presets.experiments.calibration import calibrate, write_calibrations
-    from llama_index_presets.presets.answering import CALIBRATION_FILE
     from llama_index_presets.presets.storage import resolve_storage
 
     file = resolve_storage(variant.storage).folder / CALIBRATION_FILE

@@ -74,6 +74,14 @@ class EmbeddingModel:
     sentences: dict[str, float] | None = None
     choose_when: str = ""
 
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether an extractive answer compares sentences with it.
+
+        A service would be paid, and told, for every sentence; CLIP reads captions, not sentences.
+        """
+        return self.provider == "local" and self.modality == "text"
+
 
 def catalogue() -> Mapping[str, EmbeddingModel]:
     """All models, by name: those of this package, and those of the file that ``LLAMA_PRESETS_MODELS`` names.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from llama_index.core.schema import ImageNode, QueryBundle
 
-from llama_index_presets.answer.evidence import FEATURES, Calibration, read_passages
+from llama_index_presets.answer.calibration import FEATURES, Calibration
+from llama_index_presets.answer.evidence import read_passages
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.floor import passages_of
 from llama_index_presets.errors import SettingsError

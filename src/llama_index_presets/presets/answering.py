@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 
+from llama_index_presets.answer.calibration import Calibration, find_calibrations
 from llama_index_presets.answer.context import SYSTEM_PROMPT
-from llama_index_presets.answer.evidence import Calibration, calibration_of
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
-from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.settings import Settings
 
-__all__ = ["CALIBRATION_FILE", "find_calibrations", "make_synthesizer", "system_prompt"]
-
-CALIBRATION_FILE: Final = "calibration.toml"
-"""File of a storage with the calibration that ``llama-presets evaluate --calibrate`` made for it."""
+__all__ = ["calibration_tables", "make_synthesizer", "system_prompt"]
 
 
 def make_synthesizer(
@@ -44,12 +37,9 @@ def make_synthesizer(
         SettingsError: The calibration of the storage cannot be read.
     """
     known = catalogue().get(_short_name(embed_model))
-    calibrations = {} if values.answer_floor is not None else find_calibrations(known, folder)
-    if values.min_confidence is not None:
-        calibrations = {
-            name: replace(calibration, floor=values.min_confidence)
-            for name, calibration in calibrations.items()
-        }
+    calibrations = find_calibrations(
+        folder, calibration_tables(known, values), min_confidence=values.min_confidence
+    )
     unknown = 0.0 if reads_images(embed_model) else None  # in no such space is a cosine below 0 any evidence
     given = values.answer_floor
     return CitedSynthesizer(
@@ -69,33 +59,14 @@ def system_prompt(values: Settings) -> str:
     return f"{rules} Answer in {values.answer_language}." if values.answer_language else rules
 
 
-def find_calibrations(known: EmbeddingModel | None, folder: Path) -> dict[str, Calibration]:
-    """Calibrations ``evidence`` and ``sentences``: those of the storage, else those of the embedding model.
-
-    Raises:
-        SettingsError: The file of the storage is no TOML, or has something else in it.
-    """
-    file = folder / CALIBRATION_FILE
-    if file.is_file():
-        return {name: calibration_of(table) for name, table in _tables(file).items()}
+def calibration_tables(
+    known: EmbeddingModel | None, values: Settings
+) -> dict[str, Mapping[str, float]] | None:
+    """Calibrations of an embedding model as tables; None where the settings go by a cosine instead."""
+    if values.answer_floor is not None:
+        return None
     tables = {"evidence": known.evidence, "sentences": known.sentences} if known else {}
-    return {name: calibration_of(table) for name, table in tables.items() if table}
-
-
-def _tables(file: Path) -> Mapping[str, Any]:
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"The calibration '{file}' cannot be read ({error}). Remove it, or calibrate again."
-        ) from error
-    if set(tables) - {"evidence", "sentences"} or not all(
-        isinstance(table, dict) for table in tables.values()
-    ):
-        raise SettingsError(
-            f"The calibration '{file}' has {', '.join(tables)}; expected the tables evidence and sentences."
-        )
-    return tables
+    return {name: table for name, table in tables.items() if table}
 
 
 def _with_meaning(
@@ -104,10 +75,8 @@ def _with_meaning(
     """An extractive model that compares meanings with the local model of the index; any other model as it is."""
     if not isinstance(llm, ExtractiveLLM) or llm.embed_model is not None:
         return llm
-    if known is None or known.provider != "local" or known.modality != "text":
-        return (
-            llm  # a service would be paid, and told, for every sentence; CLIP reads captions, not sentences
-        )
+    if known is None or not known.reads_sentences:
+        return llm
     return ExtractiveLLM(
         max_sentences=llm.max_sentences,
         min_coverage=llm.min_coverage,

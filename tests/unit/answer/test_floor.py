@@ -8,8 +8,9 @@ import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM
 
+from llama_index_presets.answer.calibration import Calibration, calibration_of
 from llama_index_presets.answer.context import DONT_KNOW, number_blocks
-from llama_index_presets.answer.evidence import Calibration, Passage, calibration_of, read_passages
+from llama_index_presets.answer.evidence import Passage, read_passages
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
 from llama_index_presets.answer.synthesize import CitedSynthesizer

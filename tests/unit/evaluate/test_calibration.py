@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.answer.evidence import Calibration
+from llama_index_presets.answer.calibration import CALIBRATION_FILE, Calibration, find_calibrations
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.experiments.calibration import (
@@ -17,7 +17,6 @@ from llama_index_presets.experiments.calibration import (
     fit_calibration,
     write_calibrations,
 )
-from llama_index_presets.presets.answering import CALIBRATION_FILE, find_calibrations
 
 
 def evidence(share: float, answerable: bool) -> Labelled:
@@ -44,14 +43,14 @@ def test_a_written_calibration_is_read_back(tmp_path: Path) -> None:
     made = Calibration(intercept=-1.5, coverage=2.0, floor=0.25)
     report = CalibrationReport(calibration=made, questions=1, answered=1.0, wrongly_answered=0.0)
     write_calibrations({"evidence": report}, tmp_path / CALIBRATION_FILE)
-    assert find_calibrations(None, tmp_path) == {"evidence": made}
+    assert find_calibrations(tmp_path, {}) == {"evidence": made}
 
 
 def test_a_damaged_calibration_is_named(tmp_path: Path) -> None:
     """A silent default would change every answer."""
     (tmp_path / CALIBRATION_FILE).write_text("[evidence", encoding="utf-8")
     with pytest.raises(SettingsError, match="cannot be read"):
-        find_calibrations(None, tmp_path)
+        find_calibrations(tmp_path, {})
 
 
 def test_too_few_questions_are_refused() -> None:
