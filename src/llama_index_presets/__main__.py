@@ -6,7 +6,7 @@ import sys
 __all__ = ["main"]
 
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
-"""As Python's 700 the collector runs hundreds of times over modules that live to the end: a sixth of a cold question."""
+"""As with Python's 700, collections would go through modules that live to the end: a sixth of a cold question."""
 
 
 def main() -> None:
