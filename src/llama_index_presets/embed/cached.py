@@ -116,7 +116,7 @@ class CachedEmbedding(BaseEmbedding):
 
     Args:
         inner: Any LlamaIndex embedding.
-        cache: Where vectors are kept; one may serve many models.
+        cache: Where vectors are kept, or the folder of an `EmbeddingCache`; one may serve many models.
         identity: What makes the vectors, in your words; None finds it from the model (`vector_identity`). Change it
             when the model changes behind the same name.
         cache_queries: Whether questions are kept as well as passages.
@@ -142,7 +142,7 @@ class CachedEmbedding(BaseEmbedding):
     def __init__(
         self,
         inner: BaseEmbedding,
-        cache: EmbeddingCache,
+        cache: EmbeddingCache | str | Path,
         *,
         identity: str | None = None,
         cache_queries: bool = True,
@@ -154,6 +154,8 @@ class CachedEmbedding(BaseEmbedding):
         settings.setdefault("embed_batch_size", 2048)
         # Kept from here on: a model may count or remember in its options, and a pickled copy must find the same.
         settings["identity"] = identity or vector_identity(inner)
+        if isinstance(cache, str | Path):
+            cache = EmbeddingCache(cache)
         settings |= {"inner": inner, "cache": cache, "cache_queries": cache_queries}
         super().__init__(**settings)
 

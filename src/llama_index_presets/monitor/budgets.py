@@ -299,6 +299,11 @@ class Budgets:
     ) -> None:
         if unpriced not in ("refuse", "allow"):
             raise SettingsError(f"unpriced is '{unpriced}'. Expected 'refuse' or 'allow'.")
+        if ledger.in_memory and sums is None:
+            raise SettingsError(
+                "Budgets hold across processes by a file beside the ledger, and this ledger is in memory. "
+                "Give the ledger a path, or the budgets a folder (sums=)."
+            )
         self.budgets = tuple(budgets)
         self.default_output_tokens = default_output_tokens
         self.unpriced = unpriced

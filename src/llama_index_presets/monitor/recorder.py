@@ -23,6 +23,8 @@ from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
 from llama_index_presets.monitor.stream_usage import ask_for_usage
+from llama_index_presets.monitor.token_counts import TokenCounts
+from llama_index_presets.monitor.usage import Usage
 
 __all__ = ["CallRecorder"]
 
@@ -41,6 +43,7 @@ class CallRecorder:
         scope: As in `CostTrackingHandler`.
         budgets: Limits that calls are held to.
         stream_usage: Whether streams are asked for their usage.
+        counts: Takes the tokens of each call.
 
     Attributes:
         tracker: The tree of open calls.
@@ -54,8 +57,10 @@ class CallRecorder:
         scope: Literal["all", "bound"] = "all",
         budgets: Budgets | None = None,
         stream_usage: bool = True,
+        counts: TokenCounts | None = None,
     ) -> None:
         self.ledger = ledger
+        self.counts = counts or TokenCounts()
         self.scope = scope
         self.budgets = budgets
         self.tracker = CallTree(self, ledger.next_call_id)
@@ -230,13 +235,18 @@ class CallRecorder:
         call = end.call
         if not end.counts:
             self._forget(call)
-        elif self.budgets is None and call.kind == "llm" and end.status == "success":
+        elif self._may_wait(end):
             self.ledger.add_later(functools.partial(self._row, end))
         else:
             self.ledger.add(self._row(end))
             call.prompt = call.chunk = None
             if self.budgets is not None:
                 self._settle_now()
+
+    def _may_wait(self, end: CallEnded) -> bool:
+        """Whether nobody needs the row at once."""
+        told = self.counts.say is not None
+        return self.budgets is None and not told and end.call.kind == "llm" and end.status == "success"
 
     def _forget(self, call: OpenCall) -> None:
         """Give back what was held for a call that leaves no row."""
@@ -256,6 +266,8 @@ class CallRecorder:
     def _row(self, end: CallEnded, call_id: str | None = None) -> Call:
         call, who = end.call, end.call.who
         usage, source = end.measure()
+        if call_id is None:  # a failed attempt has another id, and is no call of its own
+            self._count(end, usage, source)
         parent = call.parent
         while parent is not None and parent.wraps:  # leaves no row that this one could be below
             parent = parent.parent
@@ -287,6 +299,13 @@ class CallRecorder:
             self._prompt_sha256(call),
             "",
         )
+
+    def _count(self, end: CallEnded, usage: Usage, source: str) -> None:
+        """Count the tokens; a tokenizer that fails costs no row."""
+        try:
+            self.counts.note(end, usage, source)
+        except Exception:
+            _log.exception("The tokens of a %s call could not be counted; its row is written.", end.call.kind)
 
     def _prompt_sha256(self, call: OpenCall) -> str:
         """Hash the prompt, once; without the key, which a full disk keeps from being made, the row has no hash."""

@@ -26,6 +26,7 @@ from llama_index_presets.inference.backends import BACKENDS, Backend
 from llama_index_presets.loading import loading
 from llama_index_presets.provenance import RERANK, RETRIEVAL, RankedNode, StageRank
 from llama_index_presets.rerank.model import load_pair_model
+from llama_index_presets.rerank.official import OFFICIAL, check_model, own_settings, with_retrieval_score
 from llama_index_presets.rerank.pair_model import ModelSource, PairModel, Precision
 from llama_index_presets.rerank.scoring import (
     LongText,
@@ -48,6 +49,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: A value is out of range; the message names it and what was expected.
     """
+    check_model(settings["model"])
     for name in ("top_n", "batch_size"):
         _expect(settings[name] >= 1, name, settings[name], "a whole number >= 1")
     _expect(settings["cache_size"] >= 0, "cache_size", settings["cache_size"], "a whole number >= 0")
@@ -168,8 +170,19 @@ def place(hit: NodeWithScore, *, before: int, after: int, score: float | None, p
 
 dispatcher = get_dispatcher(__name__)
 
+_USUAL = {
+    "model": "cross-encoder/ms-marco-MiniLM-L6-v2",
+    "max_length": None,
+    "device": None,
+    "revision": None,
+    "trust_remote_code": False,
+    "cache_folder": None,
+    "local_files_only": False,
+    "backend": "auto",
+}
 
-@strict()
+
+@strict(also=OFFICIAL)
 class CrossEncoderRerank(BaseNodePostprocessor):
     """Node postprocessor: orders hits by a cross-encoder's score of each (query, text) pair.
 
@@ -206,10 +219,15 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         cache_folder: Where downloaded models lie.
         local_files_only: Never ask the hub.
         metadata_mode: Which view of a node is scored.
+        keep_retrieval_score: Whether the score that a hit came with is also in the metadata of its node, a copy, as
+            ``"retrieval_score"``; prompts and embeddings leave it out.
         callback_manager: LlamaIndex callbacks; a ``RERANKING`` event is sent.
+        **official: ``cross_encoder_kwargs`` of `SentenceTransformerRerank`, which may hold `max_length`, `device`,
+            `revision`, `trust_remote_code`, `cache_folder`, `local_files_only` and `backend`; all else is refused with
+            the reason. Every other name of that class means the same here.
 
     Raises:
-        SettingsError: An argument is out of range.
+        SettingsError: An argument is out of range, unknown, or cannot be honoured.
 
     Example:
         >>> rerank = CrossEncoderRerank(top_n=3, blend=0.5, deadline_ms=300)
@@ -234,6 +252,9 @@ class CrossEncoderRerank(BaseNodePostprocessor):
     cache_folder: str | None = Field(description="Where downloaded models lie.")
     local_files_only: bool = Field(description="Never ask the hub.")
     metadata_mode: MetadataMode = Field(description="Which view of a node is scored.")
+    keep_retrieval_score: bool = Field(
+        default=False, description="Whether the retrieval score is in the metadata too."
+    )
     _held: tuple[ModelSource, PairModel] | None = PrivateAttr(default=None)
     _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _cache: ScoreCache = PrivateAttr()
@@ -258,9 +279,12 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         cache_folder: str | None = None,
         local_files_only: bool = False,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
+        keep_retrieval_score: bool = False,
         callback_manager: CallbackManager | None = None,
+        **official: Any,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name in type(self).model_fields}
+        settings = own_settings(settings, official.pop("cross_encoder_kwargs", None), _USUAL) | official
         settings["callback_manager"] = callback_manager or CallbackManager([])
         check_settings(settings)
         super().__init__(**settings)
@@ -382,6 +406,8 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         unscored = [index for index, text in enumerate(texts) if text not in logits]
         rest = [(None, None, index) for index in unscored] if self.min_score is None else []
         ordered = [*kept, *rest][: self.top_n]
+        if self.keep_retrieval_score:
+            nodes = [_noted(hit) for hit in nodes]
         return [
             place(nodes[index], before=index + 1, after=after, score=score, p=p)
             for after, (score, p, index) in enumerate(ordered, start=1)
@@ -424,6 +450,11 @@ class CrossEncoderRerank(BaseNodePostprocessor):
 
     def _text(self, hit: NodeWithScore) -> str:
         return hit.node.get_content(metadata_mode=self.metadata_mode)
+
+
+def _noted(hit: NodeWithScore) -> NodeWithScore:
+    """The same hit with a node that says the retrieval score; the hit itself is left as it was."""
+    return hit.model_copy(update={"node": with_retrieval_score(hit)})
 
 
 def _query_of(bundle: QueryBundle | None) -> str:

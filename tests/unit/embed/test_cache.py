@@ -19,7 +19,7 @@ from llama_index.core.schema import TextNode
 from tests.fakes import WordEmbedding
 
 from llama_index_presets.embed.cache import EmbeddingCache
-from llama_index_presets.embed.cached import CachedEmbedding, vector_identity
+from llama_index_presets.embed.cached import CachedEmbedding, CacheStats, vector_identity
 from llama_index_presets.errors import PartialEmbeddingError, SettingsError, StoreWriteError
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -331,3 +331,11 @@ def test_no_secret_of_the_model_is_shown(cache: EmbeddingCache) -> None:
 
     model = CachedEmbedding(OpenAIEmbedding(api_key="sk-secret"), cache)
     assert "sk-secret" not in repr(model) + str(model.to_dict())
+
+
+def test_a_folder_is_a_cache(tmp_path: Path) -> None:
+    """Its path is enough: two models of one folder share their vectors."""
+    for hits in (0, 1):
+        model = CachedEmbedding(MockEmbedding(embed_dim=2), str(tmp_path / "cache"))
+        model.get_text_embedding("a text")
+        assert model.stats == CacheStats(hits=hits, misses=1 - hits)

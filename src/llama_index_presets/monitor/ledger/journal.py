@@ -22,7 +22,20 @@ from llama_index_presets.errors import MonitorError
 from llama_index_presets.monitor.ledger.row import Call, as_stored_fields
 from llama_index_presets.private_files import private_folder
 
-__all__ = ["Journal", "delete_old_drafts", "journal_folder", "journals", "locked", "prompt_key"]
+__all__ = [
+    "IN_MEMORY",
+    "Journal",
+    "MemoryJournal",
+    "delete_old_drafts",
+    "journal_folder",
+    "journals",
+    "locked",
+    "prompt_key",
+]
+
+IN_MEMORY: Final = ":memory:"
+"""Path of a ledger that no file keeps."""
+
 
 _DRAFT: Final = ".draft"
 _OLD_DRAFT_S: Final = 3600.0
@@ -106,6 +119,38 @@ class Journal:
             raise
         self._lock, self.path = lock, path
         return self._fd
+
+
+class MemoryJournal:
+    """Journal of a ledger in memory: the same lines, kept by this process. Thread safe for one writer.
+
+    Attributes:
+        size: 0: it is never folded.
+    """
+
+    size = 0
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, bytes]] = []
+
+    def append(self, calls: Iterable[Call]) -> None:
+        """Keep rows."""
+        self._rows += [
+            (call.timestamp, json.dumps(as_stored_fields(call)).encode() + b"\n") for call in calls
+        ]
+
+    def forget_before(self, timestamp_us: int) -> int:
+        """Delete rows that are older; gives how many."""
+        kept = [row for row in self._rows if row[0] >= timestamp_us]
+        forgotten, self._rows = len(self._rows) - len(kept), kept
+        return forgotten
+
+    def lines(self) -> list[bytes]:
+        """The rows as a journal has them, in order."""
+        return [line for _, line in self._rows]
+
+    def close(self) -> None:
+        """Do nothing: the rows can be read for as long as the ledger lives."""
 
 
 @contextlib.contextmanager

@@ -19,13 +19,19 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from llama_index_presets._options import strict
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.forks import in_forked_child
-from llama_index_presets.monitor.ledger.journal import Journal, journal_folder, prompt_key
+from llama_index_presets.monitor.ledger.journal import (
+    IN_MEMORY,
+    Journal,
+    MemoryJournal,
+    journal_folder,
+    prompt_key,
+)
 from llama_index_presets.monitor.ledger.queries import LedgerReader
 from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
@@ -82,7 +88,8 @@ class Ledger(LedgerReader):
     ``durable=True`` nothing. Thread safe; survives `fork`.
 
     Args:
-        path: The DuckDB file; made when missing, and only once there is something to write.
+        path: The DuckDB file; made when missing, and only once there is something to write. ``":memory:"`` keeps the
+            rows in this process alone, for as long as the ledger lives; some hundred bytes each.
         durable: Write each row to the disk before `record` returns (about 0.2 ms a row).
         flush_interval_s: Longest time that a row stays in memory, in seconds, > 0.
         keep_days: Rows older than this are deleted when journals are folded; None keeps all.
@@ -111,8 +118,9 @@ class Ledger(LedgerReader):
             )
         if keep_days is not None and not keep_days > 0:
             raise SettingsError(f"keep_days is {keep_days}. Expected days > 0, or None to keep all rows.")
-        self.path = Path(path).expanduser().absolute()
-        if self.path.is_dir():
+        self.in_memory = str(path) == IN_MEMORY
+        self.path = Path(path) if self.in_memory else Path(path).expanduser().absolute()
+        if not self.in_memory and self.path.is_dir():
             raise SettingsError(
                 f"'{self.path}' is a folder. Expected a file, such as '{self.path / 'calls.duckdb'}'."
             )
@@ -130,7 +138,9 @@ class Ledger(LedgerReader):
     def _reset(self) -> None:
         """Start empty; also in a forked child, where rows, locks and threads belong to the parent."""
         self._pending: deque[Call | Callable[[], Call]] = deque()
-        self._journal = Journal(journal_folder(self.path), durable=self.durable)
+        self._journal: Journal | MemoryJournal = (
+            MemoryJournal() if self.in_memory else Journal(journal_folder(self.path), durable=self.durable)
+        )
         self._writing = threading.RLock()
         self._starting = threading.Lock()
         self._wake = threading.Event()
@@ -272,6 +282,11 @@ class Ledger(LedgerReader):
 
     def fold(self) -> int:
         """Fold journals without a writer into the DuckDB file and drop rows older than `keep_days`."""
+        if isinstance(self._journal, MemoryJournal):
+            if self.keep_days is not None:
+                with self._writing:
+                    self._journal.forget_before(int((time.time() - self.keep_days * 86_400) * 1e6))
+            return 0
         from llama_index_presets.monitor.ledger.storage import fold
 
         return fold(self.path, keep_days=self.keep_days)
@@ -287,7 +302,8 @@ class Ledger(LedgerReader):
     def hash_prompt(self, prompt: str) -> str:
         """Give the keyed SHA-256 of a prompt, in hex: equal prompts match, none can be guessed."""
         if self._prompt_hash is None:
-            self._prompt_hash = KeyedHash(prompt_key(journal_folder(self.path)))
+            key = secrets.token_bytes(32) if self.in_memory else prompt_key(journal_folder(self.path))
+            self._prompt_hash = KeyedHash(key)
         return self._prompt_hash.of(prompt)
 
     def _start(self) -> None:
@@ -382,6 +398,9 @@ class Ledger(LedgerReader):
         if self._pending:
             self.flush()
 
+    def _rows_in_memory(self) -> list[bytes] | None:
+        return self._journal.lines() if isinstance(self._journal, MemoryJournal) else None
+
     # -- life ----------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Ledger:
@@ -394,6 +413,28 @@ class Ledger(LedgerReader):
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
+
+    def __copy__(self) -> Ledger:
+        return self  # two writers of one memory would each write its rows
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ledger:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.in_memory:
+            raise MonitorError(
+                "A ledger in memory cannot be pickled: its rows would stay behind. Give it a path, and pickle that one."
+            )
+        return _reopened, (str(self.path), self.durable, self._interval_s, self.keep_days, self.pricer.book)
+
+
+def _reopened(
+    path: str, durable: bool, flush_interval_s: float, keep_days: float | None, prices: PriceBook | None
+) -> Ledger:
+    """Open the ledger of a pickle; rows of its own go to a journal of its own."""
+    return Ledger(
+        path, durable=durable, flush_interval_s=flush_interval_s, keep_days=keep_days, prices=prices
+    )
 
 
 def _made(row: Call | Callable[[], Call]) -> Call | None:

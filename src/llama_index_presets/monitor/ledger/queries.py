@@ -191,13 +191,17 @@ class LedgerReader:
     """Queries of a ledger.
 
     Attributes:
-        path: The DuckDB file.
+        path: The DuckDB file; ``":memory:"`` of a ledger without one.
     """
 
     path: Path
 
     def _before_reading(self) -> None:
         """Make everything visible that this process has recorded."""
+        raise NotImplementedError
+
+    def _rows_in_memory(self) -> list[bytes] | None:
+        """The rows of a ledger without a file; None of one with a file."""
         raise NotImplementedError
 
     def sql(
@@ -211,9 +215,12 @@ class LedgerReader:
         Raises:
             MonitorError: The SQL is wrong or the ledger cannot be read.
         """
-        from llama_index_presets.monitor.ledger.storage import query
+        from llama_index_presets.monitor.ledger.storage import query, query_rows
 
         self._before_reading()
+        rows = self._rows_in_memory()
+        if rows is not None:
+            return query_rows(rows, statement, parameters)
         return query(self.path, statement, parameters)
 
     def to_polars(
@@ -241,8 +248,7 @@ class LedgerReader:
         """
         from llama_index_presets.monitor.ledger.storage import copy_to
 
-        self._before_reading()
-        return copy_to(self.path, Path(path))
+        return copy_to(Path(path), self.sql)
 
     def get_usage_stats(
         self, days: float = 7, *, tenant: str | None = None, tag: str | None = None

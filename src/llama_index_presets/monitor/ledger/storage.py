@@ -11,7 +11,7 @@ import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import duckdb
 from llama_index_presets.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.ledger.journal import (
+    IN_MEMORY,
     delete_old_drafts,
     is_orphan,
     journal_folder,
@@ -29,7 +30,7 @@ from llama_index_presets.monitor.ledger.journal import (
 from llama_index_presets.monitor.ledger.row import COLUMNS
 from llama_index_presets.private_files import tighten
 
-__all__ = ["copy_to", "fold", "query"]
+__all__ = ["copy_to", "fold", "query", "query_rows"]
 
 _log = logging.getLogger(__name__)
 _READER_PATIENCE_S = 30.0
@@ -83,6 +84,28 @@ def query(
                 connection.execute(statement, parameters)
     except BaseException:
         connection.close()  # the error may be kept, and the file must not stay open with it
+        raise
+    return connection
+
+
+def query_rows(
+    rows: Sequence[bytes], statement: str, parameters: Sequence[Any] | dict[str, Any] = ()
+) -> duckdb.DuckDBPyConnection:
+    """`query` over rows of a journal in memory.
+
+    Raises:
+        MonitorError: The SQL is wrong.
+    """
+    connection = duckdb.connect(":memory:")
+    try:
+        with _explained(Path(IN_MEMORY)), tempfile.TemporaryFile() as together:
+            together.writelines(rows)
+            together.flush()
+            files = [f"/dev/fd/{together.fileno()}"] if rows else []
+            _create_view(connection, attached=False, files=files)
+            connection.execute(statement, parameters)
+    except BaseException:
+        connection.close()
         raise
     return connection
 
@@ -181,14 +204,14 @@ def _few(files: Sequence[Path]) -> Iterator[list[str]]:
         yield [f"/dev/fd/{together.fileno()}", *(str(path) for path in files if path not in copied)]
 
 
-def copy_to(ledger: Path, target: Path) -> Path:
-    """Write all rows to a Parquet or CSV file; see `Ledger.export`."""
+def copy_to(target: Path, run: Callable[[str], object]) -> Path:
+    """Write all rows to a Parquet or CSV file with a function that runs SQL; see `Ledger.export`."""
     formats = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER"}
     if target.suffix not in formats:
         raise SettingsError(f"'{target}' has the ending '{target.suffix}'. Expected .parquet or .csv.")
     columns = _NAMES if target.suffix == ".parquet" else _AS_CELLS
     rows = f"(SELECT {columns} FROM llm_calls ORDER BY timestamp)"  # noqa: S608 (constants)
-    query(ledger, f"COPY {rows} TO {_quoted(str(target))} ({formats[target.suffix]})")
+    run(f"COPY {rows} TO {_quoted(str(target))} ({formats[target.suffix]})")
     return target
 
 

@@ -20,6 +20,12 @@ from llama_index_presets.retrieve.bm25.documents import (
     serialize_entry,
     serialize_payload,
 )
+from llama_index_presets.retrieve.bm25.official import (
+    TOKEN_PATTERN,
+    nodes_of,
+    own_language,
+    persisted_top_k,
+)
 from llama_index_presets.retrieve.bm25.renewal import renew
 from llama_index_presets.retrieve.bm25.retriever import KeywordHits, KeywordRetriever
 from llama_index_presets.retrieve.bm25.state import KeywordState, Mark
@@ -150,6 +156,63 @@ class BM25Index:
         index = cls(path, nodes=source, **settings)
         index.add(all_nodes(source))
         return index
+
+    @classmethod
+    @strict()
+    def from_defaults(
+        cls,
+        index: NodeSource | None = None,
+        nodes: Sequence[BaseNode] | None = None,
+        docstore: NodeSource | None = None,
+        stemmer: Any = None,
+        language: str = "en",
+        similarity_top_k: int = 2,
+        verbose: bool = False,
+        skip_stemming: bool = False,
+        token_pattern: str = TOKEN_PATTERN,
+        filters: MetadataFilters | None = None,
+        tokenizer: Callable[[str], list[str]] | None = None,
+    ) -> KeywordRetriever:
+        """Make a retriever as `BM25Retriever.from_defaults` does, over an index in memory: its `index`.
+
+        Args:
+            index: Gives the nodes, as a vector store or document store does.
+            nodes: The nodes themselves.
+            docstore: Gives the nodes. One of the three is given.
+            stemmer: A Snowball stemmer of `language`; None is that.
+            language: Of stemmer and stop words.
+            similarity_top_k: How many hits at most.
+            verbose: As for every retriever.
+            skip_stemming: Has one value here, False, but with ``language="none"``.
+            token_pattern: Has one value here.
+            filters: What hits must satisfy.
+            tokenizer: Has one value here, None.
+
+        Raises:
+            SettingsError: Not one source of nodes is given, or a setting cannot be honoured: the message says why.
+
+        Example:
+            >>> from llama_index.core.schema import TextNode
+            >>> nodes = [TextNode(id_="a", text="Valve AB-17 leaks"), TextNode(id_="b", text="Pump manual")]
+            >>> [hit.node.node_id for hit in BM25Index.from_defaults(nodes=nodes).retrieve("leaking")]
+            ['a']
+        """
+        name = own_language(
+            language, stemmer, skip_stemming=skip_stemming, token_pattern=token_pattern, tokenizer=tokenizer
+        )
+        made = cls(language=name)
+        made.add(nodes_of(index, nodes, docstore))
+        return made.as_retriever(similarity_top_k, filters, verbose=verbose)
+
+    @classmethod
+    def from_persist_dir(cls, path: str | Path) -> KeywordRetriever:
+        """Open the folder that `KeywordRetriever.persist` wrote, as `BM25Retriever.from_persist_dir` does.
+
+        Raises:
+            SettingsError: The folder was written by `BM25Retriever`, or holds no index.
+        """
+        top_k = persisted_top_k(Path(path))
+        return cls(path).as_retriever(top_k)
 
     # -- what is in it ------------------------------------------------------------------------------------
 

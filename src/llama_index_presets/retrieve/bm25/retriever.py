@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -18,6 +19,7 @@ from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import BM25, RankedIds, RankedNode, StageRank
 from llama_index_presets.ranking.bm25 import QueryScores
 from llama_index_presets.retrieve.bm25.documents import DocumentTable
+from llama_index_presets.retrieve.bm25.official import persist_retriever
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
 from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
 
@@ -155,12 +157,39 @@ class KeywordRetriever(_Retrieval, BaseRetriever):
     def __init__(
         self, index: Searcher, *, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any
     ) -> None:
-        if top_k < 0:
-            raise SettingsError(f"top_k is {top_k}; it must be 0 or more.")
         super().__init__(**options)
         self.index = index
-        self.top_k = top_k
+        self.top_k = _checked_top_k(top_k)
         self.filters = filters
+
+    @property
+    def similarity_top_k(self) -> int:
+        """The name that `top_k` has in `BM25Retriever`."""
+        return self.top_k
+
+    @similarity_top_k.setter
+    def similarity_top_k(self, value: int) -> None:
+        self.top_k = _checked_top_k(value)
+
+    def as_retriever(
+        self, top_k: int | None = None, filters: MetadataFilters | None = None, **options: Any
+    ) -> KeywordRetriever:
+        """Another retriever over the same index; see `BM25Index.as_retriever`."""
+        return KeywordRetriever(
+            self.index,
+            top_k=self.top_k if top_k is None else top_k,
+            filters=both_filters(self.filters, filters),
+            **options,
+        )
+
+    def persist(self, path: str | Path) -> None:
+        """Write the index and `top_k` to a folder; `BM25Index.from_persist_dir` opens it.
+
+        Raises:
+            SettingsError: The folder holds an index already, or the index cannot be written out.
+            StoreWriteError: The folder cannot be written.
+        """
+        persist_retriever(self.index, self.top_k, Path(path))
 
     @dispatcher.span
     def find(self, query: QueryBundle, top_k: int | None = None) -> KeywordHits:
@@ -174,3 +203,9 @@ class KeywordRetriever(_Retrieval, BaseRetriever):
         if any(isinstance(hit.node, IndexNode) for hit in nodes):
             return super()._handle_recursive_retrieval(query_bundle, nodes)
         return nodes
+
+
+def _checked_top_k(top_k: int) -> int:
+    if top_k < 0:
+        raise SettingsError(f"top_k is {top_k}; it must be 0 or more.")
+    return top_k
