@@ -87,7 +87,7 @@ def _stems_as(stemmer: Any, language: str) -> bool:
     """Whether a stemmer does what that of a language does; PyStemmer's do not say which they are."""
     words = [word.lower() for word in _PROBES]
     try:
-        return list(stemmer.stemWords(words)) == Stemmer.Stemmer(language).stemWords(words)
+        return list(stemmer.stemWords(words)) == list(Stemmer.Stemmer(language).stemWords(words))
     except AttributeError:
         return False
 
