@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-__all__ = ["PARENT_KEYS", "WINDOW_KEY", "Fingerprint"]
+__all__ = ["PARENT_KEYS", "PROJECT_FILE", "WINDOW_KEY", "Fingerprint"]
 
 WINDOW_KEY = "window"
 """Metadata of a sentence: the sentence with its neighbours, which is what an answer is shown."""
 
 PARENT_KEYS = ("parent_id", "parent_text", "parent_leaves")
 """Metadata of a part: id and text of its chunk, and into how many parts that was cut."""
+
+PROJECT_FILE = "llama-presets.toml"
+"""Name of a folder's project file, which is no document of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

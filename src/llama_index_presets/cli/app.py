@@ -7,17 +7,19 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from llama_index_presets import __version__
 from llama_index_presets._lazy_packages import run_as_command
+from llama_index_presets.cli.project import STORAGE, ProjectCommand
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
+from llama_index_presets.presets.matrix import PRESETS
 
 __all__ = [
     "FAILED",
@@ -26,6 +28,7 @@ __all__ = [
     "Filters",
     "ModelName",
     "Offline",
+    "OptionalPreset",
     "PresetName",
     "SettingsFile",
     "StorageFolder",
@@ -86,18 +89,41 @@ class _OneLineErrors(TyperGroup):
         raise typer.Exit(code) from None
 
 
-app = typer.Typer(
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Commands(typer.Typer):
+    """Typer application whose commands take what they are not told from the project file."""
+
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **options: Any
+    ) -> Callable[[_Function], _Function]:
+        """Register a command."""
+        return super().command(name, cls=cls or ProjectCommand, **options)
+
+
+app = _Commands(
     name="llama-presets",
     cls=_OneLineErrors,
     rich_markup_mode=None,
     help="From a use case to a running, measured, billed LlamaIndex query engine.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PresetName = Annotated[str, typer.Argument(metavar="PRESET", help="A row of 'llama-presets list'.")]
+
+def _presets_like(incomplete: str) -> list[tuple[str, str]]:
+    return [(name, row.use_case) for name, row in PRESETS.items() if name.startswith(incomplete)]
+
+
+PRESET_HELP = "A row of 'llama-presets list'; else the preset of llama-presets.toml."
+PresetName = Annotated[
+    str, typer.Argument(metavar="[PRESET]", help=PRESET_HELP, autocompletion=_presets_like)
+]
+OptionalPreset = Annotated[
+    str | None, typer.Argument(metavar="PRESET", help=PRESET_HELP, autocompletion=_presets_like)
+]
 StorageFolder = Annotated[
     str,
     typer.Option(
@@ -110,7 +136,7 @@ AsJson = Annotated[
     typer.Option("--json", help="One JSON object on standard output, everything else on standard error."),
 ]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Swap every networked part for its local counterpart.")
+    bool, typer.Option("--offline/--no-offline", help="Swap every networked part for its local counterpart.")
 ]
 Filters = Annotated[
     list[str] | None,
@@ -128,8 +154,6 @@ ModelName = Annotated[
     ),
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]
-
-STORAGE = "llama-presets-storage"
 
 
 @app.callback(invoke_without_command=True)

@@ -14,6 +14,7 @@ __all__ = ["compact"]
 
 @app.command()
 def compact(
+    ctx: typer.Context,
     place: Annotated[
         str | None, typer.Argument(metavar="[STORAGE]", help="The same as --storage, without the option.")
     ] = None,
@@ -23,7 +24,8 @@ def compact(
     """Remove deleted documents from the disk: rewrite every file of a storage without their text."""
     from llama_index_presets.presets.compaction import compact_storage
 
-    if place is not None and storage != STORAGE and place != storage:
+    named = ctx.get_parameter_source("storage").name == "COMMANDLINE"  # type: ignore[union-attr]
+    if place is not None and named and place != storage:
         raise SettingsError(f"The storage is named twice: '{place}' and --storage '{storage}'. Give one.")
     report = compact_storage(place or storage, progress=lambda part: complain(f"Compacting: {part} …"))
     if as_json:

@@ -19,6 +19,7 @@ from llama_index_presets.cli.app import (
     print_table,
     say,
 )
+from llama_index_presets.cli.project import ProjectCommand
 from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _show(ledger: Ledger, *, watch: bool) -> None:
             say(f"Alert: {alert}")
 
 
-@audit_app.command()
+@audit_app.command(cls=ProjectCommand)
 def verify(
     log: Annotated[
         Path | None, typer.Argument(help="The audit log; else the one of --storage.", show_default=False)

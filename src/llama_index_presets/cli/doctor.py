@@ -13,6 +13,7 @@ from llama_index_presets.cli.app import (
     STORAGE,
     AsJson,
     Offline,
+    OptionalPreset,
     SettingsFile,
     app,
     complain,
@@ -29,9 +30,7 @@ __all__ = ["doctor"]
 
 @app.command()
 def doctor(
-    preset: Annotated[
-        str | None, typer.Argument(metavar="[PRESET]", help="A row of 'llama-presets list'.")
-    ] = None,
+    preset: OptionalPreset = None,
     storage: Annotated[str | None, typer.Option("--storage", help="Folder or URL of its index.")] = None,
     settings: SettingsFile = None,
     offline: Offline = False,

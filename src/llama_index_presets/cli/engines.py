@@ -40,7 +40,10 @@ __all__ = ["ask", "chat", "ingest", "must_find", "need_index", "open_engine"]
 @app.command()
 def ingest(
     preset: PresetName,
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[PATHS]", help="Files and folders; else the sources of llama-presets.toml."),
+    ],
     storage: StorageFolder = STORAGE,
     offline: Offline = False,
     sync: Annotated[

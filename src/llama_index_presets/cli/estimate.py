@@ -37,7 +37,10 @@ _MEGA = 1_000_000
 @app.command()
 def estimate(
     preset: PresetName,
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[PATHS]", help="Files and folders; else the sources of llama-presets.toml."),
+    ],
     storage: StorageFolder = STORAGE,
     offline: Offline = False,
     sample: Annotated[

@@ -15,7 +15,7 @@ from llama_index_presets.errors import SettingsError
 if TYPE_CHECKING:
     from llama_index_presets.advise.recommend import RankedPreset, Recommendation
 
-__all__ = ["recommend"]
+__all__ = ["interview", "recommend"]
 
 
 @app.command()
@@ -72,7 +72,7 @@ def recommend(
     if requirements is not None:
         given = {**_read(requirements), **given}
     elif not given and sys.stdin.isatty() and not as_json:
-        given = _interview()
+        given = interview()
     elif not given:
         raise SettingsError(
             "Nothing is known of your case. Give flags (--documents 5000 --private …), --requirements FILE, "
@@ -99,7 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _interview() -> dict[str, Any]:
+def interview() -> dict[str, Any]:
     """Ask one question after the other; Enter takes the answer in brackets."""
     ask, confirm = typer.prompt, typer.confirm
     given: dict[str, Any] = {"documents": ask("How many documents?", default=10_000, type=int)}

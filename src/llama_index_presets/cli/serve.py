@@ -15,21 +15,20 @@ from llama_index_presets.cli.app import (
     STORAGE,
     ModelName,
     Offline,
+    OptionalPreset,
     SettingsFile,
     StorageFolder,
     app,
     complain,
 )
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.project.file import find_project
 
 if TYPE_CHECKING:
     from llama_index_presets.serve.config import ServeConfig
 
 __all__ = ["mcp", "serve"]
 
-OptionalPreset = Annotated[
-    str | None, typer.Argument(metavar="[PRESET]", help="A row of 'llama-presets list'; not with --config.")
-]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file with [engines.NAME] tables and [serve].")
 ]
@@ -106,6 +105,9 @@ def _config(
     one = EngineConfig(
         preset=preset, storage=storage, offline=offline, llm=llm, settings=str(settings) if settings else None
     )
+    project = find_project()
+    if project is not None and project.preset == preset and project.tables:
+        return read_config(project.path, {preset: one})
     return ServeConfig(engines={preset: one})
 
 

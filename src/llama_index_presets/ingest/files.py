@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.document_metadata import SIDECAR
+from llama_index_presets.values import PROJECT_FILE
 
 __all__ = ["FileEntry", "find_files", "root_path"]
 
@@ -133,7 +134,7 @@ def _items(folder: _Folder) -> Iterator[FileEntry | _Folder]:
         elif item.is_dir(follow_symlinks=False):
             real = folder.real / item.name
             yield _Folder(path, real, real if folder.separate else folder.boundary, linked=folder.linked)
-        elif item.is_file(follow_symlinks=False) and not item.name.endswith(SIDECAR):
+        elif item.is_file(follow_symlinks=False) and not _is_about_documents(item.name):
             yield FileEntry(path, folder.boundary)
 
 
@@ -149,8 +150,12 @@ def _linked(path: Path, folder: _Folder) -> Iterator[FileEntry | _Folder]:
         yield FileEntry(path, folder.boundary, problem, absent=True)
     elif is_folder:
         yield _Folder(path, target, folder.boundary, linked=True)
-    elif target.is_file() and not path.name.endswith(SIDECAR):
+    elif target.is_file() and not _is_about_documents(path.name):
         yield FileEntry(path, folder.boundary)
+
+
+def _is_about_documents(name: str) -> bool:
+    return name.endswith(SIDECAR) or name == PROJECT_FILE
 
 
 def _link_problem(target: Path, is_folder: bool, folder: _Folder) -> str:

@@ -15,11 +15,20 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import PRESETS
+from llama_index_presets.presets.project.file import is_project, project_settings
 from llama_index_presets.presets.settings import SETTINGS, Settings, settings_class
 from llama_index_presets.providers.options import of_any_model
 from llama_index_presets.providers.variables import use_env_file
 
-__all__ = ["Origins", "SettingInfo", "describe_settings", "load_settings"]
+__all__ = [
+    "Origins",
+    "SettingInfo",
+    "describe_settings",
+    "documented",
+    "kinds_of",
+    "load_settings",
+    "options_of",
+]
 
 Origins = dict[str, str]
 """Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
@@ -58,7 +67,7 @@ def describe_settings(preset: str | None) -> list[SettingInfo]:
         ['report']
     """
     kind = settings_class(preset)
-    defaults, kinds, about = kind().to_dict(), _kinds(kind), _documented(kind)
+    defaults, kinds, about = kind().to_dict(), kinds_of(kind), documented(kind)
     return [
         SettingInfo(
             name=name,
@@ -132,6 +141,8 @@ def _read(path: Path, preset: str | None) -> dict[str, Any]:
         raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
+    if is_project(content):
+        content = project_settings(content, path, preset)
     content = _with_model_tables(content)
     tables = {
         name: _with_model_tables(value) for name, value in content.items() if _is_preset_table(name, value)
@@ -191,13 +202,13 @@ def _environment(kind: type[Settings]) -> dict[str, Any]:
                 f"The environment variable {variable} names no setting. {_nearest(name, anywhere)}"
             )
         if name in names:
-            found[name] = _parsed(text, _kinds(kind)[name])
+            found[name] = _parsed(text, kinds_of(kind)[name])
     return found
 
 
 def _parsed(text: str, kind: Any) -> Any:
     """Text as the setting's type, or the text itself where it does not fit: `_checked` then says so."""
-    options = _options(kind)
+    options = options_of(kind)
     if bool in options:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
             text.lower(), text
@@ -217,10 +228,10 @@ def _parsed(text: str, kind: Any) -> Any:
 
 
 def _checked(kind: type[Settings], name: str, value: Any, origin: str) -> Any:
-    kinds = _kinds(kind)
+    kinds = kinds_of(kind)
     if name not in kinds:
         raise SettingsError(f"There is no setting '{name}' (from {origin}). {_whose(name, kinds)}")
-    for option in _options(kinds[name]):
+    for option in options_of(kinds[name]):
         if get_origin(option) is tuple and _is_texts(value):
             return tuple(value)
         if _fits(value, option):
@@ -240,7 +251,8 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
-def _options(kind: Any) -> tuple[Any, ...]:
+def options_of(kind: Any) -> tuple[Any, ...]:
+    """Types that a union allows; of another type, itself."""
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
@@ -253,7 +265,7 @@ def _accepts(kind: Any) -> str:
     """
     words = [
         word
-        for option in _options(kind)
+        for option in options_of(kind)
         for word in (
             [repr(choice) for choice in get_args(option)]
             if get_origin(option) is Literal
@@ -265,14 +277,17 @@ def _accepts(kind: Any) -> str:
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _kinds(kind: type[Settings]) -> dict[str, Any]:
+def kinds_of(kind: type[Settings]) -> dict[str, Any]:
+    """Type of each setting of a class."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _whose(name: str, known: Mapping[str, Any]) -> str:
     owners = [
-        preset for preset, kind in SETTINGS.items() if name in _kinds(kind) and name not in _kinds(Settings)
+        preset
+        for preset, kind in SETTINGS.items()
+        if name in kinds_of(kind) and name not in kinds_of(Settings)
     ]
     return f"It is a setting of '{owners[0]}'." if owners else _nearest(name, known)
 
@@ -282,7 +297,7 @@ def _nearest(name: str, known: Any) -> str:
     return f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(sorted(known))}."
 
 
-def _documented(kind: type[Settings]) -> dict[str, str]:
+def documented(kind: type[Settings]) -> dict[str, str]:
     """Lines under Attributes, of a class and of those that it comes from."""
     found: dict[str, str] = {}
     for ancestor in reversed(kind.__mro__):

@@ -118,8 +118,12 @@ class ServeConfig:
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
-def read_config(path: Path) -> ServeConfig:
+def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> ServeConfig:
     """Read a TOML file.
+
+    Args:
+        path: The file.
+        first: Engines that go before its own, such as that of a project file.
 
     Paths in it are relative to its folder. Tables other than ``serve`` and ``engines`` are left to others.
 
@@ -142,7 +146,10 @@ def read_config(path: Path) -> ServeConfig:
     for name in ("hosts", "proxies"):
         if name in values:
             values[name] = tuple(values[name])
-    engines = {name: _engine(table, path, name) for name, table in _table(content, "engines", path).items()}
+    engines = {
+        **(first or {}),
+        **{name: _engine(table, path, name) for name, table in _table(content, "engines", path).items()},
+    }
     if not engines:
         raise SettingsError(f"There is no engine to serve in '{path}'. Write a table: [engines.NAME].")
     return ServeConfig(engines=engines, limits=limits, **values)
