@@ -26,16 +26,26 @@ if TYPE_CHECKING:
 __all__ = ["move"]
 
 _KINDS = "duckdb:FILE, lancedb:FOLDER, postgresql://…, pinecone:INDEX or weaviate://HOST/COLLECTION"
+_STOCK = (
+    "What stock adapters wrote: duckdb:FILE#TABLE, lancedb:FOLDER#TABLE, postgresql://…#table=NAME, "
+    "simple:FOLDER (StorageContext.persist), chroma:FOLDER#COLLECTION"
+)
+
+
+_IN_FOLDERS = ("duckdb", "lancedb", "simple", "chroma")
 
 
 @app.command()
 def move(
-    source: Annotated[str, typer.Argument(metavar="SRC", help=_KINDS)],
+    source: Annotated[str, typer.Argument(metavar="SRC", help=f"{_KINDS}. {_STOCK}.")],
     target: Annotated[str, typer.Argument(metavar="DST", help=_KINDS)],
     as_json: AsJson = False,
     here: Annotated[bool, typer.Option("--here", hidden=True)] = False,
 ) -> None:
-    """Copy nodes with their vectors to another store, without embedding anything, and check the copy."""
+    """Copy nodes with their vectors to another store, without embedding anything, and check the copy.
+
+    The source may also be what a stock LlamaIndex adapter wrote; it is only read.
+    """
     _must_exist(source)
     _must_differ(source, target)
     if here:
@@ -66,7 +76,7 @@ def _move(source: str, target: str, *, as_json: bool) -> None:
 
     with closes_all("closing a store") as opened:
         # DuckDB alone has to be told that it only reads; then others may read beside it.
-        old = _open(source, opened, {"read_only": True} if source.startswith("duckdb:") else {})
+        old = _open_source(source, opened)
         fingerprint = getattr(old, "fingerprint", None)
         new = _open(target, opened, {"fingerprint": fingerprint} if fingerprint else {})
         with progress_bar(doing="Moving", things="nodes") as bar:
@@ -82,8 +92,9 @@ def _move(source: str, target: str, *, as_json: bool) -> None:
 
 
 def _must_exist(place: str) -> None:
-    scheme, _, path = place.partition(":")
-    if scheme in ("duckdb", "lancedb") and "://" not in path and not Path(path).exists():
+    scheme, _, rest = place.partition(":")
+    path = rest.partition("#")[0]
+    if scheme in _IN_FOLDERS and "://" not in path and not Path(path).exists():
         raise SettingsError(f"There is no '{path}' to move from.")
 
 
@@ -93,10 +104,22 @@ def _must_differ(source: str, target: str) -> None:
 
 
 def _resolved(place: str) -> str:
-    scheme, _, path = place.partition(":")
-    if scheme in ("duckdb", "lancedb") and "://" not in path:
+    scheme, _, rest = place.partition(":")
+    path = rest.partition("#")[0]
+    if scheme in _IN_FOLDERS and "://" not in path:
         return f"{scheme}:{Path(path).resolve()}"
     return place.partition("#")[0]
+
+
+def _open_source(place: str, opened: ExitStack) -> Any:
+    """Nodes that a stock adapter wrote, where there are some, else a store of this package."""
+    from llama_index_presets.store.adopt.places import find_stock
+
+    stock = find_stock(place)
+    if stock is None:
+        return _open(place, opened, {"read_only": True} if place.startswith("duckdb:") else {})
+    opened.callback(stock.close)
+    return stock
 
 
 def _open(place: str, opened: ExitStack, options: dict[str, Any]) -> BasePydanticVectorStore:

@@ -6,9 +6,9 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import FingerprintError, StoreError
 from llama_index_presets.store.base import StoreBase
 
-__all__ = ["COPY_ENVIRONMENT", "MoveReport", "frugal", "move", "returned"]
+__all__ = ["COPY_ENVIRONMENT", "MoveReport", "NodeReader", "frugal", "move", "returned"]
 
 # Keeping a bulk copy small: memory that one phase has freed goes back to the system before the next takes its own.
 
@@ -116,9 +116,32 @@ class MoveReport:
         return json.dumps({**shown, "ok": self.ok})
 
 
+@runtime_checkable
+class NodeReader(Protocol):
+    """Source of a move: any store of this package, or nodes that a stock adapter wrote.
+
+    Attributes:
+        fingerprint: What made the vectors; None where that is not kept.
+    """
+
+    fingerprint: str | None
+
+    def ids_as_stored(self) -> list[str]:
+        """Ids of all nodes, each once, in the order in which they are read fastest."""
+
+    def get_nodes(self, node_ids: list[str]) -> list[BaseNode]:
+        """Nodes with their embeddings, in any order."""
+
+    def drop_cache(self) -> None:
+        """Give back the memory that holds copies of the files."""
+
+    def frugal_reads(self, threads: int) -> AbstractContextManager[None]:
+        """While in the block, read with few threads."""
+
+
 @strict()
 def move(
-    source: BasePydanticVectorStore,
+    source: BasePydanticVectorStore | NodeReader,
     target: BasePydanticVectorStore,
     *,
     batch_nodes: int = BATCH_NODES,
@@ -131,8 +154,8 @@ def move(
     source meanwhile may arrive in either form.
 
     Args:
-        source: Any store of this package.
-        target: Any other; give it the fingerprint of the source when it is opened.
+        source: Any store of this package, or what `llama_index_presets.store.adopt.places.open_stock` opens.
+        target: Any other store of this package; give it the fingerprint of the source when it is opened.
         batch_nodes: Nodes read and written at once.
         progress: Called with nodes done and nodes in all.
 
@@ -153,7 +176,7 @@ def move(
         >>> report.ok, report.copied, report.recall_at_10
         (True, 1, 1.0)
     """
-    reader, writer = _own(source), _own(target)
+    reader, writer = _readable(source), _own(target)
     fingerprint = _agreed(source, target)
     with frugal(), reader.frugal_reads(_THREADS):
         return _moved(reader, writer, batch_nodes, progress, fingerprint)
@@ -161,12 +184,21 @@ def move(
 
 def _own(store: BasePydanticVectorStore) -> StoreBase:
     if not isinstance(store, StoreBase):
-        raise StoreError(f"{store.class_name()} cannot list its ids. Move between stores of this package.")
+        raise StoreError(f"{store.class_name()} cannot be moved into. Move to a store of this package.")
+    return store
+
+
+def _readable(store: BasePydanticVectorStore | NodeReader) -> NodeReader:
+    if not isinstance(store, NodeReader):
+        raise StoreError(
+            f"{store.class_name()} cannot list its ids. Open what it wrote with "
+            "llama_index_presets.store.adopt.places.open_stock, and move that."
+        )
     return store
 
 
 def _moved(
-    source: StoreBase,
+    source: NodeReader,
     target: StoreBase,
     batch_nodes: int,
     progress: Callable[[int, int], None] | None,
@@ -193,7 +225,7 @@ def _moved(
 
 
 def _copied(
-    source: StoreBase, target: StoreBase, batch: list[str], present: set[str], nearest: _Nearest
+    source: NodeReader, target: StoreBase, batch: list[str], present: set[str], nearest: _Nearest
 ) -> int:
     """Copy the nodes of one batch that the target lacks; they are let go of before the next is read."""
     nodes = source.get_nodes(node_ids=batch)
