@@ -104,5 +104,7 @@ def without_copies(nodes: Sequence[BaseNode], *, place: str) -> list[BaseNode]:
 
 def _equal(left: BaseNode, right: BaseNode) -> bool:
     plain = [node.model_copy(update={"embedding": None}) for node in (left, right)]
-    vectors = [np.asarray(node.get_embedding(), np.float32) for node in (left, right)]
-    return plain[0] == plain[1] and np.array_equal(*vectors)
+    same_vector = np.array_equal(
+        np.asarray(left.get_embedding(), np.float32), np.asarray(right.get_embedding(), np.float32)
+    )
+    return same_vector and plain[0] == plain[1]
