@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -74,6 +75,7 @@ def _full_name(model: BaseEmbedding) -> str:
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
+_SECRETS: Final = frozenset({"api_key", "token", "default_headers", "headers", "callback_manager"})
 _OF_THE_INNER: Final = frozenset({"dim", "max_tokens", "max_length", "tokenize", "count_tokens"})
 dispatcher = get_dispatcher(__name__)
 _counting = threading.Lock()  # of all objects: an object with a lock of its own could not be sent to a worker
@@ -169,6 +171,31 @@ class CachedEmbedding(BaseEmbedding):
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
         return "CachedEmbedding"
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Settings with those of the model, without its keys, and the folder of the cache.
+
+        Raises:
+            SettingsError: The cache has a hash key, which would be written in clear.
+        """
+        self.cache.__reduce__()
+        inner = {name: value for name, value in self.inner.to_dict().items() if name not in _SECRETS}
+        cache = {"folder": str(self.cache.folder), "max_bytes": self.cache.max_bytes}
+        return {**super().to_dict(**kwargs), "inner": inner, "cache": cache}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Make the embedding that `to_dict` describes; keys come from the environment, as LlamaIndex has it.
+
+        Raises:
+            SettingsError: The class of the model is not imported: import it, or pass ``inner=``.
+        """
+        settings = {**data, **kwargs}
+        if isinstance(settings["inner"], Mapping):
+            settings["inner"] = _model_class(settings["inner"]["class_name"]).from_dict(settings["inner"])
+        if isinstance(settings["cache"], Mapping):
+            settings["cache"] = EmbeddingCache(**settings["cache"])
+        return super().from_dict(settings)
 
     def __getattr__(self, name: str) -> Any:
         """Give what splitters and engines ask of a model: its tokenizer and limits, where it has them."""
@@ -346,6 +373,20 @@ class CachedEmbedding(BaseEmbedding):
                 usage_source="counted",
             )
             dispatcher.event(event)
+
+
+def _model_class(name: str) -> type[BaseEmbedding]:
+    """The imported embedding class of this LlamaIndex name; nothing is imported because a dict says so."""
+    waiting: list[type[BaseEmbedding]] = [BaseEmbedding]
+    while waiting:
+        kind = waiting.pop(0)
+        if not inspect.isabstract(kind) and kind.class_name() == name:
+            return kind
+        waiting += kind.__subclasses__()
+    raise SettingsError(
+        f"The embedding class '{name}' is not imported here. Import it first, or make it and pass it: "
+        "CachedEmbedding.from_dict(data, inner=model)."
+    )
 
 
 @dataclass(slots=True)

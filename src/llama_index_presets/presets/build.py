@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,10 @@ def build(
         ...     engine.explain()["cells"]["store"]
         'lancedb'
     """
+    rebuild = partial(
+        build, preset, storage=storage, llm=llm, embed_model=embed_model, vector_store=vector_store, reranker=reranker,
+        offline=offline, settings=settings,
+    )  # fmt: skip
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
     if isinstance(llm, str):
@@ -161,7 +166,7 @@ def build(
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs, filters=filters,
             synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices,
             encryption=encryption,
-            overrides=overrides, closers=[opened.pop_all().close],
+            overrides=overrides, closers=[opened.pop_all().close], rebuild=rebuild,
         )  # fmt: skip
         location.protect()
     return PresetEngine(parts)

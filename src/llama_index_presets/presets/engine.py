@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from llama_index_presets._sync_async import arun, run
 from llama_index_presets.answer.response import AsyncCitedStream, CitedStream
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.closing import close_behind
-from llama_index_presets.errors import AnswerError, IngestError, SettingsError
+from llama_index_presets.errors import AnswerError, IngestError, SettingsError, StoreError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.attribution import Attribution, attributed
@@ -80,6 +81,21 @@ class PresetEngine(BaseQueryEngine):
     def __init__(self, parts: EngineParts) -> None:
         super().__init__(callback_manager=parts.callback_manager)
         self._parts = parts
+
+    # -- a copy shares all parts; a pickle builds them again ------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PresetEngine:
+        return copy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = self._parts
+        if parts.encryption is not None or parts.storage.address or parts.rebuild is None:
+            raise StoreError(
+                "An engine over an encrypted storage or a server cannot be pickled: its key or password would be "
+                "written in clear. Build one per process."
+            )
+        derived = {name: getattr(parts, name) for name in ("user", "tenant", "ingest_metadata")}
+        return _built_again, (parts.rebuild, parts.filters, derived, self.get_prompts())
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
@@ -505,3 +521,22 @@ class PresetEngine(BaseQueryEngine):
     def __repr__(self) -> str:
         """Name and storage; nothing secret."""
         return f"PresetEngine(preset='{self._parts.preset.name}', storage='{self._parts.storage.shown}')"
+
+
+def _built_again(
+    rebuild: Callable[..., PresetEngine],
+    filters: MetadataFilters | None,
+    derived: dict[str, Any],
+    prompts: dict[str, Any],
+) -> PresetEngine:
+    """Build the engine of a pickle, with the restrictions and prompts that it had."""
+    engine = PresetEngine(rebuild(filters=filters)._parts.derived(**derived))
+    now = engine.get_prompts()
+    engine.update_prompts(
+        {
+            name: prompt
+            for name, prompt in prompts.items()
+            if prompt.get_template() != now[name].get_template()
+        }
+    )
+    return engine

@@ -94,6 +94,7 @@ class EngineParts:
         tenant: Tenant that calls are charged to, or empty.
         ingest_metadata: Metadata that every document ingested here is given.
         life: Whether the parts are closed; shared by all engines over them.
+        rebuild: Builds them again, with other filters; None where no `build` made them.
     """
 
     preset: Preset
@@ -121,6 +122,7 @@ class EngineParts:
     tenant: str = ""
     ingest_metadata: Mapping[str, Any] = field(default_factory=dict)
     life: _Life = field(default_factory=_Life)
+    rebuild: Callable[..., Any] | None = None
 
     @property
     def callback_manager(self) -> CallbackManager:

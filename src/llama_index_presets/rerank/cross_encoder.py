@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -290,6 +291,15 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         super().__init__(**settings)
         self._cache = ScoreCache(cache_size)
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> CrossEncoderRerank:
+        return self.model_copy()  # settings of its own; the loaded model, its lock and the scores are shared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = {
+            name: getattr(self, name) for name in type(self).model_fields if name != "callback_manager"
+        }
+        return _reopened, (type(self), settings, _picklable(self.callback_manager))
+
     @classmethod
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
@@ -455,6 +465,22 @@ class CrossEncoderRerank(BaseNodePostprocessor):
 def _noted(hit: NodeWithScore) -> NodeWithScore:
     """The same hit with a node that says the retrieval score; the hit itself is left as it was."""
     return hit.model_copy(update={"node": with_retrieval_score(hit)})
+
+
+def _picklable(manager: CallbackManager) -> CallbackManager | None:
+    """The callbacks, where they can be pickled; LlamaIndex leaves out those that cannot."""
+    try:
+        pickle.dumps(manager)
+    except Exception:
+        return None
+    return manager
+
+
+def _reopened(
+    kind: type[CrossEncoderRerank], settings: dict[str, Any], callback_manager: CallbackManager | None
+) -> CrossEncoderRerank:
+    """Make the reranker of a pickle; the model is loaded anew at its first call."""
+    return kind(callback_manager=callback_manager, **settings)
 
 
 def _query_of(bundle: QueryBundle | None) -> str:

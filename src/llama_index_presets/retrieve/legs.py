@@ -252,6 +252,12 @@ class LegExecutor:
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> LegExecutor:
+        return LegExecutor()
+
+    def __reduce__(self) -> tuple[type[LegExecutor], tuple[()]]:
+        return LegExecutor, ()
+
     def run(self, legs: Sequence[Leg], query: QueryBundle, timeout_s: float | None) -> list[LegResult]:
         """Run all legs at once, quick ones and one more in the calling thread.
 

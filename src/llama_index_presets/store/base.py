@@ -312,6 +312,9 @@ class StoreBase:
 
     # ---- life --------------------------------------------------------------------------------------------
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self  # a copy would be the same table over the same connection, or lose what is in memory
+
     @classmethod
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""

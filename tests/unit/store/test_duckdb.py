@@ -300,10 +300,17 @@ def test_a_pickled_store_opens_its_file_again(tmp_path: Path) -> None:
             assert copy.query(ask()).ids == ["a"]
 
 
-def test_a_store_in_memory_is_not_pickled(tmp_path: Path) -> None:
-    """Its rows would stay behind; so would a given connection."""
-    with DuckDBVectorStore() as store, pytest.raises(StoreError, match="cannot be pickled"):
-        pickle.dumps(store)
+def test_a_pickled_store_in_memory_brings_its_nodes() -> None:
+    """They are another store's from then on."""
+    with DuckDBVectorStore(table="t") as store:
+        store.add([node("a", 1.0)])
+        with pickle.loads(pickle.dumps(store)) as copy:
+            copy.add([node("b", 2.0)])
+            assert copy.node_ids() == ["a", "b"] and store.node_ids() == ["a"]
+
+
+def test_a_store_on_a_given_connection_is_not_pickled() -> None:
+    """The connection would stay behind."""
     with (
         duckdb.connect() as connection,
         DuckDBVectorStore(connection=connection) as store,

@@ -214,6 +214,23 @@ class BM25Index:
         top_k = persisted_top_k(Path(path))
         return cls(path).as_retriever(top_k)
 
+    # -- a copy is the same index: it would be the same folder, or lose what is in memory ---------------------------
+
+    def __copy__(self) -> BM25Index:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BM25Index:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle opens the folder again; an index in memory brings its nodes along."""
+        path = self._state.place
+        nodes = [] if path is not None else all_nodes(self._source) if self._source else self._state.nodes()
+        if path is None and self._source is not None:
+            indexed = set(self.digests())
+            nodes = [node for node in nodes if node.node_id in indexed]
+        return _reopened, (path, self.settings, self._source, nodes)
+
     # -- what is in it ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -416,3 +433,13 @@ class BM25Index:
     def _commit(self, record: LogRecord) -> None:
         if any((record.drop, record.put, record.begin, record.end)):
             self._state.commit(record)
+
+
+def _reopened(
+    path: Path | None, settings: dict[str, Any], source: NodeSource | None, nodes: Sequence[BaseNode]
+) -> BM25Index:
+    """Open the index of a pickle."""
+    index = BM25Index(path, nodes=source, **settings)
+    if nodes:
+        index.add(nodes)
+    return index

@@ -342,11 +342,9 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
             self._database.close()
 
     def __reduce__(self) -> Any:
-        _check_picklable(self.path, **self._options)
-        return _reopened, (self.model_dump(include=set(_REOPENED)), self._dim, self._fingerprint)
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> DuckDBVectorStore:
-        return self  # a copy would be the same file, or lose what is in memory
+        _check_picklable(**self._options)
+        nodes = self.get_nodes() if self.path == MEMORY else []
+        return _reopened, (self.model_dump(include=set(_REOPENED)), self._dim, self._fingerprint, nodes)
 
     def _state(self) -> State | None:
         return self._checked(self._table.state_now())
@@ -406,9 +404,15 @@ def _needed(database_path: str | Path | None) -> str | Path:
     return database_path
 
 
-def _reopened(fields: dict[str, Any], dim: int | None, fingerprint: str | None) -> DuckDBVectorStore:
+def _reopened(
+    fields: dict[str, Any], dim: int | None, fingerprint: str | None, nodes: Sequence[BaseNode] = ()
+) -> DuckDBVectorStore:
+    """Open the store of a pickle; one in memory brings its nodes along."""
     known = {name: fields[name] for name in _REOPENED}
-    return DuckDBVectorStore(known.pop("path"), dim=dim, fingerprint=fingerprint, **known)
+    store = DuckDBVectorStore(known.pop("path"), dim=dim, fingerprint=fingerprint, **known)
+    if nodes:
+        store.add(nodes)
+    return store
 
 
 def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
@@ -424,12 +428,12 @@ def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
         raise SettingsError(f"cache_mb is {cache_mb}; give 0 (scan with DuckDB) or more.")
 
 
-def _check_picklable(path: str, connection: Any, encryption_key: str | None) -> None:
-    """Refuse to pickle what would lose rows or show a key."""
-    if path == MEMORY or connection is not None:
+def _check_picklable(connection: Any, encryption_key: str | None) -> None:
+    """Refuse to pickle what would lose a connection or show a key."""
+    if connection is not None:
         raise StoreError(
-            "A store in memory or on a given connection cannot be pickled: its rows would stay behind. "
-            "Give it a file, and pickle that store."
+            "A store on a given connection cannot be pickled: the connection would stay behind. Give it a file, and "
+            "pickle that store."
         )
     if encryption_key is not None:
         raise StoreError(
