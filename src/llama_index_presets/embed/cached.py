@@ -192,7 +192,7 @@ class CachedEmbedding(BaseEmbedding):
         """
         settings = {**data, **kwargs}
         if isinstance(settings["inner"], Mapping):
-            settings["inner"] = _model_class(settings["inner"]["class_name"]).from_dict(settings["inner"])
+            settings["inner"] = _model_class(settings["inner"]["class_name"]).from_dict(dict(settings["inner"]))
         if isinstance(settings["cache"], Mapping):
             settings["cache"] = EmbeddingCache(**settings["cache"])
         return super().from_dict(settings)
@@ -377,7 +377,7 @@ class CachedEmbedding(BaseEmbedding):
 
 def _model_class(name: str) -> type[BaseEmbedding]:
     """The imported embedding class of this LlamaIndex name; nothing is imported because a dict says so."""
-    waiting: list[type[BaseEmbedding]] = [BaseEmbedding]
+    waiting: list[type[BaseEmbedding]] = BaseEmbedding.__subclasses__()
     while waiting:
         kind = waiting.pop(0)
         if not inspect.isabstract(kind) and kind.class_name() == name:
