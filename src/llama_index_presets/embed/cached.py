@@ -192,7 +192,9 @@ class CachedEmbedding(BaseEmbedding):
         """
         settings = {**data, **kwargs}
         if isinstance(settings["inner"], Mapping):
-            settings["inner"] = _model_class(settings["inner"]["class_name"]).from_dict(dict(settings["inner"]))
+            settings["inner"] = _model_class(settings["inner"]["class_name"]).from_dict(
+                dict(settings["inner"])
+            )
         if isinstance(settings["cache"], Mapping):
             settings["cache"] = EmbeddingCache(**settings["cache"])
         return super().from_dict(settings)
