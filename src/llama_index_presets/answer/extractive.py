@@ -27,6 +27,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.answer.calibration import Calibration
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, parse_prompt
 from llama_index_presets.answer.evidence import Passage, Reading, Unit, read_passages
+from llama_index_presets.answer.injection import without_instructions
 from llama_index_presets.answer.sentence_vectors import SentenceVectors
 from llama_index_presets.answer.units import is_item
 from llama_index_presets.ranking.bm25 import Analyzer
@@ -62,6 +63,7 @@ class ExtractiveLLM(LLM):
     the share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among
     the passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the
     first sentences below it. Without enough evidence, or asked with a prompt of another kind, it says "I don't know."
+    A sentence that speaks to a language model is not quoted, nor what follows it in its paragraph; see `injection`.
     Images among the passages are named, since they cannot be quoted: "Closest images: red-circle.png [1]."
 
     Args:
@@ -130,7 +132,13 @@ class ExtractiveLLM(LLM):
         numbered, question = parse_prompt(prompt)
         images = [(number, heading) for number, heading, _ in numbered if heading.startswith(IMAGE)]
         passages = [
-            Passage(number, heading, text, _at(cosines, number), str(_at(documents, number) or ""))
+            Passage(
+                number,
+                heading,
+                without_instructions(text),
+                _at(cosines, number),
+                str(_at(documents, number) or ""),
+            )
             for number, heading, text in numbered
             if not heading.startswith(IMAGE)
         ]

@@ -31,13 +31,21 @@ _PATTERNS: Final = [
     for family, rules in RULES.items()
     for words, pattern in (rule if isinstance(rule, tuple) else ("", rule) for rule in rules)
 ]
-_INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]"
+)
 _TAGS: Final = re.compile("[\U000e0020-\U000e007e]{4,}")
-_BASE64: Final = re.compile(r"(?<![\w+/])(?:[A-Za-z0-9+/]{4}){6,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])")
+_BASE64: Final = re.compile(
+    r"(?<![\w+/])(?:[A-Za-z0-9+/]{4}){6,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])"
+)
 _SPACED: Final = re.compile(r"(?<!\w)(?:\w[ .\-_*]){5,}\w(?!\w)")
-_LETTERS: Final = str.maketrans("аеорсухіјѕԁһԛԝαεονιρτυκА ВЕКМНОРСТХΑΒΕΗΙΚΜΝΟΡΤΥΧ".replace(" ", ""), "aeopcyxijsdhqwaeoviptukABEKMHOPCTXABEHIKMNOPTYX")
+_LETTERS: Final = str.maketrans(
+    "аеорсухіјѕԁһԛԝαεονιρτυκАВЕКМНОРСТХΑΒΕΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdhqwaeoviptukABEKMHOPCTXABEHIKMNOPTYX"
+)  # Cyrillic and Greek letters that look like Latin ones
 _DIGITS: Final = str.maketrans("0134578@$", "oieastbas")
-_LEET: Final = re.compile(r"\b(?=[a-z0134578@$]*[a-z])(?=[a-z0134578@$]*[0134578@$])[a-z0134578@$]{4,}\b", re.IGNORECASE)
+_LEET: Final = re.compile(
+    r"\b(?=[a-z0134578@$]*[a-z])(?=[a-z0134578@$]*[0134578@$])[a-z0134578@$]{4,}\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,16 @@ _ADDRESS: Final = regex.compile(
     | (?<![\w.-])www\.[^\s<>"'`]+
     | [\w.+%-]{{1,64}}@{_HOST}\.[a-z]{{2,24}}(?:\?[^\s<>"'`]*)?                         # mail
     | (?<![\w.@-])[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,20}}\.[a-z]{{2,24}}(?::\d{{1,5}})?[/?\#][^\s<>"'`]*  # host/path
-    | (?<![\w.@/\\-])[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,20}}\.(?:{_DOMAINS}|(?-i:{_WORDS}|{_WORDS.upper()}))(?::\d{{1,5}})?(?![\w-]|\.\w)  # host
+    | (?<![\w.@/\\-])[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,20}}\.
+      (?:{_DOMAINS}|(?-i:{_WORDS}|{_WORDS.upper()})) (?::\d{{1,5}})?(?![\w-]|\.\w)   # host
     | (?<![\w.])\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d{{1,5}})?/[^\s<>"'`]*                # 10.0.0.1/path
     """
 )
 _ENDS: Final = ".,;:!?)]}'\"*_~|>"
 _TAG: Final = regex.compile(r"<[/!?]?[A-Za-z!?-][^<>]*+>")
-_BARE_TAG: Final = regex.compile(r"</?(?:b|i|u|s|em|strong|sup|sub|br|p|ul|ol|li|code|pre|table|tr|td|th|h[1-6]|hr) ?/?>", regex.I)
+_BARE_TAG: Final = regex.compile(
+    r"</?(?:b|i|u|s|em|strong|sup|sub|br|p|ul|ol|li|code|pre|table|tr|td|th|h[1-6]|hr) ?/?>", regex.I
+)
 _OPEN_TAG: Final = regex.compile(r"<(?=[/!?]?[A-Za-z][^<>]*+\Z)")
 _TARGET: Final = regex.compile(
     r"""(?x) \]\(  \s*+ (?P<target> <[^<>\n]*+> | (?: \\. | [^\s()\\] | \( [^\s()]*+ \) )*+ )
@@ -159,7 +162,7 @@ class LinkFilter:
         return str(_ADDRESS.sub(lambda match: self._address(match, allowed), text))
 
     def _tag(self, match: regex.Match[str], allowed: _Allowed) -> str:
-        tag = match[0]
+        tag = str(match[0])
         if _BARE_TAG.fullmatch(tag):
             return tag
         if _ADDRESS.fullmatch(tag[1:-1]):  # <https://…>
@@ -187,14 +190,14 @@ class LinkFilter:
 
     def _definition(self, match: regex.Match[str], allowed: _Allowed) -> str:
         if allowed(_plain(match["target"]), match.end()):
-            return match[0]
+            return str(match[0])
         return f"{match['before']} :{match['gap']}{match['target']}{match['title']}"  # with a blank it defines nothing
 
     def _address(self, match: regex.Match[str], allowed: _Allowed) -> str:
         address = match[0].rstrip(_ENDS)
         if not address or allowed(_plain(address), match.end()):
-            return match[0]
-        return self._remove() + match[0][len(address) :]
+            return str(match[0])
+        return self._remove() + str(match[0][len(address) :])
 
     def _remove(self) -> str:
         self.removed += 1
@@ -245,7 +248,7 @@ def _plain(address: str) -> str:
     text = regex.sub(r"\A(?:(?:https?:)?//|mailto:)", "", text, flags=regex.I)
     text = regex.sub(r"\Awww\.", "", text, flags=regex.I)
     host, slash, rest = text.partition("/")
-    return (host.casefold() + slash + rest).rstrip("/")
+    return str(host.casefold() + slash + rest).rstrip("/")
 
 
 def _first_suspect(text: str) -> int | None:

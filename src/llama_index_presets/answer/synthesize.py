@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
@@ -22,7 +22,7 @@ from llama_index.core.instrumentation.events.synthesis import SynthesizeEndEvent
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.response_synthesizers import BaseSynthesizer
-from llama_index.core.schema import ImageNode, NodeWithScore, QueryType, TextNode
+from llama_index.core.schema import NodeWithScore, QueryType, TextNode
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 from llama_index.core.utils import get_tokenizer
 
@@ -30,6 +30,7 @@ from llama_index_presets._options import refuse_unknown, strict
 from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.answer.calibration import Calibration
 from llama_index_presets.answer.citations import MarkerFilter
+from llama_index_presets.answer.cited_answer import CitedAnswer, suspicious_passages
 from llama_index_presets.answer.context import (
     DONT_KNOW,
     QUESTION_PROMPT,
@@ -38,18 +39,18 @@ from llama_index_presets.answer.context import (
     check_template,
     closest,
     fit,
-    image_facts,
     number_blocks,
     render_context,
     render_prompt,
 )
 from llama_index_presets.answer.extractive import CONFIDENCE, ExtractiveLLM
-from llama_index_presets.answer.finish import finish_reason, no_answer
+from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
+from llama_index_presets.answer.links import LinkFilter
 from llama_index_presets.answer.response import CitedResponse
-from llama_index_presets.answer.thinking import ThinkingFilter, without_thinking
+from llama_index_presets.answer.support import Similarities
+from llama_index_presets.answer.thinking import without_thinking
 from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
-from llama_index_presets.provenance import RankedNode
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
@@ -63,91 +64,11 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Prompts of a `CitedSynthesizer`, and the variables that each must use."""
 
-_TABLE = re.compile(r"(Table|TABLE|Exhibit|Schedule)\s+[\dA-Z]")
 
-
-@dataclass(slots=True)
-class CitedAnswer:
-    """Cited answer, every marker of which resolves to a passage.
-
-    Attributes:
-        text: The answer.
-        blocks: The passages that the model was shown, numbered from 1.
-        markers: Which of them it cited, and which numbers it invented.
-        numbers: What checks its figures, or None.
-        degraded: Which ``stage`` was down and the class of its ``error``; None when all services answered.
-        finish_reason: Why the model stopped, see `finish.finish_reason`: ``"length"`` for an answer that is cut off;
-            None when it did not say, or was not asked.
-        confidence: Probability that the passages hold the answer, 0 to 1, calibrated where the embedding model has a
-            calibration; of `ExtractiveLLM` that of the sentence that it quotes. None where none was computed.
-        thinking: What keeps the thinking of a reasoning model out of the text.
-    """
-
-    text: str = ""
-    blocks: list[Block] = field(default_factory=list)
-    markers: MarkerFilter = field(default_factory=lambda: MarkerFilter(0))
-    numbers: NumberVerifier | None = None
-    degraded: dict[str, str] | None = None
-    finish_reason: str | None = None
-    confidence: float | None = None
-    thinking: ThinkingFilter = field(default_factory=ThinkingFilter, repr=False)
-
-    def hear(self, piece: ChatResponse) -> str:
-        """`take` a piece of the model's stream, and why it stopped where the piece says so."""
-        self.finish_reason = finish_reason(piece) or self.finish_reason
-        self.confidence = piece.additional_kwargs.get(CONFIDENCE, self.confidence)
-        return self.take(piece.delta or "")
-
-    def take(self, raw: str, *, last: bool = False) -> str:
-        """Take what the model said next; give, and add to ``text``, what is certain of it by now.
-
-        Thinking between tags is left out. An answer that ends without any text becomes an "I don't know" that says why.
-
-        Args:
-            raw: The piece.
-            last: Whether it is the last one.
-        """
-        raw = self.thinking.feed(raw) + (self.thinking.end() if last else "")
-        if self.numbers is not None:
-            raw = self.numbers.feed(raw) + (self.numbers.end() if last else "")
-        certain = self.markers.feed(raw) + (self.markers.end() if last else "")
-        if last and not (self.text + certain).strip():
-            only_markers = bool(self.markers.invented)
-            certain = f"{DONT_KNOW} {no_answer(self.finish_reason, only_markers=only_markers)}"
-        self.text += certain
-        return certain
-
-    @property
-    def known(self) -> bool:
-        """Whether this is an answer, not an "I don't know" or an apology."""
-        return (
-            self.degraded is None
-            and bool(self.text.strip())
-            and not self.text.strip().lower().startswith("i don't know")
-        )
-
-    @property
-    def source_nodes(self) -> list[NodeWithScore]:
-        """The hits that the model was shown, most relevant first; those that were merged stand together."""
-        return [hit for block in self.blocks for hit in (block.hit, *block.merged)]
-
-    def citations(self) -> list[dict[str, Any]]:
-        """Cited passages in order of first mention; invented numbers last, with ``valid`` False."""
-        cited = [_citation(self.blocks[number - 1]) for number in self.markers.cited]
-        return cited + [{"n": number, "valid": False} for number in self.markers.invented]
-
-    def metadata(self) -> dict[str, Any]:
-        """What a response says of its answer."""
-        without = {leg for hit in self.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
-        numbers = {} if self.numbers is None else {"numbers": self.numbers.report()}
-        degraded = {} if self.degraded is None else {"degraded": self.degraded}
-        own = {
-            "citations": self.citations(),
-            "known": self.known,
-            "confidence": None if self.confidence is None else round(self.confidence, 4),
-            "finish_reason": self.finish_reason,
-        }
-        return {**own, "failed_legs": sorted(without), **numbers, **degraded}
+REFUSED: Final = (
+    f"{DONT_KNOW} (A passage holds instructions to the language model, so the question was not answered.)"
+)
+"""Answer where ``on_injection="refuse"``."""
 
 
 @strict()
@@ -178,6 +99,9 @@ class CitedSynthesizer(BaseSynthesizer):
         verify_numbers: Whether a statement whose figures do not stand in what it cites is marked or removed.
         system_prompt: The rules that the LLM is told.
         text_qa_template: How passages and question are shown.
+        on_injection: What becomes of a passage that speaks to a language model (`injection`): it is shown, and named in
+            ``metadata["suspicious"]``; dropped; or the question is not answered.
+        similarities: Compares the meaning of a sentence with what it cites; None goes by words.
         streaming: Whether `synthesize` and `asynthesize` answer piece by piece.
 
     Raises:
@@ -203,6 +127,8 @@ class CitedSynthesizer(BaseSynthesizer):
         text_qa_template: BasePromptTemplate | None = None,
         cross_floor: float | None = None,
         calibration: Calibration | None = None,
+        on_injection: Literal["flag", "drop", "refuse"] = "flag",
+        similarities: Similarities | None = None,
         streaming: bool = False,
     ) -> None:
         # The base's helpers, which nothing here uses, would load a tokenizer for every synthesizer.
@@ -217,6 +143,8 @@ class CitedSynthesizer(BaseSynthesizer):
         self.context_tokens = context_tokens
         self.count_tokens = count_tokens or _count_tokens
         self.verify_numbers = verify_numbers
+        self.on_injection = on_injection
+        self.similarities = similarities
         self._prompts: dict[str, BasePromptTemplate] = {
             "system_prompt": PromptTemplate(SYSTEM_PROMPT),
             "text_qa_template": PromptTemplate(QUESTION_PROMPT),
@@ -334,7 +262,10 @@ class CitedSynthesizer(BaseSynthesizer):
 
     def blocks(self, question: str, hits: Sequence[NodeWithScore]) -> list[Block]:
         """Passages of these hits that the LLM is shown; none when no hit is evidence."""
-        return self._fitting(self.evidence.judge(question, hits).hits)
+        judged = self.evidence.judge(question, hits).hits
+        if self.on_injection != "flag":
+            judged = _without(judged, suspicious_passages(judged))
+        return self._fitting(judged)
 
     # -- cores -----------------------------------------------------------------------------------------------------
 
@@ -374,6 +305,7 @@ class CitedSynthesizer(BaseSynthesizer):
             answer.confidence = response.additional_kwargs.get(CONFIDENCE, answer.confidence)
             answer.take(without_thinking(str(response.message.content or "")), last=True)
             answer.text = answer.text.strip()
+        yield Step(answer.check, lambda: asyncio.to_thread(answer.check))
         return answer
 
     def _pieces(
@@ -394,6 +326,7 @@ class CitedSynthesizer(BaseSynthesizer):
                     yield piece
             if rest := answer.take("", last=True):
                 yield rest
+        yield Step(answer.check, lambda: asyncio.to_thread(answer.check))
         if metadata is not None:
             metadata.update(answer.metadata())
 
@@ -419,9 +352,14 @@ class CitedSynthesizer(BaseSynthesizer):
     ) -> tuple[CitedAnswer, list[ChatMessage]]:
         """The answer to be filled, and the messages for the LLM: none where the answer is complete without it."""
         judged = self.evidence.judge(question, hits)
-        blocks = self._fitting(judged.hits)
+        suspicious, kept = suspicious_passages(judged.hits), judged.hits
+        if suspicious and self.on_injection == "refuse":
+            return CitedAnswer(REFUSED, confidence=judged.confidence, suspicious=suspicious), []
+        if suspicious and self.on_injection == "drop":
+            kept = _without(kept, suspicious)
+        blocks = self._fitting(kept)
         if not blocks:
-            return CitedAnswer(DONT_KNOW, confidence=judged.confidence), []
+            return CitedAnswer(DONT_KNOW, confidence=judged.confidence, suspicious=suspicious), []
         if not question.strip():  # asked with an image alone: what is like it is said, not written about
             everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
             return CitedAnswer(closest(blocks), blocks, everything), []
@@ -430,6 +368,9 @@ class CitedSynthesizer(BaseSynthesizer):
             markers=MarkerFilter(len(blocks)),
             numbers=self._number_verifier(blocks),
             confidence=judged.confidence,
+            links=LinkFilter([f"{block.heading}\n{block.text}" for block in blocks]),
+            suspicious=suspicious,
+            similarities=self.similarities,
         )
         return answer, self._messages(blocks, question, variables or {})
 
@@ -481,6 +422,12 @@ class CitedSynthesizer(BaseSynthesizer):
         return blocks[: len(texts)]
 
 
+def _without(hits: Sequence[NodeWithScore], suspicious: Sequence[Mapping[str, Any]]) -> list[NodeWithScore]:
+    """Hits that are not suspicious."""
+    ids = {one["node_id"] for one in suspicious}
+    return [hit for hit in hits if hit.node.node_id not in ids]
+
+
 def _tokens(text: str) -> list[Any]:
     return list(get_tokenizer()(text))
 
@@ -507,30 +454,3 @@ def _async_streaming_response(
     pieces: StreamCore[str], sources: list[NodeWithScore], metadata: dict[str, Any]
 ) -> RESPONSE_TYPE:
     return AsyncStreamingResponse(aiterate(pieces), sources, metadata)  # type: ignore[arg-type]
-
-
-def _citation(block: Block) -> dict[str, Any]:
-    metadata, node = block.hit.node.metadata, block.hit.node
-    image = {"image": image_facts(node)} if isinstance(node, ImageNode) else {}
-    return {
-        "n": block.number,
-        "valid": True,
-        "source": metadata.get("source") or block.hit.node.ref_doc_id or block.hit.node.node_id,
-        "page": metadata.get("page"),
-        "heading": None if image else metadata.get("heading") or None,
-        "score": block.hit.score,
-        "text": block.text,
-        "node_id": block.hit.node.node_id,
-        **image,
-        **_work(block),
-    }
-
-
-def _work(block: Block) -> dict[str, Any]:
-    """Title, authors, year and table of a cited work, as far as they are known."""
-    metadata, last = block.hit.node.metadata, block.heading.split(" > ")[-1]
-    known = {key: metadata[key] for key in ("title", "authors", "year") if metadata.get(key)}
-    if "title" not in known and ("authors" in known or "year" in known) and block.heading:
-        known["title"] = block.heading.split(" > ")[0]
-    table = last if _TABLE.match(last) else metadata.get("table")
-    return {**known, "table": table} if table else known

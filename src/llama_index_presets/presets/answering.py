@@ -11,6 +11,8 @@ from llama_index.core.llms.llm import LLM
 from llama_index_presets.answer.calibration import Calibration, find_calibrations
 from llama_index_presets.answer.context import SYSTEM_PROMPT
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.sentence_vectors import SentenceVectors
+from llama_index_presets.answer.support import Similarities
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.presets.models import reads_images
@@ -50,6 +52,8 @@ def make_synthesizer(
         context_tokens=values.context_tokens,
         verify_numbers=values.verify_numbers,
         system_prompt=system_prompt(values),
+        on_injection=values.on_injection,
+        similarities=_similarities(embed_model, known),
     )
 
 
@@ -85,6 +89,13 @@ def _with_meaning(
         calibration=calibration,
         callback_manager=llm.callback_manager,
     )
+
+
+def _similarities(embed_model: BaseEmbedding, known: EmbeddingModel | None) -> Similarities | None:
+    """Cosines by the local model of the index; None where a service would be asked."""
+    if known is None or known.provider != "local" or known.modality != "text":
+        return None
+    return SentenceVectors(embed_model).similarities
 
 
 def _short_name(embed_model: BaseEmbedding) -> str:

@@ -10,6 +10,7 @@ from llama_index.core.schema import NodeWithScore
 from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, render_prompt
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.links import LinkFilter
 from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.retry import is_transient
@@ -83,6 +84,7 @@ def fallback_answer(
         return answer
     answer.blocks = parts.synthesizer.blocks(question, hits)
     answer.markers = MarkerFilter(len(answer.blocks))
+    answer.links = LinkFilter([f"{block.heading}\n{block.text}" for block in answer.blocks])
     quote = ExtractiveLLM().answer(render_prompt(answer.blocks, question))
     help_text = f"This is what the sources say: {quote}" if quote != DONT_KNOW else _pointer(answer)
     answer.take(f"{NO_ANSWER} {help_text}".strip(), last=True)

@@ -69,6 +69,8 @@ class Settings:
         max_question_chars: Longest question, in characters.
         verify_numbers: What becomes of a statement whose figures do not stand in the passages that it cites: kept,
             marked, or removed.
+        on_injection: What becomes of a passage that speaks to the language model: it is named in
+            ``metadata["suspicious"]``, it is left out as well, or the question is not answered.
         on_outage: When a service is down: ``raise`` its error, or ``answer`` with an apology, what was found, and
             ``degraded`` in the metadata.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.resolve_storage`.
@@ -117,6 +119,7 @@ class Settings:
     embedding_cache: str = "storage"
     max_question_chars: int = 20_000
     verify_numbers: Literal["off", "mark", "remove"] = "off"
+    on_injection: Literal["flag", "drop", "refuse"] = "flag"
     on_outage: Literal["raise", "answer"] = "raise"
     state: str | None = None
     encryption: Literal["off", "auto", "on"] = "off"
