@@ -100,7 +100,8 @@ def end_broken_answer(answer: CitedAnswer, apology: CitedAnswer) -> str:
     """End a stream that broke off: the last piece says so, or is the whole apology where no text came before it."""
     answer.degraded = apology.degraded
     if answer.text.strip():
-        answer.text += f"\n\n{CUT_OFF}"
-        return f"\n\n{CUT_OFF}"
+        rest = f"{answer.take('', last=True).rstrip()}\n\n{CUT_OFF}"
+        answer.text = f"{answer.text.rstrip()}\n\n{CUT_OFF}"
+        return rest
     answer.text, answer.markers = apology.text, apology.markers
     return apology.text
