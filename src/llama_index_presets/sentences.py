@@ -5,29 +5,49 @@ from __future__ import annotations
 import io
 import itertools
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from llama_index_presets._lazy_packages import deferring, is_command
+from llama_index_presets.languages import ENGLISH, script_language
 
 __all__ = ["split_sentences"]
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str, language: str | None = None) -> list[str]:
     """Cut a text into sentences, each with the white space behind it; joined again they are the text.
 
-    A blank line ends a sentence, whatever its last character is. The model is the trained English Punkt that
-    llama-index-core packages (its own splitter uses an untrained one, which cuts behind every "Dr.").
+    A blank line ends a sentence, whatever its last character is. For English the model is the trained Punkt that
+    llama-index-core packages (its own splitter uses an untrained one, which cuts behind every "Dr."); for every other
+    language the rules of Wikimedia's sentencex, with its abbreviations and marks such as ``。`` and ``।``.
+
+    Args:
+        text: Any text.
+        language: ISO 639-1 code; None takes the largest language of the text's script, such as English.
 
     Example:
         >>> split_sentences("Dr. Who came. He left.")
         ['Dr. Who came. ', 'He left.']
+        >>> split_sentences("Das kostet z. B. 5 Mio. Euro. Gut.", "de")
+        ['Das kostet z. B. 5 Mio. Euro. ', 'Gut.']
     """
-    return [sentence for paragraph in _paragraphs(text) for sentence in _sentences(paragraph)]
+    if language is None:
+        language = script_language(text)
+    cut = _english_sentences if language == ENGLISH else partial(_other_sentences, language=language)
+    return [sentence for paragraph in _paragraphs(text) for sentence in cut(paragraph)]
 
 
-def _sentences(paragraph: str) -> list[str]:
+def _other_sentences(paragraph: str, *, language: str) -> list[str]:
+    """Sentences by sentencex, whose boundaries are taken, and not its texts, so that every character stays."""
+    import sentencex
+
+    starts = [one["start_index"] for one in sentencex.get_sentence_boundaries(language, paragraph)]
+    bounds = [0, *starts[1:], len(paragraph)]
+    return [paragraph[start:end] for start, end in itertools.pairwise(bounds) if start < end]
+
+
+def _english_sentences(paragraph: str) -> list[str]:
     starts = [start for start, _ in _punkt().span_tokenize(paragraph)]
     bounds = [0, *starts[1:], len(paragraph)]
     return [paragraph[start:end] for start, end in itertools.pairwise(bounds) if start < end]

@@ -17,8 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from llama_index_presets.answer.question_words import without_question_words
 from llama_index_presets.answer.units import split_units
+from llama_index_presets.languages import ENGLISH, detect_language
 from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.ranking.bm25.analyzer import ANALYZED
 
 __all__ = ["Passage", "Question", "Reading", "Unit", "read_passages"]
 
@@ -123,6 +126,7 @@ class Reading:
         names: Of each passage, the share of the question's names that it holds.
         holds_code: Of each passage, whether it holds a code of the question and half of its words.
         margin: How far the best cosine stands above that of another document.
+        language: ISO 639-1 code of the passages; English where the analyzer was given.
     """
 
     question: Question
@@ -132,6 +136,12 @@ class Reading:
     names: list[float]
     holds_code: list[bool]
     margin: float
+    language: str = ENGLISH
+
+    @property
+    def goes_by_words(self) -> bool:
+        """Whether the passages are in another language and were found by their words: no vector says anything here."""
+        return self.language != ENGLISH and all(one.cosine is None for one in self.passages)
 
     def features(
         self, passage: int, similarity: float | None = None, coverage: float | None = None
@@ -148,7 +158,7 @@ class Reading:
         )
 
 
-def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer) -> Reading:
+def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer | None = None) -> Reading:
     """Read passages for a question: words and names, no model.
 
     A word counts in full in the unit itself, less where only its heading, its neighbours or its passage have it; a word
@@ -158,10 +168,14 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
     Args:
         question: The question.
         passages: Best first.
-        analyzer: Makes stems.
+        analyzer: Makes stems; None takes that of the passages' language.
     """
-    asked = Question.of(question, analyzer)
-    texts = [split_units(passage.text) for passage in passages]
+    language = ENGLISH
+    if analyzer is None:
+        language = detect_language("\n".join(passage.text for passage in passages)) or ENGLISH
+        analyzer = _analyzer(ANALYZED[language])
+    asked = Question.of(without_question_words(question, language), analyzer)
+    texts = [split_units(passage.text, language) for passage in passages]
     tokens = [[set(_tokens(text, analyzer)) for text in units] for units in texts]
     headings = [set(_tokens(passage.heading, analyzer)) for passage in passages]
     weights = _weights(asked, [one for units in tokens for one in units], analyzer)
@@ -182,7 +196,12 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
         bool(asked.codes) and _share(asked.codes, held) == 1 and best[which] >= 0.5
         for which, held in enumerate(everything)
     ]
-    return Reading(asked, passages, found, best, names, codes, _margin(passages))
+    return Reading(asked, passages, found, best, names, codes, _margin(passages), language)
+
+
+@functools.cache
+def _analyzer(language: str) -> Analyzer:
+    return Analyzer(language=language)
 
 
 def fold(text: str) -> str:
@@ -248,14 +267,19 @@ def _typed(question: Question, text: str, analyzer: Analyzer) -> float:
     return 0.5
 
 
+_ENDS = '.!?"”)]:;。！？」』؟।॥۔։…»'
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
+"""Characters of scripts without spaces, of which two are taken for a word."""
+
+
 def _shape(text: str) -> float:
     """1 for a statement, a list item or a table row; less for a title, a letterhead, a source line."""
-    words = len(text.split())
+    words = max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
     if _SOURCE_LINE.match(text):
         return 0.4
     if _ROW.search(text):
         return 0.9 if words >= 2 else 0.5
-    ends = text[-1:] in '.!?"”)]:;'
+    ends = text[-1:] in _ENDS
     shape = 1.0 if ends else 0.85
     if not _FUNCTION_WORD.search(text) and text.isascii():
         shape *= 0.7 if ends else 0.5  # an address, a title, a menu

@@ -70,7 +70,7 @@ class ExtractiveLLM(LLM):
         max_sentences: How many sentences an answer may have; the items of a list count as one.
         min_coverage: Share of the question's weighted words that the best sentence must hold, 0 to 1, where there is no
             `calibration`.
-        language: For stemming and stop words; see `Analyzer`.
+        language: For stemming and stop words; see `Analyzer`. ``"auto"`` takes that of the passages.
         embed_model: Compares meanings; should be local, since a question embeds up to eight sentences, each once in the
             life of this object. None goes by words.
         calibration: What turns the evidence into a probability, and the probability that an answer needs; see
@@ -84,16 +84,17 @@ class ExtractiveLLM(LLM):
 
     max_sentences: int = Field(default=3, gt=0)
     min_coverage: float = Field(default=0.5, ge=0, le=1)
-    language: str = "english"
+    language: str = "auto"
     embed_model: BaseEmbedding | None = Field(default=None, exclude=True, repr=False)
     calibration: Calibration | None = Field(default=None, exclude=True, repr=False)
-    _analyzer: Analyzer = PrivateAttr()
+    _analyzer: Analyzer | None = PrivateAttr(default=None)
     _vectors: SentenceVectors | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check the language."""
         super().model_post_init(context)
-        self._analyzer = Analyzer(language=self.language)
+        if self.language != "auto":
+            self._analyzer = Analyzer(language=self.language)
         self._vectors = SentenceVectors(self.embed_model) if self.embed_model is not None else None
 
     @classmethod
@@ -173,7 +174,8 @@ class ExtractiveLLM(LLM):
         best = ranked[0]
         heading = headings.get(best.passage, 0.0)
         confidence = self._confidence(reading, best, heading)
-        floor = self.min_coverage if self.calibration is None else self.calibration.floor
+        by_words = self.calibration is None or reading.goes_by_words
+        floor = self.min_coverage if by_words else self.calibration.floor  # type: ignore[union-attr]
         if confidence < floor:
             return "", confidence
         if heading > (best.similarity or 0.0):
@@ -195,7 +197,7 @@ class ExtractiveLLM(LLM):
 
     def _compare(self, reading: Reading) -> dict[int, float]:
         """Give the likeliest units their similarity; return that of the headings, by passage."""
-        if self._vectors is None:
+        if self._vectors is None or reading.goes_by_words:
             return {}
         likely = sorted(reading.units, key=lambda unit: (-_score(unit, reading), unit.passage, unit.place))
         likely = likely[:_EMBEDDED_UNITS]
@@ -207,7 +209,7 @@ class ExtractiveLLM(LLM):
         return {which: _HEADING * one for which, one in zip(headed, similarities[len(likely) :], strict=True)}
 
     def _confidence(self, reading: Reading, best: Unit, heading: float) -> float:
-        if self.calibration is None:
+        if self.calibration is None or reading.goes_by_words:
             return best.coverage
         return self.calibration.probability(_features(reading, best, heading))
 

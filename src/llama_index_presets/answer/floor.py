@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
@@ -52,13 +52,13 @@ class EvidenceFloor:
         floor: Cosine below which a hit is no evidence; None keeps every hit.
         cross_floor: The same between a text and an image.
         calibration: Of the embedding model; None goes by `floor`.
-        analyzer: Makes stems of question and passages.
+        analyzer: Makes stems of question and passages; None takes that of their language.
     """
 
     floor: float | None = None
     cross_floor: float | None = None
     calibration: Calibration | None = None
-    analyzer: Analyzer = field(default_factory=Analyzer)
+    analyzer: Analyzer | None = None
 
     def judge(self, question: str, hits: Sequence[NodeWithScore]) -> Judgement:
         """Keep the hits that are evidence.
@@ -73,7 +73,7 @@ class EvidenceFloor:
         reading = read_passages(question, passages_of(texts), self.analyzer)
         chances = {id(hit): self._chance(reading, place) for place, hit in enumerate(texts)}
         confidence = max(chances.values())
-        if self.calibration is None or any(_is_given(hit) for hit in texts):
+        if self.calibration is None or reading.goes_by_words or any(_is_given(hit) for hit in texts):
             by_words = {
                 id(hit): _found_by_words(hit) and _words_say_so(reading, p) for p, hit in enumerate(texts)
             }

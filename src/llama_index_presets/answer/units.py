@@ -14,7 +14,7 @@ _FIGURES = re.compile(r"^\D{2,80}(?:[$€£]?\s*\(?[$€£]?\d[\d,.]*\)?\s*%?\s*
 """A row of a table that lost its lines: words, then figures to the end."""
 
 
-def split_units(text: str) -> list[str]:
+def split_units(text: str, language: str | None = None) -> list[str]:
     """Cut a text into the units that an answer may quote, each in one line, in reading order.
 
     A sentence is a unit, and so is every list item and every row of a table, which no full stop ends.
@@ -25,7 +25,7 @@ def split_units(text: str) -> list[str]:
     """
     return [
         line
-        for sentence in split_sentences(text)
+        for sentence in split_sentences(text, language)
         for part in _lines(sentence)
         if (line := " ".join(part.split()))
     ]

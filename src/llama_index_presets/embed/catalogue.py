@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
@@ -48,6 +48,7 @@ class EmbeddingModel:
             `margin` and `names` in the log-odds that a passage holds the answer, `intercept`, and `floor`, the
             probability that an LLM is asked at; None goes by `answer_floor`.
         sentences: The same for the sentence that `ExtractiveLLM` quotes, whose `similarity` is that of the sentence.
+        languages: ISO 639-1 codes of the languages that it was trained for; empty for one of many languages.
         choose_when: When it is the right choice.
     """
 
@@ -72,6 +73,7 @@ class EmbeddingModel:
     cross_floor: float | None = None
     evidence: dict[str, float] | None = None
     sentences: dict[str, float] | None = None
+    languages: Sequence[str] = ()
     choose_when: str = ""
 
     @property

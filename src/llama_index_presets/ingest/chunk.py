@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_index.core.node_parser import SentenceSplitter
@@ -14,10 +14,14 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeI
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.ingest.token_counts import token_counter
+from llama_index_presets.languages import ENGLISH, detect_language, language_code
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
 from llama_index_presets.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]
+
+LANGUAGE_KEY = "language"
+"""Metadata of a chunk: ISO 639-1 code of its document's language, where that is known."""
 
 PLACE_KEYS = ("source", "page", "table", "char_start", "char_end", BOXES_KEY)
 """Metadata that says where a chunk stands; never part of the text that is embedded."""
@@ -63,6 +67,7 @@ class SentenceChunker:
     Attributes:
         tokenize: Text to tokens, without special tokens.
         max_tokens: Upper bound for a chunk with its embedded metadata and special tokens.
+        language: ISO 639-1 code, for the ends of sentences; `chunks` and `stream` take that of each document.
 
     Example:
         >>> chunker = SentenceChunker(tokenize=str.split, max_tokens=12)
@@ -73,6 +78,7 @@ class SentenceChunker:
 
     tokenize: Callable[[str], Sequence[Any]]
     max_tokens: int
+    language: str = ENGLISH
 
     @property
     def name(self) -> str:
@@ -97,8 +103,10 @@ class SentenceChunker:
         Raises:
             IngestError: As `chunks`, when the section in question is reached.
         """
+        source, language = with_language(source)
+        chunker = replace(self, language=language)
         for section in self._without_bylines(source.plain):
-            yield from self._section(source, section)
+            yield from chunker._section(source, section)
 
     def length(self, node: TextNode) -> int:
         """Tokens of what is embedded for a node, special tokens included."""
@@ -222,7 +230,7 @@ class SentenceChunker:
         """Sentences; of one that does not fit, its lines, since a log has no full stops."""
         return [
             part
-            for sentence in split_sentences(text)
+            for sentence in split_sentences(text, self.language)
             for part in (
                 sentence.splitlines(keepends=True)
                 if "\n" in sentence.rstrip() and len(self.weigh(sentence)) > tokens
@@ -266,6 +274,32 @@ class SentenceChunker:
             node_id=source.doc_id, hash=source.content_hash or None
         )
         return node
+
+
+def with_language(source: SourceText) -> tuple[SourceText, str]:
+    """A document and its language: as its metadata states it, else as its text shows, and then noted in the metadata.
+
+    What is noted is neither embedded nor shown to the language model. A text that does not tell is taken for English.
+    """
+    stated = source.metadata.get(LANGUAGE_KEY)
+    if stated:
+        return source, (language_code(stated) if isinstance(stated, str) else None) or ENGLISH
+    code = detect_language(source.plain.text)
+    if code is None:
+        return source, ENGLISH
+    noted = replace(
+        source,
+        metadata={**source.metadata, LANGUAGE_KEY: code},
+        hidden_from_embedding=(*source.hidden_from_embedding, LANGUAGE_KEY),
+        hidden_from_llm=(*source.hidden_from_llm, LANGUAGE_KEY),
+    )
+    return noted, code
+
+
+def language_of_nodes(nodes: Sequence[TextNode]) -> str:
+    """Language that the first node of a document states, or empty."""
+    stated = nodes[0].metadata.get(LANGUAGE_KEY) if nodes else None
+    return (language_code(stated) or "") if isinstance(stated, str) else ""
 
 
 def _blocks(text: str) -> Iterator[str]:

@@ -26,11 +26,14 @@ __all__ = ["Manifest", "ManifestEntry"]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     doc_id TEXT PRIMARY KEY, content_hash TEXT NOT NULL, chunks INTEGER NOT NULL, tokens INTEGER NOT NULL,
-    ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT
+    ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT, language TEXT
 );
 CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
 """
-"""``owner`` was added later, and is NULL where it was never recorded; ``changes`` holds what is about to change."""
+"""``changes`` holds what is about to change."""
+
+_ADDED_LATER = ("owner", "language")
+"""Columns that manifests of earlier releases lack; NULL where they were never recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class ManifestEntry:
         chunks: How many it has.
         tokens: Of all chunks, as the embedding model counts them.
         owner: Metadata keys and values that say whose it is; empty where it has no owner.
+        language: ISO 639-1 code of its text; empty where that is not known.
     """
 
     doc_id: str
@@ -50,6 +54,7 @@ class ManifestEntry:
     chunks: int
     tokens: int
     owner: Mapping[str, Any] = field(default_factory=dict)
+    language: str = ""
 
 
 class Manifest:
@@ -75,24 +80,25 @@ class Manifest:
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.executescript(_SCHEMA)
-            self._add_owner()
+            self._add_columns()
         except sqlite3.OperationalError as error:
             step = "Make room on its disk" if is_full(error) else "Choose another storage folder"
             raise StoreWriteError(f"'{path}' cannot be written ({error}). {step}.") from error
         except sqlite3.DatabaseError as error:
             raise _damaged(path, error) from error
 
-    def _add_owner(self) -> None:
-        """Add the column that manifests of earlier releases lack; two processes may do so at once."""
-        if self._has_owner():
+    def _add_columns(self) -> None:
+        """Add the columns that manifests of earlier releases lack; two processes may do so at once."""
+        if not self._missing_columns():
             return
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            if not self._has_owner():
-                self._connection.execute("ALTER TABLE documents ADD COLUMN owner TEXT")
+            for name in self._missing_columns():
+                self._connection.execute(f"ALTER TABLE documents ADD COLUMN {name} TEXT")
 
-    def _has_owner(self) -> bool:
-        return any(row[1] == "owner" for row in self._connection.execute("PRAGMA table_info(documents)"))
+    def _missing_columns(self) -> list[str]:
+        there = {row[1] for row in self._connection.execute("PRAGMA table_info(documents)")}
+        return [name for name in _ADDED_LATER if name not in there]
 
     @contextmanager
     def _using(self) -> Iterator[None]:
@@ -135,6 +141,29 @@ class Manifest:
         rows = self._rows("SELECT doc_id, owner FROM documents WHERE owner IS NOT NULL")
         return {self._show(doc_id): json.loads(self._show(owner)) for doc_id, owner in rows}
 
+    def languages(self) -> dict[str, list[str]]:
+        """Language -> ids of its documents; those that an earlier release wrote, or that do not tell, are left out."""
+        rows = self._rows(
+            "SELECT language, doc_id FROM documents WHERE language IS NOT NULL AND language != '' ORDER BY doc_id"
+        )
+        found: dict[str, list[str]] = {}
+        for language, doc_id in rows:
+            found.setdefault(language, []).append(self._show(doc_id))
+        return found
+
+    def other_languages(self, known: Iterable[str]) -> list[str]:
+        """Languages of its documents beside these; fast, as no ids are read."""
+        rows = self._rows(
+            "SELECT DISTINCT language FROM documents WHERE language IS NOT NULL AND language != ''"
+        )
+        return sorted({language for (language,) in rows} - set(known))
+
+    def version(self) -> tuple[int, int]:
+        """Mark that differs after every change, by this process or another."""
+        with self._using():
+            row = self._connection.execute("PRAGMA data_version").fetchone()
+            return int(row[0]), self._connection.total_changes
+
     def leftovers(self) -> list[str]:
         """Documents that may have chunks in the store and are not in the index.
 
@@ -168,12 +197,20 @@ class Manifest:
     def record(self, entries: Iterable[ManifestEntry]) -> None:
         """Record documents that are in the store, replacing earlier entries."""
         rows = [
-            (self._hide(one.doc_id), self._hide(one.content_hash), one.chunks, one.tokens, self._owner(one))
+            (
+                self._hide(one.doc_id),
+                self._hide(one.content_hash),
+                one.chunks,
+                one.tokens,
+                self._owner(one),
+                one.language,
+            )
             for one in entries
         ]
         with self._changing():
             self._connection.executemany(
-                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens, owner) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens, owner, language) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 rows,
             )
             self._unmark([(row[0],) for row in rows])

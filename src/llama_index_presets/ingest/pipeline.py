@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import IngestError, ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunk import SentenceChunker, SourceText, language_of_nodes
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.ingest.failures import Doubts, blame
 from llama_index_presets.ingest.images import Picture
@@ -310,6 +310,7 @@ class Pipeline:
                 len(own),
                 sum(tokens[node.node_id] for node in own),
                 source.owner,
+                language_of_nodes(own),
             )
             for source, own in members
         )

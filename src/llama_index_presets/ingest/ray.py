@@ -115,6 +115,7 @@ class IngestDocuments(TransformComponent):
             }
             if entry is not None:
                 about |= {"hash": entry.content_hash, "chunks": entry.chunks, "document_tokens": entry.tokens}
+                about["language"] = entry.language
             else:
                 about["error"] = failed.get(node.node_id, "The worker said nothing about it.")
             results.append(TextNode(id_=node.node_id, text="", metadata=about))
@@ -221,7 +222,7 @@ class RayLoad:
             self.used(embedded, tokens, seconds)
         if self.watch is not None and about["personal"]:
             self.watch.found[result.node_id] = about["personal"]
-        if about["warnings"]:
+        if about.get("warnings"):
             report.warnings[result.node_id] = about["warnings"]
         if "error" in about:
             report.failed.append(FailedSource(result.node_id, about["error"]))
@@ -229,8 +230,9 @@ class RayLoad:
                 self.watch.refused.append(result.node_id)
             return
         entry = ManifestEntry(
-            result.node_id, about["hash"], about["chunks"], about["document_tokens"], owners[result.node_id]
-        )
+            result.node_id, about["hash"], about["chunks"], about["document_tokens"], owners[result.node_id],
+            about.get("language", ""),
+        )  # fmt: skip
         self.manifest.record([entry])
         report.documents += 1
         report.chunks += entry.chunks

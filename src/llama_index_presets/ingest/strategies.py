@@ -103,7 +103,7 @@ class SentenceWindowChunker(SentenceChunker):
         parser = SentenceWindowNodeParser.from_defaults(
             sentence_splitter=lambda whole: [
                 part
-                for sentence in split_sentences(whole)
+                for sentence in split_sentences(whole, self.language)
                 if sentence.strip()
                 for part in SentenceChunker.pieces(self, sentence, tokens)
             ],
@@ -170,7 +170,7 @@ def _short_sentences(chunker: SentenceChunker, text: str, tokens: int) -> list[s
     """Sentences that, joined, are the text; one that is too long comes in parts."""
     return [
         part
-        for sentence in split_sentences(text)
+        for sentence in split_sentences(text, chunker.language)
         for part in (
             [sentence]
             if len(chunker.weigh(sentence)) <= tokens

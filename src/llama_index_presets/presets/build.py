@@ -41,7 +41,7 @@ from llama_index_presets.presets.offline import (
     refuse_remote_listeners,
     refuse_remote_reranker,
 )
-from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern
+from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.presets.storage import Storage, prepare_storage, resolve_storage
@@ -167,6 +167,7 @@ def build(
             synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices,
             encryption=encryption,
             overrides=overrides, closers=[opened.pop_all().close], rebuild=rebuild,
+            fallback=language_fallback(embed_model, vector_store, manifest, retrieval.keyword),
         )  # fmt: skip
         location.protect()
     return PresetEngine(parts)

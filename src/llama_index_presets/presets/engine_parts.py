@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -36,6 +36,9 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import Origins
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
+
+if TYPE_CHECKING:
+    from llama_index_presets.retrieve.language_fallback import LanguageFallback
 
 __all__ = ["EngineParts", "cost_of"]
 
@@ -93,6 +96,7 @@ class EngineParts:
         user: User of the application who asks, for the audit log; empty means the name that the process runs under.
         tenant: Tenant that calls are charged to, or empty.
         ingest_metadata: Metadata that every document ingested here is given.
+        fallback: Finds documents in languages that the embedding model does not know, or None.
         life: Whether the parts are closed; shared by all engines over them.
         rebuild: Builds them again, with other filters; None where no `build` made them.
     """
@@ -121,6 +125,7 @@ class EngineParts:
     user: str = ""
     tenant: str = ""
     ingest_metadata: Mapping[str, Any] = field(default_factory=dict)
+    fallback: LanguageFallback | None = None
     life: _Life = field(default_factory=_Life)
     rebuild: Callable[..., Any] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
@@ -17,6 +18,7 @@ from llama_index_presets.retrieve.bm25.consistency import (
     rebuild,
 )
 from llama_index_presets.retrieve.bm25.index import BM25Index
+from llama_index_presets.retrieve.bm25.languages import AUTO
 
 __all__ = ["KeywordOpening", "open_keyword_index"]
 
@@ -70,10 +72,15 @@ def open_keyword_index(
 
 
 def _opened(storage: Storage, store: BasePydanticVectorStore) -> BM25Index:
-    keyword = BM25Index(storage.keywords, nodes=store)
+    keyword = BM25Index(storage.keywords, nodes=store, language=_language(storage.keywords))
     if keyword.unfinished:  # a run was killed between the two
         check_consistency(store, keyword, documents=keyword.unfinished, repair=True)
     return keyword
+
+
+def _language(folder: Path) -> str | None:
+    """That of each document in a new index; one that is there keeps its own."""
+    return None if folder.exists() else AUTO
 
 
 def _repaired(storage: Storage, store: BasePydanticVectorStore) -> tuple[BM25Index, ConsistencyReport]:

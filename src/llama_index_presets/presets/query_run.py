@@ -41,7 +41,12 @@ def search(parts: EngineParts, query: QueryBundle) -> Core[list[NodeWithScore]]:
     """Find the passages for an answer, best first."""
     # A copy, since retrievers write the embedding into the object that they are passed.
     asked = QueryBundle(query.query_str, image_path=query.image_path)
-    retriever = parts.retriever
+    retriever, fallback = parts.retriever, parts.fallback
+    if fallback is not None and fallback.covers(query.query_str):
+        words = functools.partial(fallback.retrieve, asked, parts.settings.top_k, parts.filters)
+        found: list[NodeWithScore] = yield Step(words, lambda: asyncio.to_thread(words))
+        if found:  # a re-ranker of English would put them in any order
+            return found
     hits: list[NodeWithScore] = yield Step(
         lambda: retriever.retrieve(asked), lambda: retriever.aretrieve(asked)
     )

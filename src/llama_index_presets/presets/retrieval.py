@@ -10,7 +10,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.keyword_index import KeywordOpening, open_keyword_index
@@ -20,10 +20,12 @@ from llama_index_presets.presets.storage import Storage
 from llama_index_presets.providers.rerankers import CROSS_ENCODER, make_reranker, read_reranker_name
 
 if TYPE_CHECKING:
+    from llama_index_presets.ingest.manifest import Manifest
     from llama_index_presets.retrieve.bm25.consistency import ConsistencyReport
     from llama_index_presets.retrieve.bm25.index import BM25Index
+    from llama_index_presets.retrieve.language_fallback import LanguageFallback
 
-__all__ = ["MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_pattern"]
+__all__ = ["MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_pattern", "language_fallback"]
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
@@ -104,6 +106,29 @@ def check_pattern(
             f"(asked for: '{name}', '{settings.chunking}'{', a re-ranker' if reranker else ''}): the others read "
             "words, and an image has none. Leave them out, or use another preset."
         )
+
+
+def language_fallback(
+    embed_model: BaseEmbedding,
+    store: BasePydanticVectorStore,
+    manifest: Manifest,
+    keyword: BM25Index | None,
+) -> LanguageFallback | None:
+    """Keyword search for the languages that an embedding model of few languages does not know; None for others."""
+    from llama_index_presets.embed.catalogue import catalogue
+
+    model = catalogue().get(embed_model.model_name.rsplit("/", 1)[-1])
+    if model is None or not model.languages or reads_images(embed_model):
+        return None
+    from llama_index_presets.retrieve.language_fallback import LanguageFallback
+
+    return LanguageFallback(
+        store,
+        known=model.languages,
+        others=manifest.other_languages,
+        version=manifest.version,
+        keyword=keyword,
+    )
 
 
 def _multi_modal(index: VectorStoreIndex, settings: Settings, embed_model: BaseEmbedding) -> RetrievalPattern:

@@ -10,7 +10,7 @@ directly.
 from llama_index_presets.ranking.bm25.analyzer import LANGUAGES, Analyzer
 from llama_index_presets.ranking.bm25.positions import FIELD_END
 from llama_index_presets.ranking.bm25.postings import Postings
-from llama_index_presets.ranking.bm25.query import KeywordQuery, parse_query
+from llama_index_presets.ranking.bm25.query import KeywordQuery, parse_in_languages, parse_query
 from llama_index_presets.ranking.bm25.view import QueryScores, View
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "Postings",
     "QueryScores",
     "View",
+    "parse_in_languages",
     "parse_query",
 ]

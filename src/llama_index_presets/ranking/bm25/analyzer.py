@@ -15,7 +15,7 @@ import Stemmer
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["EXTRA", "GAP", "LANGUAGES", "Analyzer"]
+__all__ = ["ANALYZED", "EXTRA", "GAP", "LANGUAGES", "Analyzer"]
 
 GAP = "~"
 """Token in the place of a stop word; no word is spelled so."""
@@ -40,6 +40,14 @@ _ALIASES = {
 }
 # fmt: on
 
+_UNSTEMMED = "uk bg mk be kk mn fa ur ps mr he ka te kn ml bn gu pa am pl cs sk sl hr lv et vi az sq is af ms"
+ANALYZED: Mapping[str, str] = {
+    **{code: name for code, name in _ALIASES.items() if len(code) == 2},
+    **dict.fromkeys(("th", "lo", "my", "km"), "cjk"),
+    **dict.fromkeys(_UNSTEMMED.split(), "none"),
+}
+"""ISO 639-1 code -> the `language` that analyzes it: ``"none"`` where there is no stemmer."""
+
 # Letters that an apostrophe ties to a word without being one: "company's", "l'eau", "dell'anno".
 _ENCLITICS = frozenset({"s", "t", "d", "m", "re", "ve", "ll"})
 _ELISIONS = frozenset(
@@ -59,6 +67,9 @@ _UNSPACED_SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_TURKISH_CAPITALS = {ord("I"): "ı", ord("İ"): "i"}
+_DOTTED_I = "i\u0307"
+"""What Python makes of ``İ`` in lower case: two characters, the second of which no user types."""
 _MEMO_WORDS = 300_000
 _LONGEST_WORD = 64
 """Longer runs of letters are cut into pieces of this length, so that base64 cannot fill the memory."""
@@ -111,12 +122,28 @@ class Analyzer:
 
     def tokens(self, text: str) -> list[str]:
         """Split a text into tokens, in their order, repeats kept."""
-        memo = _memo(self)
+        memo, text = _memo(self), self.fold(text)
         if text.isascii():
             words = _ASCII_RUNS if self.identifiers else _ASCII_WORDS
-            return [token for word in words.findall(text.lower()) for token in memo[word]]
-        text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+            return [token for word in words.findall(text) for token in memo[word]]
         return [token for word in _any_words(self.identifiers).findall(text) for token in memo[word]]
+
+    def fold(self, text: str) -> str:
+        """A text in the spelling in which words are compared: NFKC, in the lower case of the language.
+
+        Turkish has two letters i, so that ``I`` is the capital of ``ı``; elsewhere ``İ`` is taken for ``I``.
+
+        Example:
+            >>> Analyzer(language="turkish").fold("IŞIK, İzmir"), Analyzer().fold("İzmir")
+            ('ışık, izmir', 'izmir')
+        """
+        if not text.isascii():
+            text = unicodedata.normalize("NFKC", text)
+        if self.language == "turkish":
+            text = text.translate(_TURKISH_CAPITALS)
+        if text.isascii():
+            return text.lower()
+        return text.lower().replace(_DOTTED_I, "i").replace("’", "'")
 
     def settings(self) -> dict[str, Any]:
         """Everything needed to make an equal analyzer, as plain JSON values."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_index_presets.ranking.bm25.analyzer import EXTRA, GAP, Analyzer
 
-__all__ = ["KeywordQuery", "parse_query"]
+__all__ = ["KeywordQuery", "parse_in_languages", "parse_query"]
 
 _PHRASE = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
 _PREFIX = re.compile(r"(?<![\w*])(\w[\w./&'’-]*)\*(?![\w*])")
@@ -69,6 +69,27 @@ def parse_query(text: str, analyzer: Analyzer) -> KeywordQuery:
     return KeywordQuery(tokens, phrases, tuple(prefixes), pairs)
 
 
+def parse_in_languages(text: str, analyzers: Sequence[Analyzer]) -> KeywordQuery:
+    """Read a query for an index whose documents were analyzed each in its own language.
+
+    Each word is asked for in the forms that it has in these languages; a form that several of them share counts once.
+
+    Example:
+        >>> parse_in_languages("houses", [Analyzer(), Analyzer(language="german")]).tokens
+        ('hous', 'houses')
+    """
+    read = [parse_query(text, analyzer) for analyzer in analyzers]
+    tokens: Counter[str] = Counter()
+    for query in read:
+        tokens |= Counter(query.tokens)
+    return KeywordQuery(
+        tuple(tokens.elements()),
+        tuple(dict.fromkeys(phrase for query in read for phrase in query.phrases)),
+        tuple(dict.fromkeys(prefix for query in read for prefix in query.prefixes)),
+        tuple(dict.fromkeys(pair for query in read for pair in query.pairs)),
+    )
+
+
 def _plain(tokens: Sequence[str]) -> KeywordQuery:
     """Query without phrases and prefixes."""
     words = _words(tokens)
@@ -89,7 +110,7 @@ def _in_place(tokens: Sequence[str]) -> tuple[str, ...]:
 
 def _read_prefix(word: str, analyzer: Analyzer, prefixes: list[str]) -> str:
     """Note the prefix, and give what of the word is an ordinary word before it."""
-    word = unicodedata.normalize("NFKC", word).lower()
+    word = analyzer.fold(word)
     *before, last = _JOINT.split(word)
     if analyzer.identifiers and any(map(str.isdigit, word)):
         before, last = [], re.sub("[-/'’]", "", word)

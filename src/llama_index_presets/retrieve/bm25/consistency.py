@@ -11,6 +11,7 @@ from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import StoreWriteError
 from llama_index_presets.retrieve.bm25.index import BM25Index, listed
+from llama_index_presets.retrieve.bm25.languages import AUTO
 from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes, count_nodes
 
 __all__ = ["ConsistencyReport", "check_consistency", "counts_apart", "rebuild"]
@@ -123,8 +124,8 @@ def counts_apart(store: NodeSource, keyword: BM25Index) -> tuple[int, int] | Non
 def rebuild(store: NodeSource, path: Path) -> BM25Index:
     """Build a keyword index from a store, in the place of one whose files are damaged.
 
-    The new one is complete before the old one is deleted. It has the default settings: those of the old one are not to
-    be trusted.
+    The new one is complete before the old one is deleted. It has the default settings, and the language of each node:
+    those of the old one are not to be trusted.
 
     Args:
         store: Holds the nodes.
@@ -137,7 +138,7 @@ def rebuild(store: NodeSource, path: Path) -> BM25Index:
     draft, old = (path.with_name(f"{path.name}.{suffix}") for suffix in ("new", "old"))
     for rest in (draft, old):  # of a rebuild that was cut short
         shutil.rmtree(rest, ignore_errors=True)
-    BM25Index.from_source(store, draft).compact()
+    BM25Index.from_source(store, draft, language=AUTO).compact()
     try:
         if path.exists():
             path.rename(old)

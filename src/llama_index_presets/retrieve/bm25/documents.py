@@ -23,6 +23,12 @@ from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
 from llama_index_presets.ranking.bm25 import FIELD_END, Analyzer
+from llama_index_presets.retrieve.bm25.languages import (
+    AUTO,
+    language_analyzer,
+    language_marker,
+    language_of,
+)
 from llama_index_presets.retrieve.bm25.write_ahead_log import NodeEntry, damaged
 
 __all__ = [
@@ -318,7 +324,11 @@ def indexed_text(node: BaseNode, mode: str) -> str:
 
 def node_tokens(node: BaseNode, settings: Mapping[str, Any], analyzer: Analyzer) -> list[str]:
     """Tokens of a node, in an index of these settings."""
-    return field_tokens(indexed_fields(node, settings["text"], settings["fields"]), analyzer)
+    fields = indexed_fields(node, settings["text"], settings["fields"])
+    if settings["language"] != AUTO:
+        return field_tokens(fields, analyzer)
+    code = language_of(node.metadata, node.get_content(metadata_mode=MetadataMode.NONE))
+    return field_tokens(fields, language_analyzer(code, analyzer)) + language_marker(code)
 
 
 def indexed_fields(node: BaseNode, mode: str, weights: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -13,13 +13,14 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets._options import strict
 from llama_index_presets.filters import predicate
-from llama_index_presets.ranking.bm25 import Analyzer, parse_query
+from llama_index_presets.ranking.bm25 import Analyzer, KeywordQuery, View, parse_query
 from llama_index_presets.retrieve.bm25.documents import (
     indexed_text,
     node_tokens,
     serialize_entry,
     serialize_payload,
 )
+from llama_index_presets.retrieve.bm25.languages import AUTO, in_languages
 from llama_index_presets.retrieve.bm25.official import (
     TOKEN_PATTERN,
     nodes_of,
@@ -92,8 +93,8 @@ class BM25Index:
 
     Args:
         path: Folder to keep the index in; made on the first change. None keeps it in memory.
-        language: Of stemmer and stop words: see `Analyzer`. None means what the folder remembers, else
-            english.
+        language: Of stemmer and stop words: see `Analyzer`; ``"auto"`` for that of each node, as its metadata
+            ``language`` states it or its text shows. None means what the folder remembers, else english.
         k1: Saturation of repeated words, >= 0. None means what the folder remembers, else 1.2.
         b: How much long nodes are discounted, in [0, 1]. None means what the folder remembers, else 0.75.
         nodes: A vector store, document store or index that holds the nodes; their text is then not stored
@@ -391,7 +392,7 @@ class BM25Index:
     def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> KeywordHits:
         """Like `search`; the result can also give the nodes, as they were at the time of the search."""
         view, shelf = self._state.snapshot()
-        scores = view.scored(parse_query(query, self.analyzer), self._state.settings["pairs"])
+        scores = view.scored(self._parsed(query, view), self._state.settings["pairs"])
         allowed = None
         if filters is not None:
             allowed = shelf.mask(filters.model_dump_json(), predicate(filters), view.rows)
@@ -412,6 +413,11 @@ class BM25Index:
         return KeywordRetriever(self, top_k=top_k, filters=filters, **options)
 
     # -- inside -------------------------------------------------------------------------------------------
+
+    def _parsed(self, query: str, view: View) -> KeywordQuery:
+        if self._state.settings["language"] == AUTO:
+            return in_languages(query, view, self.analyzer)
+        return parse_query(query, self.analyzer)
 
     def _entries(self, nodes: Iterable[BaseNode]) -> list[NodeEntry]:
         """New or changed entries of these nodes, the last of equal ids; tokenised outside of any lock."""

@@ -18,6 +18,7 @@ from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
 from llama_index_presets.retrieve.bm25.documents import DocumentEntry, DocumentTable
 from llama_index_presets.retrieve.bm25.index_files import IndexDirectory, Manifest
+from llama_index_presets.retrieve.bm25.languages import AUTO
 from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, LogRecord, NodeEntry, damaged
 
 __all__ = ["KeywordState", "Mark", "analyzer_of"]
@@ -398,7 +399,8 @@ class KeywordState:
             chosen["fields"] = _FIELDS[chosen["text"]]
         _check_weights(chosen["fields"], chosen["pairs"])
         chosen["fields"] = dict(chosen["fields"])
-        chosen["language"] = Analyzer(language=chosen["language"]).language
+        if chosen["language"] != AUTO:
+            chosen["language"] = Analyzer(language=chosen["language"]).language
         for name in _FIXED:
             if remembered and remembered[name] != chosen[name]:
                 raise SettingsError(
@@ -422,8 +424,13 @@ def _check_weights(fields: Mapping[str, int], pairs: float) -> None:
 
 
 def analyzer_of(language: str, *, complete: bool = True) -> Analyzer:
-    """Analyzer of a keyword index; one of an earlier format knows neither marks nor whole identifiers."""
-    return Analyzer(language=language, marks=complete, identifiers=complete)
+    """Analyzer of a keyword index; one of an earlier format knows neither marks nor whole identifiers.
+
+    That of an index in which each node has its own language is the English one, whose other settings all share.
+    """
+    return Analyzer(
+        language="english" if language == AUTO else language, marks=complete, identifiers=complete
+    )
 
 
 _live: weakref.WeakSet[KeywordState] = weakref.WeakSet()
