@@ -40,7 +40,9 @@ _SPACED_WORDS: Final = (
     # Spanish, Italian, Portuguese, Dutch
     "cuánto cuánta cuántos cuántas cuándo dónde cómo quién qué cuál quanto quanta quanti quante quando dove come chi",
     "cosa quale perché onde quem quais qual hoeveel wanneer waar waarom wie wat welk hoe vaak",
+    "tag tages jour année an día año giorno anno dag jaar",
     # Russian, Ukrainian
+    "день год года году",
     "сколько скольких когда где куда кто что какой какая какое какие каком какую как почему зачем часто скільки коли",
     # Korean
     "무엇 언제 어디 누가 누구 어떻게 왜 몇 얼마나",
