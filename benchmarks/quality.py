@@ -2,10 +2,11 @@
 
     python benchmarks/quality.py --data DIR/scifact [--preset healthcare] [--pattern simple] [--store lancedb] …
 
-    python benchmarks/quality.py --compare --data DIR/scifact DIR/tatqa … [--queries 500]
+    python benchmarks/quality.py --compare --data DIR/scifact DIR/tatqa … [--queries 500] [--results FILE.json]
 
 The second line prints nDCG@10 of the default hybrid search beside its legs, min-max fusion and QueryFusionRetriever in
-two modes, by collection, with the mean and the worst margin to the better leg.
+two modes, by collection, with the mean and the worst margin to the better leg. Collections whose scores are in the
+file of results are not measured again.
 
 A folder holds corpus.jsonl, queries.jsonl and qrels.tsv. Documents are ingested as a user would ingest them; a
 document's score is that of its best chunk. Measures come from ir-measures. The index is kept, so a second run
@@ -119,6 +120,24 @@ def compare(folder: Path, storage: Path, limit: int | None) -> dict[str, list[fl
     return found
 
 
+def compare_all(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Collection -> system -> nDCG@10 of each question; kept in the file of results after each collection."""
+    kept: Path | None = options.results
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.exists() else {}
+    for folder in options.data:
+        if folder.name in results:
+            continue
+        storage = (options.storage or Path(".cache") / "quality") / f"{folder.name}-compared"
+        scores = compare(folder, storage, options.queries)
+        results[folder.name] = {
+            name: [round(score, 5) for score in values] for name, values in scores.items()
+        }
+        print(f"{folder.name}: done", flush=True)
+        if kept:
+            kept.write_text(json.dumps(results, separators=(",", ":")) + "\n", encoding="utf-8")
+    return results
+
+
 def print_comparison(results: dict[str, dict[str, list[float]]]) -> None:
     """A row a system; after each mean half the width of its 95 % interval over the questions."""
     names = list(results)
@@ -152,6 +171,7 @@ def main() -> None:
     parser.add_argument(
         "--queries", type=int, help="with --compare: about so many of each collection, evenly taken"
     )
+    parser.add_argument("--results", type=Path, help="with --compare: JSON file of the scores, added to")
     parser.add_argument("--preset", default="healthcare")
     parser.add_argument("--storage", type=Path, help="default: .cache/quality/DATA-PRESET-CELLS")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "int8"], default="auto")
@@ -160,12 +180,7 @@ def main() -> None:
         parser.add_argument(f"--{cell}")
     options = parser.parse_args()
     if options.compare:
-        results = {}
-        for folder in options.data:
-            storage = (options.storage or Path(".cache") / "quality") / f"{folder.name}-compared"
-            results[folder.name] = compare(folder, storage, options.queries)
-            print(f"{folder.name}: done", flush=True)
-        print_comparison(results)
+        print_comparison(compare_all(options))
         return
     if len(options.data) > 1:
         parser.error("several folders go with --compare")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from llama_index_presets.ranking.bm25 import (
     Postings,
     parse_query,
 )
+from llama_index_presets.ranking.bm25.analyzer import GAP
 
 PAIR = (("late", "fee"),)
 ANALYZER = Analyzer(identifiers=True, marks=True)
@@ -124,6 +126,36 @@ def test_scores_of_ids_are_those_of_the_ranking() -> None:
     unseen = math.log(1 + (2 + 0.5) / 0.5)
     view = made.view()
     assert view.scored(KeywordQuery(("red", "green"))).ceiling == pytest.approx(idf + unseen)
+
+
+def test_pairs_are_found_where_they_stand() -> None:
+    """In any block, over gaps, never across rows: the counts are those of a look at every row."""
+    rng = np.random.default_rng(1)
+    made = Postings(positions=True)
+    texts = [rng.choice(["a", "b", "c", GAP], rng.integers(0, 9)).tolist() for _ in range(300)]
+    for start, count in ((0, 250), (250, 40), (290, 10)):
+        made.add([f"d{i}" for i in range(start, start + count)], texts[start : start + count])
+    positions, impacts = made.view().positions, made.view().impacts
+    assert positions is not None
+    assert len(positions.blocks) == 3
+    for pair in itertools.product("abc", repeat=2):
+        words = [[token for token in text if token != GAP] for text in texts]
+        expected = [sum(found == pair for found in itertools.pairwise(text)) for text in words]
+        rows, counts = positions.pair_counts(*(impacts.number(token) or 0 for token in pair))
+        assert {int(row): int(count) for row, count in zip(rows, counts, strict=True)} == {
+            row: count for row, count in enumerate(expected) if count
+        }
+
+
+def test_an_export_without_pairs_is_read() -> None:
+    """What was written before there was a table of pairs: it is made at the first search."""
+    made = postings("red fish big", "red big fish")
+    exported = made.export()
+    restored = Postings.restore({k: v for k, v in exported.items() if k not in ("pairs", "buckets")})
+    query = KeywordQuery(("red", "fish"), pairs=(("red", "fish"),))
+    scores = [one.view().scored(query, 0.3).best(2) for one in (made, restored, Postings.restore(exported))]
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0][0][0] == 0
 
 
 def test_positions_survive_changes_compaction_and_export() -> None:

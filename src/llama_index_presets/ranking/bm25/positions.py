@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AFTER_GAP", "FIELD_END", "Positions", "in_order", "pair_counts", "phrase_counts", "row_starts"]
+from llama_index_presets.ranking.bm25.pairs import AFTER_GAP, NUMBER, TermBlock
+
+__all__ = ["FIELD_END", "Positions", "in_order", "phrase_counts", "row_starts"]
 
 FIELD_END = "|"
 """Token between two fields, so that no pair and no phrase runs from one into the next; no word is spelled so."""
-
-AFTER_GAP = 1 << 30
-"""Bit of a term before which stop words were left out."""
-
-_NUMBER = AFTER_GAP - 1
 
 Terms = NDArray[np.int32]
 Places = NDArray[np.int64]
@@ -27,11 +24,11 @@ class Positions:
     """Terms of every row in their order, each marked where stop words were left out before it. Immutable.
 
     Attributes:
-        blocks: Term numbers, row after row, with `AFTER_GAP` added where there was a gap; a row lies in one block.
+        blocks: Term numbers, row after row, with `AFTER_GAP` added where there was a gap; a row is in one block.
         starts: Where each row begins in all blocks taken together, and the end of the last, shape (rows + 1,).
     """
 
-    blocks: Sequence[Terms]
+    blocks: Sequence[TermBlock]
     starts: Places
 
     def of(self, rows: NDArray[np.integer]) -> tuple[Terms, Places]:
@@ -39,7 +36,7 @@ class Positions:
         begins, ends = self.starts[rows], self.starts[rows + 1]
         places = zip(begins.tolist(), ends.tolist(), strict=True)
         if len(self.blocks) == 1:
-            block = self.blocks[0]
+            block = self.blocks[0].terms
             parts = [block[begin:end] for begin, end in places]
         else:
             parts = [self._slice(begin, end) for begin, end in places]
@@ -49,17 +46,36 @@ class Positions:
     def _slice(self, begin: int, end: int) -> Terms:
         for block in self.blocks:
             if begin < len(block):
-                return block[begin:end]
+                return block.terms[begin:end]
             begin, end = begin - len(block), end - len(block)
         return np.empty(0, np.int32)
+
+    def pair_counts(self, first: int, second: int) -> tuple[Places, Places]:
+        """Rows that hold two terms next to one another, ascending, and how often; gaps between them do not count.
+
+        Example:
+            >>> order = Positions([TermBlock(np.array([7, 8, 7, 8], np.int32))], np.array([0, 3, 4]))
+            >>> [part.tolist() for part in order.pair_counts(7, 8)]
+            [[0], [1]]
+        """
+        parts, offset = list[Places](), 0
+        for block in self.blocks:
+            parts.append(block.pairs.find(block.terms, first, second) + offset)
+            offset += len(block)
+        places = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        rows = np.searchsorted(self.starts, places, "right") - 1
+        rows = rows[places + 1 < self.starts[rows + 1]]
+        edges = np.ones(len(rows) + 1, np.bool_)
+        edges[1:-1] = rows[1:] != rows[:-1]
+        begins = np.flatnonzero(edges)
+        return rows[begins[:-1]], begins[1:] - begins[:-1]
 
     def kept(self, alive: NDArray[np.bool_], renumber: Terms) -> Positions:
         """One block with the rows that are alive, under other term numbers."""
         lengths = np.diff(self.starts)
-        whole = np.concatenate(self.blocks) if self.blocks else np.empty(0, np.int32)
-        old = whole[np.repeat(alive, lengths)]
-        terms = renumber[old & _NUMBER] | (old & AFTER_GAP)
-        return Positions([terms], row_starts(lengths[alive]))
+        old = TermBlock.joined(self.blocks).terms[np.repeat(alive, lengths)]
+        terms = renumber[old & NUMBER] | (old & AFTER_GAP)
+        return Positions([TermBlock(terms)], row_starts(lengths[alive]))
 
 
 def row_starts(lengths: NDArray[np.integer]) -> Places:
@@ -113,48 +129,9 @@ def phrase_counts(terms: Terms, ends: Places, wanted: Sequence[int]) -> Places:
         array([1, 0])
     """
     last = len(wanted) - 1
-    found = np.flatnonzero(terms[: max(len(terms) - last, 0)] & _NUMBER == wanted[0])
+    found = np.flatnonzero(terms[: max(len(terms) - last, 0)] & NUMBER == wanted[0])
     for step, term in enumerate(wanted[1:], start=1):
         found = found[terms[found + step] == term]
     owners = np.searchsorted(ends, found, "right")
     inside = found + last < ends[owners]
     return np.bincount(owners[inside], minlength=len(ends))
-
-
-def pair_counts(
-    terms: Terms, ends: Places, pairs: Sequence[tuple[int, int]], vocabulary: int
-) -> NDArray[np.int64]:
-    """How often each row holds two terms next to one another; gaps between them do not count.
-
-    Args:
-        terms: As of `Positions.of`.
-        ends: As of `Positions.of`.
-        pairs: Term numbers; the last of equal pairs is counted.
-        vocabulary: How many terms there are.
-
-    Returns:
-        Counts, shape (rows, pairs).
-
-    Example:
-        >>> pair_counts(np.array([7, 8, 7, 8]), np.array([3, 4]), [(7, 8)], 9)
-        array([[1],
-               [0]])
-    """
-    code_of: dict[int, int] = {}
-    for pair in pairs:
-        for term in pair:
-            code_of.setdefault(term, len(code_of) + 1)
-    base = len(code_of) + 1
-    codes = np.zeros(vocabulary, np.uint16)
-    codes[list(code_of)] = np.arange(1, base)
-    pair_of = np.full(base * base, len(pairs))
-    pair_of[[code_of[one] * base + code_of[two] for one, two in pairs]] = np.arange(len(pairs))
-    seen = codes[terms & np.int32(_NUMBER)]
-    found = np.flatnonzero(seen)
-    found = found[found < len(seen) - 1]
-    which = pair_of[seen[found].astype(np.int64) * base + seen[found + 1]]
-    found, which = found[which < len(pairs)], which[which < len(pairs)]
-    owners = np.searchsorted(ends, found, "right")
-    inside = found + 1 < ends[owners]
-    keys = owners[inside] * len(pairs) + which[inside]
-    return np.bincount(keys, minlength=len(ends) * len(pairs)).reshape(len(ends), len(pairs))

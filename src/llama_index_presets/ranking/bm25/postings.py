@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.bm25.analyzer import EXTRA, GAP
+from llama_index_presets.ranking.bm25.pairs import PairTable, TermBlock
 from llama_index_presets.ranking.bm25.positions import Positions, in_order, row_starts
 from llama_index_presets.ranking.bm25.scores import Impacts, Segment, Statistics
 from llama_index_presets.ranking.bm25.view import View
@@ -39,7 +40,7 @@ class Postings:
     Args:
         k1: Saturation of repeated tokens, >= 0.
         b: How much long documents are discounted, in [0, 1].
-        positions: Whether the order of the tokens is kept, which phrases and word pairs need: 4 bytes a token.
+        positions: Whether the order of the tokens is kept, which phrases and word pairs need: 9 bytes a token.
 
     Raises:
         RankingError: k1 or b is out of range.
@@ -69,7 +70,7 @@ class Postings:
         self._lengths = np.empty(0, np.int32)
         self._alive = np.empty(0, np.bool_)
         self._segments: list[Segment] = []
-        self._order: list[NDArray[np.int32]] | None = [] if positions else None
+        self._order: list[TermBlock] | None = [] if positions else None
         self._tokens = 0
         self._view: View | None = None
         self._epoch = 0
@@ -198,7 +199,7 @@ class Postings:
             terms, rows = terms[words], rows[words]
         self._segments.append(Segment.of(terms, rows))
         if self._order is not None:
-            self._order.append(ordered)
+            self._order.append(TermBlock(ordered))
         self._merge_small()
         self._lengths = np.concatenate([self._lengths, lengths])
         self._alive = np.concatenate([self._alive, np.ones(len(lists), np.bool_)])
@@ -214,7 +215,7 @@ class Postings:
             self._segments[-2:] = [Segment.merged(self._segments[-2:])]
         order = self._order or []
         while len(order) > 1 and len(order[-2]) < 2 * len(order[-1]):
-            order[-2:] = [np.concatenate(order[-2:])]
+            order[-2:] = [TermBlock.joined(order[-2:])]
 
     def _kept_order(self, terms: NDArray[np.int32], count: int) -> Positions:
         """Positions of the documents present, under the numbers that their terms get."""
@@ -290,7 +291,7 @@ class Postings:
             "starts": segment.starts,
             "rows": segment.rows,
             "counts": segment.counts,
-            **({} if copy._order is None else {"order": copy._order[0]}),
+            **({} if copy._order is None else _exported(copy._order[0])),
         }
 
     @classmethod
@@ -298,7 +299,8 @@ class Postings:
         """Make the index that `export` wrote down; the arrays may be memory mapped and are not copied."""
         postings = cls(k1=k1, b=b, positions="order" in exported)
         if postings._order is not None:
-            postings._order.append(exported["order"])
+            pairs = [np.asarray(exported[name]) for name in ("pairs", "buckets") if name in exported]
+            postings._order.append(TermBlock(exported["order"], PairTable(*pairs) if pairs else None))
         postings._ids = list(exported["ids"])
         postings._by_id, postings._count = None, len(postings._ids)
         postings._vocabulary.update((term, number) for number, term in enumerate(exported["vocabulary"]))
@@ -316,6 +318,10 @@ class _Vocabulary(dict[str, int]):
     def __missing__(self, term: str) -> int:
         number = self[term] = len(self)
         return number
+
+
+def _exported(block: TermBlock) -> dict[str, NDArray[np.integer]]:
+    return {"order": block.terms, "pairs": block.pairs.places, "buckets": block.pairs.starts}
 
 
 def _nothing() -> Segment:

@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index_presets.ranking.bm25.positions import Positions
+
 __all__ = ["Impacts", "Segment", "Statistics"]
 
 # An immutable block of postings: which rows hold which terms, and how often.
@@ -83,11 +85,16 @@ class Segment:
 _KEPT_BYTES = 64 * 2**20
 """Worked-out terms are forgotten together when they take more than this."""
 
+_ENTRY_BYTES = 400
+"""What a worked-out term or pair takes beside its numbers, about."""
+
 _DENSE_SHARE = 12
 """A term in more than one row of this many is kept as a vector over all rows, which is faster to add."""
 
 Rows = NDArray[np.int64]
+Counts = NDArray[np.integer]
 Scores = NDArray[np.float32]
+_NO_ROWS, _NO_SCORES = np.empty(0, np.int64), np.empty(0, np.float32)
 _Impact = tuple[Rows | None, Scores]
 """Rows and what each gets; or None and what every row gets."""
 
@@ -139,6 +146,7 @@ class Impacts:
         self._segments = segments
         self._vocabulary = vocabulary
         self._kept: dict[str, _Impact] = {}
+        self._kept_pairs: dict[tuple[str, str], tuple[Rows, Scores]] = {}
         self._kept_bytes = 0
         self._rarities: dict[str, float] = {}
 
@@ -176,6 +184,24 @@ class Impacts:
             kept = self._worked_out(rows, counts)
             if kept is not None:
                 self._keep(key, kept)
+        return kept
+
+    def pair(self, one: str, two: str, positions: Positions) -> tuple[Rows, Scores]:
+        """Rows that hold two tokens next to one another, and what each gets: ``mean idf * f / (f + ...)``."""
+        kept = self._kept_pairs.get((one, two))
+        if kept is None:
+            first, second = self.number(one), self.number(two)
+            kept = _NO_ROWS, _NO_SCORES
+            if first is not None and second is not None:
+                rows, counts = self._present(*positions.pair_counts(first, second))
+                worth = (
+                    (self.rarity(one) + self.rarity(two))
+                    / 2
+                    * (counts / (counts + self.statistics.damping[rows]))
+                )
+                kept = rows, worth.astype(np.float32)
+            self._make_room(kept)
+            self._kept_pairs[one, two] = kept
         return kept
 
     def holding_all(self, tokens: Sequence[str]) -> Rows:
@@ -220,12 +246,16 @@ class Impacts:
         return kept
 
     def _keep(self, token: str, impact: _Impact) -> None:
+        self._make_room(impact)
+        self._kept[token] = impact
+
+    def _make_room(self, impact: _Impact) -> None:
         if self._kept_bytes > _KEPT_BYTES:
             self._kept.clear()
+            self._kept_pairs.clear()
             self._rarities.clear()
             self._kept_bytes = 0
-        self._kept[token] = impact
-        self._kept_bytes += impact[1].nbytes + (0 if impact[0] is None else impact[0].nbytes)
+        self._kept_bytes += _ENTRY_BYTES + impact[1].nbytes + (0 if impact[0] is None else impact[0].nbytes)
 
     def _worked_out(self, rows: Rows, counts: NDArray[np.integer]) -> _Impact | None:
         if not len(rows):
@@ -239,7 +269,7 @@ class Impacts:
         dense[rows] = values
         return None, dense
 
-    def _postings(self, token: str) -> tuple[Rows, NDArray[np.unsignedinteger]]:
+    def _postings(self, token: str) -> tuple[Rows, Counts]:
         """Rows of present documents that hold the token, ascending, and how often they do."""
         number = self._vocabulary[token]
         parts = [part for s in self._segments if (part := s.postings(number)) is not None]
@@ -247,6 +277,10 @@ class Impacts:
             return np.empty(0, np.int64), np.empty(0, np.uint8)
         rows = np.concatenate([rows for rows, _ in parts]).astype(np.int64)
         counts = np.concatenate([counts for _, counts in parts])
+        return self._present(rows, counts)
+
+    def _present(self, rows: Rows, counts: Counts) -> tuple[Rows, Counts]:
+        """Without the rows of documents that are gone."""
         if self.statistics.alive is None:
             return rows, counts
         present = self.statistics.alive[rows]

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.bm25.analyzer import GAP
-from llama_index_presets.ranking.bm25.positions import AFTER_GAP, Positions, pair_counts, phrase_counts
+from llama_index_presets.ranking.bm25.pairs import AFTER_GAP
+from llama_index_presets.ranking.bm25.positions import Positions, phrase_counts
 from llama_index_presets.ranking.bm25.query import KeywordQuery
 from llama_index_presets.ranking.bm25.scores import Impacts
 
-__all__ = ["QueryScores", "View", "best_rows", "high_rows"]
+__all__ = ["QueryScores", "View", "best_rows"]
 
 # The best few of a long vector of scores.
 
@@ -41,26 +42,14 @@ def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) ->
         >>> best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
         [(2, 3.0), (3, 2.0)]
     """
-    rows = high_rows(scores, k)
-    return _ordered(rows, scores[rows], ids, k)
-
-
-def high_rows(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Rows of the k highest scores above 0, in no order; a few more where scores are equal."""
     rows = np.flatnonzero(scores >= floor) if (floor := _floor(scores, k)) > 0 else np.flatnonzero(scores > 0)
     if len(rows) > 4 * k:
         values = scores[rows]
         rows = rows[values >= np.partition(values, len(rows) - k)[len(rows) - k]]
-    return rows
-
-
-def _ordered(
-    rows: NDArray[np.int64], values: NDArray[np.float32], ids: Sequence[str | None], k: int
-) -> list[tuple[int, float]]:
     # A few pairs are sorted faster as Python's than as numpy's.
     best = [
         (-value, name, row)
-        for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+        for row, value in zip(rows.tolist(), scores[rows].tolist(), strict=True)
         if (name := ids[row]) is not None
     ]
     best.sort()
@@ -134,21 +123,17 @@ class View:
         return [(self.ids[row] or "", score) for row, score in self.best(tokens, k, allowed)]
 
 
-_POOL = 30
-"""Rows at least whose word pairs are counted: those with the best scores without them."""
-
 _PHRASE_ROWS = 4096
 """Rows whose tokens are looked at together for a phrase: bounds the memory that a phrase of common words takes."""
 
 
 class QueryScores:
-    """Scores of one query over one state of the index: the words of every row, word pairs of the best.
+    """Scores of one query over one state of the index.
 
     The score of a row is that of `Postings` over the tokens; each prefix counts as one token that every token with
     that beginning is; a phrase adds ``idf * f / (f + ...)`` with the sum of its tokens' idf and its own count f. Where
     the pairs have a weight, each two neighbouring tokens of the query that are neighbours in the row add
-    ``weight * mean idf * f / (f + ...)``; in `best`, that is counted for the `max(30, 2 * k)` rows with the best
-    scores before.
+    ``weight * mean idf * f / (f + ...)``.
 
     Args:
         view: State of the index.
@@ -159,8 +144,10 @@ class QueryScores:
     """
 
     def __init__(self, view: View, query: KeywordQuery, pair_weight: float) -> None:
-        self._view, self._query, self._weight = view, query, pair_weight
+        self._view, self._query = view, query
         self._total = view.impacts.scores(query.tokens, query.prefixes)
+        if pair_weight:
+            self._add_pairs(pair_weight)
         for phrase in query.phrases:
             self._add_phrase(phrase)
 
@@ -192,13 +179,7 @@ class QueryScores:
             return []
         if allowed is not None:
             scores = scores * allowed
-        pairs = self._pairs()
-        if not pairs:
-            return best_rows(scores, view.ids, k)
-        rows = high_rows(scores, max(_POOL, 2 * k))
-        values = scores[rows] + self._pair_scores(rows, pairs)
-        best = high_rows(values, k)
-        return _ordered(rows[best], values[best], view.ids, k)
+        return best_rows(scores, view.ids, k)
 
     def of_ids(self, names: Iterable[str]) -> dict[str, float]:
         """id -> score, 0.0 where nothing of the query occurs; ids that the index does not hold are absent."""
@@ -214,8 +195,7 @@ class QueryScores:
         """Scores of given rows, shape as of `rows`, 0.0 where nothing of the query occurs."""
         if self._total is None:
             return np.zeros(len(rows), np.float32)
-        pairs = self._pairs()
-        return self._total[rows] + (self._pair_scores(rows, pairs) if pairs else np.float32(0))
+        return self._total[rows]
 
     def _phrase_numbers(self, phrase: Sequence[str]) -> list[int]:
         """Terms of a phrase, marked as in `Positions`."""
@@ -227,30 +207,14 @@ class QueryScores:
             before = AFTER_GAP if token == GAP else 0
         return numbers
 
-    def _pairs(self) -> list[tuple[int, int, float]]:
-        """Numbers of the query's neighbouring terms, and what a pair is worth at most."""
-        if not self._weight or self._view.positions is None:
-            return []
-        impacts = self._view.impacts
-        found = []
-        for one, two in self._query.pairs:
-            numbers = impacts.number(one), impacts.number(two)
-            if numbers[0] is not None and numbers[1] is not None:
-                worth = self._weight * (impacts.rarity(one) + impacts.rarity(two)) / 2
-                found.append((numbers[0], numbers[1], worth))
-        return found
-
-    def _pair_scores(
-        self, rows: NDArray[np.int64], pairs: Sequence[tuple[int, int, float]]
-    ) -> NDArray[np.float32]:
-        assert self._view.positions is not None
-        terms, ends = self._view.positions.of(rows)
-        numbers = [(one, two) for one, two, _ in pairs]
-        counts = pair_counts(terms, ends, numbers, self._view.impacts.terms)
-        damping = self._view.impacts.statistics.damping[rows]
-        worth = np.array([worth for *_, worth in pairs])
-        scores: NDArray[np.float64] = counts / (counts + damping[:, None]) @ worth
-        return scores.astype(np.float32)
+    def _add_pairs(self, weight: float) -> None:
+        positions = self._view.positions
+        if positions is None or self._total is None:
+            return
+        for one, two in dict.fromkeys(self._query.pairs):
+            rows, scores = self._view.impacts.pair(one, two, positions)
+            if len(scores):
+                np.add.at(self._total, rows, np.float32(weight) * scores)
 
     def _add_phrase(self, phrase: Sequence[str]) -> None:
         view, impacts = self._view, self._view.impacts

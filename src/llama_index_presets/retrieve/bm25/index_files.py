@@ -44,8 +44,8 @@ _READ = (2, 3)
 _PATIENCE_S = 10.0
 _BLOCK_BYTES = 2**20
 _ARRAYS = ("lengths", "terms", "starts", "rows", "counts")
-_ORDER = "order"
-"""Array that format 3 has beside the others."""
+_ORDER = ("order", "pairs", "buckets")
+"""Arrays that format 3 has beside the others."""
 _CHECKED_WHEN_READ = "bodies.bin"
 """By far the largest file: the shelf has a checksum for each text in it, so that opening does not read it all."""
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OverflowError)
@@ -147,7 +147,7 @@ class IndexDirectory:
         for name, (size, checksum) in (manifest.files or {}).items():
             _check(folder / name, size, None if name == _CHECKED_WHEN_READ else checksum)
         try:
-            names = [*_ARRAYS, _ORDER] if (folder / f"{_ORDER}.npy").exists() else _ARRAYS
+            names = [*_ARRAYS, *(name for name in _ORDER if (folder / f"{name}.npy").exists())]
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
             exported, shelf = (
@@ -215,7 +215,7 @@ class IndexDirectory:
             folder = self.snapshot(manifest.generation)
             shutil.rmtree(folder, ignore_errors=True)
             private_folder(folder)
-            for name in [name for name in (*_ARRAYS, _ORDER) if name in exported]:
+            for name in [name for name in (*_ARRAYS, *_ORDER) if name in exported]:
                 write_array(folder / f"{name}.npy", exported[name])
             words = {name: exported[name] for name in ("ids", "vocabulary")}
             (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
