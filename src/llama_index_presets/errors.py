@@ -22,6 +22,7 @@
     ├── RankingError (ValueError)            rankings, weights or parameters do not fit
     ├── RerankError (RuntimeError)           a reranker cannot score
     ├── AnswerError (ValueError)             a question cannot be answered as asked
+    ├── PermissionsError (RuntimeError)      nothing may be shown: no user, or one who may not do this
     ├── ServeError (RuntimeError)            a server cannot be started
     └── MonitorError (RuntimeError)          ledger, audit log or traces
         ├── BudgetExceededError              refused before the call; limit, spent, reset time
@@ -51,6 +52,7 @@ __all__ = [
     "MonitorError",
     "NodeRejectedError",
     "PartialEmbeddingError",
+    "PermissionsError",
     "PresetsError",
     "QueryError",
     "RankingError",
@@ -232,6 +234,10 @@ class RerankError(PresetsError, RuntimeError):
 
 class AnswerError(PresetsError, ValueError):
     """A question cannot be answered as asked."""
+
+
+class PermissionsError(PresetsError, RuntimeError):
+    """A storage has permissions, and the engine has no user, or one who may not do what was asked."""
 
 
 class ServeError(PresetsError, RuntimeError):

@@ -105,7 +105,9 @@ def _check_storage(
     try:
         with build(preset, storage=storage, settings=settings, offline=offline, repair=repair) as engine:
             yield from _repaired(engine)
-            yield from check_engine(engine)
+            yield from check_engine(
+                engine.as_user(user="doctor", everything=True) if engine.has_permissions else engine
+            )
     except StoreLockedError as error:
         yield Finding(level="warning", check="storage", message=str(error), fix="Look again when it is done.")
     except PresetsError as error:

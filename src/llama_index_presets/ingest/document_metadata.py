@@ -20,6 +20,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import whole_characters
 
 __all__ = [
+    "ALLOWED_KEY",
     "RESERVED",
     "SIDECAR",
     "about_front_matter",
@@ -33,10 +34,24 @@ __all__ = [
 
 SIDECAR: Final = ".meta.json"
 
+ALLOWED_KEY: Final = "permissions:allowed"
+"""Metadata key with the names of those who may see a node, where a storage has permissions; see `permissions`."""
+
 RESERVED: Final = frozenset(
-    {"source", "file_name", "page", "heading", "table", "table_columns", "boxes", "char_start", "char_end"}
+    {
+        "source",
+        "file_name",
+        "page",
+        "heading",
+        "table",
+        "table_columns",
+        "boxes",
+        "char_start",
+        "char_end",
+        ALLOWED_KEY,
+    }
 )
-"""Keys that say where a passage stands: a file cannot set them."""
+"""Keys that say where a passage stands, and who may see it: a file cannot set them."""
 
 _LONGEST: Final = 1_000  # characters of a value
 _MOST: Final = 20_000  # characters of all that a file says of itself: each of its chunks carries it

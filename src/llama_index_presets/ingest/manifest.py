@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +29,9 @@ CREATE TABLE IF NOT EXISTS documents (
     ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT, language TEXT
 );
 CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS permissions (doc_id TEXT PRIMARY KEY, allowed TEXT NOT NULL, pending INTEGER NOT NULL);
 """
-"""``changes`` holds what is about to change."""
+"""``changes`` holds what is about to change; ``permissions`` what was set by hand, ``pending`` until the store has it."""
 
 _ADDED_LATER = ("owner", "language")
 """Columns that manifests of earlier releases lack; NULL where they were never recorded."""
@@ -193,6 +194,7 @@ class Manifest:
         with self._changing():
             self._mark(ids)
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
+            self._connection.executemany("DELETE FROM permissions WHERE doc_id = ?", ids)
 
     def record(self, entries: Iterable[ManifestEntry]) -> None:
         """Record documents that are in the store, replacing earlier entries."""
@@ -221,6 +223,38 @@ class Manifest:
         with self._changing():
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
             self._unmark(ids)
+
+    def begin_permissions(self, allowed: Mapping[str, Sequence[str]]) -> None:
+        """Record who may see these documents from now on, before the store is changed; `end_permissions` ends it."""
+        rows = [
+            (self._hide(doc_id), self._hide(json.dumps(list(names)))) for doc_id, names in allowed.items()
+        ]
+        with self._changing():
+            self._connection.executemany("INSERT OR REPLACE INTO permissions VALUES (?, ?, 1)", rows)
+
+    def end_permissions(self, doc_ids: Iterable[str]) -> None:
+        """Record that the store has the permissions of these documents."""
+        with self._changing():
+            self._connection.executemany(
+                "UPDATE permissions SET pending = 0 WHERE doc_id = ?", self._ids(doc_ids)
+            )
+
+    def forget_permissions(self, doc_ids: Iterable[str]) -> None:
+        """Let the documents themselves say again who may see them; unknown ids are fine."""
+        with self._changing():
+            self._connection.executemany(
+                "DELETE FROM permissions WHERE doc_id = ? AND pending = 0", self._ids(doc_ids)
+            )
+
+    def permissions(self) -> dict[str, list[str]]:
+        """Names set by hand, by document."""
+        rows = self._rows("SELECT doc_id, allowed FROM permissions")
+        return {self._show(doc_id): json.loads(self._show(allowed)) for doc_id, allowed in rows}
+
+    def pending_permissions(self) -> frozenset[str]:
+        """Documents whose permissions are being changed, or were when a process died: nobody may see them."""
+        rows = self._rows("SELECT doc_id FROM permissions WHERE pending")
+        return frozenset(self._show(doc_id) for (doc_id,) in rows)
 
     def compact(self) -> None:
         """Rewrite the file, so that nothing of deleted entries is left in it or its log.

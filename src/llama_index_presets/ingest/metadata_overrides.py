@@ -15,6 +15,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.document_metadata import RESERVED
 from llama_index_presets.ingest.images import Picture
+from llama_index_presets.ingest.permissions import Permissions
 from llama_index_presets.ingest.sources import Source
 
 __all__ = ["Stamp", "folder_of", "stamped"]
@@ -29,15 +30,21 @@ class Stamp:
         folder_key: Metadata key that takes the name of a file's folder, or None. A file in a root itself has none, and
             so no value, whatever it says of itself.
         roots: Folders whose direct subfolders name it; see `root_path`.
+        permissions: Who may see the documents; None where the storage has no permissions.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
     folder_key: str | None = None
     roots: Sequence[Path] = ()
+    permissions: Permissions | None = None
 
     def over(self, sources: Iterable[Source]) -> list[Source]:
         """The same documents, with the overrides."""
-        return [stamped(source, self.of(source.doc_id)) for source in sources]
+        return [self._over(source, self.of(source.doc_id)) for source in sources]
+
+    def _over(self, source: Source, put: Mapping[str, Any]) -> Source:
+        found = stamped(source, put)
+        return found if self.permissions is None else self.permissions.over(found, put)
 
     def of(self, doc_id: str) -> Mapping[str, Any]:
         """Overrides of one document; a value of None removes the key."""
@@ -57,7 +64,8 @@ def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
     taken = sorted(RESERVED & set(metadata))
     if taken:
         raise SettingsError(
-            f"The metadata key '{taken[0]}' says where a passage stands and cannot be set. Rename it."
+            f"The metadata key '{taken[0]}' says where a passage stands, or who may see it, and cannot be set. Rename "
+            "it."
         )
     if not metadata:
         return source

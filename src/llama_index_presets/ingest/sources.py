@@ -55,6 +55,8 @@ class Source:
         node_ids: Ids of its nodes, where they come ready.
         owner: Whose it is: see `ManifestEntry`.
         absent: Whether it is no document at all, such as a link out of the folder: `sync` removes what is stored of it.
+        file: The file that it is read from; None where it is none of this machine's.
+        allowed: Who may see it, as its source says; None where that says nothing. See `permissions`.
     """
 
     doc_id: str
@@ -64,6 +66,8 @@ class Source:
     node_ids: Sequence[str] = ()
     owner: Mapping[str, Any] = field(default_factory=dict)
     absent: bool = False
+    file: Path | None = None
+    allowed: Sequence[str] | None = None
 
     def refused(self, why: str) -> Source:
         """The same document, marked as refused."""
@@ -174,7 +178,10 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
             doc_id, f"'{outside}' beside it is a link out of its folder. Replace the link by a file."
         )
     return Source(
-        doc_id, digest, lambda: _read_inside(entry, read_picture if picture else read_file, digest, limit)
+        doc_id,
+        digest,
+        lambda: _read_inside(entry, read_picture if picture else read_file, digest, limit),
+        file=path,
     )
 
 

@@ -20,6 +20,7 @@ from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.answering import make_synthesizer
 from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine import PresetEngine
@@ -44,7 +45,7 @@ from llama_index_presets.presets.offline import (
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
-from llama_index_presets.presets.storage import Storage, prepare_storage, resolve_storage
+from llama_index_presets.presets.storage import Storage, has_permissions, prepare_storage, resolve_storage
 from llama_index_presets.presets.stores import check_place, open_store, refuse_lost_vectors
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.options import of_any_model
@@ -122,6 +123,8 @@ def build(
         refuse_remote_reranker(row, values, replaced=frozenset(overrides))
         refuse_remote_listeners(preset)
     location = _resolve(storage, row, values, overrides, local=local)
+    if has_permissions(location) and values.permissions == "off":  # once on, always on
+        values, origins = replace(values, permissions="on"), origins | {"permissions": "storage"}
     encryption = choose_encryption(values, row.pattern, location)
     embed_model = embed_model or with_cache(
         make_embedding(
@@ -166,6 +169,10 @@ def build(
             retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs, filters=filters,
             synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices,
             encryption=encryption,
+            permissions=StoragePermissions(
+                location, wanted=values.permissions == "on", dim=fingerprint.dim,
+                store=vector_store if location.address and encryption is None else None,
+            ),
             overrides=overrides, closers=[opened.pop_all().close], rebuild=rebuild,
             fallback=language_fallback(embed_model, vector_store, manifest, retrieval.keyword),
         )  # fmt: skip

@@ -14,6 +14,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_presets._extras import installed, require
 from llama_index_presets.encryption import Encryptor, read_key_text
 from llama_index_presets.errors import EncryptionError, SettingsError
+from llama_index_presets.ingest.document_metadata import ALLOWED_KEY
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, read_metadata
 from llama_index_presets.store.encrypted import EncryptedVectorStore
@@ -79,7 +80,10 @@ def choose_encryption(settings: Settings, pattern: str, storage: Storage) -> Enc
     chosen = None
     if found is not None:
         key, source = found
-        chosen = Encryption(sealer=Encryptor(key), searchable=settings.searchable_metadata, source=source)
+        searchable = settings.searchable_metadata
+        if settings.permissions == "on":
+            searchable = (*searchable, ALLOWED_KEY)
+        chosen = Encryption(sealer=Encryptor(key), searchable=searchable, source=source)
     if storage.metadata_file.exists():
         _hold(storage, chosen)
     if chosen and pattern == "hybrid":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from decimal import Decimal
@@ -36,6 +36,7 @@ from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.attribution import Attribution, attributed
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.presets.access import VisibleRetriever, narrowed_access
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.compaction import CompactReport
 from llama_index_presets.presets.engine_parts import EngineParts
@@ -48,6 +49,7 @@ from llama_index_presets.presets.index_contents import (
 )
 from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
+from llama_index_presets.presets.permissions import set_permissions
 from llama_index_presets.presets.query_run import QueryRun, search
 from llama_index_presets.presets.settings import Settings
 
@@ -94,24 +96,41 @@ class PresetEngine(BaseQueryEngine):
                 "An engine over an encrypted storage or a server cannot be pickled: its key or password would be "
                 "written in clear. Build one per process."
             )
-        derived = {name: getattr(parts, name) for name in ("user", "tenant", "ingest_metadata")}
+        derived = {name: getattr(parts, name) for name in ("user", "tenant", "ingest_metadata", "access")}
         return _built_again, (parts.rebuild, parts.filters, derived, self.get_prompts())
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
     @property
     def index(self) -> VectorStoreIndex:
-        """The index over the vector store, for any LlamaIndex code that wants one."""
+        """The index over the vector store, for any LlamaIndex code that wants one.
+
+        Raises:
+            PermissionsError: The storage has permissions, which the index itself does not keep.
+        """
+        self._parts.check_sees_all("index")
         return self._parts.index
 
     @property
     def retriever(self) -> BaseRetriever:
-        """Retriever of the passages."""
-        return self._parts.retriever
+        """Retriever of the passages; of an engine for a user, of those that they may see.
+
+        Raises:
+            PermissionsError: The storage has permissions, and the engine no user.
+        """
+        self._parts.check_user()
+        if self._parts.access is None:
+            return self._parts.retriever
+        return VisibleRetriever(self._parts.retriever, self._parts.visible_hits)
 
     @property
     def vector_store(self) -> BasePydanticVectorStore:
-        """Vector store of the index."""
+        """Vector store of the index.
+
+        Raises:
+            PermissionsError: The storage has permissions, which the store itself does not keep.
+        """
+        self._parts.check_sees_all("vector_store")
         return self._parts.vector_store
 
     @property
@@ -201,6 +220,80 @@ class PresetEngine(BaseQueryEngine):
         only = MetadataFilters(filters=[MetadataFilter(key=key, value=tenant)])
         metadata = {**self._parts.ingest_metadata, key: tenant}
         return PresetEngine(self._parts.restricted(only, tenant=tenant, ingest_metadata=metadata))
+
+    @property
+    def has_permissions(self) -> bool:
+        """Whether the storage has permissions; then nothing is shown without a user, see `as_user`."""
+        return self._parts.permissions.on()
+
+    def as_user(
+        self, *, user: str = "", groups: Iterable[str] = (), everything: bool = False
+    ) -> PresetEngine:
+        """This engine for one user of a storage with permissions (the setting ``permissions = "on"``).
+
+        It finds, answers from, cites, lists, replaces and removes only documents that allow the user or one of the
+        groups, and knows no other. What it ingests is seen by the user alone, unless ``metadata={"allowed": …}`` shares
+        it. A view of a view sees what both see. The new engine shares all parts with this one, as that of
+        `with_filters` does; prompts and an embedding cache hold no document.
+
+        Args:
+            user: Name of the user, whom a document allows as ``user:NAME``, and who is named in the audit log.
+            groups: The user's groups.
+            everything: See every document, whatever it allows: for operators, under the name `user`, which the audit
+                log then has as ``NAME (sees everything)``.
+
+        Raises:
+            SettingsError: The storage has no permissions, or the names are missing or not usable.
+            PermissionsError: A view that is held to a user is to see everything.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index.core import Document
+            >>> from llama_index_presets import build
+            >>> secret = Document(text="Ada earns 7.", id_="pay.txt", metadata={"allowed": ["hr"]})
+            >>> with build("healthcare", storage=tempfile.mkdtemp(), settings={"permissions": "on"}) as engine:
+            ...     report = engine.ingest([secret])
+            ...     [len(engine.as_user(groups=[group]).documents()) for group in ("hr", "sales")]
+            [1, 0]
+        """
+        if not self.has_permissions:
+            raise SettingsError(
+                f"'{self._parts.storage.shown}' has no permissions, so an engine cannot be held to a user. Build with "
+                'settings={"permissions": "on"}; until a document allows somebody, nobody sees it then.'
+            )
+        access = narrowed_access(self._parts.access, user, groups, everything)
+        who = f"{user} (sees everything)" if everything else user or self._parts.user
+        parts = self._parts
+        filters = None if access.everything else access.filters
+        if filters is None:
+            return PresetEngine(parts.derived(access=access, user=who))
+        return PresetEngine(parts.restricted(filters, access=access, user=who))
+
+    def set_permissions(self, doc_ids: Sequence[str], allowed: Iterable[str], *, wait: bool = True) -> int:
+        """Set who may see documents from now on, in place of what they say; nothing is embedded again.
+
+        It holds until it is set again, or an ingest names ``metadata={"allowed": …}``. While it is being changed a
+        document is seen by nobody, and stays so where the process dies, until this or an ingest is called again.
+
+        Args:
+            doc_ids: Ids as `documents` gives them; unknown ones are left alone.
+            allowed: Groups, and ``user:NAME`` for users; empty for nobody.
+            wait: Whether to wait while an ingest into the same storage runs.
+
+        Returns:
+            How many documents were changed.
+
+        Raises:
+            SettingsError: The storage has no permissions, or a name is not usable.
+            PermissionsError: The engine is held to a user.
+            StoreLockedError: An ingest runs, and `wait` is False.
+        """
+        self._parts.check_open(IngestError, "set permissions")
+        if not self.has_permissions:
+            raise SettingsError(
+                f'\'{self._parts.storage.shown}\' has no permissions. Build with settings={{"permissions": "on"}}.'
+            )
+        return set_permissions(self._parts, doc_ids, allowed, wait=wait)
 
     def hold_to_budgets(
         self, budgets: Sequence[Budget], *, sums: str | Path | None = None, also: Sequence[PresetEngine] = ()

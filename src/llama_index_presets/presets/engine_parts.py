@@ -17,16 +17,18 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
-from llama_index_presets.errors import AnswerError, MonitorError, PresetsError
+from llama_index_presets.errors import AnswerError, MonitorError, PermissionsError, PresetsError
 from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.presets.access import Access, StoragePermissions
 from llama_index_presets.presets.encryption import Encryption
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.models import explain_runtime
@@ -97,6 +99,8 @@ class EngineParts:
         tenant: Tenant that calls are charged to, or empty.
         ingest_metadata: Metadata that every document ingested here is given.
         fallback: Finds documents in languages that the embedding model does not know, or None.
+        permissions: Whether the storage has permissions.
+        access: What its user may see; None for an engine without a user.
         life: Whether the parts are closed; shared by all engines over them.
         rebuild: Builds them again, with other filters; None where no `build` made them.
     """
@@ -125,6 +129,8 @@ class EngineParts:
     user: str = ""
     tenant: str = ""
     ingest_metadata: Mapping[str, Any] = field(default_factory=dict)
+    permissions: StoragePermissions
+    access: Access | None = None
     fallback: LanguageFallback | None = None
     life: _Life = field(default_factory=_Life)
     rebuild: Callable[..., Any] | None = None
@@ -147,6 +153,54 @@ class EngineParts:
         )
         return self.derived(filters=both, retriever=self.retrieval.make_retriever(both), **changes)
 
+    def check_user(self) -> None:
+        """Refuse to show anything of a storage with permissions without a user.
+
+        Raises:
+            PermissionsError: The engine has no user.
+        """
+        if self.access is None and self.permissions.on():
+            raise PermissionsError(
+                f"'{self.storage.shown}' has permissions, and this engine has no user: nothing of it is shown. Ask "
+                "through engine.as_user(user=..., groups=...), or as_user(user=..., everything=True) to see everything."
+            )
+
+    def check_sees_all(self, part: str) -> None:
+        """Refuse to hand out a part that keeps no permissions.
+
+        Raises:
+            PermissionsError: The storage has permissions, and the engine is not one that sees everything.
+        """
+        if self.permissions.on() and not (self.access is not None and self.access.everything):
+            raise PermissionsError(
+                f"engine.{part} keeps no permissions, and '{self.storage.shown}' has them. Ask through the engine of "
+                "as_user(...), or take this part from as_user(user=..., everything=True)."
+            )
+
+    def visible(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Those of these nodes that the user may see: the last word, whatever store or postprocessor gave them.
+
+        Raises:
+            PermissionsError: The engine has no user, and the storage has permissions.
+        """
+        self.check_user()
+        if self.access is None or self.access.everything:
+            return list(nodes)
+        pending = self.manifest.pending_permissions()
+        return [
+            node
+            for node in nodes
+            if self.access.sees(node.metadata) and (node.ref_doc_id or node.node_id) not in pending
+        ]
+
+    def visible_hits(self, hits: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+        """Those of these hits that the user may see; see `visible`."""
+        if self.access is None or self.access.everything:
+            self.check_user()
+            return list(hits)
+        seen = {id(node) for node in self.visible([hit.node for hit in hits])}
+        return [hit for hit in hits if id(hit.node) in seen]
+
     def billed(self, query_id: str) -> AbstractContextManager[Any]:
         """Charge the calls made inside to this engine's ledger, preset and tenant."""
         return attributed(
@@ -156,7 +210,7 @@ class EngineParts:
     def explain(self) -> dict[str, Any]:
         """Cells, settings and where they came from, as JSON values."""
         swapped = dict(self.preset.swapped)
-        documents, chunks = self._totals()
+        documents, chunks = self._totals() if self.access is None or self.access.everything else (None, None)
         return {
             "preset": self.preset.name,
             "use_case": self.preset.use_case,
@@ -179,6 +233,7 @@ class EngineParts:
                 "answer_floor": self.synthesizer.floor,
                 "cross_floor": self.synthesizer.cross_floor,
                 "encryption": self._encryption(),
+                "permissions": "on" if self.permissions.on() else "off",
                 "embedding": explain_runtime(self.embed_model),
             },
             "fusion": fused() if (fused := getattr(self.retriever, "explain", None)) else None,

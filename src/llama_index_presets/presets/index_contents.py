@@ -42,6 +42,7 @@ class DocumentInfo:
 
 def documents(parts: EngineParts) -> list[DocumentInfo]:
     """See `PresetEngine.documents`."""
+    parts.check_user()
     found = [
         DocumentInfo(id=doc_id, chunks=chunks, tokens=tokens, ingested_at=at.replace(" ", "T") + "Z")
         for doc_id, chunks, tokens, at in parts.manifest.entries()
@@ -60,7 +61,7 @@ def _visible(parts: EngineParts) -> set[str]:
 
 def _nodes(parts: EngineParts, filters: MetadataFilters | None) -> list[BaseNode]:
     try:
-        return parts.vector_store.get_nodes(filters=filters)
+        return parts.visible(parts.vector_store.get_nodes(filters=filters))
     except NotImplementedError as error:
         raise StoreError(
             f"{type(parts.vector_store).__name__} cannot list its nodes, so what this engine's filters let through is "
@@ -85,6 +86,7 @@ def _number(node: BaseNode, key: str) -> float:
 
 def delete(parts: EngineParts, doc_ids: Sequence[str], *, wait: bool = True) -> int:
     """See `PresetEngine.delete`; what the engine does not see, it does not delete."""
+    parts.check_user()
     wanted = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
     if parts.filters is not None:
         visible = _visible(parts)

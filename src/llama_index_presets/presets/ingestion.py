@@ -40,6 +40,13 @@ from llama_index_presets.presets.models import (
     reads_images,
     with_cache,
 )
+from llama_index_presets.presets.permissions import (
+    finish_permissions,
+    forget_replaced,
+    permissions_of_run,
+    refuse_unseen,
+    seen_only,
+)
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.storage import Storage, open_storage
 from llama_index_presets.presets.stores import open_store
@@ -212,18 +219,29 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
     if options.workers == "ray":
         check_ray(parts, data, options.ray_address)
     vanished = _vanished(data) if options.sync else None
+    judged = permissions_of_run(parts)
     found, watch = _sources(parts, data, options)
     with ingest_lock(parts.storage.lock, wait=options.wait):
-        open_storage(parts.storage, parts.preset.name, parts.fingerprint)  # there is something to ingest
+        open_storage(
+            parts.storage, parts.preset.name, parts.fingerprint, permissions=parts.permissions.on()
+        )  # there is something to ingest
+        finish_permissions(parts)
+        if parts.permissions.on():
+            stamp = _stamp(parts, data, options)
+            if stamp.permissions != judged:  # changed since the documents were listed
+                found, watch = _sources(parts, data, options)
+            forget_replaced(parts, found, stamp)
         estimator = _estimator(parts)
         ownership = _ownership(parts, data, options)
-        found = ownership.over(found, estimator.known)
+        found = refuse_unseen(parts, ownership.over(found, estimator.known), estimator.known)
         expected = _allowed(estimator, found, options)
         _repair_keyword(parts)
         pipeline = _pipeline(parts, estimator)
         with progress_bar(options.show_progress) as progress:
             load = _ray_load(parts, data, watch, options) if options.workers == "ray" else None
-            report = pipeline.run(found, progress, sync=ownership.within(vanished), load=load)
+            report = pipeline.run(
+                found, progress, sync=seen_only(parts, ownership.within(vanished)), load=load
+            )
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
@@ -395,6 +413,7 @@ def _found(parts: EngineParts, data: Any, options: IngestOptions) -> list[Source
 def _stamp(parts: EngineParts, data: Any, options: IngestOptions) -> Stamp:
     return Stamp(
         metadata={**options.metadata, **parts.ingest_metadata},
+        permissions=permissions_of_run(parts),
         folder_key=options.folder_key,
         roots=() if options.folder_key is None else tuple(_separate(_folders(data, "folder_key"))),
     )

@@ -41,21 +41,24 @@ def search(parts: EngineParts, query: QueryBundle) -> Core[list[NodeWithScore]]:
     """Find the passages for an answer, best first."""
     # A copy, since retrievers write the embedding into the object that they are passed.
     asked = QueryBundle(query.query_str, image_path=query.image_path)
+    parts.check_user()
     retriever, fallback = parts.retriever, parts.fallback
     if fallback is not None and fallback.covers(query.query_str):
         words = functools.partial(fallback.retrieve, asked, parts.settings.top_k, parts.filters)
         found: list[NodeWithScore] = yield Step(words, lambda: asyncio.to_thread(words))
+        found = parts.visible_hits(found)
         if found:  # a re-ranker of English would put them in any order
             return found
     hits: list[NodeWithScore] = yield Step(
         lambda: retriever.retrieve(asked), lambda: retriever.aretrieve(asked)
     )
+    hits = parts.visible_hits(hits)
     for postprocessor in parts.retrieval.postprocessors:
         hits = yield Step(
             functools.partial(postprocessor.postprocess_nodes, hits, query_bundle=query),
             functools.partial(postprocessor.apostprocess_nodes, hits, query_bundle=query),
         )
-    return hits[: parts.settings.top_k]
+    return parts.visible_hits(hits)[: parts.settings.top_k]
 
 
 @dataclass(slots=True)
@@ -90,8 +93,10 @@ class QueryRun:
 
         Raises:
             AnswerError: The engine is closed, or the question is empty or too long.
+            PermissionsError: The storage has permissions, and the engine no user.
         """
         parts.check_open(AnswerError, "ask")
+        parts.check_user()
         asked = question if isinstance(question, str) else question.query_str
         image = None if isinstance(question, str) else question.image_path
         if image and not reads_images(parts.embed_model):

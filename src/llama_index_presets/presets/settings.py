@@ -18,6 +18,9 @@ __all__ = [
 ]
 
 
+_ORIGINS = ("sidecar", "source", "front-matter")  # `permissions.ORIGINS`, which is too heavy to import here
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Settings that every preset has.
@@ -77,6 +80,11 @@ class Settings:
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
         pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.
+        permissions: Whether each document is seen only by those that it allows; see `PresetEngine.as_user`. Once it is
+            ``on`` for a storage, it stays so.
+        permissions_from: Whose word counts for who may see a document, beside that of the ingest's caller: ``sidecar``,
+            the file NAME.meta.json; ``source``, a `Document`'s metadata, a row, or a connected source;
+            ``front-matter``, what a file says of itself.
         stream_usage: Whether streams of OpenAI's protocol ask the server for their usage; false estimates it. A server
             that refuses the question is not asked again.
         trace_endpoint: OTLP/HTTP collector, such as ``http://127.0.0.1:6006``; ``off`` sends no traces. None takes that
@@ -125,6 +133,8 @@ class Settings:
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
     pii: Literal["off", "report", "redact", "refuse"] = "off"
+    permissions: Literal["off", "on"] = "off"
+    permissions_from: tuple[str, ...] = ("sidecar", "source")
     stream_usage: bool = True
     trace_endpoint: str | None = None
     trace_project: str | None = None
@@ -138,6 +148,10 @@ class Settings:
         for name in ("top_k", "context_tokens", "batch_chunks", "max_document_mb", "max_question_chars"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if unknown := sorted(set(self.permissions_from) - set(_ORIGINS)):
+            raise SettingsError(
+                f"permissions_from names '{unknown[0]}'; it takes any of {', '.join(_ORIGINS)}."
+            )
         if self.ocr and not re.fullmatch(r"[A-Za-z_/]+(\+[A-Za-z_/]+)*", self.ocr):
             raise SettingsError(
                 f"ocr is '{self.ocr}'; expected languages as tesseract names them, such as 'eng' or 'eng+deu'."

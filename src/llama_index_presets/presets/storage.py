@@ -176,6 +176,8 @@ def _shown(scheme: str, host: str, path: str, query: Mapping[str, str], options:
 
 _CARD = "preset.json"
 _FORMAT = 1
+_WITH_PERMISSIONS = 2
+"""Format of a card with permissions: releases that know nothing of them refuse the storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +307,12 @@ def prepare_storage(place: Storage, preset: str, fingerprint: Fingerprint) -> No
         check_metadata(place, preset, fingerprint)
 
 
-def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Fingerprint) -> Storage:
+def open_storage(
+    storage: str | Path | Storage, preset: str, fingerprint: Fingerprint, *, permissions: bool = False
+) -> Storage:
     """Open the folder for a preset, making it when it is missing: from now on it is this preset's.
+
+    With `permissions` a new one has them from its first document on; an existing one keeps what it has.
 
     Of several processes that make the same folder at once, one writes the card; the others find it and are held to it.
 
@@ -319,12 +325,48 @@ def open_storage(storage: str | Path | Storage, preset: str, fingerprint: Finger
     place = storage if isinstance(storage, Storage) else resolve_storage(storage)
     _make(place)
     if not place.metadata_file.exists():
-        card = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
+        card: dict[str, object] = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
+        if permissions:
+            card |= {"format": _WITH_PERMISSIONS, "permissions": "on"}
         if place.address:
             card["vectors"] = place.address.shown
         _write_once(place.metadata_file, json.dumps(card, indent=1) + "\n")
     check_metadata(place, preset, fingerprint)  # it may be another process's, made since we looked
     return place
+
+
+def has_permissions(place: Storage) -> bool:
+    """Whether permissions were turned on for a storage; False where nothing was ingested yet.
+
+    Raises:
+        StoreCorruptError: The card cannot be read.
+    """
+    return place.metadata_file.exists() and read_metadata(place)["format"] == _WITH_PERMISSIONS
+
+
+def turn_on_permissions(place: Storage) -> bool:
+    """Write on the card of an existing storage that it has permissions, for good; False where there is no card yet.
+
+    Raises:
+        StoreWriteError: The card cannot be written; it is as it was.
+    """
+    if not place.metadata_file.exists() or has_permissions(place):
+        return place.metadata_file.exists()
+    try:
+        card = json.loads(place.metadata_file.read_text(encoding="utf-8"))
+        text = json.dumps(card | {"format": _WITH_PERMISSIONS, "permissions": "on"}, indent=1) + "\n"
+        draft = place.folder / f".{_CARD}-{os.getpid()}"
+        with private_open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(place.metadata_file)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{place.metadata_file}' cannot be written ({error.strerror}), so permissions are not on. Make room, or "
+            "check the folder, and build again."
+        ) from error
+    return True
 
 
 def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
@@ -395,9 +437,10 @@ def check_metadata(storage: Storage, preset: str, fingerprint: Fingerprint) -> N
         FingerprintError: Another embedding model or chunk size made it.
     """
     card = read_metadata(storage)
-    if card["format"] != _FORMAT:
+    if card["format"] not in (_FORMAT, _WITH_PERMISSIONS):
         raise StoreError(
-            f"'{storage.shown}' has format {card['format']}; this release reads {_FORMAT}. Upgrade."
+            f"'{storage.shown}' has format {card['format']}; this release reads {_FORMAT} and {_WITH_PERMISSIONS}. "
+            "Upgrade."
         )
     if card["preset"] != preset:
         raise StoreError(

@@ -97,20 +97,25 @@ def engine_of(engine: PresetEngine, caller: Caller) -> PresetEngine:
     """An engine as a caller sees it: the one place where a caller becomes filters.
 
     Raises:
-        Problem: 403, the caller has groups and this release cannot hold an engine to them.
+        Problem: 403, the caller has groups and the storage no permissions, or the other way round.
     """
     view = engine.for_user(caller.name) if caller.id else engine
     if caller.tenant:
         view = view.for_tenant(caller.tenant)
-    if caller.groups:
-        as_user = getattr(view, "as_user", None)
-        if as_user is None:
+    if caller.groups and not engine.has_permissions:
+        raise Problem(
+            403,
+            "This key has groups, and this engine has no permissions. Its operator sets permissions = 'on'.",
+            code="permissions_off",
+        )
+    if engine.has_permissions:
+        if not caller.groups:
             raise Problem(
                 403,
-                "This key has groups, and this release cannot hold an engine to groups. Make a key without --groups.",
-                code="groups_unsupported",
+                "This engine shows documents to groups, and the caller has none. Ask for a key with --groups.",
+                code="groups_needed",
             )
-        view = as_user(groups=caller.groups)
+        view = view.as_user(user=caller.name, groups=caller.groups)
     return view
 
 
@@ -286,8 +291,10 @@ def _check(caller: Caller) -> None:
         raise SettingsError(
             f"The name {caller.name!r} is not usable. Take letters, digits and . _ - + @, 100 at most."
         )
-    if any(not group or "," in group for group in caller.groups):
-        raise SettingsError("A group is empty. Write groups as 'hr,all'.")
+    if caller.groups:
+        from llama_index_presets.ingest.permissions import principals
+
+        principals(caller.name, caller.groups)
     if caller.budget:
         parse_budget(caller.budget)
     if caller.rate:

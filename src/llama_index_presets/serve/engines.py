@@ -56,8 +56,9 @@ def warm(engine: PresetEngine) -> None:
     except (PresetsError, KeyError, AttributeError):
         local = True  # given by hand
     if local:
+        view = engine.as_user(user="warm-up") if engine.has_permissions else engine
         with engine.billed("warm-up"), attributed(tags=["warm-up"]):
-            engine.retrieve(QueryBundle("warm-up"))
+            view.retrieve(QueryBundle("warm-up"))
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +80,7 @@ class Served:
     _retired: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _views: dict[Caller, PresetEngine] = field(default_factory=dict)
+    _held: bool = False  # whether the storage had permissions when views were made
 
     def view(self, caller: Caller) -> PresetEngine:
         """The engine as a caller sees it; made once a caller.
@@ -87,7 +89,8 @@ class Served:
             Problem: 403, see `engine_of`.
         """
         view = self._views.get(caller)
-        if view is None:
+        if view is None or self._held != self.engine.has_permissions:
+            self._held = self.engine.has_permissions
             view = engine_of(self.engine, caller)
             if len(self._views) >= _VIEWS:
                 self._views.clear()

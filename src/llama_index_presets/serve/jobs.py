@@ -255,7 +255,7 @@ class JobQueue:
             metadata: Put on every document.
         """
         table, job_id = self.table(served), uuid.uuid4().hex
-        items = [str(keep_upload(file, upload_folder(served.state, caller.tenant))) for file in files]
+        items = [str(keep_upload(file, upload_folder(served.state, caller))) for file in files]
         if texts:
             items.append(str(_keep_texts(served.state / "texts", job_id, texts)))
         job = table.add(caller, job_id, items, len(files) + len(texts), metadata)

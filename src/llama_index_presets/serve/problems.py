@@ -26,6 +26,7 @@ from llama_index_presets.errors import (
     ImageError,
     IngestError,
     MissingExtraError,
+    PermissionsError,
     PresetsError,
     QueryError,
     SettingsError,
@@ -113,6 +114,7 @@ def problem_of(error: BaseException) -> Problem:
 _STATUSES: tuple[tuple[tuple[type[BaseException], ...], int, str], ...] = (
     ((StoreLockedError,), 409, "storage_in_use"),
     ((AnswerError, QueryError, FilterError, ImageError), 400, "bad_question"),
+    ((PermissionsError,), 403, "not_permitted"),
     ((MissingExtraError,), 501, "missing_extra"),
     ((IngestError,), 422, "cannot_ingest"),
     ((SettingsError,), 400, "bad_value"),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import uuid
 from pathlib import Path
+from typing import Final
 
 from llama_index_presets.private_files import private_folder
 from llama_index_presets.serve.callers import Caller
 from llama_index_presets.serve.problems import Problem
+
+_OF_ANOTHER: Final = re.compile(r"(?:[0-9a-f]{24}|shared)/[^/]*[^/.][^/]*")
 
 __all__ = ["document_id", "file_of", "keep_upload", "safe_name", "upload_folder"]
 
@@ -42,32 +46,38 @@ def safe_name(name: str | None) -> str:
     return text
 
 
-def upload_folder(state: Path, tenant: str) -> Path:
-    """Folder of a tenant's uploads; tenants never share one, whatever their names."""
-    owner = hashlib.sha256(tenant.encode()).hexdigest()[:24] if tenant else "shared"
-    return state / "uploads" / owner
+def upload_folder(state: Path, caller: Caller) -> Path:
+    """Folder of a tenant's uploads, or of a caller's with groups; no two share one, whatever their names."""
+    owner = f"{caller.tenant}\0{caller.name}" if caller.groups else caller.tenant
+    return state / "uploads" / (hashlib.sha256(owner.encode()).hexdigest()[:24] if owner else "shared")
 
 
 def document_id(state: Path, caller: Caller, stored: str) -> str:
     """Id of a document as callers see it: an upload is ``uploads/NAME``, without the server's folders.
 
+    One of another caller that this one may see is ``uploads/FOLDER/NAME``.
+
     Example:
         >>> document_id(Path("/srv/serve"), Caller(name="ada"), "/srv/serve/uploads/shared/a.pdf")
         'uploads/a.pdf'
     """
-    folder = upload_folder(state, caller.tenant).as_posix() + "/"
+    folder = upload_folder(state, caller).as_posix() + "/"
     if stored.startswith(folder):
         return f"uploads/{stored.removeprefix(folder)}"
     root = (state / "uploads").as_posix() + "/"
-    return f"uploads/{stored.rpartition('/')[2]}" if stored.startswith(root) else stored
+    return f"uploads/{stored.removeprefix(root)}" if stored.startswith(root) else stored
 
 
 def file_of(state: Path, caller: Caller, shown: str) -> str:
     """Id of a document in the index, from the one that `document_id` shows."""
     name = shown.removeprefix("uploads/")
+    if name != shown and _OF_ANOTHER.fullmatch(name):
+        return (
+            state / "uploads" / name
+        ).as_posix()  # an id in the index, which the caller's view decides about
     if name == shown or "/" in name or name in ("", ".", ".."):
         return shown
-    return (upload_folder(state, caller.tenant) / name).as_posix()
+    return (upload_folder(state, caller) / name).as_posix()
 
 
 def keep_upload(file: Path, folder: Path) -> Path:

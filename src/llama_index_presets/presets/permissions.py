@@ -1,0 +1,165 @@
+"""Permissions of an engine's documents: what an ingest puts on them, and their change without embedding again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
+
+from llama_index_presets.errors import PermissionsError
+from llama_index_presets.filters import filterable_metadata, predicate
+from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.ingest.metadata_overrides import Stamp
+from llama_index_presets.ingest.permissions import ALLOWED, Permissions, check_names, put_names
+from llama_index_presets.ingest.sources import Source
+from llama_index_presets.presets.engine_parts import EngineParts
+
+__all__ = [
+    "finish_permissions",
+    "forget_replaced",
+    "permissions_of_run",
+    "refuse_unseen",
+    "seen_only",
+    "set_permissions",
+]
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 100  # documents read and written together
+_UNSEEN = "The index holds a document of this id, which this user does not see; it was kept. Give this one another id."
+
+
+def permissions_of_run(parts: EngineParts) -> Permissions | None:
+    """What an ingest puts on documents; None where the storage has no permissions.
+
+    In the view of a user only the caller's word and the user's name count: whoever can send a document could send a
+    sidecar, too.
+    """
+    if not parts.permissions.on():
+        return None
+    overrides = parts.manifest.permissions()
+    if parts.access is None or parts.access.everything:
+        return Permissions(trusted=parts.settings.permissions_from, overrides=overrides)
+    return Permissions(overrides=overrides, default=parts.access.default, of_user=True)
+
+
+def forget_replaced(parts: EngineParts, found: Sequence[Source], stamp: Stamp) -> None:
+    """Let what the caller of this run says of documents replace what was set by hand before."""
+    if stamp.permissions is not None and not stamp.permissions.of_user:
+        parts.manifest.forget_permissions(s.doc_id for s in found if ALLOWED in stamp.of(s.doc_id))
+
+
+def refuse_unseen(parts: EngineParts, found: Sequence[Source], known: Container[str]) -> list[Source]:
+    """The same documents; those that would replace one that the engine's user does not see are refused."""
+    if parts.access is None or parts.access.everything:
+        return list(found)
+    ids = [source.doc_id for source in found if not source.refusal]
+    unseen = _unseen(parts, ids)
+    return [source.refused(_UNSEEN) if source.doc_id in unseen else source for source in found]
+
+
+def seen_only(parts: EngineParts, vanished: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
+    """Vanished documents that the engine's user sees; only they are removed."""
+    if vanished is None or parts.access is None or parts.access.everything:
+        return vanished
+    return lambda doc_id: vanished(doc_id) and not _unseen(parts, [doc_id])
+
+
+def _unseen(parts: EngineParts, doc_ids: Iterable[str]) -> set[str]:
+    """Those of these documents that are stored with a node that the user does not see."""
+    unseen: set[str] = set()
+    for some in _batches(doc_ids):
+        stored = [node for nodes in _nodes_of(parts, some).values() for node in nodes]
+        seen = {node.node_id for node in parts.visible(stored)}
+        unseen |= {_document_of(node) for node in stored if node.node_id not in seen}
+    return unseen
+
+
+def set_permissions(
+    parts: EngineParts, doc_ids: Sequence[str], allowed: Iterable[str], *, wait: bool = True
+) -> int:
+    """See `PresetEngine.set_permissions`."""
+    if parts.access is not None and not parts.access.everything:
+        raise PermissionsError(
+            "This engine is held to a user, who cannot change permissions. Use the engine itself, or "
+            "as_user(user=..., everything=True)."
+        )
+    names = check_names(allowed if isinstance(allowed, str) else list(allowed))
+    with ingest_lock(parts.storage.lock, wait=wait):
+        finish_permissions(parts)
+        known = parts.manifest.hashes()
+        wanted = [doc_ids] if isinstance(doc_ids, str) else list(dict.fromkeys(doc_ids))
+        there = _within_filters(parts, [doc_id for doc_id in wanted if doc_id in known])
+        parts.manifest.begin_permissions(dict.fromkeys(there, names))  # from here on nobody sees them
+        _write(parts, dict.fromkeys(there, names))
+    who = parts.user or "the engine itself"
+    _log.info("Permissions of %d documents were set by %s.", len(there), who)
+    return len(there)
+
+
+def _within_filters(parts: EngineParts, doc_ids: list[str]) -> list[str]:
+    """Those of these documents that the engine's filters, such as a tenant's, let through."""
+    if parts.filters is None:
+        return doc_ids
+    test = predicate(parts.filters)
+    return [
+        doc_id
+        for some in _batches(doc_ids)
+        for doc_id, nodes in _nodes_of(parts, some).items()
+        if nodes and all(test(filterable_metadata(node)) for node in nodes)
+    ]
+
+
+def finish_permissions(parts: EngineParts) -> None:
+    """Finish a change that a process left in the middle; under the ingest lock."""
+    if not parts.permissions.on():
+        return
+    pending = parts.manifest.pending_permissions()
+    if pending:
+        set_by_hand = parts.manifest.permissions()
+        _write(parts, {doc_id: set_by_hand[doc_id] for doc_id in sorted(pending)})
+
+
+def _write(parts: EngineParts, allowed: Mapping[str, Sequence[str]]) -> None:
+    """Write permissions to the store and the keyword index, with the vectors that are there."""
+    for some in _batches(allowed):
+        nodes = _nodes_of(parts, some)
+        for doc_id, own in nodes.items():
+            for node in own:
+                put_names(node, allowed[doc_id])
+        changed = [node for own in nodes.values() for node in own]
+        keyword = parts.retrieval.keyword
+        if not changed:
+            pass
+        elif keyword is None:
+            parts.vector_store.add(changed)
+        else:
+            with keyword.transaction(some) as change:
+                parts.vector_store.add(changed)
+                change.upsert(changed)
+        parts.manifest.end_permissions(some)
+
+
+def _nodes_of(parts: EngineParts, doc_ids: list[str]) -> dict[str, list[BaseNode]]:
+    of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=doc_ids)
+    found: dict[str, dict[str, BaseNode]] = {doc_id: {} for doc_id in doc_ids}
+    store = parts.vector_store
+    for node in [
+        *store.get_nodes(filters=MetadataFilters(filters=[of_documents])),
+        *store.get_nodes(doc_ids),
+    ]:
+        if (doc_id := _document_of(node)) in found:  # metadata may have a ref_doc_id of its own
+            found[doc_id][node.node_id] = node
+    return {doc_id: list(nodes.values()) for doc_id, nodes in found.items()}
+
+
+def _document_of(node: BaseNode) -> str:
+    return node.ref_doc_id or node.node_id
+
+
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
