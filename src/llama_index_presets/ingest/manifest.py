@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS permissions (doc_id TEXT PRIMARY KEY, allowed TEXT NOT NULL, pending INTEGER NOT NULL);
 """
-"""``changes`` holds what is about to change; ``permissions`` what was set by hand, ``pending`` until the store has it."""
+"""``changes`` holds what is about to change; ``permissions`` what was set by hand, ``pending`` until it is stored."""
 
 _ADDED_LATER = ("owner", "language")
 """Columns that manifests of earlier releases lack; NULL where they were never recorded."""

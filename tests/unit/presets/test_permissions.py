@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -369,3 +371,14 @@ def test_names_stay_out_of_the_log(make: Make, caplog: pytest.LogCaptureFixture)
         engine.as_user(user="root", everything=True).set_permissions(["pay"], ["secret-group"])
     assert "Permissions of 1 documents were set by root (sees everything)." in caplog.text
     assert "secret-group" not in caplog.text
+
+
+def test_copies_and_pickles_of_a_view_stay_held(make: Make) -> None:
+    """Another process that is sent a view sees what the view sees."""
+    engine = make()
+    engine.ingest([PAY, CATS])
+    view = engine.as_user(user="ada", groups=["all"])
+    sent = pickle.loads(pickle.dumps(view))
+    with sent:
+        assert ids(copy.deepcopy(view)) == ids(copy.copy(view)) == ids(sent) == ["cats"]
+        assert [hit.node.ref_doc_id for hit in sent.retrieve(QueryBundle("ada earns"))] == ["cats"]
