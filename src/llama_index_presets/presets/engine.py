@@ -21,7 +21,7 @@ from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
-from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle, QueryType
 from llama_index.core.tools import QueryEngineTool
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
@@ -44,6 +44,7 @@ from llama_index_presets.presets.index_contents import (
     DocumentInfo,
     delete,
     describe,
+    document_nodes,
     document_text,
     documents,
 )
@@ -481,6 +482,16 @@ class PresetEngine(BaseQueryEngine):
         """
         self._parts.check_open(IngestError, "read documents")
         return document_text(self._parts, doc_id)
+
+    def document_nodes(self, doc_id: str) -> list[BaseNode]:
+        """Nodes of a document that this engine sees, in reading order.
+
+        Raises:
+            IngestError: The engine is closed.
+            StoreError: The store cannot list its nodes.
+        """
+        self._parts.check_open(IngestError, "read documents")
+        return document_nodes(self._parts, doc_id)
 
     def delete(self, doc_ids: Sequence[str], *, wait: bool = True) -> int:
         """Remove documents from the index; their text leaves the disk with `compact`.

@@ -14,7 +14,7 @@ from llama_index_presets.errors import StoreError
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingestion import remove
 
-__all__ = ["DocumentInfo", "delete", "describe", "document_text", "documents"]
+__all__ = ["DocumentInfo", "delete", "describe", "document_nodes", "document_text", "documents"]
 
 _NAMED = 8  # documents in a description
 
@@ -71,12 +71,16 @@ def _nodes(parts: EngineParts, filters: MetadataFilters | None) -> list[BaseNode
 
 def document_text(parts: EngineParts, doc_id: str) -> str:
     """See `PresetEngine.document_text`."""
+    return "\n\n".join(node.get_content(MetadataMode.NONE) for node in document_nodes(parts, doc_id))
+
+
+def document_nodes(parts: EngineParts, doc_id: str) -> list[BaseNode]:
+    """See `PresetEngine.document_nodes`."""
     this = MetadataFilters(filters=[MetadataFilter(key="ref_doc_id", value=doc_id)])
     own = parts.filters
     both = this if own is None else MetadataFilters(filters=[own, this], condition=FilterCondition.AND)
     nodes = [node for node in _nodes(parts, both) if node.ref_doc_id == doc_id]
-    nodes.sort(key=lambda node: (_number(node, "page"), _number(node, "char_start")))
-    return "\n\n".join(node.get_content(MetadataMode.NONE) for node in nodes)
+    return sorted(nodes, key=lambda node: (_number(node, "page"), _number(node, "char_start")))
 
 
 def _number(node: BaseNode, key: str) -> float:

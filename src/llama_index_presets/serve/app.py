@@ -54,8 +54,9 @@ _SECURITY: Final = {
     "cache-control": "no-store",
 }
 _PAGE_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
-    "connect-src 'self'; frame-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -180,7 +181,7 @@ def create_app(
     app = Starlette(
         routes=[
             Route("/", _home, methods=["GET"]),
-            *([Mount("/page", StaticFiles(directory=PAGE))] if PAGE.is_dir() else []),
+            Mount("/page", StaticFiles(directory=PAGE)),
             *rest.routes(),
             *openai.routes(),
             *openapi_routes(),
@@ -202,15 +203,9 @@ def _without_checks() -> Any:
 
 
 async def _home(request: Request) -> Response:
-    """The chat page, where it is installed; else a page that links to the description."""
-    page = PAGE / "index.html"
-    if page.exists():
-        content = await asyncio.to_thread(page.read_text, "utf-8")
-        return HTMLResponse(content, headers={"content-security-policy": _PAGE_POLICY})
-    return HTMLResponse(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>llama-presets serve</title>"
-        "<p>This server answers questions. <a href=/docs>What it takes</a>.</p></html>"
-    )
+    """The chat page."""
+    content = await asyncio.to_thread((PAGE / "index.html").read_text, "utf-8")
+    return HTMLResponse(content, headers={"content-security-policy": _PAGE_POLICY})
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ __all__ = [
     "EmbeddingsBody",
     "IngestBody",
     "Message",
+    "PageBody",
     "QueryBody",
     "ResponsesBody",
     "RetrieveBody",
@@ -72,6 +73,19 @@ class RetrieveBody(AskBody):
 
     top_k: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Most passages; the engine's own setting is the limit."
+    )
+
+
+class PageBody(_Strict):
+    """Body of /document-page."""
+
+    document: str = Field(
+        min_length=1, description="Id of the document, as /documents and citations have it."
+    )
+    page: str = Field(min_length=1, description="Label of the page, as citations have it.")
+    engine: str | None = None
+    quotes: list[Annotated[str, Field(max_length=10_000)]] = Field(
+        default_factory=list, max_length=50, description="Words whose places on the page are wanted."
     )
 
 

@@ -21,6 +21,7 @@ from llama_index_presets.serve.answers import Answer, Answers, Bill, Question, S
 from llama_index_presets.serve.bodies import (
     DocumentBody,
     IngestBody,
+    PageBody,
     QueryBody,
     RetrieveBody,
     checked,
@@ -31,6 +32,7 @@ from llama_index_presets.serve.bodies import Message as MessageBody
 from llama_index_presets.serve.callers import Caller
 from llama_index_presets.serve.engines import Served
 from llama_index_presets.serve.jobs import Job, JobQueue, Text
+from llama_index_presets.serve.pages import drawn_page
 from llama_index_presets.serve.problems import Problem, problem_of
 from llama_index_presets.serve.sse import EventStream, event
 from llama_index_presets.serve.uploads import document_id, file_of, safe_name
@@ -67,6 +69,7 @@ class Rest:
             Route("/ingest/{job_id}", self.cancel_job, methods=["DELETE"]),
             Route("/documents", self.documents, methods=["GET"]),
             Route("/documents/{document_id:path}", self.delete_document, methods=["DELETE"]),
+            Route("/document-page", self.document_page, methods=["POST"]),
             Route("/costs", self.costs, methods=["GET"]),
             Route("/engines", self.engines, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
@@ -236,6 +239,16 @@ class Rest:
             raise Problem(404, "There is no such document, or it is not yours.", code="document_not_found")
         return JSONResponse({"deleted": name})
 
+    async def document_page(self, request: Request) -> Response:
+        """Picture of a page of a PDF on which the caller sees a passage, and where quotes stand on it."""
+        body = await read_body(request, PageBody)
+        caller = caller_of(request)
+
+        def draw(view: PresetEngine, served: Served) -> dict[str, Any]:
+            return drawn_page(view, file_of(served.state, caller, body.document), body.page, body.quotes)
+
+        return JSONResponse(await self._answers.run(caller, body.engine, draw, paid=False))
+
     async def costs(self, request: Request) -> Response:
         """Model calls and their cost: of the caller's tenant, or of their key; of all on a server without keys."""
         from llama_index_presets.monitor.ledger.report import costs_json
@@ -264,7 +277,7 @@ class Rest:
     # -- the server ----------------------------------------------------------------------------------------------
 
     async def engines(self, request: Request) -> Response:
-        """Names, presets and sizes of the engines."""
+        """Names and presets of the engines, and who asks."""
         caller = caller_of(request)
 
         def about(view: PresetEngine, served: Served) -> dict[str, Any]:
@@ -279,7 +292,8 @@ class Rest:
         found = [
             await self._answers.run(caller, name, about, paid=False) for name in self._answers.engines.names
         ]
-        return JSONResponse({"engines": found})
+        who = {"name": caller.name, "read_only": caller.read_only}
+        return JSONResponse({"engines": found, "caller": who})
 
     async def healthz(self, request: Request) -> Response:
         """The process answers."""

@@ -23,9 +23,9 @@ from llama_index_presets.ingest.readers.pdf.running import EdgeLine, running_lin
 from llama_index_presets.ingest.readers.pdf.tables import Table, aligned_tables, drawn_tables
 from llama_index_presets.ingest.readers.pdf.words import Box, Frame, PageWords, is_right_to_left, page_words
 
-__all__ = ["read_pdf"]
+__all__ = ["PDFIUM_LOCK", "open_pdf", "read_pdf"]
 
-_LOCK: Final = threading.Lock()
+PDFIUM_LOCK: Final = threading.Lock()
 """pdfium is not thread-safe; one page at a time is read in a process."""
 _EDGE: Final = 0.14  # of the page's height, in which running heads stand
 _EDGE_LINES: Final = 4
@@ -60,8 +60,8 @@ def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
             have more text than `limit`.
     """
     pdfium = require("pypdfium2", extra="readers")
-    with _LOCK:
-        document = _open(pdfium, path)
+    with PDFIUM_LOCK:
+        document = open_pdf(pdfium, path)
         try:
             pages = list(_pages(document, limit))
             outline = list(_outline(document))
@@ -87,7 +87,12 @@ def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     )
 
 
-def _open(pdfium: Any, path: Path) -> Any:
+def open_pdf(pdfium: Any, path: Path) -> Any:
+    """Document of pdfium; for a holder of `PDFIUM_LOCK`, who closes it.
+
+    Raises:
+        IngestError: It is damaged, or wants a password.
+    """
     try:
         return pdfium.PdfDocument(path)
     except pdfium.PdfiumError as error:
