@@ -163,13 +163,14 @@ class Turn {
     if (!answer.known) this.#unknown();
     else if (citations.size) this.answer.append(sourceList([...citations.values()], answer));
     this.answer.append(facts(answer));
-    announce(`${answer.known ? "Answer" : "No answer in the documents"}: ${this.body.textContent}`);
+    announce(`${answer.known ? "Answer" : "No answer"}: ${this.body.textContent}`);
     if (!byId("passage").contains(document.activeElement)) this.element.scrollIntoView({ block: "nearest" });
   }
 
   #unknown() {
     this.answer.classList.add("unknown");
-    this.answer.prepend(el("p", { class: "badge" }, "Not in the documents"));
+    const away = !/^\s*i don.t know/i.test(this.#text); // a model that is out of order, say
+    this.answer.prepend(el("p", { class: "badge" }, away ? "No answer" : "Not in the documents"));
     if (!this.#passages.length) return;
     const rows = this.#passages.slice(0, 5).map((one, place) => el("li", {}, sourceButton(null, { ...one, closest: place + 1 }, null)));
     this.answer.append(el("details", { class: "closest" }, el("summary", {}, "Closest passages"), el("ul", { class: "sources" }, ...rows)));

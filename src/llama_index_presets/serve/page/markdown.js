@@ -87,7 +87,9 @@ function inline(text, citation, depth = 0) {
   const parts = [];
   let last = 0;
   for (const match of text.matchAll(INLINE)) {
-    parts.push(text.slice(last, match.index), emphasized(match, citation, depth));
+    const before = text.slice(last, match.index);
+    const isCitation = match[6] !== undefined;
+    parts.push(isCitation ? before.replace(/ $/, "\u00a0") : before, emphasized(match, citation, depth)); // not alone on a line
     last = match.index + match[0].length;
   }
   parts.push(text.slice(last));
