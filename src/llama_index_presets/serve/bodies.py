@@ -84,9 +84,6 @@ class PageBody(_Strict):
     )
     page: str = Field(min_length=1, description="Label of the page, as citations have it.")
     engine: str | None = None
-    quotes: list[Annotated[str, Field(max_length=10_000)]] = Field(
-        default_factory=list, max_length=50, description="Words whose places on the page are wanted."
-    )
 
 
 class DocumentBody(_Strict):

@@ -34,7 +34,7 @@ _ROUTES: Final[tuple[tuple[str, str, str, type[BaseModel] | None], ...]] = (
     ("DELETE", "/ingest/{job_id}", "Stop a job; what it has ingested stays.", None),
     ("GET", "/documents", "Documents that the caller may see.", None),
     ("DELETE", "/documents/{document_id}", "Remove a document.", None),
-    ("POST", "/document-page", "Picture of a page of a PDF, and where quotes stand on it.", PageBody),
+    ("POST", "/document-page", "Picture of a page of a PDF, beside a citation's boxes.", PageBody),
     ("GET", "/costs", "Model calls and their cost; ?days=7&by=model|day|tag.", None),
     ("GET", "/engines", "Engines of the server, and who asks.", None),
     ("GET", "/healthz", "The process answers.", None),

@@ -32,12 +32,13 @@ from llama_index_presets.serve.bodies import Message as MessageBody
 from llama_index_presets.serve.callers import Caller
 from llama_index_presets.serve.engines import Served
 from llama_index_presets.serve.jobs import Job, JobQueue, Text
-from llama_index_presets.serve.pages import drawn_page
+from llama_index_presets.serve.pages import picture_of
 from llama_index_presets.serve.problems import Problem, problem_of
 from llama_index_presets.serve.sse import EventStream, event
 from llama_index_presets.serve.uploads import document_id, file_of, safe_name
 
 if TYPE_CHECKING:
+    from llama_index_presets.ingest.readers.pdf.picture import PagePicture
     from llama_index_presets.presets.engine import PresetEngine
 
 __all__ = ["Rest", "relative_source", "shown"]
@@ -240,14 +241,16 @@ class Rest:
         return JSONResponse({"deleted": name})
 
     async def document_page(self, request: Request) -> Response:
-        """Picture of a page of a PDF on which the caller sees a passage, and where quotes stand on it."""
+        """Picture of a page of a PDF on which the caller sees a passage; its size in points is in the headers."""
         body = await read_body(request, PageBody)
         caller = caller_of(request)
 
-        def draw(view: PresetEngine, served: Served) -> dict[str, Any]:
-            return drawn_page(view, file_of(served.state, caller, body.document), body.page, body.quotes)
+        def draw(view: PresetEngine, served: Served) -> PagePicture:
+            return picture_of(view, file_of(served.state, caller, body.document), body.page)
 
-        return JSONResponse(await self._answers.run(caller, body.engine, draw, paid=False))
+        picture = await self._answers.run(caller, body.engine, draw, paid=False)
+        headers = {"page-width": f"{picture.width:g}", "page-height": f"{picture.height:g}"}
+        return Response(picture.png, media_type="image/png", headers=headers)
 
     async def costs(self, request: Request) -> Response:
         """Model calls and their cost: of the caller's tenant, or of their key; of all on a server without keys."""
@@ -315,6 +318,8 @@ def shown(answer: Answer, states: list[Path], caller: Caller) -> dict[str, Any]:
     found = answer.to_dict()
     found["sources"] = [relative_source(one, states, caller) for one in found["sources"]]
     found["citations"] = [relative_source(one, states, caller) for one in found["citations"] or ()]
+    if "suspicious" in found:
+        found["suspicious"] = [relative_source(one, states, caller) for one in found["suspicious"]]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -28,9 +29,8 @@ pytestmark = [
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 ANSWERS = {
     "cats": "**Cats purr all day.** [1]",
-    "hostile": f"{HOSTILE} [link](javascript:document.title='owned') ![](https://evil.example/leak.png) [1]",
     "zzz": "I don't know.",
-    "list": "Two kinds:\n\n- one `x` [1]\n- two\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n\n```\n<script>\n```",
+    "list": "Two kinds:\n\n- one `x` [1]\n- two\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n\n```\na < b && c\n```",
 }
 
 
@@ -214,22 +214,60 @@ def test_two_tabs_are_two_conversations(browser: Any, opened: Callable[..., Any]
 def test_markdown_is_drawn_and_html_stays_text(opened: Callable[..., Any]) -> None:
     """Lists, tables and code are elements; a tag in a cell or in code is what was written."""
     turn = ask(opened(), "A list of dogs that bark at night?")
-    assert [item.inner_text() for item in turn.locator(".body li").all()] == ["one x\N{NO-BREAK SPACE}1", "two"]
+    assert [item.inner_text() for item in turn.locator(".body li").all()] == [
+        "one x\N{NO-BREAK SPACE}1",
+        "two",
+    ]
     assert turn.locator("td").all_inner_texts() == ["1", "<b>2</b>"]
-    assert turn.locator("pre").inner_text().strip() == "<script>"
+    assert turn.locator("pre").inner_text().strip() == "a < b && c"
 
 
 # -- hostile texts ----------------------------------------------------------------------------------------------------
 
 
-def test_hostile_texts_are_text(opened: Callable[..., Any], server: Running, tmp_path: Path) -> None:
-    """Answer, passage, title, file name and question with markup and scripts: nothing runs or becomes an element."""
+def test_hostile_texts_are_text(opened: Callable[..., Any]) -> None:
+    """Question, answer, source, heading and passage with markup and scripts: nothing runs, loads or becomes an element.
+
+    The answer is handed to the page as it is, since the server would have taken links and tags out of it.
+    """
     page = opened()
-    title = page.title()
-    turn = ask(page, f"hostile {HOSTILE} foxes run")
-    assert turn.locator(".body").inner_text().startswith(HOSTILE)
+    link = (
+        "[link](javascript:document.title='owned') ![](https://evil.example/leak.png) <https://evil.example>"
+    )
+    citation = {
+        "n": 1,
+        "source": HOSTILE,
+        "page": HOSTILE,
+        "heading": HOSTILE,
+        "text": f"Foxes {HOSTILE} run.",
+    }
+    cited = {"quote": HOSTILE, "spans": [{"node_id": "n", "start": 6, "end": 6 + len(HOSTILE)}]}
+    bill = {
+        "answer": f"{HOSTILE} {link} [1]",
+        "known": True,
+        "citations": [citation | cited],
+        "cost_usd": 0,
+        "latency_ms": 1,
+    }
+    stream = "".join(
+        f"event: {name}\ndata: {json.dumps(data)}\n\n"
+        for name, data in (("sources", {"sources": []}), ("text", {"text": bill["answer"]}), ("bill", bill))
+    )
+    page.route("**/query/stream", lambda route: route.fulfill(body=stream, content_type="text/event-stream"))
+    turn = ask(page, f"Foxes {HOSTILE}")
+    assert turn.locator(".question").inner_text() == f"Foxes {HOSTILE}"
+    assert turn.locator(".body").inner_text().startswith(f"{HOSTILE} {link}")
     turn.locator("button.cite").click()
     assert page.locator(".passage-text").inner_text() == f"Foxes {HOSTILE} run."
+    assert page.locator("mark").inner_text() == HOSTILE
+    assert page.locator("#passage-place").inner_text() == f"Page {HOSTILE} · {HOSTILE}"
+    assert page.locator("body img, body script, .turn a, aside a").count() == 0
+    assert page.title() == "Ask your documents"
+
+
+def test_hostile_names_of_documents_and_files_are_text(opened: Callable[..., Any], server: Running) -> None:
+    """An id with markup in the list, and a file whose name is refused."""
+    page = opened()
     page.get_by_role("link", name="Documents").click()
     page.locator("#documents .file-name", has_text="script>").wait_for()
     page.locator("#files").set_input_files(
@@ -237,8 +275,8 @@ def test_hostile_texts_are_text(opened: Callable[..., Any], server: Running, tmp
     )
     page.locator(".job.bad").wait_for()
     assert "file name is not usable" in page.locator(".job").inner_text()
-    assert page.locator("main img, main script, main a[href^=javascript]").count() == 0
-    assert page.title() == "Documents" and title == "Ask your documents"
+    assert page.locator("main img, main script").count() == 0
+    assert page.title() == "Documents"
 
 
 def test_scripts_in_the_page_are_refused(browser: Any, server: Running) -> None:

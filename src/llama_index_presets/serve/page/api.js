@@ -47,7 +47,7 @@ export async function call(path, options = {}) {
 
 /** Response of a route; asks for a key where one is needed, and tries again.
  * @throws {ApiError} */
-async function request(path, { method = "GET", query = {}, body, signal } = {}) {
+export async function request(path, { method = "GET", query = {}, body, signal } = {}) {
   const search = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== undefined));
   const address = search.size ? `${path}?${search}` : path;
   for (;;) {

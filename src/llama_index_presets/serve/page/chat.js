@@ -160,17 +160,16 @@ class Turn {
     this.#text = answer.answer;
     const citations = new Map((answer.citations || []).filter((one) => one.valid !== false).map((one) => [one.n, one]));
     this.#draw((number) => citationButton(number, citations.get(number), answer));
-    if (!answer.known) this.#unknown();
+    if (!answer.known) this.#unknown(answer);
     else if (citations.size) this.answer.append(sourceList([...citations.values()], answer));
     this.answer.append(facts(answer));
     announce(`${answer.known ? "Answer" : "No answer"}: ${this.body.textContent}`);
     if (!byId("passage").contains(document.activeElement)) this.element.scrollIntoView({ block: "nearest" });
   }
 
-  #unknown() {
+  #unknown(answer) {
     this.answer.classList.add("unknown");
-    const away = !/^\s*i don.t know/i.test(this.#text); // a model that is out of order, say
-    this.answer.prepend(el("p", { class: "badge" }, away ? "No answer" : "Not in the documents"));
+    this.answer.prepend(el("p", { class: "badge" }, answer.degraded ? "No answer now" : "Not in the documents"));
     if (!this.#passages.length) return;
     const rows = this.#passages.slice(0, 5).map((one, place) => el("li", {}, sourceButton(null, { ...one, closest: place + 1 }, null)));
     this.answer.append(el("details", { class: "closest" }, el("summary", {}, "Closest passages"), el("ul", { class: "sources" }, ...rows)));
@@ -219,7 +218,7 @@ function sourceButton(number, citation, answer) {
 
 function opened(button, number, citation, answer) {
   const shown = { number, engine: answer?.engine ?? (byId("engine").value || null), ...citation };
-  openPassage(shown, answer?.answer ?? "", button).catch((error) => notify(error.message));
+  openPassage(shown, button).catch((error) => notify(error.message));
 }
 
 const place = (citation) => `${fileName(citation.source)}${citation.page ? `, page ${citation.page}` : ""}`;
@@ -228,5 +227,6 @@ function facts(answer) {
   const parts = [seconds(answer.latency_ms ?? 0), dollars(answer.cost_usd)];
   if (answer.known && typeof answer.confidence === "number") parts.push(`${Math.round(answer.confidence * 100)} % confident`);
   if (answer.finish_reason === "length") parts.push("cut off at the model's limit");
+  if (answer.suspicious?.length) parts.push(`${plural(answer.suspicious.length, "passage")} with instructions to the model`);
   return el("p", { class: "facts" }, ...parts.map((part) => el("span", {}, part)));
 }

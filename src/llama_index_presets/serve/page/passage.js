@@ -1,7 +1,7 @@
 // The passage beside the answer, with the cited words marked; of a PDF, its page.
 
 import { byId, el, fileName } from "./dom.js";
-import { call } from "./api.js";
+import { request } from "./api.js";
 
 let opener = null;
 let picture = "";
@@ -18,18 +18,16 @@ export function startPassage() {
 }
 
 /** Show a citation.
- * @param {object} citation as the server gives it, with `engine`
- * @param {string} answer whose words are looked for where the citation names none
+ * @param {object} citation as the server gives it, with `number` and `engine`
  * @param {HTMLElement} from gets the focus back */
-export async function openPassage(citation, answer, from) {
+export async function openPassage(citation, from) {
   const turn = (shown += 1);
   opener?.removeAttribute("aria-expanded");
   opener = from;
   opener.setAttribute("aria-expanded", "true");
   byId("passage-title").textContent = `${citation.number ? `[${citation.number}] ` : ""}${fileName(citation.source)}`;
   byId("passage-place").textContent = [citation.page && `Page ${citation.page}`, citation.heading?.replaceAll(" > ", " › ")].filter(Boolean).join(" · ");
-  const wanted = quotes(citation, answer);
-  const text = el("div", { class: "passage-text" }, ...marked(citation.text ?? "", wanted));
+  const text = el("div", { class: "passage-text" }, ...marked(citation.text ?? "", citedPlaces(citation)));
   byId("passage-body").replaceChildren(text);
   byId("passage").hidden = false;
   byId("passage-body").scrollTop = 0;
@@ -37,7 +35,7 @@ export async function openPassage(citation, answer, from) {
   from.scrollIntoView({ block: "nearest" }); // the conversation is narrower now
   byId("passage-title").focus();
   text.querySelector("mark")?.scrollIntoView({ block: "center" });
-  if (citation.page && /\.pdf$/i.test(citation.source)) await addPage(citation, wanted, turn);
+  if (citation.page && /\.pdf$/i.test(citation.source)) await addPage(citation, turn);
 }
 
 function closePassage() {
@@ -60,47 +58,49 @@ function cover() {
 }
 
 /** The page as a picture above the text, the cited words marked; without one the text stays alone. */
-async function addPage(citation, wanted, turn) {
-  const known = (citation.boxes ?? []).map((box) => (Array.isArray(box) ? box : [box.page, ...box.box]));
-  const body = { document: citation.source, page: String(known[0]?.[0] ?? citation.page), quotes: wanted.slice(0, 50), engine: citation.engine };
-  let page;
+async function addPage(citation, turn) {
+  const boxes = citation.boxes ?? [];
+  const page = String(boxes[0]?.page ?? citation.page);
+  let response;
   try {
-    page = await call("/document-page", { method: "POST", body });
+    response = await request("/document-page", { method: "POST", body: { document: citation.source, page, engine: citation.engine } });
   } catch (error) {
     if (turn === shown) byId("passage-body").append(el("p", { class: "muted small" }, `The page is not shown: ${error.message}`));
     return;
   }
+  const blob = await response.blob();
   if (turn !== shown) return; // another passage was opened meanwhile
   URL.revokeObjectURL(picture);
-  picture = URL.createObjectURL(new Blob([Uint8Array.from(atob(page.png), (letter) => letter.charCodeAt(0))], { type: "image/png" }));
-  const image = el("img", { src: picture, alt: `Page ${page.page} of ${fileName(citation.source)}` });
-  const own = known.filter((box) => String(box[0]) === page.page).map((box) => box.slice(1));
-  const marks = (own.length ? own : page.boxes).map((box) => boxMark(box, page));
+  picture = URL.createObjectURL(blob);
+  const size = { width: Number(response.headers.get("page-width")), height: Number(response.headers.get("page-height")) };
+  const image = el("img", { src: picture, alt: `Page ${page} of ${fileName(citation.source)}` });
+  const marks = boxes.filter((box) => String(box.page) === page).map((box) => boxMark(box, size));
   const figure = el("figure", { class: "pdf" }, image, ...marks);
   byId("passage-body").prepend(figure);
   await image.decode();
   (marks[0] ?? figure).scrollIntoView({ block: marks.length ? "center" : "start" });
 }
 
-function boxMark([x0, y0, x1, y1], page) {
+function boxMark({ x0, y0, x1, y1 }, page) {
   const mark = el("span", { class: "box", "aria-hidden": "true" });
   const edges = { left: x0 / page.width, top: y0 / page.height, width: (x1 - x0) / page.width, height: (y1 - y0) / page.height };
   for (const [name, share] of Object.entries(edges)) mark.style[name] = `${share * 100}%`;
   return mark;
 }
 
-/** What is marked: the citation's own words, else the answer's statements before its number. */
-function quotes(citation, answer) {
-  if (citation.quote) return [citation.quote].flat();
-  const statements = answer.matchAll(/((?:(?!\[\d+\])[^\n])+)((?:\s*\[\d+\])+)/g);
-  return [...statements].filter(([, , numbers]) => numbers.includes(`[${citation.number}]`))
-    .map(([, statement]) => statement.replace(/^[\s.;,]+|^\s*(?:[-*+]|\d+[.)])\s+/g, "").trim())
-    .filter((statement) => statement.length > 2);
+/** Start and end of the cited words in a citation's text. */
+function citedPlaces({ text, quote, spans }) {
+  if (!text || !quote) return [];
+  const places = (spans ?? []).map(({ start, end }) => [start, end]).sort((one, other) => one[0] - other[0]);
+  const inText = places.length && text.slice(places[0][0], Math.max(...places.map(([, end]) => end))) === quote;
+  if (inText) return places; // else the text has been merged or cut, and its offsets are others
+  const words = quote.trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const found = new RegExp(words.join("\\s+")).exec(text);
+  return found ? [[found.index, found.index + found[0].length]] : [];
 }
 
-/** A text with the places of quotes marked, whatever the blanks between their words. */
-export function marked(text, wanted) {
-  const places = wanted.map((quote) => find(text, quote)).filter(Boolean).sort((one, other) => one[0] - other[0]);
+/** A text with places marked, which are in order. */
+function marked(text, places) {
   const parts = [];
   let last = 0;
   for (const [start, end] of places) {
@@ -109,10 +109,4 @@ export function marked(text, wanted) {
     last = end;
   }
   return [...parts, text.slice(last)].filter((part) => part !== "");
-}
-
-function find(text, quote) {
-  const words = quote.trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  const match = words[0] ? new RegExp(words.join("\\s+")).exec(text) : null;
-  return match && [match.index, match.index + match[0].length];
 }
