@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,offline,dev]"
 	$(BIN)/llama-presets weights pull all-MiniLM-L6-v2
-	@# A browser lets one test look at the cost report; without it the test says why it is left out.
+	@# A browser lets tests use the chat page and look at reports; without it they say why they are left out.
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq chromium >/dev/null 2>&1; } || true
 	@touch $(READY)
 
