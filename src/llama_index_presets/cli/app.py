@@ -153,6 +153,9 @@ ModelName = Annotated[
         help="Language model: openai/gpt-5-mini, ollama/llama3.2, http://localhost:8080/v1#name, module:Class.",
     ),
 ]
+Reach = Annotated[
+    bool, typer.Option("--reach", help="Also try whether servers that are named can be reached.")
+]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file with settings.")]
 
 

@@ -14,6 +14,7 @@ from llama_index_presets.cli.app import (
     AsJson,
     Offline,
     OptionalPreset,
+    Reach,
     SettingsFile,
     app,
     complain,
@@ -37,6 +38,7 @@ def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="Bring the keyword index back in step with the store.")
     ] = False,
+    reach: Reach = False,
     no_egress: Annotated[
         bool,
         typer.Option(
@@ -68,15 +70,23 @@ def doctor(
     elif no_egress:
         _no_egress(str(preset), documents, settings, offline, as_json)
     else:
-        _examine(preset, storage, settings, offline, repair, as_json)
+        _examine(preset, storage, settings, offline, repair, reach, as_json)
 
 
 def _examine(
-    preset: str | None, storage: str | None, settings: Path | None, offline: bool, repair: bool, as_json: bool
+    preset: str | None,
+    storage: str | None,
+    settings: Path | None,
+    offline: bool,
+    repair: bool,
+    reach: bool,
+    as_json: bool,
 ) -> None:
     from llama_index_presets.diagnose.doctor import examine
 
-    found = list(examine(preset, storage=storage, settings=settings, offline=offline, repair=repair))
+    found = list(
+        examine(preset, storage=storage, settings=settings, offline=offline, repair=repair, reach=reach)
+    )
     errors = sum(finding.level == "error" for finding in found)
     warnings = sum(finding.level == "warning" for finding in found)
     if as_json:

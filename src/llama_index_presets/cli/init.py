@@ -20,6 +20,7 @@ from llama_index_presets.presets.matrix import PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.model_uses import model_uses
 from llama_index_presets.presets.project.schema import SCHEMA_URL
+from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.presets.storage import is_url, resolve_storage
 from llama_index_presets.values import PROJECT_FILE
@@ -54,12 +55,7 @@ class _Choices:
         row = self.row()
         if row.monitoring == "local":
             refuse_remote_cells(row, replaced=frozenset())
-        lines = row.missing()
-        lines += [
-            f"{use.part} '{use.name}' needs a key: {use.key} in the environment or in .env beside the file"
-            for use in model_uses(row, load_settings(dict(self.settings), self.preset)[0])
-            if use.key and not use.key_from
-        ]
+        lines = [one.line for one in obstacles(row, load_settings(dict(self.settings), self.preset)[0])]
         try:
             check_place(row.store, resolve_storage(self.storage), preset=row.name, local=self.offline)
         except SettingsError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from llama_index_presets.cli.app import (
     AsJson,
     PresetName,
+    Reach,
     SettingsFile,
     app,
     emit,
@@ -19,15 +20,16 @@ from llama_index_presets.cli.app import (
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.model_uses import ModelUse, model_uses
+from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.settings_sources import describe_settings, load_settings
 
 __all__ = ["list_presets", "show"]
 
 
 @app.command("list")
-def list_presets(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+def list_presets(settings: SettingsFile = None, reach: Reach = False, as_json: AsJson = False) -> None:
     """List the seven presets: their models with key and address, and what each still needs on this machine."""
-    rows = [_row(name, settings) for name in PRESETS]
+    rows = [_row(name, settings, reach) for name in PRESETS]
     if as_json:
         emit({"presets": rows})
         return
@@ -46,11 +48,13 @@ def list_presets(settings: SettingsFile = None, as_json: AsJson = False) -> None
 
 
 @app.command()
-def show(preset: PresetName, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+def show(
+    preset: PresetName, settings: SettingsFile = None, reach: Reach = False, as_json: AsJson = False
+) -> None:
     """Show one preset: its parts, why they were chosen, its models, what is missing, and its settings."""
     row = _chosen(preset, settings)
     values = _settings(preset, settings)
-    details = {**_row(preset, settings), "why": row.why, "offline": dict(_cells(row.offline()))}
+    details = {**_row(preset, settings, reach), "why": row.why, "offline": dict(_cells(row.offline()))}
     if as_json:
         emit({**details, "settings": values})
         return
@@ -104,9 +108,9 @@ def _uses(preset: str, file: Path | None) -> list[ModelUse]:
     return model_uses(find_preset(preset).with_settings(values), values)
 
 
-def _row(preset: str, file: Path | None) -> dict[str, Any]:
+def _row(preset: str, file: Path | None, reach: bool) -> dict[str, Any]:
     row = _chosen(preset, file)
-    missing = row.missing()
+    missing = [one.line for one in obstacles(row, load_settings(file, preset)[0], reach=reach)]
     columns = ("name", "use_case", "embedding", "store", "pattern", "monitoring", "llm")
     return {
         **{column: getattr(row, column) for column in columns},

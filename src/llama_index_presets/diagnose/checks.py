@@ -15,14 +15,14 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from packaging.requirements import Requirement
 
-from llama_index_presets._extras import installed
-from llama_index_presets.diagnose.finding import Finding
+from llama_index_presets.diagnose.finding import Finding, Level
 from llama_index_presets.errors import ModelError, PresetsError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.local_weights import find_reranker
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.model_uses import model_uses
-from llama_index_presets.presets.models import find_reranker
 from llama_index_presets.presets.offline import foreign_listeners, remote_exporters
+from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, EMBEDDING_PROVIDERS, read_embedding_name
@@ -37,7 +37,7 @@ __all__ = [
     "check_listeners",
     "check_model_uses",
     "check_models",
-    "check_parts",
+    "check_readiness",
     "check_reranker",
     "check_settings",
     "check_versions",
@@ -282,14 +282,7 @@ def check_keys(row: Preset | None) -> Iterator[Finding]:
     for name, use in _KEYS.items():
         if os.environ.get(name):
             yield Finding(level="ok", check="keys", message=f"{name} is set ({use})")
-        elif name in needs:
-            yield Finding(
-                level="error",
-                check="keys",
-                message=f"{name} is not set ({use})",
-                fix="Set it, or use --offline.",
-            )
-        else:
+        elif name not in needs:  # which `check_readiness` says
             yield Finding(level="note", check="keys", message=f"{name} is not set ({use})")
 
 
@@ -312,13 +305,6 @@ def check_model_uses(row: Preset, settings: Settings) -> Iterator[Finding]:
         of = ", ".join(f"{use.part} '{use.name}'" for use in sharing)
         if sharing[0].key_from:
             yield Finding(level="ok", check="keys", message=f"{key} is set ({sharing[0].key_from}; {of})")
-        else:
-            yield Finding(
-                level="error",
-                check="keys",
-                message=f"{key} is not set ({of})",
-                fix="Set it, put it into the .env beside the settings file, or use --offline.",
-            )
     for use in uses:
         where = use.place if use.on_this_machine else f"{use.place}, not on this machine"
         yield Finding(
@@ -338,49 +324,41 @@ def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:
     yield Finding(level="ok", check="settings", message="; ".join(changed) or "all defaults")
 
 
-def check_parts(row: Preset) -> Iterator[Finding]:
-    """Check that every cell of a row can be assembled on this machine."""
-    for line in row.missing():
-        what, _, fix = line.partition(": pip install")
-        yield Finding(level="error", check="parts", message=what, fix=f"pip install{fix}" if fix else "")
-    if not row.missing():
+def check_readiness(row: Preset, settings: Settings, *, reach: bool = False) -> Iterator[Finding]:
+    """Check for everything that stands between a row and an engine; see `presets.readiness`."""
+    found = obstacles(row, settings, reach=reach)
+    for one in found:
+        reranker = one.kind == "weights" and not one.refused and "re-ranker" in one.fact
+        level: Level = "warning" if reranker else "error"
+        yield Finding(level=level, check=one.kind, message=one.fact, fix=one.fix)
+    if not any(one.kind == "parts" for one in found):
         yield Finding(level="ok", check="parts", message=f"every part of '{row.name}' is installed")
 
 
 def check_reranker(row: Preset, name: str) -> Iterator[Finding]:
-    """Check for the cross-encoder of the advanced pattern on this machine.
+    """Say where the cross-encoder of the advanced pattern lies, if it does.
 
     Args:
         row: The row.
         name: The re-ranker of its settings.
     """
-    if row.pattern != "advanced" or not installed("sentence_transformers"):
-        return
-    if read_reranker_name(name).provider != CROSS_ENCODER:
-        return
-    folder = find_reranker(name)
-    if folder is None:
-        yield Finding(
-            level="warning",
-            check="weights",
-            message=f"the re-ranker '{name}' is not on this machine; offline, passages keep the order of the search",
-            fix="Download it once, or copy its folder and name that in the setting 'reranker'.",
-        )
-    else:
-        yield Finding(level="ok", check="weights", message=f"{name} in {folder}")
+    if row.pattern == "advanced" and read_reranker_name(name).provider == CROSS_ENCODER:
+        folder = find_reranker(name)
+        if folder is not None:
+            yield Finding(level="ok", check="weights", message=f"{name} in {folder}")
 
 
 def check_weights(row: Preset) -> Iterator[Finding]:
-    """Check for the embedding model's weights on this machine, and their hash."""
+    """Check the hash of the embedding model's weights, where they are on this machine."""
     from llama_index_presets.embed.catalogue import embedding_model
-    from llama_index_presets.embed.weights import find_weights
+    from llama_index_presets.embed.weights import find_weights, has_weights
 
     if read_embedding_name(row.embedding).provider != CATALOGUE:
         return
     model = embedding_model(row.embedding)
-    if model.provider != "local" or not installed("sentence_transformers"):
-        return
     try:
+        if model.provider != "local" or not has_weights(model):
+            return
         folder = find_weights(model, allow_download=False)
     except (ModelError, PresetsError) as error:
         yield Finding(level="error", check="weights", message=str(error), fix="See the message.")

@@ -12,7 +12,7 @@ from llama_index_presets.diagnose.checks import (
     check_extras,
     check_keys,
     check_model_uses,
-    check_parts,
+    check_readiness,
     check_reranker,
     check_settings,
     check_versions,
@@ -41,6 +41,7 @@ def examine(
     settings: Path | None = None,
     offline: bool = False,
     repair: bool = False,
+    reach: bool = False,
 ) -> Iterator[Finding]:
     """Run every check, in the order in which a build would fail.
 
@@ -50,6 +51,7 @@ def examine(
         settings: A TOML file.
         offline: See `build`.
         repair: Whether to bring a keyword index back in step with its store.
+        reach: Whether to try the servers that the settings name.
 
     Raises:
         UnknownPresetError: No such preset.
@@ -66,7 +68,7 @@ def examine(
     if row is None or preset is None:
         return
     yield from check_model_uses(row, values)
-    yield from check_parts(row)
+    yield from check_readiness(row, values, reach=reach)
     yield from check_weights(row)
     yield from check_reranker(row, values.reranker or DEFAULT_RERANKER)
     if storage is not None:

@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Metada
 from llama_index_presets._options import strict
 from llama_index_presets.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.answering import make_synthesizer
@@ -42,6 +42,7 @@ from llama_index_presets.presets.offline import (
     refuse_remote_listeners,
     refuse_remote_reranker,
 )
+from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
@@ -115,7 +116,7 @@ def build(
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
     row, notices = _offline(row, storage, values, overrides) if offline else (row, ())
-    _check(row, overrides)
+    _check(row, values, overrides)
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
@@ -189,10 +190,12 @@ def _offline(
     return found.row, found.notices
 
 
-def _check(row: Preset, overrides: Mapping[str, str]) -> None:
-    missing = row.missing(replaced=frozenset(overrides))
+def _check(row: Preset, values: Settings, overrides: Mapping[str, str]) -> None:
+    missing = [one for one in obstacles(row, values, replaced=frozenset(overrides)) if one.refused]
     if missing:
-        raise SettingsError(f"The preset '{row.name}' is not ready: {'; '.join(missing)}.")
+        kind = ModelError if all(one.kind == "weights" for one in missing) else SettingsError
+        lines = "; ".join(one.line.rstrip(".") for one in missing)
+        raise kind(f"The preset '{row.name}' is not ready: {lines}.")
 
 
 def _resolve(

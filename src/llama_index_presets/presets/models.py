@@ -15,11 +15,10 @@ from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEmbedding
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.recognition import as_local
-from llama_index_presets.embed.weights import cache_folder
 from llama_index_presets.errors import PresetsError, SettingsError
-from llama_index_presets.inference.hub import cached_snapshot
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
+from llama_index_presets.presets.local_weights import find_reranker
 from llama_index_presets.presets.storage import Storage
 from llama_index_presets.providers.embedding_models import (
     CATALOGUE,
@@ -43,27 +42,6 @@ __all__ = [
     "reads_images",
     "with_cache",
 ]
-
-# Which cross-encoder re-ranks, and where it lies on this machine.
-
-
-_WEIGHTS = ("model.safetensors", "onnx/model.onnx", "pytorch_model.bin")
-
-
-def find_reranker(name: str) -> str | None:
-    """Cross-encoder on this machine: its folder, or its name where the hub's cache holds it; None otherwise.
-
-    Args:
-        name: A folder, or a name on the hub; of the latter, a folder ``models/NAME`` in our cache goes first.
-    """
-    if Path(name).expanduser().is_dir():
-        return name
-    folder = cache_folder() / "models" / name.rsplit("/", 1)[-1]
-    if (folder / "config.json").is_file():
-        return str(folder)
-    snapshot = cached_snapshot(name)
-    return name if snapshot and any((snapshot / file).is_file() for file in _WEIGHTS) else None
-
 
 LONGEST_CHUNK = 512
 """Tokens; a longer chunk mixes topics, however much the model reads."""

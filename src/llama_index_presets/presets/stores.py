@@ -10,12 +10,11 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import SettingsError, StoreCorruptError
 from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.presets.readiness import STORE_KEYS
 from llama_index_presets.presets.storage import SCHEMES, Address, Storage
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["check_place", "open_store", "refuse_lost_vectors"]
-
-_KEYS = {"pinecone": "PINECONE_API_KEY"}
 
 
 def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None:
@@ -50,7 +49,7 @@ def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None
             f"'{address.shown}' is not on this machine, and nothing may leave it (offline, or a local preset). "
             "Give a folder."
         )
-    key = _KEYS.get(store)
+    key = STORE_KEYS.get(store)
     if key and not os.environ.get(key):
         raise SettingsError(
             f"'{address.shown}' needs {key}, which is not set. Set it, or use offline=True (--offline)."
