@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index_presets.forks import in_forked_child
 
-__all__ = ["Load", "LoadOnce", "ModelLoadEvent", "Purpose", "loading"]
+__all__ = ["Load", "LoadOnce", "ModelLoadEvent", "ModelLoadStartEvent", "Purpose", "loading", "report_loads"]
 
 Purpose = Literal["embedding", "rerank", "llm"]
 _Model = TypeVar("_Model")
@@ -50,6 +51,23 @@ class ModelLoadEvent(BaseEvent):
         return "ModelLoadEvent"
 
 
+class ModelLoadStartEvent(BaseEvent):
+    """A model begins to be loaded; a `ModelLoadEvent` follows.
+
+    Attributes:
+        model: Model name.
+        purpose: What it is for.
+    """
+
+    model: str
+    purpose: Purpose
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "ModelLoadStartEvent"
+
+
 @dataclass(slots=True)
 class Load:
     """Loading measured in a block of `loading`.
@@ -57,10 +75,20 @@ class Load:
     Attributes:
         happened: Whether something had to be loaded or waited for.
         own: Whether this thread loaded it.
+        model: Model name.
+        purpose: What it is for.
     """
 
     happened: bool = False
     own: bool = False
+    model: str = ""
+    purpose: Purpose = "llm"
+
+    def begin(self) -> None:
+        """This thread loads; said once in a block."""
+        if not self.own and self.model:
+            _dispatcher.event(ModelLoadStartEvent(model=self.model, purpose=self.purpose))
+        self.own = True
 
 
 _current: ContextVar[Load | None] = ContextVar("llama_index_presets_loading", default=None)
@@ -77,7 +105,7 @@ def loading(model: str, purpose: Purpose) -> Iterator[Load]:
     if (outer := _current.get()) is not None:
         yield outer
         return
-    load, began, error = Load(), time.perf_counter(), None
+    load, began, error = Load(model=model, purpose=purpose), time.perf_counter(), None
     token = _current.set(load)
     try:
         yield load
@@ -95,6 +123,30 @@ def loading(model: str, purpose: Purpose) -> Iterator[Load]:
                 error=error,
             )
             _dispatcher.event(event)
+
+
+@contextlib.contextmanager
+def report_loads(begin: Callable[[str], None], done: Callable[[], None]) -> Iterator[None]:
+    """Call a function with the name of each model that begins to be loaded in the block, and one when it is there.
+
+    Both are called in the thread that loads.
+    """
+
+    class Loads(BaseEventHandler):
+        """Listener for loads."""
+
+        def handle(self, event: BaseEvent, **_: Any) -> None:
+            if isinstance(event, ModelLoadStartEvent):
+                begin(event.model)
+            elif isinstance(event, ModelLoadEvent) and not event.waited:
+                done()
+
+    root, listener = get_dispatcher("root"), Loads()
+    root.add_event_handler(listener)
+    try:
+        yield
+    finally:
+        root.event_handlers = [handler for handler in root.event_handlers if handler is not listener]
 
 
 class LoadOnce(Generic[_Model]):
@@ -126,6 +178,6 @@ class LoadOnce(Generic[_Model]):
         load.happened = True
         with self._lock:  # two threads must not load the same weights at once
             if key not in self._loaded:
-                load.own = True
+                load.begin()
                 self._loaded[key] = self._load(*key)
             return self._loaded[key]

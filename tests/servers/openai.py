@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -337,7 +337,7 @@ def _chat(bill: OpenAIServer, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chat_stream(bill: OpenAIServer, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": word} for word in _words(bill, body)]
+    deltas: Iterable[dict[str, Any]] = ({"role": "assistant", "content": word} for word in _words(bill, body))
     if body.get("tools"):
         calls = [{"index": n, **call} for n, call in enumerate(_tool_calls(body))]
         deltas = [{"role": "assistant", "tool_calls": calls}]

@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from llama_index_presets import __version__
 from llama_index_presets._lazy_packages import run_as_command
 from llama_index_presets.cli.project import STORAGE, ProjectCommand
+from llama_index_presets.cli.terminal import clear_screen, complain, console, print_table, say, table
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
 from llama_index_presets.presets.matrix import PRESETS
 
@@ -44,6 +45,24 @@ __all__ = [
     "table",
 ]
 
+_NOTHING_CHANGED = "Nothing was changed."
+_SAFE = {
+    "ingest": "What was committed is in the index; run the same command again to go on.",
+    "ask": "The index is as it was; calls made so far are in the ledger.",
+    "chat": "The index is as it was; calls made so far are in the ledger.",
+    "evaluate": "Questions answered so far are kept; run the same command again to go on.",
+    "tune": "Runs made so far are kept; run the same command again to go on.",
+    "compact": "Files written afresh are in place, the others as they were; run the same command again.",
+    "move": "The source is as it was; what was copied stays, and the same command goes on.",
+    "serve": "What was committed is in the index.",
+    "mcp": "What was committed is in the index.",
+    "weights": "What was fetched is kept; run the same command again to go on.",
+    "init": "No file was written.",
+    "eject": "Files written so far stay; run the same command with --force.",
+    "doctor": "A repair that was begun is finished by running it again.",
+}
+"""Command -> what a Ctrl-C in it leaves behind."""
+
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 
 
@@ -61,7 +80,10 @@ class _OneLineErrors(TyperGroup):
             with _reader_may_leave():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            complain("Stopped. What was committed is in the index; run the same command again to go on.")
+            complain(f"Stopped. {_SAFE.get(ctx.invoked_subcommand or '', _NOTHING_CHANGED)}")
+            # Under -m, CPython ends by the signal in place of this code if the interrupt came through an exec() of some
+            # import: a mark stays until the next exec().
+            exec("")  # nosec B102  # a fixed text
             raise typer.Exit(INTERRUPTED) from None
         except PresetsError as error:
             self._fail(
@@ -227,36 +249,6 @@ def dollars(cost: float | None) -> str:
     return "cost unknown (a model has no known price)" if cost is None else f"${cost:.6f}"
 
 
-def table(*columns: str) -> Any:
-    """A table without lines."""
-    from rich.table import Table
-
-    return Table(*columns, box=None, padding=(0, 1, 0, 0))
-
-
-def print_table(table: Any) -> None:
-    """Print a table."""
-    console().print(table)
-
-
-def console() -> Any:
-    """Standard output; wide enough for whole tables where it is no terminal."""
-    from rich.console import Console
-
-    class Quiet(Console):
-        """Console that leaves a broken pipe to `main`; rich would exit with the code of a failure."""
-
-        def on_broken_pipe(self) -> None:
-            raise
-
-    return Quiet(width=None if sys.stdout.isatty() else 140)
-
-
-def clear_screen() -> None:
-    """Empty a terminal."""
-    console().clear()
-
-
 def emit(value: dict[str, Any]) -> None:
     """Print one JSON object on standard output."""
     say(json.dumps(value, default=_jsonable, ensure_ascii=False))
@@ -264,16 +256,6 @@ def emit(value: dict[str, Any]) -> None:
 
 def _jsonable(value: Any) -> Any:
     return float(value) if hasattr(value, "as_tuple") else str(value)
-
-
-def say(text: str) -> None:
-    """Print a line on standard output."""
-    typer.echo(text)
-
-
-def complain(text: str) -> None:
-    """Print a line on standard error."""
-    typer.echo(text, err=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,6 +23,7 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -82,11 +83,12 @@ def _examine(
     reach: bool,
     as_json: bool,
 ) -> None:
-    from llama_index_presets.diagnose.doctor import examine
+    with working("Checking"):
+        from llama_index_presets.diagnose.doctor import examine
 
-    found = list(
-        examine(preset, storage=storage, settings=settings, offline=offline, repair=repair, reach=reach)
-    )
+        found = list(
+            examine(preset, storage=storage, settings=settings, offline=offline, repair=repair, reach=reach)
+        )
     errors = sum(finding.level == "error" for finding in found)
     warnings = sum(finding.level == "warning" for finding in found)
     if as_json:
@@ -111,7 +113,8 @@ def _examine(
 def _cold(preset: str, storage: str | None, settings: Path | None, offline: bool, as_json: bool) -> None:
     from llama_index_presets.diagnose.cold_start import time_cold_question
 
-    steps = time_cold_question(preset, storage=storage, settings=settings, offline=offline)
+    with working("Asking in a fresh process"):
+        steps = time_cold_question(preset, storage=storage, settings=settings, offline=offline)
     if as_json:
         emit({"steps": [step.to_dict() for step in steps]})
         return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llama_index_presets.cli.app import AsJson, Offline, PresetName, SettingsFile, app, complain, emit, say
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.presets.matrix import preset as find_preset
 
 __all__ = ["eject"]
@@ -26,9 +27,10 @@ def eject(
 ) -> None:
     """Export a preset as a project of plain LlamaIndex code that gives the same answers."""
     find_preset(preset)
-    from llama_index_presets.advise.eject import eject as write_out
+    with working("Writing the project"):
+        from llama_index_presets.advise.eject import eject as write_out
 
-    done = write_out(preset, folder, offline=offline, settings=settings, force=force)
+        done = write_out(preset, folder, offline=offline, settings=settings, force=force)
     for notice in done.notices:
         complain(notice)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llama_index_presets.cli.answers import show_pieces, show_sources
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -26,6 +27,7 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
+from llama_index_presets.cli.terminal import is_terminal, model_loads_shown, working
 from llama_index_presets.errors import SettingsError, StoreLockedError
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.providers.language_models import read_name
@@ -140,7 +142,12 @@ def ask(
         )
     need_index(storage)
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
-        response = engine.query(_query(question or "", image))
+        query = _query(question or "", image)
+        live = not as_json and is_terminal(sys.stdout)
+        with working("Answering") as status, model_loads_shown(status):
+            response: Any = engine.stream(query) if live else engine.query(query)
+            if live:
+                show_pieces(response.response_gen, status)
     metadata: dict[str, Any] = response.metadata or {}
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
     if as_json:
@@ -149,11 +156,12 @@ def ask(
             key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms", "finish_reason")
         }
         extra: dict[str, Any] = {key: metadata[key] for key in ("numbers", "degraded") if key in metadata}
-        emit({"answer": str(response), "known": metadata["known"], "citations": citations, **bill, **extra})
+        answer = str(response)
+        emit({"answer": answer, "known": metadata["known"], "citations": citations, **bill, **extra})
         return
-    say(str(response))
-    for citation in cited:
-        say(f"  [{citation['n']}] {_place(citation)}")
+    if not live:
+        say(str(response))
+    show_sources(response.to_dict()["answer"], cited)
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
     _warn_when_cut(metadata)
 
@@ -162,11 +170,6 @@ def _query(question: str, image: Path | None) -> Any:
     from llama_index.core.schema import QueryBundle
 
     return question if image is None else QueryBundle(question, image_path=str(image))
-
-
-def _size(citation: dict[str, Any]) -> str:
-    image = citation.get("image")
-    return f" ({image['format']}, {image['width']} × {image['height']})" if image else ""
 
 
 @app.command()
@@ -182,15 +185,22 @@ def chat(
     need_index(storage)
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
         conversation = engine.as_chat_engine()
+        live = is_terminal(sys.stdout)
         for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
             if not line.strip():
                 break
-            response = conversation.chat(line.strip())
-            say(str(response))
-            for citation in (response.metadata or {}).get("citations", []):
-                if citation["valid"]:
-                    say(f"  [{citation['n']}] {citation['source']}")
-            _warn_when_cut(response.metadata or {})
+            with working("Answering") as status, model_loads_shown(status):
+                response: Any = (
+                    conversation.stream_chat(line.strip()) if live else conversation.chat(line.strip())
+                )
+                if live:
+                    show_pieces(response.response_gen, status)
+            if not live:
+                say(str(response))
+            metadata: dict[str, Any] = response.metadata or {}
+            cited = [citation for citation in metadata.get("citations", []) if citation["valid"]]
+            show_sources(str(response), cited)
+            _warn_when_cut(metadata)
 
 
 def _warn_when_cut(metadata: dict[str, Any]) -> None:
@@ -224,16 +234,12 @@ def open_engine(
     if llm:
         read_name(llm)
     from llama_index_presets.filters.text import parse_filters
-    from llama_index_presets.presets.build import build
 
-    return build(
-        preset,
-        storage=storage,
-        llm=llm,
-        offline=offline,
-        settings=settings,
-        filters=parse_filters(filters or []),
-    )
+    wanted = parse_filters(filters or [])
+    with working("Opening the index"):
+        from llama_index_presets.presets.build import build
+
+        return build(preset, storage=storage, llm=llm, offline=offline, settings=settings, filters=wanted)
 
 
 def _shown(citation: dict[str, Any]) -> dict[str, Any]:
@@ -241,17 +247,6 @@ def _shown(citation: dict[str, Any]) -> dict[str, Any]:
     keys = ("n", "source", "page", "score", "text")
     extra = ("title", "authors", "year", "table", "image")
     return {key: citation[key] for key in keys} | {key: citation[key] for key in extra if key in citation}
-
-
-def _place(citation: dict[str, Any]) -> str:
-    """Citation in one line for people: work, position in it, score."""
-    by = ", ".join(citation.get("authors", ()))
-    who = f"{by} ({citation['year']})" if by and "year" in citation else by or str(citation.get("year", ""))
-    work = f"{who}: {citation['title']}. " if who and "title" in citation else ""
-    page = f", page {citation['page']}" if citation["page"] else ""
-    heading = f" ({citation['heading']})" if citation["heading"] else ""
-    score = "not re-ranked" if citation["score"] is None else f"score {citation['score']:.3f}"
-    return f"{work}{citation['source']}{page}{heading}{_size(citation)}, {score}"
 
 
 def must_find(paths: Sequence[Path]) -> None:

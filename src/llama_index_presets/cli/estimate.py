@@ -23,6 +23,7 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
@@ -52,16 +53,17 @@ def estimate(
 ) -> None:
     """Estimate an ingest: documents, chunks, tokens, dollars, minutes, disk. Sends and writes nothing."""
     find_preset(preset)
-    from llama_index_presets.presets.ingest_estimate import estimate_preset
+    with working("Reading and counting"):
+        from llama_index_presets.presets.ingest_estimate import estimate_preset
 
-    found = estimate_preset(
-        preset,
-        [str(path) for path in paths],
-        storage=storage,
-        offline=offline,
-        settings=settings,
-        sample=sample,
-    )
+        found = estimate_preset(
+            preset,
+            [str(path) for path in paths],
+            storage=storage,
+            offline=offline,
+            settings=settings,
+            sample=sample,
+        )
     if as_json:
         emit(found.to_dict())
     else:

@@ -26,6 +26,7 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find, need_index
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -171,7 +172,8 @@ def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> 
             ) from error
     else:
         must_find(documents)
-    engine = build(variant.preset, storage=variant.storage, offline=offline, settings=variant.given())
+    with working("Opening the index"):
+        engine = build(variant.preset, storage=variant.storage, offline=offline, settings=variant.given())
     if documents:
         try:
             report = engine.ingest([str(path) for path in documents])

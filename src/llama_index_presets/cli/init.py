@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from llama_index_presets.cli.app import AsJson, Offline, app, complain, emit, say
 from llama_index_presets.cli.project import STORAGE
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.presets.matrix import PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -111,7 +112,8 @@ def init(
             "init asks on a terminal only. Here, name --preset and --documents, or take the proposals with --yes."
         )
     chosen = _choose(preset, documents, llm, storage, offline, asking)
-    missing = chosen.missing()
+    with working("Checking"):
+        missing = chosen.missing()
     text = chosen.to_toml()
     try:
         with file.open("x", encoding="utf-8") as opened:

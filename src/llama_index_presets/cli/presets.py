@@ -84,12 +84,10 @@ def _settings(preset: str, file: Path | None) -> list[dict[str, Any]]:
 
 
 def _print_settings(values: list[dict[str, Any]]) -> None:
-    from rich.markup import escape  # a table of a settings file stands in brackets
-
     shown = table("Setting", "Value", "From", "What it does")
     for setting in values:
         about = f"{setting['about']} ({setting['accepts']})"
-        shown.add_row(setting["name"], escape(str(setting["value"])), setting["from"], escape(about))
+        shown.add_row(setting["name"], str(setting["value"]), setting["from"], about)
     print_table(shown)
     say("Set them with settings=… or --settings FILE.toml, or as LLAMA_PRESETS_<NAME>.")
 

@@ -6,6 +6,8 @@ import sys
 from types import TracebackType
 from typing import Protocol
 
+from llama_index_presets.loading import report_loads
+
 __all__ = ["Progress", "Silent", "TerminalBar", "progress_bar"]
 
 
@@ -58,7 +60,7 @@ class TerminalBar:
         from rich.progress import Progress as Bar
 
         columns = (
-            TextColumn(doing),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(things),
@@ -66,6 +68,10 @@ class TerminalBar:
         )
         self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(doing, total=None)
+        self._loads = report_loads(
+            lambda model: self._bar.update(self._task, description=f"Loading {model}"),
+            lambda: self._bar.update(self._task, description=doing),
+        )
 
     def start(self, total: int) -> None:
         """Show the total."""
@@ -76,12 +82,14 @@ class TerminalBar:
         self._bar.advance(self._task, documents)
 
     def __enter__(self) -> TerminalBar:
-        """Draw it."""
+        """Draw it; while a model is loaded, it says so."""
+        self._loads.__enter__()
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Take it away."""
+        self._loads.__exit__(None, None, None)
         self._bar.stop()
 
 

@@ -448,7 +448,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         with loading(self.model, "rerank") as load, self._loading:
             load.happened = True
             if self._held is None or self._held[0] != source:
-                load.own = True
+                load.begin()
                 self._held = (source, load_pair_model(source))
             return self._held[1]
 
