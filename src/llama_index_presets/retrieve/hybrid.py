@@ -147,7 +147,8 @@ class HybridFusionRetriever(BaseRetriever):
             leg_of(name, leg, own_top_k(leg) if listed and candidates is None else self.candidates)
             for name, leg in {**named, **(more or {})}.items()
         ]
-        self.keyword_index = next(filter(None, map(_index_behind, named.values())), None)
+        behind = map(_index_behind, named.values())
+        self.keyword_index = next((index for index in behind if index is not None), None)
         self.weights = _checked_weights(own["weights"], self.legs)
         self._pool = LegExecutor()
         for leg in self.legs:

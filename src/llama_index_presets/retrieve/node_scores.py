@@ -10,7 +10,7 @@ from llama_index.core.indices.vector_store import VectorIndexRetriever
 from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-__all__ = ["ScoreIds", "ScoresIds", "query_mode", "scorer_of"]
+__all__ = ["ScoreIds", "ScoresIds", "TellsSimilarities", "query_mode", "scorer_of"]
 
 ScoreIds = Callable[[Sequence[str]], dict[str, float]]
 """Node ids -> score by id; nodes that cannot be scored are absent."""
@@ -22,6 +22,14 @@ class ScoresIds(Protocol):
 
     def score_ids(self, query_bundle: QueryBundle, ids: Sequence[str]) -> dict[str, float]:
         """Scores of nodes by id, as `retrieve` would give them; nodes that cannot be scored are absent."""
+
+
+@runtime_checkable
+class TellsSimilarities(Protocol):
+    """Vector store that gives the similarities of some nodes at less cost than a search."""
+
+    def similarities(self, embedding: Sequence[float], node_ids: Sequence[str]) -> dict[str, float]:
+        """Similarity by id, as `query` gives it; nodes that are not stored are absent."""
 
 
 def scorer_of(retriever: BaseRetriever, query: QueryBundle) -> ScoreIds | None:
@@ -46,10 +54,13 @@ def query_mode(retriever: BaseRetriever) -> Any:
 def _similarities(
     retriever: VectorIndexRetriever, query: QueryBundle, names: Sequence[str]
 ) -> dict[str, float]:
-    """Similarities of given nodes, with one query to the store."""
+    """Similarities of given nodes: from the store itself where it tells them, else with one query to it."""
     if query.embedding is None:
         return {}
-    found = retriever._vector_store.query(
+    store = retriever._vector_store
+    if isinstance(store, TellsSimilarities):
+        return store.similarities(query.embedding, names)
+    found = store.query(
         VectorStoreQuery(
             query_embedding=query.embedding,
             query_str=query.query_str,

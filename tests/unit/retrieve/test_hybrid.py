@@ -177,6 +177,12 @@ def test_from_index_asks_legs_for_candidates(index: VectorStoreIndex) -> None:
     assert [len(o.found.pairs) for o in hybrid.ask_legs(QueryBundle("pump"))] == [4, 2]
 
 
+def test_an_empty_keyword_index_is_its_keyword_index() -> None:
+    """Nodes may come after the retriever was made, as in a new engine."""
+    empty = BM25Index()
+    assert HybridFusionRetriever(Fixed([]), empty).keyword_index is empty
+
+
 def test_a_query_engine_uses_it(index: VectorStoreIndex) -> None:
     """It is a plain LlamaIndex retriever."""
     from llama_index.core.llms import MockLLM

@@ -34,6 +34,20 @@ def words(text: str, mode: VectorStoreQueryMode = VectorStoreQueryMode.TEXT_SEAR
     return VectorStoreQuery(query_str=text, mode=mode, similarity_top_k=10, **more)
 
 
+def test_similarities_are_those_of_a_query(store: LanceDBVectorStore) -> None:
+    """Of the nodes named, whatever their vectors' lengths; unknown ids are absent, quotes are data."""
+    vectors = random_vectors(40) * np.arange(1, 41)[:, None]
+    store.add([text_node(f"n'{i}", one) for i, one in enumerate(vectors.tolist())])
+    question = vectors[3].tolist()
+    found = store.query(ask(question, 40))
+    expected = dict(zip(found.ids or [], found.similarities or [], strict=True))
+    named = ["n'3", "n'7", "n'39", "x"]
+    assert store.similarities(question, named) == pytest.approx({n: expected[n] for n in named[:3]}, abs=1e-6)
+    assert store.similarities(question, []) == {}
+    with pytest.raises(QueryError, match="numbers"):
+        store.similarities([1.0], named)
+
+
 # ---- filters ---------------------------------------------------------------------------------------------
 
 

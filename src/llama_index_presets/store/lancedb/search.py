@@ -24,7 +24,7 @@ from llama_index_presets.store.node_codec import Row, restricting_ids
 from llama_index_presets.store.query_modes import answer, empty_result
 from llama_index_presets.store.vectors import checked_question
 
-__all__ = ["MODES", "MODES_OF_QUERY_TYPE", "LanceSearch", "select_where"]
+__all__ = ["MODES", "MODES_OF_QUERY_TYPE", "LanceSearch", "cosines_of", "select_where"]
 
 SPARE_ROWS = 6
 """Rows fetched beyond top_k, so that equal scores at the edge can be put in order of id."""
@@ -73,6 +73,26 @@ def select_where(
             so_far = " AND ".join(parts) or "true"
             parts.append(one_of("id", _matching(table, columns, selection.filters, so_far)))
     return " AND ".join(parts) or None
+
+
+def cosines_of(
+    table: Any, columns: LanceColumns, embedding: Sequence[float], node_ids: Sequence[str]
+) -> dict[str, float]:
+    """Node id -> cosine, of those nodes that are in the table."""
+    question = checked_question(embedding, columns.dim(table.schema))
+    if not node_ids:
+        return {}
+    rows = table.search().where(one_of("id", node_ids)).select(["id", columns.vector]).limit(None).to_arrow()
+    cosines = np.clip(_cosines(rows[columns.vector], question), -1.0, 1.0)
+    return dict(zip(rows["id"].to_pylist(), cosines.tolist(), strict=True))
+
+
+def _cosines(column: pa.ChunkedArray, question: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosines of vectors with a question of length 1, shape (rows,)."""
+    flat = column.combine_chunks().flatten().to_numpy()
+    vectors = flat.reshape(len(column), len(question)).astype(np.float64)
+    cosines: NDArray[np.float64] = vectors @ question / np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return cosines
 
 
 def _matching(table: Any, columns: LanceColumns, filters: MetadataFilters, where: str) -> list[str]:
@@ -159,9 +179,7 @@ class LanceSearch:
     def _nearest_of(
         self, few: pa.Table, question: NDArray[np.float64], top_k: int, wanted: list[str]
     ) -> VectorStoreQueryResult:
-        column = few[self.columns.vector].combine_chunks()
-        vectors = column.flatten().to_numpy().reshape(len(few), len(question)).astype(np.float64)
-        cosines = vectors @ question / np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        cosines = _cosines(few[self.columns.vector], question)
         edge = np.partition(cosines, -top_k)[-top_k] if top_k < len(few) else -np.inf
         near = np.flatnonzero(cosines >= edge)
         ids = dict(zip(near.tolist(), few["id"].take(near).to_pylist(), strict=True))

@@ -36,7 +36,13 @@ from llama_index_presets.store.lancedb.indexes import (
     remember_fingerprint,
     vector_index_type,
 )
-from llama_index_presets.store.lancedb.search import MODES, MODES_OF_QUERY_TYPE, LanceSearch, select_where
+from llama_index_presets.store.lancedb.search import (
+    MODES,
+    MODES_OF_QUERY_TYPE,
+    LanceSearch,
+    cosines_of,
+    select_where,
+)
 from llama_index_presets.store.lancedb.table import (
     LANCEDB,
     LIMITS,
@@ -200,6 +206,24 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
             if table is None:
                 return []
             return sorted(table.search().select(["id"]).limit(None).to_arrow()["id"].to_pylist())
+
+        return self._steadily(read)
+
+    def similarities(self, embedding: Sequence[float], node_ids: Sequence[str]) -> dict[str, float]:
+        """Cosines of nodes by id, as `query` gives them; without an index, and without reading the nodes.
+
+        Args:
+            embedding: Of the question.
+            node_ids: Of the nodes; those that are not stored are absent from the result.
+
+        Raises:
+            StoreCorruptError: The table's files cannot be read.
+            QueryError: The embedding is not a direction, or has another length than the table's.
+        """
+
+        def read() -> dict[str, float]:
+            table = self._open()
+            return {} if table is None else cosines_of(table, self._columns, embedding, node_ids)
 
         return self._steadily(read)
 
