@@ -474,3 +474,38 @@ def test_ctrl_c_while_the_command_is_loaded_ends_it_quietly(tmp_path: Path) -> N
         [sys.executable, "-m", "llama_index_presets", "list"], env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_watch_follows_a_folder_until_it_is_interrupted(tmp_path: Path) -> None:
+    """Each change is one line of JSON; Ctrl-C is the ordinary end, and the index is whole."""
+
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("The pump leaks.")
+    command = [
+        sys.executable,
+        "-m",
+        "llama_index_presets",
+        "ingest",
+        "healthcare",
+        str(folder),
+        "--watch",
+        "--json",
+    ]
+    command += ["--interval", "0.2", "--storage", str(tmp_path / "storage")]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src"},
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["documents"] == 1
+        (folder / "b.txt").write_text("The valve is shut.")
+        assert json.loads(process.stdout.readline())["documents"] == 1
+        (folder / "a.txt").unlink()
+        assert json.loads(process.stdout.readline())["removed"] == 1
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Stopped." in errors

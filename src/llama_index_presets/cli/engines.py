@@ -28,7 +28,13 @@ from llama_index_presets.cli.app import (
     say,
 )
 from llama_index_presets.cli.terminal import is_terminal, model_loads_shown, working
-from llama_index_presets.errors import SettingsError, StoreLockedError
+from llama_index_presets.errors import (
+    BudgetExceededError,
+    IngestError,
+    SettingsError,
+    StoreError,
+    StoreLockedError,
+)
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.providers.language_models import read_name
 
@@ -43,8 +49,11 @@ __all__ = ["ask", "chat", "ingest", "must_find", "need_index", "open_engine"]
 def ingest(
     preset: PresetName,
     paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="[PATHS]", help="Files and folders; else the sources of llama-presets.toml."),
+        list[str],
+        typer.Argument(
+            metavar="[PATHS]",
+            help="Files, folders, URLs of files (s3://…, https://…); else the sources of llama-presets.toml.",
+        ),
     ],
     storage: StorageFolder = STORAGE,
     offline: Offline = False,
@@ -71,6 +80,15 @@ def ingest(
     compact: Annotated[
         bool, typer.Option("--compact", help="Take removed and replaced text off the disk in the end.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on: follow the folders with --sync after each change. Ctrl-C ends it."
+        ),
+    ] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, help="With --watch: seconds between two looks.")
+    ] = 2.0,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -84,11 +102,41 @@ def ingest(
         "compact": compact,
     }
     must_find(paths)
+    options |= {"max_cost_usd": max_cost} | ({"workers": "ray", "ray_address": ray} if ray else {})
     with open_engine(preset, storage, offline, settings) as engine:
-        cluster = {"workers": "ray", "ray_address": ray} if ray else {}
-        report = _ingest_in_turn(
-            engine, [str(path) for path in paths], sync=sync, max_cost_usd=max_cost, **options, **cluster
-        )
+        if watch:
+            _watch(engine, paths, interval, as_json, options)
+            return
+        report = _ingest_in_turn(engine, paths, sync=sync, **options)
+    _print_report(report, as_json)
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+def _watch(
+    engine: PresetEngine, paths: list[str], interval_s: float, as_json: bool, options: dict[str, Any]
+) -> None:
+    """Ingest after each change, until Ctrl-C; a run that fails is told, and the next change tries again."""
+    from llama_index_presets.ingest.watch import follow
+
+    failures: list[Any] = []
+    try:
+        for number, _ in enumerate(follow(paths, interval_s=interval_s)):
+            try:
+                report = _ingest_in_turn(engine, paths, sync=True, **options)
+            except BudgetExceededError:
+                raise
+            except (IngestError, StoreError) as error:
+                complain(f"Error: {error}")
+                continue
+            if number == 0 or report.documents or report.removed or report.failed != failures:
+                _print_report(report, as_json)
+            failures = report.failed
+    except KeyboardInterrupt:
+        complain("Stopped. What was committed is in the index.")
+
+
+def _print_report(report: IngestReport, as_json: bool) -> None:
     if as_json:
         emit(report.to_dict())
     else:
@@ -105,8 +153,6 @@ def ingest(
             complain(f"{source}: warning: {warning}")
     for failure in report.failed:
         complain(f"{failure.source}: {failure.error}")
-    if report.failed:
-        raise typer.Exit(FAILED)
 
 
 def _say_personal_data(report: IngestReport) -> None:
@@ -249,15 +295,18 @@ def _shown(citation: dict[str, Any]) -> dict[str, Any]:
     return {key: citation[key] for key in keys} | {key: citation[key] for key in extra if key in citation}
 
 
-def must_find(paths: Sequence[Path]) -> None:
+def must_find(paths: Sequence[str | Path]) -> None:
     """Fail when there is nothing to ingest, before a storage is made for it.
 
     Raises:
         IngestError: A path is missing, or a folder is empty.
     """
+    from llama_index_presets.ingest.file_system_source import is_url
     from llama_index_presets.ingest.files import find_files
 
-    find_files([str(path) for path in paths])
+    local = [str(path) for path in paths if not is_url(path)]
+    if local or not paths:
+        find_files(local)
 
 
 def need_index(storage: str) -> None:

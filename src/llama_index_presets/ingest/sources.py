@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode
 from llama_index_presets.errors import IngestError
 from llama_index_presets.images import is_image_file
 from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.clean import plain_from_text, whole_characters
+from llama_index_presets.ingest.clean import plain_from_pages, plain_from_text, whole_characters
 from llama_index_presets.ingest.document_metadata import sidecar_of
+from llama_index_presets.ingest.document_source import DocumentSource, SourceItem
+from llama_index_presets.ingest.file_system_source import FileSystemSource, is_url
 from llama_index_presets.ingest.files import FileEntry, find_files
+from llama_index_presets.ingest.frames import NO_COLUMNS, FrameColumns, frame_rows, is_frame
 from llama_index_presets.ingest.images import (
     Picture,
     caption_file,
@@ -77,8 +80,7 @@ class Source:
 def sources(
     data: Any,
     *,
-    text_column: str | None = None,
-    id_column: str | None = None,
+    columns: FrameColumns = NO_COLUMNS,
     images: bool = False,
     limit: SizeLimit = DEFAULT_LIMIT,
     separate_folders: bool = False,
@@ -89,9 +91,8 @@ def sources(
     nodes have an id of another node.
 
     Args:
-        data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
-        text_column: Column of a frame that holds the text; the others become metadata.
-        id_column: Column of a frame with a unique id; without it a row's id is the hash of its text.
+        data: A path or several, `Document`s, nodes, or a frame: see `frames.is_frame`.
+        columns: What the columns of a frame are.
         images: Whether the index takes images; otherwise each is a document that fails, with the reason.
         limit: What a file may expand to.
         separate_folders: See `find_files`.
@@ -99,13 +100,101 @@ def sources(
     Raises:
         IngestError: A path is missing, a folder is empty, a column is unknown, or the kind of data is.
     """
-    if _is_frame(data):
-        frame = data.collect() if hasattr(data, "collect") else data  # a Polars LazyFrame
-        return _once(_from_frame(frame, text_column, id_column))
-    items: list[Any] = [data] if isinstance(data, BaseNode | str | Path) else _listed(data)
+    if is_frame(data):
+        return _once(_from_frame(data, columns))
+    items: list[Any] = [data] if isinstance(data, BaseNode | str | Path | DocumentSource) else _listed(data)
+    listed = [item for item in items if is_url(item) or isinstance(item, DocumentSource)]
+    if listed:
+        items = [item for item in items if item not in listed]
+        found = [one for item in listed for one in _from_listing(_source_of(item), limit)]
+        if not items:
+            return _once(found)
+        if all(isinstance(item, str | Path) for item in items):
+            local = _from_files(find_files(items, separate_folders=separate_folders), images, limit)
+            return _once([*local, *found])
+        raise _wrong_kind(items)
     if items and all(isinstance(item, str | Path) for item in items):
         return _once(_from_files(find_files(items, separate_folders=separate_folders), images, limit))
     return _once(_from_items(items, images, limit))
+
+
+def _source_of(item: Any) -> DocumentSource:
+    return FileSystemSource(item) if isinstance(item, str) else item
+
+
+def _from_listing(source: DocumentSource, limit: SizeLimit) -> Iterator[Source]:
+    """Documents of a source; one whose version is not known is read now, to be compared by its content."""
+    for item in list(source.list()):
+        doc_id = f"{source.name}/{item.id}" if item.id else source.name
+        if item.size is not None and item.size > limit.units:
+            yield _left_out(doc_id, f"It has {item.size / 1e6:,.1f} MB. Split it, or raise max_document_mb.")
+            continue
+        about = dict(item.metadata)
+        if item.permissions is not None:
+            about["groups"] = list(item.permissions)
+        version = item.version
+        if not version:
+            try:
+                version = _digest(_read_listed(source, item, doc_id, "", about, limit).plain.text)
+            except Exception as error:  # a service, a reader or a damaged document may fail in any way
+                yield _left_out(doc_id, " ".join(str(error).split()) or type(error).__name__)
+                continue
+        digest = _digest(version, about)
+        yield Source(doc_id, digest, partial(_read_listed, source, item, doc_id, digest, about, limit))
+
+
+def _read_listed(
+    source: DocumentSource,
+    item: SourceItem,
+    doc_id: str,
+    digest: str,
+    about: dict[str, Any],
+    limit: SizeLimit,
+) -> SourceText:
+    """One document of a source, its text and what the source says of it."""
+    if isinstance(source, FileSystemSource):
+        with source.copy(item.id, limit.units) as path:
+            return _of_file(path, doc_id, digest, about, limit)
+    found = source.read(item.id)
+    if isinstance(found, Path):
+        return _of_file(found, doc_id, digest, about, limit)
+    documents = [found] if isinstance(found, Document) else list(found)
+    text = _of_documents(documents, doc_id, digest, about)
+    limit.check_text(len(text.plain.text))
+    return text if text.plain.text.strip() else _fail(f"Document '{doc_id}' holds no text.")
+
+
+def _of_file(path: Path, doc_id: str, digest: str, about: dict[str, Any], limit: SizeLimit) -> SourceText:
+    text = read_file(path, digest, limit)
+    metadata = {**text.metadata, **about, "source": doc_id}
+    return replace(
+        text, doc_id=doc_id, metadata=metadata, hidden_from_embedding=(*text.hidden_from_embedding, *about)
+    )
+
+
+def _of_documents(
+    documents: Sequence[Document], doc_id: str, digest: str, about: dict[str, Any]
+) -> SourceText:
+    """What a reader gave for one document, its pages kept apart where it says which they are."""
+    shared = dict(documents[0].metadata) if documents else {}
+    for document in documents[1:]:
+        shared = {key: value for key, value in shared.items() if document.metadata.get(key) == value}
+    labels = [document.metadata.get("page_label") for document in documents]
+    if len(documents) > 1 and all(labels):
+        plain = plain_from_pages(
+            [(str(label), one.text) for label, one in zip(labels, documents, strict=True)]
+        )
+    else:
+        plain = plain_from_text("\n\n".join(document.text for document in documents))
+    hidden = documents[0].excluded_embed_metadata_keys if documents else []
+    return SourceText(
+        doc_id=doc_id,
+        plain=plain,
+        metadata={**_whole(shared), **about, "source": doc_id},
+        hidden_from_embedding=(*hidden, *about),
+        hidden_from_llm=tuple(documents[0].excluded_llm_metadata_keys) if documents else (),
+        content_hash=digest,
+    )
 
 
 def _listed(data: Any) -> list[Any]:
@@ -321,52 +410,12 @@ def _marked(node: ImageNode) -> ImageNode:
     return node.model_copy(update={"metadata": {**node.metadata, "modality": "image"}})
 
 
-def _from_frame(frame: Any, text_column: str | None, id_column: str | None) -> Iterator[Source]:
-    columns = [str(column) for column in frame.columns]
-    if text_column is None:
-        raise IngestError(f"A data frame needs text_column. Its columns: {', '.join(columns)}.")
-    for column in filter(None, (text_column, id_column)):
-        _check_column(column, columns)
-    for number, row in enumerate(_rows(frame), start=1):
-        text, given = row.pop(text_column), row.pop(id_column) if id_column else None
-        try:
-            doc_id = f"row-{given if given is not None else _digest(text, row)[:32]}"
-            metadata = {key: _plain_value(value) for key, value in row.items() if value is not None}
-            document = Document(text="" if text is None else str(text), doc_id=doc_id, metadata=metadata)
-        except Exception as error:  # a cell may hold any object
-            yield _left_out(f"row-{number}", f"The row cannot be read ({type(error).__name__}: {error}).")
+def _from_frame(frame: Any, columns: FrameColumns) -> Iterator[Source]:
+    for row in frame_rows(frame, columns):
+        if row.problem:
+            yield _left_out(row.doc_id, row.problem)
         else:
-            yield _from_document(document)
-
-
-def _check_column(column: str, columns: list[str]) -> None:
-    if column not in columns:
-        nearest = get_close_matches(column, columns, n=1)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Its columns: {', '.join(columns)}."
-        raise IngestError(f"The data frame has no column '{column}'. {hint}")
-
-
-def _is_frame(data: Any) -> bool:
-    return type(data).__module__.partition(".")[0] in ("polars", "pandas") and hasattr(type(data), "columns")
-
-
-def _rows(frame: Any) -> Iterable[dict[str, Any]]:
-    if hasattr(frame, "iter_rows"):
-        yield from frame.iter_rows(named=True)
-        return
-    missing = frame.isna()
-    for place, row in enumerate(frame.to_dict(orient="records")):
-        yield {
-            str(key): None if missing.iloc[place, at] else value
-            for at, (key, value) in enumerate(row.items())
-        }
-
-
-def _plain_value(value: Any) -> Any:
-    """Metadata values are JSON: numpy scalars become Python's, dates become ISO text."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    return value if isinstance(value, bool | int | float | str | list) else str(value)
+            yield _from_document(Document(text=row.text, doc_id=row.doc_id, metadata=dict(row.metadata)))
 
 
 def _digest(*parts: Any) -> str:

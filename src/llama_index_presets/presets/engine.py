@@ -31,6 +31,7 @@ from llama_index_presets.answer.response import AsyncCitedStream, CitedStream
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError, StoreError
+from llama_index_presets.ingest.frames import FrameColumns
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.monitor.attribution import Attribution, attributed
@@ -375,8 +376,10 @@ class PresetEngine(BaseQueryEngine):
         self,
         data: Any,
         *,
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         id_column: str | None = None,
+        template: str | None = None,
+        metadata_columns: Sequence[str] | None = None,
         sync: bool = False,
         show_progress: bool | None = None,
         max_cost_usd: float | Decimal | None = None,
@@ -393,10 +396,16 @@ class PresetEngine(BaseQueryEngine):
         tenant, are refused and reported as failed.
 
         Args:
-            data: A path or several, `Document`s, nodes, or a Polars or pandas frame.
-            text_column: Column of a frame with the text.
-            id_column: Column of a frame with a unique id.
-            sync: Whether documents that vanished from the given folders are removed; never those of another tenant.
+            data: A path or several, URLs of files (``s3://…``), a `DocumentSource`, `Document`s, nodes, or a frame:
+                Polars, pandas, an Arrow table or a DuckDB relation.
+            text_column: Column of a frame with the text, or several, which are joined by line breaks.
+            id_column: Column of a frame with a unique id; a row without one is left out, as are rows that share one and
+                differ. None makes an id of a row's content.
+            template: Text of a row of a frame, with its columns in braces: ``"{title}\\n{body}"``; in the place of
+                `text_column`.
+            metadata_columns: Columns of a frame that become metadata; None takes all others.
+            sync: Whether documents that vanished from the given folders, URLs and sources are removed; never those of
+                another tenant.
             show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
             max_cost_usd: Count first, and refuse to begin when embedding would cost more than this, in US dollars.
             wait: Whether to wait when another process ingests into the same storage.
@@ -416,8 +425,9 @@ class PresetEngine(BaseQueryEngine):
         """
         self._parts.check_open(IngestError, "ingest")
         options = IngestOptions(
-            text_column=text_column,
-            id_column=id_column,
+            columns=FrameColumns(
+                text=text_column, template=template, id=id_column, metadata=metadata_columns
+            ),
             sync=sync,
             show_progress=show_progress,
             max_cost_usd=max_cost_usd,
@@ -434,8 +444,10 @@ class PresetEngine(BaseQueryEngine):
         self,
         data: Any,
         *,
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         id_column: str | None = None,
+        template: str | None = None,
+        metadata_columns: Sequence[str] | None = None,
         sample: int | None = None,
         show_progress: bool | None = None,
     ) -> Estimate:
@@ -445,6 +457,8 @@ class PresetEngine(BaseQueryEngine):
             data: As for `ingest`.
             text_column: As for `ingest`.
             id_column: As for `ingest`.
+            template: As for `ingest`.
+            metadata_columns: As for `ingest`.
             sample: Read only so many documents, and extrapolate; None reads all and counts exactly.
             show_progress: As for `ingest`.
 
@@ -458,7 +472,8 @@ class PresetEngine(BaseQueryEngine):
             (1, 1, 13, Decimal('0E-12'))
         """
         self._parts.check_open(IngestError, "ingest")
-        options = IngestOptions(text_column=text_column, id_column=id_column, show_progress=show_progress)
+        columns = FrameColumns(text=text_column, template=template, id=id_column, metadata=metadata_columns)
+        options = IngestOptions(columns=columns, show_progress=show_progress)
         return estimate(self._parts, data, options, sample=sample)
 
     def documents(self) -> list[DocumentInfo]:

@@ -16,7 +16,10 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
+from llama_index_presets.ingest.document_source import DocumentSource
+from llama_index_presets.ingest.file_system_source import is_url, source_name, stays_here
 from llama_index_presets.ingest.files import root_path
+from llama_index_presets.ingest.frames import NO_COLUMNS, FrameColumns
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.manifest import Manifest
@@ -173,8 +176,7 @@ _log = logging.getLogger(__name__)
 class IngestOptions:
     """What `PresetEngine.ingest` takes beside the data; see there."""
 
-    text_column: str | None = None
-    id_column: str | None = None
+    columns: FrameColumns = NO_COLUMNS
     sync: bool = False
     show_progress: bool | None = None
     max_cost_usd: float | Decimal | None = None
@@ -399,15 +401,29 @@ def _pipeline(parts: EngineParts, estimator: Estimator) -> Pipeline:
 
 def _found(parts: EngineParts, data: Any, options: IngestOptions) -> list[Source]:
     """The sources, each with the metadata that its folder, the caller and the engine's tenant put on it."""
+    _refuse_remote_sources(parts, data)
     found = sources(
         data,
-        text_column=options.text_column,
-        id_column=options.id_column,
+        columns=options.columns,
         images=reads_images(parts.embed_model),
         limit=SizeLimit(parts.settings.max_document_mb, parts.settings.ocr),
         separate_folders=options.folder_key is not None,
     )
     return _stamp(parts, data, options).over(found)
+
+
+def _refuse_remote_sources(parts: EngineParts, data: Any) -> None:
+    """Nothing leaves the machine from a local preset, and a request for a document would."""
+    if parts.preset.monitoring != "local":
+        return
+    for url in filter(
+        is_url, [data] if isinstance(data, str) else data if isinstance(data, list | tuple) else []
+    ):
+        if not stays_here(url):
+            raise SettingsError(
+                f"The preset '{parts.preset.name}' asks nothing of other machines, and '{url.partition('://')[0]}://…' "
+                "is on one. Copy the files here first."
+            )
 
 
 def _stamp(parts: EngineParts, data: Any, options: IngestOptions) -> Stamp:
@@ -441,5 +457,14 @@ def _folders(data: Any, wanted_by: str) -> list[Path]:
 
 def _vanished(data: Any) -> Callable[[str], bool]:
     """Which stored documents lie under the folders that are being synced."""
-    folders = _folders(data, "sync")
-    return lambda doc_id: any(Path(doc_id) == folder or folder in Path(doc_id).parents for folder in folders)
+    items = [data] if isinstance(data, str | Path | DocumentSource) else data
+    named: list[str] = []
+    if isinstance(items, list | tuple | set):
+        named = [source_name(item) for item in items if is_url(item) or isinstance(item, DocumentSource)]
+        items = [item for item in items if not (is_url(item) or isinstance(item, DocumentSource))]
+    folders = _folders(items, "sync") if items or not named else []
+    return lambda doc_id: (
+        doc_id in named
+        or doc_id.startswith(tuple(f"{name}/" for name in named))
+        or any(Path(doc_id) == folder or folder in Path(doc_id).parents for folder in folders)
+    )

@@ -27,6 +27,7 @@ from llama_index_presets.errors import (
     StoreWriteError,
 )
 from llama_index_presets.ingest.failures import blame
+from llama_index_presets.ingest.frames import FrameColumns
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.metadata_overrides import Stamp
 from llama_index_presets.ingest.pipeline import Pipeline
@@ -165,7 +166,7 @@ def test_a_row_or_document_that_cannot_be_taken_is_left_out_alone() -> None:
     documents = sources([Document(text="x", doc_id="d", metadata=circle), *GOOD])
     assert [bool(source.refusal) for source in documents] == [True, False, False]
     frame = pd.DataFrame({"t": ["a", "b"], "v": [Odd(), np.array([1, 2])]})
-    rows = sources(frame, text_column="t")
+    rows = sources(frame, columns=FrameColumns(text="t"))
     assert [bool(source.refusal) for source in rows] == [True, False]
     assert rows[1].read().metadata == {"v": [1, 2]}  # type: ignore[union-attr]
 

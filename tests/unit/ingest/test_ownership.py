@@ -13,6 +13,7 @@ from llama_index.core.vector_stores import SimpleVectorStore
 from tests.fakes import WordEmbedding
 
 from llama_index_presets import build
+from llama_index_presets.ingest.frames import FrameColumns
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.sources import Source, sources
 from llama_index_presets.presets.engine import PresetEngine
@@ -103,7 +104,7 @@ def test_the_same_thing_twice_is_one(tmp_path: Path) -> None:
     assert [one.refusal for one in sources([document, document])] == [""]
     assert [one.refusal for one in sources([node("n", "One.", "d"), node("n", "One.", "d")])] == [""]
     frame = pd.DataFrame({"note": ["Same.", "Same."]})
-    assert [one.refusal for one in sources(frame, text_column="note")] == [""]
+    assert [one.refusal for one in sources(frame, columns=FrameColumns(text="note"))] == [""]
     (tmp_path / "a.txt").write_text("Text.")
     assert [one.refusal for one in sources([tmp_path, tmp_path / "a.txt"])] == [""]
 

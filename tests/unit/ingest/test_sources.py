@@ -12,6 +12,7 @@ from llama_index.core.schema import Document, ImageNode, TextNode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.frames import FrameColumns
 from llama_index_presets.ingest.sources import sources
 
 ROWS = {
@@ -28,7 +29,7 @@ def texts(found: Any) -> list[SourceText]:
 @pytest.mark.parametrize("frame", [pl.DataFrame(ROWS), pl.DataFrame(ROWS).lazy(), pd.DataFrame(ROWS)])
 def test_a_frame_gives_a_document_a_row(frame: Any) -> None:
     """The text column is the text, other columns are JSON metadata, and missing values are left out."""
-    first, second = texts(sources(frame, text_column="text"))
+    first, second = texts(sources(frame, columns=FrameColumns(text="text")))
     assert first.plain.text == "First text."
     assert first.metadata["year"] == 2020 and first.metadata["when"].startswith("2024-01-02")
     assert "year" not in second.metadata
@@ -37,7 +38,7 @@ def test_a_frame_gives_a_document_a_row(frame: Any) -> None:
 def test_an_id_column_makes_rows_replaceable() -> None:
     """A changed text under the same id is a change of that document, not a new one."""
     ids = [
-        sources(pl.DataFrame({"k": [7], "t": [text]}), text_column="t", id_column="k")[0]
+        sources(pl.DataFrame({"k": [7], "t": [text]}), columns=FrameColumns(text="t", id="k"))[0]
         for text in ("a", "b")
     ]
     assert ids[0].doc_id == ids[1].doc_id == "row-7"
@@ -48,14 +49,14 @@ def test_an_id_column_makes_rows_replaceable() -> None:
     ("options", "message"),
     [
         ({}, "needs text_column. Its columns: text, year"),
-        ({"text_column": "txt"}, "no column 'txt'. Did you mean 'text'?"),
-        ({"text_column": "text", "id_column": "zzz"}, "no column 'zzz'. Its columns: text, year"),
+        ({"text": "txt"}, "no column 'txt'. Did you mean 'text'?"),
+        ({"text": "text", "id": "zzz"}, "no column 'zzz'. Its columns: text, year"),
     ],
 )
 def test_an_unknown_column_is_named_with_its_nearest(options: dict[str, str], message: str) -> None:
     """The error lists what the frame has."""
     with pytest.raises(IngestError, match=message):
-        sources(pl.DataFrame({"text": ["a"], "year": [1]}), **options)
+        sources(pl.DataFrame({"text": ["a"], "year": [1]}), columns=FrameColumns(**options))
 
 
 def test_documents_keep_their_id_metadata_and_exclusions() -> None:
