@@ -96,6 +96,8 @@ def main() -> None:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 760})
         page.goto(url)
+        ask(page, QUESTIONS[0])  # the first one opens files
+        page.get_by_role("button", name="New conversation").click()
         for question in QUESTIONS:
             ask(page, question)
         page.locator("button.cite").first.click()

@@ -318,6 +318,26 @@ def test_a_file_is_uploaded_listed_cited_and_deleted(opened: Callable[..., Any])
     row.wait_for(state="detached")
 
 
+def test_a_job_is_followed_through_a_server_that_is_away(opened: Callable[..., Any]) -> None:
+    """Once asked too often and once not there: the row waits, and ends as the job does."""
+    page, away = opened(), [429, 0]
+
+    def answer(route: Any) -> None:
+        if not away:
+            route.continue_()
+        elif status := away.pop(0):
+            route.fulfill(status=status, json={"error": {"message": "too often", "code": "rate_limited"}})
+        else:
+            route.abort()
+
+    page.route("**/ingest/*", answer)
+    page.get_by_role("link", name="Documents").click()
+    upload = {"name": "moles.txt", "mimeType": "text/plain", "buffer": b"Moles dig."}
+    page.locator("#files").set_input_files([upload])
+    page.locator(".job.good").wait_for()
+    assert away == []
+
+
 def test_dropped_files_are_uploaded_and_a_bad_one_says_why(opened: Callable[..., Any]) -> None:
     """Dropped anywhere; the job names the file that could not be read."""
     page = opened()
@@ -390,6 +410,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
     page.get_by_label("Engine").wait_for()
     page.reload()
     assert ask(page, "What do cats do all day?").locator("button.cite").count() == 1
+    assert page.get_by_label("Engine").locator("option").all_inner_texts() == ["kb", "hr"]
     assert not any(keys["ada"] in address for address in addresses)
     other = page.context.new_page()
     other.goto(server.url)
@@ -397,6 +418,20 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
     page.get_by_role("button", name="Forget key").click()
     page.get_by_role("dialog").wait_for()
     assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+
+
+def test_a_key_that_was_not_given_is_asked_for_with_the_question(
+    opened: Callable[..., Any], keyed: tuple[Running, dict[str, str]]
+) -> None:
+    """Cancelled at first: the question asks for it again, is then answered, and the engines are listed."""
+    server, keys = keyed
+    page = opened(server.url)
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_label("Question").fill("What do cats do all day?")
+    page.keyboard.press("Enter")
+    enter(page, keys["ada"])
+    page.locator(".turn .facts").wait_for()
+    page.get_by_label("Engine").wait_for()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import { startPassage } from "./passage.js";
 const VIEWS = ["chat", "documents", "costs"];
 const RETRY_MS = 1000;
 const engine = () => byId("engine").value || null;
+let listed = false; // once the first attempt has ended
 
 const chat = startChat(engine);
 const documents = startDocuments(engine);
@@ -28,6 +29,7 @@ addEventListener("hashchange", () => {
   byId("main").focus({ preventScroll: true });
 });
 await listEngines();
+listed = true;
 showView();
 byId("question").focus();
 
@@ -54,7 +56,9 @@ async function listEngines() {
       documents.readOnly = caller.read_only;
       if (engines.length) {
         const options = engines.map((one) => el("option", { value: one.name, title: one.use_case }, one.name));
+        const chosen = engine();
         byId("engine").replaceChildren(...options);
+        if (engines.some((one) => one.name === chosen)) byId("engine").value = chosen;
         byId("engine-field").hidden = engines.length < 2;
         byId("notice").hidden = true;
         return;
@@ -85,6 +89,7 @@ function startKeyDialog() {
     byId("key").value = "";
     forget.hidden = !hasKey();
     dialog.close("yes");
+    if (listed) listEngines(); // another caller, perhaps, and perhaps no list yet
   });
   byId("key-cancel").addEventListener("click", () => dialog.close(""));
   forget.addEventListener("click", () => {

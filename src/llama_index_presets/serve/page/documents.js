@@ -5,6 +5,8 @@ import { call, upload } from "./api.js";
 
 const SHOWN = 100;
 const POLL_MS = 700;
+const SLOWEST_POLL_MS = 5000;
+const PATIENCE_MS = 600_000; // with a server that restarts, or says that it was asked too often
 const OPEN = ["queued", "running", "waiting"];
 
 /** Wire the view.
@@ -138,16 +140,29 @@ class Documents {
     });
     try {
       let job = first;
-      while (OPEN.includes(job.status)) {
+      for (let wait = POLL_MS; OPEN.includes(job.status); wait = Math.min(wait * 1.2, SLOWEST_POLL_MS)) {
         row.progress(job.error || `Reading ${count(job.finished)} of ${count(job.total)}`, job.progress);
-        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-        job = await call(`/ingest/${first.id}`, { query: { engine } });
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        job = await patiently(() => call(`/ingest/${first.id}`, { query: { engine } }));
       }
       row.ended(job);
     } catch (error) {
       row.failed(error.message);
     }
     await this.show();
+  }
+}
+
+/** Ask until the server answers; a job goes on meanwhile. */
+async function patiently(ask) {
+  const until = Date.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (![0, 429, 503].includes(error.status) || Date.now() > until) throw error;
+      await new Promise((resolve) => setTimeout(resolve, SLOWEST_POLL_MS / 2));
+    }
   }
 }
 
