@@ -215,7 +215,7 @@ def test_markdown_is_drawn_and_html_stays_text(opened: Callable[..., Any]) -> No
     """Lists, tables and code are elements; a tag in a cell or in code is what was written."""
     turn = ask(opened(), "A list of dogs that bark at night?")
     assert [item.inner_text() for item in turn.locator(".body li").all()] == [
-        "one x\N{NO-BREAK SPACE}1",
+        "one x 1",
         "two",
     ]
     assert turn.locator("td").all_inner_texts() == ["1", "<b>2</b>"]

@@ -88,8 +88,10 @@ function inline(text, citation, depth = 0) {
   let last = 0;
   for (const match of text.matchAll(INLINE)) {
     const before = text.slice(last, match.index);
-    const isCitation = match[6] !== undefined;
-    parts.push(isCitation ? before.replace(/ $/, "\u00a0") : before, emphasized(match, citation, depth)); // not alone on a line
+    const part = emphasized(match, citation, depth);
+    const word = match[6] === undefined ? null : /\S{1,24} ?$/.exec(before); // a number is never alone on a line
+    if (word) parts.push(before.slice(0, word.index), el("span", { class: "keep" }, word[0], part));
+    else parts.push(before, part);
     last = match.index + match[0].length;
   }
   parts.push(text.slice(last));
