@@ -222,6 +222,19 @@ def test_markdown_is_drawn_and_html_stays_text(opened: Callable[..., Any]) -> No
     assert turn.locator("pre").inner_text().strip() == "a < b && c"
 
 
+def test_the_page_works_below_a_path(browser: Any, server: Running) -> None:
+    """An application that mounts the server, or a proxy: the page finds its files and routes beside itself."""
+    page, asked = browser.new_page(), []
+    page.on("request", lambda one: asked.append(one.url))
+    page.route(
+        f"{server.url}/help/**", lambda route: route.continue_(url=route.request.url.replace("/help", ""))
+    )
+    page.goto(f"{server.url}/help/")
+    assert ask(page, "What do cats do all day?").locator("button.cite").count() == 1
+    assert [url for url in asked if not url.startswith(f"{server.url}/help/")] == []
+    page.close()
+
+
 # -- hostile texts ----------------------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ export async function call(path, options = {}) {
  * @throws {ApiError} */
 export async function request(path, { method = "GET", query = {}, body, signal } = {}) {
   const search = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== undefined));
-  const address = search.size ? `${path}?${search}` : path;
+  const address = below(search.size ? `${path}?${search}` : path);
   for (;;) {
     const used = key;
     const response = await sent(address, { method, body, signal });
@@ -58,6 +58,9 @@ export async function request(path, { method = "GET", query = {}, body, signal }
     if (response.status !== 401 || !(await newKey(used, problem.message))) throw problem;
   }
 }
+
+/** Address of a route: beside the page, as another application may have mounted the server below a path. */
+const below = (path) => new URL(`.${path}`, document.baseURI);
 
 async function sent(address, { method, body, signal }) {
   const headers = key ? { authorization: `Bearer ${key}` } : {};
@@ -146,7 +149,7 @@ function posted(files, engine, progress) {
   for (const file of files) form.append("files", file, file.name);
   const sending = new XMLHttpRequest(); // fetch tells nothing of how much was sent
   return new Promise((resolve) => {
-    sending.open("POST", "/ingest");
+    sending.open("POST", below("/ingest"));
     if (key) sending.setRequestHeader("authorization", `Bearer ${key}`);
     sending.responseType = "json";
     sending.upload.addEventListener("progress", (event) => event.lengthComputable && progress(event.loaded / event.total));
