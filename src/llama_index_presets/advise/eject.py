@@ -103,9 +103,10 @@ def eject(
     notices += _left_behind(values)
     extras = _extras(row)
     constants = _constants(row, values, download=not offline and row.monitoring != "local")
+    app = _app(row, offline, constants, pieces)
     written = {
-        "README.md": _readme(row, offline, notices),
-        "app.py": _app(row, offline, constants, pieces),
+        "README.md": _readme(row, offline, notices, app),
+        "app.py": app,
         "pyproject.toml": _text("pyproject.toml").substitute(preset=row.name),
         "requirements.txt": f"llama-index-presets[{','.join(extras)}]=={__version__}\n",
     }
@@ -312,12 +313,43 @@ def _literal(value: Any, before: int = 0, indent: str = "") -> str:
     return "{\n" + "".join(lines) + indent + "}"
 
 
-def _readme(row: Preset, offline: bool, notices: Sequence[str]) -> str:
+def _readme(row: Preset, offline: bool, notices: Sequence[str], app: str) -> str:
     cells = "\n".join(f"| {column} | {getattr(row, column)} |" for column in COLUMNS)
     text = _text("README.md").substitute(
-        preset=row.name, version=__version__, offline=" with `offline=True`" if offline else "", cells=cells
+        preset=row.name,
+        version=__version__,
+        offline=" with `offline=True`" if offline else "",
+        cells=cells,
+        weights=_weights(row),
+        imports=_imported(app),
     )
     return text + "".join(f"\n{notice}\n" for notice in notices)
+
+
+def _weights(row: Preset) -> str:
+    """The line of the README that fetches the weights of a local embedding, once; from then on no network is needed."""
+    local = embedding_model(row.embedding).provider == "local"
+    return f".venv/bin/llama-presets weights pull {row.embedding}  # once\n" if local else ""
+
+
+def _imported(app: str) -> str:
+    """What an app imports, in words: how much is plain LlamaIndex, and what comes from this package."""
+    nodes = [node for node in ast.parse(app).body if isinstance(node, ast.ImportFrom)]
+    ours, stock = (
+        sorted(
+            {alias.name for node in nodes for alias in node.names if (node.module or "").startswith(package)}
+        )
+        for package in ("llama_index_presets", "llama_index.")
+    )
+    code = [line for line in app.splitlines() if line.strip()]
+    return (
+        f"`app.py` has {len(code)} lines. Plain LlamaIndex in it: {_names(stock)}. From llama-index-presets it imports "
+        f"components alone, each of which a stock part can replace: {_names(ours)}. Nothing is built from the matrix."
+    )
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "nothing"
 
 
 def _file(name: str) -> Any:

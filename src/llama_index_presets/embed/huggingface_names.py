@@ -9,7 +9,7 @@ from typing import Any
 from llama_index_presets._options import Limits, one_value, refuse_values
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["OFFICIAL", "check_length", "own_settings", "usual_instruction"]
+__all__ = ["OFFICIAL", "OfficialAttributes", "check_length", "own_settings", "usual_instruction"]
 
 _SAME = {"query_instruction": "query_prefix", "text_instruction": "passage_prefix"}
 
@@ -106,3 +106,56 @@ def usual_instruction(model_name: str, kind: str) -> str:
     if organisation != "BAAI" or not _BGE.fullmatch(short) or kind != "query":
         return ""
     return _BGE_CHINESE if "-zh" in short else _BGE_ENGLISH
+
+
+class OfficialAttributes:
+    """Mix-in: attributes and methods of the official class that `LocalEmbedding` has by other names, or has not."""
+
+    query_prefix: str | None
+    passage_prefix: str | None
+
+    @property
+    def query_instruction(self) -> str | None:
+        """The official name of `query_prefix`."""
+        return self.query_prefix
+
+    @property
+    def text_instruction(self) -> str | None:
+        """The official name of `passage_prefix`."""
+        return self.passage_prefix
+
+    @property
+    def normalize(self) -> bool:
+        """True: vectors have unit length."""
+        return True
+
+    @property
+    def show_progress_bar(self) -> bool:
+        """False: a bar is a matter of the call."""
+        return False
+
+    def get_image_embedding(self, img_file_path: Any) -> list[float]:
+        """Refused: a text model reads no images.
+
+        Raises:
+            SettingsError: Always, with what to use.
+        """
+        raise SettingsError(
+            "LocalEmbedding embeds texts. Use ClipEmbedding for images, and questions about them."
+        )
+
+    async def aget_image_embedding(self, img_file_path: Any) -> list[float]:
+        """See `get_image_embedding`."""
+        return self.get_image_embedding(img_file_path)
+
+    def get_image_embedding_batch(
+        self, img_file_paths: Any, show_progress: bool = False
+    ) -> list[list[float]]:
+        """See `get_image_embedding`."""
+        return [self.get_image_embedding(img_file_paths)]
+
+    async def aget_image_embedding_batch(
+        self, img_file_paths: Any, show_progress: bool = False
+    ) -> list[list[float]]:
+        """See `get_image_embedding`."""
+        return self.get_image_embedding_batch(img_file_paths)

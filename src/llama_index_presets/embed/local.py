@@ -28,6 +28,7 @@ from llama_index_presets.embed.encoders import (
 )
 from llama_index_presets.embed.huggingface_names import (
     OFFICIAL,
+    OfficialAttributes,
     check_length,
     own_settings,
     usual_instruction,
@@ -61,7 +62,7 @@ _WORTH_PROCESSES: Final = 128
 
 
 @strict(also=OFFICIAL)
-class LocalEmbedding(BaseEmbedding):
+class LocalEmbedding(OfficialAttributes, BaseEmbedding):
     """A sentence-transformers model on this machine; never sends a text anywhere.
 
     Vectors are float lists of shape ``(dim,)`` with unit length. The model is loaded at first use and shared by

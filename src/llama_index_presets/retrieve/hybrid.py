@@ -247,6 +247,11 @@ class HybridFusionRetriever(BaseRetriever):
         return self.generation.num_queries
 
     @property
+    def use_async(self) -> bool:
+        """True: legs are always asked at once."""
+        return True
+
+    @property
     def query_gen_prompt(self) -> str:
         """Template by which further queries are written."""
         return self.generation.template

@@ -10,7 +10,7 @@ from llama_index_presets._options import one_value, refuse_unknown
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.store.duckdb.database import MEMORY
 
-__all__ = ["OFFICIAL", "own_options"]
+__all__ = ["OFFICIAL", "own_options", "search_config"]
 
 OFFICIAL = ("database_name", "table_name", "embed_dim", "text_search_config", "persist_dir", "client")
 """Keywords of the official constructor; each is translated, with the official default beside it."""
@@ -65,6 +65,11 @@ def own_options(
     if "text_search_config" in written:
         options["text_language"] = _language(written["text_search_config"], own["text_language"])
     return options
+
+
+def search_config(language: str) -> dict[str, Any]:
+    """The official setting that describes text search in a language."""
+    return {**_TEXT_SEARCH, "stemmer": language, "stopwords": language}
 
 
 def _file(path: str | Path, written: Mapping[str, Any]) -> str | Path:

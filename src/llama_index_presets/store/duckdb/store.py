@@ -31,7 +31,7 @@ from llama_index_presets.errors import (
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
 from llama_index_presets.store.duckdb.database import MEMORY, Database, open_database
-from llama_index_presets.store.duckdb.official import OFFICIAL, own_options
+from llama_index_presets.store.duckdb.official import OFFICIAL, own_options, search_config
 from llama_index_presets.store.duckdb.search import (
     MODES,
     MemorySearch,
@@ -205,6 +205,31 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         """The DuckDB connection; read with it, write through the store."""
         self._database.lent = True
         return self._database.connection
+
+    @property
+    def database_name(self) -> str:
+        """Name of the file, under its official name."""
+        return self.path if self.path == MEMORY else Path(self.path).name
+
+    @property
+    def persist_dir(self) -> str:
+        """Folder of the file, under its official name."""
+        return "" if self.path == MEMORY else str(Path(self.path).parent)
+
+    @property
+    def table_name(self) -> str:
+        """Name of the table, under its official name."""
+        return self.table
+
+    @property
+    def embed_dim(self) -> int | None:
+        """Length of the vectors, under its official name."""
+        return self.dim
+
+    @property
+    def text_search_config(self) -> dict[str, Any]:
+        """How text is searched, under its official name."""
+        return search_config(self.text_language)
 
     @property
     def fingerprint(self) -> str | None:
