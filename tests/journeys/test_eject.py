@@ -191,6 +191,21 @@ def test_the_code_is_clean_and_names_no_preset_machinery(tmp_path: Path) -> None
         assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_the_readme_says_what_is_imported_and_what_is_fetched(tmp_path: Path) -> None:
+    """Every name of this package, and the command for the weights of a local model; a hosted one needs none."""
+    for preset, offline, weights in (("healthcare", False, True), ("knowledge-base", False, False)):
+        eject(preset, folder := tmp_path / preset, offline=offline)
+        readme = (folder / "README.md").read_text()
+        ours = [
+            alias.name
+            for node in ast.walk(ast.parse((folder / "app.py").read_text()))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llama_index_presets")
+            for alias in node.names
+        ]
+        assert ours and all(f"`{name}`" in readme for name in ours)
+        assert ("llama-presets weights pull all-MiniLM-L6-v2" in readme) is weights
+
+
 def test_what_is_not_taken_along_is_said(tmp_path: Path) -> None:
     """Encryption and the report on personal data, in the notices and in the README."""
     notices = eject("healthcare", tmp_path).notices

@@ -344,7 +344,7 @@ def _imported(app: str) -> str:
     code = [line for line in app.splitlines() if line.strip()]
     return (
         f"`app.py` has {len(code)} lines. Plain LlamaIndex in it: {_names(stock)}. From llama-index-presets it imports "
-        f"components alone, each of which a stock part can replace: {_names(ours)}. Nothing is built from the matrix."
+        f"components alone: {_names(ours)}. Nothing is built from the matrix."
     )
 
 
