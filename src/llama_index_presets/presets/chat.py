@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, field
 from threading import Thread
@@ -19,6 +18,7 @@ from llama_index_presets._options import strict
 from llama_index_presets._sync_async import Core, Step, arun, run
 from llama_index_presets.answer.context import check_template
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.response import PlainResult
 from llama_index_presets.answer.thinking import without_thinking
 from llama_index_presets.presets.engine_parts import EngineParts
@@ -28,9 +28,6 @@ from llama_index_presets.presets.query_run import QueryRun
 __all__ = ["ChatAnswer", "PresetChatEngine", "StreamingChatAnswer"]
 
 _CONDENSE = PromptTemplate(DEFAULT_TEMPLATE)
-_REFERS_BACK = re.compile(
-    r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|there|one|ones)\b", re.IGNORECASE
-)
 
 
 @dataclass(repr=False)
@@ -38,9 +35,9 @@ class ChatAnswer(PlainResult, AgentChatResponse):
     """A chat answer; ``metadata`` and ``to_dict`` as `PresetEngine.query` gives them."""
 
 
-@dataclass
-class StreamingChatAnswer(StreamingAgentChatResponse):
-    """A chat answer that comes piece by piece.
+@dataclass(repr=False)
+class StreamingChatAnswer(PlainResult, StreamingAgentChatResponse):
+    """A chat answer that comes piece by piece; `to_dict` is complete when they are used up.
 
     Attributes:
         metadata: As `PresetEngine.query` gives it; complete when the pieces are used up.
@@ -54,8 +51,8 @@ class PresetChatEngine(BaseChatEngine):
     """Chat with memory; the filters of the engine hold for every message, whatever it says.
 
     With a generative LLM the message and the history are condensed into one question, which is charged to the same
-    query. Without one (`ExtractiveLLM`), a message that refers back ("its", "they") is asked together with the title
-    of what was cited last, or with the question before it where nothing was.
+    query. Without one (`ExtractiveLLM`), a message that leans on the question before it ("and for children?",
+    "how is it spread?") is made whole by its words and by the title of what was cited last; see `answer.follow_up`.
 
     Args:
         parts: Of the engine that answers.
@@ -81,9 +78,7 @@ class PresetChatEngine(BaseChatEngine):
             "condense_question_prompt", condense_question_prompt or _CONDENSE, ("question", "chat_history")
         )
         self._last_metadata: dict[str, Any] = {}
-        self._last_message = next(
-            (str(one.content) for one in reversed(history or []) if one.role is MessageRole.USER), ""
-        )
+        self._last_question = _last_question(history or [])
         self._memory = ChatMemoryBuffer.from_defaults(chat_history=history or [], token_limit=memory_tokens)
 
     @property
@@ -93,7 +88,7 @@ class PresetChatEngine(BaseChatEngine):
 
     def reset(self) -> None:
         """Forget the conversation."""
-        self._last_metadata, self._last_message = {}, ""
+        self._last_metadata, self._last_question = {}, ""
         self._memory.reset()
 
     def chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> ChatAnswer:
@@ -106,13 +101,14 @@ class PresetChatEngine(BaseChatEngine):
 
     def stream_chat(self, message: str, chat_history: list[ChatMessage] | None = None) -> StreamingChatAnswer:
         """Answer a message piece by piece (``response_gen``)."""
-        streaming = run(self._begin(message, chat_history)).stream()
+        query_run = run(self._begin(message, chat_history))
+        streaming = query_run.stream()
         response = StreamingChatAnswer(
             chat_stream=_chat_stream(streaming.response_gen),
             source_nodes=streaming.source_nodes,
             metadata=streaming.metadata or {},
         )
-        self._remember(message, response.metadata)
+        self._remember(message, query_run, response.metadata)
         Thread(target=response.write_response_to_history, args=(self._memory,), daemon=True).start()
         return response
 
@@ -120,13 +116,14 @@ class PresetChatEngine(BaseChatEngine):
         self, message: str, chat_history: list[ChatMessage] | None = None
     ) -> StreamingChatAnswer:
         """Answer a message piece by piece (``async_response_gen``), without blocking the event loop."""
-        streaming = await (await arun(self._begin(message, chat_history))).astream()
+        query_run = await arun(self._begin(message, chat_history))
+        streaming = await query_run.astream()
         response = StreamingChatAnswer(
             achat_stream=_achat_stream(streaming.async_response_gen()),
             source_nodes=streaming.source_nodes,
             metadata=streaming.metadata or {},
         )
-        self._remember(message, response.metadata)
+        self._remember(message, query_run, response.metadata)
         response.awrite_response_to_history_task = asyncio.create_task(
             response.awrite_response_to_history(self._memory)
         )
@@ -142,7 +139,7 @@ class PresetChatEngine(BaseChatEngine):
     def _respond(self, message: str, chat_history: list[ChatMessage] | None) -> Core[ChatAnswer]:
         query_run = yield from self._begin(message, chat_history)
         response = yield from query_run.respond()
-        self._remember(message, response.metadata)
+        self._remember(message, query_run, response.metadata)
         self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
         return ChatAnswer(str(response), source_nodes=response.source_nodes, metadata=response.metadata)
 
@@ -151,18 +148,19 @@ class PresetChatEngine(BaseChatEngine):
         query_run = QueryRun.of(self._parts, message)
         if chat_history is not None:
             self._memory.set(chat_history)
+            self._last_metadata, self._last_question = {}, _last_question(chat_history)
         with query_run.failing(), query_run.billed():
             query_run.question = yield from self._condense(message)
         return query_run
 
-    def _remember(self, message: str, metadata: dict[str, Any] | None) -> None:
+    def _remember(self, message: str, query_run: QueryRun, metadata: dict[str, Any] | None) -> None:
         """Keep a message; the answer of a stream joins the memory when it has been read."""
-        self._last_metadata, self._last_message = metadata or {}, message
+        self._last_metadata, self._last_question = metadata or {}, query_run.question
         self._memory.put(ChatMessage(role=MessageRole.USER, content=message))
 
     def _condense(self, message: str) -> Core[str]:
         if not self._history_matters():
-            return self._with_topic(message)
+            return make_whole(message, self._last_question, topic=self._topic())
         llm, prompt = self._parts.synthesizer.llm, self._condense_prompt
         variables = {"question": message, "chat_history": self._transcript()}
         try:
@@ -172,23 +170,25 @@ class PresetChatEngine(BaseChatEngine):
         except Exception as error:
             if not falls_back(error, self._parts):
                 raise
-            return self._with_topic(message)  # as without a language model; the answer will say what is wrong
+            return make_whole(
+                message, self._last_question, topic=self._topic()
+            )  # as without a language model; the answer will say what is wrong
         return without_thinking(question).strip() or message
 
     def _history_matters(self) -> bool:
         return bool(self._memory.get_all()) and not isinstance(self._parts.synthesizer.llm, ExtractiveLLM)
 
-    def _with_topic(self, message: str) -> str:
-        topic = self._topic()
-        return f"{topic}: {message}" if topic and _REFERS_BACK.search(message) else message
-
     def _topic(self) -> str:
-        """Title of what was cited last, or the question before where nothing was."""
+        """Title of what was cited last; empty where nothing was."""
         headings = [citation.get("heading") for citation in self._last_metadata.get("citations", [])]
-        return next((heading.split(" > ")[0] for heading in headings if heading), self._last_message)
+        return next((heading.split(" > ")[0] for heading in headings if heading), "")
 
     def _transcript(self) -> str:
         return "\n".join(f"{message.role.value}: {message.content}" for message in self._memory.get())
+
+
+def _last_question(history: list[ChatMessage]) -> str:
+    return next((str(one.content) for one in reversed(history) if one.role is MessageRole.USER), "")
 
 
 def _chat_stream(pieces: Iterator[str]) -> Generator[ChatResponse, None, None]:
