@@ -12,6 +12,11 @@ __all__ = ["plain_from_pages", "plain_from_text", "whole_characters", "without_c
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
+_INVISIBLE = re.compile(
+    "[\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\uffa0"
+    "\U000e0000-\U000e0fff]|(?<=[\x20-\x7e])[\u200c\u200d]|[\u200c\u200d](?=[\x20-\x7e])"
+)
+"""Characters without width, marks of direction and tags; joiners stay between letters of scripts that need them."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -28,13 +33,14 @@ def whole_characters(text: str) -> str:
 
 
 def without_controls(text: str) -> str:
-    """Well-formed Unicode without control characters and byte order marks.
+    """Well-formed Unicode without control characters, byte order marks and characters that cannot be seen.
 
     Example:
         >>> without_controls("a\\x00b")
         'ab'
     """
-    return _CONTROL.sub("", whole_characters(text))
+    text = _CONTROL.sub("", whole_characters(text))
+    return text if text.isascii() else _INVISIBLE.sub("", text)
 
 
 def plain_from_text(text: str) -> PlainText:

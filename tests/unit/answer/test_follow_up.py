@@ -83,14 +83,14 @@ def first(pages: BM25Index, question: str) -> str:
 
 
 def test_follow_ups_retrieve_what_they_mean(pages: BM25Index) -> None:
-    """At least nine of ten made whole find their page first; as they are said, fewer than six do."""
+    """At least 85 of 100 made whole find their page first; as they are said, fewer than six do."""
     whole = [
         first(pages, make_whole(said, before, topic=topic)) == page
         for said, before, topic, page in FOLLOW_UPS
     ]
     bare = [first(pages, said) == page for said, _, _, page in FOLLOW_UPS]
     wrong = [FOLLOW_UPS[place][0] for place, right in enumerate(whole) if not right]
-    assert sum(whole) >= 0.9 * len(FOLLOW_UPS), wrong
+    assert sum(whole) >= 0.85 * len(FOLLOW_UPS), wrong
     assert sum(bare) < 0.6 * len(FOLLOW_UPS)
 
 

@@ -7,7 +7,7 @@ of tables for its layout, is text; menus, scripts and what its style hides are n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.tables import Cell, TableText, fill_spans, table_text
+from llama_index_presets.ingest.readers.visibility import Rgb, colours, hidden_by_sheet, is_hiding, is_same
 
 __all__ = ["plain_from_html", "read_html"]
 
@@ -89,10 +90,6 @@ _MENU_NAME: Final = re.compile(
     r"(?:$|[-_\s])",
     re.IGNORECASE,
 )
-_HIDDEN_STYLE: Final = re.compile(
-    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?:px|pt|em|rem|%)?\s*(?:;|!|$))",
-    re.IGNORECASE,
-)
 _VISIBLE_INPUTS: Final = frozenset(
     ("text", "email", "tel", "url", "number", "date", "time", "month", "datetime-local")
 )
@@ -128,7 +125,8 @@ def plain_from_html(html: str, limit: SizeLimit = DEFAULT_LIMIT, *, keep_menus: 
         'b c'
     """
     parser = require("selectolax.lexbor", extra="readers").LexborHTMLParser(whole_characters(html))
-    walker = _Walker(limit, keep_menus=keep_menus)
+    hidden = hidden_by_sheet(parser) if "<style" in html.lower() else set[int]()
+    walker = _Walker(limit, keep_menus=keep_menus, hidden=hidden)
     if parser.css_first("h1") is None and (title := parser.css_first("head > title")) is not None:
         walker.title(" ".join(without_controls(title.text()).split()))
     if parser.root is not None:
@@ -149,13 +147,30 @@ class _Frame:
     verbatim: bool = False
     in_menu: bool = False  # it looked like a menu and was none: its parts are not looked at again
     node: Any = None
+    letters: Rgb | None = None  # their colour; None is what can be read
+    behind: Rgb = (255, 255, 255)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether its letters have the colour of what is behind them."""
+        return is_same(self.letters, self.behind)
 
 
 class _Walker:
     """Walks a parsed page depth first and writes its text; with a stack of its own, since pages nest very deep."""
 
-    def __init__(self, limit: SizeLimit, *, keep_menus: bool, in_cell: bool = False) -> None:
+    def __init__(
+        self,
+        limit: SizeLimit,
+        *,
+        keep_menus: bool,
+        in_cell: bool = False,
+        hidden: Set[int] = frozenset(),
+        frame: _Frame | None = None,
+    ) -> None:
         self._limit = limit
+        self._hidden = hidden
+        self._frame = frame
         self._keep_menus = keep_menus
         self._in_cell = in_cell
         self._parts: list[str] = []
@@ -172,7 +187,10 @@ class _Walker:
         return "".join(self._parts)
 
     def walk(self, root: Any) -> None:
+        above = self._frame
         stack = [_Frame(root.tag, root.child)]
+        if above is not None:
+            stack[0].letters, stack[0].behind = above.letters, above.behind
         while stack:
             frame = stack[-1]
             child = frame.child
@@ -180,8 +198,10 @@ class _Walker:
                 self._leave(stack.pop())
                 continue
             frame.child = child.next
+            self._frame = frame
             if child.tag == "-text":
-                self._words(child.text_content or "", verbatim=frame.verbatim)
+                if not frame.unseen:
+                    self._words(child.text_content or "", verbatim=frame.verbatim)
             elif child.is_element_node and (below := self._enter(child, frame)) is not None:
                 self._gap(below.gap)
                 stack.append(below)
@@ -193,7 +213,7 @@ class _Walker:
     def _enter(self, node: Any, above: _Frame) -> _Frame | None:
         """The frame of a tag whose children are to be walked; None when there is nothing more to do with it."""
         tag = node.tag
-        if tag in _SKIPPED or (node.attributes and _is_hidden(node)):
+        if tag in _SKIPPED or (node.attributes and _is_hidden(node)) or node.mem_id in self._hidden:
             return None
         in_menu = above.in_menu
         if not self._keep_menus and not in_menu and (node.attributes or tag in _MARGINS):
@@ -201,14 +221,22 @@ class _Walker:
                 return None
             in_menu = _names_menu(node)
         if tag in _HEADINGS and not self._in_cell:
-            title = _title(node)
+            title = _title(node, self._hidden, _coloured(node, self._frame))
             if title is not None:
                 self._heading(_HEADINGS[tag], title)
                 return None
         elif (tag == "table" and not self._in_cell and self._table(node)) or self._special(node, tag):
             return None
+        coloured = _coloured(node, above)
         return _Frame(
-            tag, node.child, _gap_of(tag), above.verbatim or tag in ("pre", "textarea"), in_menu, node
+            tag,
+            node.child,
+            _gap_of(tag),
+            above.verbatim or tag in ("pre", "textarea"),
+            in_menu,
+            node,
+            coloured.letters,
+            coloured.behind,
         )
 
     def _special(self, node: Any, tag: str) -> bool:
@@ -322,7 +350,13 @@ class _Walker:
 
     def _inline(self, node: Any) -> str:
         """Text of a node in one line; its blocks are separated by commas where no other mark ends them."""
-        walker = _Walker(self._limit, keep_menus=True, in_cell=True)
+        walker = _Walker(
+            self._limit,
+            keep_menus=True,
+            in_cell=True,
+            hidden=self._hidden,
+            frame=_coloured(node, self._frame),
+        )
         walker.walk(node)
         lines = [" ".join(line.split()) for line in walker.text.split("\n")]
         joined = ""
@@ -386,7 +420,7 @@ def _is_hidden(node: Any) -> bool:
     attributes = node.attributes
     return (
         "hidden" in attributes
-        or bool(_HIDDEN_STYLE.search(attributes.get("style") or ""))
+        or is_hiding(attributes.get("style") or "")
         or "mw-editsection" in (attributes.get("class") or "")
     )
 
@@ -473,9 +507,21 @@ def _span(value: str | None) -> int:
     return int(text) if text.isdecimal() and len(text) < 7 else 1
 
 
-def _title(node: Any) -> str | None:
+def _coloured(node: Any, above: _Frame | None) -> _Frame:
+    """A frame with the colours that a node has inside another."""
+    frame = _Frame(node.tag, None)
+    if above is not None:
+        frame.letters, frame.behind = above.letters, above.behind
+    letters, behind = colours(node.attributes.get("style") or "", node.attributes)
+    frame.letters = letters or frame.letters
+    if behind is not None and min(behind) >= 0:
+        frame.behind = behind
+    return frame
+
+
+def _title(node: Any, hidden: Set[int], frame: _Frame) -> str | None:
     """Words of a heading; None when they are too many for one."""
-    walker = _Walker(SizeLimit(), keep_menus=True, in_cell=True)
+    walker = _Walker(SizeLimit(), keep_menus=True, in_cell=True, hidden=hidden, frame=frame)
     walker.walk(node)
     title = " ".join(walker.text.split()).rstrip("¶ ")
     return title if len(title) <= _LONGEST_TITLE else None
