@@ -1,6 +1,7 @@
 """Command line. Commands that only read tables start fast: they never import LlamaIndex."""
 
 from llama_index_presets.cli import (
+    citation,
     compact,
     costs,
     doctor,
@@ -21,6 +22,7 @@ from llama_index_presets.cli.app import app, main
 
 __all__ = [
     "app",
+    "citation",
     "compact",
     "costs",
     "doctor",

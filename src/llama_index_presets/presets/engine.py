@@ -39,6 +39,7 @@ from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.access import VisibleRetriever, narrowed_access
 from llama_index_presets.presets.chat import PresetChatEngine
+from llama_index_presets.presets.citation_page import CitationPage, citation_page
 from llama_index_presets.presets.compaction import CompactReport
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.index_contents import (
@@ -507,6 +508,29 @@ class PresetEngine(BaseQueryEngine):
         """
         self._parts.check_open(IngestError, "read documents")
         return document_nodes(self._parts, doc_id)
+
+    def citation_page(self, query_id: str, n: int) -> CitationPage:
+        """The document that an answer cited, with the words marked, as one HTML file; also for past answers.
+
+        Args:
+            query_id: Of the answer (``metadata["query_id"]``), or its beginning.
+            n: Number of the citation.
+
+        Raises:
+            AnswerError: The engine is closed, the citation is not kept, or its chunk is gone or not visible here.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index.core import Document
+            >>> from llama_index_presets import build
+            >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+            ...     _ = engine.ingest([Document(text="Botulism is treated with an antitoxin. It is rare.")])
+            ...     response = engine.query("How is botulism treated?")
+            ...     engine.citation_page(response.metadata["query_id"], 1).quotes
+            ('Botulism is treated with an antitoxin.',)
+        """
+        self._parts.check_open(AnswerError, "show citations")
+        return citation_page(self._parts, query_id, n)
 
     def delete(self, doc_ids: Sequence[str], *, wait: bool = True) -> int:
         """Remove documents from the index; their text leaves the disk with `compact`.

@@ -28,6 +28,7 @@ from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import AnswerError, MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.monitor.traces.tracing import exclusive_tracing
+from llama_index_presets.presets.citation_store import keep_citations
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.fallback import end_broken_answer, fallback_answer
 from llama_index_presets.presets.models import reads_images
@@ -285,6 +286,7 @@ class QueryRun:
             metadata["query_id"] = self.query_id
             metadata["cost_usd"] = None if cost is None else float(cost)
             metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - loading_ms, 1)
+            keep_citations(self.parts.storage.folder, self.query_id, metadata.get("citations", ()))
         self._emit_end(metadata, cost, status)
         if self.parts.audit is not None:
             self.parts.audit.record(

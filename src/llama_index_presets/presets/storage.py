@@ -406,6 +406,7 @@ _OWN = (
     "embeddings",
     "*.lock",
     "calls.duckdb*",
+    "citations.sqlite*",
     "logs",
     "audit.jsonl*",
 )

@@ -328,7 +328,7 @@ class _Walker:
         """Text of a table of data, None where it is a layout."""
         if table.attributes.get("role") in ("presentation", "none") or self._wasted > _MOST_WASTED:
             return None
-        rows = list(_own_rows(table))
+        rows = [row for row in _own_rows(table) if not row or row[0].parent.mem_id not in self._hidden]
         names = has_caption or any(cell.tag == "th" for row in rows for cell in row)
         if not names and _is_layout(rows):
             return None
@@ -350,6 +350,8 @@ class _Walker:
 
     def _inline(self, node: Any) -> str:
         """Text of a node in one line; its blocks are separated by commas where no other mark ends them."""
+        if node.mem_id in self._hidden or (node.attributes and _is_hidden(node)):
+            return ""
         walker = _Walker(
             self._limit,
             keep_menus=True,
