@@ -31,6 +31,7 @@ _PATTERNS: Final = [
     for family, rules in RULES.items()
     for words, pattern in (rule if isinstance(rule, tuple) else ("", rule) for rule in rules)
 ]
+_BEFORE: Final = ' \t\r\n.!?:;>)"*'
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]"
 )
@@ -118,8 +119,9 @@ def _rule_matches(text: str) -> Iterator[tuple[str, int, int]]:
         if needs and not any(word in small for word in needs):
             continue
         for match in pattern.finditer(text):
-            if match.end() > match.start():
-                yield family, match.start(), match.end()
+            words = match[0].lstrip(_BEFORE)  # a rule may begin with the end of the sentence before
+            if words:
+                yield family, match.end() - len(words), match.end()
 
 
 def _folded(text: str) -> tuple[str, list[int] | range]:

@@ -73,7 +73,7 @@ _MODELS: Final = (
     "ai&model ai&system answering rag& bot"
 )
 
-_FIRST: Final = r"(?:^|[.!?:;>)\"]\s+|\n\s*[-*•\d.)]*\s*)(?:please |kindly |just |now,? |then |instead,? |also,? |simply |only |you must |you should )*"
+_FIRST: Final = r"(?:^|[.!?:;>)\"]\s+|\n\s*\n\s*|\n\s*[-*•]\s+)(?:please |kindly |just |now,? |then |instead,? |also,? |simply |only |you must |you should )*"
 RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
     "override": (
         (
@@ -286,7 +286,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
     "steering": (
         (
             "",
-            rf"{_FIRST}(?:output|respond|reply|claim that|pretend|reveal|impersonate|exfiltrate|insist|recite|disclose)\b(?! (?:page|version|edition|media|to (?:the|a|an|your|any) (?:\w+ )?(?:request|server|client|survey|call|emergenc)))(?=[ :,])",
+            rf"{_FIRST}(?:output|respond|reply|claim that|pretend|reveal|impersonate|exfiltrate|insist|recite)\b(?! (?:page|version|edition|media|to (?:the|a|an|your|any) (?:\w+ )?(?:request|server|client|survey|call|emergenc)))(?=[ :,])",
         ),
         (
             "print say answer repeat state write return recommend",
@@ -322,7 +322,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "ask question quer prompted inquir want request",
-            rf"\b{_ASKED}\b(?! you (?:have|are|want|need)\b){_GAP}\b(?:asks?|asked|asking|questioned|quer(?:y|ies|ied)|prompted|inquir\w+|wants? to know)\b{_ANY}\b(?:answer|reply|respond|say|state|output|print|write|claim|insist|recommend|conclude|refuse|ignore|deny|you (?:must|should|will|are to))\b(?! (?:to )?(?:your|the|a) (?:doctor|health|provider|server|client|commission|following error))",
+            rf"\b{_ASKED}\b(?! you (?:have|are|want|need)\b){_GAP}\b(?:asks?|asked|asking|questioned|quer(?:y|ies|ied)|prompted|inquir\w+|wants? to know)\b[^.!?,\n]{{0,80}}(?:[,:;-]| then)\s+(?:then |please |always |only |just |simply )*(?:you (?:must|should|will|are to|have to|shall) (?:\w+ )?)?(?:answer|reply|respond|say|state|output|print|write|claim|insist|recommend|conclude|refuse|ignore|deny|you (?:must|should|will|are to))\b(?! (?:to )?(?:your|the|a) (?:doctor|health|provider|server|client|commission|following error))",
         ),
         (
             _ANSWERING,
@@ -525,7 +525,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "ignore oublie tene tien",
-            r"\b(?:ignore[zrs]?|oublie[zrs]?|ne tene?z pas compte|ne tiens pas compte)\b[^.!?\n]{0,60}\b(?:instructions?|consignes?|directives?|r[eè]gles?|ordres?|pr[eé]c[eé]dente?s?)\b",
+            r"\b(?:ignore[zrs]|ignore (?:les|toutes|tes|vos|mes)|oublie[zrs]?|ne tene?z pas compte|ne tiens pas compte)\b[^.!?\n]{0,60}\b(?:instructions?|consignes?|directives?|r[eè]gles?|ordres?|pr[eé]c[eé]dente?s?)\b",
         ),
         (
             "ignora ignore olvid omite descarta desconsider esque dimentica trascura",

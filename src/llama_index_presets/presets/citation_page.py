@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index.core.schema import BaseNode, MetadataMode
-from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
 
 from llama_index_presets._extras import require
 from llama_index_presets.errors import AnswerError
 from llama_index_presets.line_boxes import boxes_within
 from llama_index_presets.presets.citation_store import StoredCitation, read_citation
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.index_contents import document_nodes
 
 __all__ = ["CitationPage", "citation_page"]
 
@@ -74,6 +74,7 @@ def citation_page(parts: EngineParts, query_id: str, n: int) -> CitationPage:
     Raises:
         AnswerError: The citation is not kept, or its chunk is no longer in the index or not visible to this engine.
     """
+    parts.check_user()
     kept = read_citation(parts.storage.folder, query_id, n)
     nodes = {
         node.node_id: node for node in _visible(parts, [kept.node_id, *(s["node_id"] for s in kept.spans)])
@@ -107,19 +108,13 @@ def citation_page(parts: EngineParts, query_id: str, n: int) -> CitationPage:
 
 
 def _visible(parts: EngineParts, node_ids: Sequence[str]) -> list[BaseNode]:
-    found = parts.vector_store.get_nodes(list(dict.fromkeys(node_ids)))
+    """Those of the nodes that this engine sees."""
+    found = parts.visible(parts.vector_store.get_nodes(list(dict.fromkeys(node_ids))))
     if parts.filters is None:
-        return list(found)
+        return found
     doc_ids = {node.ref_doc_id for node in found if node.ref_doc_id}
-    seen = {node.node_id for doc_id in doc_ids for node in _document(parts, doc_id)}
+    seen = {node.node_id for doc_id in doc_ids for node in document_nodes(parts, doc_id)}
     return [node for node in found if node.node_id in seen]
-
-
-def _document(parts: EngineParts, doc_id: str) -> list[BaseNode]:
-    this = MetadataFilters(filters=[MetadataFilter(key="ref_doc_id", value=doc_id)])
-    own = parts.filters
-    both = this if own is None else MetadataFilters(filters=[own, this], condition=FilterCondition.AND)
-    return [node for node in parts.vector_store.get_nodes(filters=both) if node.ref_doc_id == doc_id]
 
 
 def _spans(kept: StoredCitation, nodes: dict[str, BaseNode]) -> list[tuple[str, int, int]]:
@@ -143,7 +138,7 @@ def _in_document(node: BaseNode, start: int, end: int) -> tuple[int, int] | None
 
 def _text_body(parts: EngineParts, cited: BaseNode, spans: Sequence[tuple[str, int, int]]) -> str:
     """The document's chunks in their order, with the words marked."""
-    chunks = _document(parts, cited.ref_doc_id) if cited.ref_doc_id else [cited]
+    chunks = document_nodes(parts, cited.ref_doc_id) if cited.ref_doc_id else [cited]
     chunks.sort(key=lambda node: int(node.metadata.get("char_start") or 0))
     shown, reached = list[str](), 0
     for node in chunks:
