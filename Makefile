@@ -25,8 +25,8 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY) ## Create the environment
 
-demo: $(READY) ## Ingest the healthcare recipe's documents and answer from them, offline
-	$(BIN)/python recipes/healthcare/recipe.py
+demo: $(READY) ## Retrieval, citation to the word, abstention, a filter and the cost, offline
+	$(BIN)/python tools/demo.py
 
 # A file's tests stay in one process, in their order: pages are programs, and what a file shares is made once. The
 # processes fill the cores, so torch takes one thread in each.
@@ -55,7 +55,7 @@ test-wheel: $(READY) ## Install the wheel into empty environments, one a preset,
 test-pythons: $(READY) ## Run the unit and contract suites on every supported Python that is found on PATH, in pyenv or by uv
 	$(BIN)/python tools/pythons.py $(PYTHONS)
 
-extras: $(READY) ## Resolve and install every extra, and write README.md's table of them (minutes, needs the package index)
+extras: $(READY) ## Resolve and install every extra, and write docs/reference/extras.md (minutes, needs the package index)
 	$(BIN)/python tools/extras.py
 
 package: $(READY) ## Build sdist and wheel into dist/, and check them as a registry would

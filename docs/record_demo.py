@@ -21,12 +21,12 @@ PICTURE = ROOT / "docs" / "images" / "demo.svg"
 def main() -> None:
     """Run the demo and keep its picture."""
     run = subprocess.run(
-        [sys.executable, "recipes/healthcare/recipe.py"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "tools/demo.py"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    console = Console(record=True, width=110, file=io.StringIO())
+    console = Console(record=True, width=100, file=io.StringIO())
     console.print(Text("$ make demo", style="bold green"))
     for line in run.stdout.splitlines():
-        style = "dim" if line.startswith("  ") else "bold" if line.endswith("?") else ""
+        style = "bold cyan" if line.startswith("== ") else "dim" if line.startswith("  ") else ""
         console.print(Text(line.replace(str(ROOT), "."), style=style))
     svg = console.export_svg(title="llama-index-presets")
     # The exported picture would fetch a font from a server; any monospace font does.

@@ -1,11 +1,11 @@
-"""Table of extras: how many packages each brings and how much room they take, put into README.md.
+"""Table of extras: how many packages each brings and how much room they take, put into docs/reference/extras.md.
 
     python tools/extras.py             # resolve and install every extra afresh (minutes, needs the package index)
     python tools/extras.py --counts    # resolve alone: sizes are taken over where the packages are the same
-    python tools/extras.py --render    # write README.md's table from the record again
+    python tools/extras.py --render    # write docs/reference/extras.md's table from the record again
 
 `uv pip compile` resolves for Linux x86-64 without regard to constraints.txt: what a user gets today. Sizes are those of
-the installed files. The record is benchmarks/results/extras.json; tests/unit/test_package_metadata.py holds README.md
+the installed files. The record is benchmarks/results/extras.json; tests/unit/test_package_metadata.py holds the page
 and pyproject.toml to it.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "results" / "extras.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "reference" / "extras.md"
 BEGIN, END = "<!-- extras: made by tools/extras.py -->", "<!-- end of extras -->"
 PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
 CORE, BASE = "llama-index-core alone", "no extra"
@@ -112,10 +112,10 @@ def table(record: dict[str, Any]) -> str:
 
 
 def put_in(readme: str, made: str) -> str:
-    """README.md with the table in place of the old one."""
+    """docs/reference/extras.md with the table in place of the old one."""
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if not pattern.search(readme):
-        raise SystemExit(f"README.md has no {BEGIN}")
+        raise SystemExit(f"docs/reference/extras.md has no {BEGIN}")
     return pattern.sub(lambda _: made, readme)
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     record = json.loads(RECORD.read_text("utf-8")) if options.render else measure(sizes=not options.counts)
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    README.write_text(put_in(README.read_text("utf-8"), table(record)), encoding="utf-8")
+    PAGE.write_text(put_in(PAGE.read_text("utf-8"), table(record)), encoding="utf-8")
 
 
 if __name__ == "__main__":

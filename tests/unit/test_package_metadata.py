@@ -29,9 +29,10 @@ def names(row: str) -> list[str]:
     return [line.split("==")[0] for line in RECORD["rows"][row]["packages"]]
 
 
-def test_the_readme_has_the_recorded_table() -> None:
+def test_the_page_has_the_recorded_table() -> None:
     """`make extras` writes both."""
-    assert extras.put_in(README, extras.table(RECORD)) == README
+    page = extras.PAGE.read_text("utf-8")
+    assert extras.put_in(page, extras.table(RECORD)) == page
 
 
 def test_the_record_is_of_what_pyproject_declares() -> None:

@@ -98,7 +98,7 @@ def test_an_answer_is_streamed(clinic: Path) -> None:
         """Words of which the others come when the first were seen."""
 
         def __iter__(self) -> Iterator[str]:
-            yield "Twenty-eight "
+            yield from ("Twenty-eight ", "whole ")
             go_on.wait(100)
             yield from ("days", " [1].")
 
