@@ -4,8 +4,8 @@
 
 Six companies, each with a page of prose and a table of six rows and three years; 108 questions a format, such as "What
 was the cost of sales of Harbour Foods in 2021?". "beside" are the cells whose value stands in one line with the names
-of its row and column, as a reader gives the text; "found" are the questions whose best passage, of `healthcare`, is of the
-company and states the value beside both. MarkItDown is measured where it is installed.
+of its row and column, as a reader gives the text; "found" are the questions whose best passage, of `healthcare`, is of
+the company and states the value beside both. MarkItDown is measured where it is installed.
 """
 
 from __future__ import annotations
