@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 __all__ = ["ask", "chat", "ingest", "must_find", "need_index", "open_engine"]
 
 
+User = Annotated[str, typer.Option("--user", help="Who asks, where the storage has permissions.")]
+Groups = Annotated[str, typer.Option("--groups", help="Their groups: hr,all.")]
+Everything = Annotated[
+    bool, typer.Option("--everything", help="See every document; with --user, for the record.")
+]
+
+
 @app.command()
 def ingest(
     preset: PresetName,
@@ -179,6 +186,9 @@ def ask(
     image: Annotated[
         Path | None, typer.Option("--image", help="An image to ask with (preset multi-modal).")
     ] = None,
+    user: User = "",
+    groups: Groups = "",
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from the index, with its sources and its cost."""
@@ -188,10 +198,11 @@ def ask(
         )
     need_index(storage)
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
+        view = _as_user(engine, user, groups, everything)
         query = _query(question or "", image)
         live = not as_json and is_terminal(sys.stdout)
         with working("Answering") as status, model_loads_shown(status):
-            response: Any = engine.stream(query) if live else engine.query(query)
+            response: Any = view.stream(query) if live else view.query(query)
             if live:
                 show_pieces(response.response_gen, status)
     metadata: dict[str, Any] = response.metadata or {}
@@ -212,6 +223,49 @@ def ask(
     _warn_when_cut(metadata)
 
 
+def _as_user(engine: PresetEngine, user: str, groups: str, everything: bool) -> PresetEngine:
+    """The engine for whom the options name; itself where they name nobody."""
+    if not (user or groups or everything):
+        return engine
+    listed = [group.strip() for group in groups.split(",")] if groups else []
+    return engine.as_user(user=user, groups=listed, everything=everything)
+
+
+@app.command()
+def permissions(
+    preset: PresetName,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="Ids; none for all.")
+    ] = None,
+    allowed: Annotated[
+        str | None,
+        typer.Option("--allowed", help="Who may see them from now on: hr,user:ada; '' for nobody."),
+    ] = None,
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who may see documents, or set it; nothing is embedded again. The storage has permissions = "on"."""
+    need_index(storage)
+    with open_engine(preset, storage, offline, settings) as engine:
+        if allowed is not None:
+            if not documents:
+                raise SettingsError(
+                    "--allowed sets the permissions of the documents named: name one or more."
+                )
+            changed = engine.set_permissions(documents, allowed)
+        listed = engine.permissions(documents or None)
+    if as_json:
+        emit({"permissions": listed, **({"changed": changed} if allowed is not None else {})})
+        return
+    for name, names in listed.items():
+        say(f"{name}: {', '.join(names) or 'nobody'}")
+    if allowed is not None and changed < len(set(documents or ())):
+        complain(f"{len(set(documents or ())) - changed} of the documents are not in the index.")
+        raise typer.Exit(FAILED)
+
+
 def _query(question: str, image: Path | None) -> Any:
     from llama_index.core.schema import QueryBundle
 
@@ -226,11 +280,14 @@ def chat(
     filters: Filters = None,
     settings: SettingsFile = None,
     llm: ModelName = None,
+    user: User = "",
+    groups: Groups = "",
+    everything: Everything = False,
 ) -> None:
     """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
     need_index(storage)
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
-        conversation = engine.as_chat_engine()
+        conversation = _as_user(engine, user, groups, everything).as_chat_engine()
         live = is_terminal(sys.stdout)
         for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
             if not line.strip():

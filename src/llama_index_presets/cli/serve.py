@@ -48,6 +48,9 @@ def serve(
     ] = None,
     certificate: Annotated[Path | None, typer.Option("--certificate", help="PEM file, for HTTPS.")] = None,
     private_key: Annotated[Path | None, typer.Option("--private-key", help="PEM file of its key.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=256, help="Processes that share the index; 1.")
+    ] = None,
     offline: Offline = False,
     settings: SettingsFile = None,
     llm: ModelName = None,
@@ -61,13 +64,17 @@ def serve(
         "hosts": tuple(allow_host) if allow_host else None,
         "certificate": str(certificate) if certificate else None,
         "private_key": str(private_key) if private_key else None,
+        "workers": workers,
     }
 
     def read() -> ServeConfig:
         return _config(preset, storage, config, offline, settings, llm).with_changes(**changes)
 
     first = read()
-    from llama_index_presets.serve.server import serve as run
+    from llama_index_presets.serve.server import serve as in_one
+    from llama_index_presets.serve.workers import serve_in_workers
+
+    run = serve_in_workers if first.workers > 1 else in_one
 
     with _log_to_stderr():
         run(first, reread=read, announce=lambda url: complain(f"Listening on {url} (process {os.getpid()})"))

@@ -52,7 +52,7 @@ from llama_index_presets.presets.index_contents import (
 )
 from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
-from llama_index_presets.presets.permissions import set_permissions
+from llama_index_presets.presets.permissions import list_permissions, set_permissions
 from llama_index_presets.presets.query_run import QueryRun, search
 from llama_index_presets.presets.settings import Settings
 
@@ -271,6 +271,21 @@ class PresetEngine(BaseQueryEngine):
         if filters is None:
             return PresetEngine(parts.derived(access=access, user=who))
         return PresetEngine(parts.restricted(filters, access=access, user=who))
+
+    def permissions(self, doc_ids: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Who may see documents, by document: groups, and ``user:NAME`` for users; an empty list for nobody.
+
+        Args:
+            doc_ids: Ids as `documents` gives them, unknown ones are left out; None for all.
+
+        Raises:
+            SettingsError: The storage has no permissions.
+            PermissionsError: The engine is held to a user.
+        """
+        self._parts.check_open(IngestError, "read permissions")
+        if not self.has_permissions:
+            raise SettingsError(f"'{self._parts.storage.shown}' has no permissions.")
+        return list_permissions(self._parts, doc_ids)
 
     def set_permissions(self, doc_ids: Sequence[str], allowed: Iterable[str], *, wait: bool = True) -> int:
         """Set who may see documents from now on, in place of what they say; nothing is embedded again.

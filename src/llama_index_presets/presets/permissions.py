@@ -13,13 +13,21 @@ from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.metadata_overrides import Stamp
-from llama_index_presets.ingest.permissions import ALLOWED, Permissions, check_names, put_names
+from llama_index_presets.ingest.permissions import (
+    ALLOWED,
+    ALLOWED_KEY,
+    Permissions,
+    check_names,
+    names_of,
+    put_names,
+)
 from llama_index_presets.ingest.sources import Source
 from llama_index_presets.presets.engine_parts import EngineParts
 
 __all__ = [
     "finish_permissions",
     "forget_replaced",
+    "list_permissions",
     "permissions_of_run",
     "refuse_unseen",
     "seen_only",
@@ -81,11 +89,7 @@ def set_permissions(
     parts: EngineParts, doc_ids: Sequence[str], allowed: Iterable[str], *, wait: bool = True
 ) -> int:
     """See `PresetEngine.set_permissions`."""
-    if parts.access is not None and not parts.access.everything:
-        raise PermissionsError(
-            "This engine is held to a user, who cannot change permissions. Use the engine itself, or "
-            "as_user(user=..., everything=True)."
-        )
+    _refuse_users(parts)
     names = check_names(allowed if isinstance(allowed, str) else list(allowed))
     with ingest_lock(parts.storage.lock, wait=wait):
         finish_permissions(parts)
@@ -97,6 +101,29 @@ def set_permissions(
     who = parts.user or "the engine itself"
     _log.info("Permissions of %d documents were set by %s.", len(there), who)
     return len(there)
+
+
+def list_permissions(parts: EngineParts, doc_ids: Sequence[str] | None) -> dict[str, list[str]]:
+    """See `PresetEngine.permissions`."""
+    _refuse_users(parts)
+    known = parts.manifest.hashes()
+    wanted = (
+        sorted(known) if doc_ids is None else [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]
+    )
+    found: dict[str, list[str]] = {}
+    for some in _batches(_within_filters(parts, wanted)):
+        for doc_id, nodes in _nodes_of(parts, some).items():
+            allowed = {name for node in nodes for name in names_of(node.metadata.get(ALLOWED_KEY))}
+            found[doc_id] = sorted(allowed)
+    return found
+
+
+def _refuse_users(parts: EngineParts) -> None:
+    if parts.access is not None and not parts.access.everything:
+        raise PermissionsError(
+            "This engine is held to a user, who cannot change permissions or list them. Use the engine itself, or "
+            "as_user(user=..., everything=True)."
+        )
 
 
 def _within_filters(parts: EngineParts, doc_ids: list[str]) -> list[str]:

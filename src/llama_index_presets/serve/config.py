@@ -79,6 +79,7 @@ class ServeConfig:
         private_key: PEM file of its key; None where the chain holds it.
         identity_header: Header in which a reverse proxy names the caller, or empty. Believed only of `proxies`.
         proxies: Addresses of such proxies.
+        workers: Processes that serve the socket together.
     """
 
     engines: Mapping[str, EngineConfig] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class ServeConfig:
     private_key: str | None = None
     identity_header: str = ""
     proxies: tuple[str, ...] = ()
+    workers: int = 1
 
     def __post_init__(self) -> None:
         for name in self.engines:
@@ -98,6 +100,8 @@ class ServeConfig:
                 raise SettingsError(f"The engine name {name!r} is not usable. Take letters, digits and . _ -")
         if not 0 <= self.port <= 65_535:
             raise SettingsError(f"The port is {self.port}, expected 0 to 65535.")
+        if not 1 <= self.workers <= 256:
+            raise SettingsError(f"workers is {self.workers}, expected 1 to 256.")
         if self.private_key and not self.certificate:
             raise SettingsError(
                 "A private key is given without its certificate. Give --certificate FILE, too."
@@ -178,6 +182,7 @@ def _table(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "port": (int,),
+    "workers": (int,),
     "offline": (bool,),
     "settings": (dict, str),
     "hosts": (list,),

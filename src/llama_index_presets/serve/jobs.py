@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llama_index_presets._locks import FileLock
 from llama_index_presets.errors import BudgetExceededError, PresetsError, StoreLockedError
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.private_files import private_file, private_folder, private_open
@@ -40,6 +41,8 @@ _log = logging.getLogger("llama_index_presets.serve")
 
 _BATCH: Final = 8  # documents between two looks at whether to stop; what a kill may repeat
 _RETRY_S: Final = 2.0
+_TURN_S: Final = 1.0  # between two looks at whether another process has ended its jobs
+
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, caller TEXT NOT NULL, status TEXT NOT NULL, total INTEGER NOT NULL, finished INTEGER NOT NULL,
@@ -303,13 +306,19 @@ class JobQueue:
                 log_fault(f"the ingest queue of '{name}'", error)
 
     def _run_next(self, name: str) -> bool:
-        """Run one job; whether there was one."""
+        """Run one job; whether there was one. Of several processes that serve a storage, one runs its jobs."""
         with self.engines.leased(name) as served:
             table = self.table(served)
-            jobs = table.unfinished()
-            if jobs:
-                self._run(table, jobs[0], served)
-            return bool(jobs)
+            if not table.unfinished():
+                return False
+            with FileLock(served.state / "jobs.lock") as turn:
+                while not turn.acquire(timeout_s=0):
+                    if self._stop.wait(_TURN_S) or not table.unfinished():
+                        return False
+                jobs = table.unfinished()
+                if jobs:
+                    self._run(table, jobs[0], served)
+                return bool(jobs)
 
     def _run(self, table: Jobs, job: Job, served: Served) -> None:
         caller = Caller(**{**job.caller, "groups": tuple(job.caller["groups"])})

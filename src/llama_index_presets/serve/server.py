@@ -22,7 +22,7 @@ from llama_index_presets.serve.config import ServeConfig
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.problems import log_fault
 
-__all__ = ["Process", "serve"]
+__all__ = ["Process", "address_of", "listen", "serve"]
 
 _log = logging.getLogger("llama_index_presets.serve")
 
@@ -34,6 +34,8 @@ class Process:
         config: What is served.
         reread: Reads the configuration again, for a reload; None serves what it serves.
         engines: Opens and holds the engines; None makes it.
+        listening: A socket that is bound already, such as one that several workers share; None makes it.
+        on_ready: Called when the engines are open.
 
     Raises:
         SettingsError: The configuration cannot be served; certificate or key wrong; no keys on a public address.
@@ -46,20 +48,21 @@ class Process:
         *,
         reread: Callable[[], ServeConfig] | None = None,
         engines: Engines | None = None,
+        listening: socket.socket | None = None,
+        on_ready: Callable[[], Any] | None = None,
     ) -> None:
         self.config = config
+        self._on_ready = on_ready
         self._reread = reread
         self._error: BaseException | None = None
         self.server: Server = make_server(config, engines=engines)
         self._uvicorn = _Server(self._options())
-        self._socket = _listen(config)
+        self._socket = listening or listen(config)
 
     @property
     def url(self) -> str:
         """Address to open."""
-        host, port = self._socket.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        return f"{'https' if self.config.certificate else 'http'}://{shown}:{port}"
+        return address_of(self._socket, self.config)
 
     def run(self) -> None:
         """Serve until a signal stops it; the first lets open requests end, the second does not.
@@ -112,6 +115,8 @@ class Process:
         try:
             await asyncio.to_thread(self.server.open, self.config.engines)
             _log.info("Ready: %s", ", ".join(self.server.engines.names))
+            if self._on_ready is not None:
+                self._on_ready()
         except Exception as error:
             self._error = error
             self.stop()
@@ -143,7 +148,7 @@ def serve(
     reread: Callable[[], ServeConfig] | None = None,
     announce: Callable[[str], Any] = print,
 ) -> None:
-    """Serve until stopped; see `Process`.
+    """Serve in this process until stopped; see `Process`, and `workers.serve_in_workers` for several.
 
     Args:
         config: What is served.
@@ -211,8 +216,15 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _listen(config: ServeConfig) -> socket.socket:
-    """A bound socket: a port that is taken is found before a model is loaded."""
+def address_of(listening: socket.socket, config: ServeConfig) -> str:
+    """Address of a socket, to open."""
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if config.certificate else 'http'}://{shown}:{port}"
+
+
+def listen(config: ServeConfig, *, bound: bool = False) -> socket.socket:
+    """A socket that listens, or is only bound: a port that is taken is found before a model is loaded."""
     try:
         found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -222,7 +234,8 @@ def _listen(config: ServeConfig) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(1_024)
+        if not bound:
+            listening.listen(1_024)
     except OSError as error:
         listening.close()
         raise ServeError(

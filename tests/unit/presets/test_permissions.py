@@ -14,8 +14,10 @@ import pytest
 from llama_index.core import Document
 from llama_index.core.schema import QueryBundle, TextNode
 from tests.fakes import ScriptedLLM, WordEmbedding
+from typer.testing import CliRunner
 
 from llama_index_presets import build
+from llama_index_presets.cli import app
 from llama_index_presets.errors import IngestError, PermissionsError, SettingsError, StoreError
 from llama_index_presets.ingest.permissions import names_of
 from llama_index_presets.presets.engine import PresetEngine
@@ -382,3 +384,30 @@ def test_copies_and_pickles_of_a_view_stay_held(make: Make) -> None:
     with sent:
         assert ids(copy.deepcopy(view)) == ids(copy.copy(view)) == ids(sent) == ["cats"]
         assert [hit.node.ref_doc_id for hit in sent.retrieve(QueryBundle("ada earns"))] == ["cats"]
+
+
+def test_the_command_shows_and_sets_permissions(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may see a document, before and after; questions of the command name their user."""
+    monkeypatch.setattr("llama_index_presets.cli.engines.open_engine", lambda *args, **options: make())
+    engine = make()
+    engine.ingest([PAY, CATS])
+    place = ["--storage", str(tmp_path / "index"), "--json"]
+
+    def run(*arguments: str) -> Any:
+        result = CliRunner().invoke(app, [*arguments, *place])
+        return json.loads(result.stdout) if result.exit_code == 0 else (result.exit_code, result.output)
+
+    listed = run("permissions", "knowledge-base")["permissions"]
+    assert listed == {"cats": ["all", "hr"], "pay": ["hr"]}
+    changed = run("permissions", "knowledge-base", "pay", "--allowed", "all,user:ada")
+    assert changed == {"permissions": {"pay": ["all", "user:ada"]}, "changed": 1}
+    assert (
+        run("ask", "knowledge-base", "What does Ada earn?", "--user", "ada")["citations"][0]["source"]
+        == "pay"
+    )
+    code, said = run("ask", "knowledge-base", "What does Ada earn?")
+    assert (code, "no user" in said) == (1, True)
+    with pytest.raises(PermissionsError, match="held to a user"):
+        engine.as_user(groups=["all"]).permissions()

@@ -62,6 +62,12 @@ def test_a_port_that_is_taken_is_a_stated_failure(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "clinic").exists()
 
 
+def is_ready(client: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.ConnectError):  # of workers, none listens yet
+        return client.get("/readyz").status_code == 200
+    return False
+
+
 @contextlib.contextmanager
 def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command, ready, and its address."""
@@ -82,7 +88,7 @@ def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
         drain.start()
         until = time.monotonic() + 120
         with httpx.Client(base_url=url, timeout=30) as client:
-            while client.get("/readyz").status_code != 200:
+            while not is_ready(client):
                 assert time.monotonic() < until and process.poll() is None, "".join(lines)
                 time.sleep(0.1)
         yield process, url
@@ -128,7 +134,7 @@ def test_a_killed_server_starts_again_with_everything(tmp_path: Path) -> None:
                 d["id"] for d in documents
             }
             billed = {line["key"] for line in client.get("/costs", params={"by": "query"}).json()["by"]}
-            assert len(set(answered) - billed) <= 4  # at most one answer a client was under way to the disk
+            assert set(answered) <= billed  # the rows of an answer are with the system before it is sent
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
