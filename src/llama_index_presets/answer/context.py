@@ -27,6 +27,7 @@ __all__ = [
     "closest",
     "closest_images",
     "fit",
+    "heading_of",
     "image_facts",
     "image_name",
     "number_blocks",
@@ -193,7 +194,7 @@ def number_blocks(hits: Sequence[NodeWithScore]) -> list[Block]:
         unique.setdefault(hit.node.node_id if isinstance(hit.node, ImageNode) else text, hit)
     runs = _neighbours(list(unique.values()))
     return [
-        Block(number, run[0], _joined(run), _heading(run[0]), tuple(run[1:]))
+        Block(number, run[0], _joined(run), heading_of(run[0]), tuple(run[1:]))
         for number, run in enumerate(runs, start=1)
     ]
 
@@ -248,7 +249,8 @@ def _joined(run: Sequence[NodeWithScore]) -> str:
     return text.strip()
 
 
-def _heading(hit: NodeWithScore) -> str:
+def heading_of(hit: NodeWithScore) -> str:
+    """Title of the document and path of the headings of a hit, as prompts show them; of an image, its name."""
     if isinstance(hit.node, ImageNode):
         return f"{IMAGE}{image_name(hit.node)}"
     heading = " ".join(str(hit.node.metadata.get("heading") or "").split())

@@ -2,18 +2,20 @@
 
 The same few features serve every model: how much of the question's weighted words a sentence and what stands around it
 hold (`coverage`), how close it is in meaning (`similarity`), how far the best passage stands out among the hits
-(`margin`), and whether the names, numbers and codes of the question are there (`names`). A logistic function whose
-weights were fitted on labelled questions turns them into a probability.
+(`margin`), whether the names, numbers and codes of the question are there (`names`), and whether the heading is about
+the matter, too (`heading`). A logistic function whose weights were fitted on labelled questions, see `calibration`,
+turns them into a probability.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +30,13 @@ __all__ = ["Passage", "Question", "Reading", "Unit", "read_passages"]
 _NEUTRAL_MARGIN = 0.05
 """Margin where only one document was found: about the mean between two."""
 _IN_HEADING, _BESIDE, _IN_PASSAGE = 0.75, 0.5, 0.35
-_SAME_BEGINNING, _BEGINNING = 0.7, 5
+_SAME_BEGINNING, _BEGINNING, _SHARED = 0.7, 5, 0.6
+
+_SECTION: Final = " > "
+"""Stands between the title of a document and the heading of a section."""
+
+_SAYS_NOTHING, _SAYS_ALL = 0.3, 0.5
+"""Cosines of a question and a heading: up to the first the heading says nothing of the matter."""
 
 _LITTLE_WEIGHT: Final = 0.25
 _QUESTION_WORDS: Final = (
@@ -65,6 +73,7 @@ class Question:
         text: The question.
         words: Its stems, in order.
         names: Those of names, numbers and codes.
+        name_pairs: Those that stand side by side, as in "Heart Block".
         codes: Those with a digit beside a letter, and numbers of three digits and more.
         wants: ``"number"``, ``"date"``, ``"name"``, or empty.
     """
@@ -72,6 +81,7 @@ class Question:
     text: str
     words: tuple[str, ...]
     names: frozenset[str]
+    name_pairs: frozenset[tuple[str, str]]
     codes: frozenset[str]
     wants: str
 
@@ -81,14 +91,26 @@ class Question:
         plain = fold(text)
         words = tuple(dict.fromkeys(analyzer.tokens(plain)))
         raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]
-        names = {
-            token
+        named = [
+            analyzer.tokens(word) if (place and word[:1].isupper()) or any(map(str.isdigit, word)) else []
             for place, word in enumerate(raw)
-            if (place and word[:1].isupper()) or any(map(str.isdigit, word))
-            for token in analyzer.tokens(word)
+        ]
+        names = {token for tokens in named for token in tokens}
+        light = _light(analyzer)
+        name_pairs = {
+            (first[-1], second[0])
+            for first, second in itertools.pairwise(named)
+            if first and second and not {first[-1], second[0]} & light
         }
         codes = {token for word in raw if _CODE.search(word) for token in analyzer.tokens(word)}
-        return cls(text, words, frozenset(names & set(words)), frozenset(codes & set(words)), _wanted(plain))
+        return cls(
+            text,
+            words,
+            frozenset(names & set(words)),
+            frozenset(name_pairs),
+            frozenset(codes & set(words)),
+            _wanted(plain),
+        )
 
 
 @dataclass(slots=True)
@@ -123,7 +145,8 @@ class Reading:
         passages: What was read.
         units: Their units, in reading order.
         coverage: Of each passage, that of its best unit.
-        names: Of each passage, the share of the question's names that it holds.
+        names: Of each passage, the share of the question's names that it holds; half of it where none of those that
+            stand side by side in the question do so in the passage ("Heart Block" is neither a heart nor a block).
         holds_code: Of each passage, whether it holds a code of the question and half of its words.
         margin: How far the best cosine stands above that of another document.
         language: ISO 639-1 code of the passages; English where the analyzer was given.
@@ -144,9 +167,20 @@ class Reading:
         return self.language != ENGLISH and all(one.cosine is None for one in self.passages)
 
     def features(
-        self, passage: int, similarity: float | None = None, coverage: float | None = None
+        self,
+        passage: int,
+        similarity: float | None = None,
+        coverage: float | None = None,
+        heading: float | None = None,
     ) -> tuple[float, ...]:
-        """Features of a passage in the order of `FEATURES`; a passage without a cosine has the least of the others."""
+        """Features of a passage, or of a unit of it, in the order of `FEATURES`.
+
+        Args:
+            passage: Its place; one without a cosine has the least of the others.
+            similarity: Of the unit; None takes the cosine of the passage.
+            coverage: Of the unit; None takes that of the best one.
+            heading: Cosine of the question and the heading; None where it was not compared.
+        """
         cosine = self.passages[passage].cosine
         if cosine is None:
             cosine = min((one.cosine for one in self.passages if one.cosine is not None), default=0.0)
@@ -155,14 +189,26 @@ class Reading:
             cosine if similarity is None else similarity,
             self.margin,
             self.names[passage],
+            self._heading(passage, heading, cosine if similarity is None else similarity),
         )
+
+    def _heading(self, passage: int, heading: float | None, similarity: float) -> float:
+        """How much closer the heading is than what stands below it; 0 for one that says nothing of the matter.
+
+        A section about something else that mentions the matter in passing has a heading that is further away. A bare
+        title, and a heading such as "Part II", are far from every question.
+        """
+        if heading is None or _SECTION not in self.passages[passage].heading:
+            return 0.0
+        says = (heading - _SAYS_NOTHING) / (_SAYS_ALL - _SAYS_NOTHING)
+        return min(max(says, 0.0), 1.0) * (heading - similarity)
 
 
 def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer | None = None) -> Reading:
     """Read passages for a question: words and names, no model.
 
     A word counts in full in the unit itself, less where only its heading, its neighbours or its passage have it; a word
-    with the same five first letters counts 0.7. Words weigh by how rare they are among the units; words that only say
+    that begins alike counts 0.7. Words weigh by how rare they are among the units; words that only say
     what kind of answer is wanted (who, percentage, year) weigh a quarter.
 
     Args:
@@ -175,26 +221,27 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
         language = detect_language("\n".join(passage.text for passage in passages)) or ENGLISH
         analyzer = _analyzer(ANALYZED[language])
     asked = Question.of(without_question_words(question, language), analyzer)
-    texts = [split_units(passage.text, language) for passage in passages]
-    tokens = [[set(_tokens(text, analyzer)) for text in units] for units in texts]
-    headings = [set(_tokens(passage.heading, analyzer)) for passage in passages]
-    weights = _weights(asked, [one for units in tokens for one in units], analyzer)
-    everything = [set().union(heading, *units) for heading, units in zip(headings, tokens, strict=True)]
-    found = []
-    for which, units in enumerate(texts):
-        around = (headings[which], everything[which])
-        for place, text in enumerate(units):
-            near = tokens[which][max(place - 1, 0) : place] + tokens[which][place + 1 : place + 2]
-            coverage = _coverage(weights, tokens[which][place], near, *around)
-            found.append(Unit(which, place, text, coverage, _typed(asked, text, analyzer), _shape(text)))
-    best = [
-        max((u.coverage * u.shape for u in found if u.passage == which), default=0.0)
-        for which in range(len(texts))
+    texts = [_words_of(passage.heading, passage.text, analyzer, language) for passage in passages]
+    weights = _weights(asked, [unit.tokens for text in texts for unit in text.units], analyzer)
+    found = [
+        Unit(
+            which,
+            place,
+            plain.text,
+            coverage,
+            _typed(asked, plain.text, analyzer) if coverage else 0.0,
+            plain.shape,
+        )
+        for which, text in enumerate(texts)
+        for place, (plain, coverage) in enumerate(zip(text.units, _coverages(weights, text), strict=True))
     ]
-    names = [_share(asked.names, held) for held in everything]
+    best = [0.0] * len(texts)
+    for unit in found:
+        best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
+    names = [_names(asked, text) for text in texts]
     codes = [
-        bool(asked.codes) and _share(asked.codes, held) == 1 and best[which] >= 0.5
-        for which, held in enumerate(everything)
+        bool(asked.codes) and _share(asked.codes, text.everything) == 1 and best[which] >= 0.5
+        for which, text in enumerate(texts)
     ]
     return Reading(asked, passages, found, best, names, codes, _margin(passages), language)
 
@@ -202,6 +249,53 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
 @functools.cache
 def _analyzer(language: str) -> Analyzer:
     return Analyzer(language=language)
+
+
+class _Words:
+    """Tokens of a text, and the longer ones by their beginning."""
+
+    __slots__ = ("by_beginning", "tokens")
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = frozenset(tokens)
+        self.by_beginning: dict[str, list[str]] = {}
+        for token in self.tokens:
+            if len(token) >= _BEGINNING:
+                self.by_beginning.setdefault(token[:_BEGINNING], []).append(token)
+
+
+class _PlainUnit(_Words):
+    """A unit before any question is asked."""
+
+    __slots__ = ("shape", "text")
+
+    def __init__(self, text: str, analyzer: Analyzer) -> None:
+        super().__init__(_tokens(text, analyzer))
+        self.text, self.shape = text, _shape(text)
+
+
+class _PlainPassage:
+    """A passage before any question is asked."""
+
+    __slots__ = ("everything", "heading", "pairs", "units")
+
+    def __init__(self, heading: str, text: str, analyzer: Analyzer, language: str) -> None:
+        self.units = [_PlainUnit(unit, analyzer) for unit in split_units(text, language)]
+        self.heading = _Words(_tokens(heading, analyzer))
+        self.everything = _Words(
+            [*_tokens(heading, analyzer), *(token for unit in self.units for token in unit.tokens)]
+        )
+        self.pairs = frozenset(
+            pair
+            for line in (heading, *(unit.text for unit in self.units))
+            for pair in _pairs(_tokens(line, analyzer))
+        )
+
+
+@functools.lru_cache(maxsize=512)
+def _words_of(heading: str, text: str, analyzer: Analyzer, language: str) -> _PlainPassage:
+    """The passage cut into units; floor and extractive model read it twice, and questions meet it again."""
+    return _PlainPassage(heading, text, analyzer, language)
 
 
 def fold(text: str) -> str:
@@ -295,7 +389,7 @@ def _shape(text: str) -> float:
     return shape * length
 
 
-def _weights(question: Question, units: Sequence[set[str]], analyzer: Analyzer) -> dict[str, float]:
+def _weights(question: Question, units: Sequence[frozenset[str]], analyzer: Analyzer) -> dict[str, float]:
     """Weight of each word of the question, > 0; of a question of question words alone they weigh in full."""
     counts = Counter(token for tokens in units for token in tokens.intersection(question.words))
     light = _light(analyzer) - question.names
@@ -316,38 +410,70 @@ def _light(analyzer: Analyzer) -> frozenset[str]:
     )
 
 
-def _coverage(
-    weights: Mapping[str, float],
-    own: set[str],
-    near: Sequence[set[str]],
-    heading: set[str],
-    passage: set[str],
-) -> float:
+def _coverages(weights: Mapping[str, float], text: _PlainPassage) -> list[float]:
+    """Share of the weights that each unit of a passage holds by itself, by its heading, its neighbours, its passage."""
     total = sum(weights.values())
     if not total:
-        return 0.0
-    beside = set().union(*near)
-    levels = ((1.0, own), (_IN_HEADING, heading), (_BESIDE, beside), (_IN_PASSAGE, passage))
-    return sum(weight * _held(word, levels) for word, weight in weights.items()) / total
+        return [0.0] * len(text.units)
+    around = {
+        word: max(_IN_HEADING * _held(word, text.heading), _IN_PASSAGE * _held(word, text.everything))
+        for word in weights
+    }
+    own = [{word: held for word in weights if (held := _held(word, unit))} for unit in text.units]
+    nothing: dict[str, float] = {}
+    covered = []
+    for place, unit in enumerate(own):
+        before, behind = (
+            own[place - 1] if place else nothing,
+            own[place + 1] if place + 1 < len(own) else nothing,
+        )
+        beside = {word: _BESIDE * max(before.get(word, 0.0), behind.get(word, 0.0)) for word in weights}
+        covered.append(
+            sum(
+                weight * max(unit.get(word, 0.0), around[word], beside[word])
+                for word, weight in weights.items()
+            )
+            / total
+        )
+    return covered
 
 
-def _held(word: str, levels: Sequence[tuple[float, set[str]]]) -> float:
-    exact = next((level for level, tokens in levels if word in tokens), 0.0)
-    if exact == 1.0 or len(word) < _BEGINNING:
-        return exact
-    alike = next(
-        (level for level, tokens in levels if level > exact and word[:_BEGINNING] in _beginnings(tokens)), 0.0
-    )
-    return max(exact, _SAME_BEGINNING * alike)
+def _held(word: str, words: _Words) -> float:
+    """1 where the word is there, 0.7 where one that begins alike is, else 0.
+
+    Alike are words that share five letters and three fifths of the longer one: vaccine and vaccination, not bronchitis
+    and bronchiectasis.
+    """
+    if word in words.tokens:
+        return 1.0
+    alike = words.by_beginning.get(word[:_BEGINNING], ()) if len(word) >= _BEGINNING else ()
+    shares = (_beginning(word, one) / max(len(word), len(one)) for one in alike)
+    return _SAME_BEGINNING if any(share >= _SHARED for share in shares) else 0.0
 
 
-def _beginnings(tokens: set[str]) -> set[str]:
-    return {token[:_BEGINNING] for token in tokens if len(token) >= _BEGINNING}
+def _beginning(one: str, other: str) -> int:
+    """How many letters two words share before they part."""
+    parted = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(parted, min(len(one), len(other)))
 
 
-def _share(wanted: frozenset[str], held: set[str]) -> float:
+def _share(wanted: frozenset[str], held: _Words) -> float:
     """Share of the wanted words that are held; 1 where none is wanted."""
-    return sum(_held(word, ((1.0, held),)) for word in wanted) / len(wanted) if wanted else 1.0
+    return sum(_held(word, held) for word in wanted) / len(wanted) if wanted else 1.0
+
+
+def _names(question: Question, text: _PlainPassage) -> float:
+    share = _share(question.names, text.everything)
+    if not question.name_pairs:
+        return share
+    together = sum(pair in text.pairs or pair[::-1] in text.pairs for pair in question.name_pairs)
+    return share * (1 + together / len(question.name_pairs)) / 2
+
+
+def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Tokens that follow each other, or have one between them."""
+    yield from itertools.pairwise(tokens)
+    yield from zip(tokens, tokens[2:], strict=False)
 
 
 def _margin(passages: Sequence[Passage]) -> float:

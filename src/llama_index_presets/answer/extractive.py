@@ -285,8 +285,10 @@ def _candidates(reading: Reading) -> list[Unit]:
 
 
 def _features(reading: Reading, unit: Unit, heading: float) -> tuple[float, ...]:
-    similarity = None if unit.similarity is None else max(unit.similarity, heading)
-    return reading.features(unit.passage, similarity, unit.coverage)
+    if unit.similarity is None:
+        return reading.features(unit.passage, None, unit.coverage)
+    similarity = max(unit.similarity, heading)
+    return reading.features(unit.passage, similarity, unit.coverage, heading / _HEADING if heading else None)
 
 
 def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = MappingProxyType({})) -> float:

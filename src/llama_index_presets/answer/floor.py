@@ -10,6 +10,7 @@ from typing import Final
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
 from llama_index_presets.answer.calibration import Calibration
+from llama_index_presets.answer.context import heading_of
 from llama_index_presets.answer.evidence import Passage, Reading, read_passages
 from llama_index_presets.provenance import BM25, CROSS_MODAL, FUSION, KEYWORD, RETRIEVAL, VECTOR, RankedNode
 from llama_index_presets.ranking.bm25 import Analyzer
@@ -120,7 +121,7 @@ def passages_of(hits: Sequence[NodeWithScore]) -> list[Passage]:
     return [
         Passage(
             number,
-            str(hit.node.metadata.get("heading") or hit.node.metadata.get("title") or ""),
+            heading_of(hit),
             hit.node.get_content(MetadataMode.NONE),
             cosine_of(hit),
             hit.node.ref_doc_id or hit.node.node_id,

@@ -47,7 +47,8 @@ class EmbeddingModel:
         evidence: Calibration of "I don't know" from retrieval alone: weights of `coverage`, `similarity` (cosine),
             `margin` and `names` in the log-odds that a passage holds the answer, `intercept`, and `floor`, the
             probability that an LLM is asked at; None goes by `answer_floor`.
-        sentences: The same for the sentence that `ExtractiveLLM` quotes, whose `similarity` is that of the sentence.
+        sentences: The same for the sentence that `ExtractiveLLM` quotes, whose `similarity` is that of the sentence,
+            and which has a weight of the `heading`.
         languages: ISO 639-1 codes of the languages that it was trained for; empty for one of many languages.
         choose_when: When it is the right choice.
     """

@@ -12,7 +12,7 @@ from llama_index_presets.answer.calibration import Calibration, calibration_of
 from llama_index_presets.answer.context import DONT_KNOW, number_blocks
 from llama_index_presets.answer.evidence import Passage, read_passages
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
+from llama_index_presets.answer.floor import EvidenceFloor, cosine_of, passages_of
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.answer.units import split_units
 from llama_index_presets.errors import SettingsError
@@ -62,6 +62,39 @@ def test_confidence_grows_with_words_and_meaning() -> None:
 
     assert confidence("How is Botulism treated?", 0.8) > confidence("How is Botulism treated?", 0.3)
     assert confidence("How is Botulism treated?", 0.5) > confidence("How is Babesiosis treated?", 0.5)
+
+
+def names(question: str, text: str, heading: str = "") -> float:
+    return read_passages(question, [Passage(1, heading, text, 0.5)], Analyzer()).names[0]
+
+
+def test_another_name_that_begins_alike_is_not_the_name() -> None:
+    """Five letters are not enough: two diseases share them."""
+    assert names("How is Bronchiectasis treated?", "Bronchitis is treated with rest.") == 0.0
+    assert names("How is Bronchiectasis treated?", "It is treated.", "Bronchiectasis > Treatment") == 1.0
+    assert names("What do Vaccinations cost?", "A vaccinated child pays nothing.") > 0
+
+
+def test_words_of_a_name_count_in_full_where_they_stand_together() -> None:
+    """A passage about the heart that also blocks something is not about Heart Block."""
+    question = "What does Heart Block feel like?"
+    assert names(question, "With heart block you feel faint.") == 1.0
+    assert names(question, "The heart hurts. Plaque can block an artery.") == 0.5
+
+
+def test_a_section_about_something_else_lowers_the_evidence() -> None:
+    """Only a heading that is about the matter counts; a bare title and an empty heading say nothing."""
+    passages = [Passage(1, heading, "Angina is a sign.", 0.6) for heading in ("Heart > Signs", "Heart", "")]
+    reading = read_passages("Who gets Angina?", passages, Analyzer())
+    assert reading.features(0, heading=0.5)[-1] == pytest.approx(0.5 - 0.6)
+    assert reading.features(0, heading=0.2)[-1] == 0.0
+    assert [reading.features(place, heading=0.5)[-1] for place in (1, 2)] == [0.0, 0.0]
+
+
+def test_the_title_of_the_document_is_evidence_beside_the_heading() -> None:
+    """The floor reads what the prompt shows: title and headings."""
+    hit = found("It sold tape.", cosine=0.5, title="Contoso 2018", heading="Sales")
+    assert passages_of([hit])[0].heading == "Contoso 2018 > Sales"
 
 
 def test_below_the_calibrated_floor_no_model_is_called() -> None:

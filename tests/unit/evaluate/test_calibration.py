@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
+from llama_index.core import Document
 
+from llama_index_presets import build, cli
 from llama_index_presets.answer.calibration import CALIBRATION_FILE, Calibration, find_calibrations
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
@@ -20,7 +24,7 @@ from llama_index_presets.experiments.calibration import (
 
 
 def evidence(share: float, answerable: bool) -> Labelled:
-    return Labelled((share, share, 0.0, 1.0), answerable, "yes" if answerable else "no")
+    return Labelled((share, share, 0.0, 1.0, 0.0), answerable, "yes" if answerable else "no")
 
 
 LABELLED = [evidence(0.5 + place / 100, True) for place in range(40)] + [
@@ -58,3 +62,70 @@ def test_too_few_questions_are_refused() -> None:
     asked = [JudgedQuestion("q", {}, str(place), answerable=place < 5) for place in range(40)]
     with pytest.raises(SettingsError, match="5 answerable and 35 unanswerable"):
         calibrate(None, asked)  # type: ignore[arg-type]
+
+
+VALVES = [
+    "Abel",
+    "Baker",
+    "Cohen",
+    "Dufour",
+    "Eriks",
+    "Fabre",
+    "Galle",
+    "Hertz",
+    "Ibsen",
+    "Joule",
+    "Kelvin",
+    "Laval",
+    "Mason",
+    "Nobel",
+    "Ohm",
+    "Pascal",
+    "Quint",
+    "Rankin",
+    "Savery",
+    "Tesla",
+]
+FAR = ("Who won the cup of {}?", "Which song did {} write for the choir?")
+
+
+@pytest.mark.slow("three engines and forty questions: 4 s of CPU")
+def test_the_command_calibrates_the_storage_and_the_next_engine_goes_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Questions from a file, cross-validated, to `calibration.toml`; no model is asked on the way."""
+    documents = [
+        Document(text=f"The {name} valve opens at {place + 2} bar.", doc_id=name)
+        for place, name in enumerate(VALVES)
+    ]
+    settings = {"pii": "off", "encryption": "off"}
+    with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
+        engine.ingest(documents, show_progress=False)
+        before = engine.synthesizer.evidence.calibration
+    questions = [
+        {"question": f"At what pressure does the {name} valve open?", "answerable": True} for name in VALVES
+    ] + [{"question": FAR[place % 2].format(name), "answerable": False} for place, name in enumerate(VALVES)]
+    file = tmp_path / "questions.jsonl"
+    file.write_text("\n".join(map(json.dumps, questions)))
+    options = ["--questions", str(file), "--storage", str(tmp_path / "s"), "--calibrate", "--json"]
+    options += ["--false-answers", "0"]
+    monkeypatch.setattr(sys, "argv", ["llama-presets", "evaluate", "healthcare", *options])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    shown = json.loads(capsys.readouterr().out)
+    assert (stopped.value.code or 0) == 0 and shown["file"] == str(tmp_path / "s" / CALIBRATION_FILE)
+    assert shown["sentences"]["answered"] >= 0.9 and shown["sentences"]["wrongly_answered"] <= 0.1
+    with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
+        made = engine.synthesizer.evidence.calibration
+        assert made is not None and made != before
+        assert made.floor == shown["evidence"]["calibration"]["floor"]
+        assert "12 bar" in str(engine.query("At what pressure does the Kelvin valve open?"))
+        assert engine.query("Who won the cup of Kelvin?").metadata["known"] is False  # type: ignore[index, union-attr]
+
+
+def test_a_setting_moves_the_floor_alone(tmp_path: Path) -> None:
+    """And a storage without a calibration goes by the model's, or by none."""
+    known = {"sentences": {"intercept": -1.0, "coverage": 2.0, "floor": 0.4}}
+    found = find_calibrations(tmp_path, known, min_confidence=0.9)
+    assert found == {"sentences": Calibration(intercept=-1.0, coverage=2.0, floor=0.9)}
+    assert find_calibrations(tmp_path, None, min_confidence=0.9) == {}

@@ -12,8 +12,11 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
+from llama_index_presets.answer.context import SYSTEM_PROMPT
 from llama_index_presets.errors import SettingsError, UnknownOptionError
+from llama_index_presets.presets.answering import system_prompt
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.settings import Settings
 
 KEY = "response_synthesizer:text_qa_template"
 QUESTION = "Where does the red fish live?"
@@ -50,6 +53,31 @@ def test_an_engine_shows_its_prompts_and_takes_others(engine: PresetEngine) -> N
     response = engine.query(QUESTION)
     assert "As a pirate." in asked(engine)
     assert [one["n"] for one in response.metadata["citations"]] == [1]  # type: ignore[index, union-attr]
+
+
+def test_the_settings_give_the_rules_and_the_language() -> None:
+    """Own rules replace ours; the language follows either."""
+    assert system_prompt(Settings()) == SYSTEM_PROMPT
+    assert system_prompt(Settings(system_prompt="Be brief.")) == "Be brief."
+    assert system_prompt(Settings(answer_language="German")) == f"{SYSTEM_PROMPT} Answer in German."
+    both = Settings(system_prompt="Be brief.", answer_language="German")
+    assert system_prompt(both) == "Be brief. Answer in German."
+
+
+def test_the_rules_of_the_settings_reach_the_model(tmp_path: Path) -> None:
+    """As its system message."""
+    settings = {
+        "store": "duckdb",
+        "embedding_cache": "off",
+        "answer_floor": -1.0,
+        "system_prompt": "Be brief.",
+        "answer_language": "German",
+    }
+    parts = {"embed_model": WordEmbedding(), "llm": ScriptedLLM(prompts=[]), "offline": True}
+    with build("knowledge-base", storage=tmp_path / "s", settings=settings, **parts) as engine:
+        engine.ingest([Document(text="The red fish lives here.")])
+        engine.query(QUESTION)
+        assert "Be brief. Answer in German." in asked(engine)
 
 
 def test_a_prompt_holds_on_every_way_to_ask(engine: PresetEngine) -> None:
