@@ -17,6 +17,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
 )
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import PermissionsError, SettingsError
 from llama_index_presets.ingest.permissions import ALLOWED_KEY, principals, sees, visible_to
 from llama_index_presets.presets.storage import Storage, has_permissions, turn_on_permissions
@@ -138,6 +139,7 @@ def _holds_permissions(store: BasePydanticVectorStore, dim: int) -> bool:
     return bool(store.query(query).nodes)
 
 
+@strict()
 class VisibleRetriever(BaseRetriever):
     """Retriever whose hits are those that a user may see.
 
