@@ -31,7 +31,7 @@ def reciprocal_rerank(rankings: Sequence[Ranking], *, weights: Sequence[float] |
     The official retriever ignores weights in this mode; here they count where they are given.
 
     Example:
-        >>> reciprocal_rerank([["a", "b"]])[0] == ("a", 1 / 60)
+        >>> reciprocal_rerank([[("a", 0.9), ("b", 0.1)]])[0] == ("a", 1 / 60)
         True
     """
     return reciprocal_rank_fusion(rankings, weights=weights, k=_FROM_ZERO)

@@ -133,7 +133,7 @@ def outline(text: str, suffix: str) -> list[Mark]:
 
     Example:
         >>> outline("class A:\\n    def f(self): ...\\n\\nA().f()\\n", ".py")
-        [(0, 'A'), (13, 'A > f'), (30, '')]
+        [(0, 'A'), (9, 'A > f'), (31, '')]
     """
     if suffix in (".py", ".pyi"):
         try:

@@ -101,7 +101,7 @@ def reader_for(path: Path) -> ReaderEntry:
 
     Example:
         >>> reader_for(Path("a/Report.PDF")).function, reader_for(Path("notes")).function
-        ('pdf:read_pdf', 'text:read_text')
+        ('pdf.reader:read_pdf', 'text:read_text')
     """
     suffix = path.suffix.lower()
     entry = READERS.get(suffix, TEXT)

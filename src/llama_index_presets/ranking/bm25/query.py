@@ -75,8 +75,8 @@ def parse_in_languages(text: str, analyzers: Sequence[Analyzer]) -> KeywordQuery
     Each word is asked for in the forms that it has in these languages; a form that several of them share counts once.
 
     Example:
-        >>> parse_in_languages("houses", [Analyzer(), Analyzer(language="german")]).tokens
-        ('hous', 'houses')
+        >>> parse_in_languages("running", [Analyzer(), Analyzer(language="german")]).tokens
+        ('run', 'running')
     """
     read = [parse_query(text, analyzer) for analyzer in analyzers]
     tokens: Counter[str] = Counter()
