@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py --data DIR/scifact [--preset healthcare] [--pattern simple] [--store lancedb] …
 
-    python benchmarks/quality.py --compare --data DIR/scifact … [--queries 500] [--results FILE.json] [--figure FILE.svg]
+    python benchmarks/quality.py --compare --data DIR/scifact … [--queries 500] [--results FILE] [--figure FILE]
 
 The second line prints nDCG@10 of the default hybrid search beside its legs, min-max fusion and QueryFusionRetriever in
 two modes, by collection, with the mean and the worst margin to the better leg. Collections whose scores are in the
