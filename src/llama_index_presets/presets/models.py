@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
@@ -115,7 +116,7 @@ def with_cache(
 
 def reads_images(embed_model: BaseEmbedding) -> bool:
     """Whether a model puts images into the space of its texts."""
-    return hasattr(embed_model, "get_image_embedding_batch")
+    return isinstance(embed_model, MultiModalEmbedding)
 
 
 def make_llm(name: str) -> LLM:
