@@ -140,7 +140,10 @@ def _from_listing(source: DocumentSource, limit: SizeLimit) -> Iterator[Source]:
                 yield _left_out(doc_id, " ".join(str(error).split()) or type(error).__name__)
                 continue
         digest = _digest(version, about)
-        yield Source(doc_id, digest, partial(_read_listed, source, item, doc_id, digest, about, limit))
+        # Never None: what the content says of itself is not what its source says.
+        allowed = item.metadata.get("allowed", ()) if item.permissions is None else item.permissions
+        read = partial(_read_listed, source, item, doc_id, digest, about, limit)
+        yield Source(doc_id, digest, read, allowed=allowed)
 
 
 def _read_listed(

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from llama_index_presets import build
 from llama_index_presets.cli import app
 from llama_index_presets.errors import IngestError, PermissionsError, SettingsError, StoreError
+from llama_index_presets.ingest.document_source import SourceItem
 from llama_index_presets.ingest.permissions import names_of
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.storage import check_metadata
@@ -185,6 +186,35 @@ def test_files_say_who_may_see_them_where_they_are_believed(
     engine = make(settings={"permissions_from": trusted})
     assert engine.ingest(folder, show_progress=False).failed == []
     assert names(engine.as_user(groups=["all"])) == expected
+
+
+class Wiki:
+    """A connected source whose pages are files with front matter."""
+
+    name = "wiki"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def list(self) -> list[SourceItem]:
+        return [
+            SourceItem(id="staff", version="1", permissions=["staff"]),
+            SourceItem(id="sales", version="1", metadata={"allowed": ["sales"]}),
+            SourceItem(id="silent", version="1"),
+        ]
+
+    def read(self, id: str) -> Path:
+        path = self._folder / f"{id}.md"
+        path.write_text(FRONT)
+        return path
+
+
+def test_a_connected_source_says_who_may_see_its_documents(make: Make, tmp_path: Path) -> None:
+    """What the source says counts, what its pages say of themselves does not."""
+    engine = make()
+    assert engine.ingest(Wiki(tmp_path), show_progress=False).failed == []
+    seen = {group: ids(engine.as_user(groups=[group])) for group in ("staff", "sales", "all")}
+    assert seen == {"staff": ["wiki/staff"], "sales": ["wiki/sales"], "all": []}
 
 
 def test_the_word_of_the_caller_comes_first(make: Make, tmp_path: Path) -> None:
