@@ -37,7 +37,7 @@ def main(storage: str) -> None:
         print(QUESTION)
         for hit in engine.retriever.retrieve(QUESTION)[:3]:
             print(
-                f"  {hit.score:.3f}  {Path(hit.metadata['source']).name}: {' '.join(hit.text.split())[:72]}…"
+                f"  {hit.score:.3f}  {Path(hit.metadata['source']).name}: {' '.join(hit.text.split())[:60]}…"
             )
         heading("Answer: cited to the word")
         response = engine.query(QUESTION)
