@@ -25,6 +25,9 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY) ## Create the environment
 
+schema: $(READY) ## Write docs/llama-presets.schema.json, the schema of the project file, from the settings
+	$(BIN)/python tools/project_schema.py
+
 demo: $(READY) ## Retrieval, citation to the word, abstention, a filter and the cost, offline
 	$(BIN)/python tools/demo.py
 
@@ -83,4 +86,4 @@ weights: $(READY) ## Fetch the MPNet weights into the cache; `make setup` fetche
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .venv-oldest .venv-3.* site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow test-all test-oldest-duckdb test-pythons test-wheel extras package check docs bench weights clean
+.PHONY: help setup schema demo test test-slow test-all test-oldest-duckdb test-pythons test-wheel extras package check docs bench weights clean

@@ -261,7 +261,7 @@ def test_a_project_about_its_own_folder_hides_its_storage(run, project: Path) ->
 
 
 def test_the_schema_is_the_generated_one() -> None:
-    """`python tools/project_schema.py` writes it."""
+    """`make schema` writes it, whenever a setting is added or changed."""
     assert project_schema.FILE.read_text("utf-8") == project_schema.text()
 
 
