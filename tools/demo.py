@@ -6,7 +6,6 @@ python tools/demo.py
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
@@ -19,7 +18,7 @@ NEXT = """\
 llama-presets init                      a project on your own documents: three questions
 llama-presets list                      the seven presets, and what each needs here
 python recipes/healthcare/recipe.py     the same documents, encrypted, with personal data replaced
-docs/start.md                           ten minutes in Python; docs/choosing.md which preset, model and store"""
+docs/start.md                           ten minutes in Python; docs/choosing.md: which preset"""
 
 
 def heading(text: str) -> None:
@@ -29,7 +28,6 @@ def heading(text: str) -> None:
 
 def main(storage: str) -> None:
     """Show an engine of the preset healthcare on five guideline sheets."""
-    began = time.perf_counter()
     with build("healthcare", storage=storage, settings={"encryption": "off"}) as engine:
         report = engine.ingest(DOCUMENTS)
         print(f"{report.documents} documents, {report.chunks} chunks, {report.tokens} tokens")
@@ -53,7 +51,7 @@ def main(storage: str) -> None:
         heading("Cost: every call of a model, in the ledger")
         stats = engine.ledger.get_usage_stats(days=7)
         print(f"{stats.total_calls} calls, {stats.total_tokens} tokens, ${stats.total_cost_usd:.6f}")
-    heading(f"Next, after {time.perf_counter() - began:.1f} seconds")
+    heading("Next")
     print(NEXT)
 
 
