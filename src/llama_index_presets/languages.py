@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable
 from types import MappingProxyType
 from typing import Any, Final
 
+from llama_index_presets._extras import require
+
 __all__ = ["ENGLISH", "SCRIPTS", "detect_language", "language_code", "likely_languages", "script_language"]
 
 ENGLISH: Final = "en"
@@ -225,6 +227,6 @@ def _shares(text: str, languages: Iterable[str]) -> list[tuple[str, float]]:
 @functools.cache
 def _model() -> Any:
     """py3langid with its own model: pure numpy, 4 MB, read at the first text that is not plainly English."""
-    from py3langid.langid import _get_identifier
+    _get_identifier = require("py3langid.langid", extra="readers")._get_identifier
 
     return _get_identifier()

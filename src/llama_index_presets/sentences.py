@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from llama_index_presets._extras import require
 from llama_index_presets._lazy_packages import deferring, is_command
 from llama_index_presets.languages import ENGLISH, script_language
 
@@ -40,7 +41,7 @@ def split_sentences(text: str, language: str | None = None) -> list[str]:
 
 def _other_sentences(paragraph: str, *, language: str) -> list[str]:
     """Sentences by sentencex, whose boundaries are taken, and not its texts, so that every character stays."""
-    import sentencex
+    sentencex: Any = require("sentencex", extra="readers")
 
     starts = [one["start_index"] for one in sentencex.get_sentence_boundaries(language, paragraph)]
     bounds = [0, *starts[1:], len(paragraph)]
