@@ -74,7 +74,8 @@ def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyz
     Args:
         message: What the user says now.
         previous: The question before it, as it was made whole; empty for none.
-        topic: What was cited last is about, such as the title of its document; may be empty.
+        topic: What was cited last is about, such as the title of its document; its words that the question before
+            has count. May be empty.
         analyzer: Makes stems.
 
     Returns:
@@ -85,17 +86,21 @@ def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyz
         'How is botulism treated? And for children?'
         >>> make_whole("And measles?", "How is botulism treated?", topic="Botulism")
         'How is measles treated?'
+        >>> make_whole("How is it treated?", "What are the signs of botulism?", topic="Botulism: ward guide")
+        'How is botulism treated?'
         >>> make_whole("What causes measles?", "How is botulism treated?")
         'What causes measles?'
     """
-    if not previous.strip() or not _leans(message, analyzer or Analyzer()):
+    analyzer = analyzer or Analyzer()
+    if not previous.strip() or not _leans(message, analyzer):
         return message
+    topic = _shared(previous, topic, analyzer)
     other = _other_thing(message)
     if other and (replaced := _replaced(previous, topic, other)):
         return replaced
     if changed := _exchanged(message, previous):
         return changed
-    about = topic if topic and _holds(previous, topic) else next(iter(_names(previous)), "")
+    about = topic or next(iter(_names(previous)), "")
     if about and not _adds(message):
         return message if _holds(message, about) else _about(message, about)
     carried = previous.rstrip()
@@ -195,6 +200,21 @@ def _names(question: str) -> Sequence[str]:
     """Capitalised names within a question, the longest first."""
     names = re.findall(r"(?<=\s)[A-Z][\w&’'-]*(?: [A-Z][\w&’'-]*)*", question)
     return sorted(names, key=len, reverse=True)
+
+
+def _shared(previous: str, topic: str, analyzer: Analyzer) -> str:
+    """The topic as the question before names it: all of it, or the words side by side that the two share."""
+    if not topic or _holds(previous, topic):
+        return topic
+    of_topic = set(analyzer.tokens(topic))
+    runs: list[list[str]] = [[]]
+    for word in re.findall(r"[\w&’'-]+", previous):
+        tokens = analyzer.tokens(word)
+        if tokens and of_topic.issuperset(tokens):
+            runs[-1].append(word)
+        elif runs[-1]:
+            runs.append([])
+    return " ".join(max(runs, key=len))
 
 
 def _holds(text: str, topic: str) -> bool:

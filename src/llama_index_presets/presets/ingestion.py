@@ -462,7 +462,8 @@ def _vanished(data: Any) -> Callable[[str], bool]:
     if isinstance(items, list | tuple | set):
         named = [source_name(item) for item in items if is_url(item) or isinstance(item, DocumentSource)]
         items = [item for item in items if not (is_url(item) or isinstance(item, DocumentSource))]
-    folders = _folders(items, "sync") if items or not named else []
+    nothing_else = isinstance(items, list) and not items and bool(named)
+    folders = [] if nothing_else else _folders(items, "sync")
     return lambda doc_id: (
         doc_id in named
         or doc_id.startswith(tuple(f"{name}/" for name in named))
