@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle  # nosec B403 - nothing is read by it: one object is tried
+import pickle  # nosec B403
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
