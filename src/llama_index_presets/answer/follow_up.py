@@ -214,7 +214,8 @@ def _shared(previous: str, topic: str, analyzer: Analyzer) -> str:
             runs[-1].append(word)
         elif runs[-1]:
             runs.append([])
-    return " ".join(max(runs, key=lambda run: len(run)))
+    longest = max(runs, key=len)
+    return " ".join(longest)
 
 
 def _holds(text: str, topic: str) -> bool:
