@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -80,6 +80,7 @@ class OpenAIServer:
         cached: How many of the input tokens it read from its cache.
         reasoning: How many of the output tokens were thinking.
         words: What it answers, one word a chunk.
+        writes: What it answers to the body of a request, in place of `words`.
         latency_s: How long each answer takes.
         faults: What goes wrong with the next requests; None lets one pass.
         fail_always: What goes wrong with every request.
@@ -96,6 +97,7 @@ class OpenAIServer:
     cached: int = 0
     reasoning: int = 0
     words: tuple[str, ...] = ("The", " answer", " is", " 42", ".")
+    writes: Callable[[dict[str, Any]], Iterable[str]] | None = None
     latency_s: float = 0.0
     faults: deque[Fault | None] = field(default_factory=deque)
     fail_always: Fault | None = None
@@ -318,7 +320,9 @@ def _tool_calls(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _words(bill: OpenAIServer, body: dict[str, Any]) -> tuple[str, ...]:
-    return () if body.get("_empty") else bill.words
+    if body.get("_empty"):
+        return ()
+    return bill.words if bill.writes is None else tuple(bill.writes(body))
 
 
 def _chat(bill: OpenAIServer, body: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from llama_index_presets.answer.thinking import ThinkingFilter
 from llama_index_presets.answer.verify_numbers import NumberVerifier
 from llama_index_presets.provenance import RankedNode
 
-__all__ = ["CitedAnswer", "suspicious_passages"]
+__all__ = ["CitedAnswer", "link_filter", "suspicious_passages"]
 
 _TABLE = re.compile(r"(Table|TABLE|Exhibit|Schedule)\s+[\dA-Z]")
 
@@ -142,7 +142,7 @@ class CitedAnswer:
     def metadata(self) -> dict[str, Any]:
         """What a response says of its answer."""
         without = {leg for hit in self.source_nodes if isinstance(hit, RankedNode) for leg in hit.degraded}
-        numbers = {} if self.numbers is None else {"numbers": self.numbers.report()}
+        numbers = {} if self.numbers is None else {"numbers": self._numbers(self.numbers.report())}
         degraded = {} if self.degraded is None else {"degraded": self.degraded}
         own = {
             "citations": self.citations(),
@@ -154,6 +154,14 @@ class CitedAnswer:
         own["suspicious"] = list(self.suspicious)
         own["links_removed"] = self.links.removed if self.links is not None else 0
         return {**own, "failed_legs": sorted(without), **numbers, **degraded}
+
+    def _numbers(self, report: dict[str, Any]) -> dict[str, Any]:
+        """The report on figures; what it quotes of the model has no address but the passages' own."""
+        passages = self.links.passages if self.links is not None else []
+        shown = [
+            {**one, "statement": _without_links(one["statement"], passages)} for one in report["unsupported"]
+        ]
+        return {**report, "unsupported": shown}
 
 
 def suspicious_passages(hits: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
@@ -173,6 +181,21 @@ def suspicious_passages(hits: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def link_filter(blocks: Sequence[Block], suspicious: Sequence[Mapping[str, Any]]) -> LinkFilter:
+    """The filter of an answer's links: a passage that speaks to a language model vouches for no address."""
+    ids = {one["node_id"] for one in suspicious}
+    vouched = (not any(hit.node.node_id in ids for hit in (block.hit, *block.merged)) for block in blocks)
+    return LinkFilter(
+        [f"{block.heading}\n{block.text}" if ok else "" for block, ok in zip(blocks, vouched, strict=True)]
+    )
+
+
+def _without_links(statement: str, passages: Sequence[str]) -> str:
+    """A statement whose markers are gone, so that each passage may have been cited."""
+    links = LinkFilter(passages, _cited=list(range(1, len(passages) + 1)))
+    return links.feed(statement) + links.end()
 
 
 def _citation(block: Block) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from llama_index_presets._options import refuse_unknown, strict
 from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.answer.calibration import Calibration
 from llama_index_presets.answer.citations import MarkerFilter
-from llama_index_presets.answer.cited_answer import CitedAnswer, suspicious_passages
+from llama_index_presets.answer.cited_answer import CitedAnswer, link_filter, suspicious_passages
 from llama_index_presets.answer.context import (
     DONT_KNOW,
     QUESTION_PROMPT,
@@ -46,7 +46,6 @@ from llama_index_presets.answer.context import (
 from llama_index_presets.answer.extractive import CONFIDENCE, ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
-from llama_index_presets.answer.links import LinkFilter
 from llama_index_presets.answer.response import CitedResponse
 from llama_index_presets.answer.support import Similarities
 from llama_index_presets.answer.thinking import without_thinking
@@ -368,7 +367,7 @@ class CitedSynthesizer(BaseSynthesizer):
             markers=MarkerFilter(len(blocks)),
             numbers=self._number_verifier(blocks),
             confidence=judged.confidence,
-            links=LinkFilter([f"{block.heading}\n{block.text}" for block in blocks]),
+            links=link_filter(blocks, suspicious),
             suspicious=suspicious,
             similarities=self.similarities,
         )

@@ -8,10 +8,9 @@ from typing import Final
 from llama_index.core.schema import NodeWithScore
 
 from llama_index_presets.answer.citations import MarkerFilter
+from llama_index_presets.answer.cited_answer import CitedAnswer, link_filter, suspicious_passages
 from llama_index_presets.answer.context import DONT_KNOW, render_prompt
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer.links import LinkFilter
-from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.monitor.retry import is_transient
 from llama_index_presets.presets.engine_parts import EngineParts
@@ -84,7 +83,7 @@ def fallback_answer(
         return answer
     answer.blocks = parts.synthesizer.blocks(question, hits)
     answer.markers = MarkerFilter(len(answer.blocks))
-    answer.links = LinkFilter([f"{block.heading}\n{block.text}" for block in answer.blocks])
+    answer.links = link_filter(answer.blocks, suspicious_passages(hits))
     quote = ExtractiveLLM().answer(render_prompt(answer.blocks, question))
     help_text = f"This is what the sources say: {quote}" if quote != DONT_KNOW else _pointer(answer)
     answer.take(f"{NO_ANSWER} {help_text}".strip(), last=True)
