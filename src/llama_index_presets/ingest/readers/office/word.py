@@ -20,6 +20,7 @@ from llama_index_presets.ingest.document_metadata import plain_values
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.office.hidden import HiddenText
 from llama_index_presets.ingest.readers.office.packages import (
     check_package,
     core_properties,
@@ -48,10 +49,11 @@ def read_docx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     check_package(path, limit, "Word")
     mammoth = require("mammoth", extra="readers")
     with zipfile.ZipFile(path) as archive:
-        above, below = (_margins(archive, kind) for kind in ("header", "footer"))
+        hidden = HiddenText(archive)
+        above, below = (_margins(archive, kind, hidden) for kind in ("header", "footer"))
         about = plain_values(core_properties(archive))
         html = mammoth.convert_to_html(
-            _with_boxes_and_formulas(path, archive),
+            _rewritten(path, archive, hidden),
             style_map=_style_map(archive),
             convert_image=mammoth.images.img_element(lambda _: {"src": ""}),
         ).value
@@ -105,13 +107,15 @@ def _value(element: Any, name: str = "val") -> str:
     return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")
 
 
-def _margins(archive: zipfile.ZipFile, kind: str) -> str:
+def _margins(archive: zipfile.ZipFile, kind: str, hidden: HiddenText) -> str:
     """Paragraphs above or below the pages, each text once, as HTML."""
     lines: dict[str, None] = {}
     for name in sorted(archive.namelist()):
         found = _MARGIN.fullmatch(name)
         if found and found[1] == kind:
-            for element in parse_xml(archive.read(name)).iter():
+            root = parse_xml(archive.read(name))
+            hidden.clear(root)
+            for element in root.iter():
                 if local_name(element.tag) == "p" and not _PAGE_FIELD.search(_instructions(element)):
                     lines.setdefault(_text(element))
     return "".join(f"<p>{escape(line)}</p>" for line in lines if line)
@@ -135,22 +139,31 @@ def _text(element: Any) -> str:
     return " ".join("".join(parts).split())
 
 
-def _with_boxes_and_formulas(path: Path, archive: zipfile.ZipFile) -> io.BytesIO:
-    """The document, with text boxes and formulas in the form that mammoth reads."""
-    if _BODY not in archive.namelist() or not any(mark in archive.read(_BODY) for mark in _REWRITTEN):
+def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.BytesIO:
+    """The document without hidden letters, with text boxes and formulas in the form that mammoth reads."""
+    changed: dict[str, bytes] = {}
+    for name in hidden.parts:
+        part = archive.read(name)
+        rewritten = name == _BODY and any(mark in part for mark in _REWRITTEN)
+        if not rewritten and not hidden.may_be_in(part):
+            continue
+        root = parse_xml(part)
+        hidden.clear(root)
+        if rewritten:
+            _open_boxes(root)
+            _write_formulas(root)
+        changed[name] = require("lxml.etree", extra="readers").tostring(root)
+    if not changed:
         return io.BytesIO(path.read_bytes())
-    root = parse_xml(archive.read(_BODY))
-    _open_boxes(root)
-    _write_formulas(root)
-    changed = io.BytesIO()
-    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as copy:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as copy:
         for member in archive.infolist():
-            if member.filename == _BODY:
-                copy.writestr(member.filename, require("lxml.etree", extra="readers").tostring(root))
+            if member.filename in changed:
+                copy.writestr(member.filename, changed[member.filename])
             elif not member.filename.startswith("word/media/"):
                 copy.writestr(member.filename, archive.read(member))
-    changed.seek(0)
-    return changed
+    file.seek(0)
+    return file
 
 
 def _open_boxes(root: Any) -> None:

@@ -31,6 +31,7 @@ _EDGE: Final = 0.14  # of the page's height, in which running heads stand
 _EDGE_LINES: Final = 4
 _LISTED_PAGES: Final = 10
 _SCAN: Final = "it is an image (a scan)"
+_HIDDEN: Final = "words that it does not show are left out (white on white, or not drawn)"
 _DPI: Final = 300  # at which tesseract reads best
 _MOST_PIXELS: Final = 40_000_000
 
@@ -154,6 +155,8 @@ def _laid_out(label: str, found: PageWords) -> _Page:
         problem = _SCAN if found.image_share > 0.02 else "it has no text"
     elif found.unmapped > characters // 3:
         problem = "its fonts do not say which characters they draw"
+    elif found.hidden:
+        problem = _HIDDEN
     return _Page(label, ordered, (found.width, found.height), found.display, problem)
 
 

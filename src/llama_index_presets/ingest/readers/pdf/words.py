@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from llama_index_presets._extras import require
+from llama_index_presets.ingest.readers.pdf.hidden import Paint, shown_words
 
 __all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
 
@@ -45,6 +46,7 @@ class Word:
         baseline: Distance of the baseline from the upper edge.
         em: Font size, as it is drawn.
         bold: Whether its font is.
+        paint: ``"none"`` where its letters are not drawn, ``"white"`` where they are as the paper is, or empty.
     """
 
     text: str
@@ -53,6 +55,7 @@ class Word:
     baseline: float
     em: float
     bold: bool = False
+    paint: str = ""
 
     @property
     def top(self) -> float:
@@ -140,6 +143,7 @@ class PageWords:
         width: Of the page in that frame, in points.
         unmapped: Characters whose font does not say what they are.
         image_share: Part of the page that images cover, 0 to 1.
+        hidden: Words left out, since the page does not show them.
     """
 
     display: Frame
@@ -149,6 +153,7 @@ class PageWords:
     width: float
     unmapped: int
     image_share: float
+    hidden: int = 0
 
 
 def page_words(page: Any) -> PageWords:
@@ -157,16 +162,21 @@ def page_words(page: Any) -> PageWords:
     bounds: Box = tuple(page.get_bbox())
     display = Frame(bounds, page.get_rotation() // 90 % 4)
     reader = _TextPage(raw, page, bounds)
-    by_turn = reader.words()
-    ordered = sorted(by_turn, key=lambda turn: -sum(len(word.text) for word in by_turn[turn]))
-    frames = {Frame(bounds, turn): by_turn[turn] for turn in ordered} or {display: []}
+    found = {Frame(bounds, turn): words for turn, words in reader.words().items()}
+    width, height = abs(bounds[2] - bounds[0]), abs(bounds[3] - bounds[1])
+    count = sum(map(len, found.values()))
+    if any(word.paint for words in found.values() for word in words):
+        covered = _drawn(raw, page, display)[1]
+        found = shown_words(page, display, found, covered / max(width * height, 1.0))
+    ordered = sorted(found, key=lambda frame: -sum(len(word.text) for word in found[frame]))
+    frames = {frame: found[frame] for frame in ordered} or {display: []}
     main = next(iter(frames))
     rulings, covered = _drawn(raw, page, main)
-    width, height = abs(bounds[2] - bounds[0]), abs(bounds[3] - bounds[1])
+    share = min(covered / max(width * height, 1.0), 1.0)
     if main.turns % 2:
         width, height = height, width
-    share = min(covered / max(width * height, 1.0), 1.0)
-    return PageWords(display, frames, rulings, height, width, reader.unmapped, share)
+    hidden = count - sum(map(len, frames.values()))
+    return PageWords(display, frames, rulings, height, width, reader.unmapped, share, hidden)
 
 
 class _TextPage:
@@ -180,6 +190,7 @@ class _TextPage:
         self._matrix = raw.FS_MATRIX()
         self._x, self._y = ctypes.c_double(), ctypes.c_double()
         self._bold: dict[bytes, bool] = {}
+        self._paint = Paint(raw, self._text.raw)
         self.unmapped = 0
 
     def words(self) -> dict[int, list[Word]]:
@@ -231,7 +242,7 @@ class _TextPage:
         raw.FPDFText_GetCharOrigin(text, place, self._x, self._y)
         _, baseline = Frame(self._bounds, turn).point(self._x.value, self._y.value)
         self.unmapped += raw.FPDFText_HasUnicodeMapError(text, place) == 1
-        return turn, Word("", math.inf, -math.inf, baseline, em, self._is_bold(place))
+        return turn, Word("", math.inf, -math.inf, baseline, em, self._is_bold(place), self._paint.of(place))
 
     def _extend(self, word: Word, turn: int, box: Box) -> None:
         if turn == 0:
