@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 from llama_index.core import (
     Document,
+    DocumentSummaryIndex,
+    PropertyGraphIndex,
     Settings,
     StorageContext,
     VectorStoreIndex,
+    get_response_synthesizer,
     load_index_from_storage,
 )
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
@@ -27,28 +30,44 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.chat_engine import CondensePlusContextChatEngine
 from llama_index.core.evaluation import FaithfulnessEvaluator, RetrieverEvaluator
 from llama_index.core.extractors import KeywordExtractor, TitleExtractor
+from llama_index.core.indices.property_graph import SimpleLLMPathExtractor, VectorContextRetriever
+from llama_index.core.indices.query.query_transform import HyDEQueryTransform
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.llms import ChatMessage, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.llms.mock import MockFunctionCallingLLM
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.node_parser import (
     HierarchicalNodeParser,
     SentenceSplitter,
     SentenceWindowNodeParser,
     get_leaf_nodes,
 )
+from llama_index.core.objects import ObjectIndex
 from llama_index.core.postprocessor import (
     MetadataReplacementPostProcessor,
     SentenceTransformerRerank,
     SimilarityPostprocessor,
 )
-from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine, SubQuestionQueryEngine
+from llama_index.core.query_engine import (
+    CitationQueryEngine,
+    RetrieverQueryEngine,
+    RouterQueryEngine,
+    SubQuestionQueryEngine,
+    TransformQueryEngine,
+)
 from llama_index.core.question_gen import LLMQuestionGenerator
-from llama_index.core.retrievers import AutoMergingRetriever, QueryFusionRetriever
-from llama_index.core.schema import MetadataMode, NodeWithScore, TransformComponent
+from llama_index.core.retrievers import (
+    AutoMergingRetriever,
+    QueryFusionRetriever,
+    RecursiveRetriever,
+    VectorIndexAutoRetriever,
+    VectorIndexRetriever,
+)
+from llama_index.core.schema import IndexNode, MetadataMode, NodeWithScore, TextNode, TransformComponent
 from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.storage.docstore import SimpleDocumentStore
-from llama_index.core.tools import QueryEngineTool
+from llama_index.core.tools import FunctionTool, QueryEngineTool
 from llama_index.core.vector_stores import (
     FilterCondition,
     FilterOperator,
@@ -57,6 +76,7 @@ from llama_index.core.vector_stores import (
     SimpleVectorStore,
     VectorStoreQuery,
 )
+from llama_index.core.vector_stores.types import MetadataInfo, VectorStoreInfo
 from llama_index.vector_stores.lancedb import LanceDBVectorStore
 from tests.fakes import WordEmbedding
 from tests.unit.rerank.conftest import save_model
@@ -431,7 +451,7 @@ def reranking(parts: types.SimpleNamespace) -> Any:
     engine = index.as_query_engine(llm=MockLLM(), similarity_top_k=4, node_postprocessors=[rerank])
     answer = engine.query(QUESTION)
     kept = [round(node.node.metadata["retrieval_score"], 4) for node in answer.source_nodes]
-    return [hit.node.ref_doc_id for hit in answer.source_nodes], kept
+    return [(hit.node.ref_doc_id, round(float(hit.score), 3)) for hit in answer.source_nodes], kept
 
 
 @program
@@ -508,6 +528,240 @@ def metadata_extraction(parts: types.SimpleNamespace) -> Any:
     return said(index.as_query_engine(llm=MockLLM(), similarity_top_k=2).query(QUESTION))
 
 
+@program
+def property_graph(parts: types.SimpleNamespace) -> Any:
+    """Triplets by a model; entities are found by the vectors in the store."""
+    llm = RuleLLM(
+        replies={
+            "Valve AB-17": "(Valve seal, Closes, Valve body)",
+            "The rope": "(Rope, Belongs to, Lift)",
+            "Lamps of": "(Lamps, Hang in, Hall)",
+            "The boiler": "(Boiler, Burns, Gas)",
+        }
+    )
+    index = PropertyGraphIndex.from_documents(
+        documents(),
+        transformations=[SentenceSplitter(id_func=lambda place, document: f"{document.id_} {place}")],
+        kg_extractors=[SimpleLLMPathExtractor(llm=llm, num_workers=1)],
+        vector_store=parts.VectorStore(),
+        embed_model=embedding(),
+        embed_kg_nodes=True,
+        use_async=False,
+        llm=llm,
+    )
+    retriever = VectorContextRetriever(
+        index.property_graph_store,
+        vector_store=index.vector_store,
+        embed_model=embedding(),
+        similarity_top_k=2,
+        include_text=False,
+    )
+    return sorted(hit.node.text for hit in retriever.retrieve("Valve seal"))
+
+
+@program
+def citation_query_engine(parts: types.SimpleNamespace) -> Any:
+    engine = CitationQueryEngine.from_args(
+        index_in(parts.VectorStore()), llm=MockLLM(), similarity_top_k=2, citation_chunk_size=64
+    )
+    return said(engine.query(QUESTION))
+
+
+@program
+def hypothetical_document(parts: types.SimpleNamespace) -> Any:
+    """The question is replaced by a passage that a model makes up (HyDE)."""
+    llm = RuleLLM(replies={"write a passage": "The rope of the lift is replaced every year."})
+    engine = index_in(parts.VectorStore()).as_query_engine(llm=MockLLM(), similarity_top_k=2)
+    return said(TransformQueryEngine(engine, HyDEQueryTransform(llm=llm)).query("When is it replaced?"))
+
+
+@program
+def auto_retriever(parts: types.SimpleNamespace) -> Any:
+    """A model writes the query, its filters and its length."""
+    spec = '{"query": "the rope", "filters": [{"key": "year", "value": 2022, "operator": ">="}], "top_k": 2}'
+    retriever = VectorIndexAutoRetriever(
+        index_in(parts.VectorStore()),
+        vector_store_info=VectorStoreInfo(
+            content_info="Parts of a house",
+            metadata_info=[MetadataInfo(name="year", type="int", description="Year")],
+        ),
+        llm=RuleLLM(replies={"": spec}),
+        similarity_top_k=4,
+    )
+    return plain(retriever.retrieve("What of the rope since 2022?"))
+
+
+@program
+def maximal_marginal_relevance(parts: types.SimpleNamespace) -> Any:
+    """The first two places: from the third, the stock store compares with the place before only, ours with all.
+
+    Of the scores the stock store gives the gain of each place, ours the similarity.
+    """
+    index = index_in(parts.VectorStore())
+    found = []
+    for threshold in (0.2, 0.5, 0.9):
+        retriever = index.as_retriever(
+            similarity_top_k=2,
+            vector_store_query_mode="mmr",
+            vector_store_kwargs={"mmr_threshold": threshold},
+        )
+        found.append([hit.node.ref_doc_id for hit in retriever.retrieve(QUESTION)])
+    return found
+
+
+@program
+def document_summary_index(parts: types.SimpleNamespace) -> Any:
+    """Summaries are searched, the documents behind them answer."""
+    llm = RuleLLM(
+        replies={"Valve AB-17": "Of the pump.", "The rope": "Of the lift.", "Lamps": "Of the hall."}
+    )
+    index = DocumentSummaryIndex.from_documents(
+        documents()[:3],
+        llm=llm,
+        embed_model=embedding(),
+        storage_context=StorageContext.from_defaults(vector_store=parts.VectorStore()),
+        response_synthesizer=get_response_synthesizer(llm=llm, response_mode="compact"),
+    )
+    retriever = index.as_retriever(retriever_mode="embedding", similarity_top_k=1)
+    return index.get_document_summary("rope"), [hit.node.ref_doc_id for hit in retriever.retrieve("the lift")]
+
+
+@program
+def recursive_retriever(parts: types.SimpleNamespace) -> Any:
+    """References in the store lead to nodes that are kept elsewhere."""
+    nodes = {name: TextNode(text=text, id_=name) for name, text in TEXTS.items()}
+    references = [
+        IndexNode(text=sentence, index_id=name, id_=f"{name} {place}")
+        for name, text in TEXTS.items()
+        for place, sentence in enumerate(text.split(". "))
+    ]
+    index = VectorStoreIndex(
+        references,
+        storage_context=StorageContext.from_defaults(vector_store=parts.VectorStore()),
+        embed_model=embedding(),
+    )
+    retriever = RecursiveRetriever(
+        "vector", retriever_dict={"vector": index.as_retriever(similarity_top_k=2)}, node_dict=nodes
+    )
+    return [(hit.node.text, round(hit.score, 4)) for hit in retriever.retrieve("Who has spare lamps?")]
+
+
+@program
+def retrieval_of_tools(parts: types.SimpleNamespace) -> Any:
+    """An object index finds the tools that a question needs."""
+
+    def ask(question: str) -> str:
+        return question
+
+    tools = [FunctionTool.from_defaults(ask, name=name, description=text) for name, text in TEXTS.items()]
+    index = ObjectIndex.from_objects(
+        tools,
+        index_cls=VectorStoreIndex,
+        storage_context=StorageContext.from_defaults(vector_store=parts.VectorStore()),
+        embed_model=embedding(),
+    )
+    return [tool.metadata.name for tool in index.as_retriever(similarity_top_k=2).retrieve(QUESTION)]
+
+
+@program
+def streaming_chat_and_memory(parts: types.SimpleNamespace) -> Any:
+    engine = index_in(parts.VectorStore()).as_chat_engine(
+        chat_mode="context",
+        llm=RuleLLM(),
+        similarity_top_k=1,
+        memory=ChatMemoryBuffer.from_defaults(token_limit=900),
+    )
+    turns = []
+    for text in (QUESTION, "Who has spare lamps?"):
+        reply = engine.stream_chat(text)
+        turns.append(("".join(reply.response_gen), plain(reply.source_nodes)))
+    return turns
+
+
+@program
+def asynchronous_ingestion(parts: types.SimpleNamespace) -> Any:
+    """An asynchronous pipeline, then documents taken out and put in without blocking."""
+
+    async def main() -> Any:
+        storage = StorageContext.from_defaults(vector_store=parts.VectorStore())
+        nodes = await IngestionPipeline(transformations=[SentenceSplitter()]).arun(documents=documents())
+        index = VectorStoreIndex(
+            [], storage_context=storage, embed_model=embedding(), store_nodes_override=True
+        )
+        await index.ainsert_nodes(nodes)
+        await index.adelete_ref_doc("valve", delete_from_docstore=True)
+        await index.arefresh_ref_docs([Document(text="The valve of the roof leaks.", doc_id="roof")])
+        hits = await index.as_retriever(similarity_top_k=9).aretrieve(QUESTION)
+        return sorted(index.ref_doc_info), plain(hits)
+
+    return asyncio.run(main())
+
+
+@program
+def asynchronous_fusion_and_reranking(parts: types.SimpleNamespace) -> Any:
+    async def main() -> Any:
+        index = index_in(parts.VectorStore())
+        retriever = parts.FusionRetriever(
+            [index.as_retriever(similarity_top_k=4)],
+            llm=MockLLM(),
+            mode="relative_score",
+            similarity_top_k=4,
+            num_queries=1,
+            use_async=True,
+        )
+        rerank = parts.Rerank(model="model", top_n=2)
+        engine = RetrieverQueryEngine.from_args(retriever, llm=MockLLM(), node_postprocessors=[rerank])
+        answer = await engine.aquery(QUESTION)
+        return str(answer), [hit.node.ref_doc_id for hit in answer.source_nodes]
+
+    return asyncio.run(main())
+
+
+@program
+def some_nodes_only(parts: types.SimpleNamespace) -> Any:
+    """A search among given nodes, and after a node was deleted."""
+    nodes = [TextNode(text=text, id_=name) for name, text in TEXTS.items()]
+    storage = StorageContext.from_defaults(vector_store=parts.VectorStore())
+    index = VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding())
+    among = VectorIndexRetriever(index, similarity_top_k=4, node_ids=["rope", "boiler"])
+    found = [hit.node.node_id for hit in among.retrieve(QUESTION)]
+    index.delete_nodes(["valve"])
+    return found, plain(index.as_retriever(similarity_top_k=4).retrieve(QUESTION))
+
+
+@program
+def filters_in_lancedb(parts: types.SimpleNamespace) -> Any:
+    index = index_in(parts.LanceDBVectorStore("vectors"))
+    return [
+        without_scores(
+            index.as_query_engine(
+                llm=MockLLM(), similarity_top_k=4, filters=MetadataFilters(filters=[given])
+            ).query(QUESTION)
+        )
+        for given in (
+            MetadataFilter(key="name", value="rope"),
+            MetadataFilter(key="year", value=2022, operator=FilterOperator.GT),
+        )
+    ]
+
+
+@program
+def token_counting_of_streams(parts: types.SimpleNamespace) -> Any:
+    """A streamed answer counts once it was read."""
+    counter = parts.TokenCounter(tokenizer=str.split)
+    Settings.callback_manager = CallbackManager([counter])
+    llm = RuleLLM(replies={"": "one two three"}, callback_manager=Settings.callback_manager)
+    engine = index_in(parts.VectorStore()).as_query_engine(llm=llm, streaming=True)
+    text = "".join(engine.query(QUESTION).response_gen)
+    assert counter.completion_llm_token_count == 3
+    return (
+        text,
+        counter.prompt_llm_token_count,
+        counter.completion_llm_token_count,
+        counter.total_llm_token_count,
+    )
+
+
 def calls_the_tool(messages: Sequence[ChatMessage], **_: Any) -> ChatMessage:
     """A model that looks the question up, then answers with what the tool said."""
     last = messages[-1]
@@ -576,7 +830,6 @@ def test_the_same_results_with_the_imports_changed(
         folder.mkdir()
         (folder / "model").symlink_to(model, target_is_directory=True)
         monkeypatch.chdir(folder)
-        with monkeypatch.context():
-            results[side] = PROGRAMS[name](parts)
+        results[side] = PROGRAMS[name](parts)
     assert results["stock"]
     assert results["ours"] == results["stock"]
