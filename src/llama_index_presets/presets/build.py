@@ -116,13 +116,13 @@ def build(
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
     row, notices = _offline(row, storage, values, overrides) if offline else (row, ())
-    _check(row, values, overrides)
     local = row.monitoring == "local" or offline
     if row.monitoring == "local":
         refuse_remote(preset, [part for part in given.values() if part is not None])
         refuse_remote_cells(row, replaced=frozenset(overrides))
         refuse_remote_reranker(row, values, replaced=frozenset(overrides))
         refuse_remote_listeners(preset)
+    _check(row, values, overrides)
     location = _resolve(storage, row, values, overrides, local=local)
     if has_permissions(location) and values.permissions == "off":  # once on, always on
         values, origins = replace(values, permissions="on"), origins | {"permissions": "storage"}

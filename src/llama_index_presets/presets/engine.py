@@ -246,6 +246,7 @@ class PresetEngine(BaseQueryEngine):
                 log then has as ``NAME (sees everything)``.
 
         Raises:
+            AnswerError: The engine is closed.
             SettingsError: The storage has no permissions, or the names are missing or not usable.
             PermissionsError: A view that is held to a user is to see everything.
 
@@ -259,6 +260,7 @@ class PresetEngine(BaseQueryEngine):
             ...     [len(engine.as_user(groups=[group]).documents()) for group in ("hr", "sales")]
             [1, 0]
         """
+        self._parts.check_open(AnswerError, "ask")
         if not self.has_permissions:
             raise SettingsError(
                 f"'{self._parts.storage.shown}' has no permissions, so an engine cannot be held to a user. Build with "
@@ -370,6 +372,9 @@ class PresetEngine(BaseQueryEngine):
             name: Name of the tool; None takes the preset's, with underscores.
             description: What an agent decides by; None describes the index: use case, size, sources.
 
+        Raises:
+            AnswerError: The engine is closed.
+
         Example:
             >>> import tempfile
             >>> from llama_index.core import Document
@@ -379,6 +384,7 @@ class PresetEngine(BaseQueryEngine):
             ...     engine.as_tool().metadata.name
             'healthcare'
         """
+        self._parts.check_open(AnswerError, "ask")
         own = name or self._parts.preset.name.replace("-", "_")
         return QueryEngineTool.from_defaults(self, name=own, description=description or describe(self._parts))
 

@@ -133,7 +133,7 @@ class EngineParts:
     access: Access | None = None
     fallback: LanguageFallback | None = None
     life: _Life = field(default_factory=_Life)
-    rebuild: Callable[..., Any] | None = None
+    rebuild: Callable[..., Any] | None = field(default=None, repr=False)  # its arguments may hold keys
 
     @property
     def callback_manager(self) -> CallbackManager:

@@ -77,7 +77,7 @@ REPEATS: dict[str, tuple[Any, dict[str, Any]]] = {
     "nodes of one document": ([node("n", "One.", "d"), node("n", "Two.", "d")], {}),
     "number and text": (
         pd.DataFrame({"id": [7, "7"], "t": ["a", "b"]}),
-        {"text_column": "t", "id_column": "id"},
+        {"columns": FrameColumns(text="t", id="id")},
     ),
 }
 

@@ -76,7 +76,7 @@ def test_the_entry_joins_the_ledger(engine: PresetEngine) -> None:
 
 
 class Broken(ScriptedLLM):
-    """Fails; streams one piece before it does."""
+    """Fails; streams two pieces before it does."""
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: object) -> CompletionResponse:
         raise ConnectionError("the line is dead")
@@ -84,6 +84,7 @@ class Broken(ScriptedLLM):
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: object) -> Iterator:  # type: ignore[type-arg, override]
         def pieces() -> Iterator[CompletionResponse]:
             yield CompletionResponse(text="", delta="Seven ")
+            yield CompletionResponse(text="", delta="million were ")
             raise ConnectionError("the line is dead")
 
         return pieces()

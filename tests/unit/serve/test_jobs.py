@@ -203,7 +203,7 @@ def test_tenants_never_share_an_upload(tmp_path: Path) -> None:
 def test_document_ids_are_shown_without_folders() -> None:
     """And lead back to the caller's own folder alone."""
     state, ada = Path("/srv/serve"), Caller(name="ada", tenant="acme")
-    stored = (upload_folder(state, "acme") / "a.pdf").as_posix()
+    stored = (upload_folder(state, ada) / "a.pdf").as_posix()
     assert document_id(state, ada, stored) == "uploads/a.pdf"
     assert file_of(state, ada, "uploads/a.pdf") == stored
     assert file_of(state, ANYBODY, "uploads/a.pdf") != stored

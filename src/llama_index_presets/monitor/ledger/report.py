@@ -154,23 +154,20 @@ def priced(row: CostRow) -> str:
 
 
 def _totals(periods: dict[str, UsageStats]) -> Table:
-    columns = ("", "USD", "calls", "tokens", "p50 ms", "p95 ms", "p99 ms", "errors", "cache hits", "unpriced")
-    cells = [
-        (
-            name,
-            dollars(stats.total_cost_usd),
-            f"{stats.total_calls:,}",
-            f"{stats.total_tokens:,}",
-            f"{stats.p50_latency_ms:,.0f}",
-            f"{stats.p95_latency_ms:,.0f}",
-            f"{stats.p99_latency_ms:,.0f}",
-            f"{stats.error_rate:.1%}",
-            f"{stats.cache_hit_rate:.1%}",
-            f"{stats.unpriced_calls:,}",
-        )
-        for name, stats in periods.items()
-    ]
-    return _table("totals", columns, cells)
+    """A line a measure, so that no figure is cut on a narrow screen."""
+    measures = {
+        "USD": lambda stats: dollars(stats.total_cost_usd),
+        "calls": lambda stats: f"{stats.total_calls:,}",
+        "tokens": lambda stats: f"{stats.total_tokens:,}",
+        "p50 ms": lambda stats: f"{stats.p50_latency_ms:,.0f}",
+        "p95 ms": lambda stats: f"{stats.p95_latency_ms:,.0f}",
+        "p99 ms": lambda stats: f"{stats.p99_latency_ms:,.0f}",
+        "errors": lambda stats: f"{stats.error_rate:.1%}",
+        "cache hits": lambda stats: f"{stats.cache_hit_rate:.1%}",
+        "unpriced": lambda stats: f"{stats.unpriced_calls:,}",
+    }
+    cells = [(name, *map(measure, periods.values())) for name, measure in measures.items()]
+    return _table("totals", ("", *periods), cells)
 
 
 def _group_table(group: str, rows: Sequence[CostRow]) -> tuple[str, Sequence[str], list[Sequence[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import warnings
@@ -112,8 +113,7 @@ def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     if is_encrypted(path):
         raise IngestError(_PASSWORD)
     try:
-        with Path("/dev/null").open("w") if Path("/dev/null").exists() else path.open() as silent:
-            book = xlrd.open_workbook(path, formatting_info=True, logfile=silent)
+        book = xlrd.open_workbook(path, formatting_info=True, logfile=io.StringIO())
     except xlrd.XLRDError as error:
         if "encrypted" in str(error).lower():
             raise IngestError(_PASSWORD) from error
