@@ -115,6 +115,10 @@ def pdf(path: Path, *, scan: float = 0.0) -> Path:
     _line(canvas, 150, "White on paper.", white=True)
     canvas.rect(10, 90, 200, 30, fill=1)
     _line(canvas, 100, "White on black.", white=True)
+    canvas.drawString(900, 60, "Beside.")
+    canvas.drawString(20, -60, "Below.")
+    canvas.setFont("Helvetica", 0.5)
+    canvas.drawString(20, 40, "Too small.")
     canvas.save()
     return path
 
@@ -134,7 +138,8 @@ def test_words_that_a_page_does_not_show_are_not_read(tmp_path: Path) -> None:
     plain, _ = read_pdf(pdf(tmp_path / "a.pdf"))
     assert plain.text.split() == ["Plainly", "seen.", "White", "on", "black."]
     assert plain.warnings == (
-        "Page 1: words that it does not show are left out (white on white, or not drawn).",
+        "Page 1: words that it does not show are left out "
+        "(white on white, too small, beside it, or not drawn).",
     )
 
 
@@ -154,4 +159,6 @@ def test_a_turned_page_hides_the_same_words(tmp_path: Path, turn: int) -> None:
     document.save(tmp_path / "b.pdf")
     document.close()
     text = read_pdf(tmp_path / "b.pdf")[0].text
-    assert "White on black." in text and "paper" not in text and "Never" not in text
+    assert "White on black." in text and not {"paper.", "Never", "Beside.", "Below.", "small."} & set(
+        text.split()
+    )

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from llama_index_presets.ingest.readers.pdf.words import Frame, Word
-
-__all__ = ["Paint", "shown_words"]
+__all__ = ["Paint", "are_shown"]
 
 _NEAR: Final = 24  # of 765: the sum of the differences of red, green and blue from white
 _SCAN_SHARE: Final = 0.5  # of the page that images cover
@@ -58,31 +55,23 @@ class Paint:
         return "white" if 765 - sum(rgb) <= _NEAR or alpha <= _ALIKE else ""
 
 
-def shown_words(
-    page: Any, display: Frame, frames: dict[Frame, list[Word]], image_share: float
-) -> dict[Frame, list[Word]]:
-    """The words that the page shows.
+def are_shown(
+    page: Any, looks: Sequence[tuple[str, tuple[float, float, float, float]]], image_share: float
+) -> list[bool]:
+    """Whether the page shows each of its words.
 
     Args:
         page: Of pypdfium2.
-        display: The frame in which it is drawn.
-        frames: Its words by frame.
-        image_share: Part of the page that images cover.
+        looks: The paint of each word, and its box in points from the upper left corner of the page as it is drawn.
+        image_share: Part of the page that images cover, 0 to 1.
     """
-    kept_layer = image_share >= _SCAN_SHARE
-    picture = None
-    if any(word.paint == "white" for words in frames.values() for word in words):
-        picture = _picture(page)
-
-    def is_shown(frame: Frame, word: Word) -> bool:
-        if word.paint == "white" and picture is not None:
-            pixels, scale = picture
-            box = frame.box((word.x0, word.top, word.x1, word.bottom), display)
-            return _varies(pixels, [edge * scale for edge in box])
-        return word.paint != "none" or kept_layer
-
-    kept = {frame: [word for word in words if is_shown(frame, word)] for frame, words in frames.items()}
-    return {frame: words for frame, words in kept.items() if words}
+    pixels, scale = _picture(page) if any(paint == "white" for paint, _ in looks) else (None, 1.0)
+    return [
+        _varies(pixels, [edge * scale for edge in box])
+        if paint == "white"
+        else not paint or image_share >= _SCAN_SHARE
+        for paint, box in looks
+    ]
 
 
 def _picture(page: Any) -> tuple[Any, float]:

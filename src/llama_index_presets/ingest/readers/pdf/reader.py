@@ -31,7 +31,9 @@ _EDGE: Final = 0.14  # of the page's height, in which running heads stand
 _EDGE_LINES: Final = 4
 _LISTED_PAGES: Final = 10
 _SCAN: Final = "it is an image (a scan)"
-_HIDDEN: Final = "words that it does not show are left out (white on white, or not drawn)"
+_HIDDEN: Final = (
+    "words that it does not show are left out (white on white, too small, beside it, or not drawn)"
+)
 _DPI: Final = 300  # at which tesseract reads best
 _MOST_PIXELS: Final = 40_000_000
 

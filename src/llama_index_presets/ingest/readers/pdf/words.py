@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from llama_index_presets._extras import require
-from llama_index_presets.ingest.readers.pdf.hidden import Paint, shown_words
+from llama_index_presets.ingest.readers.pdf.hidden import Paint, are_shown
 
 __all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
 
@@ -46,7 +46,8 @@ class Word:
         baseline: Distance of the baseline from the upper edge.
         em: Font size, as it is drawn.
         bold: Whether its font is.
-        paint: ``"none"`` where its letters are not drawn, ``"white"`` where they are as the paper is, or empty.
+        paint: ``"none"`` where its letters are not drawn or not to be seen, ``"white"`` where they may be as the paper
+            is, else empty.
     """
 
     text: str
@@ -167,7 +168,7 @@ def page_words(page: Any) -> PageWords:
     count = sum(map(len, found.values()))
     if any(word.paint for words in found.values() for word in words):
         covered = _drawn(raw, page, display)[1]
-        found = shown_words(page, display, found, covered / max(width * height, 1.0))
+        found = _shown(page, display, found, covered / max(width * height, 1.0))
     ordered = sorted(found, key=lambda frame: -sum(len(word.text) for word in found[frame]))
     frames = {frame: found[frame] for frame in ordered} or {display: []}
     main = next(iter(frames))
@@ -177,6 +178,20 @@ def page_words(page: Any) -> PageWords:
         width, height = height, width
     hidden = count - sum(map(len, frames.values()))
     return PageWords(display, frames, rulings, height, width, reader.unmapped, share, hidden)
+
+
+def _shown(
+    page: Any, display: Frame, found: dict[Frame, list[Word]], image_share: float
+) -> dict[Frame, list[Word]]:
+    """Words that the page shows, by frame."""
+    looks = [
+        (word.paint, frame.box((word.x0, word.top, word.x1, word.bottom), display))
+        for frame, words in found.items()
+        for word in words
+    ]
+    shown = iter(are_shown(page, looks, image_share))
+    kept = {frame: [word for word in words if next(shown)] for frame, words in found.items()}
+    return {frame: words for frame, words in kept.items() if words}
 
 
 class _TextPage:
@@ -200,6 +215,8 @@ class _TextPage:
                 word.text = unicodedata.normalize("NFKC", word.text)
             if len(word.text) == 1 and unicodedata.category(word.text) in ("Co", "Cc"):
                 word.text = "•"  # a sign of a symbol font: a bullet, or a box to tick
+            if not word.paint and (_is_outside(word, self._bounds, turn) or _is_tiny(word)):
+                word.paint = "none"
             if word.text:
                 found.setdefault(turn, []).append(word)
         return found
@@ -262,6 +279,20 @@ class _TextPage:
         if name not in self._bold:
             self._bold[name] = bool(_BOLD.search(name.decode("utf-8", "replace")))
         return self._bold[name] or raw.FPDFText_GetFontWeight(self._text.raw, place) >= 600
+
+
+def _is_outside(word: Word, bounds: Box, turn: int) -> bool:
+    """Whether all of a word stands beside its page; a page without size says nothing."""
+    width, height = bounds[2] - bounds[0], bounds[3] - bounds[1]
+    if turn % 2:
+        width, height = height, width
+    beside = word.x1 < 0 or word.x0 > width or word.bottom < 0 or word.top > height
+    return beside and min(width, height) > 1
+
+
+def _is_tiny(word: Word) -> bool:
+    """Whether neither the font nor the letters have a size to be seen: fonts of bitmaps have the size 1."""
+    return word.em <= 1.0 and word.x1 - word.x0 <= len(word.text)
 
 
 def _follows(last: Box, box: Box, turn: int, em: float) -> bool:
