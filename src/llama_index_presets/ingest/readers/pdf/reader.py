@@ -15,11 +15,11 @@ from llama_index_presets.ingest.document_metadata import about_pdf
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import LineBox, Mark, PlainText, TableSpan, is_table_caption
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ, recognized
+from llama_index_presets.ingest.readers.pdf.headers_footers import EdgeLine, running_lines
 from llama_index_presets.ingest.readers.pdf.headings import heading_marks, outline_marks
 from llama_index_presets.ingest.readers.pdf.lines import Line, page_lines
 from llama_index_presets.ingest.readers.pdf.order import reading_order
 from llama_index_presets.ingest.readers.pdf.paragraphs import WordCounts, joint, word_counts
-from llama_index_presets.ingest.readers.pdf.running import EdgeLine, running_lines
 from llama_index_presets.ingest.readers.pdf.tables import Table, aligned_tables, drawn_tables
 from llama_index_presets.ingest.readers.pdf.words import Box, Frame, PageWords, is_right_to_left, page_words
 
