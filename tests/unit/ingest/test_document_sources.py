@@ -102,15 +102,15 @@ def write(url: str, text: str) -> None:
 
 def test_a_url_of_any_file_system_is_a_folder(engine: PresetEngine) -> None:
     """Files are read by their kind, keep their URL as id, and go when they are gone."""
-    write("memory://shelf/a/pump.md", "# Pump\n\nIt leaks.")
-    write("memory://shelf/.hidden.txt", "Secret.")
-    write("memory://shelf/valve.txt", "The valve is shut.")
-    engine.ingest("memory://shelf", sync=True)
-    assert ids(engine) == ["memory://shelf/a/pump.md", "memory://shelf/valve.txt"]
+    write("memory://ward/a/pump.md", "# Pump\n\nIt leaks.")
+    write("memory://ward/.hidden.txt", "Secret.")
+    write("memory://ward/valve.txt", "The valve is shut.")
+    engine.ingest("memory://ward", sync=True)
+    assert ids(engine) == ["memory://ward/a/pump.md", "memory://ward/valve.txt"]
     headings = {node.metadata.get("heading") for node in engine.vector_store.get_nodes()}
     assert headings == {"Pump", None}
-    fsspec.filesystem("memory").rm("/shelf/valve.txt")
-    report = engine.ingest("memory://shelf", sync=True)
+    fsspec.filesystem("memory").rm("/ward/valve.txt")
+    report = engine.ingest("memory://ward", sync=True)
     assert (report.unchanged, report.removed) == (1, 1)
 
 
