@@ -25,15 +25,14 @@ MINILM = "all-MiniLM-L6-v2"
 LONG = "Insulin is kept between two and eight degrees. " * 60
 
 
-def minilm_folder() -> Path:
-    """Folder of the MiniLM weights that `make setup` fetched."""
-    return find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download=False)
+MINILM_FOLDER = find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download=False)
+"""Where `make setup` put the weights; looked up before a test moves the cache."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of MiniLM with prompts and a length of its own."""
-    shutil.copytree(minilm_folder(), tmp_path / "house", ignore=shutil.ignore_patterns(".onnx-graphs"))
+    shutil.copytree(MINILM_FOLDER, tmp_path / "house", ignore=shutil.ignore_patterns(".onnx-graphs"))
     (tmp_path / "house" / "config_sentence_transformers.json").write_text(
         json.dumps({"prompts": {"query": "query: ", "passage": "passage: "}})
     )
@@ -100,14 +99,14 @@ def test_a_long_text_keeps_a_stock_app_running_and_says_so_once(
     assert (
         "its beginning is embedded" if choice == "truncate" else "the mean of its pieces is taken"
     ) in said
-    stock = HuggingFaceEmbedding(str(minilm_folder()), device="cpu").get_text_embedding(LONG)
+    stock = HuggingFaceEmbedding(str(MINILM_FOLDER), device="cpu").get_text_embedding(LONG)
     assert bool(np.dot(vectors[0], stock) > 0.99999) == (choice == "truncate")
 
 
 def test_max_length_reads_fewer_tokens() -> None:
     """What `HuggingFaceEmbedding(max_length=…)` gives; and it is part of the identity."""
     ours = LocalEmbedding(MINILM, allow_download=False, max_length=16, long_text="truncate")
-    stock = HuggingFaceEmbedding(str(minilm_folder()), device="cpu", max_length=16)
+    stock = HuggingFaceEmbedding(str(MINILM_FOLDER), device="cpu", max_length=16)
     assert np.dot(ours.get_text_embedding(LONG), stock.get_text_embedding(LONG)) == pytest.approx(1, abs=1e-5)
     assert ours.vector_identity != LocalEmbedding(MINILM, long_text="truncate").vector_identity
 
@@ -123,7 +122,7 @@ def test_a_name_without_an_organisation_must_be_in_the_catalogue() -> None:
 
 def test_a_stock_object_shares_fingerprint_tokenizer_and_cache(tmp_path: Path) -> None:
     """By the hash of the weights, wherever their folder is."""
-    stock, ours = HuggingFaceEmbedding(str(minilm_folder()), device="cpu"), LocalEmbedding(MINILM)
+    stock, ours = HuggingFaceEmbedding(str(MINILM_FOLDER), device="cpu"), LocalEmbedding(MINILM)
     chunkers = [make_chunker(model, None) for model in (stock, ours)]
     fingerprints = [str(make_fingerprint(*pair)) for pair in zip((stock, ours), chunkers, strict=True)]
     assert fingerprints[0] == fingerprints[1]
@@ -140,7 +139,7 @@ def test_a_stock_object_shares_fingerprint_tokenizer_and_cache(tmp_path: Path) -
 )
 def test_a_stock_object_with_other_vectors_is_another_one(changed: dict[str, Any]) -> None:
     """What changes a vector changes the identity."""
-    stock = HuggingFaceEmbedding(str(minilm_folder()), device="cpu", **changed)
+    stock = HuggingFaceEmbedding(str(MINILM_FOLDER), device="cpu", **changed)
     assert vector_identity(stock) != LocalEmbedding(MINILM).vector_identity
 
 

@@ -54,9 +54,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def minilm_folder() -> Path:
-    """Folder of the MiniLM weights that `make setup` fetched."""
-    return find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download=False)
+MINILM_FOLDER = find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download=False)
+"""Where `make setup` put the weights; looked up before a test moves the cache."""
 
 
 def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.float32) -> str:
@@ -67,7 +66,7 @@ def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.f
     config = transformers.AutoConfig.for_model(kind, **SHAPES[kind] | more)
     kinds = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModel
     kinds.from_config(config).to(dtype).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(minilm_folder(), model_max_length=64).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(MINILM_FOLDER, model_max_length=64).save_pretrained(folder)
     return str(folder)
 
 
