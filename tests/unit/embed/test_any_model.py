@@ -44,6 +44,8 @@ def folder(tmp_path: Path) -> Path:
 def in_hub_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same as the hub's library leaves it: a reference and a snapshot."""
     monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path / "own"))
+    (tmp_path / "own" / "models").mkdir(parents=True)
+    (tmp_path / "own" / "models" / MINILM).symlink_to(MINILM_FOLDER)
     place = tmp_path / "hub" / "models--house--encoder"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text("abc")
