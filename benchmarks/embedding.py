@@ -1,11 +1,12 @@
 """Our embeddings beside the stock ones: local models, the cache, OpenAI's path, and ingesting a folder again.
 
-    python benchmarks/embedding.py --data DIR [--part local cache openai folder] [--rounds 5] [--rows 5000]
+    python benchmarks/embedding.py --data DIR [--part local cache openai folder quality] [--rounds 5] [--rows 5000]
 
 `--data` holds scifact/ in BEIR form. `local` runs MiniLM on the same texts through `HuggingFaceEmbedding` with its
 defaults and through `LocalEmbedding`; rounds are interleaved and shuffled, ratios are medians of per-round ratios, and
 CPU time stands beside wall time. `openai` talks to a loopback server in a process of its own that takes --latency-ms
 for each answer. `folder` ingests --rows documents twice, and once more into a new index that shares the cache.
+`quality` is nDCG@10 on SciFact in float32 and in int8.
 """
 
 from __future__ import annotations
@@ -192,7 +193,44 @@ def folder(options: argparse.Namespace) -> None:
             )
 
 
-PARTS = {"local": local, "cache": cache, "openai": openai, "folder": folder}
+def quality(options: argparse.Namespace) -> None:
+    """nDCG@10 of exact search over whole abstracts, one vector each, by precision; the same texts and order."""
+    import ir_measures
+
+    place = options.data / "scifact"
+    corpus, questions = (
+        [json.loads(line) for line in (place / name).read_text(encoding="utf-8").splitlines()]
+        for name in ("corpus.jsonl", "queries.jsonl")
+    )
+    judged = [line.split("\t") for line in (place / "qrels.tsv").read_text().splitlines()[1:]]
+    judgments = [ir_measures.Qrel(query, document, int(score)) for query, document, score in judged]
+    texts = [f"{row['title']}\n{row['text']}" for row in corpus]
+    per_query: dict[str, dict[str, float]] = {}
+    for precision in ("float32", "int8"):
+        model = LocalEmbedding(MODEL, precision=precision, device="cpu")
+        began = time.process_time()
+        passages = np.array(model.get_text_embedding_batch(texts), dtype=np.float32)
+        seconds = time.process_time() - began
+        asked = np.array([model.get_query_embedding(row["text"]) for row in questions], dtype=np.float32)
+        scores = asked @ passages.T
+        run = [
+            ir_measures.ScoredDoc(row["_id"], corpus[column]["_id"], float(scores[number, column]))
+            for number, row in enumerate(questions)
+            for column in np.argsort(-scores[number], kind="stable")[:100]
+        ]
+        measured = ir_measures.iter_calc([ir_measures.nDCG @ 10], judgments, run)
+        per_query[precision] = {one.query_id: one.value for one in measured}
+        mean = statistics.mean(per_query[precision].values())
+        print(
+            f"{precision:10} nDCG@10 {mean:.4f} over {len(per_query[precision])} queries, {seconds:.0f} CPU s",
+            flush=True,
+        )
+    gaps = [per_query["int8"][query] - value for query, value in per_query["float32"].items()]
+    error = statistics.stdev(gaps) / len(gaps) ** 0.5
+    print(f"int8 - float32: {statistics.mean(gaps):+.4f} +- {error:.4f} (standard error)")
+
+
+PARTS = {"local": local, "cache": cache, "openai": openai, "folder": folder, "quality": quality}
 
 
 def main() -> None:

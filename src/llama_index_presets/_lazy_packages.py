@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from llama_index_presets._imports_by_name import import_by_name
+
 __all__ = ["deferring", "is_command", "run_as_command", "stand_in", "standing_in"]
 
 _command = False
@@ -22,6 +24,7 @@ def run_as_command() -> None:
     _command = True
     # lancedb annotates with the models of a REST client that it does not ask: a second of a cold question.
     stand_in("lance_namespace_urllib3_client")
+    import_by_name("llama_index.core")  # of its 400 modules a question needs 120
 
 
 def is_command() -> bool:

@@ -27,7 +27,7 @@ FAMILIES: Final = (*RULES, "disguised")
 """Values of `Instruction.family`; ``disguised`` is for an instruction in other characters, or in base64."""
 
 _PATTERNS: Final = [
-    (family, tuple(needs.replace("&", " ") for needs in words.split()), re.compile(pattern, re.IGNORECASE))
+    (family, tuple(needs.replace("&", " ") for needs in words.split()), pattern)
     for family, rules in RULES.items()
     for words, pattern in (rule if isinstance(rule, tuple) else ("", rule) for rule in rules)
 ]
@@ -113,12 +113,18 @@ def _matches(text: str) -> Iterator[tuple[str, int, int]]:
             yield "disguised", start, end
 
 
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compiled when a text first has the words that it needs: all of them together take 0.07 s."""
+    return re.compile(pattern, re.IGNORECASE)
+
+
 def _rule_matches(text: str) -> Iterator[tuple[str, int, int]]:
     small = text.lower()
     for family, needs, pattern in _PATTERNS:
         if needs and not any(word in small for word in needs):
             continue
-        for match in pattern.finditer(text):
+        for match in _compiled(pattern).finditer(text):
             words = match[0].lstrip(_BEFORE)  # a rule may begin with the end of the sentence before
             if words:
                 yield family, match.end() - len(words), match.end()

@@ -9,7 +9,6 @@ from threading import Thread
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
-from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE
 from llama_index.core.chat_engine.types import AgentChatResponse, BaseChatEngine, StreamingAgentChatResponse
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
@@ -27,7 +26,12 @@ from llama_index_presets.presets.query_run import QueryRun
 
 __all__ = ["ChatAnswer", "PresetChatEngine", "StreamingChatAnswer"]
 
-_CONDENSE = PromptTemplate(DEFAULT_TEMPLATE)
+
+def _condense_prompt() -> PromptTemplate:
+    """LlamaIndex's own; its module brings SQLAlchemy and a template engine, which a question does not need."""
+    from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE
+
+    return PromptTemplate(DEFAULT_TEMPLATE)
 
 
 @dataclass(repr=False)
@@ -75,7 +79,9 @@ class PresetChatEngine(BaseChatEngine):
     ) -> None:
         self._parts = parts
         self._condense_prompt = check_template(
-            "condense_question_prompt", condense_question_prompt or _CONDENSE, ("question", "chat_history")
+            "condense_question_prompt",
+            condense_question_prompt or _condense_prompt(),
+            ("question", "chat_history"),
         )
         self._last_metadata: dict[str, Any] = {}
         self._last_question = _last_question(history or [])
