@@ -26,6 +26,7 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find, need_index
+from llama_index_presets.cli.gate import Gate, difference_row, make_gate
 from llama_index_presets.cli.terminal import working
 from llama_index_presets.closing import close_behind
 from llama_index_presets.errors import SettingsError
@@ -93,6 +94,36 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write a page with all results over these questions.")
     ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-under", metavar="MEASURE=VALUE", help="Exit 1 when a mean is lower. Repeatable."
+        ),
+    ] = None,
+    fail_over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-over",
+            metavar="MEASURE=VALUE",
+            help="Exit 1 when latency_p95_ms, cost_usd, … is higher. Repeatable.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", help="Result of another run: exit 1 on a loss that chance does not explain."
+        ),
+    ] = None,
+    other_corpus: Annotated[
+        bool, typer.Option("--accept-other-corpus", help="Compare with a baseline over other documents.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write the result to this file too, for --baseline.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write Markdown for a pull request to this file.")
+    ] = None,
     keep_answers: Annotated[
         bool, typer.Option("--keep-answers", help="Keep the answers' text in the result, in clear.")
     ] = False,
@@ -102,7 +133,11 @@ def evaluate(
     llm: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure quality, latency and cost of an engine on your questions; results are kept and can be compared."""
+    """Measure quality, latency and cost of an engine on your questions; results are kept and can be compared.
+
+    Exit codes: 0 measured, and the gate passed; 1 a bound or the baseline was missed, or a question failed; 2 wrong
+    usage, such as an unknown measure or a baseline over other documents; 130 stopped.
+    """
     for name in filter(None, (preset, against)):
         find_preset(name)
     if offline and judge:
@@ -113,6 +148,10 @@ def evaluate(
 
     asked = read_questions(questions)[:limit]
     changes = parse_settings(with_ or [])
+    gate = make_gate(
+        fail_under=fail_under or [], fail_over=fail_over or [], baseline=baseline, other_corpus=other_corpus,
+        junit=junit, markdown=markdown, save=save, alone=not (against or changes or reranking or calibrate),
+    )  # fmt: skip
     variants = [
         Variant(preset=preset, storage=storage, settings=settings, changes={"llm": llm} if llm else None)
     ]
@@ -127,10 +166,12 @@ def evaluate(
         _calibrate(variants[0], asked, false_answers, documents, offline=offline, as_json=as_json)
         return
     results = [
-        _run(variant, asked, folder, documents, offline=offline, judge=judge, fresh=fresh, **options)
+        _run(
+            variant, asked, folder, documents, offline=offline, judge=judge, fresh=fresh, gate=gate, **options
+        )
         for variant in variants
     ]
-    _report(results, folder, plot, as_json)
+    _report(results, folder, plot, gate, as_json)
 
 
 def _run(
@@ -142,6 +183,7 @@ def _run(
     offline: bool,
     judge: str | None,
     fresh: bool,
+    gate: Gate,
     **options: bool,
 ) -> Result:
     from llama_index_presets.evaluate.results import save_result
@@ -152,6 +194,7 @@ def _run(
         evaluation = Evaluation(
             engine=engine, questions=asked, judge=make_language_model(judge) if judge else None, **options
         )
+        gate.check_baseline(evaluation.described(), asked)
         result = evaluation.run(variant.label, folder, fresh=fresh)
     complain(f"Kept: {save_result(result, folder)}")
     for question, error in result.failed.items():
@@ -188,7 +231,7 @@ def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> 
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def _report(results: Sequence[Result], folder: Path, plot: Path | None, as_json: bool) -> None:
+def _report(results: Sequence[Result], folder: Path, plot: Path | None, gate: Gate, as_json: bool) -> None:
     from llama_index_presets.evaluate.compare import compare
     from llama_index_presets.evaluate.plot import write_quality_page
     from llama_index_presets.evaluate.results import read_results
@@ -196,18 +239,16 @@ def _report(results: Sequence[Result], folder: Path, plot: Path | None, as_json:
     differences = compare(results[0].scores, results[1].scores) if len(results) == 2 else []
     if plot:
         complain(f"Written: {write_quality_page(read_results(folder, questions=results[0].questions), plot)}")
-    if as_json:
-        emit(
-            {
-                "results": [_brief(result) for result in results],
-                "comparison": [_row(one) for one in differences],
-            }
-        )
-    elif differences:
-        _show_comparison(results, differences)
-    else:
-        _show_result(results[0])
-    if any(result.failed for result in results):
+    shown: dict[str, Any] = {
+        "results": [_brief(result) for result in results],
+        "comparison": [difference_row(one) for one in differences],
+    }
+    if not as_json:
+        (_show_comparison if differences else _show_result)(results, differences)
+    elif not gate:
+        emit(shown)
+    passed = gate.report(results[0], as_json, shown) if gate else True
+    if not passed or any(result.failed for result in results):
         raise typer.Exit(FAILED)
 
 
@@ -216,13 +257,10 @@ def _brief(result: Result) -> dict[str, Any]:
     return {key: value for key, value in result.to_dict().items() if key in keys}
 
 
-def _row(one: Difference) -> dict[str, Any]:
-    return {**asdict(one), "change": one.change, "verdict": one.verdict()}
-
-
-def _show_result(result: Result) -> None:
+def _show_result(results: Sequence[Result], _: Sequence[Difference]) -> None:
     from llama_index_presets.evaluate.measures import MEASURES
 
+    result = results[0]
     shown = table("measure", "value", "")
     for name, value in result.summary().items():
         shown.add_row(name, "price unknown" if value is None else f"{value:.4g}", MEASURES.get(name, ""))
@@ -241,7 +279,7 @@ def _show_comparison(results: Sequence[Result], differences: Sequence[Difference
         f"'{results[1].label}' against '{results[0].label}'; p from a paired randomization test, 0.05 counts."
     )
     say(
-        "Of twelve measures one may cross 0.05 by chance: trust a small p, or one that comes again on other questions."
+        "Of a dozen measures one may cross 0.05 by chance: trust a small p, or one that comes again on other questions."
     )
 
 

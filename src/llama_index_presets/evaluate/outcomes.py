@@ -28,8 +28,11 @@ class Outcome:
         latency_ms: From question to answer.
         cost_usd: Of the answer, US dollars; None when a price is unknown.
         answer_recall: Share of the expected answer's words that the answer has, 0 to 1.
+        exact_match: 1 when the answer is the expected one, but for case, articles and punctuation, else 0.
+        answer_f1: F1 of the words of the answer against those of the expected one, 0 to 1.
         faithfulness: 1 when the judge says that the passages support the answer, else 0.
         relevancy: 1 when the judge says that answer and passages fit the question, else 0.
+        correctness: How well the judge finds the answer to agree with the expected one, 0 to 1.
         judge_usd: What the judge cost, US dollars.
         answer: The answer, where it is kept.
     """
@@ -41,8 +44,11 @@ class Outcome:
     latency_ms: float = 0.0
     cost_usd: float | None = None
     answer_recall: float | None = None
+    exact_match: float | None = None
+    answer_f1: float | None = None
     faithfulness: float | None = None
     relevancy: float | None = None
+    correctness: float | None = None
     judge_usd: float | None = None
     answer: str | None = None
 

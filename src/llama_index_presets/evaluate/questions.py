@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["JudgedQuestion", "digest", "read_beir", "read_questions"]
+__all__ = ["JudgedQuestion", "digest", "digests", "read_beir", "read_questions"]
 
 _COLUMNS = {"id", "question", "sources", "answer", "answerable"}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -104,11 +104,20 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
 
 def digest(questions: Sequence[JudgedQuestion]) -> str:
     """Short hash of exactly these questions: results with equal hashes can be compared."""
-    rows = [
-        [one.id, one.text, dict(sorted(one.relevance.items())), one.answer, one.answerable]
-        for one in questions
-    ]
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+    return _short_hash([_fields(one) for one in questions])
+
+
+def digests(questions: Sequence[JudgedQuestion]) -> dict[str, str]:
+    """Short hash of each question by its id: outcomes of a question with equal hashes can be compared."""
+    return {one.id: _short_hash(_fields(one)) for one in questions}
+
+
+def _fields(one: JudgedQuestion) -> list[Any]:
+    return [one.id, one.text, dict(sorted(one.relevance.items())), one.answer, one.answerable]
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.measures import Scores, measure
 from llama_index_presets.evaluate.outcomes import Outcome
-from llama_index_presets.evaluate.questions import JudgedQuestion, digest
+from llama_index_presets.evaluate.questions import JudgedQuestion, digest, digests
 
-__all__ = ["Result", "make_result", "read_results", "save_result"]
+__all__ = [
+    "Result",
+    "make_result",
+    "read_result",
+    "read_results",
+    "save_result",
+    "write_result",
+    "write_whole",
+]
 
 _FORMAT = 1
 
@@ -32,6 +41,7 @@ class Result:
         failed: Question id -> what went wrong, in one line.
         scores: The measures, by question.
         outcomes: What came of each question.
+        question_digests: Question id -> hash of the question; empty in a file of an earlier release.
     """
 
     label: str
@@ -42,6 +52,13 @@ class Result:
     failed: Mapping[str, str]
     scores: Scores
     outcomes: Sequence[Outcome]
+    question_digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def corpus(self) -> str | None:
+        """Hash of the documents that were searched, wherever they lie; None where that is not known."""
+        found = self.engine.get("corpus")
+        return None if found is None else str(found)
 
     def summary(self) -> dict[str, float | None]:
         """Means by name, with the latency as its percentiles; a price that is unknown is None."""
@@ -65,6 +82,7 @@ class Result:
             "made": self.made,
             "engine": dict(self.engine),
             "questions": self.questions,
+            "question_digests": dict(self.question_digests),
             "asked": self.asked,
             "failed": dict(self.failed),
             "summary": self.summary(),
@@ -94,6 +112,7 @@ def make_result(
         failed=failed,
         scores=measure(questions, outcomes),
         outcomes=[outcomes[one.id] for one in questions if one.id in outcomes],
+        question_digests=digests(questions),
     )
 
 
@@ -133,27 +152,65 @@ def read_results(folder: Path, *, questions: str | None = None) -> list[Result]:
     Raises:
         SettingsError: A file is damaged.
     """
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            result = Result(
-                label=values["label"],
-                made=values["made"],
-                engine=values["engine"],
-                questions=values["questions"],
-                asked=values["asked"],
-                failed=values["failed"],
-                scores=Scores(values["by_question"]),
-                outcomes=[Outcome.from_dict(row) for row in values["outcomes"]],
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SettingsError(
-                f"'{path}' is no result of an evaluation ({type(error).__name__}). Move it elsewhere."
-            ) from error
-        if questions in (None, result.questions):
-            found.append(result)
-    return found
+    found = [read_result(path) for path in sorted(folder.glob("*.json"))]
+    return [result for result in found if questions in (None, result.questions)]
+
+
+def read_result(path: Path) -> Result:
+    """Read one run.
+
+    Raises:
+        SettingsError: The file is missing, or is no result of an evaluation.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Result(
+            label=values["label"],
+            made=values["made"],
+            engine=dict(values["engine"]),
+            questions=values["questions"],
+            asked=values["asked"],
+            failed=values["failed"],
+            scores=Scores(values["by_question"]),
+            outcomes=[Outcome.from_dict(row) for row in values["outcomes"]],
+            question_digests=values.get("question_digests", {}),
+        )
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"There is no '{path}'. Make it with evaluate --save '{path}', or name a file of the folder "
+            "'evaluations' in the storage."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"'{path}' is no result of an evaluation ({type(error).__name__}). Move it elsewhere, or make it again."
+        ) from error
+
+
+def write_result(result: Result, path: Path) -> Path:
+    """Write a run to a file of this name, such as the baseline of a gate; all or nothing.
+
+    Raises:
+        StoreWriteError: It cannot be written; what was there before stays.
+    """
+    return write_whole(path, json.dumps(result.to_dict(), indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file in one step: it is there as a whole, or as it was before.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise StoreWriteError(f"'{path}' cannot be written ({error.strerror}). Name another file.") from error
+    return path
 
 
 def _slug(label: str) -> str:

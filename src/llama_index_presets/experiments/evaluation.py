@@ -6,6 +6,7 @@ import asyncio
 import copy
 import hashlib
 import json
+import re
 import threading
 import time
 import tomllib
@@ -21,6 +22,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.evaluate.agreement import answer_f1, exact_match
 from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
 from llama_index_presets.evaluate.questions import JudgedQuestion, digest
 from llama_index_presets.evaluate.results import Result, make_result
@@ -41,16 +43,22 @@ __all__ = ["Evaluation", "Variant", "judged", "parse_settings"]
 
 
 def judged(
-    judge: LLM, question: str, answer: str, passages: Sequence[str]
-) -> tuple[float | None, float | None]:
-    """Faithfulness of an answer to its passages, and its relevancy to the question; 1 for yes, 0 for no."""
-    return asyncio.run_coroutine_threadsafe(_asked(judge, question, answer, passages), _loop()).result()
+    judge: LLM, question: str, answer: str, passages: Sequence[str], expected: str | None = None
+) -> tuple[float | None, float | None, float | None]:
+    """Judge an answer.
+
+    Returns:
+        Its faithfulness to the passages and its relevancy to the question, 1 for yes and 0 for no; and its agreement
+        with the expected answer, 0 to 1, None where none is expected.
+    """
+    found = _asked(judge, question, answer, passages, expected)
+    return asyncio.run_coroutine_threadsafe(found, _loop()).result()
 
 
 async def _asked(
-    judge: LLM, question: str, answer: str, passages: Sequence[str]
-) -> tuple[float | None, float | None]:
-    from llama_index.core.evaluation import FaithfulnessEvaluator, RelevancyEvaluator
+    judge: LLM, question: str, answer: str, passages: Sequence[str], expected: str | None
+) -> tuple[float | None, float | None, float | None]:
+    from llama_index.core.evaluation import CorrectnessEvaluator, FaithfulnessEvaluator, RelevancyEvaluator
 
     faithful = await FaithfulnessEvaluator(llm=judge).aevaluate(
         query=question, response=answer, contexts=passages
@@ -58,7 +66,21 @@ async def _asked(
     relevant = await RelevancyEvaluator(llm=judge).aevaluate(
         query=question, response=answer, contexts=passages
     )
-    return faithful.score, relevant.score
+    correct = None
+    if expected is not None:
+        score = (
+            await CorrectnessEvaluator(llm=judge, parser_function=_read_score).aevaluate(
+                query=question, response=answer, reference=expected
+            )
+        ).score
+        correct = None if score is None else min(max((score - 1) / 4, 0.0), 1.0)  # it gives 1 to 5
+    return faithful.score, relevant.score, correct
+
+
+def _read_score(text: str) -> tuple[float | None, str]:
+    """Score of a verdict, 1 to 5; None where it names none: that is no verdict, and the other measures hold."""
+    number = re.search(r"(?<![\d.])[1-5](?:\.\d+)?(?![\d.]*\d)", text)
+    return (float(number.group()) if number else None), text
 
 
 @cache
@@ -223,7 +245,7 @@ class Evaluation:
                 bar.advance()
             if len(failed) == len(self.questions):
                 raise SettingsError(f"Every question failed; the first with {next(iter(failed.values()))}")
-            result = make_result(label, self._described(), self.questions, kept.outcomes, failed)
+            result = make_result(label, self.described(), self.questions, kept.outcomes, failed)
         if not failed:
             kept.discard()
         return result
@@ -255,6 +277,8 @@ class Evaluation:
             latency_ms=metadata["latency_ms"],
             cost_usd=metadata["cost_usd"],
             answer_recall=_answer_recall(one.answer, text),
+            exact_match=None if one.answer is None else exact_match(one.answer, text),
+            answer_f1=None if one.answer is None else answer_f1(one.answer, text),
             answer=text if self.keep_answers else None,
             **(self._judged(one, text, passages) if known else {}),
         )
@@ -275,10 +299,11 @@ class Evaluation:
             return {}
         judging = uuid.uuid4().hex
         with attributed(ledger=self.engine.ledger, tags=["evaluate", "judge"], query_id=judging):
-            faithful, relevant = judged(self.judge, one.text, answer, passages)
+            faithful, relevant, correct = judged(self.judge, one.text, answer, passages, one.answer)
         cost = cost_of(self.engine.ledger, judging)
         judge_usd = None if cost is None else float(cost)
-        return {"faithfulness": faithful, "relevancy": relevant, "judge_usd": judge_usd}
+        verdicts = {"faithfulness": faithful, "relevancy": relevant, "correctness": correct}
+        return {**verdicts, "judge_usd": judge_usd}
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -293,17 +318,20 @@ class Evaluation:
                 f"{self.judge.metadata.model_name} would be sent questions, passages and answers. Use a local judge."
             )
 
-    def _described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
+        """What the engine is made of and searches, as the result says: cells, settings, fingerprints."""
         explained = self.engine.explain()
         keys = ("preset", "cells", "fingerprint", "documents", "chunks")
         described = {key: explained[key] for key in keys}
+        hashes = sorted(self.engine._parts.manifest.hashes().values())
+        described["corpus"] = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
         settings = {name: found["value"] for name, found in explained["settings"].items()}
         judge = self.judge.metadata.model_name if self.judge else None
         return {**described, "settings": settings, "judge": judge, "retrieval_only": self.retrieval_only}
 
     def _name(self) -> str:
         """Key of a run: equal for two runs of which one can resume the other."""
-        told = [digest(self.questions), self._described(), self.keep_answers]
+        told = [digest(self.questions), self.described(), self.keep_answers]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -123,12 +123,13 @@ def test_a_judge_says_yes_or_no_and_is_billed_apart(engine: PresetEngine, tmp_pa
         yes = ScriptedLLM(says="YES")
         result = evaluate(engine, tmp_path / "out", judge=yes)
         assert result.summary()["faithfulness"] == result.summary()["relevancy"] == 1.0
-        assert len(yes.prompts) == 2 * 2  # the unanswered question is not judged
+        # The unanswered question is not judged; one of the others has an expected answer.
+        assert len(yes.prompts) == 2 * 2 + 1
         found = evaluate(engine, tmp_path / "out2", judge=llm)
         judged = [one for one in found.outcomes if one.faithfulness is not None]
-        assert len(judged) == 2 and len(server.served) == 4, found.failed
+        assert len(judged) == 2 and len(server.served) == 5, found.failed
         expected = 2 * (100 * 0.15 + 1 * 0.60) / 1e6
-        assert [one.judge_usd for one in judged] == [pytest.approx(expected)] * 2
+        assert [one.judge_usd for one in judged] == [pytest.approx(1.5 * expected), pytest.approx(expected)]
         assert all(one.cost_usd is None for one in judged)  # that of the embedding, not the judge's
 
 
