@@ -26,7 +26,7 @@ from typing import Any
 from llama_index.core import Document
 
 from llama_index_presets import build
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.sentences import split_sentences
 
 SUBJECTS = {
     "rfc/rfc1945.txt": "RFC 1945",

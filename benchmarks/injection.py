@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.unit.answer.planted import DISGUISED, FAMILIES
 
-from llama_index_presets.answer.injection import find_instructions
+from llama_index_presets.answer.injections.detector import find_instructions
 
 
 def chunks_of(folder: Path, size: int) -> list[str]:

@@ -22,7 +22,7 @@ from llama_index.core import Document
 from llama_index.core.schema import QueryBundle, TextNode
 
 from llama_index_presets import BM25Index, ExtractiveLLM, PresetEngine, build
-from llama_index_presets.languages import detect_language
+from llama_index_presets.text.languages import detect_language
 
 FACTS = json.loads(
     (Path(__file__).parents[1] / "tests/fixtures/languages/facts.json").read_text(encoding="utf-8")

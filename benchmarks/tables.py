@@ -20,7 +20,7 @@ from typing import Any
 from llama_index.core.schema import QueryBundle
 
 from llama_index_presets import build
-from llama_index_presets.ingest.preview import preview
+from llama_index_presets.ingest.previews.preview import preview
 
 COMPANIES = (
     "Harbour Foods",

@@ -16,8 +16,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from llama_index_presets._locks import FileLock
 from llama_index_presets.embed.clip_model import PixelRecipe
+from llama_index_presets.files.locks import FileLock
 
 COLOURS = {
     "red": (220, 30, 30),

@@ -8,7 +8,7 @@ from pathlib import Path
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index_presets import build
-from llama_index_presets.presets.ingest_estimate import estimate_preset
+from llama_index_presets.presets.estimates.ingestion import estimate_preset
 
 DOCUMENTS = Path(__file__).parent / "documents"
 QUESTIONS = [

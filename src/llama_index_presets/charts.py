@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree  # nosec B405
 
-from llama_index_presets._extras import require
+from llama_index_presets.packages.extras import require
 
 __all__ = ["Chart", "bars", "lines", "render", "scatter"]
 

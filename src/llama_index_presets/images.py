@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import BaseNode
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import strict
 from llama_index_presets.errors import ImageError
+from llama_index_presets.packages.extras import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

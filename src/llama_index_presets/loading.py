@@ -19,7 +19,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
-from llama_index_presets.forks import in_forked_child
+from llama_index_presets.concurrency.forks import in_forked_child
 
 __all__ = ["Load", "LoadOnce", "ModelLoadEvent", "ModelLoadStartEvent", "Purpose", "loading", "report_loads"]
 

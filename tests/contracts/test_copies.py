@@ -220,7 +220,7 @@ def test_a_cached_embedding_needs_the_class_of_its_model(tmp_path: Path) -> None
 
 def test_an_encrypted_store_is_shared_by_copies_and_not_pickled(tmp_path: Path) -> None:
     """Its key would be in the pickle."""
-    module = importlib.import_module("llama_index_presets.encryption")
+    module = importlib.import_module("llama_index_presets.files.encryption")
     store = EncryptedVectorStore(
         presets.DuckDBVectorStore(tmp_path / "a.duckdb"), sealer=module.Encryptor(b"k" * 32)
     )

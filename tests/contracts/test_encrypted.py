@@ -9,8 +9,8 @@ import pytest
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tests.contracts.store import METADATA, Open, StoreContract, ask, only, text_node, vector
 
-from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import FilterError
+from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 from llama_index_presets.store.encrypted import EncryptedVectorStore
 from llama_index_presets.store.lancedb.store import LanceDBVectorStore

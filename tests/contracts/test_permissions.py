@@ -19,7 +19,7 @@ from tests.servers.pinecone import pinecone_server
 from tests.servers.weaviate import weaviate_server
 
 from llama_index_presets import build
-from llama_index_presets.ingest.permissions import ALLOWED_KEY
+from llama_index_presets.ingest.metadata.permissions import ALLOWED_KEY
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.store.postgres.embedded import embedded_postgres
 

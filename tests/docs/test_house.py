@@ -19,6 +19,10 @@ STAGES = ("ingest", "embed", "store", "retrieve", "rerank", "answer", "monitor",
 CIRCLES: tuple[set[str], ...] = ()
 
 
+FOUNDATION = {"concurrency", "files", "packages", "text"}
+"""Folders that any other may import; the layers of pyproject.toml hold their order."""
+
+
 @cache
 def imports() -> dict[str, set[str]]:
     """Module -> modules of ours that it imports, also inside functions and under TYPE_CHECKING."""
@@ -27,8 +31,8 @@ def imports() -> dict[str, set[str]]:
 
 
 def folder_arrows() -> set[tuple[str, str]]:
-    """Imports between the folders of the package; single files at its root are left out."""
-    folders = {path.parent.name for path in SRC.glob("*/__init__.py")}
+    """Imports between the folders of the package; what everyone stands on is left out, and single files at its root."""
+    folders = {path.parent.name for path in SRC.glob("*/__init__.py")} - FOUNDATION
     pairs = {
         (source.split(".")[1], target.split(".")[1])
         for source, targets in imports().items()

@@ -113,7 +113,7 @@ def test_boxes_of_a_pdf_are_within_two_points(tmp_path: Path) -> None:
 
 def test_old_citations_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file holds so many rows and no more."""
-    from llama_index_presets.presets import citation_store
+    from llama_index_presets.presets.citations import store as citation_store
 
     monkeypatch.setattr(citation_store, "KEPT_QUERIES", 1)
     for place in range(9):

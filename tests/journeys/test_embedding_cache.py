@@ -12,8 +12,8 @@ from llama_index_presets import build
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.presets.ingest_estimate import estimate_preset
-from llama_index_presets.presets.offline import refuse_remote
+from llama_index_presets.presets.checks.offline import refuse_remote
+from llama_index_presets.presets.estimates.ingestion import estimate_preset
 
 TEXTS = ["A pen may be kept for 28 days.", "Insulin lies in the refrigerator.", "Falls are reported."]
 DOCUMENTS = [Document(text=text, doc_id=str(number)) for number, text in enumerate(TEXTS)]

@@ -17,7 +17,7 @@ from tests.servers.openai import OpenAIServer
 from llama_index_presets import build, cli
 from llama_index_presets.errors import BudgetExceededError, FingerprintError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.ingest_estimate import estimate_preset
+from llama_index_presets.presets.estimates.ingestion import estimate_preset
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "recipes" / "healthcare" / "documents"

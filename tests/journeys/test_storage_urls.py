@@ -16,7 +16,7 @@ from tests.servers.pinecone import PineconeServer, pinecone_server
 from llama_index_presets import LanceDBVectorStore, build, embedded_postgres
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.storage import read_address, resolve_storage
+from llama_index_presets.presets.index.storage import read_address, resolve_storage
 
 DOCUMENTS = [
     Document(text="Pumps of type A are greased every month.", doc_id="a", metadata={"plant": "north"}),
@@ -198,7 +198,7 @@ def test_which_addresses_stay_on_the_machine(url: str, local: bool) -> None:
 
 def test_asking_a_folder_without_an_index_says_so(tmp_path: Path) -> None:
     """The shown name is the one that was given."""
-    from llama_index_presets.presets.storage import read_metadata
+    from llama_index_presets.presets.index.storage import read_metadata
 
     with pytest.raises(StoreError, match="holds no index"):
         read_metadata(tmp_path)

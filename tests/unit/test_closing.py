@@ -16,7 +16,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, Vect
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import DuckDBVectorStore, Ledger, build
-from llama_index_presets.closing import close_behind, closes_all, closes_on_error
+from llama_index_presets.concurrency.closing import close_behind, closes_all, closes_on_error
 from llama_index_presets.errors import AnswerError, IngestError, MonitorError, PresetsError, StoreError
 from llama_index_presets.evaluate.outcomes import Checkpoint
 from llama_index_presets.presets.engine import PresetEngine

@@ -14,10 +14,10 @@ import pytest
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 
-from llama_index_presets.disk_faults import finish, is_half_made
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import MonitorError, StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome
+from llama_index_presets.files.disk_faults import finish, is_half_made
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.monitor.budgets import BudgetState

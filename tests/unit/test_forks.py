@@ -17,8 +17,8 @@ from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, LocalEmbedding, build
+from llama_index_presets.concurrency.forks import TORCH, UseGuard
 from llama_index_presets.errors import ModelError
-from llama_index_presets.forks import TORCH, UseGuard
 from llama_index_presets.retrieve.legs import LegExecutor, leg_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -17,8 +17,8 @@ from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
 from llama_index_presets.errors import MonitorError, SettingsError, StoreError
 from llama_index_presets.monitor.audit import AuditLog
 from llama_index_presets.monitor.retry import retrying
+from llama_index_presets.presets.index.storage import resolve_storage
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import resolve_storage
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.openai_llm import OpenAI
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.languages import (
+from llama_index_presets.text.languages import (
     SCRIPTS,
     detect_language,
     language_code,
@@ -45,7 +45,7 @@ def test_english_does_not_load_the_model(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse() -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("llama_index_presets.languages._model", refuse)
+    monkeypatch.setattr("llama_index_presets.text.languages._model", refuse)
     assert detect_language("The pump is inspected every six months, and this is noted.") == "en"
     assert likely_languages("How often is the pump inspected?", ["en", "de"]) == ["en"]
 

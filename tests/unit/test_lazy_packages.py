@@ -12,8 +12,8 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-COMMAND = "from llama_index_presets._lazy_packages import run_as_command; run_as_command(); "
-CUT = "from llama_index_presets.sentences import split_sentences as s; "
+COMMAND = "from llama_index_presets.packages.lazy_packages import run_as_command; run_as_command(); "
+CUT = "from llama_index_presets.text.sentences import split_sentences as s; "
 
 
 def test_a_command_cuts_sentences_without_the_rest_of_nltk() -> None:
@@ -55,7 +55,7 @@ def test_files_with_several_links_are_read(tmp_path) -> None:
 def test_a_stand_in_serves_as_annotation_and_says_so_when_used() -> None:
     """A class of it can be named, and not made."""
     code = (
-        "from llama_index_presets._lazy_packages import stand_in; stand_in('nowhere'); "
+        "from llama_index_presets.packages.lazy_packages import stand_in; stand_in('nowhere'); "
         "from nowhere.deep.models import Thing\n"
         "def f(x: Thing) -> Thing: ...\n"
         "try: Thing()\n"
@@ -67,7 +67,7 @@ def test_a_stand_in_serves_as_annotation_and_says_so_when_used() -> None:
 def test_a_package_is_stood_in_for_only_inside_the_block() -> None:
     """Afterwards it is missing, as before."""
     code = (
-        "import sys; from llama_index_presets._lazy_packages import standing_in\n"
+        "import sys; from llama_index_presets.packages.lazy_packages import standing_in\n"
         "with standing_in('nowhere'):\n from nowhere import Frame\n"
         "try: import nowhere\n"
         "except ModuleNotFoundError as error: print(Frame.__name__, error.name)"

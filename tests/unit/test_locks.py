@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from llama_index_presets import _locks
-from llama_index_presets._locks import FileLock, delete_lone_neighbours
+from llama_index_presets.files import locks as _locks
+from llama_index_presets.files.locks import FileLock, delete_lone_neighbours
 from llama_index_presets.monitor.ledger.journal import Journal, delete_old_drafts, is_orphan
 
 

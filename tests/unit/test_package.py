@@ -10,8 +10,8 @@ import pytest
 
 import llama_index_presets
 from llama_index_presets import errors
-from llama_index_presets._extras import installed, require
 from llama_index_presets.errors import MissingExtraError, PresetsError
+from llama_index_presets.packages.extras import installed, require
 
 PUBLIC = {
     "build", "PRESETS", "LocalEmbedding", "BatchedOpenAIEmbedding", "CachedEmbedding", "EmbeddingCache",

@@ -76,7 +76,7 @@ def test_no_source_names_what_only_posix_or_linux_has(name: str) -> None:
             "ingest/readers/pdf/words.py",
             "ingest/readers/pdf/hidden.py",
         },
-        "import fcntl": {"_locks.py"},
+        "import fcntl": {"files/locks.py"},
         "/proc": {"diagnose/cold_start.py"},
     }
     allowed = LINUX_ONLY | own.get(name, set())

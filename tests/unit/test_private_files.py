@@ -14,10 +14,10 @@ from tests.fakes import WordEmbedding
 
 from llama_index_presets import BM25Index, DuckDBVectorStore, LanceDBVectorStore, Ledger, build
 from llama_index_presets.embed.cache import EmbeddingCache
+from llama_index_presets.files.private_files import private_file, private_folder, private_open, tighten
 from llama_index_presets.monitor.budgets import BudgetState
 from llama_index_presets.monitor.json_log import JsonLog
-from llama_index_presets.presets.storage import resolve_storage
-from llama_index_presets.private_files import private_file, private_folder, private_open, tighten
+from llama_index_presets.presets.index.storage import resolve_storage
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are a matter of POSIX")
 NODE = TextNode(id_="a", text="Jane Doe", embedding=[1.0, 0.0])

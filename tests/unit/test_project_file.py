@@ -168,7 +168,7 @@ def test_a_file_above_of_another_user_is_not_followed(project: Path, monkeypatch
 
 def test_serve_takes_engine_and_access_from_the_project(project: Path) -> None:
     """The project's engine comes first, beside those of [engines]; [serve] is the server's."""
-    from llama_index_presets.cli.serve import _config
+    from llama_index_presets.cli.commands.serve import _config
 
     (project / "llama-presets.toml").write_text(
         FILE + '[serve]\nport = 9000\n[engines.papers]\npreset = "research-papers"\nstorage = "papers"\n'

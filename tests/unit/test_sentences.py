@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.sentences import split_sentences
 
 
 @pytest.mark.parametrize(

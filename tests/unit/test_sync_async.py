@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
+from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 
 
 def step(call: Callable[[], Any]) -> Step:

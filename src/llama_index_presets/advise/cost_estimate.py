@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
-from llama_index_presets.presets.answer_estimate import estimate_answer
+from llama_index_presets.presets.estimates.answer import estimate_answer
 from llama_index_presets.presets.matrix import STORES, Preset
 from llama_index_presets.presets.settings import settings_class
 from llama_index_presets.providers.embedding_models import embedding_price, read_embedding_name

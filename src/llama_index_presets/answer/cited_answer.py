@@ -11,15 +11,15 @@ from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
 from llama_index_presets.answer.citations import MarkerFilter
+from llama_index_presets.answer.cited.quotes import Quote, chunks_of, cover
+from llama_index_presets.answer.cited.support import Sentence, Similarities, check_sentences
+from llama_index_presets.answer.cited.verify_numbers import NumberVerifier
 from llama_index_presets.answer.context import DONT_KNOW, Block, image_facts
 from llama_index_presets.answer.extractive import CONFIDENCE
 from llama_index_presets.answer.finish import finish_reason, no_answer
-from llama_index_presets.answer.injection import find_instructions
-from llama_index_presets.answer.links import LinkFilter
-from llama_index_presets.answer.quotes import Quote, chunks_of, cover
-from llama_index_presets.answer.support import Sentence, Similarities, check_sentences
+from llama_index_presets.answer.injections.detector import find_instructions
+from llama_index_presets.answer.injections.links import LinkFilter
 from llama_index_presets.answer.thinking import ThinkingFilter
-from llama_index_presets.answer.verify_numbers import NumberVerifier
 from llama_index_presets.provenance import RankedNode
 
 __all__ = ["CitedAnswer", "link_filter", "suspicious_passages"]

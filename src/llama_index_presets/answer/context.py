@@ -15,7 +15,7 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
 from llama_index_presets.errors import AnswerError, SettingsError
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
     "DONT_KNOW",

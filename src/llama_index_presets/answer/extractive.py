@@ -24,12 +24,12 @@ from llama_index.core.llms.llm import LLM
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
-from llama_index_presets.answer.calibration import Calibration
+from llama_index_presets.answer.confidence.calibration import Calibration
+from llama_index_presets.answer.confidence.evidence import Passage, Reading, Unit, read_passages
+from llama_index_presets.answer.confidence.sentence_vectors import SentenceVectors
+from llama_index_presets.answer.confidence.units import is_item
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, parse_prompt
-from llama_index_presets.answer.evidence import Passage, Reading, Unit, read_passages
-from llama_index_presets.answer.injection import without_instructions
-from llama_index_presets.answer.sentence_vectors import SentenceVectors
-from llama_index_presets.answer.units import is_item
+from llama_index_presets.answer.injections.detector import without_instructions
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["CONFIDENCE", "ExtractiveLLM"]

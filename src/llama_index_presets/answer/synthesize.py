@@ -27,10 +27,12 @@ from llama_index.core.types import RESPONSE_TEXT_TYPE
 from llama_index.core.utils import get_tokenizer
 
 from llama_index_presets._options import refuse_unknown, strict
-from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
-from llama_index_presets.answer.calibration import Calibration
 from llama_index_presets.answer.citations import MarkerFilter
+from llama_index_presets.answer.cited.support import Similarities
+from llama_index_presets.answer.cited.verify_numbers import VERBATIM_PROMPT, NumberVerifier
 from llama_index_presets.answer.cited_answer import CitedAnswer, link_filter, suspicious_passages
+from llama_index_presets.answer.confidence.calibration import Calibration
+from llama_index_presets.answer.confidence.floor import EvidenceFloor, cosine_of
 from llama_index_presets.answer.context import (
     DONT_KNOW,
     QUESTION_PROMPT,
@@ -45,12 +47,10 @@ from llama_index_presets.answer.context import (
 )
 from llama_index_presets.answer.extractive import CONFIDENCE, ExtractiveLLM
 from llama_index_presets.answer.finish import finish_reason
-from llama_index_presets.answer.floor import EvidenceFloor, cosine_of
 from llama_index_presets.answer.response import CitedResponse
-from llama_index_presets.answer.support import Similarities
 from llama_index_presets.answer.thinking import without_thinking
-from llama_index_presets.answer.verify_numbers import VERBATIM_PROMPT, NumberVerifier
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
+from llama_index_presets.text.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
 

@@ -1,12 +1,13 @@
 """Command line. Commands that only read tables start fast: they never import LlamaIndex."""
 
-from llama_index_presets.cli import (
+from llama_index_presets.cli import engines
+from llama_index_presets.cli.app import app, main
+from llama_index_presets.cli.commands import (
     citation,
     compact,
     costs,
     doctor,
     eject,
-    engines,
     estimate,
     evaluate,
     init,
@@ -18,7 +19,6 @@ from llama_index_presets.cli import (
     serve,
     weights,
 )
-from llama_index_presets.cli.app import app, main
 
 __all__ = [
     "app",

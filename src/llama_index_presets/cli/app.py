@@ -16,10 +16,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llama_index_presets import __version__
-from llama_index_presets._lazy_packages import run_as_command
 from llama_index_presets.cli.project import STORAGE, ProjectCommand
 from llama_index_presets.cli.terminal import clear_screen, complain, console, print_table, say, table
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
+from llama_index_presets.packages.lazy_packages import run_as_command
 from llama_index_presets.presets.matrix import PRESETS
 
 __all__ = [

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llama_index_presets.cli.answers import show_pieces, show_sources
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -27,6 +26,7 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
+from llama_index_presets.cli.commands.answers import show_pieces, show_sources
 from llama_index_presets.cli.terminal import is_terminal, model_loads_shown, working
 from llama_index_presets.errors import (
     BudgetExceededError,
@@ -124,7 +124,7 @@ def _watch(
     engine: PresetEngine, paths: list[str], interval_s: float, as_json: bool, options: dict[str, Any]
 ) -> None:
     """Ingest after each change, until Ctrl-C; a run that fails is told, and the next change tries again."""
-    from llama_index_presets.ingest.watch import follow
+    from llama_index_presets.ingest.sources.watch import follow
 
     failures: list[Any] = []
     try:
@@ -358,8 +358,8 @@ def must_find(paths: Sequence[str | Path]) -> None:
     Raises:
         IngestError: A path is missing, or a folder is empty.
     """
-    from llama_index_presets.ingest.file_system_source import is_url
-    from llama_index_presets.ingest.files import find_files
+    from llama_index_presets.ingest.sources.file_system_source import is_url
+    from llama_index_presets.ingest.sources.files import find_files
 
     local = [str(path) for path in paths if not is_url(path)]
     if local or not paths:
@@ -368,7 +368,7 @@ def must_find(paths: Sequence[str | Path]) -> None:
 
 def need_index(storage: str) -> None:
     """Fail when the folder has no index yet; vectors on a server may come from another machine."""
-    from llama_index_presets.presets.storage import read_metadata, resolve_storage
+    from llama_index_presets.presets.index.storage import read_metadata, resolve_storage
 
     place = resolve_storage(storage)
     if place.address is None:

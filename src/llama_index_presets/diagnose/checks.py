@@ -17,12 +17,12 @@ from packaging.requirements import Requirement
 
 from llama_index_presets.diagnose.finding import Finding, Level
 from llama_index_presets.errors import ModelError, PresetsError, SettingsError
+from llama_index_presets.presets.checks.local_weights import find_reranker
+from llama_index_presets.presets.checks.offline import foreign_listeners, remote_exporters
+from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.local_weights import find_reranker
+from llama_index_presets.presets.estimates.model_uses import model_uses
 from llama_index_presets.presets.matrix import Preset
-from llama_index_presets.presets.model_uses import model_uses
-from llama_index_presets.presets.offline import foreign_listeners, remote_exporters
-from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, EMBEDDING_PROVIDERS, read_embedding_name
@@ -325,7 +325,7 @@ def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:
 
 
 def check_readiness(row: Preset, settings: Settings, *, reach: bool = False) -> Iterator[Finding]:
-    """Check for everything that stands between a row and an engine; see `presets.readiness`."""
+    """Check for everything that stands between a row and an engine; see `presets.checks.readiness`."""
     found = obstacles(row, settings, reach=reach)
     for one in found:
         reranker = one.kind == "weights" and not one.refused and "re-ranker" in one.fact

@@ -89,7 +89,7 @@ def _check_storage(
 ) -> Iterator[Finding]:
     from llama_index_presets.diagnose.checks import check_engine
     from llama_index_presets.presets.build import build
-    from llama_index_presets.presets.storage import resolve_storage
+    from llama_index_presets.presets.index.storage import resolve_storage
 
     place = resolve_storage(storage)
     if not place.metadata_file.exists():

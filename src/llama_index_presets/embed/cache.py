@@ -23,9 +23,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from llama_index_presets._options import strict
-from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import SettingsError, StoreWriteError
-from llama_index_presets.private_files import private_file, private_folder
+from llama_index_presets.files.disk_faults import is_full
+from llama_index_presets.files.private_files import private_file, private_folder
 
 __all__ = ["EmbeddingCache", "Role"]
 

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from llama_index_presets._extras import installed, require
+from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import MissingExtraError, ModelError
-from llama_index_presets.forks import TORCH
 from llama_index_presets.inference.backends import only_torch_device
 from llama_index_presets.inference.clip_graphs import clip_obstacle, image_graph, last_places, text_graph
 from llama_index_presets.inference.graph_cache import cached_graph, graph_key
@@ -19,6 +18,7 @@ from llama_index_presets.inference.model_folder import read_json
 from llama_index_presets.inference.safetensors import read_safetensors
 from llama_index_presets.inference.session import GraphSession, cpu_threads, run_side_by_side
 from llama_index_presets.inference.text_encoder import onnx_installed
+from llama_index_presets.packages.extras import installed, require
 
 __all__ = ["ClipTowers", "OnnxTowers", "TorchTowers", "open_towers"]
 

@@ -18,13 +18,13 @@ from typing import Any, Final, Literal, Protocol
 import numkong
 import numpy as np
 
-from llama_index_presets._extras import require
+from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError, SettingsError
-from llama_index_presets.forks import TORCH
 from llama_index_presets.inference.backends import Choice, choose_backend
 from llama_index_presets.inference.model_folder import read_model_folder
 from llama_index_presets.inference.text_encoder import OnnxTextEncoder
 from llama_index_presets.loading import LoadOnce
+from llama_index_presets.packages.extras import require
 
 __all__ = [
     "Encoder",

@@ -19,7 +19,6 @@ from llama_index.embeddings.openai import OpenAIEmbedding, OpenAIEmbeddingModelT
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import strict
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.embed.tokens import HostedTokenizer
@@ -27,6 +26,7 @@ from llama_index_presets.embed.vectors import pooled, unit_vectors
 from llama_index_presets.errors import ModelError, PartialEmbeddingError, PresetsError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.hidden_keys import HidesKey
+from llama_index_presets.packages.extras import require
 
 __all__ = ["BatchedOpenAIEmbedding", "Outcome", "requests_of"]
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._tiktoken import CARRIED, carried_encoding
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.tokenizer import open_tokenizer
+from llama_index_presets.text.tiktoken_files import CARRIED, carried_encoding
 
 __all__ = ["HostedTokenizer", "Tokenizer", "cut_places"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llama_index_presets._extras import require
 from llama_index_presets.evaluate.measures import LOWER_IS_BETTER, MEASURES, Scores
+from llama_index_presets.packages.extras import require
 
 __all__ = ["Difference", "compare", "family_p_values", "paired_p_value"]
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.outcomes import Outcome
 from llama_index_presets.evaluate.questions import JudgedQuestion
+from llama_index_presets.packages.extras import require
 
 __all__ = ["LOWER_IS_BETTER", "MEASURES", "Scores", "measure"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llama_index_presets.closing import close_behind
-from llama_index_presets.disk_faults import write_all
+from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.files.disk_faults import write_all
 
 __all__ = ["Checkpoint", "Outcome", "named_sources"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from llama_index.core.schema import ImageNode, QueryBundle
 
-from llama_index_presets.answer.calibration import FEATURES, Calibration
-from llama_index_presets.answer.evidence import read_passages
+from llama_index_presets.answer.confidence.calibration import FEATURES, Calibration
+from llama_index_presets.answer.confidence.evidence import read_passages
+from llama_index_presets.answer.confidence.floor import passages_of
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer.floor import passages_of
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.presets.engine import PresetEngine

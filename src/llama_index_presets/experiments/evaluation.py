@@ -28,10 +28,10 @@ from llama_index_presets.evaluate.questions import JudgedQuestion, digest
 from llama_index_presets.evaluate.results import Result, make_result
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.presets.checks.offline import is_local
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import cost_of
-from llama_index_presets.presets.offline import is_local
-from llama_index_presets.presets.storage import resolve_storage
+from llama_index_presets.presets.index.storage import resolve_storage
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
 from llama_index_presets.retrieve.hybrid import HybridFusionRetriever

@@ -9,8 +9,8 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 
-from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import FilterError
+from llama_index_presets.text.utf8 import has_utf8, printable
 
 __all__ = ["ORDERINGS", "NumberBounds", "check", "fold", "number_bounds", "number_of", "scalars"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from llama_index_presets._extras import installed
 from llama_index_presets.errors import MissingExtraError, ModelError, SettingsError
 from llama_index_presets.inference.model_folder import ModelFolder
 from llama_index_presets.inference.text_encoder import obstacle_of, onnx_installed
+from llama_index_presets.packages.extras import installed
 
 __all__ = ["BACKENDS", "Backend", "Choice", "choose_backend", "only_torch_device"]
 

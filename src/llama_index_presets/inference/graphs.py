@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError
+from llama_index_presets.packages.extras import require
 
 __all__ = [
     "CODES",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets._extras import require
+from llama_index_presets.packages.extras import require
 
 __all__ = ["cache_folder", "cached_snapshot", "download", "hub_cache_folder"]
 

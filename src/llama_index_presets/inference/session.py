@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.graphs import relative_buckets
+from llama_index_presets.packages.extras import require
 
 __all__ = ["GraphSession", "batches_of_like_length", "cpu_threads", "run_side_by_side"]
 

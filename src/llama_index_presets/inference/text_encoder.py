@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from llama_index_presets._extras import installed
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.graph_cache import cached_graph, graph_key
 from llama_index_presets.inference.graphs import (
@@ -31,6 +30,7 @@ from llama_index_presets.inference.session import (
     run_side_by_side,
 )
 from llama_index_presets.inference.tokenizer import ModelTokenizer
+from llama_index_presets.packages.extras import installed
 
 __all__ = [
     "BATCH",

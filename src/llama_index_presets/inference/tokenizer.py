@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.model_folder import read_json
+from llama_index_presets.packages.extras import require
 
 __all__ = ["ModelTokenizer", "open_tokenizer"]
 

@@ -14,9 +14,9 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeI
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.ingest.token_counts import token_counter
-from llama_index_presets.languages import ENGLISH, detect_language, language_code
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.languages import ENGLISH, detect_language, language_code
+from llama_index_presets.text.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]
 

@@ -16,7 +16,7 @@ from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.ingest.pipeline import FailedSource, cut_stream, failed_source, is_unchanged
 from llama_index_presets.ingest.progress import Progress
-from llama_index_presets.ingest.sources import Source
+from llama_index_presets.ingest.sources.source import Source
 
 __all__ = ["Work", "count_work"]
 

@@ -15,7 +15,7 @@ from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.read import file_hash, read_file
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
     "Picture",

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llama_index_presets._locks import FileLock
 from llama_index_presets.errors import StoreLockedError, StoreWriteError
+from llama_index_presets.files.locks import FileLock
 
 __all__ = ["ingest_lock"]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.disk_faults import is_full
-from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
-from llama_index_presets.private_files import private_file
+from llama_index_presets.files.disk_faults import is_full
+from llama_index_presets.files.encryption import Encryptor
+from llama_index_presets.files.private_files import private_file
 
 __all__ = ["Manifest", "ManifestEntry"]
 

@@ -22,7 +22,7 @@ from llama_index_presets.ingest.failures import Doubts, blame
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
-from llama_index_presets.ingest.sources import Source
+from llama_index_presets.ingest.sources.source import Source
 
 __all__ = ["FailedSource", "IngestReport", "Pipeline", "cut", "failed_source", "is_unchanged"]
 

@@ -17,7 +17,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import PLACE_KEYS, SourceText
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
-from llama_index_presets.ingest.sources import Source
+from llama_index_presets.ingest.sources.source import Source
 
 __all__ = ["KINDS", "Finding", "PrivacyWatch", "find_personal_data", "redacted", "redacted_plain"]
 

@@ -19,16 +19,16 @@ from typing import Any, Protocol
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, TextNode, TransformComponent
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import strict
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.manifest import ManifestEntry
-from llama_index_presets.ingest.metadata_overrides import Stamp
+from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import FailedSource, IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import Progress, Silent
-from llama_index_presets.ingest.sources import Source, file_source
+from llama_index_presets.ingest.sources.source import Source, file_source
+from llama_index_presets.packages.extras import require
 
 __all__ = ["IngestDocuments", "OpenedWorker", "RayLoad", "Recorder", "WorkerOpener", "ray_cluster"]
 

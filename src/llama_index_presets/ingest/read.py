@@ -10,8 +10,8 @@ from typing import Final
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.images import SUFFIXES
 from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.document_metadata import about_sidecar, sidecar_of
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import about_sidecar, sidecar_of
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ
 from llama_index_presets.ingest.readers.registry import reader_for
 

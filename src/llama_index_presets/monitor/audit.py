@@ -22,10 +22,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from llama_index_presets.disk_faults import BINARY, is_full, write_all
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
+from llama_index_presets.files.disk_faults import BINARY, is_full, write_all
+from llama_index_presets.files.private_files import private_file
 from llama_index_presets.monitor.ledger.journal import locked
-from llama_index_presets.private_files import private_file
 
 __all__ = [
     "AUDIT_KEY",

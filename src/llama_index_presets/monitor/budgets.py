@@ -25,8 +25,9 @@ from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation.span import active_span_id
 
 from llama_index_presets._options import strict
-from llama_index_presets.disk_faults import is_full
 from llama_index_presets.errors import BudgetExceededError, MonitorError, SettingsError
+from llama_index_presets.files.disk_faults import is_full
+from llama_index_presets.files.private_files import private_folder, private_open
 from llama_index_presets.monitor.attribution import Attribution
 from llama_index_presets.monitor.call_tree import OpenCall
 from llama_index_presets.monitor.ledger.journal import journal_folder, locked
@@ -34,7 +35,6 @@ from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call
 from llama_index_presets.monitor.prices import Tokens
 from llama_index_presets.monitor.usage import most_tokens
-from llama_index_presets.private_files import private_folder, private_open
 
 __all__ = ["Budget", "BudgetGuard", "BudgetState", "Budgets", "Reservation", "Shares", "admit"]
 

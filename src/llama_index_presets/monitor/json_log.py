@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from llama_index_presets.errors import MonitorError
+from llama_index_presets.files.private_files import private_folder, private_open
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call, as_json_fields
-from llama_index_presets.private_files import private_folder, private_open
 
 __all__ = ["JsonLog", "StructuredLogger"]
 

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from llama_index_presets._tiktoken import carried_encoding
 from llama_index_presets.monitor.prices import FREE_PROVIDER
+from llama_index_presets.text.tiktoken_files import carried_encoding
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",

@@ -8,11 +8,11 @@ from pathlib import Path
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 
-from llama_index_presets.answer.calibration import Calibration, find_calibrations
+from llama_index_presets.answer.cited.support import Similarities
+from llama_index_presets.answer.confidence.calibration import Calibration, find_calibrations
+from llama_index_presets.answer.confidence.sentence_vectors import SentenceVectors
 from llama_index_presets.answer.context import SYSTEM_PROMPT
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer.sentence_vectors import SentenceVectors
-from llama_index_presets.answer.support import Similarities
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.presets.models import reads_images

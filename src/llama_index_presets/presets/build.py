@@ -16,16 +16,31 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets._options import strict
-from llama_index_presets.closing import closes_on_error
+from llama_index_presets.concurrency.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.answering import make_synthesizer
-from llama_index_presets.presets.encryption import choose_encryption
+from llama_index_presets.presets.checks.offline import (
+    go_offline,
+    refuse_remote,
+    refuse_remote_cells,
+    refuse_remote_listeners,
+    refuse_remote_reranker,
+)
+from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.keyword_index import KeywordOpening
+from llama_index_presets.presets.index.encryption import choose_encryption
+from llama_index_presets.presets.index.keyword_index import KeywordOpening
+from llama_index_presets.presets.index.storage import (
+    Storage,
+    has_permissions,
+    prepare_storage,
+    resolve_storage,
+)
+from llama_index_presets.presets.index.stores import check_place, open_store, refuse_lost_vectors
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -35,19 +50,9 @@ from llama_index_presets.presets.models import (
     with_cache,
 )
 from llama_index_presets.presets.monitoring import open_audit, start_monitoring
-from llama_index_presets.presets.offline import (
-    go_offline,
-    refuse_remote,
-    refuse_remote_cells,
-    refuse_remote_listeners,
-    refuse_remote_reranker,
-)
-from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
-from llama_index_presets.presets.storage import Storage, has_permissions, prepare_storage, resolve_storage
-from llama_index_presets.presets.stores import check_place, open_store, refuse_lost_vectors
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.options import of_any_model
 

@@ -14,12 +14,12 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
 from llama_index_presets._options import strict
-from llama_index_presets._sync_async import Core, Step, arun, run
 from llama_index_presets.answer.context import check_template
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.response import PlainResult
 from llama_index_presets.answer.thinking import without_thinking
+from llama_index_presets.concurrency.sync_async import Core, Step, arun, run
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.fallback import falls_back
 from llama_index_presets.presets.query_run import QueryRun

@@ -26,23 +26,24 @@ from llama_index.core.tools import QueryEngineTool
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilter, MetadataFilters
 
 from llama_index_presets._options import refuse_unknown, strict
-from llama_index_presets._sync_async import arun, run
 from llama_index_presets.answer.response import AsyncCitedStream, CitedStream
 from llama_index_presets.answer.synthesize import CitedSynthesizer
-from llama_index_presets.closing import close_behind
+from llama_index_presets.concurrency.closing import close_behind
+from llama_index_presets.concurrency.sync_async import arun, run
 from llama_index_presets.errors import AnswerError, IngestError, SettingsError, StoreError
-from llama_index_presets.ingest.frames import FrameColumns
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.pipeline import IngestReport
+from llama_index_presets.ingest.sources.frames import FrameColumns
 from llama_index_presets.monitor.attribution import Attribution, attributed
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.access import VisibleRetriever, narrowed_access
 from llama_index_presets.presets.chat import PresetChatEngine
-from llama_index_presets.presets.citation_page import CitationPage, citation_page
-from llama_index_presets.presets.compaction import CompactReport
+from llama_index_presets.presets.citations.page import CitationPage, citation_page
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.index_contents import (
+from llama_index_presets.presets.estimates.ingestion import Estimate
+from llama_index_presets.presets.index.compaction import CompactReport
+from llama_index_presets.presets.index.contents import (
     DocumentInfo,
     delete,
     describe,
@@ -50,7 +51,6 @@ from llama_index_presets.presets.index_contents import (
     document_text,
     documents,
 )
-from llama_index_presets.presets.ingest_estimate import Estimate
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
 from llama_index_presets.presets.permissions import list_permissions, set_permissions
 from llama_index_presets.presets.query_run import QueryRun, search

@@ -21,22 +21,22 @@ from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.concurrency.forks import ADVICE
 from llama_index_presets.errors import AnswerError, MonitorError, PermissionsError, PresetsError
-from llama_index_presets.forks import ADVICE
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.presets.access import Access, StoragePermissions
-from llama_index_presets.presets.encryption import Encryption
+from llama_index_presets.presets.index.encryption import Encryption
+from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.models import explain_runtime
 from llama_index_presets.presets.monitoring import AuditTrail
 from llama_index_presets.presets.retrieval import RetrievalPattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import Origins
-from llama_index_presets.presets.storage import Storage
 from llama_index_presets.values import Fingerprint
 
 if TYPE_CHECKING:

@@ -16,25 +16,27 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
-from llama_index_presets.ingest.document_source import DocumentSource
-from llama_index_presets.ingest.file_system_source import is_url, source_name, stays_here
-from llama_index_presets.ingest.files import root_path
-from llama_index_presets.ingest.frames import NO_COLUMNS, FrameColumns
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.ingest.metadata_overrides import Stamp
-from llama_index_presets.ingest.ownership import Ownership
+from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.ray import OpenedWorker, RayLoad, Recorder
-from llama_index_presets.ingest.sources import Source, sources
+from llama_index_presets.ingest.sources.document_source import DocumentSource
+from llama_index_presets.ingest.sources.file_system_source import is_url, source_name, stays_here
+from llama_index_presets.ingest.sources.files import root_path
+from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns
+from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.presets.compaction import CompactReport, compact_parts
-from llama_index_presets.presets.encryption import choose_encryption
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
-from llama_index_presets.presets.ingest_estimate import Estimate, Estimator, refuse_beyond
+from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator, refuse_beyond
+from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
+from llama_index_presets.presets.index.encryption import choose_encryption
+from llama_index_presets.presets.index.storage import Storage, open_storage
+from llama_index_presets.presets.index.stores import open_store
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.models import (
     make_chunker,
@@ -51,8 +53,6 @@ from llama_index_presets.presets.permissions import (
     seen_only,
 )
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import Storage, open_storage
-from llama_index_presets.presets.stores import open_store
 
 __all__ = ["IngestOptions", "RayWorker", "check_ray", "compact", "estimate", "ingest", "ray_worker", "remove"]
 

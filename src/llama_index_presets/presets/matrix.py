@@ -10,9 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from llama_index_presets._extras import installed
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue, shipped
 from llama_index_presets.errors import SettingsError, UnknownPresetError
+from llama_index_presets.packages.extras import installed
 from llama_index_presets.providers.embedding_models import (
     CATALOGUE,
     EMBEDDING_PROVIDERS,

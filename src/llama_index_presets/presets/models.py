@@ -19,8 +19,8 @@ from llama_index_presets.embed.recognition import as_local
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.strategies import CHUNKERS
-from llama_index_presets.presets.local_weights import find_reranker
-from llama_index_presets.presets.storage import Storage
+from llama_index_presets.presets.checks.local_weights import find_reranker
+from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.providers.embedding_models import (
     CATALOGUE,
     embedding_endpoint,

@@ -19,8 +19,8 @@ from llama_index_presets.monitor.audit import AuditLog, audit_key
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.json_log import JsonLog
 from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.storage import Storage
 
 __all__ = ["AuditTrail", "open_audit", "start_monitoring"]
 

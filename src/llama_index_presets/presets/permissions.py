@@ -12,8 +12,8 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
-from llama_index_presets.ingest.metadata_overrides import Stamp
-from llama_index_presets.ingest.permissions import (
+from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.permissions import (
     ALLOWED,
     ALLOWED_KEY,
     Permissions,
@@ -21,7 +21,7 @@ from llama_index_presets.ingest.permissions import (
     names_of,
     put_names,
 )
-from llama_index_presets.ingest.sources import Source
+from llama_index_presets.ingest.sources.source import Source
 from llama_index_presets.presets.engine_parts import EngineParts
 
 __all__ = [

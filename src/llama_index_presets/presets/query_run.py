@@ -21,14 +21,14 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 
-from llama_index_presets._sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.answer.response import AsyncCitedStream, CitedResponse, CitedStream
 from llama_index_presets.answer.synthesize import CitedAnswer
-from llama_index_presets.closing import close_behind
+from llama_index_presets.concurrency.closing import close_behind
+from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.errors import AnswerError, MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.monitor.traces.tracing import exclusive_tracing
-from llama_index_presets.presets.citation_store import keep_citations
+from llama_index_presets.presets.citations.store import keep_citations
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.fallback import end_broken_answer, fallback_answer
 from llama_index_presets.presets.models import reads_images

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field, PrivateAttr, create_model
 
-from llama_index_presets._extras import require
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.hidden_keys import SECRET_FIELDS, HidesKey
 from llama_index_presets.monitor.prices import FREE_PROVIDER
+from llama_index_presets.packages.extras import require
 from llama_index_presets.providers.language_models import make_own
 from llama_index_presets.providers.names import (
     CLASS,

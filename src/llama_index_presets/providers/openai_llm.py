@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.hidden_keys import HidesKey
+from llama_index_presets.packages.extras import require
 from llama_index_presets.providers.named_llm import NamedLLM
 
 require("llama_index.llms.openai", extra="openai")

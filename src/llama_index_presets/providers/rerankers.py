@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index_presets._extras import require
+from llama_index_presets.packages.extras import require
 from llama_index_presets.providers.language_models import make_own
 from llama_index_presets.providers.names import CLASS, SERVER, ModelName, Provider, spelt
 from llama_index_presets.providers.options import (

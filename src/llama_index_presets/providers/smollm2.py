@@ -25,11 +25,11 @@ from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from pydantic import Field
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import strict
+from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError
-from llama_index_presets.forks import TORCH
 from llama_index_presets.loading import LoadOnce, loading
+from llama_index_presets.packages.extras import require
 
 __all__ = ["SmolLM2", "weights_folder"]
 

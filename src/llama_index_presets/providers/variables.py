@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets._extras import installed, require
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.packages.extras import installed, require
 
 __all__ = ["KEYRING_SERVICE", "Variable", "find_variable", "first_variable", "use_env_file"]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index_presets._extras import installed, require
+from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError
-from llama_index_presets.forks import TORCH
 from llama_index_presets.inference.backends import Backend, Choice, choose_backend
 from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.packages.extras import installed, require
 from llama_index_presets.rerank.onnx_model import OnnxPairModel, folder_named, model_folder
 from llama_index_presets.rerank.pair_model import CPU_BATCH_TOKENS, ModelSource, PairModel, Precision
 

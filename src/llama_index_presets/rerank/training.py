@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.packages.extras import require
 from llama_index_presets.rerank.blend_report import judge, ndcg_by_blend
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from llama_index_presets.languages import language_code, likely_languages
 from llama_index_presets.retrieve.bm25.index import BM25Index
 from llama_index_presets.retrieve.bm25.languages import AUTO
 from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes
+from llama_index_presets.text.languages import language_code, likely_languages
 
 __all__ = ["LanguageFallback"]
 

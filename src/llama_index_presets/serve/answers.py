@@ -19,11 +19,11 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
 from llama_index_presets.monitor.attribution import attributed
-from llama_index_presets.serve.callers import Caller
+from llama_index_presets.serve.callers.key_file import Caller
+from llama_index_presets.serve.callers.limits import Limits, Slots
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
-from llama_index_presets.serve.limits import Limits, Slots
 from llama_index_presets.serve.metrics import Metrics
-from llama_index_presets.serve.problems import Problem
+from llama_index_presets.serve.protocols.problems import Problem
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine

@@ -22,19 +22,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.budgets import Budget
-from llama_index_presets.serve.access import Access
 from llama_index_presets.serve.answers import Answers
-from llama_index_presets.serve.callers import KeyFile, default_key_file
+from llama_index_presets.serve.callers.access import Access
+from llama_index_presets.serve.callers.key_file import KeyFile, default_key_file
+from llama_index_presets.serve.callers.limits import ClientTooSlow, RateLimiter, bounded_receive, bounded_send
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.jobs import JobQueue
-from llama_index_presets.serve.limits import ClientTooSlow, RateLimiter, bounded_receive, bounded_send
-from llama_index_presets.serve.mcp import make_mcp_server
 from llama_index_presets.serve.metrics import Metrics
-from llama_index_presets.serve.openai_api import OpenAIRoutes
-from llama_index_presets.serve.openapi import openapi_routes
-from llama_index_presets.serve.problems import Problem, problem_of
-from llama_index_presets.serve.rest import Rest
+from llama_index_presets.serve.protocols.mcp import make_mcp_server
+from llama_index_presets.serve.protocols.openai_api import OpenAIRoutes
+from llama_index_presets.serve.protocols.openapi import openapi_routes
+from llama_index_presets.serve.protocols.problems import Problem, problem_of
+from llama_index_presets.serve.protocols.rest import Rest
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
@@ -290,7 +290,7 @@ class _Boundary:
 
 
 def _check_length(headers: Headers, most: int) -> None:
-    from llama_index_presets.serve.limits import too_large
+    from llama_index_presets.serve.callers.limits import too_large
 
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > most:

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from llama_index_presets.serve.problems import Problem
+from llama_index_presets.serve.protocols.problems import Problem
 
 __all__ = [
     "AskBody",

@@ -28,10 +28,10 @@ from typing import Any, Final
 
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.index.storage import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.storage import is_url
-from llama_index_presets.serve.callers import parse_budget
-from llama_index_presets.serve.limits import Limits
+from llama_index_presets.serve.callers.key_file import parse_budget
+from llama_index_presets.serve.callers.limits import Limits
 
 __all__ = ["EngineConfig", "ServeConfig", "read_config"]
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_index_presets.closing import close_behind
+from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import PresetsError
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget
-from llama_index_presets.serve.callers import Caller, engine_of, parse_budget
+from llama_index_presets.serve.callers.key_file import Caller, engine_of, parse_budget
 from llama_index_presets.serve.config import EngineConfig
-from llama_index_presets.serve.problems import Problem, log_fault
+from llama_index_presets.serve.protocols.problems import Problem, log_fault
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine

@@ -23,13 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index_presets._locks import FileLock
 from llama_index_presets.errors import BudgetExceededError, PresetsError, StoreLockedError
+from llama_index_presets.files.locks import FileLock
+from llama_index_presets.files.private_files import private_file, private_folder, private_open
 from llama_index_presets.monitor.attribution import attributed
-from llama_index_presets.private_files import private_file, private_folder, private_open
-from llama_index_presets.serve.callers import Caller
+from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
-from llama_index_presets.serve.problems import Problem, log_fault
+from llama_index_presets.serve.protocols.problems import Problem, log_fault
 from llama_index_presets.serve.uploads import document_id, keep_upload, upload_folder
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.line_boxes import boxes_within
-from llama_index_presets.serve.problems import Problem
+from llama_index_presets.serve.protocols.problems import Problem
 
 if TYPE_CHECKING:
     from llama_index_presets.ingest.readers.pdf.picture import PagePicture

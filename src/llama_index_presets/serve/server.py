@@ -20,7 +20,7 @@ from llama_index_presets.errors import PresetsError, ServeError, SettingsError
 from llama_index_presets.serve.app import Server, create_app, make_server
 from llama_index_presets.serve.config import ServeConfig
 from llama_index_presets.serve.engines import Engines
-from llama_index_presets.serve.problems import log_fault
+from llama_index_presets.serve.protocols.problems import log_fault
 
 __all__ = ["Process", "address_of", "listen", "serve"]
 

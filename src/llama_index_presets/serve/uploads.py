@@ -9,9 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets.private_files import private_folder
-from llama_index_presets.serve.callers import Caller
-from llama_index_presets.serve.problems import Problem
+from llama_index_presets.files.private_files import private_folder
+from llama_index_presets.serve.callers.key_file import Caller
+from llama_index_presets.serve.protocols.problems import Problem
 
 _OF_ANOTHER: Final = re.compile(r"(?:[0-9a-f]{24}|shared)/[^/]*[^/.][^/]*")
 

@@ -20,10 +20,10 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import Limits, refuse_unknown
-from llama_index_presets._utf8 import check_ids
-from llama_index_presets.closing import close_behind
+from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import FingerprintError
 from llama_index_presets.store.query_modes import ADD_OPTIONS, SELECTING, check_query, with_mode
+from llama_index_presets.text.utf8 import check_ids
 
 __all__ = ["CLOSED", "FIXED_LIMITS", "NodeQuery", "StoreBase", "agreed_fingerprint"]
 

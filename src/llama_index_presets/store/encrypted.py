@@ -28,7 +28,6 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import strict
-from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import (
     EncryptionError,
     FilterError,
@@ -37,6 +36,7 @@ from llama_index_presets.errors import (
     SettingsError,
     StoreError,
 )
+from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.filters.values import check
 from llama_index_presets.store.base import NodeQuery, StoreBase

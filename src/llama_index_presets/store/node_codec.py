@@ -21,9 +21,9 @@ from llama_index.core.schema import (
 )
 from pydantic_core import PydanticSerializationError, to_json
 
-from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
 from llama_index_presets.filters.metadata import metadata_json
+from llama_index_presets.text.utf8 import has_utf8, printable
 
 __all__ = ["Row", "restricting_ids", "to_node", "to_row"]
 

@@ -14,11 +14,11 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import refuse_unknown
-from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import QueryError
 from llama_index_presets.filters.values import check
 from llama_index_presets.ranking.fusion import convex_combination
 from llama_index_presets.ranking.mmr import maximal_marginal_relevance
+from llama_index_presets.text.utf8 import has_utf8, printable
 
 __all__ = [
     "ADD_OPTIONS",

@@ -10,8 +10,8 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
-from llama_index_presets._utf8 import printable
 from llama_index_presets.errors import NodeRejectedError, QueryError
+from llama_index_presets.text.utf8 import printable
 
 __all__ = ["checked_question", "checked_vectors"]
 

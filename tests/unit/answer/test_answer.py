@@ -18,7 +18,7 @@ from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.errors import AnswerError
 from llama_index_presets.provenance import RankedNode, StageRank
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.sentences import split_sentences
 
 
 def hit(text: str, score: float = 0.9, **metadata: Any) -> NodeWithScore:

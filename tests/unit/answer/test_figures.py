@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_presets.answer.verify_numbers import Figures, find_figures
+from llama_index_presets.answer.cited.verify_numbers import Figures, find_figures
 
 
 @pytest.mark.parametrize(

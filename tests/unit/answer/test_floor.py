@@ -8,13 +8,13 @@ import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM
 
-from llama_index_presets.answer.calibration import Calibration, calibration_of
+from llama_index_presets.answer.confidence.calibration import Calibration, calibration_of
+from llama_index_presets.answer.confidence.evidence import Passage, read_passages
+from llama_index_presets.answer.confidence.floor import EvidenceFloor, cosine_of, passages_of
+from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.answer.context import DONT_KNOW, number_blocks
-from llama_index_presets.answer.evidence import Passage, read_passages
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer.floor import EvidenceFloor, cosine_of, passages_of
 from llama_index_presets.answer.synthesize import CitedSynthesizer
-from llama_index_presets.answer.units import split_units
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.provenance import RankedNode, StageRank
 from llama_index_presets.ranking.bm25 import Analyzer

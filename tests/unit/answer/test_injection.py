@@ -11,8 +11,8 @@ from tests.unit.answer.planted import DISGUISED, FAMILIES, MARK
 
 from llama_index_presets import ExtractiveLLM
 from llama_index_presets.answer.context import number_blocks, parse_prompt, render_prompt
-from llama_index_presets.answer.injection import find_instructions, without_instructions
-from llama_index_presets.answer.links import LinkFilter
+from llama_index_presets.answer.injections.detector import find_instructions, without_instructions
+from llama_index_presets.answer.injections.links import LinkFilter
 from llama_index_presets.answer.synthesize import REFUSED, CitedSynthesizer
 
 FACT = "Botulism is treated with an antitoxin."

@@ -10,7 +10,7 @@ import pytest
 from llama_index.core import Document
 
 from llama_index_presets import build, cli
-from llama_index_presets.answer.calibration import CALIBRATION_FILE, Calibration, find_calibrations
+from llama_index_presets.answer.confidence.calibration import CALIBRATION_FILE, Calibration, find_calibrations
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.experiments.calibration import (

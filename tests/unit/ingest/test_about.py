@@ -11,10 +11,10 @@ from llama_index.core.schema import TextNode
 from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
-from llama_index_presets.ingest.files import find_files
-from llama_index_presets.ingest.metadata_overrides import Stamp, stamped
+from llama_index_presets.ingest.metadata.overrides import Stamp, stamped
 from llama_index_presets.ingest.read import file_hash, read_file
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources.files import find_files
+from llama_index_presets.ingest.sources.source import sources
 
 MARKDOWN = """---
 title: On Sparse Sums

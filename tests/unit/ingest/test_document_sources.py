@@ -17,10 +17,10 @@ from llama_index.core.readers import StringIterableReader
 
 from llama_index_presets import PresetEngine, build
 from llama_index_presets.errors import IngestError, SettingsError
-from llama_index_presets.ingest.document_source import DocumentSource, LlamaIndexSource, SourceItem
-from llama_index_presets.ingest.file_system_source import FileSystemSource, stays_here
-from llama_index_presets.ingest.sources import sources
-from llama_index_presets.ingest.watch import follow
+from llama_index_presets.ingest.sources.document_source import DocumentSource, LlamaIndexSource, SourceItem
+from llama_index_presets.ingest.sources.file_system_source import FileSystemSource, stays_here
+from llama_index_presets.ingest.sources.source import sources
+from llama_index_presets.ingest.sources.watch import follow
 
 
 class Wiki:
@@ -222,7 +222,9 @@ def test_any_reader_of_llama_index_is_a_source(tmp_path: Path, engine: PresetEng
 def test_a_folder_is_followed(tmp_path: Path, installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One item at once, and one after a file was added, changed or removed; none without a change."""
     if not installed:
-        monkeypatch.setattr("llama_index_presets.ingest.watch.importlib.util.find_spec", lambda name: None)
+        monkeypatch.setattr(
+            "llama_index_presets.ingest.sources.watch.importlib.util.find_spec", lambda name: None
+        )
     stop = threading.Event()
     changes = follow([str(tmp_path)], interval_s=0.1, stop=stop)
     next(changes)

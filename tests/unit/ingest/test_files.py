@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.files import find_files, root_path
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT
-from llama_index_presets.ingest.sources import Source, _from_files, sources
+from llama_index_presets.ingest.sources.files import find_files, root_path
+from llama_index_presets.ingest.sources.source import Source, _from_files, sources
 
 
 @pytest.fixture

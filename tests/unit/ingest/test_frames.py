@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.frames import FrameColumns, frame_rows
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources.frames import FrameColumns, frame_rows
+from llama_index_presets.ingest.sources.source import sources
 
 COLUMNS = {"id": [1, 2], "title": ["Pump", None], "body": ["It leaks.", "It runs."], "year": [2019, None]}
 FRAMES: dict[str, Callable[[dict[str, list[Any]]], Any]] = {

@@ -12,9 +12,13 @@ from PIL import Image
 from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.document_metadata import about_front_matter, about_head_lines, plain_values
 from llama_index_presets.ingest.images import read_picture
 from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import (
+    about_front_matter,
+    about_head_lines,
+    plain_values,
+)
 from llama_index_presets.ingest.plain_text import is_table_caption
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.html import plain_from_html

@@ -13,9 +13,9 @@ from llama_index.core.vector_stores import SimpleVectorStore
 from tests.fakes import WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.ingest.frames import FrameColumns
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.ingest.sources import Source, sources
+from llama_index_presets.ingest.sources.frames import FrameColumns
+from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.presets.engine import PresetEngine
 
 ANOTHER = "is another tenant's, or the shared index's; it was kept"

@@ -19,7 +19,7 @@ from llama_index_presets.ingest.privacy import (
     redacted,
     redacted_plain,
 )
-from llama_index_presets.ingest.sources import Source
+from llama_index_presets.ingest.sources.source import Source
 
 FOUND = [
     ("email", "jane.doe+x@mail.example.co.uk"),

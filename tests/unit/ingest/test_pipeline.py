@@ -20,7 +20,7 @@ from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources.source import sources
 from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
 

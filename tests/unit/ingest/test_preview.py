@@ -15,8 +15,8 @@ from reportlab.pdfgen.canvas import Canvas
 from typer.testing import CliRunner
 
 from llama_index_presets.cli import app
-from llama_index_presets.ingest.preview import FilePreview, preview
-from llama_index_presets.ingest.preview_page import preview_page
+from llama_index_presets.ingest.previews.page import preview_page
+from llama_index_presets.ingest.previews.preview import FilePreview, preview
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"' & </pre></section>"
 

@@ -11,8 +11,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.files import find_files
 from llama_index_presets.ingest.read import file_hash, read_file
+from llama_index_presets.ingest.sources.files import find_files
 
 
 def write_pdf(path: Path, pages: list[str]) -> Path:

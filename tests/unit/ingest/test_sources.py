@@ -12,8 +12,8 @@ from llama_index.core.schema import Document, ImageNode, TextNode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.frames import FrameColumns
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources.frames import FrameColumns
+from llama_index_presets.ingest.sources.source import sources
 
 ROWS = {
     "text": ["First text.", "Second text."],

@@ -20,7 +20,7 @@ from llama_index_presets.cli import app
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import StoreError, StoreLockedError
 from llama_index_presets.ingest.lock import ingest_lock
-from llama_index_presets.presets.compaction import compact_storage
+from llama_index_presets.presets.index.compaction import compact_storage
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock
 
 STORES = [("lancedb", "simple"), ("lancedb", "hybrid"), ("duckdb", "hybrid"), ("pgvector", "hybrid")]

@@ -24,7 +24,7 @@ from llama_index_presets.diagnose.doctor import examine
 from llama_index_presets.diagnose.finding import Finding
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.retry import retrying
-from llama_index_presets.presets.offline import foreign_listeners
+from llama_index_presets.presets.checks.offline import foreign_listeners
 
 
 def bad(findings: Iterator[Finding]) -> dict[str, Finding]:

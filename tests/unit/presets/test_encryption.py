@@ -16,10 +16,10 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from tests.fakes import WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.encryption import Encryptor
 from llama_index_presets.errors import EncryptionError, FilterError, FingerprintError, SettingsError
-from llama_index_presets.presets.encryption import ENCRYPTION_KEY, encryption_key
+from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.index.encryption import ENCRYPTION_KEY, encryption_key
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 from llama_index_presets.store.encrypted import EncryptedVectorStore
 

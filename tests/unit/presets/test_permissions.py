@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from llama_index_presets import build
 from llama_index_presets.cli import app
 from llama_index_presets.errors import IngestError, PermissionsError, SettingsError, StoreError
-from llama_index_presets.ingest.document_source import SourceItem
-from llama_index_presets.ingest.permissions import names_of
+from llama_index_presets.ingest.metadata.permissions import names_of
+from llama_index_presets.ingest.sources.document_source import SourceItem
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.storage import check_metadata
+from llama_index_presets.presets.index.storage import check_metadata
 
 Make = Callable[..., PresetEngine]
 PAY = Document(text="Ada earns seven.", id_="pay", metadata={"allowed": ["hr"]})

@@ -22,10 +22,10 @@ from llama_index_presets.errors import (
     UnknownPresetError,
 )
 from llama_index_presets.presets import matrix as matrix_module
+from llama_index_presets.presets.checks.offline import is_local, refuse_remote
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.index.storage import open_storage, read_metadata
 from llama_index_presets.presets.matrix import PRESETS, load_matrix, preset
-from llama_index_presets.presets.offline import is_local, refuse_remote
-from llama_index_presets.presets.storage import open_storage, read_metadata
 from llama_index_presets.values import Fingerprint
 
 CELLS = {

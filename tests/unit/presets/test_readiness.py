@@ -13,9 +13,9 @@ import pytest
 from llama_index_presets import PRESETS, build, cli
 from llama_index_presets.diagnose.doctor import examine
 from llama_index_presets.errors import ModelError, SettingsError
-from llama_index_presets.presets import readiness
+from llama_index_presets.presets.checks import readiness
+from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.matrix import preset
-from llama_index_presets.presets.readiness import obstacles
 from llama_index_presets.presets.settings_sources import load_settings
 
 

@@ -19,7 +19,7 @@ from llama_index_presets.advise.cost_estimate import estimate_bill
 from llama_index_presets.advise.recommend import rules
 from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.presets.answer_estimate import estimate_answer
+from llama_index_presets.presets.estimates.answer import estimate_answer
 from llama_index_presets.presets.settings import Settings
 
 DOCS = Path(__file__).parents[3] / "docs" / "choosing.md"

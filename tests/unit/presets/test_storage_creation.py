@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 
 from llama_index_presets.errors import PresetsError, StoreError, StoreWriteError
-from llama_index_presets.presets.storage import open_storage, read_metadata
+from llama_index_presets.presets.index.storage import open_storage, read_metadata
 from llama_index_presets.values import Fingerprint
 
 FINGERPRINT = Fingerprint(model="words", dim=4, chunker="sentence-64")
@@ -104,7 +104,7 @@ CREATOR = """
 import sys
 from pathlib import Path
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.presets.storage import open_storage
+from llama_index_presets.presets.index.storage import open_storage
 from llama_index_presets.values import Fingerprint
 for line in sys.stdin:
     storage = open_storage(line.strip(), "healthcare", Fingerprint(model="words", dim=4))

@@ -6,8 +6,8 @@ import pytest
 from llama_index.core.schema import NodeWithScore
 
 from llama_index_presets import CrossEncoderRerank
-from llama_index_presets._extras import installed
 from llama_index_presets.errors import ModelError
+from llama_index_presets.packages.extras import installed
 
 QUERY = "How is botulism treated?"
 # backend -> (module, largest difference of a probability from float32 torch). OpenVINO computes in bfloat16

@@ -17,7 +17,7 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.serve.callers import Caller, KeyFile
+from llama_index_presets.serve.callers.key_file import Caller, KeyFile
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.server import Process

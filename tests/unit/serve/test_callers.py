@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from llama_index_presets.cli import app
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.audit import AuditLog, audit_key
-from llama_index_presets.serve.callers import Caller, KeyFile, parse_budget, parse_expiry, parse_rate
+from llama_index_presets.serve.callers.key_file import Caller, KeyFile, parse_budget, parse_expiry, parse_rate
 from llama_index_presets.serve.config import EngineConfig
 
 QUESTION = {"question": "What do cats do all day?"}

@@ -12,7 +12,7 @@ from tests.unit.serve.conftest import LocalWords, add_keys, config_of, opener, r
 from llama_index_presets.errors import SettingsError, StoreError, UnknownPresetError
 from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
 from llama_index_presets.serve.engines import Engines
-from llama_index_presets.serve.problems import Problem
+from llama_index_presets.serve.protocols.problems import Problem
 
 QUESTION = {"question": "What do cats do all day?"}
 

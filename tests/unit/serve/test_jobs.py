@@ -12,9 +12,9 @@ import pytest
 from tests.unit.serve.conftest import Running, add_keys, config_of, running, wait_for
 
 from llama_index_presets.ingest.lock import ingest_lock
-from llama_index_presets.serve.callers import ANYBODY, Caller
+from llama_index_presets.serve.callers.key_file import ANYBODY, Caller
 from llama_index_presets.serve.jobs import Jobs
-from llama_index_presets.serve.problems import Problem
+from llama_index_presets.serve.protocols.problems import Problem
 from llama_index_presets.serve.uploads import document_id, file_of, safe_name, upload_folder
 
 

@@ -16,7 +16,7 @@ from tests.unit.serve.conftest import LocalWords, PaidLLM, Running, config_of, r
 
 from llama_index_presets import build
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.serve.callers import Caller, KeyFile
+from llama_index_presets.serve.callers.key_file import Caller, KeyFile
 from llama_index_presets.serve.config import EngineConfig
 
 SECRETS = {

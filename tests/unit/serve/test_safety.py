@@ -17,8 +17,8 @@ from tests.unit.serve.conftest import Running, add_keys, config_of, opener, runn
 
 from llama_index_presets.errors import ServeError, SettingsError
 from llama_index_presets.serve.app import make_server
+from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.engines import Engines
-from llama_index_presets.serve.limits import Limits
 from llama_index_presets.serve.server import Process
 
 QUESTION = {"question": "What do cats do all day?"}
@@ -185,7 +185,7 @@ def test_a_client_that_does_not_read_is_dropped(tmp_path: Path, monkeypatch: pyt
     """The response is given up in time; nothing of it stays open."""
     import asyncio
 
-    from llama_index_presets.serve.limits import ClientTooSlow, bounded_send
+    from llama_index_presets.serve.callers.limits import ClientTooSlow, bounded_send
 
     async def never(message: object) -> None:
         await asyncio.Event().wait()

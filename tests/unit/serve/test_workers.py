@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from llama_index_presets.cli import app
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.serve.callers import Caller, KeyFile
+from llama_index_presets.serve.callers.key_file import Caller, KeyFile
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.workers import Workers, refuse_unshareable
 

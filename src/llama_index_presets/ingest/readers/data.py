@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import plain_from_text, without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
@@ -21,6 +20,7 @@ from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.epub import plain_from_xhtml
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.packages import local_name
+from llama_index_presets.packages.extras import require
 
 __all__ = ["plain_from_json", "read_json", "read_json_lines", "read_xml"]
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.packages.extras import require
 
 __all__ = ["Decoded", "declared_encoding", "decode", "read_text_file"]
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.document_metadata import plain_values
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import decode
 from llama_index_presets.ingest.readers.html import plain_from_html

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.ingest.clean import whole_characters, without_controls
-from llama_index_presets.ingest.document_metadata import about_html
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import about_html
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.tables import Cell, TableText, fill_spans, table_text
 from llama_index_presets.ingest.readers.visibility import Rgb, colours, hidden_by_sheet, is_hiding, is_same
+from llama_index_presets.packages.extras import require
 
 __all__ = ["plain_from_html", "read_html"]
 

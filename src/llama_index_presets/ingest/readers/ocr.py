@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.images import MAX_PIXELS, open_image
 from llama_index_presets.ingest.clean import plain_from_pages
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.packages.extras import require
 
 __all__ = ["HOW_TO_READ", "read_scan", "recognized"]
 

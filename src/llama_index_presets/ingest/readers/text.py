@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.ingest.clean import plain_from_text
-from llama_index_presets.ingest.document_metadata import about_head_lines
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import about_head_lines
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file
 

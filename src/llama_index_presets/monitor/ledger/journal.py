@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from llama_index_presets._locks import FileLock, delete_lone_neighbours
-from llama_index_presets.disk_faults import BINARY, write_all
 from llama_index_presets.errors import MonitorError
+from llama_index_presets.files.disk_faults import BINARY, write_all
+from llama_index_presets.files.locks import FileLock, delete_lone_neighbours
+from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.monitor.ledger.row import Call, as_stored_fields
-from llama_index_presets.private_files import private_folder
 
 __all__ = [
     "IN_MEMORY",

@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from llama_index_presets._options import strict
-from llama_index_presets.closing import close_behind
+from llama_index_presets.concurrency.closing import close_behind
+from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import MonitorError, SettingsError
-from llama_index_presets.forks import in_forked_child
 from llama_index_presets.monitor.ledger.journal import (
     IN_MEMORY,
     Journal,

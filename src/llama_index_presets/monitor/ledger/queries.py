@@ -11,9 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS
+from llama_index_presets.packages.extras import require
 
 if TYPE_CHECKING:
     import duckdb

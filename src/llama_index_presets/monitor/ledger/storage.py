@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import duckdb
 
-from llama_index_presets.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.files.disk_faults import finish, is_full, is_half_made
+from llama_index_presets.files.private_files import tighten
 from llama_index_presets.monitor.ledger.journal import (
     IN_MEMORY,
     delete_old_drafts,
@@ -28,7 +29,6 @@ from llama_index_presets.monitor.ledger.journal import (
     locked,
 )
 from llama_index_presets.monitor.ledger.row import COLUMNS
-from llama_index_presets.private_files import tighten
 
 __all__ = ["copy_to", "fold", "query", "query_rows"]
 

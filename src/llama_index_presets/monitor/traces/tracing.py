@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import strict
-from llama_index_presets.closing import close_behind
+from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.attribution import attribution
+from llama_index_presets.packages.extras import require
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.ledger.ledger import Ledger

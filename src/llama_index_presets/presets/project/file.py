@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.index.storage import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.storage import is_url
 from llama_index_presets.values import PROJECT_FILE
 
 __all__ = ["MODELS", "Project", "find_project", "is_project", "project_settings", "read_project"]

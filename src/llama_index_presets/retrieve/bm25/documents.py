@@ -19,7 +19,6 @@ from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from llama_index_presets._utf8 import has_utf8, printable
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
 from llama_index_presets.ranking.bm25 import FIELD_END, Analyzer
@@ -30,6 +29,7 @@ from llama_index_presets.retrieve.bm25.languages import (
     language_of,
 )
 from llama_index_presets.retrieve.bm25.write_ahead_log import NodeEntry, damaged
+from llama_index_presets.text.utf8 import has_utf8, printable
 
 __all__ = [
     "DocumentEntry",

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from llama_index_presets._locks import FileLock
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
-from llama_index_presets.private_files import private_folder, tighten
+from llama_index_presets.files.locks import FileLock
+from llama_index_presets.files.private_files import private_folder, tighten
 from llama_index_presets.retrieve.bm25.documents import DocumentTable, write_array
 from llama_index_presets.retrieve.bm25.write_ahead_log import Journal, damaged
 

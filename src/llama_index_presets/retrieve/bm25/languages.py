@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llama_index_presets.languages import ENGLISH, detect_language, language_code, likely_languages
 from llama_index_presets.ranking.bm25 import FIELD_END, Analyzer, KeywordQuery, View, parse_in_languages
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
+from llama_index_presets.text.languages import ENGLISH, detect_language, language_code, likely_languages
 
 __all__ = ["AUTO", "LANGUAGE_KEY", "in_languages", "language_analyzer", "language_marker", "language_of"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import StoreError
+from llama_index_presets.packages.extras import require
 from llama_index_presets.store.adopt.reader import StockReader, node_of_row
 
 __all__ = ["StockChroma"]

@@ -15,10 +15,10 @@ from typing import Any
 
 import duckdb
 
-from llama_index_presets.disk_faults import finish, is_full, is_half_made
+from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import StoreError, StoreWriteError
-from llama_index_presets.forks import in_forked_child
-from llama_index_presets.private_files import private_folder, tighten
+from llama_index_presets.files.disk_faults import finish, is_full, is_half_made
+from llama_index_presets.files.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 

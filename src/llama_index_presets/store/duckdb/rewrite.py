@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from llama_index_presets.errors import StoreLockedError
-from llama_index_presets.private_files import tighten
+from llama_index_presets.files.private_files import tighten
 
 __all__ = ["ReadWriteLock", "delete_drafts", "rewrite"]
 

@@ -20,7 +20,6 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import refuse_values, strict
-from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import (
     FingerprintError,
     QueryError,
@@ -46,6 +45,7 @@ from llama_index_presets.store.duckdb.snapshot_file import delete_snapshot_files
 from llama_index_presets.store.duckdb.table import REGISTER, Incoming, State, Table
 from llama_index_presets.store.node_codec import to_node
 from llama_index_presets.store.query_modes import check_query, empty_result, with_mode
+from llama_index_presets.text.utf8 import check_name
 
 __all__ = ["DuckDBVectorStore"]
 

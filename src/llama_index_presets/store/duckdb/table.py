@@ -14,12 +14,12 @@ import pyarrow as pa
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
-from llama_index_presets._utf8 import check_ids
 from llama_index_presets.errors import StoreCorruptError, StoreError
 from llama_index_presets.filters import Condition
 from llama_index_presets.store.duckdb.database import Database, quote
 from llama_index_presets.store.node_codec import Row, to_row
 from llama_index_presets.store.vectors import checked_vectors
+from llama_index_presets.text.utf8 import check_ids
 
 __all__ = ["COLUMNS", "REGISTER", "Incoming", "State", "Table", "as_numpy", "numbers", "row_of", "strings"]
 

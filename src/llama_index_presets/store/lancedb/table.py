@@ -19,18 +19,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from llama_index.core.schema import BaseNode
 
-from llama_index_presets._locks import FileLock
 from llama_index_presets._options import Limits, refuse_values
-from llama_index_presets._utf8 import check_name
-from llama_index_presets.disk_faults import is_full
+from llama_index_presets.concurrency.forks import UseGuard
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError, StoreWriteError
+from llama_index_presets.files.disk_faults import is_full
+from llama_index_presets.files.locks import FileLock
+from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.filters import REFERENCE_KEYS
-from llama_index_presets.forks import UseGuard
-from llama_index_presets.private_files import private_folder
 from llama_index_presets.store.base import FIXED_LIMITS
 from llama_index_presets.store.index_terms import labels_of
 from llama_index_presets.store.lancedb.filters import fields_of
 from llama_index_presets.store.node_codec import Row, to_node, to_row
+from llama_index_presets.text.utf8 import check_name
 
 __all__ = [
     "FINGERPRINT_KEY",

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pinecone.errors import ApiError, PineconeConnectionError, PineconeTimeoutError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from llama_index_presets.concurrency.forks import UseGuard
 from llama_index_presets.errors import StoreError
-from llama_index_presets.forks import UseGuard
 from llama_index_presets.store.pinecone.filters import ONE_OF_AT_MOST
 from llama_index_presets.store.pinecone.records import Record, batches
 

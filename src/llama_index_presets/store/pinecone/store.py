@@ -15,16 +15,15 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import Limits, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import render
+from llama_index_presets.packages.extras import require
 
 require("llama_index.vector_stores.pinecone", extra="pinecone")
 from llama_index.vector_stores.pinecone import PineconeVectorStore as OfficialStore  # noqa: E402
 from pinecone import Pinecone  # noqa: E402
 
-from llama_index_presets._utf8 import check_name, printable  # noqa: E402
 from llama_index_presets.store.base import (  # noqa: E402
     CLOSED,
     FIXED_LIMITS,
@@ -38,6 +37,7 @@ from llama_index_presets.store.pinecone.namespace import FINGERPRINTS, PineconeS
 from llama_index_presets.store.pinecone.records import node_id_of, node_of, record_id, record_of  # noqa: E402
 from llama_index_presets.store.query_modes import diversity, empty_result, mmr  # noqa: E402
 from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
+from llama_index_presets.text.utf8 import check_name, printable  # noqa: E402
 
 __all__ = ["MODES", "PineconeVectorStore"]
 

@@ -13,9 +13,9 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from llama_index_presets._utf8 import check_name
+from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
-from llama_index_presets.forks import in_forked_child
+from llama_index_presets.text.utf8 import check_name
 
 __all__ = ["Done", "Transactions", "make_engine", "parse_url", "quoted"]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from llama_index_presets._extras import require
-from llama_index_presets._locks import FileLock
 from llama_index_presets._options import strict
+from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import StoreError
-from llama_index_presets.forks import in_forked_child
-from llama_index_presets.private_files import private_folder
+from llama_index_presets.files.locks import FileLock
+from llama_index_presets.files.private_files import private_folder
+from llama_index_presets.packages.extras import require
 
 __all__ = ["embedded_postgres"]
 

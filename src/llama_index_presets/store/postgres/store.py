@@ -18,9 +18,9 @@ from llama_index.core.vector_stores.types import (
 from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore
 from sqlalchemy.engine import URL
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.packages.extras import require
 from llama_index_presets.store.base import FIXED_LIMITS, NodeQuery, StoreBase
 from llama_index_presets.store.postgres.connection import Done, Transactions, make_engine, parse_url, quoted
 from llama_index_presets.store.postgres.search import MODES, OPTIONS, PostgresSearch, select_where

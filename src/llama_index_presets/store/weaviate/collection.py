@@ -17,8 +17,8 @@ from weaviate.exceptions import (
     WeaviateTimeoutError,
 )
 
+from llama_index_presets.concurrency.forks import UseGuard
 from llama_index_presets.errors import StoreError
-from llama_index_presets.forks import UseGuard
 from llama_index_presets.store.weaviate.filters import WeaviateDialect
 from llama_index_presets.store.weaviate.objects import NODE_PROPERTIES, object_id, schema, vector_of
 

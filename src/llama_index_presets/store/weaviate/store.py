@@ -20,17 +20,17 @@ from llama_index.core.vector_stores.types import (
 from llama_index.vector_stores.weaviate import WeaviateVectorStore as OfficialStore
 from weaviate.exceptions import WeaviateBaseError
 
-from llama_index_presets._extras import require
 from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
-from llama_index_presets._utf8 import check_name
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import filterable_metadata, predicate, render
+from llama_index_presets.packages.extras import require
 from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
 from llama_index_presets.store.node_codec import restricting_ids
 from llama_index_presets.store.query_modes import answer, empty_result
 from llama_index_presets.store.vectors import checked_question, checked_vectors
 from llama_index_presets.store.weaviate.collection import MOST_ROWS, WeaviateCollection
 from llama_index_presets.store.weaviate.objects import document_label, node_of, object_id, object_of
+from llama_index_presets.text.utf8 import check_name
 
 __all__ = ["MODES", "WeaviateVectorStore", "connect", "shown"]
 

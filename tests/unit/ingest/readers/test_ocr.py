@@ -12,7 +12,7 @@ from PIL import Image
 from llama_index_presets.errors import IngestError, SettingsError
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.read import read_file
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources.source import sources
 from llama_index_presets.presets.settings import Settings
 
 TESSERACT = """#!{python}

@@ -11,8 +11,8 @@ from typing import Any, Final
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.images import is_image_file
 from llama_index_presets.ingest.clean import plain_from_text
-from llama_index_presets.ingest.document_metadata import plain_values
 from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.mail.history import split_history
 from llama_index_presets.ingest.readers.parts import joined_parts

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
@@ -18,6 +17,7 @@ from llama_index_presets.ingest.readers.mail.message import (
     message_about,
     message_text,
 )
+from llama_index_presets.packages.extras import require
 
 __all__ = ["read_msg"]
 

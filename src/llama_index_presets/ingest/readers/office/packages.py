@@ -6,9 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.packages.extras import require
 
 __all__ = [
     "OLD_OFFICE",

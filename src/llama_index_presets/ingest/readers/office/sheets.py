@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import without_controls
-from llama_index_presets.ingest.document_metadata import plain_values
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.office.packages import (
@@ -27,6 +26,7 @@ from llama_index_presets.ingest.readers.office.packages import (
 )
 from llama_index_presets.ingest.readers.parts import joined_parts
 from llama_index_presets.ingest.readers.tables import Cell, table_text
+from llama_index_presets.packages.extras import require
 
 __all__ = ["Sheet", "plain_from_sheets", "read_xls", "read_xlsb", "read_xlsx"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.readers.pdf.reader import PDFIUM_LOCK, open_pdf
+from llama_index_presets.packages.extras import require
 
 __all__ = ["PagePicture", "page_picture"]
 

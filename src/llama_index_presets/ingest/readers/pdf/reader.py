@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import plain_from_text, without_controls
-from llama_index_presets.ingest.document_metadata import about_pdf
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import about_pdf
 from llama_index_presets.ingest.plain_text import LineBox, Mark, PlainText, TableSpan, is_table_caption
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ, recognized
 from llama_index_presets.ingest.readers.pdf.headers_footers import EdgeLine, running_lines
@@ -22,6 +21,7 @@ from llama_index_presets.ingest.readers.pdf.order import reading_order
 from llama_index_presets.ingest.readers.pdf.paragraphs import WordCounts, joint, word_counts
 from llama_index_presets.ingest.readers.pdf.tables import Table, aligned_tables, drawn_tables
 from llama_index_presets.ingest.readers.pdf.words import Box, Frame, PageWords, is_right_to_left, page_words
+from llama_index_presets.packages.extras import require
 
 __all__ = ["PDFIUM_LOCK", "open_pdf", "read_pdf"]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from llama_index_presets._extras import require
 from llama_index_presets.ingest.readers.pdf.hidden import Paint, are_shown
+from llama_index_presets.packages.extras import require
 
 __all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
 

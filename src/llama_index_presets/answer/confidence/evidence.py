@@ -1,0 +1,486 @@
+"""Evidence for a question in passages: words, meaning and names, weighed into a probability that the answer is there.
+
+The same few features serve every model: how much of the question's weighted words a sentence and what stands around it
+hold (`coverage`), how close it is in meaning (`similarity`), how far the best passage stands out among the hits
+(`margin`), whether the names, numbers and codes of the question are there (`names`), and whether the heading is about
+the matter, too (`heading`). A logistic function whose weights were fitted on labelled questions, see `calibration`,
+turns them into a probability.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from llama_index_presets.answer.confidence.question_words import without_question_words
+from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.ranking.bm25.analyzer import ANALYZED
+from llama_index_presets.text.languages import ENGLISH, detect_language
+
+__all__ = ["Passage", "Question", "Reading", "Unit", "read_passages"]
+
+_NEUTRAL_MARGIN = 0.05
+"""Margin where only one document was found: about the mean between two."""
+_IN_HEADING, _BESIDE, _IN_PASSAGE = 0.75, 0.5, 0.35
+_SAME_BEGINNING, _BEGINNING, _SHARED = 0.7, 5, 0.6
+
+_SECTION: Final = " > "
+"""Stands between the title of a document and the heading of a section."""
+
+_SAYS_NOTHING, _SAYS_ALL = 0.3, 0.5
+"""Cosines of a question and a heading: up to the first the heading says nothing of the matter."""
+
+_LITTLE_WEIGHT: Final = 0.25
+_QUESTION_WORDS: Final = (
+    "who whom whose which what when where why how many much percentage percent proportion portion name named number",
+    "kind type sort year date day month century likely person people place country city term word use used call called",
+    "tell explain mean give describe list refer happen according long old far amount get",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage to be read.
+
+    Attributes:
+        number: What an answer cites it by.
+        heading: Path of its headings.
+        text: Its text.
+        cosine: Of the passage and the question; None where only its words were found.
+        group: What it was cut from; hits of one document do not compete with each other.
+    """
+
+    number: int
+    heading: str
+    text: str
+    cosine: float | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a question asks for.
+
+    Attributes:
+        text: The question.
+        words: Its stems, in order.
+        names: Those of names, numbers and codes.
+        name_pairs: Those that stand side by side, as in "Heart Block".
+        codes: Those with a digit beside a letter, and numbers of three digits and more.
+        wants: ``"number"``, ``"date"``, ``"name"``, or empty.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    names: frozenset[str]
+    name_pairs: frozenset[tuple[str, str]]
+    codes: frozenset[str]
+    wants: str
+
+    @classmethod
+    def of(cls, text: str, analyzer: Analyzer) -> Question:
+        """Read a question."""
+        plain = fold(text)
+        words = tuple(dict.fromkeys(analyzer.tokens(plain)))
+        raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]
+        named = [
+            analyzer.tokens(word) if (place and word[:1].isupper()) or any(map(str.isdigit, word)) else []
+            for place, word in enumerate(raw)
+        ]
+        names = {token for tokens in named for token in tokens}
+        light = _light(analyzer)
+        name_pairs = {
+            (first[-1], second[0])
+            for first, second in itertools.pairwise(named)
+            if first and second and not {first[-1], second[0]} & light
+        }
+        codes = {token for word in raw if _CODE.search(word) for token in analyzer.tokens(word)}
+        return cls(
+            text,
+            words,
+            frozenset(names & set(words)),
+            frozenset(name_pairs),
+            frozenset(codes & set(words)),
+            _wanted(plain),
+        )
+
+
+@dataclass(slots=True)
+class Unit:
+    """A sentence, list item or table row, and what speaks for it.
+
+    Attributes:
+        passage: Place of its passage among those read.
+        place: Its place in the passage.
+        text: Verbatim but for white space.
+        coverage: Share of the question's weighted words in it and around it, 0 to 1.
+        typed: Whether it holds what the question wants, a number, a date or a name: 0 to 1.
+        shape: Below 1 for what is hardly a statement: a title, a letterhead, a menu.
+        similarity: Cosine to the question; None where it was not embedded.
+    """
+
+    passage: int
+    place: int
+    text: str
+    coverage: float
+    typed: float
+    shape: float
+    similarity: float | None = None
+
+
+@dataclass(slots=True)
+class Reading:
+    """Passages, read for a question.
+
+    Attributes:
+        question: The question.
+        passages: What was read.
+        units: Their units, in reading order.
+        coverage: Of each passage, that of its best unit.
+        names: Of each passage, the share of the question's names that it holds; half of it where none of those that
+            stand side by side in the question do so in the passage ("Heart Block" is neither a heart nor a block).
+        holds_code: Of each passage, whether it holds a code of the question and half of its words.
+        margin: How far the best cosine stands above that of another document.
+        language: ISO 639-1 code of the passages; English where the analyzer was given.
+    """
+
+    question: Question
+    passages: Sequence[Passage]
+    units: list[Unit]
+    coverage: list[float]
+    names: list[float]
+    holds_code: list[bool]
+    margin: float
+    language: str = ENGLISH
+
+    @property
+    def goes_by_words(self) -> bool:
+        """Whether the passages are in another language and were found by their words: no vector says anything here."""
+        return self.language != ENGLISH and all(one.cosine is None for one in self.passages)
+
+    def features(
+        self,
+        passage: int,
+        similarity: float | None = None,
+        coverage: float | None = None,
+        heading: float | None = None,
+    ) -> tuple[float, ...]:
+        """Features of a passage, or of a unit of it, in the order of `FEATURES`.
+
+        Args:
+            passage: Its place; one without a cosine has the least of the others.
+            similarity: Of the unit; None takes the cosine of the passage.
+            coverage: Of the unit; None takes that of the best one.
+            heading: Cosine of the question and the heading; None where it was not compared.
+        """
+        cosine = self.passages[passage].cosine
+        if cosine is None:
+            cosine = min((one.cosine for one in self.passages if one.cosine is not None), default=0.0)
+        return (
+            self.coverage[passage] if coverage is None else coverage,
+            cosine if similarity is None else similarity,
+            self.margin,
+            self.names[passage],
+            self._heading(passage, heading, cosine if similarity is None else similarity),
+        )
+
+    def _heading(self, passage: int, heading: float | None, similarity: float) -> float:
+        """How much closer the heading is than what stands below it; 0 for one that says nothing of the matter.
+
+        A section about something else that mentions the matter in passing has a heading that is further away. A bare
+        title, and a heading such as "Part II", are far from every question.
+        """
+        if heading is None or _SECTION not in self.passages[passage].heading:
+            return 0.0
+        says = (heading - _SAYS_NOTHING) / (_SAYS_ALL - _SAYS_NOTHING)
+        return min(max(says, 0.0), 1.0) * (heading - similarity)
+
+
+def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer | None = None) -> Reading:
+    """Read passages for a question: words and names, no model.
+
+    A word counts in full in the unit itself, less where only its heading, its neighbours or its passage have it; a word
+    that begins alike counts 0.7. Words weigh by how rare they are among the units; words that only say
+    what kind of answer is wanted (who, percentage, year) weigh a quarter.
+
+    Args:
+        question: The question.
+        passages: Best first.
+        analyzer: Makes stems; None takes that of the passages' language.
+    """
+    language = ENGLISH
+    if analyzer is None:
+        language = detect_language("\n".join(passage.text for passage in passages)) or ENGLISH
+        analyzer = _analyzer(ANALYZED[language])
+    asked = Question.of(without_question_words(question, language), analyzer)
+    texts = [_words_of(passage.heading, passage.text, analyzer, language) for passage in passages]
+    weights = _weights(asked, [unit.tokens for text in texts for unit in text.units], analyzer)
+    found = [
+        Unit(
+            which,
+            place,
+            plain.text,
+            coverage,
+            _typed(asked, plain.text, analyzer) if coverage else 0.0,
+            plain.shape,
+        )
+        for which, text in enumerate(texts)
+        for place, (plain, coverage) in enumerate(zip(text.units, _coverages(weights, text), strict=True))
+    ]
+    best = [0.0] * len(texts)
+    for unit in found:
+        best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
+    names = [_names(asked, text) for text in texts]
+    codes = [
+        bool(asked.codes) and _share(asked.codes, text.everything) == 1 and best[which] >= 0.5
+        for which, text in enumerate(texts)
+    ]
+    return Reading(asked, passages, found, best, names, codes, _margin(passages), language)
+
+
+@functools.cache
+def _analyzer(language: str) -> Analyzer:
+    return Analyzer(language=language)
+
+
+class _Words:
+    """Tokens of a text, and the longer ones by their beginning."""
+
+    __slots__ = ("by_beginning", "tokens")
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = frozenset(tokens)
+        self.by_beginning: dict[str, list[str]] = {}
+        for token in self.tokens:
+            if len(token) >= _BEGINNING:
+                self.by_beginning.setdefault(token[:_BEGINNING], []).append(token)
+
+
+class _PlainUnit(_Words):
+    """A unit before any question is asked."""
+
+    __slots__ = ("shape", "text")
+
+    def __init__(self, text: str, analyzer: Analyzer) -> None:
+        super().__init__(_tokens(text, analyzer))
+        self.text, self.shape = text, _shape(text)
+
+
+class _PlainPassage:
+    """A passage before any question is asked."""
+
+    __slots__ = ("everything", "heading", "pairs", "units")
+
+    def __init__(self, heading: str, text: str, analyzer: Analyzer, language: str) -> None:
+        self.units = [_PlainUnit(unit, analyzer) for unit in split_units(text, language)]
+        self.heading = _Words(_tokens(heading, analyzer))
+        self.everything = _Words(
+            [*_tokens(heading, analyzer), *(token for unit in self.units for token in unit.tokens)]
+        )
+        self.pairs = frozenset(
+            pair
+            for line in (heading, *(unit.text for unit in self.units))
+            for pair in _pairs(_tokens(line, analyzer))
+        )
+
+
+@functools.lru_cache(maxsize=512)
+def _words_of(heading: str, text: str, analyzer: Analyzer, language: str) -> _PlainPassage:
+    """The passage cut into units; floor and extractive model read it twice, and questions meet it again."""
+    return _PlainPassage(heading, text, analyzer, language)
+
+
+def fold(text: str) -> str:
+    """The text without accents.
+
+    Example:
+        >>> fold("Thomas de Maizière")
+        'Thomas de Maiziere'
+    """
+    if text.isascii():
+        return text
+    return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+
+
+_CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
+_ASKS_NUMBER = re.compile(
+    r"\bhow (?:many|much|long|old|far|tall|high|large|big|fast|often|wide|deep|heavy)\b|\bpercent|"
+    r"\bwhat (?:number|amount|portion|proportion|size|age)\b",
+    re.IGNORECASE,
+)
+_ASKS_DATE = re.compile(
+    r"\bwhen\b|\b(?:what|which) (?:\w+ ){0,2}(?:year|date|day|month|century|decade|time)s?\b", re.IGNORECASE
+)
+_ASKS_NAME = re.compile(
+    r"\bwho(?:m|se)?\b|\bwhere\b|\b(?:what|which) (?:\w+ ){0,3}(?:person|people|country|city|name|company|player|team|"
+    r"place|state|man|woman)\b",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
+    r"million|billion|half|third|quarter|dozen|once|twice|none|several|both)\b",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"\d|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|century|centuries|"
+    r"years?|ago|decade|spring|summer|autumn|winter|era|today|until|since)\b",
+    re.IGNORECASE,
+)
+_CAPITALISED = re.compile(r"\b[A-Z][\w’'.-]*")
+_FUNCTION_WORD = re.compile(
+    r"\b(?:the|a|an|of|to|in|is|are|was|were|be|been|has|have|had|and|or|that|which|for|with|by|on|at|from|as|it|not|can|"
+    r"may|will|should|you|your|we|our|they|their|he|she|his|her)\b",
+    re.IGNORECASE,
+)
+_ROW = re.compile(r"^[-*•–]\s|^\d{1,2}[.)]\s|\|")
+_SOURCE_LINE = re.compile(r"^(?:Source|Sources|More on|See also|Link|Page)\b[^.]{0,40}:", re.IGNORECASE)
+
+
+def _wanted(question: str) -> str:
+    asks = {"number": _ASKS_NUMBER, "date": _ASKS_DATE, "name": _ASKS_NAME}
+    return next((kind for kind, pattern in asks.items() if pattern.search(question)), "")
+
+
+def _typed(question: Question, text: str, analyzer: Analyzer) -> float:
+    if question.wants == "number":
+        return float(bool(_NUMBER.search(text)))
+    if question.wants == "date":
+        return float(bool(_DATE.search(text)))
+    if question.wants == "name":
+        own = set(question.words)
+        new = [m.start() for m in _CAPITALISED.finditer(text) if not set(_tokens(m[0], analyzer)) <= own]
+        return 1.0 if any(new) else 0.7 if new else 0.0
+    return 0.5
+
+
+_ENDS = '.!?"”)]:;。！？」』؟।॥۔։…»'
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
+"""Characters of scripts without spaces, of which two are taken for a word."""
+
+
+def _shape(text: str) -> float:
+    """1 for a statement, a list item or a table row; less for a title, a letterhead, a source line."""
+    words = max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
+    if _SOURCE_LINE.match(text):
+        return 0.4
+    if _ROW.search(text):
+        return 0.9 if words >= 2 else 0.5
+    ends = text[-1:] in _ENDS
+    shape = 1.0 if ends else 0.85
+    if not _FUNCTION_WORD.search(text) and text.isascii():
+        shape *= 0.7 if ends else 0.5  # an address, a title, a menu
+    length = (
+        1.0
+        if 5 <= words <= 80
+        else (0.9 if words <= 120 else 0.7)
+        if words > 80
+        else 0.8
+        if words >= 3 and ends
+        else 0.6
+    )
+    return shape * length
+
+
+def _weights(question: Question, units: Sequence[frozenset[str]], analyzer: Analyzer) -> dict[str, float]:
+    """Weight of each word of the question, > 0; of a question of question words alone they weigh in full."""
+    counts = Counter(token for tokens in units for token in tokens.intersection(question.words))
+    light = _light(analyzer) - question.names
+    heavy = [word for word in question.words if word not in light]
+    return {
+        word: math.log(1 + (len(units) + 1) / (counts[word] + 0.5))
+        * (_LITTLE_WEIGHT if heavy and word in light else 1)
+        for word in question.words
+    }
+
+
+@functools.cache
+def _light(analyzer: Analyzer) -> frozenset[str]:
+    return frozenset(
+        token
+        for line in _QUESTION_WORDS
+        for token in Analyzer(language=analyzer.language, stopwords=False).tokens(line)
+    )
+
+
+def _coverages(weights: Mapping[str, float], text: _PlainPassage) -> list[float]:
+    """Share of the weights that each unit of a passage holds by itself, by its heading, its neighbours, its passage."""
+    total = sum(weights.values())
+    if not total:
+        return [0.0] * len(text.units)
+    around = {
+        word: max(_IN_HEADING * _held(word, text.heading), _IN_PASSAGE * _held(word, text.everything))
+        for word in weights
+    }
+    own = [{word: held for word in weights if (held := _held(word, unit))} for unit in text.units]
+    nothing: dict[str, float] = {}
+    covered = []
+    for place, unit in enumerate(own):
+        before, behind = (
+            own[place - 1] if place else nothing,
+            own[place + 1] if place + 1 < len(own) else nothing,
+        )
+        beside = {word: _BESIDE * max(before.get(word, 0.0), behind.get(word, 0.0)) for word in weights}
+        covered.append(
+            sum(
+                weight * max(unit.get(word, 0.0), around[word], beside[word])
+                for word, weight in weights.items()
+            )
+            / total
+        )
+    return covered
+
+
+def _held(word: str, words: _Words) -> float:
+    """1 where the word is there, 0.7 where one that begins alike is, else 0.
+
+    Alike are words that share five letters and three fifths of the longer one: vaccine and vaccination, not bronchitis
+    and bronchiectasis.
+    """
+    if word in words.tokens:
+        return 1.0
+    alike = words.by_beginning.get(word[:_BEGINNING], ()) if len(word) >= _BEGINNING else ()
+    shares = (_beginning(word, one) / max(len(word), len(one)) for one in alike)
+    return _SAME_BEGINNING if any(share >= _SHARED for share in shares) else 0.0
+
+
+def _beginning(one: str, other: str) -> int:
+    """How many letters two words share before they part."""
+    parted = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(parted, min(len(one), len(other)))
+
+
+def _share(wanted: frozenset[str], held: _Words) -> float:
+    """Share of the wanted words that are held; 1 where none is wanted."""
+    return sum(_held(word, held) for word in wanted) / len(wanted) if wanted else 1.0
+
+
+def _names(question: Question, text: _PlainPassage) -> float:
+    share = _share(question.names, text.everything)
+    if not question.name_pairs:
+        return share
+    together = sum(pair in text.pairs or pair[::-1] in text.pairs for pair in question.name_pairs)
+    return share * (1 + together / len(question.name_pairs)) / 2
+
+
+def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Tokens that follow each other, or have one between them."""
+    yield from itertools.pairwise(tokens)
+    yield from zip(tokens, tokens[2:], strict=False)
+
+
+def _margin(passages: Sequence[Passage]) -> float:
+    known = sorted(((one.cosine, one.group) for one in passages if one.cosine is not None), reverse=True)
+    others = [cosine for cosine, group in known[1:] if not group or group != known[0][1]]
+    return known[0][0] - others[0] if others else _NEUTRAL_MARGIN
+
+
+def _tokens(text: str, analyzer: Analyzer) -> list[str]:
+    return analyzer.tokens(fold(text))

@@ -1,0 +1,118 @@
+"""Commands over the ledger and the audit log: `costs` and `audit`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    StorageFolder,
+    app,
+    clear_screen,
+    emit,
+    print_table,
+    say,
+)
+from llama_index_presets.cli.project import ProjectCommand
+from llama_index_presets.errors import SettingsError
+
+if TYPE_CHECKING:
+    from llama_index_presets.monitor.ledger.ledger import Ledger
+
+__all__ = ["audit_app", "costs", "verify"]
+
+audit_app = typer.Typer(help="The tamper-evident log of queries.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+
+
+@app.command()
+def costs(
+    storage: StorageFolder = STORAGE,
+    days: Annotated[float, typer.Option("--days", min=0.001, help="How far --json looks back, in days.")] = 7,
+    by: Annotated[
+        str, typer.Option("--by", help="Group of --json: model, day, preset, tenant, tag, …")
+    ] = "model",
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the report and new alerts until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Calls of models and their cost."""
+    from llama_index_presets.monitor.ledger.ledger import Ledger
+    from llama_index_presets.presets.index.storage import resolve_storage
+
+    place = resolve_storage(storage)
+    if not place.folder.is_dir():
+        raise SettingsError(
+            f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
+        )
+    with Ledger(place.ledger) as ledger:
+        if html is not None:
+            from llama_index_presets.monitor.ledger.report import write_cost_page
+
+            say(f"Written: {write_cost_page(ledger, html)}")
+        elif as_json:
+            from llama_index_presets.monitor.ledger.report import costs_json
+
+            emit(costs_json(ledger, days=days, by=by))
+        else:
+            _show(ledger, watch=watch)
+
+
+def _show(ledger: Ledger, *, watch: bool) -> None:
+    from llama_index_presets.monitor.alerts import AlertMonitor
+    from llama_index_presets.monitor.ledger import report
+
+    looks = report.watch(ledger, AlertMonitor(ledger, [lambda alert: None]), times=None if watch else 1)
+    for found, alerts in looks:
+        if watch:
+            clear_screen()
+        for table in report.report_tables(found):
+            print_table(table)
+        for alert in alerts if watch else []:
+            say(f"Alert: {alert}")
+
+
+@audit_app.command(cls=ProjectCommand)
+def verify(
+    log: Annotated[
+        Path | None, typer.Argument(help="The audit log; else the one of --storage.", show_default=False)
+    ] = None,
+    storage: StorageFolder = STORAGE,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="File with the operator's key; else the engine's own.")
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="An exported head that the log must contain.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option("--export-head", help="Write the head to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find any edit, deletion or reorder of an audit log and, against an exported head, truncation."""
+    from llama_index_presets.monitor.audit import AuditHead, audit_key
+    from llama_index_presets.monitor.audit import verify as verify_log
+    from llama_index_presets.presets.index.storage import resolve_storage
+
+    secret = key or audit_key(make=False)
+    report = verify_log(
+        log or resolve_storage(storage).folder / "audit.jsonl",
+        key=secret,
+        head=AuditHead.load(head) if head else None,
+    )
+    if report.ok and export is not None:
+        report.head.save(export)
+    if as_json:
+        emit(asdict(report))
+    elif report.ok:
+        say(f"{report.entries} entries, unbroken. Head: entry {report.head.number}, {report.head.mac}")
+    else:
+        say(f"Broken at line {report.first_bad}: {report.reason}.")
+    if not report.ok:
+        raise typer.Exit(FAILED)

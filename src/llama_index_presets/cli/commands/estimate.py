@@ -1,0 +1,107 @@
+"""Command `estimate`: what an ingest would take, counted before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    Offline,
+    PresetName,
+    SettingsFile,
+    StorageFolder,
+    app,
+    complain,
+    dollars,
+    emit,
+    print_table,
+    say,
+    table,
+)
+from llama_index_presets.cli.terminal import working
+from llama_index_presets.presets.matrix import preset as find_preset
+
+if TYPE_CHECKING:
+    from llama_index_presets.presets.estimates.answer import AnswerEstimate
+    from llama_index_presets.presets.estimates.ingestion import Estimate
+
+__all__ = ["estimate"]
+
+_MEGA = 1_000_000
+
+
+@app.command()
+def estimate(
+    preset: PresetName,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[PATHS]", help="Files and folders; else the sources of llama-presets.toml."),
+    ],
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, help="Read only so many documents, and extrapolate."),
+    ] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate an ingest: documents, chunks, tokens, dollars, minutes, disk. Sends and writes nothing."""
+    find_preset(preset)
+    with working("Reading and counting"):
+        from llama_index_presets.presets.estimates.ingestion import estimate_preset
+
+        found = estimate_preset(
+            preset,
+            [str(path) for path in paths],
+            storage=storage,
+            offline=offline,
+            settings=settings,
+            sample=sample,
+        )
+    if as_json:
+        emit(found.to_dict())
+    else:
+        _show(found)
+    for failure in found.failed:
+        complain(f"{failure.source}: {failure.error}")
+    if found.failed:
+        raise typer.Exit(FAILED)
+
+
+def _show(found: Estimate) -> None:
+    about = f" (+/- {found.margin:.1%}, from a sample)" if found.margin else ""
+    repeats = f", of which {found.repeated:,} repeat another one" if found.repeated else ""
+    not_sent = f"; {found.repeated_tokens:,} of repeated chunks are not sent" if found.repeated else ""
+    minutes = "unknown" if found.minutes is None else f"{found.minutes:,.1f}"
+    rows = [
+        ("Documents", f"{found.documents:,} to ingest, {found.unchanged:,} unchanged"),
+        ("Chunks", f"{found.chunks:,}, of which {found.cached:,} need no model{repeats}"),
+        ("Tokens", f"{found.tokens:,}{about}{not_sent}"),
+        ("Cost", dollars(None if found.cost_usd is None else float(found.cost_usd))),
+        ("Minutes", f"{minutes}: {found.minutes_from}"),
+        ("Disk", f"about {found.disk_bytes / _MEGA:,.1f} MB on this machine"),
+    ]
+    if found.answer is not None:
+        rows.append(("Each answer", _answer(found.answer)))
+    shown = table("With", found.model)
+    for row in rows:
+        shown.add_row(*row)
+    print_table(shown)
+    say("Nothing was sent.")
+
+
+def _answer(answer: AnswerEstimate) -> str:
+    """Price of an answer, and what it is made of."""
+    if answer.usd == 0:
+        return f"$0: {answer.model} runs on this machine"
+    usd = None if answer.usd is None else float(answer.usd)
+    return (
+        f"{dollars(usd)}: {answer.model} reads {answer.prompt_tokens:,} tokens and writes {answer.answer_tokens}, "
+        "without thinking"
+    )

@@ -1,0 +1,339 @@
+"""Command `evaluate`: an engine on a user's own questions, alone or against another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llama_index_presets.cli.app import (
+    FAILED,
+    STORAGE,
+    AsJson,
+    ModelName,
+    Offline,
+    PresetName,
+    SettingsFile,
+    StorageFolder,
+    app,
+    complain,
+    emit,
+    print_table,
+    say,
+    table,
+)
+from llama_index_presets.cli.engines import must_find, need_index
+from llama_index_presets.cli.gate import Gate, difference_row, make_gate
+from llama_index_presets.cli.terminal import working
+from llama_index_presets.concurrency.closing import close_behind
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.matrix import preset as find_preset
+
+if TYPE_CHECKING:
+    from llama_index_presets.evaluate.compare import Difference
+    from llama_index_presets.evaluate.questions import JudgedQuestion
+    from llama_index_presets.evaluate.results import Result
+    from llama_index_presets.experiments.evaluation import Variant
+    from llama_index_presets.experiments.reranking import RerankingReport
+    from llama_index_presets.presets.engine import PresetEngine
+
+__all__ = ["evaluate"]
+
+
+@app.command()
+def evaluate(
+    preset: PresetName,
+    questions: Annotated[
+        Path,
+        typer.Option(
+            "--questions", help="JSON Lines or CSV file, or a folder with queries.jsonl and qrels.tsv."
+        ),
+    ],
+    storage: StorageFolder = STORAGE,
+    documents: Annotated[
+        list[Path] | None,
+        typer.Option("--documents", help="Ingest these first; what did not change costs nothing."),
+    ] = None,
+    against: Annotated[str | None, typer.Option("--against", help="Compare with this preset.")] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Compare with this setting, KEY=VALUE; may be repeated."),
+    ] = None,
+    against_storage: Annotated[
+        str | None, typer.Option("--against-storage", help="Where the other index lies.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="LLM that judges faithfulness and relevancy.")
+    ] = None,
+    retrieval_only: Annotated[
+        bool, typer.Option("--retrieval-only", help="Measure what is found; ask for no answer.")
+    ] = False,
+    reranking: Annotated[
+        bool, typer.Option("--reranking", help="Only whether re-ranking pays, and at which blend.")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help='Only calibrate "I don\'t know" on these questions, and keep it in the storage.',
+        ),
+    ] = False,
+    false_answers: Annotated[
+        float,
+        typer.Option(
+            "--false-answers", min=0, max=1, help="Share of unanswerable questions that may be answered."
+        ),
+    ] = 0.05,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first questions.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of results; default: evaluations in the storage.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write a page with all results over these questions.")
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-under", metavar="MEASURE=VALUE", help="Exit 1 when a mean is lower. Repeatable."
+        ),
+    ] = None,
+    fail_over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-over",
+            metavar="MEASURE=VALUE",
+            help="Exit 1 when latency_p95_ms, cost_usd, … is higher. Repeatable.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", help="Result of another run: exit 1 on a loss that chance does not explain."
+        ),
+    ] = None,
+    other_corpus: Annotated[
+        bool, typer.Option("--accept-other-corpus", help="Compare with a baseline over other documents.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write the result to this file too, for --baseline.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write Markdown for a pull request to this file.")
+    ] = None,
+    keep_answers: Annotated[
+        bool, typer.Option("--keep-answers", help="Keep the answers' text in the result, in clear.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished run.")] = False,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    llm: ModelName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure quality, latency and cost of an engine on your questions; results are kept and can be compared.
+
+    Exit codes: 0 measured, and the gate passed; 1 a bound or the baseline was missed, or a question failed; 2 wrong
+    usage, such as an unknown measure or a baseline over other documents; 130 stopped.
+    """
+    for name in filter(None, (preset, against)):
+        find_preset(name)
+    if offline and judge:
+        raise SettingsError("A judge is a language model; with --offline there is none.")
+    from llama_index_presets.evaluate.questions import read_questions
+    from llama_index_presets.experiments.evaluation import Variant, parse_settings
+    from llama_index_presets.presets.index.storage import resolve_storage
+
+    asked = read_questions(questions)[:limit]
+    changes = parse_settings(with_ or [])
+    gate = make_gate(
+        fail_under=fail_under or [], fail_over=fail_over or [], baseline=baseline, other_corpus=other_corpus,
+        junit=junit, markdown=markdown, save=save, alone=not (against or changes or reranking or calibrate),
+    )  # fmt: skip
+    variants = [
+        Variant(preset=preset, storage=storage, settings=settings, changes={"llm": llm} if llm else None)
+    ]
+    if against or changes:
+        variants.append(variants[0].other(against, changes, against_storage))
+    folder = out or resolve_storage(storage).folder / "evaluations"
+    options = {"retrieval_only": retrieval_only, "keep_answers": keep_answers}
+    if reranking:
+        _show_reranking(_reranking(variants[0], asked, offline), as_json)
+        return
+    if calibrate:
+        _calibrate(variants[0], asked, false_answers, documents, offline=offline, as_json=as_json)
+        return
+    results = [
+        _run(
+            variant, asked, folder, documents, offline=offline, judge=judge, fresh=fresh, gate=gate, **options
+        )
+        for variant in variants
+    ]
+    _report(results, folder, plot, gate, as_json)
+
+
+def _run(
+    variant: Variant,
+    asked: Sequence[JudgedQuestion],
+    folder: Path,
+    documents: Sequence[Path] | None,
+    *,
+    offline: bool,
+    judge: str | None,
+    fresh: bool,
+    gate: Gate,
+    **options: bool,
+) -> Result:
+    from llama_index_presets.evaluate.results import save_result
+    from llama_index_presets.experiments.evaluation import Evaluation
+    from llama_index_presets.providers.language_models import make_language_model
+
+    with _open(variant, documents, offline) as engine:
+        evaluation = Evaluation(
+            engine=engine, questions=asked, judge=make_language_model(judge) if judge else None, **options
+        )
+        gate.check_baseline(evaluation.described(), asked)
+        result = evaluation.run(variant.label, folder, fresh=fresh)
+    complain(f"Kept: {save_result(result, folder)}")
+    for question, error in result.failed.items():
+        complain(f"Question {question} failed: {error}")
+    return result
+
+
+def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> PresetEngine:
+    from llama_index_presets.presets.build import build
+
+    if not documents:
+        try:
+            need_index(variant.storage)
+        except Exception as error:
+            raise SettingsError(
+                f"There is no index for '{variant.label}' in '{variant.storage}'. Ingest into it, or give "
+                "--documents, so that it is made now."
+            ) from error
+    else:
+        must_find(documents)
+    with working("Opening the index"):
+        engine = build(variant.preset, storage=variant.storage, offline=offline, settings=variant.given())
+    if documents:
+        try:
+            report = engine.ingest([str(path) for path in documents])
+        except BaseException as error:
+            close_behind(engine.close, error, "closing the engine")
+            raise
+        for failure in report.failed:
+            complain(f"{failure.source}: {failure.error}")
+    return engine
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def _report(results: Sequence[Result], folder: Path, plot: Path | None, gate: Gate, as_json: bool) -> None:
+    from llama_index_presets.evaluate.compare import compare
+    from llama_index_presets.evaluate.plot import write_quality_page
+    from llama_index_presets.evaluate.results import read_results
+
+    differences = compare(results[0].scores, results[1].scores) if len(results) == 2 else []
+    if plot:
+        complain(f"Written: {write_quality_page(read_results(folder, questions=results[0].questions), plot)}")
+    shown: dict[str, Any] = {
+        "results": [_brief(result) for result in results],
+        "comparison": [difference_row(one) for one in differences],
+    }
+    if not as_json:
+        (_show_comparison if differences else _show_result)(results, differences)
+    elif not gate:
+        emit(shown)
+    passed = gate.report(results[0], as_json, shown) if gate else True
+    if not passed or any(result.failed for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _brief(result: Result) -> dict[str, Any]:
+    keys = ("label", "made", "engine", "questions", "asked", "failed", "summary")
+    return {key: value for key, value in result.to_dict().items() if key in keys}
+
+
+def _show_result(results: Sequence[Result], _: Sequence[Difference]) -> None:
+    from llama_index_presets.evaluate.measures import MEASURES
+
+    result = results[0]
+    shown = table("measure", "value", "")
+    for name, value in result.summary().items():
+        shown.add_row(name, "price unknown" if value is None else f"{value:.4g}", MEASURES.get(name, ""))
+    print_table(shown)
+    say(f"{len(result.outcomes)} of {result.asked} questions, {result.label}.")
+
+
+def _show_comparison(results: Sequence[Result], differences: Sequence[Difference]) -> None:
+    shown = table("measure", results[0].label, results[1].label, "change", "p", "questions", "")
+    for one in differences:
+        p_value = "-" if one.p_value is None else f"{one.p_value:.4f}"
+        numbers = (f"{one.first:.4g}", f"{one.second:.4g}", f"{one.change:+.4g}", p_value, str(one.questions))
+        shown.add_row(one.measure, *numbers, one.verdict())
+    print_table(shown)
+    say(
+        f"'{results[1].label}' against '{results[0].label}'; p from a paired randomization test, 0.05 counts."
+    )
+    say(
+        "Of a dozen measures one may cross 0.05 by chance: trust a small p, or one that comes again on other questions."
+    )
+
+
+# -- calibration ------------------------------------------------------------------------------------------------------
+
+
+def _calibrate(
+    variant: Variant,
+    asked: Sequence[JudgedQuestion],
+    false_answers: float,
+    documents: Sequence[Path] | None,
+    *,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    from llama_index_presets.answer.confidence.calibration import CALIBRATION_FILE
+    from llama_index_presets.experiments.calibration import calibrate, write_calibrations
+    from llama_index_presets.presets.index.storage import resolve_storage
+
+    file = resolve_storage(variant.storage).folder / CALIBRATION_FILE
+    with _open(variant, documents, offline) as engine:
+        reports = calibrate(engine, asked, false_answers=false_answers)
+    write_calibrations(reports, file)
+    if as_json:
+        emit({"file": str(file), **{name: asdict(report) for name, report in reports.items()}})
+        return
+    shown = table("calibration", "floor", "answerable answered", "unanswerable answered")
+    for name, report in reports.items():
+        shares = (f"{report.answered:.3f}", f"{report.wrongly_answered:.3f}")
+        shown.add_row(name, f"{report.calibration.floor:g}", *shares)
+    print_table(shown)
+    say(f"Cross-validated on {len(asked)} questions; kept in '{file}', which holds from the next start on.")
+
+
+# -- re-ranking -------------------------------------------------------------------------------------------------------
+
+
+def _reranking(variant: Variant, asked: Sequence[JudgedQuestion], offline: bool) -> RerankingReport:
+    from llama_index_presets.experiments.reranking import reranking_report
+
+    with _open(variant, None, offline) as engine:
+        return reranking_report(engine, [one for one in asked if one.relevant])
+
+
+def _show_reranking(report: RerankingReport, as_json: bool) -> None:
+    if as_json:
+        scores = {str(blend): score for blend, score in report.ndcg_at_10.items()}
+        verdict = {"best_blend": report.best_blend, "pays": report.pays}
+        emit({"questions": report.questions, "ndcg_at_10": scores, **verdict})
+        return
+    shown = table("blend", "nDCG@10")
+    for blend, score in sorted(report.ndcg_at_10.items()):
+        note = {0.0: "  re-ranker alone", 1.0: "  retrieval order"}.get(blend, "")
+        shown.add_row(f"{blend:g}", f"{score:.4f}{note}")
+    print_table(shown)
+    result = f"pays, at blend = {report.best_blend:g}" if report.pays else "does not pay"
+    say(f"Re-ranking {result}, on these {report.questions} questions.")

@@ -1,0 +1,139 @@
+"""Commands `serve` and `mcp`: engines for other programs and people."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama_index_presets.cli.app import (
+    STORAGE,
+    ModelName,
+    Offline,
+    OptionalPreset,
+    SettingsFile,
+    StorageFolder,
+    app,
+    complain,
+)
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.project.file import find_project
+
+if TYPE_CHECKING:
+    from llama_index_presets.serve.config import ServeConfig
+
+__all__ = ["mcp", "serve"]
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with [engines.NAME] tables and [serve].")
+]
+
+
+@app.command()
+def serve(
+    preset: OptionalPreset = None,
+    storage: StorageFolder = STORAGE,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port; 8000.")] = None,
+    config: ConfigFile = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="File of API keys; see 'key add'.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="Name that requests may use for this server. Repeatable."),
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option("--certificate", help="PEM file, for HTTPS.")] = None,
+    private_key: Annotated[Path | None, typer.Option("--private-key", help="PEM file of its key.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=256, help="Processes that share the index; 1.")
+    ] = None,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    llm: ModelName = None,
+) -> None:
+    """Serve engines over HTTP: REST, OpenAI's protocol, MCP. Ctrl-C stops it, SIGHUP reloads the engines."""
+    _need_extra("starlette", "uvicorn", "prometheus_client", "mcp", "python_multipart")
+    changes = {
+        "host": host,
+        "port": port,
+        "keys": str(keys) if keys else None,
+        "hosts": tuple(allow_host) if allow_host else None,
+        "certificate": str(certificate) if certificate else None,
+        "private_key": str(private_key) if private_key else None,
+        "workers": workers,
+    }
+
+    def read() -> ServeConfig:
+        return _config(preset, storage, config, offline, settings, llm).with_changes(**changes)
+
+    first = read()
+    from llama_index_presets.serve.server import serve as in_one
+    from llama_index_presets.serve.workers import serve_in_workers
+
+    run = serve_in_workers if first.workers > 1 else in_one
+
+    with _log_to_stderr():
+        run(first, reread=read, announce=lambda url: complain(f"Listening on {url} (process {os.getpid()})"))
+
+
+@app.command()
+def mcp(
+    preset: OptionalPreset = None,
+    storage: StorageFolder = STORAGE,
+    config: ConfigFile = None,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    llm: ModelName = None,
+) -> None:
+    """Serve engines to an agent over MCP on standard input and output."""
+    _need_extra("mcp", "prometheus_client")
+    found = _config(preset, storage, config, offline, settings, llm)
+    from llama_index_presets.serve.protocols.mcp import serve_stdio
+
+    with _log_to_stderr():
+        serve_stdio(found)
+
+
+def _config(
+    preset: str | None, storage: str, file: Path | None, offline: bool, settings: Path | None, llm: str | None
+) -> ServeConfig:
+    from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
+
+    if file is not None:
+        if preset is not None:
+            raise SettingsError(f"The engines are named twice: '{preset}' and --config '{file}'. Give one.")
+        return read_config(file)
+    if preset is None:
+        raise SettingsError("Missing argument 'PRESET': name a preset, or give --config FILE.")
+    one = EngineConfig(
+        preset=preset, storage=storage, offline=offline, llm=llm, settings=str(settings) if settings else None
+    )
+    project = find_project()
+    if project is not None and project.preset == preset and project.tables:
+        return read_config(project.path, {preset: one})
+    return ServeConfig(engines={preset: one})
+
+
+def _need_extra(*modules: str) -> None:
+    from llama_index_presets.packages.extras import require
+
+    for module in modules:
+        require(module, extra="serve")
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Log requests, as method, route, status, time and caller, and faults, on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours = logging.getLogger("llama_index_presets")
+    ours.addHandler(handler)
+    logging.getLogger("llama_index_presets.serve").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)

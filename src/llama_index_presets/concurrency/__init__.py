@@ -1,0 +1,1 @@
+"""Threads, event loops and forked processes: what is shared, and how it ends."""

@@ -1,0 +1,1 @@
+"""Files: locks, private modes, faults of the disk, encryption at rest."""

@@ -1,0 +1,1 @@
+"""Metadata of documents: found, given, owned, permitted."""

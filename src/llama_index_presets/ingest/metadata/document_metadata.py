@@ -1,0 +1,269 @@
+"""Metadata read from a file itself: title, authors, year and other plain values, for filters and citations.
+
+Later sources win: the document's own head (YAML front matter, HTML meta tags, PDF info, ``Title: …`` lines), then a
+sidecar ``NAME.meta.json`` beside the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.clean import whole_characters
+from llama_index_presets.packages.extras import require
+
+__all__ = [
+    "ALLOWED_KEY",
+    "RESERVED",
+    "SIDECAR",
+    "about_front_matter",
+    "about_head_lines",
+    "about_html",
+    "about_pdf",
+    "about_sidecar",
+    "plain_values",
+    "sidecar_of",
+]
+
+SIDECAR: Final = ".meta.json"
+
+ALLOWED_KEY: Final = "permissions:allowed"
+"""Metadata key with the names of those who may see a node, where a storage has permissions; see `permissions`."""
+
+RESERVED: Final = frozenset(
+    {
+        "source",
+        "file_name",
+        "page",
+        "heading",
+        "table",
+        "table_columns",
+        "boxes",
+        "char_start",
+        "char_end",
+        ALLOWED_KEY,
+    }
+)
+"""Keys that say where a passage stands, and who may see it: a file cannot set them."""
+
+_LONGEST: Final = 1_000  # characters of a value
+_MOST: Final = 20_000  # characters of all that a file says of itself: each of its chunks carries it
+_LONGEST_SIDECAR: Final = 1_000_000  # bytes
+_WHOLE_NUMBERS: Final = range(-(2**63), 2**63)  # that stores can hold
+_HEAD_KEYS: Final = "title|authors?|year|date|department|section|category|tags"
+_HTML_NAMES: Final = {
+    "citation_title": "title", "citation_author": "authors", "author": "authors", "citation_publication_date": "date",
+    "citation_date": "date", "date": "date", "dc.title": "title", "dc.creator": "authors", "dc.date": "date",
+}  # fmt: skip
+_NO_TITLE: Final = re.compile(
+    r"\A(untitled.*|\(?anonymous\)?|\(?unspecified\)?|microsoft word.*|powerpoint[ -]pr\w+|(document|slide)\s?\d*"
+    r"|.*\.(docx?|pdf|tex|indd|od[tps]|pptx?|xlsx?|rtf|txt|html?))?\Z",
+    re.I,
+)
+_MONTHS: Final = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_YEAR_LINE: Final = re.compile(
+    rf"^(?:(?:published|submitted|accepted|presented|proceedings|arxiv|conference|workshop|journal|©|\(c\)|copyright)"
+    rf".{{0,60}}?|(?:\d{{1,2}}\s+)?(?:{_MONTHS})[a-z]*\.?,?\s+(?:\d{{1,2}},\s+)?)\b((?:19|20)\d\d)\b\.?$",
+    re.IGNORECASE,
+)
+
+
+def about_front_matter(text: str) -> dict[str, Any]:
+    """Values of the YAML block that opens a Markdown file.
+
+    Raises:
+        IngestError: The block is not YAML, uses aliases (a few lines of them can stand for billions of values), or is
+            longer than 20,000 characters.
+
+    Example:
+        >>> about_front_matter("---\\ntitle: On Sparse Sums\\nauthors: [A. Noether]\\ndate: 2021-05-01\\n---\\nText")
+        {'title': 'On Sparse Sums', 'authors': ['A. Noether'], 'date': '2021-05-01', 'year': 2021}
+    """
+    found = re.match(r"\A---\r?\n(.*?)\r?\n---\r?\n", text, re.DOTALL)
+    if not found:
+        return {}
+    if len(found[1]) > _MOST:
+        raise IngestError(
+            f"The front matter has {len(found[1]):,} characters; at most {_MOST:,} are read. Shorten it, or remove "
+            "the '---' lines."
+        )
+    yaml = require("yaml", extra="readers")
+    try:
+        values = yaml.load(found[1], Loader=_without_aliases(yaml))
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise IngestError(
+            f"The front matter is not YAML ({line}). Correct it, or remove the '---' lines."
+        ) from error
+    return plain_values(values) if isinstance(values, dict) else {}
+
+
+@cache
+def _without_aliases(yaml: Any) -> Any:
+    """A safe loader that refuses aliases."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.composer.ComposerError(problem="aliases, such as *name, are not read")
+            return super().compose_node(parent, index)
+
+    return Loader
+
+
+def about_head_lines(text: str) -> dict[str, Any]:
+    """``Title: …`` lines at the very top of a plain text.
+
+    Example:
+        >>> about_head_lines("Title: On Sums\\nAuthors: A. Noether; E. Artin\\nYear: 2019\\n\\nText")
+        {'title': 'On Sums', 'authors': ['A. Noether', 'E. Artin'], 'year': 2019}
+    """
+    values: dict[str, Any] = {}
+    for line in text[:_MOST].splitlines()[:12]:
+        found = re.match(rf"^({_HEAD_KEYS}):\s+(.+)$", line.strip(), re.IGNORECASE)
+        if not found:
+            break
+        values[found[1].lower()] = found[2]
+    return plain_values(values)
+
+
+def about_html(html: str) -> dict[str, Any]:
+    """Meta tags of an HTML page: ``author``, ``date``, ``citation_*``, Dublin Core; its title where they name none."""
+    head = require("selectolax.lexbor", extra="readers").LexborHTMLParser(whole_characters(html))
+    values: dict[str, Any] = {}
+    for tag in head.css("meta"):
+        name = _HTML_NAMES.get(str(tag.attributes.get("name") or "").lower())
+        content = str(tag.attributes.get("content") or "").strip()
+        if name == "authors" and content:
+            values.setdefault("authors", []).append(content)
+        elif name and content:
+            values.setdefault(name, content)
+    title = head.css_first("head > title")
+    if "title" not in values and values and title is not None and title.text().strip():
+        values["title"] = title.text()
+    return plain_values(values)
+
+
+def about_pdf(info: Mapping[str, Any] | None, first_page: str) -> dict[str, Any]:
+    """Title and author of a PDF's information, and the year of a line of its first page that gives a date.
+
+    The date on which the file was made is not taken for the year: it is often that of a conversion.
+
+    Example:
+        >>> about_pdf({"/Title": "On Sums", "/Author": "A. Noether"}, "On Sums\\nA. Noether\\nMay 2019\\nWe add.")
+        {'title': 'On Sums', 'authors': ['A. Noether'], 'year': 2019}
+    """
+    info = info or {}
+    values = {"title": info.get("/Title"), "authors": info.get("/Author")}
+    kept = {
+        key: str(value) for key, value in values.items() if value and not _NO_TITLE.match(str(value).strip())
+    }
+    for line in first_page.splitlines()[:20]:
+        if year := _YEAR_LINE.match(line.strip()):
+            return plain_values({**kept, "year": year[1]})
+    return plain_values(kept)
+
+
+def sidecar_of(path: Path) -> Path | None:
+    """``paper.pdf.meta.json`` or ``paper.meta.json`` beside ``paper.pdf``, where there is one."""
+    for sidecar in (path.with_name(path.name + SIDECAR), path.with_name(path.stem + SIDECAR)):
+        if sidecar.is_file():
+            return sidecar
+    return None
+
+
+def about_sidecar(path: Path) -> dict[str, Any]:
+    """Values of a file's sidecar; empty where it has none.
+
+    Raises:
+        IngestError: The sidecar is not a JSON object, or longer than 1,000,000 bytes.
+    """
+    sidecar = sidecar_of(path)
+    if sidecar is None:
+        return {}
+    size = sidecar.stat().st_size
+    if size > _LONGEST_SIDECAR:
+        raise IngestError(
+            f"The sidecar '{sidecar.name}' has {size:,} bytes; at most {_LONGEST_SIDECAR:,} are read. Shorten it."
+        )
+    try:
+        values = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise IngestError(
+            f"The sidecar '{sidecar.name}' is not JSON ({type(error).__name__}). Correct it."
+        ) from error
+    if not isinstance(values, dict):
+        raise IngestError(
+            f"The sidecar '{sidecar.name}' holds a {type(values).__name__}; expected a JSON object."
+        )
+    return plain_values(values)
+
+
+def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values that can be stored and filtered on: text, numbers, booleans, lists of them; a year wherever a date is.
+
+    Example:
+        >>> plain_values({"Author": "A. Noether and E. Artin", "year": "2020", "page": 3, "nested": {}})
+        {'authors': ['A. Noether', 'E. Artin'], 'year': 2020}
+    """
+    found: dict[str, Any] = {}
+    left = _MOST
+    for key, value in values.items():
+        name = _plain(str(key).strip().lower().replace(" ", "_").replace("-", "_"))
+        name = "authors" if name == "author" else name
+        plain = _authors(value) if name == "authors" else _year(value) if name == "year" else _plain(value)
+        if name and name not in RESERVED and plain not in (None, "", []):
+            plain, left = _within(plain, left - len(name))
+            if plain is not None:
+                found[name] = plain
+    if "year" not in found and (year := _year(found.get("date"))) is not None:
+        found["year"] = year
+    return found
+
+
+def _within(value: Any, left: int) -> tuple[Any, int]:
+    """Value truncated to the space that is left, or None; and the remaining space, in characters."""
+    kept = []
+    for one in value if isinstance(value, list) else [value]:
+        if _size(one) > left:
+            break
+        kept.append(one)
+        left -= _size(one)
+    return ((kept or None) if isinstance(value, list) else kept[0] if kept else None), left
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 8
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, list):
+        kept = [_plain(one) for one in value]
+        return [one for one in kept if one is not None and not isinstance(one, list)]
+    if isinstance(value, str):
+        return whole_characters(" ".join(value.split())[:_LONGEST]).replace("\0", "")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) and value in _WHOLE_NUMBERS else None
+
+
+def _authors(value: Any) -> list[str]:
+    given = value if isinstance(value, list) else re.split(r" ?; ?| and ", " ".join(str(value or "").split()))
+    names = (_plain(one.get("name") if isinstance(one, dict) else one) for one in given)
+    tidy = (str(name).removeprefix("and ").strip(", ") for name in names if name not in (None, []))
+    return [name for name in tidy if name]
+
+
+def _year(value: Any) -> int | None:
+    plain = _plain(value)
+    found = re.search(r"\b(1[5-9]|20)\d\d\b", str(plain)) if plain is not None else None
+    return int(found[0]) if found else None

@@ -1,0 +1,1 @@
+"""Preview of what ingestion will read, as data and as a page."""

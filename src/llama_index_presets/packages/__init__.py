@@ -1,0 +1,1 @@
+"""Other packages: extras asked for, imports put off."""

@@ -1,0 +1,1 @@
+"""Checks before a build: extras, keys, weights, and whether anything leaves the machine."""

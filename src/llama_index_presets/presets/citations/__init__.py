@@ -1,0 +1,1 @@
+"""Citations of past answers: kept beside the index, shown as a page."""

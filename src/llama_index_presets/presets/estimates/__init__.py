@@ -1,0 +1,1 @@
+"""Estimates before anything is paid: models used, ingestion, answers."""

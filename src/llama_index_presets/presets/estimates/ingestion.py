@@ -1,0 +1,377 @@
+"""Ingest estimate of an engine: documents, chunks, tokens, dollars, minutes and disk, before anything is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+
+from llama_index_presets.embed.catalogue import catalogue
+from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.files.encryption import Encryptor
+from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.estimate import Work, count_work
+from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.ingest.pipeline import FailedSource
+from llama_index_presets.ingest.privacy import PrivacyWatch
+from llama_index_presets.ingest.progress import Progress, progress_bar
+from llama_index_presets.ingest.sources.source import Source, sources
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
+from llama_index_presets.monitor.usage import count_embedding, provider_of
+from llama_index_presets.presets.checks.offline import go_offline
+from llama_index_presets.presets.estimates.answer import AnswerEstimate, estimate_answer
+from llama_index_presets.presets.index.encryption import choose_encryption
+from llama_index_presets.presets.index.storage import check_metadata, resolve_storage
+from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    reads_images,
+    with_cache,
+)
+from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.settings_sources import load_settings
+
+__all__ = ["DISK", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
+
+DISK: dict[str, tuple[float, float, int]] = {
+    "lancedb": (2.0, 1.1, 1_430),
+    "duckdb": (1.03, 0.5, 420),
+    "pgvector": (1.3, 1.0, 490),
+}
+"""Bytes on disk a chunk: (x bytes of the float32 vector, x bytes of the text, and so many more); measured on 2,000
+chunks of 200 to 2,000 characters at 384 and 1536 dimensions. LanceDB keeps the version before a compaction for a
+while; an index for approximate search comes on top (docs/how-to/scale-out.md)."""
+
+_REMOTE_CHUNK = 60  # bytes of a managed store's chunk on this machine: its share of the manifest
+_RATE_LIMITS: dict[str, tuple[int, int]] = {"openai": (1_000_000, 3_000)}
+"""Provider -> tokens and requests a minute, where the model does not say: the lowest paid tier of OpenAI."""
+_REQUEST_TEXTS = 100
+_MEASURED_TEXTS = 32
+_NOWHERE = "storage that is not there"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Estimate of an ingest.
+
+    Attributes:
+        documents: Documents that are new or changed.
+        unchanged: Documents that are in the index already, and cost nothing.
+        failed: Documents that would be left out, and why.
+        chunks: Chunks of the new documents.
+        cached: Chunks that need no model: cached, repeated, or with a vector of their own.
+        repeated: Of these, the chunks whose text repeats another one of this ingest: it is asked for once, unless the
+            embedding cache is off.
+        tokens: Tokens that the embedding model would be sent, as it bills them.
+        repeated_tokens: Tokens of the repeated chunks, which are not sent.
+        margin: Relative error of the counts at 95 %; 0 when every document was read.
+        cost_usd: Price of these tokens, in US dollars; None when the model's price is unknown.
+        minutes: How long embedding would take; None when nothing is known about the model's speed.
+        minutes_from: What that is based on.
+        disk_bytes: What it would take on this machine's disk, about.
+        model: The embedding model.
+        answer: What one answer costs beside, where the preset is known.
+    """
+
+    documents: int
+    unchanged: int
+    failed: tuple[FailedSource, ...]
+    chunks: int
+    cached: int
+    repeated: int
+    tokens: int
+    repeated_tokens: int
+    margin: float
+    cost_usd: Decimal | None
+    minutes: float | None
+    minutes_from: str
+    disk_bytes: int
+    model: str
+    answer: AnswerEstimate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        answer = None if self.answer is None else self.answer.to_dict()
+        cost = None if self.cost_usd is None else float(self.cost_usd)
+        return {**asdict(self), "cost_usd": cost, "answer": answer}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator:
+    """Counts and prices what an ingest would do.
+
+    Attributes:
+        embed_model: The model that would be used; asked only for token counts and, when it is local, for the vectors of
+            a small sample.
+        chunker: As the ingest cuts.
+        store: Key of `matrix.STORES`.
+        dim: Length of the vectors.
+        known: What is in the index: see `Manifest.hashes`.
+        caches: Whether the ingest will have an embedding cache although `embed_model` has none yet, since its storage
+            is still to be made.
+    """
+
+    embed_model: BaseEmbedding
+    chunker: SentenceChunker
+    store: str
+    dim: int
+    known: Mapping[str, str]
+    caches: bool = False
+
+    def run(
+        self,
+        sources: Sequence[Source],
+        progress: Progress,
+        *,
+        sample: int | None = None,
+        measure: bool = True,
+    ) -> Estimate:
+        """Estimate.
+
+        Args:
+            sources: What should be in the index.
+            progress: Told of each document.
+            sample: Read only so many documents and extrapolate; None reads all, and counts exactly.
+            measure: Whether a local model embeds a few chunks to find its speed.
+
+        Raises:
+            SettingsError: `sample` is less than 1, or cutting would send text already.
+        """
+        if sample is not None and sample < 1:
+            raise SettingsError(f"sample is {sample}; it must be at least 1.")
+        if self.chunker.name.startswith("semantic") and self.provider != FREE_PROVIDER:
+            raise SettingsError(
+                f"chunking is 'semantic': to cut, it sends every sentence to '{self.model}', so nothing can be "
+                "counted before. Choose another chunking, or a local embedding."
+            )
+        work = count_work(
+            sources,
+            known=self.known,
+            chunker=self.chunker,
+            count_tokens=self.count_tokens,
+            missing=getattr(self.embed_model, "missing", _all_places if self.caches else None),
+            progress=progress,
+            sample=sample,
+            images=reads_images(self.embed_model),
+        )
+        minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
+        cost, _ = Pricer().price(self.provider, self.model, Tokens(work.tokens))
+        return Estimate(
+            documents=work.documents,
+            unchanged=work.unchanged,
+            failed=tuple(work.failed),
+            chunks=work.chunks,
+            cached=work.chunks - work.embedded,
+            repeated=work.repeated,
+            tokens=work.tokens,
+            repeated_tokens=work.repeated_tokens,
+            margin=work.margin,
+            cost_usd=cost,
+            minutes=minutes,
+            minutes_from=minutes_from,
+            disk_bytes=self._disk_bytes(work),
+            model=self.model,
+        )
+
+    @property
+    def _inner(self) -> BaseEmbedding:
+        """The model behind a cache."""
+        inner: BaseEmbedding = getattr(self.embed_model, "inner", self.embed_model)
+        return inner
+
+    @property
+    def model(self) -> str:
+        """Name of the model, without its organisation."""
+        return self._inner.model_name.rsplit("/", 1)[-1]
+
+    @property
+    def provider(self) -> str:
+        """Who serves it, as `genai-prices` spells it; ``"local"`` for this machine."""
+        known = catalogue().get(self.model)
+        return known.provider if known else provider_of(type(self._inner).__name__, self.model)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, as the model bills them."""
+        if self.provider in ("openai", "azure"):  # what LlamaIndex sends has no line breaks
+            texts = [text.replace("\n", " ") for text in texts]
+        if self.provider == FREE_PROVIDER and self.chunker.counts_by_words:
+            return [self.chunker.count(text) for text in texts]
+        own = getattr(self._inner, "count_tokens", None)
+        if own is not None:
+            return list(own(list(texts)))
+        return [count_embedding(self.provider, self.model, [text])[0] for text in texts]
+
+    def _minutes(self, work: Work) -> tuple[float | None, str]:
+        if not work.embedded:
+            return 0.0, "nothing to embed"
+        if self.provider == FREE_PROVIDER:
+            return self._measured(work)
+        limits = _RATE_LIMITS.get(self.provider)
+        tokens = getattr(self._inner, "tokens_per_minute", None) or (limits and limits[0])
+        requests = getattr(self._inner, "requests_per_minute", None) or (limits and limits[1])
+        if not tokens or not requests:
+            return None, f"nothing is known about the rate limits of '{self.provider or self.model}'"
+        sent = -(-work.embedded // _REQUEST_TEXTS)
+        minutes = max(work.tokens / tokens, sent / requests)
+        return minutes, f"a rate limit of {tokens:,} tokens and {requests:,} requests a minute"
+
+    def _measured(self, work: Work) -> tuple[float, str]:
+        """Embed a few of the texts: after one that loads the model, since loading is paid once."""
+        texts = work.texts[:_MEASURED_TEXTS]
+        seconds = _seconds(self._inner.get_text_embedding_batch, texts)
+        total = seconds * (work.embedded - work.images) / max(len(texts), 1)
+        if work.pictures:
+            images = [picture.resolve_image() for picture in work.pictures]
+            of_images = _seconds(self._inner.get_image_embedding_batch, images)  # type: ignore[attr-defined]
+            seconds += of_images
+            total += of_images * work.images / len(images)
+        measured = len(texts) + len(work.pictures)
+        return total / 60, f"{measured} chunks embedded on this machine in {seconds:.2f} s"
+
+    def _disk_bytes(self, work: Work) -> int:
+        if self.store not in DISK:
+            return work.chunks * _REMOTE_CHUNK
+        of_vector, of_text, row = DISK[self.store]
+        return round(work.chunks * (of_vector * 4 * self.dim + row) + of_text * work.text_bytes)
+
+
+def estimate_preset(
+    preset: str,
+    data: Any,
+    *,
+    storage: str | Path | None = None,
+    offline: bool = False,
+    settings: Mapping[str, Any] | Settings | str | Path | None = None,
+    sample: int | None = None,
+    show_progress: bool | None = None,
+) -> Estimate:
+    """Estimate an ingest, without keys, without opening the store, and without writing anything.
+
+    Args:
+        preset: A row of the matrix.
+        data: A path or several, `Document`s, or nodes.
+        storage: Where the index is or would be; documents that it has already cost nothing.
+        offline: As for `build`.
+        settings: As for `build`.
+        sample: Read only so many documents, and extrapolate; None reads all and counts exactly.
+        show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
+
+    Raises:
+        SettingsError: A setting is wrong, or the embedding model's package is missing.
+        StoreError: The storage belongs to another preset; FingerprintError when to another model.
+        IngestError: Nothing to ingest.
+
+    Example:
+        >>> from llama_index.core import Document
+        >>> estimate = estimate_preset("knowledge-base", [Document(text="Hello world.")])
+        >>> estimate.tokens, str(estimate.cost_usd), estimate.minutes_from
+        (3, '6.0000E-8', 'a rate limit of 1,000,000 tokens and 3,000 requests a minute')
+    """
+    values, _ = load_settings(settings, preset)
+    row = find_preset(preset).with_settings(values)
+    place = resolve_storage(storage, state=values.state) if storage is not None else None
+    if offline:
+        row = go_offline(row, place.folder if place else _NOWHERE, values, ()).row
+    missing = row.parts()["embedding"].missing(f"embedding '{row.embedding}'")
+    if missing:
+        raise SettingsError(f"The preset '{row.name}' cannot count: {'; '.join(missing)}.")
+    local = offline or row.monitoring == "local"
+    embed_model = make_embedding(
+        row.embedding,
+        local=local,
+        sends=False,
+        dimensions=values.dimensions,
+        options=row.options.get("embedding"),
+    )
+    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
+    fingerprint = make_fingerprint(embed_model, chunker)
+    known: dict[str, str] = {}
+    if place is not None and place.metadata_file.exists():
+        encryption = choose_encryption(values, row.pattern, place)
+        sealer = encryption.sealer if encryption else None
+        check_metadata(
+            place, row.name, replace(fingerprint, encryption=encryption.label if encryption else "")
+        )
+        known = _known(place.manifest, sealer)
+        embed_model = with_cache(
+            embed_model,
+            values.embedding_cache,
+            place,
+            queries=False,
+            hash_key=sealer.hash_key if sealer else None,
+        )
+    estimator = Estimator(
+        embed_model=embed_model,
+        chunker=chunker,
+        store=row.store,
+        dim=fingerprint.dim,
+        known=known,
+        caches=values.embedding_cache != "off",
+    )
+    found = sources(
+        data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb, values.ocr)
+    )
+    if values.pii != "off":  # what is redacted or refused is not sent
+        found = PrivacyWatch(values.pii).over(found)
+    with progress_bar(show_progress, "Estimating") as progress:
+        return replace(estimator.run(found, progress, sample=sample), answer=estimate_answer(row, values))
+
+
+def _all_places(texts: Sequence[str]) -> list[int]:
+    """What an empty cache is missing."""
+    return list(range(len(texts)))
+
+
+def _seconds(embed: Callable[[list[Any]], object], inputs: list[Any]) -> float:
+    """How long a model takes, without the loading that the first call brings."""
+    if not inputs:
+        return 0.0
+    embed(inputs[:1])
+    started = time.perf_counter()
+    embed(inputs)
+    return time.perf_counter() - started
+
+
+def _known(path: Path, sealer: Encryptor | None) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    manifest = Manifest(path, sealer=sealer)
+    try:
+        return manifest.hashes()
+    finally:
+        manifest.close()
+
+
+def refuse_beyond(estimate: Estimate, max_cost_usd: float | Decimal) -> None:
+    """Refuse an ingest that would cost too much; nothing was sent.
+
+    Raises:
+        SettingsError: The limit is negative.
+        BudgetExceededError: The estimate is above it, or the model's price is unknown.
+    """
+    limit = Decimal(str(max_cost_usd))
+    if limit < 0:
+        raise SettingsError(f"The cost limit is {limit}; it cannot be negative.")
+    if estimate.cost_usd is None:
+        error = BudgetExceededError(
+            f"The price of '{estimate.model}' is unknown, so {estimate.tokens:,} tokens cannot be kept below "
+            f"${limit:f}. Nothing was sent. Ingest without a limit, or choose a model with a price."
+        )
+    elif estimate.cost_usd > limit:
+        error = BudgetExceededError(
+            f"Embedding {estimate.tokens:,} tokens with '{estimate.model}' costs ${estimate.cost_usd:.6f}, more than "
+            f"the limit of ${limit:f}. Nothing was sent. Raise the limit, or ingest fewer documents."
+        )
+        error.estimate_usd = estimate.cost_usd
+    else:
+        return
+    error.limit_usd = limit
+    raise error

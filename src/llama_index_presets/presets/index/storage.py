@@ -1,0 +1,495 @@
+"""Storage of an engine: a folder, and a URL where vectors are elsewhere; its metadata and compatibility checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from llama_index_presets.errors import (
+    FingerprintError,
+    SettingsError,
+    StoreCorruptError,
+    StoreError,
+    StoreWriteError,
+)
+from llama_index_presets.files.private_files import private_folder, private_open, tighten
+from llama_index_presets.values import Fingerprint
+
+__all__ = [
+    "SCHEMES",
+    "Address",
+    "Storage",
+    "check_metadata",
+    "is_url",
+    "open_storage",
+    "prepare_storage",
+    "read_address",
+    "read_metadata",
+    "resolve_storage",
+]
+
+# A URL that names where vectors lie: what it says, and its password kept out of sight.
+
+
+SCHEMES: dict[str, str] = {
+    "postgresql": "pgvector",
+    "postgres": "pgvector",
+    "s3": "lancedb",
+    "gs": "lancedb",
+    "az": "lancedb",
+    "pinecone": "pinecone",
+    "weaviate": "weaviate",
+}
+"""Scheme of a URL -> the store that it names, a key of `matrix.STORES`."""
+
+_FORMS = (
+    "postgresql://user@host/database, s3://bucket/folder, gs://…, az://…, pinecone://index/namespace or "
+    "weaviate://host/collection"
+)
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_SECRET = re.compile(r"pass|key|secret|token", re.IGNORECASE)
+_OPTIONS = {"pgvector": {"table", "schema", "dim"}}
+_WINDOWS_DRIVE = 1  # letters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Address of vectors outside a folder.
+
+    Attributes:
+        store: The store that the URL names, a key of `matrix.STORES`.
+        shown: The URL without its password: what messages, `explain` and files may carry.
+        host: Server or bucket or index; empty for a socket.
+        path: What stands behind the host, without slashes at its ends.
+        query: Options after ``?``.
+        options: Options after ``#``, such as ``table``.
+        url: The URL with everything in it; never shown.
+    """
+
+    store: str
+    shown: str
+    host: str
+    path: str
+    query: Mapping[str, str] = field(repr=False)
+    options: Mapping[str, str]
+    url: str = field(repr=False)
+
+    @property
+    def local(self) -> bool:
+        """Whether it stays on this machine: a socket, or a server on loopback."""
+        if self.store == "lancedb":
+            return False
+        named = self.host if self.store in ("pgvector", "weaviate") else "remote"
+        host = self.query.get("host") or named or os.environ.get("PGHOST", "")
+        if host.startswith("/") or not host:
+            return True
+        return urlsplit(host if "//" in host else f"//{host}").hostname in _LOOPBACK
+
+    @property
+    def slug(self) -> str:
+        """Folder name of an address: readable, and different for every address, whatever the login."""
+        place = re.sub(r"[^a-z0-9.]+", "-", f"{self.host}-{self.path}".lower()).strip("-.")[:60]
+        return f"{self.store}-{place}-{hashlib.sha256(self.shown.encode()).hexdigest()[:12]}"
+
+
+def is_url(storage: object) -> bool:
+    """Whether a storage is given as a URL.
+
+    Example:
+        >>> is_url("s3://bucket/folder"), is_url("./folder"), is_url("file:///folder")
+        (True, False, False)
+    """
+    text = str(storage)
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and len(scheme) > _WINDOWS_DRIVE and scheme != "file"
+
+
+def read_address(url: str) -> Address:
+    """Read a URL.
+
+    Raises:
+        SettingsError: Its scheme is not of a store, or it cannot be read. The message never shows a URL that it
+            cannot read, as a password may stand anywhere in it.
+
+    Example:
+        >>> read_address("postgresql://ada:secret@db.example.com/docs#table=papers").shown
+        'postgresql://db.example.com/docs#table=papers'
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise SettingsError(f"'{scheme}://' names no store. Give a folder, or {_FORMS}.")
+    store = SCHEMES[scheme]
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        options = dict(parse_qsl(parts.fragment.replace(";", "&"), strict_parsing=bool(parts.fragment)))
+        _check(parts, store, options)
+        host = _host(parts)
+    except ValueError:
+        raise SettingsError(
+            f"The {scheme}:// URL cannot be read. Write it as {_FORMS}; special characters of a password are "
+            "percent-encoded."
+        ) from None
+    if "@" in parts.netloc and store != "pgvector":
+        raise SettingsError(f"A {scheme}:// URL carries no user or password. Give them in the environment.")
+    path = unquote(parts.path).strip("/")
+    if not host and not query.get("host") and store != "pgvector":
+        raise SettingsError(f"The {scheme}:// URL names nothing. Write it as {_FORMS}.")
+    shown = _shown(scheme, host, path, query, options)
+    return Address(store=store, shown=shown, host=host, path=path, query=query, options=options, url=url)
+
+
+def _check(parts: SplitResult, store: str, options: Mapping[str, str]) -> None:
+    """What a password with unescaped characters would turn the URL into is refused."""
+    if "@" in parts.path or "@" in parts.query or options.keys() - _OPTIONS.get(store, set()):
+        raise ValueError("not as the standard writes it")
+
+
+def _host(parts: SplitResult) -> str:
+    """Host and port; a bucket or index keeps its capitals."""
+    _ = parts.port  # raises ValueError where it is no number
+    return parts.netloc.rpartition("@")[2]
+
+
+def _shown(scheme: str, host: str, path: str, query: Mapping[str, str], options: Mapping[str, str]) -> str:
+    """Without user and password, options in a fixed order: equal places look equal."""
+    kept = {name: value for name, value in query.items() if not _SECRET.search(name) and name != "user"}
+    tail = "&".join(f"{name}={value}" for name, value in sorted(kept.items()))
+    fragment = "&".join(f"{name}={value}" for name, value in sorted(options.items()) if name != "dim")
+    scheme = "postgresql" if scheme == "postgres" else scheme
+    return (
+        f"{scheme}://{host}/{path}".rstrip("/")
+        + (f"?{tail}" if tail else "")
+        + (f"#{fragment}" if fragment else "")
+    )
+
+
+_CARD = "preset.json"
+_FORMAT = 1
+_WITH_PERMISSIONS = 2
+"""Format of a card with permissions: releases that know nothing of them refuse the storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Storage of an engine: paths of its files.
+
+    Attributes:
+        folder: The folder that the user named; for a URL, the state folder of that URL.
+        address: Where the vectors are, when that is a URL; None when they are in the folder.
+    """
+
+    folder: Path
+    address: Address | None = None
+
+    @property
+    def shown(self) -> str:
+        """What the user named, without any password."""
+        return self.address.shown if self.address else str(self.folder)
+
+    @property
+    def metadata_file(self) -> Path:
+        """File that names the preset and model of the folder."""
+        return self.folder / _CARD
+
+    @property
+    def vectors(self) -> Path:
+        """Folder or file stem of the vector store."""
+        return self.folder / "vectors"
+
+    @property
+    def keywords(self) -> Path:
+        """Folder of the keyword index of the hybrid pattern."""
+        return self.folder / "keywords"
+
+    @property
+    def manifest(self) -> Path:
+        """Manifest file: the documents of the index."""
+        return self.folder / "documents.sqlite"
+
+    @property
+    def embeddings(self) -> Path:
+        """Folder of the embedding cache, unless a setting puts it elsewhere."""
+        return self.folder / "embeddings"
+
+    @property
+    def lock(self) -> Path:
+        """Lock file, held during an ingest."""
+        return self.folder / "ingest.lock"
+
+    @property
+    def ledger(self) -> Path:
+        """Ledger file: the calls and their cost."""
+        return self.folder / "calls.duckdb"
+
+    @property
+    def logs(self) -> Path:
+        """JSON log, one object a line."""
+        return self.folder / "logs" / "calls.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        """The audit log of level `audit`, one chained entry a line."""
+        return self.folder / "audit.jsonl"
+
+    def protect(self) -> None:
+        """Take what an engine keeps here away from other users: 0600 for files, 0700 for folders.
+
+        A folder with the set-group-ID bit is shared with its group on purpose, which keeps what it has. Files of
+        others in the folder, such as documents beside the index, are left alone, and then so is the folder itself.
+        """
+        with suppress(OSError):
+            shared = bool(self.folder.stat().st_mode & stat.S_ISGID)
+            others = [entry for entry in self.folder.iterdir() if not _is_own(entry.name)]
+            if not others:
+                tighten(self.folder, shared=shared)
+                return
+            own = [
+                entry for entry in self.folder.iterdir() if _is_own(entry.name) and entry != self.logs.parent
+            ]
+            for entry in [*own, self.logs]:
+                tighten(entry, shared=shared)
+
+
+def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage:
+    """Resolve a storage to its paths; nothing is made or opened.
+
+    The URL of a server or bucket names where the vectors lie. Manifest, ledger, logs and keyword index need a disk:
+    they are in a folder of that URL's own under `state`, which does not depend on the user or password in the URL.
+
+    Args:
+        storage: A folder, or a URL of `address.SCHEMES`.
+        state: Folder of the state folders; None takes ``$LLAMA_PRESETS_STATE``, else
+            ``$XDG_STATE_HOME/llama-presets``, else ``~/.local/state/llama-presets``.
+
+    Raises:
+        SettingsError: The URL cannot be read, or was turned into a `Path`, which drops one of its slashes.
+
+    Example:
+        >>> place = resolve_storage("pinecone://papers/tenant-1", state="/var/lib/app")
+        >>> place.shown, place.folder.name
+        ('pinecone://papers/tenant-1', 'pinecone-papers-tenant-1-881cba22a8d8')
+    """
+    if is_url(storage):
+        address = read_address(str(storage))
+        root = Path(state) if state else _state_folder()
+        return Storage(root.expanduser().resolve() / address.slug, address)
+    text = str(storage)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    first = Path(text).parts[:1]
+    if first and first[0].endswith(":") and first[0][:-1] in SCHEMES:
+        raise SettingsError(f"A '{first[0]}//' URL was given as a Path. Give it as text.")
+    return Storage(Path(text).expanduser().resolve())
+
+
+def prepare_storage(place: Storage, preset: str, fingerprint: Fingerprint) -> None:
+    """Make the folder when it is missing, and refuse one that something else made; its card comes with `open_storage`.
+
+    A folder without a card belongs to no preset yet: an engine that never ingests leaves it open to every preset.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+        StoreError: As `check_metadata`.
+    """
+    _make(place)
+    if place.metadata_file.exists():
+        check_metadata(place, preset, fingerprint)
+
+
+def open_storage(
+    storage: str | Path | Storage, preset: str, fingerprint: Fingerprint, *, permissions: bool = False
+) -> Storage:
+    """Open the folder for a preset, making it when it is missing: from now on it is this preset's.
+
+    With `permissions` a new one has them from its first document on; an existing one keeps what it has.
+
+    Of several processes that make the same folder at once, one writes the card; the others find it and are held to it.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+        StoreCorruptError: Its card cannot be read.
+        StoreError: Another preset made it.
+        FingerprintError: Another embedding model or chunk size made it.
+    """
+    place = storage if isinstance(storage, Storage) else resolve_storage(storage)
+    _make(place)
+    if not place.metadata_file.exists():
+        card: dict[str, object] = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
+        if permissions:
+            card |= {"format": _WITH_PERMISSIONS, "permissions": "on"}
+        if place.address:
+            card["vectors"] = place.address.shown
+        _write_once(place.metadata_file, json.dumps(card, indent=1) + "\n")
+    check_metadata(place, preset, fingerprint)  # it may be another process's, made since we looked
+    return place
+
+
+def has_permissions(place: Storage) -> bool:
+    """Whether permissions were turned on for a storage; False where nothing was ingested yet.
+
+    Raises:
+        StoreCorruptError: The card cannot be read.
+    """
+    return place.metadata_file.exists() and read_metadata(place)["format"] == _WITH_PERMISSIONS
+
+
+def turn_on_permissions(place: Storage) -> bool:
+    """Write on the card of an existing storage that it has permissions, for good; False where there is no card yet.
+
+    Raises:
+        StoreWriteError: The card cannot be written; it is as it was.
+    """
+    if not place.metadata_file.exists() or has_permissions(place):
+        return place.metadata_file.exists()
+    try:
+        card = json.loads(place.metadata_file.read_text(encoding="utf-8"))
+        text = json.dumps(card | {"format": _WITH_PERMISSIONS, "permissions": "on"}, indent=1) + "\n"
+        draft = place.folder / f".{_CARD}-{os.getpid()}"
+        with private_open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(place.metadata_file)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{place.metadata_file}' cannot be written ({error.strerror}), so permissions are not on. Make room, or "
+            "check the folder, and build again."
+        ) from error
+    return True
+
+
+def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
+    """Preset and model of a storage, as its metadata file names them.
+
+    Raises:
+        StoreError: The folder holds no index.
+        StoreCorruptError: The card cannot be read.
+    """
+    place = storage if isinstance(storage, Storage) else resolve_storage(storage)
+    card = place.metadata_file
+    if not card.exists():
+        raise StoreError(
+            f"'{place.shown}' holds no index. Run 'llama-presets ingest' with this --storage first."
+        )
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+        return {
+            "format": int(content["format"]),
+            "preset": str(content["preset"]),
+            "fingerprint": str(content["fingerprint"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreCorruptError(
+            f"'{card}' is damaged ({type(error).__name__}). Restore it from a backup, or ingest into a new folder."
+        ) from error
+
+
+_OWN = (
+    "preset.json",
+    ".preset.json-*",
+    ".writable",
+    "vectors",
+    "vectors.duckdb*",
+    "keywords",
+    "documents.sqlite*",
+    "embeddings",
+    "*.lock",
+    "calls.duckdb*",
+    "citations.sqlite*",
+    "logs",
+    "audit.jsonl*",
+)
+"""Names of everything that an engine makes in its folder."""
+
+
+def _is_own(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _OWN)
+
+
+def _make(storage: Storage) -> None:
+    try:
+        private_folder(storage.folder)
+        probe = storage.folder / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreWriteError(
+            f"The storage folder '{storage.folder}' cannot be written ({error.strerror}). Choose another --storage."
+        ) from error
+
+
+def check_metadata(storage: Storage, preset: str, fingerprint: Fingerprint) -> None:
+    """Refuse a storage that another preset or program made.
+
+    Raises:
+        StoreCorruptError: Its card cannot be read.
+        StoreError: Another preset made it.
+        FingerprintError: Another embedding model or chunk size made it.
+    """
+    card = read_metadata(storage)
+    if card["format"] not in (_FORMAT, _WITH_PERMISSIONS):
+        raise StoreError(
+            f"'{storage.shown}' has format {card['format']}; this release reads {_FORMAT} and {_WITH_PERMISSIONS}. "
+            "Upgrade."
+        )
+    if card["preset"] != preset:
+        raise StoreError(
+            f"'{storage.shown}' was made by the preset '{card['preset']}', not '{preset}'. Use another --storage."
+        )
+    if card["fingerprint"] != str(fingerprint):
+        raise FingerprintError(
+            f"'{storage.shown}' was made with {card['fingerprint']}; you are using {fingerprint}. Vectors of two "
+            "models cannot be mixed: use the original settings, or ingest into a new --storage.",
+            stored=str(card["fingerprint"]),
+            given=str(fingerprint),
+        )
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Make a file with all of the text, unless another process made it first; a crash leaves no part of it.
+
+    Raises:
+        StoreWriteError: The file cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-"
+        ) as draft:
+            draft.write(text)
+            draft.flush()
+            os.fsync(draft.fileno())
+            with suppress(FileExistsError):
+                _link(draft.name, path, text)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{path}' cannot be written ({error.strerror}). Free space, or choose another --storage."
+        ) from error
+
+
+def _link(draft: str, path: Path, text: str) -> None:
+    """Give the draft its name where that is free: unlike a rename, a link never replaces another process's file."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, such as exFAT
+        with private_open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _state_folder() -> Path:
+    given = os.environ.get("LLAMA_PRESETS_STATE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "llama-presets"

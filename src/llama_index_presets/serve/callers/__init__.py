@@ -1,0 +1,1 @@
+"""Callers: their keys, what they may read, how much they may ask."""

@@ -1,0 +1,1 @@
+"""Protocols that an engine is served by: REST, OpenAI's, MCP, server-sent events; errors and the OpenAPI page."""

@@ -1,0 +1,1 @@
+"""Text of any language: its language, its sentences, its UTF-8, its tokens."""
