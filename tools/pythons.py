@@ -4,8 +4,10 @@
     python tools/pythons.py 3.12 3.14      # these; one that is not found is an error
     python tools/pythons.py --list         # what is found, and where
     python tools/pythons.py 3.13 -- tests/contracts -k duckdb     # other tests
+    python tools/pythons.py --without-torch                       # and without the packages that need torch
 
-Environments are .venv-3.X, kept for the next run. `UV_TORCH_BACKEND=cpu` installs torch without CUDA.
+Environments are .venv-3.X, kept for the next run. `UV_TORCH_BACKEND=cpu` installs torch without CUDA, where PyTorch's
+own index can be reached; PyPI's torch brings several GB of CUDA. Without torch, tests of what needs it are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +51,17 @@ def is_version(python: Path, version: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == version
 
 
-def prepare(python: Path, version: str) -> Path:
+TORCH = (
+    "torch",
+    "sentence-transformers",
+    "accelerate",
+    "llama-index-embeddings-huggingface",
+    "llama-index-llms-smollm2",
+)
+"""What --without-torch leaves out: torch, and what cannot be imported without it."""
+
+
+def prepare(python: Path, version: str, *, without_torch: bool = False) -> Path:
     """Make or refresh the environment of a version; gives its interpreter."""
     place = ROOT / f".venv-{version}"
     inside = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -56,7 +69,11 @@ def prepare(python: Path, version: str) -> Path:
         run(UV, "venv", "--quiet", "--python", str(python), str(place))
     extras = f"{ROOT}[all,offline,dev]"
     pins = [] if version in WITHOUT_PINS else ["-c", "constraints.txt"]
-    run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, "-e", extras)
+    with tempfile.TemporaryDirectory() as folder:
+        left_out = Path(folder) / "overrides.txt"
+        left_out.write_text("".join(f"{name}; python_version < '3'\n" for name in TORCH), encoding="utf-8")
+        overrides = ["--override", str(left_out)] if without_torch else []
+        run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, *overrides, "-e", extras)
     return inside
 
 
@@ -89,6 +106,7 @@ def main() -> None:
     )
     parser.add_argument("versions", nargs="*", help=f"of {', '.join(SUPPORTED)}; default: all that are found")
     parser.add_argument("--list", action="store_true", help="say what is found")
+    parser.add_argument("--without-torch", action="store_true", help="leave out what needs torch")
     options = parser.parse_args(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     if unknown := set(options.versions) - set(SUPPORTED):
         parser.error(f"not supported: {', '.join(sorted(unknown))}; choose from {', '.join(SUPPORTED)}")
@@ -103,7 +121,7 @@ def main() -> None:
     codes = {}
     for version, python in found.items():
         if python is not None:
-            codes[version] = suite(prepare(python, version), tests)
+            codes[version] = suite(prepare(python, version, without_torch=options.without_torch), tests)
     for version, code in codes.items():
         print(f"Python {version}: {'passed' if code == 0 else f'pytest ended with {code}'}", flush=True)
     raise SystemExit(int(any(codes.values())))

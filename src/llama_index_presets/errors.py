@@ -37,6 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 __all__ = [
     "AnswerError",
@@ -70,7 +71,23 @@ __all__ = [
 
 
 class PresetsError(Exception):
-    """Root of the tree: catch this to catch everything raised on purpose."""
+    """Root of the tree: catch this to catch everything raised on purpose.
+
+    An error can be pickled and copied, so it arrives whole from a worker process.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Message and attributes; a constructor may want what the message was made of."""
+        return _as_it_was, (type(self), self.args, dict(self.__dict__))
+
+
+def _as_it_was(kind: type[PresetsError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PresetsError:
+    error = kind.__new__(kind)
+    super(PresetsError, error).__init__(
+        *args
+    )  # of ImportError, ValueError, …, which keep the message themselves
+    error.__dict__.update(attributes)
+    return error
 
 
 class MissingExtraError(PresetsError, ImportError):

@@ -20,6 +20,7 @@ from tests.servers.weaviate import weaviate_server
 from tests.unit.rerank.conftest import save_model
 
 import llama_index_presets as presets
+from llama_index_presets import errors
 from llama_index_presets.errors import PresetsError
 from llama_index_presets.store.encrypted import EncryptedVectorStore
 
@@ -241,3 +242,26 @@ def test_a_pickle_is_opened_by_another_process(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "['a']"
+
+
+ERRORS = [
+    errors.MissingExtraError("lancedb", "lancedb"),
+    errors.UnknownPresetError("healthcar", ["healthcare"], "healthcare"),
+    errors.UnknownOptionError("build", {"storag": "storage"}, ["storage"]),
+    errors.StoreLockedError("Another process holds 'a.duckdb'.", pid=7),
+    errors.NodeRejectedError("Two nodes cannot be stored.", ["a", "b"]),
+    errors.FingerprintError("The table was made by 'a'.", stored="a", given="b"),
+    errors.ImageError("cat.png", "is no image."),
+    errors.PartialEmbeddingError("One of two failed.", vectors={0: [1.0]}, failed=[1]),
+    errors.StoreError("No such table."),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
+)
+def test_an_error_arrives_whole_from_a_worker(error: Any, copied: Callable[[Any], Any]) -> None:
+    """Type, message and attributes; an error that cannot be unpickled would end the pool of processes instead."""
+    found = copied(error)
+    assert type(found) is type(error) and str(found) == str(error) and vars(found) == vars(error)

@@ -15,6 +15,7 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import MetadataFilters, VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStore
+from llama_index.vector_stores.lancedb.base import TableNotFoundError
 from tests.contracts.store import ask, only, random_vectors, text_node, vector
 from tests.unit.test_filters import HOSTILE, metadatas, trees
 
@@ -197,8 +198,9 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
 
 def test_a_missing_table_can_be_required(tmp_path: Path) -> None:
     """`mode="append"` is for those who expect data to be there."""
-    with pytest.raises(StoreError, match="'vectors' does not exist and mode='append'"):
+    with pytest.raises(StoreError, match="'vectors' does not exist and mode='append'") as refused:
         LanceDBVectorStore(tmp_path, mode="append")
+    assert isinstance(refused.value, TableNotFoundError)  # what an app on the official adapter catches
 
 
 def test_credentials_stay_out_of_every_form(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ def test_the_other_constructors_take_official_names_too() -> None:
         DuckDBVectorStore.from_local()
     with pytest.raises(StoreError, match="There is no file"):
         DuckDBVectorStore.from_local(database_path="nowhere.duckdb")
+    with DuckDBVectorStore.from_local(
+        database_path=":memory:", embed_dim=3
+    ) as store:  # no file to be missing
+        assert (store.database_name, store.table_name, store.embed_dim) == (":memory:", "documents", 3)
 
 
 def test_a_connection_may_be_called_client_and_a_length_embed_dim() -> None:

@@ -181,10 +181,10 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     def from_local(
         cls, path: str | Path | None = None, *, database_path: str | Path | None = None, **options: Any
     ) -> DuckDBVectorStore:
-        """Open a file that exists already.
+        """Open a file that exists already, or a store in memory.
 
         Args:
-            path: The file.
+            path: The file; ``":memory:"`` is an empty store in memory, as in the constructor.
             database_path: The same under its official name; then the table is ``documents`` by default.
             **options: As in the constructor.
 
@@ -194,7 +194,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         if path is None:
             path = Path(_needed(database_path))
             options |= {"database_name": path.name, "persist_dir": path.parent}
-        if not Path(path).is_file():
+        if str(path) != MEMORY and not Path(path).is_file():
             raise StoreError(
                 f"There is no file '{path}'. Check the path, or make it with DuckDBVectorStore(path)."
             )

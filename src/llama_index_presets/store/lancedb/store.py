@@ -66,6 +66,7 @@ require("lancedb", extra="lancedb")
 with standing_in(*(() if installed("pandas") else ("pandas",))):
     require("llama_index.vector_stores.lancedb", extra="lancedb")
 from llama_index.vector_stores.lancedb import LanceDBVectorStore as OfficialStore  # noqa: E402
+from llama_index.vector_stores.lancedb.base import TableNotFoundError  # noqa: E402
 
 __all__ = ["LanceDBVectorStore"]
 
@@ -73,6 +74,10 @@ Result = TypeVar("Result")
 
 _READS = 8
 """How often a read is begun, each time on the newest version, before missing files are a damage and no compaction."""
+
+
+class MissingTableError(StoreError, TableNotFoundError):
+    """``mode="append"`` met no table; an app that catches the official adapter's error catches this one."""
 
 
 @strict()
@@ -184,7 +189,7 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
         self._fingerprint = fingerprint
         self._adopt(self._open())
         if self._table is None and self.mode not in ("create", "overwrite"):
-            raise StoreError(
+            raise MissingTableError(
                 f"Table '{self.table_name}' does not exist and mode='{self.mode}' does not create it."
             )
 
