@@ -76,6 +76,9 @@ check: $(READY) ## Lint, types, import layers, security rules
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
+notebooks: $(READY) ## Run the notebooks and save their tables and pictures (CLIP_MODEL: a folder, where there is no network)
+	$(BIN)/python tools/notebooks.py
+
 docs: $(READY) ## Build the documentation site
 	$(BIN)/mkdocs build --strict --quiet
 
@@ -88,4 +91,4 @@ weights: $(READY) ## Fetch the MPNet weights into the cache; `make setup` fetche
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .venv-oldest .venv-3.* site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup schema demo test test-slow test-all test-oldest-duckdb test-pythons test-wheel extras package check docs bench weights clean
+.PHONY: help setup schema demo test test-slow test-all test-oldest-duckdb test-pythons test-wheel extras package check notebooks docs bench weights clean

@@ -26,11 +26,14 @@ from llama_index_presets import CrossEncoderRerank, build
 from llama_index_presets.monitor.attribution import attributed
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "knowledge-base": {"monitoring": "full"},
-    "financial-documents": {},
-    "customer-chatbot": {},
+    "knowledge-base": {"monitoring": "full", "llm": "gpt-4o-mini"},
+    "financial-documents": {"llm": "gpt-4o-mini"},
+    "customer-chatbot": {"llm": "gpt-4o-mini"},
 }
-"""Preset -> what differs from its row; the trace endpoint comes on top."""
+"""Preset -> what differs from its row; the trace endpoint comes on top.
+
+The model is named, so that its price is the test's and stays when a row gets another model.
+"""
 
 LETTERS = [
     Document(text=f"{company} earned {amount} million dollars in 2025.", metadata={"company": company})
@@ -49,7 +52,9 @@ def main(folder: Path, command: Path) -> None:
     with OpenAIServer(cached=400, words=WORDS) as server, Phoenix(command, database) as phoenix:
         os.environ["OPENAI_API_BASE"] = server.url
         for preset, settings in PRESETS.items():
-            seen["presets"][preset] = run(preset, settings, folder, phoenix)
+            seen["presets"][preset] = run(preset, settings, folder, phoenix, project=preset)
+        own = "model-of-the-row"  # one more question, which the model of the row answers
+        seen["row"] = run("knowledge-base", {"trace_project": own}, folder, phoenix, project=own)
         seen["costs"] = phoenix.ask("{projects{edges{node{name costSummary{total{cost}} tokenCountTotal}}}}")[
             "projects"
         ]["edges"]
@@ -61,7 +66,9 @@ def main(folder: Path, command: Path) -> None:
     (folder / "seen.json").write_text(json.dumps(seen))
 
 
-def run(preset: str, settings: dict[str, Any], folder: Path, phoenix: Phoenix) -> dict[str, Any]:
+def run(
+    preset: str, settings: dict[str, Any], folder: Path, phoenix: Phoenix, *, project: str
+) -> dict[str, Any]:
     """Ingest and ask one preset; what it answered, and what Phoenix shows of it."""
     chosen = {"answer_floor": -1.0, **settings, "trace_endpoint": phoenix.url}
     reranker = None
@@ -69,7 +76,7 @@ def run(preset: str, settings: dict[str, Any], folder: Path, phoenix: Phoenix) -
         reranker = CrossEncoderRerank(
             save_model(folder / "cross-encoder"), top_n=3, local_files_only=True
         ).warm_up()
-    with build(preset, storage=folder / preset, reranker=reranker, settings=chosen) as engine:
+    with build(preset, storage=folder / project, reranker=reranker, settings=chosen) as engine:
         engine.ingest(LETTERS, show_progress=False)
         with attributed(tenant="acme", session="visit-7"):
             response = engine.query(QUESTION)
@@ -78,7 +85,7 @@ def run(preset: str, settings: dict[str, Any], folder: Path, phoenix: Phoenix) -
         "answer": str(response),
         "query_id": wanted,
         "cost_usd": response.metadata["cost_usd"],
-        "spans": wait_for(phoenix, preset, wanted),
+        "spans": wait_for(phoenix, project, wanted),
     }
 
 

@@ -125,6 +125,12 @@ def test_the_root_says_whose_question_it_was(seen: dict[str, Any], preset: str) 
     assert root["rag.known"] is True
 
 
+def own_bill(seen: dict[str, Any], name: str) -> dict[str, Any]:
+    """What Phoenix itself added up for a project."""
+    (project,) = [edge["node"] for edge in seen["costs"] if edge["node"]["name"] == name]
+    return project
+
+
 @pytest.mark.parametrize("preset", TREES)
 def test_tokens_and_cost_are_the_servers_bill(seen: dict[str, Any], preset: str) -> None:
     """1,000 tokens in, 400 of them cached, 100 out: $0.00018, by our price and by Phoenix's own."""
@@ -136,9 +142,19 @@ def test_tokens_and_cost_are_the_servers_bill(seen: dict[str, Any], preset: str)
     assert llm["llm.cost.total"] == pytest.approx(600 * 0.15e-6 + 400 * 0.075e-6 + 100 * 0.6e-6)
     assert root["rag.cost_usd"] == pytest.approx(found["cost_usd"])
     assert root["rag.cost_usd"] == pytest.approx(llm["llm.cost.total"] + embed["llm.cost.total"])
-    (project,) = [edge["node"] for edge in seen["costs"] if edge["node"]["name"] == preset]
+    project = own_bill(seen, preset)
     assert project["costSummary"]["total"]["cost"] == pytest.approx(llm["llm.cost.total"])
     assert project["tokenCountTotal"] == 1100
+
+
+def test_the_model_of_the_row_is_priced_by_both(seen: dict[str, Any]) -> None:
+    """Whatever model the row names today, Phoenix knows its price, and it is ours."""
+    llm = named(seen["row"], "llm")
+    assert llm["llm.model_name"].startswith("gpt-") and llm["llm.model_name"] != "gpt-4o-mini"
+    assert llm["llm.cost.total"] > 0
+    assert own_bill(seen, "model-of-the-row")["costSummary"]["total"]["cost"] == pytest.approx(
+        llm["llm.cost.total"]
+    )
 
 
 def test_each_leg_shows_its_own_ranking(seen: dict[str, Any]) -> None:

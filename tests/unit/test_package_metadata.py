@@ -69,6 +69,40 @@ def test_the_readme_renders_on_a_registry_page() -> None:
     assert {link[1:] for link in links if link.startswith("#")} <= anchors
 
 
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")]
+
+
+def test_the_repository_has_one_address() -> None:
+    """`[project.urls]` says it; pages, schema, notebooks and project files written by `init` repeat it."""
+    files = [
+        *PAGES,
+        *ROOT.glob("docs/*.json"),
+        *ROOT.glob("src/**/*.py"),
+        *ROOT.glob("docs/notebooks/*.ipynb"),
+    ]
+    owner, name = SOURCE.removeprefix("https://github.com/").split("/")
+    found = {
+        match[0]
+        for file in files
+        for match in re.finditer(
+            rf"(?:raw\.githubusercontent|github)\.com/[\w.-]+/{name}\b", file.read_text("utf-8")
+        )
+    }
+    assert found == {f"github.com/{owner}/{name}", f"raw.githubusercontent.com/{owner}/{name}"}
+    assert all(url.startswith(SOURCE) for url in PROJECT["project"]["urls"].values())
+
+
+def test_the_first_pages_install_from_a_clone() -> None:
+    """Until there is a release: README and Start say so, and no first page sends anyone to a registry."""
+    for page in (README, (ROOT / "docs/start.md").read_text("utf-8")):
+        assert "is on no registry yet" in page and f"git clone {SOURCE} && cd " in page
+    first = [
+        page for page in PAGES if page.parent.name in ("components", "presets") or "recipes" in page.parts
+    ]
+    named = re.compile(r'pip install (?:"llama-index-presets\[|llama-index-presets)')
+    assert [page.name for page in first if named.search(page.read_text("utf-8"))] == []
+
+
 def test_metadata_names_the_pythons_that_are_tested() -> None:
     """Classifiers, `requires-python` and `make test-pythons` agree."""
     prefix = "Programming Language :: Python :: "
