@@ -48,9 +48,9 @@ def test_the_base_is_fifteen_packages_beyond_llama_index_core() -> None:
 
 
 def test_a_local_preset_needs_no_torch() -> None:
-    """The README's install line: at most 107 packages (62 of them LlamaIndex's core), none of them nvidia's."""
+    """The README's install line: at most 105 packages (62 of them LlamaIndex's core), none of them nvidia's."""
     found = names("healthcare,offline")
-    assert len(found) <= 107
+    assert len(found) <= 105
     heavy = ("torch", "transformers", "sentence-transformers", "scikit-learn", "scipy", "pandas", "triton")
     assert not [name for name in found if name in heavy or name.startswith(("nvidia", "cuda"))]
 

@@ -198,9 +198,10 @@ def main() -> None:
     When the reader of the output has gone (``… | head -1``), it ends without a word and with code 141, as programs do
     that the signal SIGPIPE ends.
     """
-    run_as_command()
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    run_as_command(brief=arguments[:1] == ["ask"])
     try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+        app(args=arguments)
     finally:
         try:
             sys.stdout.flush()

@@ -124,7 +124,7 @@ def _rss_mb() -> float:
 def _measure() -> None:
     """Time the steps of the job on standard input, and print them."""
     clock, job = _Clock(), json.loads(sys.stdin.read())
-    run_as_command()
+    run_as_command(brief=True)
     clock.lap("Python, and this package")
     with redirect_stdout(sys.stderr):
         _ask(clock, job)

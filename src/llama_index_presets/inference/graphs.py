@@ -1,4 +1,4 @@
-"""ONNX graphs of text encoders, written from ``config.json`` and the names of the weights; needs `onnx`, no torch.
+"""ONNX graphs of text encoders, written from ``config.json`` and the names of the weights; needs no torch.
 
 A graph holds no weights: each initializer is a placeholder that the session fills from the mapped ``.safetensors``
 file, so that a model is on the disk once and a graph is some ten kilobytes.
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from llama_index_presets.errors import ModelError
-from llama_index_presets.packages.extras import require
+from llama_index_presets.inference import onnx_file
 
 __all__ = [
     "CODES",
@@ -211,10 +211,10 @@ class GraphWriter:
 
     def __init__(self, shapes: Mapping[str, Sequence[int]], *, int8: bool = False) -> None:
         self._int8 = int8
-        self._onnx: Any = require("onnx", extra="local")
         self._shapes = shapes
-        self._nodes: list[Any] = []
-        self._placed: dict[str, Any] = {}
+        self._nodes: list[bytes] = []
+        self._placed: dict[str, bytes] = {}
+        self._outside: set[str] = set()
 
     def weight(self, name: str) -> str:
         """The placeholder of a weight."""
@@ -223,26 +223,23 @@ class GraphWriter:
                 f"The weights have no '{name}', which this architecture needs. Download the model again."
             )
         if name not in self._placed:
-            self._place(name, self._shapes[name], self._onnx.TensorProto.FLOAT)
+            self._place(name, self._shapes[name], onnx_file.FLOAT)
         return name
 
     def _place(self, name: str, dims: Sequence[int], kind: int) -> None:
-        tensor = self._onnx.TensorProto(name=name, dims=list(dims), data_type=kind, data_location=1)
-        tensor.external_data.add(key="location", value=_WEIGHTS_FILE)
-        self._placed[name] = tensor
+        self._placed[name] = onnx_file.outside_tensor(name, dims, kind, location=_WEIGHTS_FILE)
+        self._outside.add(name)
 
     def constant(self, name: str, values: np.ndarray) -> str:
         """A small array that is part of the graph."""
-        self._placed[name] = self._onnx.numpy_helper.from_array(values, name)
+        self._placed[name] = onnx_file.array_tensor(name, values)
         return name
 
     def node(self, operator: str, inputs: Sequence[str], *, contrib: bool = False, **attributes: Any) -> str:
         """Add an operation; gives the name of its output."""
         name = attributes.pop("output", f"t{len(self._nodes)}")
         domain = _CONTRIB if contrib else ""
-        self._nodes.append(
-            self._onnx.helper.make_node(operator, list(inputs), [name], domain=domain, **attributes)
-        )
+        self._nodes.append(onnx_file.node(operator, inputs, [name], domain=domain, attributes=attributes))
         return str(name)
 
     def linear(self, x: str, name: str, *, bias: bool = True) -> str:
@@ -256,9 +253,10 @@ class GraphWriter:
         if not self._int8 or inputs % INT8_BLOCK:
             return self.node("FusedMatMul", [x, name], contrib=True, transB=1)
         del self._placed[name]
-        types, blocks = self._onnx.TensorProto, inputs // INT8_BLOCK
-        self._place(name + CODES, [outputs, blocks, INT8_BLOCK], types.UINT8)
-        self._place(name + SCALES, [outputs * blocks], types.FLOAT)
+        self._outside.remove(name)
+        blocks = inputs // INT8_BLOCK
+        self._place(name + CODES, [outputs, blocks, INT8_BLOCK], onnx_file.UINT8)
+        self._place(name + SCALES, [outputs * blocks], onnx_file.FLOAT)
         sizes = {"K": inputs, "N": outputs, "bits": 8, "block_size": INT8_BLOCK, "accuracy_level": 4}
         return self.node("MatMulNBits", [x, name + CODES, name + SCALES], contrib=True, **sizes)
 
@@ -289,21 +287,18 @@ class GraphWriter:
             inputs: Number type and rank of each.
             output: Name of the result.
         """
-        onnx, helper = self._onnx, self._onnx.helper
-        given = [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), [f"{name}_{n}" for n in range(rank)]
-            )
-            for name, (kind, rank) in inputs.items()
-        ]
-        result = helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
-        graph = helper.make_graph(
-            self._nodes, "llama-index-presets", given, [result], list(self._placed.values())
+        content = onnx_file.graph_file(
+            self._nodes,
+            self._placed.values(),
+            [
+                onnx_file.value(name, kind, [f"{name}_{axis}" for axis in range(rank)])
+                for name, (kind, rank) in inputs.items()
+            ],
+            [onnx_file.value(output, np.float32, None)],
+            name="llama-index-presets",
+            operators={"": 17, _CONTRIB: 1},
         )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(_CONTRIB, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-        names = tuple(name for name, tensor in self._placed.items() if tensor.external_data)
-        return WrittenGraph(model.SerializeToString(), names)
+        return WrittenGraph(content, tuple(name for name in self._placed if name in self._outside))
 
     def unread(self, unused: Iterable[str]) -> list[str]:
         """Weights of the file that the graph does not use and that are not known to be of no use."""

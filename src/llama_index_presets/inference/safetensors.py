@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError
 
-__all__ = ["read_safetensors"]
+__all__ = ["forget_pages", "read_safetensors"]
 
 _LONGEST_HEADER: Final = 100_000_000
 
@@ -35,6 +36,24 @@ def read_safetensors(file: Path) -> Mapping[str, np.ndarray]:
         raise ModelError(
             f"'{file}' cannot be read as safetensors ({type(error).__name__}: {error}). Download the model again."
         ) from error
+
+
+def forget_pages(tensors: Mapping[str, np.ndarray]) -> None:
+    """Give the memory of mapped tensors back; what is read of them again comes from the file.
+
+    Args:
+        tensors: As `read_safetensors` gave them.
+    """
+    maps = {}
+    for array in tensors.values():
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+        if base is not None:
+            maps[id(base)] = base
+    for one in maps.values():
+        if hasattr(one, "madvise"):  # not on Windows
+            one.madvise(mmap.MADV_DONTNEED)
 
 
 def _tensors(file: Path) -> dict[str, np.ndarray]:

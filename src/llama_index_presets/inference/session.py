@@ -13,6 +13,7 @@ import numpy as np
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.graphs import relative_buckets
 from llama_index_presets.packages.extras import require
+from llama_index_presets.packages.lazy_packages import is_brief
 
 __all__ = ["GraphSession", "batches_of_like_length", "cpu_threads", "run_side_by_side"]
 
@@ -81,6 +82,9 @@ class GraphSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
         options.enable_cpu_mem_arena = False  # it keeps the room of the largest batch for ever
+        if is_brief():
+            # Weights rearranged for the processor are a copy of them all: it saves 3 ms a question, and costs 18 ms.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         self._weights = dict(weights)
         if weights:
             values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]

@@ -22,7 +22,7 @@ from llama_index_presets.inference.graphs import (
     word_table,
 )
 from llama_index_presets.inference.model_folder import ModelFolder
-from llama_index_presets.inference.safetensors import read_safetensors
+from llama_index_presets.inference.safetensors import forget_pages, read_safetensors
 from llama_index_presets.inference.session import (
     GraphSession,
     batches_of_like_length,
@@ -86,9 +86,7 @@ def obstacle_of(model: ModelFolder) -> str | None:
         return "its own code in the repository"
     if _weights_file(model) is None:
         return "its weights: there is no onnx/model.onnx and no model.safetensors"
-    if reason := unsupported(model.config):
-        return reason
-    return None if installed("onnx") else "the missing package onnx, which writes a graph from the weights"
+    return unsupported(model.config)
 
 
 def first_position(config: Mapping[str, Any]) -> int:
@@ -132,7 +130,9 @@ def open_session(model: ModelFolder, purpose: Purpose, *, int8: bool = False) ->
         for name in graph.weights
     }
     words = weights[word_table(model.config, shapes)]
-    return GraphSession(graph.onnx, placed, source=str(file), words=words, first_position=start)
+    session = GraphSession(graph.onnx, placed, source=str(file), words=words, first_position=start)
+    forget_pages(weights)  # the runtime has copied what it multiplies with
+    return session
 
 
 class OnnxTextEncoder:

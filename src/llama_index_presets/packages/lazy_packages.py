@@ -13,15 +13,20 @@ from typing import Any
 
 from llama_index_presets._imports_by_name import import_by_name
 
-__all__ = ["deferring", "is_command", "run_as_command", "stand_in", "standing_in"]
+__all__ = ["deferring", "is_brief", "is_command", "run_as_command", "stand_in", "standing_in"]
 
 _command = False
+_brief = False
 
 
-def run_as_command() -> None:
-    """Say that this process is a command of ours: nobody else's code runs in it."""
-    global _command
-    _command = True
+def run_as_command(*, brief: bool = False) -> None:
+    """Say that this process is a command of ours, which decides how its modules are imported.
+
+    Args:
+        brief: It asks its models a few times and ends, so that preparing them for many runs does not pay.
+    """
+    global _command, _brief
+    _command, _brief = True, brief
     # lancedb annotates with the models of a REST client that it does not ask: a second of a cold question.
     stand_in("lance_namespace_urllib3_client")
     import_by_name("llama_index.core")  # of its 400 modules a question needs 120
@@ -30,6 +35,11 @@ def run_as_command() -> None:
 def is_command() -> bool:
     """Whether this process is a command of ours."""
     return _command
+
+
+def is_brief() -> bool:
+    """Whether this process is a command of ours that asks its models a few times."""
+    return _brief
 
 
 class _Deferred(ModuleType):

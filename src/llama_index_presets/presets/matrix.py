@@ -80,7 +80,7 @@ class Component:
         )
 
 
-_RUNTIME = ("onnxruntime", "onnx", "tokenizers")
+_RUNTIME = ("onnxruntime", "tokenizers")
 _LOCAL = Component(about="on this machine", modules=_RUNTIME, extra="local")
 _CLIP = Component(
     about="text and images, on this machine",
