@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -185,6 +185,11 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text without special tokens: the tokenizer to give to a splitter."""
         return self._tokenizer.tokenize(text)
+
+    @property
+    def word_length(self) -> Callable[[str], int] | None:
+        """Counts the tokens of one ASCII word faster than `tokenize` does; None where the tokenizer has no such way."""
+        return self._tokenizer.word_length
 
     def vectors(self, texts: Sequence[str], *, kind: Literal["query", "passage"] = "passage") -> np.ndarray:
         """Unit vectors for comparisons that are part of another call: no usage is reported and nothing is cached.

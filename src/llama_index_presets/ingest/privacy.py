@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any, Literal
 
 from llama_index.core.schema import TextNode
@@ -29,6 +32,8 @@ __all__ = ["KINDS", "Finding", "PrivacyWatch", "find_personal_data", "redacted",
 # it does not
 # de-identify. See docs/how-to/personal-data.md.
 
+_WINDOW = 1 << 20  # characters that are put into lower case at a time
+_LONGEST_NEED = 32  # characters; more than any of `_Pattern.needs`
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = (
@@ -99,14 +104,25 @@ def _is_phone(text: str) -> bool:
 
 
 def _is_address(text: str) -> bool:
+    if ":" not in text:
+        return _is_address_4(text.split("."))
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    if address.is_unspecified or address.is_loopback or address.is_multicast:
+    return not (address.is_unspecified or address.is_loopback or address.is_multicast)
+
+
+def _is_address_4(parts: Sequence[str]) -> bool:
+    """Whether four numbers are an address of IPv4 that says something about somebody; none has a leading zero."""
+    try:
+        first, *others = (int(part) for part in parts if part.isascii() and (part == "0" or part[0] != "0"))
+    except ValueError:
+        return False
+    if len(others) != 3 or max(first, *others) > 255 or first == 127 or 224 <= first <= 239:
         return False
     # "8.1.2.1" is far more often a section than a host.
-    return address.version == 6 or max(address.packed) > 31 or text.startswith("10.0.")
+    return max(first, *others) > 31 or (first, others[0]) == (10, 0)
 
 
 def _has_digit(text: str) -> bool:
@@ -117,23 +133,25 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-# Earlier patterns win where two overlap. A group named "data" is what counts; else the whole match.
+# Earlier patterns win where two overlap. A group named "data" is what counts; else the whole match. Those that every
+# text is searched for begin with a class of characters, and what must not stand before is looked at behind it: so the
+# search skips to the next candidate.
 _PATTERNS = (
     _Pattern(
         "email", _regex(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}(?![\w-])"), needs=("@",)
     ),
-    _Pattern("iban", re.compile(r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,27}(?!\w)"), _is_iban),
+    _Pattern("iban", re.compile(r"[A-Z](?<!\w[A-Z])[A-Z]\d\d(?: ?[A-Z0-9]){11,27}(?!\w)"), _is_iban),
     _Pattern(
         "credit_card",
         re.compile(
-            r"(?<![\w.-])(?:\d{13,19}|\d{4}([ -])(?:\d{4}\1){2}\d{1,4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{4,5})"
+            r"\d(?<![\w.-]\d)(?:\d{12,18}|\d{3}([ -])(?:\d{4}\1){2}\d{1,4}(?:\1\d{1,3})?|\d{3}([ -])\d{6}\2\d{4,5})"
             r"(?![\w-])"
         ),
         _is_card,
     ),
     _Pattern(
         "us_ssn",
-        re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])"),
+        re.compile(r"\d(?<![\w-]\d)(?<!9)(?!(?<=0)00|(?<=6)66)\d\d([- ])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])"),
     ),
     _Pattern(
         "us_ssn",
@@ -143,7 +161,7 @@ _PATTERNS = (
     _Pattern(
         "us_medicare_id",
         re.compile(
-            r"(?<!\w)[1-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9]\d-?[AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9]\d-?"
+            r"[1-9](?<!\w[1-9])[AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9]\d-?[AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9]\d-?"
             r"[AC-HJKMNP-RT-Y]{2}\d\d(?!\w)"
         ),
     ),
@@ -165,24 +183,28 @@ _PATTERNS = (
     ),
     _Pattern(
         "ip_address",
-        re.compile(r"(?<![\w.:-])(?:\d{1,3}\.){3}\d{1,3}(?![\w:-]|\.\d)"),
+        re.compile(r"\d(?<![\w.:-]\d)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![\w:-]|\.\d)"),
         _is_address,
     ),
     _Pattern(
         "ip_address",
-        _regex(r"(?<![\w.:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])"),
+        re.compile(
+            r"[0-9a-fA-F:](?<![\w.:][0-9a-fA-F:])(?:(?<=:)|[0-9a-fA-F]{0,3}:)(?:[0-9a-fA-F]{0,4}:){1,6}[0-9a-fA-F]{0,4}(?![\w:])"
+        ),
         _is_address,
-        needs=("::", ":"),
+        needs=(":",),
     ),
     _Pattern(
         "phone",
         re.compile(
-            r"(?<![\w.+-])(?:\+?1[-. ]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])[2-9]\d\d[-. ]\d{4}(?![\w-])"
+            r"[+(1-9](?<![\w.+-][+(1-9])"
+            r"(?:(?:(?<=\+)1|(?<=1))[-. ]?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])|(?<=\()[2-9]\d\d\) ?|(?<=[2-9])\d\d[-. ])"
+            r"[2-9]\d\d[-. ]\d{4}(?![\w-])"
         ),
     ),
     _Pattern(
         "phone",
-        re.compile(r"(?<![\w+])\+[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,5}\)|\d{1,5})){2,6}(?!\w)"),
+        re.compile(r"\+(?<![\w+]\+)[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,5}\)|\d{1,5})){2,6}(?!\w)"),
         _is_phone,
         needs=("+",),
     ),
@@ -214,16 +236,46 @@ def find_personal_data(text: str) -> list[Finding]:
         >>> find_personal_data("DOB: 3/4/1950")
         [Finding(kind='birth_date', start=5, end=13)]
     """
-    found: list[Finding] = []
-    lower, taken = text.lower(), bytearray(len(text))
-    for pattern in _PATTERNS:
-        if pattern.needs and not any(word in lower for word in pattern.needs):
-            continue
+    return list(_findings(text))
+
+
+def _findings(text: str) -> Iterator[Finding]:
+    """Findings one after the other, so that those of a long log can be counted without being kept."""
+    overlapping: list[tuple[int, Finding]] = []
+    end = 0
+    for start, place, finding in heapq.merge(*(_ranked(place, text) for place in range(len(_PATTERNS)))):
+        if start >= end:
+            yield from _without_overlaps(overlapping)
+            overlapping = []
+        overlapping.append((place, finding))
+        end = max(end, finding.end)
+    yield from _without_overlaps(overlapping)
+
+
+def _ranked(place: int, text: str) -> Iterator[tuple[int, int, Finding]]:
+    """What one pattern finds: where it starts, which pattern it is, and the finding."""
+    pattern = _PATTERNS[place]
+    if not pattern.needs or _occurs(pattern.needs, text):
         for finding in _matches(pattern, text):
-            if taken.find(1, finding.start, finding.end) < 0:
-                taken[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
-                found.append(finding)
-    return sorted(found, key=lambda finding: finding.start)
+            yield finding.start, place, finding
+
+
+def _without_overlaps(ranked: list[tuple[int, Finding]]) -> list[Finding]:
+    """Of findings with the place of their pattern, those that overlap none of an earlier pattern; by their start."""
+    kept: list[Finding] = []
+    for _, one in sorted(ranked, key=itemgetter(0)):
+        place = bisect_left(kept, one.end, key=lambda other: other.start)
+        if not place or kept[place - 1].end <= one.start:
+            kept.insert(place, one)
+    return kept
+
+
+def _occurs(words: Sequence[str], text: str) -> bool:
+    """Whether one of these lower-case words occurs, in whatever case; a window at a time, since a log is long."""
+    windows = (
+        text[start : start + _WINDOW + _LONGEST_NEED].lower() for start in range(0, len(text), _WINDOW)
+    )
+    return any(word in window for window in windows for word in words)
 
 
 def redacted(text: str, findings: list[Finding]) -> str:
@@ -243,9 +295,18 @@ def redacted(text: str, findings: list[Finding]) -> str:
 
 def _matches(pattern: _Pattern, text: str) -> Iterator[Finding]:
     group = "data" if "data" in pattern.regex.groupindex else 0
-    for match in pattern.regex.finditer(text):
+    regex = _of_ascii(pattern.regex) if text.isascii() else pattern.regex
+    for match in regex.finditer(text):
         if pattern.holds(match[group]):
             yield Finding(pattern.kind, *match.span(group))
+
+
+@cache
+def _of_ascii(regex: re.Pattern[str]) -> re.Pattern[str]:
+    """The same pattern for text that is ASCII, where a first digit can be looked for among ten characters."""
+    pattern = regex.pattern
+    first = "[0-9]" + pattern.removeprefix(r"\d") if pattern.startswith(r"\d(") else pattern
+    return re.compile(first, regex.flags & ~re.UNICODE | re.ASCII)
 
 
 @dataclass(slots=True)
@@ -284,7 +345,8 @@ class PrivacyWatch:
         counts: Counter[str] = Counter()
         watched: SourceText | Picture | list[TextNode]
         if isinstance(content, SourceText):
-            watched = _of_text(content, counts)
+            _count(content, counts)
+            watched = _of_text(content) if self.mode == "redact" else content
         elif isinstance(content, Picture):
             watched = _of_picture(content, counts)
         else:
@@ -336,23 +398,29 @@ def redacted_plain(plain: PlainText, findings: list[Finding]) -> PlainText:
     )
 
 
-def _of_text(source: SourceText, counts: Counter[str]) -> SourceText:
-    findings = find_personal_data(source.plain.text)
-    counts.update(one.kind for one in findings)
-    plain = redacted_plain(source.plain, findings)
+def _count(source: SourceText, counts: Counter[str]) -> None:
+    """Count what a document has, each heading once; nothing is copied."""
+    labels = {label for _, label in source.plain.headings}
+    for text in (source.plain.text, *{part for label in labels for part in label.split(" > ")}):
+        counts.update(one.kind for one in _findings(text))
+    _clean_metadata(source.metadata, counts)
+
+
+def _of_text(source: SourceText) -> SourceText:
+    plain = redacted_plain(source.plain, find_personal_data(source.plain.text))
     labels = {label: _clean(label, Counter()) for _, label in plain.headings}
-    for part in {part for label in labels for part in label.split(" > ")}:
-        _clean(part, counts)
     return replace(
         source,
         plain=replace(plain, headings=[(offset, labels[label]) for offset, label in plain.headings]),
-        metadata=_clean_metadata(source.metadata, counts),
+        metadata=_clean_metadata(source.metadata, Counter()),
     )
 
 
 def _of_picture(picture: Picture, counts: Counter[str]) -> Picture:
     """Caption only, since the pixels are not read. The image's own text repeats the caption and is not counted."""
-    caption = _of_text(picture.caption, counts) if picture.caption else None
+    if picture.caption:
+        _count(picture.caption, counts)
+    caption = _of_text(picture.caption) if picture.caption else None
     repeated: Counter[str] = Counter() if caption else counts
     text, metadata = _clean(picture.node.text, repeated), _clean_metadata(picture.node.metadata, repeated)
     return Picture(node=picture.node.model_copy(update={"text": text, "metadata": metadata}), caption=caption)

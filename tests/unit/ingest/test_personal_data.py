@@ -182,3 +182,24 @@ def test_refuse_names_kinds_and_never_values() -> None:
     with pytest.raises(IngestError, match=r"personal data \(2 x email\) and pii is 'refuse'") as refused:
         watched.read()
     assert "example.org" not in str(refused.value) and watch.refused == ["doc"]
+
+
+@pytest.mark.parametrize(("kind", "text"), FOUND)
+def test_what_stands_beside_letters_of_other_scripts_is_found(kind: str, text: str) -> None:
+    """Text that is ASCII is searched by patterns of its own, so both are tried."""
+    for whole in (f"See {text} now", f"Voilà: {text} für München"):
+        start = whole.index(text)
+        assert [(one.kind, one.start, one.end) for one in find_personal_data(whole)] == [
+            (kind, start, start + len(text))
+        ]
+
+
+def test_findings_of_a_long_text_are_those_of_its_lines() -> None:
+    """They are given one after the other, in order, and a word that a pattern needs may stand anywhere."""
+    lines = ["10:00 INFO from 203.0.113.7 took 17 ms\n"] * 40_000 + [
+        "DOB: 03/04/1950\n",
+        "Write to a@b.org\n",
+    ]
+    found = find_personal_data("".join(lines))
+    assert Counter(one.kind for one in found) == {"ip_address": 40_000, "birth_date": 1, "email": 1}
+    assert [one.start for one in found] == sorted(one.start for one in found)

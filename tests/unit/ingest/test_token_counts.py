@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from llama_index_presets._tiktoken import carried_encoding
+from llama_index_presets.embed.tokens import Tokenizer
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.token_counts import TokenCounter
+from llama_index_presets.ingest.token_counts import TokenCounter, token_counter
 
 
 def by_pieces(text: str) -> list[str]:
@@ -48,3 +52,70 @@ def test_a_stream_of_chunks_is_that_of_the_list() -> None:
     source = SourceText(doc_id="d", plain=PlainText("One two three. " * 100))
     chunker = SentenceChunker(tokenize=by_pieces, max_tokens=32)
     assert [node.text for node in chunker.stream(source)] == [node.text for node in chunker.chunks(source)]
+
+
+_LINE_PARTS = [
+    "The",
+    "pump",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\t",
+    "\r\n",
+    "42,317",
+    "'ll",
+    "(a)",
+    "Über",
+    "東京",
+    "x_1",
+    "\u00a0",
+    "...",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(_LINE_PARTS), max_size=40).map("".join))
+def test_counts_by_lines_are_those_of_the_whole_text(text: str) -> None:
+    """OpenAI's tokenizer joins white space over lines, so that blank and indented lines stay with the line above."""
+    encoding = carried_encoding("cl100k_base")
+    assert token_counter(encoding.encode_ordinary).count(text) == len(encoding.encode_ordinary(text))
+
+
+@pytest.fixture(scope="module")
+def word_piece(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """WordPiece as BERT's, with a vocabulary of every ASCII character and some longer pieces."""
+    characters = [chr(code) for code in range(33, 127)]
+    pieces = ["pump", "ing", "10", "2026", "re", "quest"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *pieces]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "vocab.txt").write_text("\n".join([*words, *(f"##{one}" for one in [*characters, *pieces])]))
+    return Tokenizer(folder)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=80) | st.text(max_size=40)
+)
+def test_words_counted_by_the_model_alone_are_those_of_the_tokenizer(
+    word_piece: Tokenizer, text: str
+) -> None:
+    """Of a word, only its pieces are asked for, and not its positions."""
+    assert token_counter(word_piece.tokenize).by_words
+    assert token_counter(word_piece.tokenize).count(text) == len(word_piece.tokenize(text))
+
+
+def test_a_line_is_counted_once(word_piece: Tokenizer) -> None:
+    """A splitter counts it alone and as part of a chunk."""
+    asked: list[str] = []
+
+    def tokenize(text: str) -> list[int]:
+        asked.append(text)
+        return word_piece.tokenize(text)
+
+    counter = TokenCounter(tokenize)
+    asked.clear()
+    lines = [f"Zürich {n}\n" for n in range(3)]
+    assert [counter.count(line) for line in lines] == [len(word_piece.tokenize(line)) for line in lines]
+    assert counter.count("".join(lines)) == len(word_piece.tokenize("".join(lines)))
+    assert asked == lines

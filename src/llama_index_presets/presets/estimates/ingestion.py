@@ -55,6 +55,7 @@ _RATE_LIMITS: dict[str, tuple[int, int]] = {"openai": (1_000_000, 3_000)}
 """Provider -> tokens and requests a minute, where the model does not say: the lowest paid tier of OpenAI."""
 _REQUEST_TEXTS = 100
 _MEASURED_TEXTS = 32
+_MEASURED_TOGETHER = 4  # long chunks take tens of megabytes each while they are embedded
 _NOWHERE = "storage that is not there"
 
 
@@ -336,7 +337,8 @@ def _seconds(embed: Callable[[list[Any]], object], inputs: list[Any]) -> float:
         return 0.0
     embed(inputs[:1])
     started = time.perf_counter()
-    embed(inputs)
+    for start in range(0, len(inputs), _MEASURED_TOGETHER):
+        embed(inputs[start : start + _MEASURED_TOGETHER])
     return time.perf_counter() - started
 
 
