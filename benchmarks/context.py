@@ -1,4 +1,4 @@
-"""Chunks that do not say what they are about: failures@20 of the default hybrid, with and without a title.
+"""Chunks that do not say what they are about: failures of the default hybrid, by `chunk_context`.
 
     python benchmarks/context.py --documents DIR [--questions benchmarks/context_questions.jsonl]
     python benchmarks/context.py --documents DIR --draft FILE
@@ -7,23 +7,21 @@ DIR holds the folders rfc, sec and clinical with the files that the questions na
 words of one sentence that does not name it; most were drafted by the rule of `draft`, those whose id begins with
 "hand" were written by hand. It fails where none of the first 20 hits is of its document and holds its quote.
 
-Files are ingested as they are ("today"), and with a title in their metadata made of the file's name; titles are
-embedded and indexed with every chunk.
+Files are ingested as they are, once for each value of the setting ``chunk_context``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import re
+import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from llama_index.core import Document
 
 from llama_index_presets import build
 from llama_index_presets.text.sentences import split_sentences
@@ -41,12 +39,6 @@ DEPTH = 20
 def files(folder: Path) -> list[Path]:
     clinical = sorted((folder / "clinical").glob("*.md"))
     return [*(folder / name for name in SUBJECTS), *clinical[:CLINICAL]]
-
-
-def title_of(file: Path) -> str:
-    """Words of a file's name, without numbers of a catalogue."""
-    words = re.sub(r"[_\W]+", " ", file.stem)
-    return re.sub(r"^(\w+) \d{7} ", "", words)
 
 
 def plain(text: str) -> str:
@@ -96,23 +88,33 @@ def shared(sentence: str, holders: Counter[str]) -> list[str]:
     return sorted(words, key=lambda word: holders[word])
 
 
-def failures(questions: list[dict[str, str]], documents: list[Any]) -> dict[str, bool]:
-    """Question id -> whether none of the first hits holds its quote."""
-    settings = {"store": "duckdb", "top_k": DEPTH}
-    found = {}
-    with (
-        tempfile.TemporaryDirectory() as storage,
-        build("financial-documents", storage=storage, offline=True, settings=settings) as engine,
-    ):
-        engine.ingest(documents)
+def ranks(
+    questions: list[dict[str, str]], paths: list[Path], context: str, storage: Path
+) -> tuple[list[int | None], int]:
+    """Place of the first hit that holds each question's quote, from 1, None beyond the first `DEPTH`; and chunks."""
+    cache = str(storage.parent / "embeddings")
+    settings = {"store": "duckdb", "top_k": DEPTH, "chunk_context": context, "embedding_cache": cache}
+    with build("financial-documents", storage=storage, offline=True, settings=settings) as engine:
+        chunks = engine.ingest(paths).chunks
+        found = []
         for one in questions:
             hits = [hit.node for hit in engine.retriever.retrieve(one["question"])]
             name = Path(one["file"]).name
-            found[one["id"]] = not any(
-                node.metadata["file_name"] == name and one["quote"] in plain(node.text)
-                for node in hits[:DEPTH]
+            places = (
+                place
+                for place, node in enumerate(hits[:DEPTH], 1)
+                if node.metadata["file_name"] == name and one["quote"] in plain(node.text)
             )
-    return found
+            found.append(next(places, None))
+    return found, chunks
+
+
+def failures(places: list[int | None], depth: int) -> int:
+    return sum(place is None or place > depth for place in places)
+
+
+def ndcg(places: list[int | None]) -> float:
+    return statistics.fmean(1 / math.log2(place + 1) if place and place <= 10 else 0.0 for place in places)
 
 
 def main() -> None:
@@ -121,6 +123,8 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=Path, required=True)
     parser.add_argument("--questions", type=Path, default=Path(__file__).parent / "context_questions.jsonl")
+    parser.add_argument("--contexts", nargs="+", default=["none", "title", "lead"])
+    parser.add_argument("--storage", type=Path, help="keep the indexes in this folder")
     parser.add_argument(
         "--draft", type=Path, help="write drafted questions to this file, and measure nothing"
     )
@@ -131,24 +135,24 @@ def main() -> None:
         print(f"{len(lines)} questions")
         return
     questions = [json.loads(line) for line in options.questions.read_text(encoding="utf-8").splitlines()]
-    given = [
-        Document(
-            text=file.read_text(encoding="utf-8", errors="replace"),
-            doc_id=file.name,
-            metadata={"file_name": file.name, "title": title},
-            excluded_embed_metadata_keys=["file_name"] if title else ["file_name", "title"],
-        )
-        for title_on in (False, True)
-        for file in files(options.documents)
-        for title in [title_of(file) if title_on else ""]
-    ]
-    half = len(given) // 2
-    for name, documents in (("today", given[:half]), ("title from the file's name", given[half:])):
-        found = failures(questions, documents)
-        groups = Counter(one["file"].split("/")[0] for one in questions if found[one["id"]])
-        asked = Counter(one["file"].split("/")[0] for one in questions)
-        by_group = ", ".join(f"{group} {groups[group]} of {count}" for group, count in asked.items())
-        print(f"{name}: failures@{DEPTH} {sum(found.values())} of {len(questions)} ({by_group})", flush=True)
+    paths = files(options.documents)
+    groups = list(dict.fromkeys(one["file"].split("/")[0] for one in questions))
+    print(f"{len(questions)} questions, {len(paths)} files")
+    print("| chunk_context | of | chunks | failures@20 | failures@5 | nDCG@10 |\n|---|---|---|---|---|---|")
+    for context in options.contexts:
+        with tempfile.TemporaryDirectory() as folder:
+            places, chunks = ranks(questions, paths, context, (options.storage or Path(folder)) / context)
+        for group in ["all", *groups]:
+            own = [
+                place
+                for place, one in zip(places, questions, strict=True)
+                if group in ("all", one["file"].split("/")[0])
+            ]
+            print(
+                f"| {context} | {group} ({len(own)}) | {chunks if group == 'all' else ''} | {failures(own, 20)} "
+                f"| {failures(own, 5)} | {ndcg(own):.4f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunk_context import (
+    CONTEXT_KEYS,
+    LEAD_KEY,
+    TITLE_KEY,
+    ChunkContext,
+    lead_sentence,
+    names_nothing,
+)
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.ingest.token_counts import token_counter
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
@@ -48,6 +56,8 @@ class SourceText:
         hidden_from_embedding: Metadata keys left out of the embedded text.
         hidden_from_llm: Metadata keys left out of LLM prompts.
         content_hash: Of the raw input; equal hash means nothing to do.
+        title: Of the document, for chunks that do not say it; see `chunk_context`.
+        lead: Its lead sentence, for chunks that name nothing; `SentenceChunker` sets it.
     """
 
     doc_id: str
@@ -56,6 +66,8 @@ class SourceText:
     hidden_from_embedding: Sequence[str] = ()
     hidden_from_llm: Sequence[str] = ()
     content_hash: str = ""
+    title: str = ""
+    lead: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +80,7 @@ class SentenceChunker:
         tokenize: Text to tokens, without special tokens.
         max_tokens: Upper bound for a chunk with its embedded metadata and special tokens.
         language: ISO 639-1 code, for the ends of sentences; `chunks` and `stream` take that of each document.
+        context: What is embedded and indexed with a chunk that does not say what its document is about.
 
     Example:
         >>> chunker = SentenceChunker(tokenize=str.split, max_tokens=12)
@@ -79,6 +92,7 @@ class SentenceChunker:
     tokenize: Callable[[str], Sequence[Any]]
     max_tokens: int
     language: str = ENGLISH
+    context: ChunkContext = "none"
 
     @property
     def name(self) -> str:
@@ -105,6 +119,7 @@ class SentenceChunker:
         """
         source, language = with_language(source)
         chunker = replace(self, language=language)
+        source = chunker._with_context(source)
         for section in self._without_bylines(source.plain):
             yield from chunker._section(source, section)
 
@@ -155,6 +170,7 @@ class SentenceChunker:
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
         overhead = self.length(template) + _SLACK + self._columns_length(source, section)
+        overhead += self._size_beside(LEAD_KEY, source.lead)
         if overhead > self.max_tokens * 3 // 4:
             raise IngestError(
                 f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
@@ -174,6 +190,8 @@ class SentenceChunker:
             place = section.text.index(text, place)
             nodes.append(self._node(source, section, heading, text, place))
             self._add_columns(nodes[-1], source)
+            if source.lead and source.lead not in text and names_nothing(text, source.title):
+                nodes[-1].metadata[LEAD_KEY] = source.lead
             place += len(text)
         self.annotate(nodes, section, budget)
         return nodes
@@ -186,8 +204,20 @@ class SentenceChunker:
 
     def _columns_size(self, header: str) -> int:
         """Tokens of a table's column names beside a chunk; 0 where they would take more than a quarter of it."""
-        size = self._tokens(f"{COLUMNS_KEY}: {header}\n")
+        size = self._size_beside(COLUMNS_KEY, header)
         return size if size <= self.max_tokens // 4 else 0
+
+    def _size_beside(self, key: str, value: str) -> int:
+        """Tokens of a value that is embedded beside a chunk; 0 for an empty one."""
+        return self._tokens(f"{key}: {value}\n") if value else 0
+
+    def _with_context(self, source: SourceText) -> SourceText:
+        """The document with what its chunks are given, cut or left out where it would take too much of a chunk."""
+        title = "" if self.context == "none" else self._short_heading(source.title)
+        lead = lead_sentence(source.plain, self.language) if self.context == "lead" else ""
+        if self._size_beside(LEAD_KEY, lead) > self.max_tokens // 6:
+            lead = ""
+        return replace(source, title=title, lead=lead)
 
     def _add_columns(self, node: TextNode, source: SourceText) -> None:
         """Repeat a table's column names beside a chunk that begins inside the table and does not name them itself."""
@@ -250,7 +280,9 @@ class SentenceChunker:
 
     def _node(self, source: SourceText, section: Section, heading: str, text: str, place: int) -> TextNode:
         start = section.start + place
+        named = not source.title or section.heading.startswith(source.title)
         own = {
+            TITLE_KEY: None if named else source.title,
             "heading": heading or None,
             "page": source.plain.page(start),
             "table": next(
@@ -266,7 +298,7 @@ class SentenceChunker:
             text=text,
             metadata=metadata,
             excluded_embed_metadata_keys=[*source.hidden_from_embedding, *PLACE_KEYS],
-            excluded_llm_metadata_keys=[*source.hidden_from_llm, "char_start", "char_end", BOXES_KEY],
+            excluded_llm_metadata_keys=[*source.hidden_from_llm, "char_start", "char_end", BOXES_KEY, *CONTEXT_KEYS],
             start_char_idx=start,
             end_char_idx=start + len(text),
         )

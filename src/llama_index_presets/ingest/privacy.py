@@ -413,6 +413,7 @@ def _of_text(source: SourceText) -> SourceText:
         source,
         plain=replace(plain, headings=[(offset, labels[label]) for offset, label in plain.headings]),
         metadata=_clean_metadata(source.metadata, Counter()),
+        title=_clean(source.title, Counter()),
     )
 
 

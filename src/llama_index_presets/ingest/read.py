@@ -10,6 +10,7 @@ from typing import Final
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.images import SUFFIXES
 from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunk_context import document_title
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_sidecar, sidecar_of
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ
@@ -61,6 +62,7 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         metadata={**about, "source": path.as_posix(), "file_name": path.name},
         hidden_from_embedding=("file_name", *about),
         content_hash=content_hash,
+        title=str(about.get("title") or document_title(plain, path.name)),
     )
 
 

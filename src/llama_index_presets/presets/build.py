@@ -139,7 +139,7 @@ def build(
         queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
     check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker)
-    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
+    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = replace(
         make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
     )

@@ -96,7 +96,9 @@ class RayWorker:
             ), self.settings.embedding_cache, self.place,
             queries=False, hash_key=encryption.sealer.hash_key if encryption else None,
         )  # fmt: skip
-        chunker = make_chunker(embed_model, self.settings.chunk_tokens, self.settings.chunking)
+        chunker = make_chunker(
+            embed_model, self.settings.chunk_tokens, self.settings.chunking, self.settings.chunk_context
+        )
         fingerprint = replace(
             make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
         )

@@ -18,6 +18,7 @@ from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.recognition import as_local
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunk_context import ChunkContext
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.storage import Storage
@@ -126,7 +127,10 @@ def make_llm(name: str) -> LLM:
 
 
 def make_chunker(
-    embed_model: BaseEmbedding, chunk_tokens: int | None, chunking: str = "sentence"
+    embed_model: BaseEmbedding,
+    chunk_tokens: int | None,
+    chunking: str = "sentence",
+    context: ChunkContext = "none",
 ) -> SentenceChunker:
     """A chunker that measures with the model's own tokenizer and never exceeds what the model reads.
 
@@ -134,6 +138,7 @@ def make_chunker(
         embed_model: What the chunks are for.
         chunk_tokens: Longest chunk; None takes what the model reads, at most 512.
         chunking: Key of `ingest.strategies.CHUNKERS`.
+        context: What chunks are given of their document.
 
     A `HuggingFaceEmbedding` of a model of the catalogue is measured with that. Any other model that is not ours has no
     tokenizer that we could ask: its chunks are measured in tokens of cl100k_base and kept to three quarters of its
@@ -145,8 +150,10 @@ def make_chunker(
     if not isinstance(limit, int):
         known = catalogue().get(_short_name(embed_model))
         limit = known.max_tokens if known else int(getattr(embed_model, "max_length", 512) * 0.75)
-    more = {"embed_model": embed_model} if chunking == "semantic" else {}
-    return CHUNKERS[chunking](tokenize=tokenize, max_tokens=min(limit, chunk_tokens or LONGEST_CHUNK), **more)
+    more: dict[str, Any] = {"embed_model": embed_model} if chunking == "semantic" else {}
+    return CHUNKERS[chunking](
+        tokenize=tokenize, max_tokens=min(limit, chunk_tokens or LONGEST_CHUNK), context=context, **more
+    )
 
 
 def make_fingerprint(embed_model: BaseEmbedding, chunker: SentenceChunker) -> Fingerprint:

@@ -61,6 +61,9 @@ class Settings:
         answer_language: Language of its answers, such as German; None answers in the language of the question.
         chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
+        chunk_context: What is embedded and indexed with a chunk beside its headings: ``title``, that of its document,
+            where no heading says it; ``lead``, the document's lead sentence too, with chunks that name nothing; or
+            ``none``. Holds for documents that are ingested from then on.
         batch_chunks: Chunks embedded and committed together at ingest.
         max_document_mb: Most that one document may expand to at ingest, in millions: bytes of a text file, bytes that
             an archive (docx, pptx, xlsx, epub) unpacks to beyond its own size, characters of text, pixels of an image
@@ -121,6 +124,7 @@ class Settings:
     answer_language: str | None = None
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
+    chunk_context: Literal["none", "title", "lead"] = "title"
     batch_chunks: int = 256
     max_document_mb: int = 100
     ocr: str = ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunk_context import CONTEXT_KEYS
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.packages.extras import require
 
@@ -45,6 +46,7 @@ RESERVED: Final = frozenset(
         "heading",
         "table",
         "table_columns",
+        *CONTEXT_KEYS,
         "boxes",
         "char_start",
         "char_end",

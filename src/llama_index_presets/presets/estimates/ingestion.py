@@ -292,7 +292,7 @@ def estimate_preset(
         dimensions=values.dimensions,
         options=row.options.get("embedding"),
     )
-    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking)
+    chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}
     if place is not None and place.metadata_file.exists():

@@ -1,0 +1,126 @@
+"""What a chunk does not say of its document: a title, and the lead sentence for chunks that name nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Final, Literal
+
+from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.sentences import split_sentences
+
+__all__ = [
+    "CONTEXT_KEYS",
+    "LEAD_KEY",
+    "TITLE_KEY",
+    "ChunkContext",
+    "document_title",
+    "lead_sentence",
+    "names_nothing",
+]
+
+ChunkContext = Literal["none", "title", "lead"]
+"""What is added: nothing; the title; the title, and the lead sentence to chunks that name nothing."""
+
+TITLE_KEY: Final = "document_title"
+"""Metadata of a chunk: title of its document, where neither heading nor metadata state it. Embedded and indexed."""
+
+LEAD_KEY: Final = "document_lead"
+"""Metadata of a chunk that names nothing: lead sentence of its document. Embedded and indexed."""
+
+CONTEXT_KEYS: Final = (TITLE_KEY, LEAD_KEY)
+
+_LONGEST: Final = 100  # characters of a title
+_TOP: Final = 4_000  # characters of a text in which a title line or a lead sentence is looked for
+_LONGEST_LEAD: Final = 240
+_SHORTEST_LEAD: Final = 30
+_NAMELESS: Final = re.compile(
+    r"^(doc(ument)?|file|scan|image|img|page|pages|part|copy|draft|final|new|untitled|unnamed|untitled|tmp\w*|temp|"
+    r"upload|download|export|output|input|text|data|readme|index|main|sample|test|notes?|[0-9a-f]{8,}|\d{5,}|.)$",
+    re.IGNORECASE,
+)
+_OPENINGS: Final = frozenset(
+    "it its this that these those they them their he she his her such there here however therefore thus also".split()
+)
+
+
+def document_title(plain: PlainText, file_name: str) -> str:
+    """Title of a document: the heading that stands over all others, else its name and a line at its top.
+
+    Args:
+        plain: Its text.
+        file_name: Name of its file, or empty.
+
+    Returns:
+        At most 100 characters; empty where neither says what the document is.
+
+    Example:
+        >>> document_title(PlainText("\\n\\nOn Sparse Sums\\n\\nWe add numbers."), "acme_2018_10K.txt")
+        'acme 2018 10K: On Sparse Sums'
+    """
+    roots = {label.split(" > ")[0] for _, label in plain.headings if label}
+    if len(roots) == 1:
+        return roots.pop()[:_LONGEST]
+    name, line = _name_words(file_name), "" if roots else _title_line(plain.text[:_TOP])
+    said = set(line.lower().split())
+    parts = [part for part in (name if set(name.lower().split()) - said else "", line) if part]
+    return ": ".join(parts)[:_LONGEST]
+
+
+def _name_words(file_name: str) -> str:
+    """Words of a file's name, without those that name nothing, such as numbers of a catalogue."""
+    words = re.split(r"[_\W]+", PurePath(file_name).stem)
+    return " ".join(word for word in words if word and not _NAMELESS.match(word))
+
+
+def _title_line(top: str) -> str:
+    """The first line that stands alone between blank lines and reads like a title."""
+    lines = ["", *(line.rstrip() for line in top.split("\n")), ""]
+    for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+        if not before and not after and _reads_like_title(line.strip()):
+            return line.strip()
+    return ""
+
+
+def _reads_like_title(line: str) -> bool:
+    letters = sum(one.isalpha() or one.isspace() for one in line)
+    return (
+        3 <= len(line) <= _LONGEST
+        and line[0].isalnum()
+        and line[-1] not in ".,;:"
+        and letters >= 0.6 * len(line)
+        and not re.search(r"\s{3,}|\.{4,}", line)
+    )
+
+
+def names_nothing(text: str, title: str) -> bool:
+    """Whether a text says neither a word of its document's title nor any name: "It is rare in children."
+
+    A name is a word with a capital inside a sentence, so that a language which writes nouns so has names everywhere.
+
+    Example:
+        >>> names_nothing("It is rare. They recover.", "Botulism"), names_nothing("See Dr. Smith.", "Botulism")
+        (True, False)
+    """
+    words = re.findall(r"\w+", text)
+    own = {word.lower() for word in re.findall(r"\w{4,}", title)}
+    if own & {word.lower() for word in words}:
+        return False
+    first = words[0].lower() if words else ""
+    inside = re.findall(r"(?<=[\w,;)] )[A-Z]\w+", text)
+    return first in _OPENINGS or not inside
+
+
+def lead_sentence(plain: PlainText, language: str | None = None) -> str:
+    """The first whole sentence of a document; empty where its top has none of 30 to 240 characters.
+
+    Example:
+        >>> lead_sentence(PlainText("Botulism\\n\\nBotulism is a rare illness of nerves. It is treated."))
+        'Botulism is a rare illness of nerves.'
+    """
+    for sentence in split_sentences(plain.text[:_TOP], language):
+        said = sentence.strip().split("\n\n")[-1]
+        line = " ".join(said.split())
+        if _SHORTEST_LEAD <= len(line) <= _LONGEST_LEAD and re.search(r"[.!?。।؟]$", line):
+            return line
+    return ""
