@@ -109,6 +109,25 @@ def ranks(
     return found, chunks
 
 
+def shortened(paths: list[Path], questions: list[dict[str, str]], around: int, folder: Path) -> list[Path]:
+    """Copies of the files with their beginning and so many characters around each quote: distractors of one kind."""
+    made = []
+    for path in paths:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        kept = [(0, around)]
+        for one in questions:
+            pattern = r"\s+".join(map(re.escape, one["quote"].split()))
+            if Path(one["file"]).name == path.name and (place := re.search(pattern, text)):
+                kept.append((max(place.start() - around, 0), place.end() + around))
+        parts, end = [], 0
+        for first, last in sorted(kept):
+            parts.append(text[max(first, end) : last])
+            end = max(end, last)
+        made.append(folder / path.name)
+        made[-1].write_text("".join(parts), encoding="utf-8")
+    return made
+
+
 def failures(places: list[int | None], depth: int) -> int:
     return sum(place is None or place > depth for place in places)
 
@@ -123,6 +142,7 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=Path, required=True)
     parser.add_argument("--questions", type=Path, default=Path(__file__).parent / "context_questions.jsonl")
+    parser.add_argument("--around", type=int, help="keep of each file so many characters around its quotes")
     parser.add_argument("--contexts", nargs="+", default=["none", "title", "lead"])
     parser.add_argument("--storage", type=Path, help="keep the indexes in this folder")
     parser.add_argument(
@@ -136,8 +156,12 @@ def main() -> None:
         return
     questions = [json.loads(line) for line in options.questions.read_text(encoding="utf-8").splitlines()]
     paths = files(options.documents)
+    if options.around:
+        copies = Path(tempfile.mkdtemp())
+        paths = shortened(paths, questions, options.around, copies)
     groups = list(dict.fromkeys(one["file"].split("/")[0] for one in questions))
-    print(f"{len(questions)} questions, {len(paths)} files")
+    size = sum(path.stat().st_size for path in paths)
+    print(f"{len(questions)} questions, {len(paths)} files, {size:,} bytes", flush=True)
     print("| chunk_context | of | chunks | failures@20 | failures@5 | nDCG@10 |\n|---|---|---|---|---|---|")
     for context in options.contexts:
         with tempfile.TemporaryDirectory() as folder:

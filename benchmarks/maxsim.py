@@ -81,7 +81,10 @@ def measure(folder: Path, storage: Path, limit: int, depth: int) -> list[dict[st
         ):
             holders.update(set(pieces))
             windows = np.stack(
-                [vectors[at : at + WINDOW].mean(axis=0) for at in range(0, max(len(vectors) - WINDOW // 2, 1), WINDOW // 2)]
+                [
+                    vectors[at : at + WINDOW].mean(axis=0)
+                    for at in range(0, max(len(vectors) - WINDOW // 2, 1), WINDOW // 2)
+                ]
             )
             windows /= np.linalg.norm(windows, axis=1, keepdims=True)
             for query in wanted[name][1]:

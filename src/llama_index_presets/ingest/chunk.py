@@ -298,7 +298,13 @@ class SentenceChunker:
             text=text,
             metadata=metadata,
             excluded_embed_metadata_keys=[*source.hidden_from_embedding, *PLACE_KEYS],
-            excluded_llm_metadata_keys=[*source.hidden_from_llm, "char_start", "char_end", BOXES_KEY, *CONTEXT_KEYS],
+            excluded_llm_metadata_keys=[
+                *source.hidden_from_llm,
+                "char_start",
+                "char_end",
+                BOXES_KEY,
+                *CONTEXT_KEYS,
+            ],
             start_char_idx=start,
             end_char_idx=start + len(text),
         )

@@ -39,8 +39,9 @@ _NAMELESS: Final = re.compile(
     r"upload|download|export|output|input|text|data|readme|index|main|sample|test|notes?|[0-9a-f]{8,}|\d{5,}|.)$",
     re.IGNORECASE,
 )
-_OPENINGS: Final = frozenset(
-    "it its this that these those they them their he she his her such there here however therefore thus also".split()
+_ANAPHORA: Final = re.compile(
+    r"^(it|its|this|that|these|those|they|them|their|he|she|his|her|such|there|here|however|therefore|thus|also)$",
+    re.I,
 )
 
 
@@ -108,7 +109,7 @@ def names_nothing(text: str, title: str) -> bool:
         return False
     first = words[0].lower() if words else ""
     inside = re.findall(r"(?<=[\w,;)] )[A-Z]\w+", text)
-    return first in _OPENINGS or not inside
+    return bool(_ANAPHORA.match(first)) or not inside
 
 
 def lead_sentence(plain: PlainText, language: str | None = None) -> str:

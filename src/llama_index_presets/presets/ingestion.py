@@ -249,6 +249,8 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
+        if parts.retrieval.second is not None:
+            parts.retrieval.second.refresh()
         if options.compact:
             compact(parts)
         parts.storage.protect()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from llama_index.core import VectorStoreIndex
@@ -20,10 +20,14 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.rerankers import CROSS_ENCODER, make_reranker, read_reranker_name
 
 if TYPE_CHECKING:
+    from llama_index.core.llms.llm import LLM
+
     from llama_index_presets.ingest.manifest import Manifest
     from llama_index_presets.retrieve.bm25.consistency import ConsistencyReport
     from llama_index_presets.retrieve.bm25.index import BM25Index
+    from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
     from llama_index_presets.retrieve.language_fallback import LanguageFallback
+    from llama_index_presets.retrieve.second_embedding import NodeVectors
 
 __all__ = ["MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_pattern", "language_fallback"]
 
@@ -31,6 +35,9 @@ MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
 RERANK_CANDIDATES = 50
 """Hits that a re-ranker is given when `candidates` is not set."""
+
+SECOND = "second"
+"""Name of the leg of the second embedding model, in `RankedNode.stages` and events."""
 
 LEG_CANDIDATES = 100
 """Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
@@ -45,12 +52,14 @@ class RetrievalPattern:
         postprocessors: What reorders its hits.
         keyword: The keyword index that ingest keeps in step with the vector store, or None.
         repaired: What was out of step, where `build` was asked to repair it.
+        second: Vectors of a second embedding model, which ingest keeps in step, or None.
     """
 
     make_retriever: MakeRetriever
     postprocessors: Sequence[BaseNodePostprocessor] = ()
     keyword: BM25Index | None = None
     repaired: ConsistencyReport | None = None
+    second: NodeVectors | None = None
 
 
 def assemble_pattern(
@@ -63,6 +72,8 @@ def assemble_pattern(
     reranker: BaseNodePostprocessor | None,
     local: bool,
     keywords: KeywordOpening,
+    llm: LLM,
+    second_embedding: BaseEmbedding | None = None,
 ) -> RetrievalPattern:
     """Put a pattern together.
 
@@ -75,6 +86,8 @@ def assemble_pattern(
         reranker: A re-ranker given by hand; any pattern takes one.
         local: Whether nothing may be downloaded.
         keywords: How a keyword index is opened.
+        llm: Writes further queries and passages, where the settings ask for them.
+        second_embedding: Of a further leg of a hybrid search.
     """
     if reads_images(embed_model):
         return _multi_modal(index, settings, embed_model)
@@ -84,20 +97,49 @@ def assemble_pattern(
     wide = (settings.candidates or RERANK_CANDIDATES) if reranker else settings.top_k * (4 if widening else 1)
     postprocessors = [*widening, *([reranker] if reranker else [])]
     if name == "hybrid":
-        return _hybrid(index, storage, settings, wide, postprocessors, keywords)
+        keyword, repaired = open_keyword_index(storage, index.vector_store, keywords)
+        second = _second(second_embedding, keyword, index.vector_store)
+        hybrid = _hybrid(index, keyword, settings, wide, llm, second)
+        return RetrievalPattern(
+            lambda filters: hybrid.with_filters(filters) if filters else hybrid,
+            postprocessors, keyword, repaired, second,
+        )  # fmt: skip
     return RetrievalPattern(
         lambda filters: index.as_retriever(similarity_top_k=wide, filters=filters), postprocessors
     )
 
 
 def check_pattern(
-    name: str, settings: Settings, *, embed_model: BaseEmbedding, reranker: BaseNodePostprocessor | None
+    name: str,
+    settings: Settings,
+    *,
+    embed_model: BaseEmbedding,
+    reranker: BaseNodePostprocessor | None,
+    writes: bool,
 ) -> None:
-    """Refuse a pattern that cannot work on what the embedding model reads.
+    """Refuse a pattern that cannot work on what the embedding model reads, or without a language model that writes.
+
+    Args:
+        name: Key of `matrix.PATTERNS`.
+        settings: What is asked for.
+        embed_model: Of the index.
+        reranker: A re-ranker given by hand.
+        writes: Whether the language model writes texts of its own; `ExtractiveLLM` quotes.
 
     Raises:
-        SettingsError: Keyword search, cross-encoders and merging read words, and an image has none.
+        SettingsError: Keyword search, cross-encoders and merging read words, and an image has none; a setting of hybrid
+            search is given to another pattern; no model is there that would write queries or passages.
     """
+    given = [one for one in _OF_HYBRID if getattr(settings, one) != _DEFAULTS[one]]
+    if given and name != "hybrid":
+        raise SettingsError(
+            f"{', '.join(given)} belong to a hybrid search, and the pattern is '{name}'. Set pattern = 'hybrid'."
+        )
+    if (settings.num_queries > 1 or settings.hyde) and not writes:
+        raise SettingsError(
+            "num_queries and hyde need a language model that writes, and this one quotes from passages. Name one, such "
+            "as llm = 'ollama/llama3.2', or leave them out."
+        )
     if not reads_images(embed_model):
         return
     if name != "simple" or reranker is not None or settings.chunking != "sentence":
@@ -106,6 +148,12 @@ def check_pattern(
             f"(asked for: '{name}', '{settings.chunking}'{', a re-ranker' if reranker else ''}): the others read "
             "words, and an image has none. Leave them out, or use another preset."
         )
+
+
+_OF_HYBRID = ("second_embedding", "num_queries", "hyde", "question_filters")
+"""Settings that only a hybrid search takes."""
+
+_DEFAULTS = {one.name: one.default for one in fields(Settings)}
 
 
 def language_fallback(
@@ -154,28 +202,42 @@ def _widening(settings: Settings) -> list[BaseNodePostprocessor]:
 
 def _hybrid(
     index: VectorStoreIndex,
-    storage: Storage,
+    keyword: BM25Index,
     settings: Settings,
     top_k: int,
-    postprocessors: Sequence[BaseNodePostprocessor],
-    keywords: KeywordOpening,
-) -> RetrievalPattern:
+    llm: LLM,
+    second: NodeVectors | None,
+) -> HybridFusionRetriever:
     from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
+    from llama_index_presets.retrieve.second_embedding import SecondEmbeddingRetriever
 
-    keyword, repaired = open_keyword_index(storage, index.vector_store, keywords)
-    hybrid = HybridFusionRetriever(
+    share = settings.vector_weight
+    weights = (
+        None if share is None else [share, 1 - share] if second is None else [share / 2, 1 - share, share / 2]
+    )
+    return HybridFusionRetriever(
         index.as_retriever(),
         keyword,
+        more={SECOND: SecondEmbeddingRetriever(second)} if second else None,
         fusion=settings.fusion,
-        weights=None if (share := settings.vector_weight) is None else [share, 1 - share],
+        weights=weights,
         on_leg_error=settings.on_leg_error,
         timeout_s=settings.leg_timeout_s,
         top_k=top_k,
         candidates=max(settings.candidates or LEG_CANDIDATES, top_k),
+        hyde=settings.hyde,
+        question_filters=settings.question_filters,
+        num_queries=settings.num_queries,
+        llm=llm if settings.num_queries > 1 or settings.hyde else None,
     )
-    return RetrievalPattern(
-        lambda filters: hybrid.with_filters(filters) if filters else hybrid, postprocessors, keyword, repaired
-    )
+
+
+def _second(
+    embed_model: BaseEmbedding | None, keyword: BM25Index, store: BasePydanticVectorStore
+) -> NodeVectors | None:
+    from llama_index_presets.retrieve.second_embedding import NodeVectors
+
+    return NodeVectors(embed_model, keyword, store) if embed_model is not None else None
 
 
 def _reranker(settings: Settings, *, local: bool) -> BaseNodePostprocessor:

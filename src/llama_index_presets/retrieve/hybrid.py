@@ -92,6 +92,10 @@ class HybridFusionRetriever(BaseRetriever):
         on_leg_error: ``"raise"``, or ``"degrade"`` to answer with the legs that work; then
             `RankedNode.degraded` and `FusionEvent.degraded` name those that failed.
         timeout_s: Seconds that each leg has, None for no limit.
+        hyde: Whether ``llm`` writes a passage that would answer the question, whose vector is averaged with the
+            question's.
+        question_filters: Whether conditions such as "in 2023" and "by Smith" in a question become filters, where the
+            nodes of the `BM25Index` have such metadata; see `retrieve.question_filters`.
         **options: What `BaseRetriever` takes, such as `callback_manager`, and the names of `QueryFusionRetriever`:
             ``retrievers`` is the list, ``similarity_top_k`` `top_k`, ``retriever_weights`` are `weights`, ``mode`` is
             `fusion`. ``num_queries`` above 1 has ``llm`` write further queries, by ``query_gen_prompt``; it is 1 by
@@ -123,6 +127,8 @@ class HybridFusionRetriever(BaseRetriever):
         filters: MetadataFilters | None = None,
         on_leg_error: OnLegError = "raise",
         timeout_s: float | None = None,
+        hyde: bool = False,
+        question_filters: bool = False,
         **options: Any,
     ) -> None:
         if "timeout" in options:
@@ -139,7 +145,7 @@ class HybridFusionRetriever(BaseRetriever):
         self.on_leg_error = on_leg_error
         self.timeout_s = timeout_s
         self.filters = filters
-        self.generation = QueryGeneration.of(official, options.get("callback_manager"))
+        self.generation = QueryGeneration.of(official, options.get("callback_manager"), hyde=hyde)
         named = _named_legs(vector, keyword, official["retrievers"])
         listed = keyword is None
         self.candidates = max(candidates or _CANDIDATES, self.top_k)
@@ -149,6 +155,9 @@ class HybridFusionRetriever(BaseRetriever):
         ]
         behind = map(_index_behind, named.values())
         self.keyword_index = next((index for index in behind if index is not None), None)
+        if question_filters and self.keyword_index is None:
+            raise SettingsError("question_filters reads the metadata of a BM25Index; give one as keyword=.")
+        self.question_filters = question_filters
         self.weights = _checked_weights(own["weights"], self.legs)
         self._pool = LegExecutor()
         for leg in self.legs:
@@ -268,14 +277,14 @@ class HybridFusionRetriever(BaseRetriever):
     # -- one query ----------------------------------------------------------------------------------------
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        filters = both_filters(self.filters, filters_of(query_bundle))
+        filters = self._filters_for(query_bundle)
         legs = self._legs(filters)
         queries = self.generation.queries(query_bundle)
         outcomes = [one for query in queries for one in self._pool.run(legs, query, self.timeout_s)]
         return self._fused(outcomes, self._filled(outcomes), filters)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        filters = both_filters(self.filters, filters_of(query_bundle))
+        filters = await asyncio.to_thread(self._filters_for, query_bundle)
         legs = self._legs(filters)
         queries = await self.generation.aqueries(query_bundle)
         asked = await asyncio.gather(*(run_legs_async(legs, query, self.timeout_s) for query in queries))
@@ -289,8 +298,15 @@ class HybridFusionRetriever(BaseRetriever):
         Raises:
             RetrievalError: A leg failed, and `on_leg_error` is ``"raise"``, or all failed.
         """
-        filters = both_filters(self.filters, filters_of(query))
+        filters = self._filters_for(query)
         return fill_in(self._answered(self._pool.run(self._legs(filters), query, self.timeout_s)))
+
+    def _filters_for(self, query: QueryBundle) -> MetadataFilters | None:
+        """Filters of the retriever and of the query, and what the question itself says."""
+        given = both_filters(self.filters, filters_of(query))
+        if not self.question_filters or self.keyword_index is None:
+            return given
+        return both_filters(given, self.keyword_index.filters_in(query.query_str, given))
 
     def _legs(self, filters: MetadataFilters | None) -> list[Leg]:
         return [leg.filtered(filters) for leg in self.legs]
@@ -375,6 +391,9 @@ class HybridFusionRetriever(BaseRetriever):
             "shares": {name: round(share, 4) for name, share in self.shares().items()},
             "candidates": self.candidates,
             "missing_scores": "asked for" if self.fusion in _FILLED else "0",
+            "queries": self.num_queries,
+            "hyde": self.generation.hyde,
+            "question_filters": self.question_filters,
         }
 
 

@@ -165,7 +165,8 @@ def leg_of(name: str, retriever: BaseRetriever, candidates: int) -> Leg:
     """Make a leg of a copy of a retriever that gives as many candidates as are wanted.
 
     A retriever without a known top-k setting keeps its own. Cosine has a ceiling of 1, keyword scores a floor
-    of 0; nothing is assumed of the scores of other retrievers, but that the leg ``"vector"`` gives cosines.
+    of 0; nothing is assumed of the scores of other retrievers, but that the leg ``"vector"`` gives cosines, and that
+    one with an attribute ``ceiling`` says what a perfect match scores.
     """
     asked = copy.copy(retriever)
     for attribute in _TOP_KS:
@@ -174,7 +175,8 @@ def leg_of(name: str, retriever: BaseRetriever, candidates: int) -> Leg:
     mode = query_mode(asked)
     by_words = isinstance(asked, KeywordRetriever) or mode in _TEXT_MODES
     cosine = mode == VectorStoreQueryMode.DEFAULT or (mode is None and name == VECTOR)
-    return Leg(name, asked, candidates, floor=0.0 if by_words else None, ceiling=1.0 if cosine else None)
+    ceiling = 1.0 if cosine else getattr(asked, "ceiling", None)
+    return Leg(name, asked, candidates, floor=0.0 if by_words else None, ceiling=ceiling)
 
 
 def copied_query(query: QueryBundle) -> QueryBundle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.indices.vector_store import VectorIndexRetriever
 from llama_index.core.llms.utils import LLMType, resolve_llm
+from llama_index.core.prompts.default_prompts import HYDE_TMPL
 from llama_index.core.retrievers.fusion_retriever import QUERY_GEN_PROMPT
 from llama_index.core.schema import QueryBundle
 from llama_index.core.settings import Settings
@@ -117,14 +119,19 @@ class QueryGeneration:
         num_queries: How many queries are asked altogether, the caller's own included; 1 generates none.
         prompt: Template with ``{num_queries}`` and ``{query}``; None is the official one.
         llm: Writes them; None takes LlamaIndex's ``Settings.llm`` when it is needed.
+        hyde: Whether it also writes a passage that would answer the question, whose vector is averaged with the
+            question's (HyDE); words are searched for as the caller wrote them.
     """
 
     num_queries: int = 1
     prompt: str | None = None
     llm: Any = None
+    hyde: bool = False
 
     @classmethod
-    def of(cls, official: Mapping[str, Any], callback_manager: CallbackManager | None) -> QueryGeneration:
+    def of(
+        cls, official: Mapping[str, Any], callback_manager: CallbackManager | None, *, hyde: bool = False
+    ) -> QueryGeneration:
         """Read the official options.
 
         Raises:
@@ -138,6 +145,7 @@ class QueryGeneration:
             num_queries=1 if count is None else count,
             prompt=official.get("query_gen_prompt"),
             llm=resolve_llm(llm, callback_manager=callback_manager) if llm else None,
+            hyde=hyde,
         )
 
     @property
@@ -147,16 +155,15 @@ class QueryGeneration:
 
     def queries(self, query: QueryBundle) -> list[QueryBundle]:
         """The query itself, then those that the model makes of it."""
-        if self.num_queries == 1:
-            return [query]
-        return [query, *self._read(self._model.complete(self._written(query)).text)]
+        passage = self._model.complete(self._hypothetical(query)).text if self.hyde else ""
+        more = self._model.complete(self._written(query)).text if self.num_queries > 1 else ""
+        return [_with_passage(query, passage), *self._read(more)]
 
     async def aqueries(self, query: QueryBundle) -> list[QueryBundle]:
         """`queries`, without blocking the event loop."""
-        if self.num_queries == 1:
-            return [query]
-        answer = await self._model.acomplete(self._written(query))
-        return [query, *self._read(answer.text)]
+        passage = (await self._model.acomplete(self._hypothetical(query))).text if self.hyde else ""
+        more = (await self._model.acomplete(self._written(query))).text if self.num_queries > 1 else ""
+        return [_with_passage(query, passage), *self._read(more)]
 
     @property
     def _model(self) -> Any:
@@ -165,7 +172,19 @@ class QueryGeneration:
     def _written(self, query: QueryBundle) -> str:
         return self.template.format(num_queries=self.num_queries - 1, query=query.query_str)
 
+    def _hypothetical(self, query: QueryBundle) -> str:
+        return str(HYDE_TMPL.format(context_str=query.query_str))
+
     def _read(self, text: str) -> list[QueryBundle]:
         """One query a line, code fences left out; no more than were asked for."""
         lines = [line.strip() for line in text.strip("`").split("\n")]
         return [QueryBundle(line) for line in lines if line][: self.num_queries - 1]
+
+
+def _with_passage(query: QueryBundle, passage: str) -> QueryBundle:
+    """The query, to be embedded together with a passage; an embedding that it carries is of the question alone."""
+    if not passage.strip():
+        return query
+    found = copy.copy(query)
+    found.custom_embedding_strs, found.embedding = [query.query_str, passage.strip()], None
+    return found

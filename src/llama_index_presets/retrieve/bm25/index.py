@@ -32,6 +32,7 @@ from llama_index_presets.retrieve.bm25.retriever import KeywordHits, KeywordRetr
 from llama_index_presets.retrieve.bm25.state import KeywordState, Mark
 from llama_index_presets.retrieve.bm25.write_ahead_log import LogRecord, NodeEntry
 from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes
+from llama_index_presets.retrieve.question_filters import question_filters, states_conditions
 
 __all__ = ["BM25Index", "Transaction", "listed"]
 
@@ -399,6 +400,21 @@ class BM25Index:
         best = scores.best(top_k, allowed)
         pairs = [(view.ids[row] or "", score) for row, score in best]
         return KeywordHits(pairs, [row for row, _ in best], shelf, self._source, filters, scores)
+
+    def filters_in(self, question: str, filters: MetadataFilters | None = None) -> MetadataFilters | None:
+        """Filters that a question states ("in 2023", "by Smith") and some node can satisfy; see `question_filters`.
+
+        Args:
+            question: In English.
+            filters: What nodes satisfy anyway; only those are looked at, so that no other node decides what is asked.
+        """
+        if not states_conditions(question):
+            return None
+        self._state.refresh()
+        test = predicate(filters)
+        return question_filters(
+            question, (head.metadata for head in self._state.heads() if test(head.metadata))
+        )
 
     def as_retriever(
         self, top_k: int = 10, filters: MetadataFilters | None = None, **options: Any

@@ -56,7 +56,7 @@ class Mark(NamedTuple):
 
     Attributes:
         generation: Of the snapshot.
-        journal_end: Where the last record ends, in bytes.
+        journal_end: Where the last record ends, in bytes; of an index in memory, how many changes there were.
         nodes: How many there are.
         changing: Whether a change of some document has begun and not ended, cut short or under way.
     """
@@ -170,6 +170,7 @@ class KeywordState:
         with self._writing:
             if self._folder is None:
                 self._apply(record)
+                self._journal_end += 1  # no journal, but a change is a change
                 self._tidy_memory()
                 return
             with self._folder.locked():
