@@ -36,7 +36,7 @@ _LONGEST_LEAD: Final = 240
 _SHORTEST_LEAD: Final = 30
 _NAMELESS: Final = re.compile(
     r"^(doc(ument)?|file|scan|image|img|page|pages|part|copy|draft|final|new|untitled|unnamed|untitled|tmp\w*|temp|"
-    r"upload|download|export|output|input|text|data|readme|index|main|sample|test|notes?|[0-9a-f]{8,}|\d{5,}|.)$",
+    r"upload|download|export|output|input|text|data|readme|index|main|sample|test|notes?|[0-9a-f]{8,}|0\d+|\d{5,}|.)$",
     re.IGNORECASE,
 )
 _ANAPHORA: Final = re.compile(
@@ -75,9 +75,11 @@ def _name_words(file_name: str) -> str:
 
 
 def _title_line(top: str) -> str:
-    """The first line that stands alone between blank lines and reads like a title."""
+    """The first line that stands alone between blank lines and reads like a title, above the first sentence."""
     lines = ["", *(line.rstrip() for line in top.split("\n")), ""]
     for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+        if line.endswith((".", "!", "?")) and not before:
+            break
         if not before and not after and _reads_like_title(line.strip()):
             return line.strip()
     return ""
