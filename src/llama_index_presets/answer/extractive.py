@@ -44,6 +44,9 @@ _EMBEDDED_UNITS: Final = 8
 _LIKE_THE_BEST: Final = 0.85
 """Share of the best score that a further sentence needs."""
 
+_ANOTHER_FIGURE: Final = 0.9
+"""The same where a number or a date is asked for and the best sentence has one: another figure is another answer."""
+
 _OF_ITS_WORDS: Final = 0.7
 """Share of the best sentence's coverage that a further sentence needs: more than its neighbourhood gives it."""
 
@@ -181,7 +184,8 @@ class ExtractiveLLM(LLM):
         if heading > (best.similarity or 0.0):
             chosen = _first_units(reading, best.passage, self.max_sentences)
         else:
-            least = _LIKE_THE_BEST * _score(best, reading)
+            figure = reading.question.wants in ("number", "date") and best.typed == 1
+            least = (_ANOTHER_FIGURE if figure else _LIKE_THE_BEST) * _score(best, reading)
             own = _OF_ITS_WORDS * best.coverage
             alike = [
                 one
@@ -202,7 +206,9 @@ class ExtractiveLLM(LLM):
         likely = sorted(reading.units, key=lambda unit: (-_score(unit, reading), unit.passage, unit.place))
         likely = likely[:_EMBEDDED_UNITS]
         headed = [which for which, passage in enumerate(reading.passages) if passage.heading]
-        texts = [unit.text for unit in likely] + [reading.passages[which].heading for which in headed]
+        texts = [unit.meaning or unit.text for unit in likely] + [
+            reading.passages[which].heading for which in headed
+        ]
         similarities = self._vectors.similarities(reading.question.text, texts)
         for unit, similarity in zip(likely, similarities, strict=False):
             unit.similarity = similarity

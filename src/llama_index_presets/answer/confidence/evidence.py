@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from llama_index_presets.answer.confidence.question_words import without_question_words
+from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
@@ -123,7 +124,9 @@ class Unit:
         text: Verbatim but for white space.
         coverage: Share of the question's weighted words in it and around it, 0 to 1.
         typed: Whether it holds what the question wants, a number, a date or a name: 0 to 1.
-        shape: Below 1 for what is hardly a statement: a title, a letterhead, a menu.
+        shape: Below 1 for what is hardly a statement: a title, a letterhead, a menu; and for a row of a table that is
+            about more than was asked, or has other columns.
+        meaning: What is embedded in its place, or empty: of a row its names, without the figures.
         similarity: Cosine to the question; None where it was not embedded.
     """
 
@@ -133,6 +136,7 @@ class Unit:
     coverage: float
     typed: float
     shape: float
+    meaning: str = ""
     similarity: float | None = None
 
 
@@ -230,10 +234,13 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
             plain.text,
             coverage,
             _typed(asked, plain.text, analyzer) if coverage else 0.0,
-            plain.shape,
+            plain.shape if plain.row is None else _fit(plain.row, asked, analyzer),
+            _meaning(plain.row, passages[which].heading),
         )
         for which, text in enumerate(texts)
-        for place, (plain, coverage) in enumerate(zip(text.units, _coverages(weights, text), strict=True))
+        for place, (plain, coverage) in enumerate(
+            zip(text.units, _coverages(weights, text, asked.names), strict=True)
+        )
     ]
     best = [0.0] * len(texts)
     for unit in found:
@@ -267,11 +274,11 @@ class _Words:
 class _PlainUnit(_Words):
     """A unit before any question is asked."""
 
-    __slots__ = ("shape", "text")
+    __slots__ = ("row", "shape", "text")
 
     def __init__(self, text: str, analyzer: Analyzer) -> None:
         super().__init__(_tokens(text, analyzer))
-        self.text, self.shape = text, _shape(text)
+        self.text, self.shape, self.row = text, _shape(text), read_row(text)
 
 
 class _PlainPassage:
@@ -340,6 +347,10 @@ _FUNCTION_WORD = re.compile(
     r"may|will|should|you|your|we|our|they|their|he|she|his|her)\b",
     re.IGNORECASE,
 )
+_SMALL_WORD = re.compile(r"(?<=\s)[a-z]{3,}\b(?!\.\s)")
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
+_OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
 _ROW = re.compile(r"^[-*•–]\s|^\d{1,2}[.)]\s|\|")
 _SOURCE_LINE = re.compile(r"^(?:Source|Sources|More on|See also|Link|Page)\b[^.]{0,40}:", re.IGNORECASE)
 
@@ -366,6 +377,24 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 """Characters of scripts without spaces, of which two are taken for a word."""
 
 
+def _fit(row: Row, question: Question, analyzer: Analyzer) -> float:
+    """How well a row fits what was asked: its label says no more than the question, and it has the year.
+
+    "Total assets" is closer to the question for total assets than "Total current assets", whose words are there, too. A
+    row of other years is not the one that was asked for.
+    """
+    asked = _Words(question.words)
+    label = [token for token in _tokens(row.subject, analyzer) if token not in _LITTLE_IN_A_LABEL]
+    share = sum(_held(token, asked) for token in label) / len(label) if label else 0.0
+    years, of_row = set(_YEAR.findall(question.text)), set(_YEAR.findall(f"{row.label} {row.columns}"))
+    other = bool(years and of_row) and not years & of_row
+    return (_OTHER_LABEL + (1 - _OTHER_LABEL) * share) * (_OTHER_YEAR if other else 1.0)
+
+
+def _meaning(row: Row | None, heading: str) -> str:
+    return "" if row is None else f"{heading}: {row.group} {row.label}, {row.columns}"
+
+
 def _shape(text: str) -> float:
     """1 for a statement, a list item or a table row; less for a title, a letterhead, a source line."""
     words = max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
@@ -374,19 +403,22 @@ def _shape(text: str) -> float:
     if _ROW.search(text):
         return 0.9 if words >= 2 else 0.5
     ends = text[-1:] in _ENDS
-    shape = 1.0 if ends else 0.85
-    if not _FUNCTION_WORD.search(text) and text.isascii():
-        shape *= 0.7 if ends else 0.5  # an address, a title, a menu
-    length = (
-        1.0
-        if 5 <= words <= 80
-        else (0.9 if words <= 120 else 0.7)
-        if words > 80
-        else 0.8
-        if words >= 3 and ends
-        else 0.6
-    )
-    return shape * length
+    if words < 5:
+        length = (0.8 if ends and words >= 3 else 0.6) + (0.15 if ends and _is_clause(text) else 0.0)
+    else:
+        length = 1.0 if words <= 80 else 0.9 if words <= 120 else 0.7
+    return (1.0 if ends else 0.85) * (1.0 if _is_clause(text) else 0.7 if ends else 0.5) * length
+
+
+def _is_clause(text: str) -> bool:
+    """Whether a text has a word of grammar, or ends as a sentence and has a word in small letters behind its first.
+
+    "Acme pays within 14 days." is a statement without an article or an auxiliary; an address, a title and a menu have
+    capitals throughout, or no full stop.
+    """
+    if _FUNCTION_WORD.search(text) or not text.isascii():
+        return True
+    return text[-1:] in _ENDS and bool(_SMALL_WORD.search(text))
 
 
 def _weights(question: Question, units: Sequence[frozenset[str]], analyzer: Analyzer) -> dict[str, float]:
@@ -410,30 +442,38 @@ def _light(analyzer: Analyzer) -> frozenset[str]:
     )
 
 
-def _coverages(weights: Mapping[str, float], text: _PlainPassage) -> list[float]:
-    """Share of the weights that each unit of a passage holds by itself, by its heading, its neighbours, its passage."""
+def _coverages(weights: Mapping[str, float], text: _PlainPassage, names: frozenset[str]) -> list[float]:
+    """Share of the weights that each unit of a passage holds by itself, by its heading, its neighbours, its passage.
+
+    What stands in a row of a table says nothing of the row beside it: only the names of the question, such as that of a
+    company, may stand elsewhere in its passage.
+    """
     total = sum(weights.values())
     if not total:
         return [0.0] * len(text.units)
-    around = {
-        word: max(_IN_HEADING * _held(word, text.heading), _IN_PASSAGE * _held(word, text.everything))
+    in_heading = {word: _held(word, text.heading) for word in weights}
+    in_passage = {word: _held(word, text.everything) for word in weights}
+    around = {word: max(_IN_HEADING * in_heading[word], _IN_PASSAGE * in_passage[word]) for word in weights}
+    around_row = {
+        word: max(in_heading[word], _IN_HEADING * in_passage[word] if word in names else 0.0)
         for word in weights
     }
     own = [{word: held for word in weights if (held := _held(word, unit))} for unit in text.units]
+    beside = [own[place] if unit.row is None else {} for place, unit in enumerate(text.units)]
     nothing: dict[str, float] = {}
     covered = []
-    for place, unit in enumerate(own):
-        before, behind = (
-            own[place - 1] if place else nothing,
-            own[place + 1] if place + 1 < len(own) else nothing,
-        )
-        beside = {word: _BESIDE * max(before.get(word, 0.0), behind.get(word, 0.0)) for word in weights}
+    for place, (unit, words) in enumerate(zip(text.units, own, strict=True)):
+        if unit.row is not None:
+            near = around_row
+        else:
+            before = beside[place - 1] if place else nothing
+            behind = beside[place + 1] if place + 1 < len(own) else nothing
+            near = {
+                word: max(around[word], _BESIDE * max(before.get(word, 0.0), behind.get(word, 0.0)))
+                for word in weights
+            }
         covered.append(
-            sum(
-                weight * max(unit.get(word, 0.0), around[word], beside[word])
-                for word, weight in weights.items()
-            )
-            / total
+            sum(weight * max(words.get(word, 0.0), near[word]) for word, weight in weights.items()) / total
         )
     return covered
 

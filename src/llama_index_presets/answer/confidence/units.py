@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from llama_index_presets.answer.confidence.rows import read_row
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = ["is_item", "split_units"]
@@ -35,8 +36,8 @@ def is_item(line: str) -> bool:
     """Whether a line is a list item or a row of a table.
 
     Example:
-        >>> is_item("- wash hands"), is_item("Year | Sales"), is_item("Wash hands.")
-        (True, True, False)
+        >>> is_item("- wash hands"), is_item("Year | Sales"), is_item("Sales; 2018: 32.8"), is_item("Wash hands.")
+        (True, True, True, False)
     """
     return bool(_ITEM.match(line)) or _is_row(line)
 
@@ -56,4 +57,5 @@ def _lines(sentence: str) -> list[str]:
 
 
 def _is_row(line: str) -> bool:
-    return bool(_CELLS.search(line.strip()) or _FIGURES.match(line.strip()))
+    plain = line.strip()
+    return bool(_CELLS.search(plain) or _FIGURES.match(plain)) or read_row(plain) is not None

@@ -1,0 +1,102 @@
+"""Statements and rows of tables, chosen by what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_index_presets.answer.confidence.evidence import Passage, Reading, read_passages
+from llama_index_presets.answer.confidence.rows import Row, read_row
+from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.answer.extractive import ExtractiveLLM
+
+TABLE = """Harbour Foods reports its results in millions of euros.
+
+Total assets; 2021: 861.4; 2020: 314.8
+
+Total current assets; 2021: 95.1; 2020: 88.2
+
+Cost of sales (unaudited); 2021: 362.1; 2020: 290.0
+
+Total assets; 2018: 411.0; 2017: 398.7"""
+
+
+def ask(question: str, text: str, heading: str = "") -> str:
+    return ExtractiveLLM().answer(f"Context:\n\n[1] {heading}\n{text}\n\nQuestion: {question}\nAnswer:")
+
+
+def reading(question: str, text: str, heading: str = "") -> Reading:
+    return read_passages(question, [Passage(1, heading, text)])
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("Sales; 2021: 5; 2020: 4", Row("Sales", "", (("2021", "5"), ("2020", "4")))),
+        ("Europe; Sales; 2021: 5", Row("Sales", "Europe", (("2021", "5"),))),
+        ("Net sales; $3,226.8; 100.0%", Row("Net sales", "", (("", "$3,226.8"), ("", "100.0%")))),
+        ("Sales — 2021: 5", Row("Sales", "", (("2021", "5"),))),
+        ("Sales | 5 | (4)", Row("Sales", "", (("", "5"), ("", "(4)")))),
+        ("Title: Notes Due 2024; Symbol: PEP24", Row("Notes Due 2024", "", (("Symbol", "PEP24"),))),
+        ("Year | Sales", None),
+        ("Among the causes are: (1) rain; (2) snow.", None),
+        ("It rained; we stayed.", None),
+        ("A sentence: of one part", None),
+    ],
+)
+def test_a_row_has_a_label_and_cells_with_the_names_of_their_columns(line: str, row: Row | None) -> None:
+    """The forms in which the readers write a row are read back; prose with semicolons is no row."""
+    assert read_row(line) == row
+
+
+def test_rows_are_units_of_their_own() -> None:
+    """Rows that follow each other without an empty line stay apart."""
+    assert split_units("Sales; 2021: 5\nCosts; 2021: 4") == ["Sales; 2021: 5", "Costs; 2021: 4"]
+
+
+@pytest.mark.parametrize(
+    ("question", "row"),
+    [
+        ("What was the cost of sales of Harbour Foods in 2020?", "Cost of sales (unaudited); 2021: 362.1; 2020: 290.0"),
+        ("What were the total assets of Harbour Foods in 2021?", "Total assets; 2021: 861.4; 2020: 314.8"),
+        ("What were total current assets of Harbour Foods in 2021?", "Total current assets; 2021: 95.1; 2020: 88.2"),
+        ("What were the total assets of Harbour Foods in 2018?", "Total assets; 2018: 411.0; 2017: 398.7"),
+    ],
+)  # fmt: skip
+def test_the_row_with_the_label_and_the_year_is_quoted(question: str, row: str) -> None:
+    """The label says no more than the question, and the columns have its year; the row is quoted as it stands."""
+    assert ask(question, TABLE, "Harbour Foods").split(" [1]")[0] == row
+
+
+def test_a_row_lends_its_words_to_no_other_row() -> None:
+    """What stands in the row beside it is not evidence; a sentence still lends its words to the next one."""
+    rows = reading("What was the goodwill?", "Goodwill; 2021: 7\n\nInventories; 2021: 9").units
+    assert [unit.coverage for unit in rows] == [1.0, 0.0]
+    sentences = reading("What was the goodwill?", "Goodwill rose again.\n\nIt was at nine in the end.").units
+    assert [unit.coverage for unit in sentences] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "statement"),
+    [
+        ("Acme pays within 14 days.", True),
+        ("Alice founded Acme Incorporated.", True),
+        ("Use grade 68.", True),
+        ("3M Company, St. Paul, Minnesota 55144.", False),
+        ("Home About Contact Imprint Jobs", False),
+        ("Washington, D.C. 20549", False),
+    ],
+)
+def test_a_plain_statement_needs_no_article(text: str, statement: bool) -> None:
+    """A sentence in small letters counts in full without a word of grammar; a letterhead and a menu do not."""
+    (unit, *_) = reading("What is there?", text).units
+    assert (unit.shape > 0.9) is statement
+
+
+def test_the_plain_statement_wins_over_the_longer_one_beside_it() -> None:
+    """The sentence that says it is first, though the other has an article and more words."""
+    found = ask(
+        "Within how many days does the site pay?",
+        "Acme pays within 14 days. A discount of 2 percent holds for payment within 5 days.",
+        "Invoices, site Acme",
+    )
+    assert found.startswith("Acme pays within 14 days. [1]")
