@@ -178,6 +178,7 @@ class RunEndEvent(BaseEvent):
         cost_usd: What the run cost; None when a price is unknown.
         error: Class of the exception that ended it, or None. Never its message.
         abandoned: Whether it is a stream that was not read to its end.
+        cached: Whether the answer cache gave the answer.
         counts: Of an ingest: ``documents``, ``unchanged``, ``removed``, ``failed``, ``chunks``, ``tokens``.
     """
 
@@ -187,6 +188,7 @@ class RunEndEvent(BaseEvent):
     cost_usd: Decimal | None = None
     error: str | None = None
     abandoned: bool = False
+    cached: bool = False
     counts: dict[str, int] = Field(default_factory=dict)
 
     @classmethod

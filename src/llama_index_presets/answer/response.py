@@ -28,12 +28,12 @@ def result_dict(
     Returns:
         ``answer``, ``sources`` (``id``, the first 200 characters of ``text``, ``source``, ``page``, ``score``),
         ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and
-        where they apply ``degraded``, ``numbers`` and ``suspicious``. What is not known yet, as in a stream that is not
-        used up, is None.
+        where they apply ``degraded``, ``numbers``, ``suspicious`` and ``cached``. What is not known yet, as in a stream
+        that is not used up, is None.
     """
     known = metadata or {}
     keys = ("known", "confidence", "citations", "cost_usd", "latency_ms", "query_id")
-    extra = ("degraded", "numbers", "suspicious", "failed_legs")
+    extra = ("degraded", "numbers", "suspicious", "failed_legs", "cached")
     return {
         "answer": answer,
         "sources": [_source(hit) for hit in sources],

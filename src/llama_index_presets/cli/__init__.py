@@ -3,6 +3,7 @@
 from llama_index_presets.cli import engines
 from llama_index_presets.cli.app import app, main
 from llama_index_presets.cli.commands import (
+    answer_cache,
     citation,
     compact,
     costs,
@@ -21,6 +22,7 @@ from llama_index_presets.cli.commands import (
 )
 
 __all__ = [
+    "answer_cache",
     "app",
     "citation",
     "compact",

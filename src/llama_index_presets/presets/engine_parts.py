@@ -21,6 +21,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
 from llama_index_presets.answer.synthesize import CitedSynthesizer
+from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.forks import ADVICE
 from llama_index_presets.errors import AnswerError, MonitorError, PermissionsError, PresetsError
 from llama_index_presets.ingest.chunk import SentenceChunker
@@ -99,6 +100,7 @@ class EngineParts:
         tenant: Tenant that calls are charged to, or empty.
         ingest_metadata: Metadata that every document ingested here is given.
         fallback: Finds documents in languages that the embedding model does not know, or None.
+        answers: The answer cache, or None.
         permissions: Whether the storage has permissions.
         access: What its user may see; None for an engine without a user.
         life: Whether the parts are closed; shared by all engines over them.
@@ -132,6 +134,7 @@ class EngineParts:
     permissions: StoragePermissions
     access: Access | None = None
     fallback: LanguageFallback | None = None
+    answers: AnswerCache | None = None
     life: _Life = field(default_factory=_Life)
     rebuild: Callable[..., Any] | None = field(default=None, repr=False)  # its arguments may hold keys
 

@@ -11,7 +11,7 @@ import functools
 import time
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,7 @@ from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, a
 from llama_index_presets.errors import AnswerError, MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.monitor.traces.tracing import exclusive_tracing
+from llama_index_presets.presets.answer_reuse import CachedAnswer, Lookup
 from llama_index_presets.presets.citations.store import keep_citations
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.fallback import end_broken_answer, fallback_answer
@@ -74,6 +75,7 @@ class QueryRun:
         callback_manager: LlamaIndex's callbacks around the question; None takes those of the parts.
         query_id: Joins response, ledger and audit log.
         started: When it began, on the performance counter.
+        lookup: The question and the answer cache, once it was looked up.
     """
 
     parts: EngineParts
@@ -83,6 +85,7 @@ class QueryRun:
     callback_manager: CallbackManager | None = None
     query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
+    lookup: Lookup | None = None
     begun: bool = False
     ended: bool = False
 
@@ -122,6 +125,7 @@ class QueryRun:
             dispatcher.event(QueryStartEvent(query=self._query))
             answer = yield from self._answer()
             response = CitedResponse(answer.text, answer.source_nodes, answer.metadata())
+            yield from self._keep(answer, response.metadata or {})
             dispatcher.event(QueryEndEvent(query=self._query, response=response))
         outcome = response.metadata, str(response), response.source_nodes, _status(answer)
         yield Step(lambda: self.end(*outcome), lambda: self._aend(*outcome))
@@ -147,31 +151,50 @@ class QueryRun:
 
     # -- the way of a question -------------------------------------------------------------------------------------
 
-    def _answer(self) -> Core[CitedAnswer]:
+    def _answer(self) -> Core[CitedAnswer | CachedAnswer]:
         """Search and answer; an outage is an apology, where the settings want one."""
+        found = yield from self._find()
+        if not isinstance(found, list):
+            return found
+        try:
+            return (yield from self.parts.synthesizer.respond(self.question, found))
+        except Exception as error:
+            return fallback_answer(self.question, found, error, self.parts)
+
+    def _find(self) -> Core[list[NodeWithScore] | CitedAnswer | CachedAnswer]:
+        """Hits to answer from; or the answer itself, from the cache or as an apology for a search that is down."""
+        begin = functools.partial(Lookup.of, self.parts, self.question, self.query_id, self.image_path)
+        lookup: Lookup | None = (yield _step(begin)) if self.parts.answers is not None else None
+        self.lookup = lookup
+        cached: CachedAnswer | None = (yield _step(lookup.unchanged)) if lookup is not None else None
+        if cached is not None:
+            return cached
         try:
             hits = yield from search(self.parts, self._query)
         except Exception as error:
             return fallback_answer(self.question, None, error, self.parts)
-        try:
-            return (yield from self.parts.synthesizer.respond(self.question, hits))
-        except Exception as error:
-            return fallback_answer(self.question, hits, error, self.parts)
+        if lookup is not None:
+            cached = yield _step(functools.partial(lookup.same_passages, hits))
+        return hits if cached is None else cached
+
+    def _keep(self, answer: CitedAnswer | CachedAnswer, metadata: dict[str, Any]) -> Core[None]:
+        """Keep a new answer for the next who asks."""
+        lookup = self.lookup
+        if lookup is not None and isinstance(answer, CitedAnswer):
+            yield _step(lambda: lookup.keep(answer, metadata))
 
     def _begin_stream(self) -> Core[_Streaming]:
         """Search; what writes the answer is asked with the first piece that is read."""
         synthesizer = self.parts.synthesizer
         with self.failing(), self.billed():
-            try:
-                hits = yield from search(self.parts, self._query)
-            except Exception as error:
-                apology = fallback_answer(self.question, None, error, self.parts)
-                return _Streaming(apology, [], None, {"query_id": self.query_id})
+            found = yield from self._find()
+            if not isinstance(found, list):
+                return _Streaming(found, [], None, {"query_id": self.query_id})
             answer, pieces = yield Step(
-                lambda: synthesizer.stream(self.question, hits),
-                lambda: synthesizer.astream(self.question, hits),
+                lambda: synthesizer.stream(self.question, found),
+                lambda: synthesizer.astream(self.question, found),
             )
-            return _Streaming(answer, hits, pieces, {"query_id": self.query_id})
+            return _Streaming(answer, found, pieces, {"query_id": self.query_id})
 
     def _pieces(self, streaming: _Streaming) -> StreamCore[str]:
         """The pieces of an answer; billed and on record when they are used up, given up, or break off."""
@@ -183,6 +206,7 @@ class QueryRun:
             while (piece := (yield from self._next(streaming))) is not None:
                 yield piece
             metadata.update(answer.metadata())
+            yield from self._keep(answer, metadata)
             status = _status(answer)
         except Exception as error:
             status, failure = f"failed: {type(error).__name__}", error
@@ -204,7 +228,7 @@ class QueryRun:
         except Exception as error:
             apology = fallback_answer(self.question, streaming.hits, error, self.parts)
             streaming.pieces = None
-            return end_broken_answer(streaming.answer, apology)
+            return end_broken_answer(streaming.answer, apology)  # type: ignore[arg-type]
 
     @property
     def _query(self) -> QueryBundle:
@@ -321,6 +345,7 @@ class QueryRun:
                 cost_usd=cost_usd,
                 error=status.split(" ")[-1] if status.startswith(("failed: ", "degraded: ")) else None,
                 abandoned=status == "abandoned",
+                cached="cached" in outcome,
             )
         )
 
@@ -329,13 +354,18 @@ class QueryRun:
 class _Streaming:
     """An answer that is being read: what was found, and what gives the pieces; None for an apology."""
 
-    answer: CitedAnswer
+    answer: CitedAnswer | CachedAnswer
     hits: Sequence[NodeWithScore]
     pieces: Any
     metadata: dict[str, Any]
 
 
-def _status(answer: CitedAnswer) -> str:
+def _step(call: Callable[[], Any]) -> Step:
+    """A step that waits for the disk."""
+    return Step(call, lambda: asyncio.to_thread(call))
+
+
+def _status(answer: CitedAnswer | CachedAnswer) -> str:
     """How a question ended, for the audit log."""
     degraded = answer.degraded
     return f"degraded: {degraded['stage']} {degraded['error']}" if degraded else "answered"

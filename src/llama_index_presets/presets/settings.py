@@ -79,6 +79,10 @@ class Settings:
             empty leaves them out. Wants the extra ``ocr``.
         embedding_cache: Where vectors are kept by content, so that no text is embedded twice: ``storage`` (beside the
             index), ``off``, or a folder that several indexes share.
+        answer_cache: Whether an answer is kept beside the index and given again, without a call of the language model,
+            to a question that can only have the same one; see the how-to page "answer-cache".
+        answer_cache_mb: Largest size of these answers, in MiB; the least recently used go first.
+        answer_cache_hours: Hours after which such an answer is written afresh.
         max_question_chars: Longest question, in characters.
         verify_numbers: What becomes of a statement whose figures do not stand in the passages that it cites: kept,
             marked, or removed.
@@ -140,6 +144,9 @@ class Settings:
     max_document_mb: int = 100
     ocr: str = ""
     embedding_cache: str = "storage"
+    answer_cache: Literal["off", "on"] = "off"
+    answer_cache_mb: int = 64
+    answer_cache_hours: float = 168.0
     max_question_chars: int = 20_000
     verify_numbers: Literal["off", "mark", "remove"] = "off"
     on_injection: Literal["flag", "drop", "refuse"] = "flag"
@@ -167,6 +174,7 @@ class Settings:
             "batch_chunks",
             "max_document_mb",
             "max_question_chars",
+            "answer_cache_mb",
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -197,7 +205,7 @@ class Settings:
 
         for name in ("llm", "embedding", "reranker"):
             check_options(getattr(self, f"{name}_options") or {}, name)
-        for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio"):
+        for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio", "answer_cache_hours"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0.")
 

@@ -55,6 +55,12 @@ class Metrics:
         )
         self._calls = self._counter("model_calls", "Model calls.", "engine", "model", "kind", "status")
         self._hits = self._counter("cache_hits", "Embedding calls answered by the cache.", "engine", "model")
+        self._cached = self._counter(
+            "cached_answers", "Answers given by the answer cache.", "engine", "model"
+        )
+        self._saved = self._counter(
+            "saved_usd", "Known cost of calls that the answer cache saved, in US dollars.", "engine", "model"
+        )
         self._answers = self._counter("answers", "Questions, by outcome.", "engine", "outcome")
         self._errors = self._counter("errors", "Requests that failed, by code.", "route", "code")
         self._usage: OrderedDict[str, Usage] = OrderedDict()
@@ -114,6 +120,10 @@ class Metrics:
         if row.kind not in ("llm", "embedding", "rerank"):
             return
         self._calls.labels(engine, row.model, row.kind, row.status).inc()
+        if row.cache_hit and row.kind == "llm":
+            self._cached.labels(engine, row.model).inc()
+            self._saved.labels(engine, row.model).inc(float(row.saved_usd))
+            return
         if row.cache_hit:
             self._hits.labels(engine, row.model).inc()
             return

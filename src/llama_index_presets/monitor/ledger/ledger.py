@@ -149,6 +149,7 @@ class Ledger(LedgerReader):
         self._prefix = secrets.token_hex(8)
         self._prompt_hash: KeyedHash | None = None
         self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
+        self._of_models: OrderedDict[str, Decimal | None] = OrderedDict()
         self._loads: dict[str, list[tuple[float, float]]] = {}
         self._failure_logged = False
         self.prompts: dict[str, str] | None = None
@@ -181,6 +182,7 @@ class Ledger(LedgerReader):
         cache_hit: bool = False,
         prompt_sha256: str = "",
         cost_usd: Decimal | None = None,
+        saved_usd: Decimal = Decimal(0),
         timestamp_us: int | None = None,
     ) -> str:
         """Add one row; the names are the columns of `Call`.
@@ -210,7 +212,7 @@ class Ledger(LedgerReader):
                 call_id, now, kind, provider, model, prompt_tokens, completion_tokens, total, cost_usd,
                 latency_ms, status, preset, query_id, parent_id, session, tenant, tuple(tags), attempt,
                 error_type, cached_tokens, cache_write_tokens, reasoning_tokens, usage_source, cache_hit,
-                prompt_sha256, version,
+                prompt_sha256, version, saved_usd,
             )
         )  # fmt: skip
         return call_id
@@ -344,11 +346,9 @@ class Ledger(LedgerReader):
     def _remember(self, batch: list[Call]) -> None:
         for call in batch:
             if call.query_id:
-                before = self._by_query.pop(call.query_id, Decimal(0))
-                known = before is not None and call.cost_usd is not None
-                self._by_query[call.query_id] = before + call.cost_usd if known else None  # type: ignore[operator]
-        while len(self._by_query) > _QUERIES_REMEMBERED:
-            self._by_query.popitem(last=False)
+                _add_cost(self._by_query, call)
+                if call.kind == "llm":
+                    _add_cost(self._of_models, call)
 
     def _tell(self, batch: list[Call]) -> None:
         for observer in self._observers:
@@ -393,6 +393,12 @@ class Ledger(LedgerReader):
             if query_id in self._by_query:
                 return self._by_query[query_id]
         return self.recorded_cost(query_id)
+
+    def answering_cost(self, query_id: str) -> Decimal | None:
+        """Give what the language model has cost a query of this process so far, in USD; None when it is unpriced."""
+        with self._writing:
+            self.flush()
+            return self._of_models.get(query_id, Decimal(0))
 
     def _before_reading(self) -> None:
         if self._pending:
@@ -446,6 +452,15 @@ def _made(row: Call | Callable[[], Call]) -> Call | None:
     except Exception:
         _log.exception("A call could not be recorded: its row cannot be made.")
         return None
+
+
+def _add_cost(costs: OrderedDict[str, Decimal | None], call: Call) -> None:
+    """Add the cost of a call to those of the queries asked last."""
+    before = costs.pop(call.query_id, Decimal(0))
+    known = before is not None and call.cost_usd is not None
+    costs[call.query_id] = before + call.cost_usd if known else None  # type: ignore[operator]
+    while len(costs) > _QUERIES_REMEMBERED:
+        costs.popitem(last=False)
 
 
 def _used_nothing(call: Call) -> bool:

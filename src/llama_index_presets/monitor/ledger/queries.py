@@ -57,6 +57,8 @@ class UsageStats:
         cache_hit_rate: Share of embedding calls that our own cache answered, in [0, 1].
         error_rate: Share of calls that failed, in [0, 1]; refused and abandoned ones are not failures.
         repeated_prompts: Calls of language models whose prompt had been asked before in the period.
+        cached_answers: Answers that the answer cache gave, each a call of a language model that was not made.
+        saved_usd: What these calls had cost when they were made, as far as known.
     """
 
     total_calls: int
@@ -70,6 +72,8 @@ class UsageStats:
     cache_hit_rate: float
     error_rate: float
     repeated_prompts: int
+    cached_answers: int = 0
+    saved_usd: Decimal = Decimal(0)
 
     def __getitem__(self, name: str) -> Any:
         return asdict(self)[name]
@@ -86,6 +90,7 @@ class CostRow:
         cost_usd: Sum of the known costs.
         avg_latency_ms: Mean time of a call, in milliseconds.
         unpriced_calls: Calls whose cost is unknown.
+        saved_usd: What calls that the answer cache saved had cost.
     """
 
     key: str
@@ -94,19 +99,22 @@ class CostRow:
     cost_usd: Decimal
     avg_latency_ms: float
     unpriced_calls: int
+    saved_usd: Decimal = Decimal(0)
 
 
 _SINCE = "timestamp >= make_timestamp(?)"
 _TOTALS = """
     count(*), coalesce(sum(total_tokens), 0)::BIGINT, coalesce(sum(cost_usd), 0)::DECIMAL(38,12),
-    coalesce(avg(latency_ms) FILTER (NOT cache_hit), 0), count(*) FILTER (cost_usd IS NULL)"""
+    coalesce(avg(latency_ms) FILTER (NOT cache_hit), 0), count(*) FILTER (cost_usd IS NULL),
+    coalesce(sum(saved_usd), 0)::DECIMAL(38,12)"""
 _USAGE = f"""
     SELECT {_TOTALS},
         coalesce(quantile_cont(latency_ms, [0.5, 0.95, 0.99]) FILTER (NOT cache_hit), [0, 0, 0]),
         coalesce(avg(cache_hit::INT) FILTER (kind = 'embedding'), 0),
         coalesce(avg((status = 'error')::INT), 0),
         count(prompt_sha256) FILTER (kind = 'llm' AND prompt_sha256 <> '')
-            - count(DISTINCT prompt_sha256) FILTER (kind = 'llm' AND prompt_sha256 <> '')
+            - count(DISTINCT prompt_sha256) FILTER (kind = 'llm' AND prompt_sha256 <> ''),
+        count(*) FILTER (kind = 'llm' AND cache_hit)
     FROM llm_calls WHERE {BILLABLE} AND {_SINCE}"""  # noqa: S608 (constants)
 
 
@@ -140,7 +148,7 @@ EVERYBODY: Final = Scope()
 def usage_stats(rows: Rows, since_us: int, scope: Scope = EVERYBODY) -> UsageStats:
     """Sum up everything since a moment, in microseconds since 1970."""
     statement = f"{_USAGE} AND {scope.condition}"
-    calls, tokens, cost, mean, unpriced, quantiles, hits, errors, repeats = rows(
+    calls, tokens, cost, mean, unpriced, saved, quantiles, hits, errors, repeats, reused = rows(
         statement, [since_us, *scope.values]
     )[0]
     return UsageStats(
@@ -155,6 +163,8 @@ def usage_stats(rows: Rows, since_us: int, scope: Scope = EVERYBODY) -> UsageSta
         cache_hit_rate=float(hits),
         error_rate=float(errors),
         repeated_prompts=repeats,
+        cached_answers=reused,
+        saved_usd=saved,
     )
 
 
@@ -179,8 +189,9 @@ def costs_by(rows: Rows, by: str, since_us: int, scope: Scope = EVERYBODY) -> li
             cost_usd=cost,
             avg_latency_ms=mean,
             unpriced_calls=unpriced,
+            saved_usd=saved,
         )
-        for key, calls, tokens, cost, mean, unpriced in rows(statement, [since_us, *scope.values])
+        for key, calls, tokens, cost, mean, unpriced, saved in rows(statement, [since_us, *scope.values])
     ]
 
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 __all__ = [
+    "ADDED_LATER",
     "BILLABLE_KINDS",
     "CALLER_PRICED",
     "COLUMNS",
@@ -58,8 +59,12 @@ COLUMNS: Final[dict[str, str]] = {
     "cache_hit": "BOOLEAN",
     "prompt_sha256": "VARCHAR",
     "price_version": "VARCHAR",
+    "saved_usd": "DECIMAL(18,12)",
 }
 """Column -> DuckDB type of the table `llm_calls`, in order. Timestamps are UTC."""
+
+ADDED_LATER: Final = ("saved_usd",)
+"""Columns that tables of earlier releases lack."""
 
 
 class Call(NamedTuple):
@@ -92,6 +97,7 @@ class Call(NamedTuple):
         cache_hit: Whether our own cache answered and no call was made; of a load, whether another thread loaded.
         prompt_sha256: Keyed hash of the prompt, so that equal prompts can be counted and not guessed.
         price_version: Where the price came from; empty until the ledger has priced the row.
+        saved_usd: Of a language model's call that the answer cache saved: what the call had cost, as far as known.
     """
 
     call_id: str
@@ -120,6 +126,7 @@ class Call(NamedTuple):
     cache_hit: bool
     prompt_sha256: str
     price_version: str
+    saved_usd: Decimal = Decimal(0)
 
 
 def as_json_fields(call: Call) -> dict[str, Any]:
@@ -130,18 +137,21 @@ def as_json_fields(call: Call) -> dict[str, Any]:
         ...     "", "", "", ("t",), 1, "", 0, 0, 0, "reported", False, "", "caller"))["cost_usd"]
         '0.1'
     """
-    fields = call._asdict()
-    if call.cost_usd is not None:
-        fields["cost_usd"] = format(call.cost_usd, "f")
-    return fields
+    return _with_dollars(call._asdict(), call)
 
 
 def as_stored_fields(call: Call) -> dict[str, Any]:
     """Give a row as its journal keeps it: without what is empty, zero or false, but with a cost of zero."""
     fields: dict[str, Any] = {name: value for name, value in zip(Call._fields, call, strict=True) if value}
+    return _with_dollars(fields, call)
+
+
+def _with_dollars(fields: dict[str, Any], call: Call) -> dict[str, Any]:
+    """Dollars as text, so that no digit is lost; saved ones where there are any."""
     if call.cost_usd is not None:
         fields["cost_usd"] = format(call.cost_usd, "f")
-    return fields
+    fields.pop("saved_usd", None)
+    return fields | ({"saved_usd": format(call.saved_usd, "f")} if call.saved_usd else {})
 
 
 def covered_s(intervals: Sequence[tuple[float, float]], start: float) -> float:

@@ -28,7 +28,7 @@ from llama_index_presets.monitor.ledger.journal import (
     journals,
     locked,
 )
-from llama_index_presets.monitor.ledger.row import COLUMNS
+from llama_index_presets.monitor.ledger.row import ADDED_LATER, COLUMNS
 
 __all__ = ["copy_to", "fold", "query", "query_rows"]
 
@@ -39,7 +39,8 @@ _MANY: Final = 8
 _SMALL_BYTES: Final = 2**20
 # In the journal, times are microseconds and dollars are text.
 _STORED = {
-    name: {"timestamp": "BIGINT", "cost_usd": "VARCHAR"}.get(name, kind) for name, kind in COLUMNS.items()
+    name: {"timestamp": "BIGINT", "cost_usd": "VARCHAR", "saved_usd": "VARCHAR"}.get(name, kind)
+    for name, kind in COLUMNS.items()
 }
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _DEFINITIONS = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
@@ -49,6 +50,7 @@ _SELECTED = ", ".join(
     {
         "timestamp": 'make_timestamp("timestamp") AS "timestamp"',
         "cost_usd": f'"cost_usd"::{COLUMNS["cost_usd"]} AS "cost_usd"',
+        "saved_usd": f'coalesce("saved_usd", \'0\')::{COLUMNS["saved_usd"]} AS "saved_usd"',
     }.get(name, f'coalesce("{name}", {_EMPTY.get(kind, "0")})::{kind} AS "{name}"')
     for name, kind in COLUMNS.items()
 )
@@ -168,13 +170,27 @@ def _holds_ledger(connection: duckdb.DuckDBPyConnection, ledger: Path) -> bool:
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, *, attached: bool, files: list[str]) -> None:
-    legs = [f"SELECT {_NAMES} FROM ledger.llm_calls"] if attached else []  # noqa: S608 (constants)
+    legs = [f"SELECT {_stored_names(connection)} FROM ledger.llm_calls"] if attached else []  # noqa: S608 (constants)
     if files:
         legs.append(_journal_rows(files))
     if not legs:
         connection.execute(f"CREATE TABLE llm_calls ({_DEFINITIONS})")
         return
     connection.execute("CREATE VIEW llm_calls AS " + " UNION ALL ".join(legs))
+
+
+def _stored_names(connection: duckdb.DuckDBPyConnection) -> str:
+    """The columns of an attached table; those that an earlier release did not write are zero."""
+    there = _columns(connection)
+    return ", ".join(
+        f'"{name}"' if name in there or name not in ADDED_LATER else f'0::{kind} AS "{name}"'
+        for name, kind in COLUMNS.items()
+    )
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    statement = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'llm_calls'"
+    return {row[0] for row in connection.execute(statement).fetchall()}
 
 
 def _journal_rows(files: list[str]) -> str:
@@ -279,6 +295,8 @@ def _fold_into(
     _holds_ledger(connection, ledger)  # else the tables would go into somebody else's database
     connection.execute("BEGIN")
     connection.execute(f"CREATE TABLE IF NOT EXISTS ledger.llm_calls ({_DEFINITIONS})")
+    for name in sorted(set(ADDED_LATER) - _columns(connection)):
+        connection.execute(f"ALTER TABLE ledger.llm_calls ADD COLUMN {name} {COLUMNS[name]} DEFAULT 0")
     connection.execute("CREATE TABLE IF NOT EXISTS ledger.folded (journal VARCHAR PRIMARY KEY)")
     done = {row[0] for row in connection.execute("SELECT journal FROM ledger.folded").fetchall()}
     fresh = [path for path in orphans if path.name not in done and path.stat().st_size]

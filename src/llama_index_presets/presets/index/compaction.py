@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.lock import ingest_lock
@@ -93,6 +94,9 @@ def _steps(place: Storage, store: Any, keyword: Any) -> Iterator[tuple[str, Call
     if place.embeddings.is_dir():
         # It is not known which vectors belong to removed texts, and a vector tells something of its text.
         yield "embeddings", lambda: _closing(EmbeddingCache(place.embeddings))
+    if place.answers.exists():
+        # Which answers were written from removed texts is not asked: all go.
+        yield "answers", lambda: _closing(AnswerCache(place.answers, max_bytes=1, max_age_s=1))
 
 
 def _closing(part: Any) -> None:

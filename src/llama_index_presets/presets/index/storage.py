@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from llama_index_presets.answer_cache.store import ANSWERS_FILE
 from llama_index_presets.errors import (
     FingerprintError,
     SettingsError,
@@ -223,6 +224,11 @@ class Storage:
         return self.folder / "embeddings"
 
     @property
+    def answers(self) -> Path:
+        """File of the answer cache."""
+        return self.folder / ANSWERS_FILE
+
+    @property
     def lock(self) -> Path:
         """Lock file, held during an ingest."""
         return self.folder / "ingest.lock"
@@ -407,6 +413,7 @@ _OWN = (
     "*.lock",
     "calls.duckdb*",
     "citations.sqlite*",
+    "answers.sqlite*",
     "logs",
     "audit.jsonl*",
 )

@@ -1,0 +1,1 @@
+"""Answer cache: the form in which two questions are one, and the file that keeps answers."""

@@ -1,0 +1,155 @@
+"""The file of cached answers: bounded, private, shared, whole after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.files.encryption import Encryptor
+
+
+def cache(folder: Path, **options: object) -> AnswerCache:
+    settings: dict[str, object] = {"max_bytes": 10_000, "max_age_s": 60.0, **options}
+    return AnswerCache(folder / "answers.sqlite", **settings)  # type: ignore[arg-type]
+
+
+def test_an_entry_is_found_by_all_parts_of_its_key(tmp_path: Path) -> None:
+    """Parts of a key do not run into each other."""
+    answers = cache(tmp_path)
+    answers.put(answers.key("ab", "c"), {"text": "Yes."})
+    assert answers.get(answers.key("ab", "c")) == {"text": "Yes."}
+    assert answers.get(answers.key("a", "bc")) is None
+
+
+def test_an_old_entry_and_one_from_the_future_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past its age an entry is gone; so is one that a clock that was put back made."""
+    answers, now = cache(tmp_path, max_age_s=60.0), time.time_ns()
+    for later_s in (61, -1):
+        key = answers.key(str(later_s))
+        monkeypatch.setattr(time, "time_ns", lambda: now)
+        answers.put(key, {"text": "Yes."})
+        monkeypatch.setattr(time, "time_ns", lambda s=later_s: now + s * 10**9)
+        assert answers.get(key) is None
+
+
+def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+    """The sum of the entries stays below the limit, and what was asked for stays."""
+    answers = cache(tmp_path, max_bytes=1_000)
+    keys = [answers.key(str(n)) for n in range(5)]
+    for place, key in enumerate(keys):
+        answers.put(key, {"text": "x" * 280})
+        if place:
+            assert answers.get(keys[0]) is not None
+    assert [answers.get(key) is not None for key in keys] == [True, False, False, True, True]
+    answers.put(keys[1], {"text": "x" * 2_000})
+    assert answers.get(keys[1]) is None
+
+
+def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """Answers are text of documents: 0600, the log beside them, too."""
+    answers = cache(tmp_path)
+    answers.put(answers.key("q"), {"text": "Yes."})
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("answers.sqlite*")}
+    assert len(modes) >= 2 and set(modes.values()) == {0o600}
+
+
+def test_an_encrypted_storage_has_no_answer_in_clear(tmp_path: Path) -> None:
+    """Entries are sealed, and another key finds nothing."""
+    answers = cache(tmp_path, sealer=Encryptor(bytes(32)))
+    answers.put(answers.key("q"), {"text": "Jane Doe"})
+    assert answers.get(answers.key("q")) == {"text": "Jane Doe"}
+    answers.close()
+    assert all(b"Jane" not in path.read_bytes() for path in tmp_path.iterdir())
+    other = cache(tmp_path, sealer=Encryptor(bytes([1] * 32)))
+    assert other.get(other.key("q")) is None
+    assert other.get(answers.key("q")) is None
+
+
+def test_clear_leaves_no_word_on_the_disk(tmp_path: Path) -> None:
+    """Clearing counts what was there and overwrites the file."""
+    answers = cache(tmp_path)
+    answers.put(answers.key("q"), {"text": "forget me"})
+    assert answers.clear() == 1
+    answers.close()
+    assert all(b"forget me" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["file", "entry"])
+def test_what_is_damaged_is_a_miss_and_is_replaced(tmp_path: Path, damage: str) -> None:
+    """A broken file or entry costs a call, never an error or a wrong answer."""
+    answers = cache(tmp_path)
+    key = answers.key("q")
+    answers.put(key, {"text": "Yes."})
+    answers.clear() if damage == "file" else None
+    answers.put(key, {"text": "Yes."})
+    if damage == "file":
+        answers.close()
+        answers.path.write_bytes(b"no database" * 1_000)
+    else:
+        with answers._connected() as connection, connection:
+            connection.execute(
+                "update answers set entry = cast(replace(cast(entry as text), 'Yes', 'No!') as blob)"
+            )
+    assert answers.get(key) is None
+    answers.put(key, {"text": "Yes."})
+    assert answers.get(key) == {"text": "Yes."}
+
+
+def test_threads_share_it(tmp_path: Path) -> None:
+    """Eight threads write and read their own and each other's."""
+    answers, wrong = cache(tmp_path, max_bytes=10**6), []
+
+    def work(number: int) -> None:
+        for place in range(20):
+            answers.put(answers.key(str(place)), {"text": str(place)})
+            found = answers.get(answers.key(str((place + number) % 20)))
+            if found not in (None, {"text": str((place + number) % 20)}):
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and len(answers) == 20
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from llama_index_presets.answer_cache.store import AnswerCache
+answers = AnswerCache(Path(sys.argv[1]), max_bytes=10**7, max_age_s=60)
+place = 0
+while True:
+    answers.put(answers.key(str(place)), {"text": str(place) * 200})
+    place += 1
+    print(place, flush=True)
+"""
+
+
+def test_a_killed_process_leaves_whole_entries(tmp_path: Path) -> None:
+    """After SIGKILL in the middle of writing, what was put is there and another process goes on."""
+    path = tmp_path / "answers.sqlite"
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    done = [int(writer.stdout.readline()) for _ in range(30)][-1]
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    answers = AnswerCache(path, max_bytes=10**7, max_age_s=60)
+    assert [answers.get(answers.key(str(n))) for n in range(done)] == [
+        {"text": str(n) * 200} for n in range(done)
+    ]
+    answers.put(answers.key("next"), {"text": "next"})
+    assert answers.get(answers.key("next")) == {"text": "next"}
