@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 DECOMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
@@ -23,6 +24,7 @@ class Receiver:
 
     Attributes:
         bodies: Each request's body, uncompressed.
+        paths: Where each was posted to.
 
     Example:
         >>> with Receiver() as receiver:
@@ -32,6 +34,7 @@ class Receiver:
 
     def __init__(self, port: int = 0) -> None:
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         handler = type("Handler", (_Handler,), {"receiver": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._http.daemon_threads = True
@@ -43,7 +46,9 @@ class Receiver:
 
     def spans(self) -> Iterator[Any]:
         """Every span received so far, as a protobuf message; bodies of another kind hold none."""
-        for body in list(self.bodies):
+        for path, body in list(zip(self.paths, self.bodies, strict=False)):
+            if path.endswith("/metrics"):
+                continue
             try:
                 resources = ExportTraceServiceRequest.FromString(body).resource_spans
             except DecodeError:
@@ -51,6 +56,16 @@ class Receiver:
             for resource in resources:
                 for scope in resource.scope_spans:
                     yield from scope.spans
+
+    def metrics(self) -> dict[str, Any]:
+        """Name of a metric -> its last report, as a protobuf message."""
+        found = {}
+        for path, body in list(zip(self.paths, self.bodies, strict=False)):
+            if path.endswith("/metrics"):
+                for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                    for scope in resource.scope_metrics:
+                        found.update({metric.name: metric for metric in scope.metrics})
+        return found
 
     def __enter__(self) -> Receiver:
         """Start listening."""
@@ -71,6 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the body, uncompressed."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         decompress = DECOMPRESS.get(self.headers.get("Content-Encoding", ""), bytes)
+        self.receiver.paths.append(self.path)
         self.receiver.bodies.append(decompress(body))
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")

@@ -110,8 +110,8 @@ def start_monitoring(
 ) -> tuple[Ledger, CostTrackingHandler]:
     """Open the ledger and its cost handler, and whatever else the level has.
 
-    Traces are sent at the level ``full``, to the setting `trace_endpoint` or to this machine, and at any other level
-    where that setting says where to.
+    Traces, and metrics beside them, are sent at the level ``full``, to the setting `trace_endpoint` or to this machine,
+    and at any other level where that setting says where to.
 
     Args:
         level: Key of `matrix.MONITORING`.
@@ -149,6 +149,10 @@ def start_monitoring(
             local_only=local,
         )
         opened.callback(traces.close)
+        from llama_index_presets.monitor.traces.metrics import RunMetrics
+
+        metrics = RunMetrics(endpoint, project=settings.trace_project or preset, ledger=ledger, preset=preset)
+        opened.callback(metrics.close)
     return ledger, handler
 
 

@@ -7,11 +7,12 @@ once, in one warning.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["Sender", "is_loopback", "traces_url"]
+__all__ = ["Sender", "is_loopback", "is_reachable", "post_session", "quieten", "sending", "traces_url"]
 
 _log = logging.getLogger(__name__)
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
@@ -127,37 +128,27 @@ class _PatientExporter(SpanExporter):
         parts = urlsplit(url)
         self._url = url
         self._address = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
-        self._otlp = OTLPSpanExporter(endpoint=url, timeout=_REQUEST_S, session=_session(url))
+        self._otlp = OTLPSpanExporter(endpoint=url, timeout=_REQUEST_S, session=post_session(url))
         self._pause_s = _FIRST_PAUSE_S
         self._silent_until = 0.0
         self._warned = False
         self.dropped = 0
-        _quieten()
+        quieten(OTLPSpanExporter.__module__)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch, or drop it."""
         if time.monotonic() < self._silent_until:
             self.dropped += len(spans)
             return SpanExportResult.FAILURE
-        if self._reachable() and self._send(spans) is SpanExportResult.SUCCESS:
+        if is_reachable(self._address) and self._send(spans) is SpanExportResult.SUCCESS:
             self._pause_s, self._silent_until = _FIRST_PAUSE_S, 0.0
             return SpanExportResult.SUCCESS
         self._failed(len(spans))
         return SpanExportResult.FAILURE
 
-    def _reachable(self) -> bool:
-        try:
-            socket.create_connection(self._address, _CONNECT_S).close()
-        except OSError:
-            return False
-        return True
-
     def _send(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        _sending.active = True
-        try:
+        with sending():
             return self._otlp.export(spans)
-        finally:
-            _sending.active = False
 
     def _failed(self, spans: int) -> None:
         self.dropped += spans
@@ -184,7 +175,26 @@ class _PatientExporter(SpanExporter):
         return True
 
 
-def _session(url: str) -> requests.Session:
+def is_reachable(address: tuple[str, int]) -> bool:
+    """Whether something listens there, asked for half a second at most."""
+    try:
+        socket.create_connection(address, _CONNECT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def sending() -> Iterator[None]:
+    """Keep what the OTLP exporters log about our exports out of the log."""
+    _sending.active = True
+    try:
+        yield
+    finally:
+        _sending.active = False
+
+
+def post_session(url: str) -> requests.Session:
     """Follow no redirection, and ask no proxy for a collector on this machine: spans go where they were sent."""
     session = requests.Session()
     session.max_redirects = 0
@@ -204,7 +214,8 @@ class _Ours(logging.Filter):
 _OURS: Final[Any] = _Ours()
 
 
-def _quieten() -> None:
-    logger = logging.getLogger(OTLPSpanExporter.__module__)
+def quieten(exporter: str) -> None:
+    """Let an exporter's logger, by its module, say nothing about our exports."""
+    logger = logging.getLogger(exporter)
     if _OURS not in logger.filters:
         logger.addFilter(_OURS)
