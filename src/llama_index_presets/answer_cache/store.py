@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.errors import EncryptionError, StoreLockedError, StoreWriteError
+from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.files.private_files import private_file, private_folder
 
 __all__ = ["ANSWERS_FILE", "AnswerCache"]
