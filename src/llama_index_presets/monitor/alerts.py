@@ -12,9 +12,9 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -65,6 +65,7 @@ class Alert:
         message: One sentence for people.
         at: When it was seen, ISO 8601, UTC.
         resolved: Whether this says that the incident is over.
+        group: Whose calls they were, as ``"tenant acme"`` or ``"caller web"``; empty for all calls together.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Alert:
     message: str
     at: str
     resolved: bool = False
+    group: str = ""
 
 
 Sink = Callable[[Alert], None]
@@ -86,6 +88,11 @@ class AlertMonitor:
         sinks: Where alerts go: `to_log`, `to_webhook`, or any function of an `Alert`.
         thresholds: When to alert.
         tell_resolved: Whether sinks also hear that an incident is over.
+        by: Groups that are judged by the same thresholds each, beside all calls together: ``"tenant"``, and
+            ``"caller"`` of a server (the tag ``key:NAME``).
+
+    Raises:
+        SettingsError: There is no such group.
 
     Example:
         >>> import tempfile
@@ -104,7 +111,11 @@ class AlertMonitor:
         thresholds: Thresholds | None = None,
         *,
         tell_resolved: bool = False,
+        by: Sequence[str] = (),
     ) -> None:
+        if unknown := sorted(set(by) - _GROUPS.keys()):
+            raise SettingsError(f"Alerts cannot be by '{unknown[0]}'. Choose of: {', '.join(_GROUPS)}.")
+        self._by = tuple(by)
         self.thresholds = thresholds or Thresholds()
         self.firing: set[str] = set()
         self._ledger = ledger
@@ -125,11 +136,7 @@ class AlertMonitor:
         """
         moment = time.time() if now is None else now
         with self._lock:
-            alerts = [
-                alert
-                for check in _CHECKS
-                for alert in self._judge(*check(self._ledger, self.thresholds, moment))
-            ]
+            alerts = [alert for group in (None, *self._by) for alert in self._judge_group(group, moment)]
         for alert in alerts:
             self._deliver(alert)
         return alerts
@@ -155,23 +162,34 @@ class AlertMonitor:
             except Exception:
                 _log.exception("An alert check failed; the next one follows in %.0f s.", every_s)
 
-    def _judge(self, name: str, value: float | None, threshold: float, text: str) -> list[Alert]:
-        low = threshold * (1 - self.thresholds.hysteresis)
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        if value is not None and value > threshold and name not in self.firing:
-            self.firing.add(name)
-            return [Alert(name=name, value=value, threshold=threshold, message=text, at=at)]
-        if name in self.firing and (value is None or value <= low):
-            self.firing.discard(name)
-            over = Alert(
-                name=name,
-                value=value or 0.0,
-                threshold=threshold,
-                message=f"Over: {name}.",
-                at=at,
-                resolved=True,
-            )
-            return [over] if self._tell_resolved else []
+    def _judge_group(self, by: str | None, moment: float) -> list[Alert]:
+        """Judge all calls, or each tenant or caller; one that is heard of no more has recovered."""
+        findings = _findings(self._ledger, self.thresholds, moment, by)
+        seen = {(one.name, one.group) for one in findings}
+        for key in sorted(self.firing):
+            name, _, group = key.partition(" of ")
+            if group.split(" ")[0] == (by or "") and (name, group) not in seen:
+                findings.append(_Finding(name, group, None, 0.0, ""))
+        return [alert for one in findings for alert in self._judge(one)]
+
+    def _judge(self, found: _Finding) -> list[Alert]:
+        low = found.threshold * (1 - self.thresholds.hysteresis)
+        key = f"{found.name} of {found.group}" if found.group else found.name
+        value, threshold = found.value, found.threshold
+        alert = Alert(
+            name=found.name,
+            value=value or 0.0,
+            threshold=threshold,
+            message=f"{found.group}: {found.text}" if found.group else found.text,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            group=found.group,
+        )
+        if value is not None and value > threshold and key not in self.firing:
+            self.firing.add(key)
+            return [alert]
+        if key in self.firing and (value is None or value <= low):
+            self.firing.discard(key)
+            return [replace(alert, message=f"Over: {key}.", resolved=True)] if self._tell_resolved else []
         return []
 
     def _deliver(self, alert: Alert) -> None:
@@ -209,41 +227,59 @@ def to_webhook(url: str, *, timeout_s: float = 10.0) -> Sink:
     return post
 
 
-_Finding = tuple[str, float | None, float, str]
-_WINDOW = f"""
-    SELECT count(*), avg((status = 'error')::INT), quantile_cont(latency_ms, 0.95) FILTER (status =
-    'success') / 1000
-    FROM llm_calls WHERE {BILLABLE} AND NOT cache_hit AND timestamp > make_timestamp(?)"""  # noqa: S608 (constants)
-_DAYS = f"""
-    SELECT coalesce(sum(cost_usd) FILTER (timestamp > make_timestamp($day)), 0)::DOUBLE,
+_GROUPS: Final = {
+    "tenant": "tenant",
+    "caller": "regexp_extract(array_to_string(tags, chr(10)), '(?m)^key:(.*)$', 1)",
+}
+"""What alerts can be by -> its SQL; rows where it is empty belong to nobody."""
+
+_WINDOW = """
+    SELECT {group}, count(*), avg((status = 'error')::INT),
+        quantile_cont(latency_ms, 0.95) FILTER (status = 'success') / 1000
+    FROM llm_calls WHERE {billable} AND NOT cache_hit AND timestamp > make_timestamp(?) GROUP BY 1"""
+_DAYS = """
+    SELECT {group}, coalesce(sum(cost_usd) FILTER (timestamp > make_timestamp($day)), 0)::DOUBLE,
         coalesce(sum(cost_usd) FILTER (timestamp <= make_timestamp($day)), 0)::DOUBLE / 7
-    FROM llm_calls WHERE {BILLABLE} AND timestamp > make_timestamp($week)"""  # noqa: S608 (constants)
+    FROM llm_calls WHERE {billable} AND timestamp > make_timestamp($week) GROUP BY 1"""
 
 
-def _window(ledger: Ledger, limits: Thresholds, now: float) -> tuple[Any, ...]:
-    since = int((now - limits.window_s) * 1e6)
-    calls, errors, latency = ledger.sql(_WINDOW, [since]).fetchall()[0]
-    return (errors, latency) if calls >= limits.min_calls else (None, None)
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a check measured of a group; no value where there is too little to judge."""
+
+    name: str
+    group: str
+    value: float | None
+    threshold: float
+    text: str
 
 
-def _errors(ledger: Ledger, limits: Thresholds, now: float) -> _Finding:
-    value = _window(ledger, limits, now)[0]
-    text = f"{value or 0:.1%} of calls failed in the last {limits.window_s:.0f} s (threshold {limits.error_rate:.1%})."
-    return "error_rate", value, limits.error_rate, text
-
-
-def _latency(ledger: Ledger, limits: Thresholds, now: float) -> _Finding:
-    value = _window(ledger, limits, now)[1]
-    text = f"One call in twenty took {value or 0:.1f} s or more (threshold {limits.latency_s:.1f} s)."
-    return "latency", value, limits.latency_s, text
-
-
-def _cost(ledger: Ledger, limits: Thresholds, now: float) -> _Finding:
+def _findings(ledger: Ledger, limits: Thresholds, now: float, by: str | None) -> list[_Finding]:
+    """Errors, latency and cost of all calls, or of each group that has any."""
+    sql = {"group": _GROUPS[by] if by else "'all'", "billable": BILLABLE}
     day = int(now * 1e6) - _DAY_US
-    today, mean = ledger.sql(_DAYS, {"day": day, "week": day - 7 * _DAY_US}).fetchall()[0]
+    window = ledger.sql(_WINDOW.format(**sql), [int((now - limits.window_s) * 1e6)]).fetchall()
+    days = ledger.sql(_DAYS.format(**sql), {"day": day, "week": day - 7 * _DAY_US}).fetchall()
+    found: list[_Finding] = []
+    for key, calls, errors, latency in window:
+        if key:
+            few = calls < limits.min_calls
+            name = f"{by} {key}" if by else ""
+            found += _of_window(name, limits, None if few else errors, None if few else latency)
+    return found + [_of_cost(f"{by} {key}" if by else "", limits, *costs) for key, *costs in days if key]
+
+
+def _of_window(group: str, limits: Thresholds, errors: float | None, latency: float | None) -> list[_Finding]:
+    limit = f"threshold {limits.error_rate:.1%}"
+    failed = f"{errors or 0:.1%} of calls failed in the last {limits.window_s:.0f} s ({limit})."
+    slow = f"One call in twenty took {latency or 0:.1f} s or more (threshold {limits.latency_s:.1f} s)."
+    return [
+        _Finding("error_rate", group, errors, limits.error_rate, failed),
+        _Finding("latency", group, latency, limits.latency_s, slow),
+    ]
+
+
+def _of_cost(group: str, limits: Thresholds, today: float, mean: float) -> _Finding:
     value = today / mean if mean > 0 and today >= limits.min_cost_usd else None
     text = f"The last 24 h cost ${today:.2f}, {value or 0:.1f} times the mean day of the week before (${mean:.2f})."
-    return "cost_spike", value, limits.cost_ratio, text
-
-
-_CHECKS: Final = (_errors, _latency, _cost)
+    return _Finding("cost_spike", group, value, limits.cost_ratio, text)

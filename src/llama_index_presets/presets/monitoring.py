@@ -173,7 +173,7 @@ def _start_alerts(ledger: Ledger, settings: Settings) -> AlertMonitor:
         cost_ratio=settings.alert_cost_ratio,
     )
     sinks = [to_log, *([to_webhook(settings.alert_webhook)] if settings.alert_webhook else [])]
-    monitor = AlertMonitor(ledger, sinks, thresholds)
+    monitor = AlertMonitor(ledger, sinks, thresholds, by=settings.alert_by)
     monitor.start(_ALERT_EVERY_S)
     return monitor
 

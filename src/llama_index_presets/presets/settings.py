@@ -106,6 +106,7 @@ class Settings:
         trace_project: Under which name Phoenix files the traces; None takes the preset's.
         trace_content: What leaves of questions, passages and answers in traces: a keyed hash, the text, or nothing.
         alert_webhook: Where alerts of the level `full` are posted to, beside the log; taken for a secret.
+        alert_by: Whether alerts judge each ``tenant`` and each ``caller`` of a server, beside all calls together.
         alert_error_rate: Share of the calls of the last quarter of an hour that may fail, 0 to 1.
         alert_latency_s: Seconds that one call in twenty may take.
         alert_cost_ratio: Cost of the last day over the mean day of the week before.
@@ -162,6 +163,7 @@ class Settings:
     trace_project: str | None = None
     trace_content: Literal["hash", "text", "none"] = "hash"
     alert_webhook: str | None = field(default=None, repr=False)
+    alert_by: tuple[str, ...] = ()
     alert_error_rate: float = 0.05
     alert_latency_s: float = 30.0
     alert_cost_ratio: float = 3.0
@@ -182,6 +184,8 @@ class Settings:
             raise SettingsError(
                 f"permissions_from names '{unknown[0]}'; it takes any of {', '.join(_ORIGINS)}."
             )
+        if unknown := sorted(set(self.alert_by) - {"tenant", "caller"}):
+            raise SettingsError(f"alert_by names '{unknown[0]}'; it takes any of tenant, caller.")
         if self.ocr and not re.fullmatch(r"[A-Za-z_/]+(\+[A-Za-z_/]+)*", self.ocr):
             raise SettingsError(
                 f"ocr is '{self.ocr}'; expected languages as tesseract names them, such as 'eng' or 'eng+deu'."

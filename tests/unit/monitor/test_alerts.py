@@ -131,3 +131,37 @@ def test_impossible_settings_are_refused():
         Thresholds(error_rate=2)
     with pytest.raises(SettingsError, match="Expected http"):
         to_webhook("ftp://example.org")
+
+
+def test_tenants_and_callers_are_judged_each(ledger):
+    """One tenant's failures alert though all calls together are fine, once, with its name."""
+    told = []
+    monitor = AlertMonitor(ledger, [told.append], FEW, tell_resolved=True, by=("tenant", "caller"))
+    calls(ledger, 400)
+    calls(ledger, 20, tenant="acme", status="error")
+    calls(ledger, 20, tenant="globex")
+    calls(ledger, 20, tags=("beta", "key:web"), latency_ms=40_000)
+    found = [(alert.name, alert.group) for alert in monitor.check()]
+    assert found == [("error_rate", "tenant acme"), ("latency", "caller web")]
+    assert monitor.check() == [] and told[0].message.startswith("tenant acme: 100.0% of calls failed")
+    calls(ledger, 600, tenant="acme")
+    over = monitor.check()
+    assert [(alert.group, alert.resolved) for alert in over] == [("tenant acme", True)]
+
+
+def test_a_tenant_that_is_heard_of_no_more_has_recovered(ledger):
+    """Its incident ends with the window, so that the next one is told."""
+    monitor = AlertMonitor(ledger, [lambda alert: None], FEW, tell_resolved=True, by=("tenant",))
+    calls(ledger, 20, tenant="acme", status="error")
+    assert {alert.group for alert in monitor.check()} == {"", "tenant acme"}
+    over = monitor.check(now=time.time() + 3_600)
+    assert {alert.group for alert in over if alert.resolved} == {
+        "",
+        "tenant acme",
+    } and monitor.firing == set()
+
+
+def test_an_unknown_group_of_alerts_is_refused(ledger):
+    """The message lists the groups that there are."""
+    with pytest.raises(SettingsError, match="Alerts cannot be by 'colour'. Choose of: tenant, caller"):
+        AlertMonitor(ledger, by=("colour",))
