@@ -10,12 +10,16 @@ from xml.etree import ElementTree  # nosec B405
 
 from llama_index_presets.packages.extras import require
 
-__all__ = ["Chart", "bars", "lines", "render", "scatter"]
+__all__ = ["Chart", "bars", "intervals", "lines", "render", "scatter", "standalone"]
 
 _WIDTH, _HEIGHT = 520, 220
 _COLOURS: Final = ("#3b6fb6", "#d98032", "#4f9d69", "#b6504f", "#7b62a8", "#8c6d56", "#c26fa5", "#7f7f7f")
 _XLINK: Final = "{http://www.w3.org/1999/xlink}href"
 _NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_STYLE: Final = (
+    "text{fill:#57606a!important;font-family:system-ui,sans-serif!important}.grid path{stroke:#d5dae0!important}"
+    "@media(prefers-color-scheme:dark){text{fill:#a9b3c0!important}.grid path{stroke:#3a424d!important}}"
+)
 Series = Mapping[str, Sequence[float]]
 
 
@@ -98,6 +102,44 @@ def scatter(title: str, points: Sequence[tuple[str, float, float]], *, x_unit: s
     return drawing.chart(title, [name for name, _, _ in points])
 
 
+def intervals(
+    title: str, points: Sequence[tuple[str, float, float, float, float]], *, x_unit: str, y_unit: str
+) -> Chart:
+    """Draw one dot a point with the interval of its y, each numbered from 1 and in its own colour.
+
+    Args:
+        title: Caption of the chart.
+        points: Name, x, y, and the ends of the interval of y; all >= 0.
+        x_unit: Label of the x axis.
+        y_unit: Label of the y axis.
+
+    Example:
+        >>> intervals("Front", [("a", 20.0, 0.5, 0.4, 0.6)], x_unit="ms", y_unit="nDCG").svg.count("0.4 to 0.6")
+        1
+    """
+    drawing = _Drawing(x_label=x_unit, y_label=y_unit)
+    for number, (name, x, y, low, high) in enumerate(points):
+        text = f"{name}: {x:.4g} {x_unit}, {y:.3g} {y_unit}, 95 % {low:.3g} to {high:.3g}"
+        drawing.axes.plot([x, x], [low, high], color=_colour(number), linewidth=2, alpha=0.5)
+        drawing.dot(x, y, number, text, size=9)
+        drawing.axes.annotate(
+            str(number + 1), (x, y), xytext=(8, -4), textcoords="offset points", fontsize=11
+        )
+    drawing.axes.set_xlim(0, max((point[1] for point in points), default=0.0) * 1.1 or 1.0)
+    drawing.bottom = max(0.0, min((point[3] for point in points), default=0.0) - 0.05)
+    return drawing.chart(title, [f"{number} {point[0]}" for number, point in enumerate(points, start=1)])
+
+
+def standalone(chart: Chart) -> str:
+    """A chart as a file of its own: its colours follow dark or light, its title is there for screen readers."""
+    title = ElementTree.Element("title")
+    title.text = chart.title
+    head = f"{ElementTree.tostring(title, encoding='unicode')}<style>{_STYLE}</style>"
+    opening, _, rest = chart.svg.partition(">")
+    size = f'xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}"'
+    return f"{opening.replace('<svg', f'<svg {size}', 1)}>{head}{rest}\n"
+
+
 def render(template: str, **values: Any) -> str:
     """Fill a page of ``templates/``: self-contained, no script, nothing fetched; values are escaped.
 
@@ -121,12 +163,13 @@ def render(template: str, **values: Any) -> str:
 
 
 class _Drawing:
-    """One figure with y from 0, and a tooltip for each mark."""
+    """One figure with y from `bottom`, 0 where nothing else is said, and a tooltip for each mark."""
 
     def __init__(self, *, x_label: str = "", y_label: str = "") -> None:
         figure = require("matplotlib.figure", extra="report").Figure
         self._figure = figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72, layout="constrained")
         self._hints: dict[str, str] = {}
+        self.bottom = 0.0
         self.axes = self._figure.add_subplot()
         self.axes.set_xlabel(x_label, fontsize=11)
         self.axes.set_ylabel(y_label, fontsize=11)
@@ -155,7 +198,7 @@ class _Drawing:
     def chart(self, title: str, names: Sequence[str]) -> Chart:
         """Finish the figure."""
         legend = tuple((_colour(number), name) for number, name in enumerate(names))
-        self.axes.set_ylim(bottom=0, top=None if self._has_height() else 1)
+        self.axes.set_ylim(bottom=self.bottom, top=None if self._has_height() else 1)
         return Chart(title=title, svg=self._svg(title), legend=legend)
 
     def _has_height(self) -> bool:

@@ -18,6 +18,7 @@ from llama_index_presets.cli.commands import (
     preview,
     recommend,
     serve,
+    tune,
     weights,
 )
 
@@ -40,5 +41,6 @@ __all__ = [
     "preview",
     "recommend",
     "serve",
+    "tune",
     "weights",
 ]

@@ -9,7 +9,6 @@ import json
 import re
 import threading
 import time
-import tomllib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,12 +31,13 @@ from llama_index_presets.presets.checks.offline import is_local
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import cost_of
 from llama_index_presets.presets.index.storage import resolve_storage
+from llama_index_presets.presets.settings_sources import read_settings_file
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
 from llama_index_presets.retrieve.hybrid import HybridFusionRetriever
 from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
 
-__all__ = ["Evaluation", "Variant", "judged", "parse_settings"]
+__all__ = ["Evaluation", "Variant", "corpus_digest", "judged", "parse_settings", "source_names"]
 
 # Ask LlamaIndex's evaluators, which are asynchronous, from synchronous code.
 
@@ -145,9 +145,16 @@ class Variant:
         Raises:
             SettingsError: The file cannot be read.
         """
-        if not self.changes:
-            return self.settings
-        return {**_table(self.settings, self.preset), **self.changes}
+        return self.values() if self.changes else self.settings
+
+    def values(self) -> dict[str, Any]:
+        """Settings by name: those of the file, and the changes on top.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        file = read_settings_file(self.settings, self.preset) if self.settings else {}
+        return {**file, **(self.changes or {})}
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
@@ -170,17 +177,6 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             found[name.strip()] = text
     return found
-
-
-def _table(path: Path | None, preset: str) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"The settings file '{path}' cannot be read ({error}).") from error
-    top = {name: value for name, value in content.items() if not isinstance(value, dict)}
-    return {**top, **content.get(preset, {})}
 
 
 _DEPTH = 50
@@ -239,7 +235,7 @@ class Evaluation:
                 self._rank(left[0])  # models load at first use: that is no question's latency
             for one in left:
                 try:
-                    kept.add(self._ask(one))
+                    kept.add(self.outcome(one))
                 except Exception as error:  # a client may raise anything; the other questions go on
                     failed[one.id] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 bar.advance()
@@ -252,7 +248,8 @@ class Evaluation:
 
     # -- one question -----------------------------------------------------------------------------------------------
 
-    def _ask(self, one: JudgedQuestion) -> Outcome:
+    def outcome(self, one: JudgedQuestion) -> Outcome:
+        """Ask one question."""
         if self.retrieval_only:
             started = time.perf_counter()
             ranking = self._rank(one)
@@ -262,7 +259,7 @@ class Evaluation:
         response = self.engine.query(one.text)
         metadata: dict[str, Any] = response.metadata or {}
         text, known = str(response), bool(metadata["known"])
-        names = {hit.node.node_id: _names(hit) for hit in response.source_nodes}
+        names = {hit.node.node_id: source_names(hit) for hit in response.source_nodes}
         cited = [
             names.get(citation["node_id"], [str(citation["source"])])
             for citation in metadata["citations"]
@@ -292,7 +289,7 @@ class Evaluation:
                 if isinstance(part, CrossEncoderRerank):
                     part = part.model_copy(update={"top_n": max(part.top_n, _DEPTH)})
                 hits = part.postprocess_nodes(hits, query_bundle=query)
-        return tuple(named_sources([_names(hit) for hit in hits], one.relevance))
+        return tuple(named_sources([source_names(hit) for hit in hits], one.relevance))
 
     def _judged(self, one: JudgedQuestion, answer: str, passages: Sequence[str]) -> dict[str, float | None]:
         if self.judge is None:
@@ -323,8 +320,7 @@ class Evaluation:
         explained = self.engine.explain()
         keys = ("preset", "cells", "fingerprint", "documents", "chunks")
         described = {key: explained[key] for key in keys}
-        hashes = sorted(self.engine._parts.manifest.hashes().values())
-        described["corpus"] = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+        described["corpus"] = corpus_digest(self.engine)
         settings = {name: found["value"] for name, found in explained["settings"].items()}
         judge = self.judge.metadata.model_name if self.judge else None
         return {**described, "settings": settings, "judge": judge, "retrieval_only": self.retrieval_only}
@@ -333,6 +329,12 @@ class Evaluation:
         """Key of a run: equal for two runs of which one can resume the other."""
         told = [digest(self.questions), self.described(), self.keep_answers]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def corpus_digest(engine: PresetEngine) -> str:
+    """Short hash of the documents that an engine searches, by their contents: the same wherever they lie."""
+    hashes = sorted(engine._parts.manifest.hashes().values())
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
 
 
 def _deeper(retriever: Any) -> Any:
@@ -349,7 +351,8 @@ def _deeper(retriever: Any) -> Any:
     return deeper
 
 
-def _names(hit: NodeWithScore) -> list[str]:
+def source_names(hit: NodeWithScore) -> list[str]:
+    """Names that a hit goes by, the best first."""
     node = hit.node
     given = [node.ref_doc_id, node.metadata.get("source"), node.metadata.get("file_name"), node.node_id]
     return [str(name) for name in given if name]

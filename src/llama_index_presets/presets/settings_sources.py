@@ -28,6 +28,7 @@ __all__ = [
     "kinds_of",
     "load_settings",
     "options_of",
+    "read_settings_file",
 ]
 
 Origins = dict[str, str]
@@ -105,7 +106,7 @@ def load_settings(
         return _complete(given, kind, preset)
     path = given if isinstance(given, str | Path) else os.environ.get(_PREFIX + "SETTINGS")
     use_env_file(Path(path) if path else None)
-    file = _read(Path(path), preset) if path else {}
+    file = read_settings_file(Path(path), preset) if path else {}
     code = _with_model_tables(given) if isinstance(given, Mapping) else {}
     layers = [(str(path), file), ("environment", _environment(kind)), ("code", code)]
     values: dict[str, Any] = {}
@@ -133,8 +134,16 @@ def _complete(given: Settings, kind: type[Settings], preset: str | None) -> tupl
 # -- the file -----------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, preset: str | None) -> dict[str, Any]:
-    """The values of a file for one preset; the tables of the others are checked too, since a typo is one anywhere."""
+def read_settings_file(path: Path, preset: str | None) -> dict[str, Any]:
+    """The values of a file for one preset; the tables of the others are checked too, since a typo is one anywhere.
+
+    Args:
+        path: A settings file, or a project file.
+        preset: Whose values.
+
+    Raises:
+        SettingsError: It cannot be read, is not TOML, or names what is unknown.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,214 @@
+"""Runs of configurations: an index for each way of making one, every outcome on disk before the next question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from llama_index.core.schema import MetadataMode, QueryBundle
+
+from llama_index_presets.errors import PresetsError, SettingsError
+from llama_index_presets.evaluate.measures import LOWER_IS_BETTER, MEASURES, measure
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
+from llama_index_presets.evaluate.questions import JudgedQuestion, digests
+from llama_index_presets.experiments.evaluation import Evaluation, Variant, corpus_digest, source_names
+from llama_index_presets.experiments.tuning.search import Point
+from llama_index_presets.experiments.tuning.space import Configuration, index_of
+from llama_index_presets.ingest.progress import Progress
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Rates, Tokens
+from llama_index_presets.presets.build import build
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.estimates.answer import ANSWER_TOKENS, PROMPT_TOKENS
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.providers.language_models import PROVIDERS, read_name
+
+__all__ = ["RETRIEVAL_MEASURES", "Runner", "answer_rates", "check_measure", "label"]
+
+RETRIEVAL_MEASURES: Final = ("ndcg_at_10", "recall_at_10", "mrr_at_10")
+"""Measures of the passages that an answer reads: no answer is asked for, and no language model is paid."""
+
+_STEP: Final = 5
+"""Questions are asked in whole steps of so many, so that the folds of a cross-validation share them."""
+
+
+def check_measure(name: str) -> str:
+    """A measure of quality that can be tuned for.
+
+    Raises:
+        SettingsError: There is no such measure, or it is none of quality.
+    """
+    known = [one for one in MEASURES if one not in LOWER_IS_BETTER]
+    if name not in known:
+        raise SettingsError(
+            f"'{name}' is no measure of quality to tune for. Choose one of: {', '.join(known)}."
+        )
+    return name
+
+
+def answer_rates(row: Preset) -> Rates | None:
+    """Prices of the language model that would read the passages; None when they are unknown."""
+    if row.parts()["llm"].local:
+        return Pricer().rates(FREE_PROVIDER, row.llm)
+    name = read_name(row.llm)
+    provider = PROVIDERS.get(name.provider)
+    return Pricer().rates(provider.prices if provider else "", name.model)
+
+
+@dataclass(slots=True, kw_only=True)
+class Runner:
+    """Asks questions of configurations, each question once; what was asked is kept for the next run.
+
+    Attributes:
+        variant: Preset and settings as they are.
+        documents: What to search.
+        questions: By id.
+        order: Ids of the questions in the order in which they are asked.
+        folder: Takes the indexes, the embeddings and what was asked.
+        options: Configurations; `prepare` drops those that cannot be built.
+        store: Vector store of the indexes: one on this machine.
+        rates: Prices of the language model; None when they are unknown: dollars count as 0.
+        quality: Name of the measure.
+        offline: As for `build`.
+        progress: Told of each question.
+        failed: Documents that could not be read, and why.
+    """
+
+    variant: Variant
+    documents: Sequence[str]
+    questions: Mapping[str, JudgedQuestion]
+    order: Sequence[str]
+    folder: Path
+    options: list[Configuration]
+    store: str
+    rates: Rates | None
+    quality: str
+    offline: bool
+    progress: Progress
+    failed: dict[str, str] = field(default_factory=dict)
+    _asked: dict[int, dict[str, Outcome]] = field(default_factory=dict)
+    _points: dict[int, dict[str, Point]] = field(default_factory=dict)
+    _corpora: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self) -> dict[str, str]:
+        """Make the indexes; each text is embedded once by each model.
+
+        Returns:
+            What was dropped, and why: index or pattern -> error.
+
+        Raises:
+            PresetsError: The index or the engine of today's settings cannot be made.
+        """
+        dropped: dict[str, str] = {}
+        groups: dict[str, list[Configuration]] = {}
+        for one in self.options:
+            groups.setdefault(_hash(index_of(one)), []).append(one)
+        good: set[str] = set()
+        for key, group in groups.items():
+            # A keyword index is made by the ingest of a hybrid pattern, and passed over by the others.
+            for one in sorted(group, key=lambda found: found["pattern"] != "hybrid"):
+                if _kind(one) in good or label(one) in dropped:
+                    continue
+                try:
+                    self._make_index(key, one)
+                    good.add(_kind(one))
+                except PresetsError as error:
+                    if _kind(one) == _kind(self.options[0]):
+                        raise
+                    dropped[label(one)] = str(error)
+        self.options = [one for one in self.options if _kind(one) in good]
+        return dropped
+
+    def _make_index(self, key: str, one: Configuration) -> None:
+        with self._open(one) as engine:
+            if key not in self._corpora:
+                report = engine.ingest(list(self.documents))
+                self.failed |= {failure.source: failure.error for failure in report.failed}
+                self._corpora[key] = corpus_digest(engine)
+
+    def _open(self, one: Configuration) -> PresetEngine:
+        place = self.folder / "indexes" / _hash(index_of(one))
+        changes = {**(self.variant.changes or {}), **one, "store": self.store}
+        changes |= {"embedding_cache": str(self.folder / "embeddings")}
+        given = replace(self.variant, storage=str(place), changes=changes).given()
+        return build(self.variant.preset, storage=place, offline=self.offline, settings=given)
+
+    # -- questions --------------------------------------------------------------------------------------------------
+
+    def ask(self, number: int, questions: Sequence[str]) -> dict[str, Point]:
+        """What configuration `number` does with questions; see `search.Ask`."""
+        points = self._points.setdefault(number, {})
+        if not all(one in points for one in questions):
+            places = {one: place for place, one in enumerate(self.order)}
+            last = max(places[one] for one in questions) + 1
+            self._ask(number, self.order[: -(-last // _STEP) * _STEP])
+            points.update(self._measured(number))
+        return {one: points[one] for one in questions}
+
+    def _ask(self, number: int, questions: Sequence[str]) -> None:
+        one = self.options[number]
+        with Checkpoint(self._journal(one)) as journal:
+            left = [name for name in questions if name not in journal.outcomes]
+            self.progress.advance(len(questions) - len(left) - len(self._asked.get(number, {})))
+            if left:
+                with self._open(one) as engine:
+                    engine.retrieve(QueryBundle(self.questions[left[0]].text))  # models load at first use
+                    for name in left:
+                        journal.add(self._outcome(engine, self.questions[name]))
+                        self.progress.advance()
+            self._asked[number] = dict(journal.outcomes)
+
+    def _outcome(self, engine: PresetEngine, one: JudgedQuestion) -> Outcome:
+        if self.quality not in RETRIEVAL_MEASURES:
+            return Evaluation(engine=engine, questions=[one]).outcome(one)
+        started = time.perf_counter()
+        hits = engine.retrieve(QueryBundle(one.text))
+        latency_ms = (time.perf_counter() - started) * 1000
+        texts = [hit.node.get_content(MetadataMode.NONE) for hit in hits]
+        count = engine._parts.chunker.count
+        read = PROMPT_TOKENS + min(sum(map(count, texts)), engine.settings.context_tokens)
+        usd = None if self.rates is None else float(self.rates.cost(Tokens(read, ANSWER_TOKENS)))
+        ranking = tuple(named_sources([source_names(hit) for hit in hits], one.relevance))
+        return Outcome(question=one.id, ranking=ranking, latency_ms=latency_ms, cost_usd=usd)
+
+    def _measured(self, number: int) -> dict[str, Point]:
+        outcomes = {name: found for name, found in self._asked[number].items() if name in self.questions}
+        scores = measure([self.questions[name] for name in outcomes], outcomes)
+        quality = scores.by_question.get(self.quality, {})
+        return {
+            name: Point(quality.get(name, 0.0), found.latency_ms, found.cost_usd or 0.0)
+            for name, found in outcomes.items()
+        }
+
+    def _journal(self, one: Configuration) -> Path:
+        """File of what was asked; another one when settings, documents or questions are others."""
+        asked = sorted(digests([self.questions[name] for name in self.order]).items())
+        paid = self.quality if self.quality not in RETRIEVAL_MEASURES else "retrieval"
+        about = [
+            self.variant.preset,
+            self.offline,
+            self.variant.values(),
+            one,
+            asked,
+            self._corpora[_hash(index_of(one))],
+            paid,
+        ]
+        return self.folder / "runs" / f"{_hash(about)}.jsonl"
+
+
+def label(one: Configuration) -> str:
+    """A configuration in a few words."""
+    return " ".join(f"{name}={value}" for name, value in one.items() if value is not None)
+
+
+def _kind(one: Configuration) -> str:
+    """What decides whether an engine can be built: equal kinds are built alike."""
+    return _hash({**index_of(one), "pattern": one["pattern"], "reranker": one.get("reranker")})
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,268 @@
+"""A tuner finds what is better, reports it without a winner's curse, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from llama_index_presets import build, cli
+from llama_index_presets.charts import intervals, standalone
+from llama_index_presets.errors import SettingsError
+from llama_index_presets.experiments.tuning.runner import Runner, check_measure
+from llama_index_presets.experiments.tuning.search import Point, Tuned, choose, front, halve, tune
+from llama_index_presets.experiments.tuning.space import configurations, index_of, parse_axes
+from llama_index_presets.presets.settings import Settings
+
+QUESTIONS = [f"q{number}" for number in range(60)]
+
+
+class Table:
+    """Qualities by configuration and question; counts what is asked."""
+
+    def __init__(self, qualities: np.ndarray, usd: Sequence[float] = (), ms: Sequence[float] = ()) -> None:
+        self.qualities, self.usd, self.ms = qualities, usd, ms
+        self.asked: set[tuple[int, str]] = set()
+
+    def __call__(self, number: int, questions: Sequence[str]) -> Mapping[str, Point]:
+        self.asked |= {(number, one) for one in questions}
+        usd = self.usd[number] if self.usd else 0.0
+        ms = self.ms[number] if self.ms else 10.0
+        return {one: Point(float(self.qualities[number][int(one[1:])]), ms, usd) for one in questions}
+
+
+def tuned(table: Table, count: int = 60) -> Tuned:
+    return tune(len(table.qualities), QUESTIONS[:count], table)
+
+
+# -- search -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_reported_quality_is_that_of_questions_that_did_not_choose() -> None:
+    """Forty configurations that differ by luck alone: the best mean is far above one half, the report is not."""
+    random = np.random.default_rng(3)
+    reported, naive, of_front = [], [], []
+    for _ in range(10):
+        table = Table((random.random((40, 60)) < 0.5).astype(float))
+        found = tuned(table)
+        reported.append(found.quality.mean)
+        naive.append(table.qualities.mean(axis=1).max())
+        of_front += [point.quality.mean for point in found.front]
+    error = 0.5 / (60 * 10) ** 0.5
+    assert np.mean(naive) > 0.5 + 5 * error  # the curse is there
+    assert np.mean(reported) < 0.5 + 3 * error
+    assert np.mean(of_front) < 0.5 + 5 * error
+
+
+def test_the_winners_figure_is_its_held_out_score() -> None:
+    """Each question is scored by the configuration that was chosen without the question's fold."""
+    random = np.random.default_rng(5)
+    table = Table(random.random((8, 60)))
+    found = tuned(table)
+    expected = [table.qualities[found.winners[number % 5]][number] for number in range(60)]
+    assert found.quality.mean == pytest.approx(np.mean(expected))
+    assert found.current.mean == pytest.approx(table.qualities[0].mean())
+    assert found.change.mean == pytest.approx(np.mean(expected) - table.qualities[0].mean())
+
+
+def test_a_configuration_that_is_better_wins_and_is_shown_to_be() -> None:
+    """A real difference of 0.3 on 60 questions is no chance."""
+    random = np.random.default_rng(1)
+    qualities = random.random((12, 60)) * 0.5
+    qualities[7] += 0.3
+    found = tuned(Table(qualities))
+    assert found.winner == 7 and found.winners == [7] * 5
+    assert found.p_value is not None and found.p_value < 0.01 and found.change.low > 0
+
+
+def test_settings_of_today_stay_where_nothing_is_better() -> None:
+    """A change needs a reason: better, cheaper, or twice as fast."""
+    qualities = np.full((4, 60), 0.5)
+    assert tuned(Table(qualities)).winner == 0
+    assert tuned(Table(qualities, ms=[10.0, 9.0, 9.0, 9.0])).winner == 0
+    assert tuned(Table(qualities, ms=[10.0, 10.0, 3.0, 10.0])).winner == 2
+    assert tuned(Table(qualities, usd=[0.02, 0.01, 0.03, 0.02])).winner == 1
+    assert tuned(Table(qualities)).p_value is None
+
+
+def test_halving_asks_less_than_everything_and_keeps_today() -> None:
+    """Half stay after a third of the questions; the cheap one is not lost to the good ones."""
+    qualities = np.linspace(0.1, 0.9, 40)[:, None].repeat(60, axis=1)
+    usd = [0.01] * 39 + [0.02]
+    usd[5] = 0.001
+    table = Table(qualities, usd=usd)
+    kept = halve(range(40), QUESTIONS, table)
+    assert {0, 5, 39} <= set(kept) and len(kept) <= 12
+    assert len(table.asked) < 0.65 * 40 * 60
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    """Worse in one and equal in the others is beaten; of equals the first stays; latencies within a tenth are equal."""
+    points = [Point(0.8, 10, 1), Point(0.8, 10.5, 1), Point(0.8, 10, 2), Point(0.9, 20, 1), Point(0.7, 5, 1)]
+    found = {number: {"q": point} for number, point in enumerate(points)}
+    assert front(list(found), found) == [0, 3, 4]
+    assert choose([3], found) == 3
+
+
+def test_fewer_than_thirty_questions_are_refused() -> None:
+    """With the reason."""
+    with pytest.raises(SettingsError, match=r"There are 29 questions .* needs 30.*luckiest"):
+        tuned(Table(np.ones((2, 60))), 29)
+
+
+# -- space ------------------------------------------------------------------------------------------------------------
+
+
+def test_configurations_are_distinct_spread_over_indexes_and_begin_with_today() -> None:
+    """No axis that a pattern does not read; the same ones in every run."""
+    found = configurations(Settings(top_k=4), "hybrid", count=40)
+    assert found == configurations(Settings(top_k=4), "hybrid", count=40)
+    assert (found[0]["top_k"], found[0]["pattern"], found[0]["fusion"]) == (4, "hybrid", "auto")
+    assert len({json.dumps(one, sort_keys=True) for one in found}) == len(found) == 40
+    assert all("fusion" not in one for one in found if one["pattern"] == "simple")
+    assert len({json.dumps(index_of(one)) for one in found}) == 8  # two ways of cutting, four lengths
+    capped = configurations(Settings(), "simple", longest=128, count=400)
+    assert {one["chunk_tokens"] for one in capped} == {None, 64}
+    only = configurations(Settings(), "simple", images=True, count=400)
+    assert {(one["pattern"], one["chunking"]) for one in only} == {("simple", "sentence")}
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("topk=3", "Did you mean 'top_k'"),
+        ("top_k", "expected AXIS=VALUE"),
+        ("qqq=1", "Choose one of: embedding"),
+    ],
+)
+def test_an_axis_that_is_none_is_refused(pair: str, message: str) -> None:
+    """With the nearest one."""
+    with pytest.raises(SettingsError, match=message):
+        parse_axes([pair])
+
+
+def test_only_quality_is_tuned_for() -> None:
+    """Latency and dollars are the other axes of the front."""
+    with pytest.raises(SettingsError, match="no measure of quality"):
+        check_measure("latency_ms")
+
+
+# -- command ----------------------------------------------------------------------------------------------------------
+
+THINGS = ("valve", "rope", "lamp", "pump", "lift", "door", "wheel", "chain", "motor", "panel")
+PLACES = ("hall", "yard", "roof")
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty documents, and a question about each."""
+    folder = tmp_path_factory.mktemp("works")
+    (folder / "documents").mkdir()
+    rows = []
+    for thing in THINGS:
+        for place in PLACES:
+            name = f"{thing}-{place}.md"
+            text = (
+                f"# Works\n\nThe {thing} of the {place} is inspected by a technician, who writes a report.\n"
+            )
+            (folder / "documents" / name).write_text(text, encoding="utf-8")
+            rows.append({"question": f"Who inspects the {thing} in the {place}?", "sources": [name]})
+    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "few.jsonl").write_text("\n".join(map(json.dumps, rows[:29])), encoding="utf-8")
+    return folder
+
+
+def call(folder: Path, *options: str, questions: str = "q.jsonl") -> Any:
+    base = ["tune", "healthcare", "--questions", str(folder / questions), "--storage", str(folder / "s")]
+    small = [
+        "--try",
+        "chunking=sentence",
+        "--try",
+        "chunk_tokens=none",
+        "--try",
+        "top_k=1,3",
+        "--try",
+        "fusion=auto",
+    ]
+    small += [
+        "--try",
+        "vector_weight=none",
+        "--configurations",
+        "4",
+        "--documents",
+        str(folder / "documents"),
+    ]
+    return CliRunner().invoke(cli.app, [*base, *small, *options])
+
+
+def test_the_command_refuses_and_plans_before_it_writes(works: Path) -> None:
+    """Too few questions, an unknown axis, nothing to search: exit 2; --dry-run names what would be tried."""
+    few = call(works, questions="few.jsonl")
+    assert few.exit_code == 2 and "29 of 29 questions have sources; tuning needs 30" in few.output
+    assert call(works, "--try", "topk=1").exit_code == 2
+    plan = call(works, "--dry-run", "--json")
+    assert plan.exit_code == 0, plan.output
+    told = json.loads(plan.stdout)
+    assert (told["cost_usd"], told["questions"], len(told["configurations"])) == (0.0, 30, 4)
+    assert not (works / "s").exists()
+
+
+def test_dollars_are_agreed_to_before_anything_is_sent(works: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal and without --max-cost nothing is paid; nor above the limit."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    hosted = ["tune", "knowledge-base", "--questions", str(works / "q.jsonl"), "--storage", str(works / "k")]
+    hosted += ["--documents", str(works / "documents"), "--configurations", "4"]
+    unasked = CliRunner().invoke(cli.app, hosted)
+    assert unasked.exit_code == 1 and "Agree to it with --max-cost" in unasked.output
+    above = CliRunner().invoke(cli.app, [*hosted, "--max-cost", "0"])
+    assert above.exit_code == 1 and "the limit is $0. Nothing was sent" in above.output
+    assert not (works / "k" / "tune" / "indexes").exists()
+
+
+def test_a_stopped_search_goes_on_and_ends_with_settings_and_a_page(
+    works: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C keeps each outcome; the second run asks the rest alone; its settings build an engine."""
+    asked: list[str] = []
+    outcome = Runner._outcome
+
+    def counted(self: Runner, engine: Any, one: Any) -> Any:
+        if len(asked) == 45:
+            asked.append("stop")
+            raise KeyboardInterrupt
+        asked.append(one.id)
+        return outcome(self, engine, one)
+
+    monkeypatch.setattr(Runner, "_outcome", counted)
+    stopped = call(works)
+    assert stopped.exit_code == 130 and "run the same command again to go on" in stopped.output
+    done = call(works, "--json")
+    assert done.exit_code == 0, done.output
+    assert len(asked) - 1 <= 4 * 30  # nothing twice
+    report = json.loads(done.stdout)
+    assert 0 <= report["quality"]["low"] <= report["quality"]["mean"] <= report["quality"]["high"] <= 1
+    assert report["front"] and report["quality"]["questions"] == 30
+    settings = works / "s" / "tune" / "settings.toml"
+    assert tomllib.loads(settings.read_text(encoding="utf-8")) == report["settings"]
+    with build("healthcare", storage=works / "new", settings=settings) as engine:
+        assert engine.settings.top_k == report["settings"]["top_k"]
+    page = (works / "s/tune/front.html").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in page and 'role="img"' in page and "<script" not in page
+    before = len(asked)
+    assert call(works).exit_code == 0 and len(asked) == before  # all of it was kept
+
+
+def test_a_figure_of_its_own_is_svg_with_a_title_for_dark_and_light() -> None:
+    """A file that a page embeds with <img> follows the reader's colours."""
+    from xml.etree import ElementTree
+
+    text = standalone(intervals("Front <of> it", [("a", 20.0, 0.5, 0.4, 0.6)], x_unit="ms", y_unit="nDCG"))
+    root = ElementTree.fromstring(text)
+    assert root.tag.endswith("svg") and root[0].text == "Front <of> it" == root.get("aria-label")
+    assert "prefers-color-scheme:dark" in (root[1].text or "")
