@@ -178,7 +178,12 @@ class _Server(uvicorn.Server):
 
 
 class _ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 that drops a connection whose next request head does not arrive in time (slowloris)."""
+    """HTTP/1.1 that drops a connection whose next request head does not arrive in time (slowloris).
+
+    Before a silent connection is closed, its socket is looked at once more: while engines are opened, other threads can
+    keep this one from running for longer than the time allowed, and a request that came meanwhile would be answered by
+    a reset.
+    """
 
     header_s: float = 10.0
     _timer: asyncio.TimerHandle | None = None
@@ -198,18 +203,29 @@ class _ImpatientProtocol(H11Protocol):
         self._end()
         super().connection_lost(exc)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection, unless a request has arrived."""
+        self.timeout_keep_alive_task = self._after_a_look(super().timeout_keep_alive_handler)
+
     def _start(self) -> None:
-        self._timer = self.loop.call_later(self.header_s, self._drop)
+        self._timer = self.loop.call_later(self.header_s, self._late)
 
     def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _late(self) -> None:
+        self._timer = self._after_a_look(self._drop)
+
     def _drop(self) -> None:
         self._timer = None
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+    def _after_a_look(self, close: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call a function in the next round of the loop, which reads its sockets before it looks at its timers."""
+        return self.loop.call_later(0, close)
 
 
 def _is_main_thread() -> bool:
