@@ -194,7 +194,10 @@ def folder(options: argparse.Namespace) -> None:
 
 
 def quality(options: argparse.Namespace) -> None:
-    """nDCG@10 of exact search over whole abstracts, one vector each, by precision; the same texts and order."""
+    """nDCG@10 of exact search over abstracts, one vector of their first 256 tokens each, by precision.
+
+    With --documents, the corpus is what is judged for a question, and the first others up to that number.
+    """
     import ir_measures
 
     place = options.data / "scifact"
@@ -204,10 +207,12 @@ def quality(options: argparse.Namespace) -> None:
     )
     judged = [line.split("\t") for line in (place / "qrels.tsv").read_text().splitlines()[1:]]
     judgments = [ir_measures.Qrel(query, document, int(score)) for query, document, score in judged]
+    known = {document for _, document, _ in judged}
+    corpus = sorted(corpus, key=lambda row: row["_id"] not in known)[: options.documents]
     texts = [f"{row['title']}\n{row['text']}" for row in corpus]
     per_query: dict[str, dict[str, float]] = {}
     for precision in ("float32", "int8"):
-        model = LocalEmbedding(MODEL, precision=precision, device="cpu")
+        model = LocalEmbedding(MODEL, precision=precision, device="cpu", long_text="truncate")
         began = time.process_time()
         passages = np.array(model.get_text_embedding_batch(texts), dtype=np.float32)
         seconds = time.process_time() - began
@@ -245,6 +250,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--rows", type=int, default=5000, help="documents of the folder part")
+    parser.add_argument("--documents", type=int, help="documents of the quality part; default: all")
     options = parser.parse_args()
     for part in options.part:
         PARTS[part](options)

@@ -11,7 +11,7 @@ import pytest
 
 def run(code: str, path: Path | None = None) -> str:
     folder = "" if path is None else f"import sys; sys.path.insert(0, {str(path)!r}); "
-    head = "from llama_index_presets._imports_by_name import import_by_name; "
+    head = "from llama_index_presets.packages.imports_by_name import import_by_name; "
     done = subprocess.run(
         [sys.executable, "-c", folder + head + code], capture_output=True, text=True, check=False
     )

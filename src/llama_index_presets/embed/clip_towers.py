@@ -15,7 +15,7 @@ from llama_index_presets.inference.backends import only_torch_device
 from llama_index_presets.inference.clip_graphs import clip_obstacle, image_graph, last_places, text_graph
 from llama_index_presets.inference.graph_cache import cached_graph, graph_key
 from llama_index_presets.inference.model_folder import read_json
-from llama_index_presets.inference.safetensors import read_safetensors
+from llama_index_presets.inference.safetensors import places_in_files, read_safetensors
 from llama_index_presets.inference.session import GraphSession, cpu_threads, run_side_by_side
 from llama_index_presets.inference.text_encoder import onnx_installed
 from llama_index_presets.packages.extras import installed, require
@@ -99,10 +99,12 @@ class OnnxTowers:
     def _open(self, tower: str) -> GraphSession:
         shapes = {name: array.shape for name, array in self._weights.items()}
         write = text_graph if tower == "text" else image_graph
-        key = graph_key(self._config, shapes, f"clip {tower}")
-        graph = cached_graph(self._folder, key, lambda: write(self._config, shapes))
+        file = self._folder / "model.safetensors"
+        folder, places = places_in_files(file)
+        key = graph_key(self._config, shapes, f"clip {tower}", places)
+        graph = cached_graph(self._folder, key, lambda: write(self._config, shapes, places))
         placed = {name: self._weights[name] for name in graph.weights}
-        return GraphSession(graph.onnx, placed, source=str(self._folder / "model.safetensors"))
+        return GraphSession(graph.onnx, placed, source=str(file), folder=folder)
 
 
 class TorchTowers:

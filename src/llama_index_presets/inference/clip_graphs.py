@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from llama_index_presets.inference.graphs import GraphWriter, WrittenGraph
+from llama_index_presets.inference.safetensors import Place
 
 __all__ = ["clip_obstacle", "image_graph", "last_places", "text_graph"]
 
@@ -22,21 +23,23 @@ def clip_obstacle(config: Mapping[str, Any]) -> str | None:
     return f"its activation '{unknown}'" if unknown else None
 
 
-def text_graph(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> WrittenGraph:
+def text_graph(
+    config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], places: Mapping[str, Place] | None = None
+) -> WrittenGraph:
     """Graph of the text tower: ``input_ids`` and ``last``, int64, to ``output``, shape (texts, dim).
 
     ``last`` has shape (texts, 2): row and place of the token that ends each text; see `last_places`. What follows it is
     padding, which no earlier token sees.
     """
     tower = _tower(config, "text_config", heads=8, width=512)
-    writer = GraphWriter(shapes)
+    writer = GraphWriter(shapes, places=places)
     words = writer.node(
         "Gather", [writer.weight("text_model.embeddings.token_embedding.weight"), "input_ids"]
     )
-    places = writer.node(
+    positions = writer.node(
         "Gather", [writer.weight("text_model.embeddings.position_embedding.weight"), "position_ids"]
     )
-    x = writer.node("Add", [words, places])
+    x = writer.node("Add", [words, positions])
     x = _layers(writer, "text_model.encoder.layers", tower, x, causal=True)
     x = writer.node("GatherND", [x, "last"])
     x = writer.norm(x, "text_model.final_layer_norm", tower["epsilon"])
@@ -47,10 +50,12 @@ def text_graph(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -
     return writer.finish(inputs, writer.node("Identity", [x], output="output"))
 
 
-def image_graph(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> WrittenGraph:
+def image_graph(
+    config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], places: Mapping[str, Place] | None = None
+) -> WrittenGraph:
     """Graph of the image tower: ``pixel_values``, float32, shape (images, 3, side, side), to ``output``."""
     tower = _tower(config, "vision_config", heads=12, width=768)
-    writer = GraphWriter(shapes)
+    writer = GraphWriter(shapes, places=places)
     patch = int((config.get("vision_config") or {}).get("patch_size", 32))
     weight = writer.weight("vision_model.embeddings.patch_embedding.weight")
     patches = writer.node(

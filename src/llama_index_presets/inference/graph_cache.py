@@ -8,11 +8,13 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.inference.graphs import GRAPH_VERSION, WrittenGraph
 from llama_index_presets.inference.hub import cache_folder
+from llama_index_presets.inference.safetensors import Place
 
 __all__ = ["cached_graph", "graph_key"]
 
@@ -21,9 +23,18 @@ _DIGEST: Final = 32
 _FOLDER: Final = ".onnx-graphs"
 
 
-def graph_key(config: Mapping[str, Any], shapes: Mapping[str, Any], purpose: str) -> str:
+def graph_key(
+    config: Mapping[str, Any], shapes: Mapping[str, Any], purpose: str, places: Mapping[str, Place]
+) -> str:
     """Name of a graph: what it is written from."""
-    content = [GRAPH_VERSION, purpose, config, {name: list(shape) for name, shape in shapes.items()}]
+    sizes = {name: list(shape) for name, shape in shapes.items()}
+    content = [
+        GRAPH_VERSION,
+        purpose,
+        config,
+        sizes,
+        {name: astuple(place) for name, place in places.items()},
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 

@@ -1,7 +1,7 @@
 """ONNX graphs of text encoders, written from ``config.json`` and the names of the weights; needs no torch.
 
-A graph holds no weights: each initializer is a placeholder that the session fills from the mapped ``.safetensors``
-file, so that a model is on the disk once and a graph is some ten kilobytes.
+A graph holds no weights: it names their places in the ``.safetensors`` files, which the runtime maps, or placeholders
+that the session fills; so a model is on the disk once and a graph is some ten kilobytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference import onnx_file
+from llama_index_presets.inference.safetensors import Place
 
 __all__ = [
     "CODES",
@@ -168,7 +169,7 @@ class WrittenGraph:
 
     Attributes:
         onnx: Content of an ONNX file.
-        weights: Names of its placeholders.
+        weights: Names of its placeholders, for which a session is given the numbers.
     """
 
     onnx: bytes
@@ -207,10 +208,18 @@ class GraphWriter:
     Args:
         shapes: Shape of each weight of the file, by name.
         int8: Whether dense layers compute in int8, with a scale for each block of `INT8_BLOCK` numbers.
+        places: Of weights that the runtime is to map from their files; the others are placeholders.
     """
 
-    def __init__(self, shapes: Mapping[str, Sequence[int]], *, int8: bool = False) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        int8: bool = False,
+        places: Mapping[str, Place] | None = None,
+    ) -> None:
         self._int8 = int8
+        self._places = places or {}
         self._shapes = shapes
         self._nodes: list[bytes] = []
         self._placed: dict[str, bytes] = {}
@@ -223,11 +232,22 @@ class GraphWriter:
                 f"The weights have no '{name}', which this architecture needs. Download the model again."
             )
         if name not in self._placed:
-            self._place(name, self._shapes[name], onnx_file.FLOAT)
+            place = self._places.get(name)
+            if place is None:
+                self._place(name, self._shapes[name], onnx_file.FLOAT)
+            else:
+                entry: dict[str, str | int] = {
+                    "location": place.file,
+                    "offset": place.offset,
+                    "length": place.length,
+                }
+                self._placed[name] = onnx_file.outside_tensor(
+                    name, self._shapes[name], onnx_file.FLOAT, entry
+                )
         return name
 
     def _place(self, name: str, dims: Sequence[int], kind: int) -> None:
-        self._placed[name] = onnx_file.outside_tensor(name, dims, kind, location=_WEIGHTS_FILE)
+        self._placed[name] = onnx_file.outside_tensor(name, dims, kind, {"location": _WEIGHTS_FILE})
         self._outside.add(name)
 
     def constant(self, name: str, values: np.ndarray) -> str:
@@ -253,7 +273,7 @@ class GraphWriter:
         if not self._int8 or inputs % INT8_BLOCK:
             return self.node("FusedMatMul", [x, name], contrib=True, transB=1)
         del self._placed[name]
-        self._outside.remove(name)
+        self._outside.discard(name)
         blocks = inputs // INT8_BLOCK
         self._place(name + CODES, [outputs, blocks, INT8_BLOCK], onnx_file.UINT8)
         self._place(name + SCALES, [outputs * blocks], onnx_file.FLOAT)
@@ -309,7 +329,12 @@ class GraphWriter:
 
 
 def encoder_graph(
-    config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], purpose: Purpose, *, int8: bool = False
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    purpose: Purpose,
+    *,
+    int8: bool = False,
+    places: Mapping[str, Place] | None = None,
 ) -> WrittenGraph:
     """Write the graph of a text encoder.
 
@@ -323,13 +348,14 @@ def encoder_graph(
         shapes: Of the weights, by name.
         purpose: What the graph gives.
         int8: Whether dense layers compute in int8; their weights are then what `int8_weight` makes of them.
+        places: As of `GraphWriter`.
 
     Raises:
         ModelError: The weights are not those of the architecture.
     """
     names = ENCODERS[str(config["model_type"])]
     prefix = word_table(config, shapes).removesuffix(_WORDS)
-    writer = GraphWriter(shapes, int8=int8)
+    writer = GraphWriter(shapes, int8=int8, places=places)
     inputs: dict[str, tuple[Any, int]] = {
         "word_vectors": (np.float32, 3),
         "attention_mask": (np.int32, 2),

@@ -67,17 +67,18 @@ def array_tensor(name: str, values: np.ndarray) -> bytes:
     return _tensor(values.shape, _KINDS[values.dtype.name], name) + _bytes(9, raw)
 
 
-def outside_tensor(name: str, shape: Sequence[int], kind: int, *, location: str) -> bytes:
+def outside_tensor(name: str, shape: Sequence[int], kind: int, place: Mapping[str, str | int]) -> bytes:
     """A ``TensorProto`` whose numbers come from elsewhere.
 
     Args:
         name: Of the tensor.
         shape: Its shape.
         kind: Number type, `FLOAT` or `UINT8`.
-        location: Of the file that would hold them.
+        place: ``location``, the name of a file, with ``offset`` and ``length`` in bytes; a location alone is one that
+            the session is given the numbers for.
     """
-    entry = _text(1, "location") + _text(2, location)
-    return _tensor(shape, kind, name) + _bytes(13, entry) + _number(14, _OUTSIDE)
+    entries = (_text(1, key) + _text(2, str(given)) for key, given in place.items())
+    return _tensor(shape, kind, name) + b"".join(_bytes(13, one) for one in entries) + _number(14, _OUTSIDE)
 
 
 def value(name: str, kind: Any, axes: Sequence[str] | None) -> bytes:

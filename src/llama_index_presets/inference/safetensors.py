@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +13,24 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError
 
-__all__ = ["forget_pages", "read_safetensors"]
+__all__ = ["Place", "forget_pages", "places_in_files", "read_safetensors"]
 
 _LONGEST_HEADER: Final = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the numbers of a tensor lie.
+
+    Attributes:
+        file: Name of the file in its folder.
+        offset: First byte.
+        length: Bytes.
+    """
+
+    file: str
+    offset: int
+    length: int
 
 
 def read_safetensors(file: Path) -> Mapping[str, np.ndarray]:
@@ -56,17 +72,47 @@ def forget_pages(tensors: Mapping[str, np.ndarray]) -> None:
             one.madvise(mmap.MADV_DONTNEED)
 
 
-def _tensors(file: Path) -> dict[str, np.ndarray]:
-    data = np.memmap(file, dtype=np.uint8, mode="r")
+def places_in_files(file: Path) -> tuple[Path, dict[str, Place]]:
+    """Folder of the files of weights, and the places in them of tensors that can be used as they lie: float32, aligned.
+
+    Links, as in the hub's cache, are followed. There are no places where the files do not lie in one folder.
+
+    Args:
+        file: As of `read_safetensors`, which has read it.
+    """
+    names = {file.name}
+    if file.name.endswith(".index.json"):
+        names = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+    real = [(file.parent / name).resolve() for name in sorted(names)]
+    if len({one.parent for one in real}) != 1:
+        return file.parent, {}
+    found: dict[str, Place] = {}
+    for one in real:
+        start, header = _header(np.memmap(one, dtype=np.uint8, mode="r"))
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            if entry["dtype"] == "F32" and (start + begin) % 4 == 0 and end > begin:
+                found[name] = Place(one.name, start + begin, end - begin)
+    return real[0].parent, found
+
+
+def _header(data: np.ndarray) -> tuple[int, dict[str, Any]]:
+    """Where the numbers begin, and the entry of each tensor."""
     length = int(data[:8].view("<u8")[0])
     if not 2 <= length <= min(_LONGEST_HEADER, len(data) - 8):
         raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
     header: dict[str, Any] = json.loads(bytes(data[8 : 8 + length]))
-    body = data[8 + length :]
+    header.pop("__metadata__", None)
+    return 8 + length, header
+
+
+def _tensors(file: Path) -> dict[str, np.ndarray]:
+    data = np.memmap(file, dtype=np.uint8, mode="r")
+    start, header = _header(data)
+    body = data[start:]
     return {
         name: _tensor(body[slice(*entry["data_offsets"])], entry["dtype"]).reshape(entry["shape"])
         for name, entry in header.items()
-        if name != "__metadata__"
     }
 
 

@@ -18,6 +18,7 @@ from llama_index_presets.packages.lazy_packages import is_brief
 __all__ = ["GraphSession", "batches_of_like_length", "cpu_threads", "run_side_by_side"]
 
 _QUIET: Final = 3  # errors only: warnings of the runtime are about its own optimisations
+_FOLDER_OF_PLACES: Final = "session.model_external_initializers_file_folder_path"
 
 
 def cpu_threads() -> int:
@@ -60,6 +61,7 @@ class GraphSession:
         words: Vectors of the words, shape (words, dim), where the graph takes those instead of ids.
         first_position: Position of the first token.
         source: For messages.
+        folder: Of files in which the graph names places.
 
     Raises:
         ModelError: The runtime cannot load it.
@@ -71,6 +73,7 @@ class GraphSession:
         weights: Mapping[str, np.ndarray],
         *,
         source: str,
+        folder: Path | None = None,
         words: np.ndarray | None = None,
         first_position: int = 0,
     ) -> None:
@@ -82,6 +85,8 @@ class GraphSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
         options.enable_cpu_mem_arena = False  # it keeps the room of the largest batch for ever
+        if folder is not None:
+            options.add_session_config_entry(_FOLDER_OF_PLACES, str(folder))
         if is_brief():
             # Weights rearranged for the processor are a copy of them all: it saves 3 ms a question, and costs 18 ms.
             options.add_session_config_entry("session.disable_prepacking", "1")

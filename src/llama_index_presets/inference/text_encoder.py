@@ -22,7 +22,7 @@ from llama_index_presets.inference.graphs import (
     word_table,
 )
 from llama_index_presets.inference.model_folder import ModelFolder
-from llama_index_presets.inference.safetensors import forget_pages, read_safetensors
+from llama_index_presets.inference.safetensors import forget_pages, places_in_files, read_safetensors
 from llama_index_presets.inference.session import (
     GraphSession,
     batches_of_like_length,
@@ -121,17 +121,20 @@ def open_session(model: ModelFolder, purpose: Purpose, *, int8: bool = False) ->
         )
     weights = read_safetensors(file)
     shapes = {name: array.shape for name, array in weights.items()}
-    key = graph_key(model.config, shapes, f"{purpose} int8" if int8 else purpose)
+    folder, places = places_in_files(file)
+    key = graph_key(model.config, shapes, f"{purpose} int8" if int8 else purpose, places)
     graph = cached_graph(
-        model.transformer, key, lambda: encoder_graph(model.config, shapes, purpose, int8=int8)
+        model.transformer, key, lambda: encoder_graph(model.config, shapes, purpose, int8=int8, places=places)
     )
     placed = {
         name: int8_weight(name, weights) if name.endswith((CODES, SCALES)) else weights[name]
         for name in graph.weights
     }
     words = weights[word_table(model.config, shapes)]
-    session = GraphSession(graph.onnx, placed, source=str(file), words=words, first_position=start)
-    forget_pages(weights)  # the runtime has copied what it multiplies with
+    session = GraphSession(
+        graph.onnx, placed, source=str(file), folder=folder, words=words, first_position=start
+    )
+    forget_pages(weights)  # the runtime has its own mapping of them, or copies
     return session
 
 

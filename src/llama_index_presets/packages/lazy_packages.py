@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from llama_index_presets._imports_by_name import import_by_name
+from llama_index_presets.packages.imports_by_name import import_by_name
 
 __all__ = ["deferring", "is_brief", "is_command", "run_as_command", "stand_in", "standing_in"]
 

@@ -18,7 +18,7 @@ def whole_file() -> bytes:
     ]
     tensors = [
         onnx_file.array_tensor("three", np.array([3], dtype=np.float32)),
-        onnx_file.outside_tensor("weight", [300, 2], onnx_file.UINT8, location="weights"),
+        onnx_file.outside_tensor("weight", [300, 2], onnx_file.UINT8, {"location": "weights", "offset": 512}),
     ]
     return onnx_file.graph_file(
         nodes,
@@ -45,7 +45,10 @@ def test_the_official_package_reads_what_was_meant() -> None:
         onnx.TensorProto.UINT8,
         onnx.TensorProto.EXTERNAL,
     )
-    assert [(one.key, one.value) for one in weight.external_data] == [("location", "weights")]
+    assert [(one.key, one.value) for one in weight.external_data] == [
+        ("location", "weights"),
+        ("offset", "512"),
+    ]
     (x,), (y,) = model.graph.input, model.graph.output
     assert [axis.dim_param for axis in x.type.tensor_type.shape.dim] == ["rows", "columns"]
     assert y.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and not y.type.tensor_type.HasField("shape")

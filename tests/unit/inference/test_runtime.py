@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import onnx
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 
@@ -285,3 +287,106 @@ def test_the_hubs_own_onnx_file_is_used_where_a_folder_has_it(tmp_path: Path) ->
     for vector, text in zip(found, TEXTS, strict=True):
         mean = table[tokenizer(text, truncation=True, max_length=64)["input_ids"]].mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def as_hub_cache(folder: Path, blobs: Sequence[Path]) -> Path:
+    """The folder with its weights as links to blobs elsewhere, a file to a folder, as the hub's cache has them."""
+    files = sorted(folder.glob("model*.safetensors"))
+    for file, blob in zip(files, blobs, strict=True):
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(blob)
+        file.symlink_to(blob)
+    return folder
+
+
+def in_two_files(folder: Path) -> Path:
+    """Weights of a folder in two files and their index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    places = {name: f"model-0000{number % 2 + 1}-of-00002.safetensors" for number, name in enumerate(names)}
+    for file in set(places.values()):
+        save_file({name: tensors[name] for name in names if places[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "blobs", "placeholders"),
+    [(1, ["blobs/a"], 0), (2, ["blobs/a", "blobs/b"], 0), (2, ["one/a", "other/b"], 30)],
+    ids=["one link", "two links", "two folders"],
+)
+def test_weights_are_mapped_where_they_lie(
+    files: int, blobs: list[str], placeholders: int, tmp_path: Path
+) -> None:
+    """Also behind the links of the hub's cache; weights in several folders are given to the runtime instead."""
+    folder = Path(saved(tmp_path / "model", "bert"))
+    expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    folder = as_hub_cache(in_two_files(folder) if files == 2 else folder, [tmp_path / one for one in blobs])
+    np.testing.assert_allclose(
+        OnnxTextEncoder(read_model_folder(folder)).encode(TEXTS, 8), expected, atol=1e-5
+    )
+    (kept,) = folder.glob(".onnx-graphs/*")
+    names = json.loads(kept.read_bytes()[32:].partition(b"\n")[0])
+    assert len(names) >= placeholders and (placeholders > 0 or not names)
+
+
+def test_weights_that_begin_at_an_odd_byte_are_copied(tmp_path: Path) -> None:
+    """The format aligns nothing: a header whose length is odd gives the same vectors."""
+    folder = Path(saved(tmp_path, "bert"))
+    expected = OnnxTextEncoder(read_model_folder(folder)).encode(TEXTS, 8)
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].rstrip() + b" "
+    header += b" " * (len(header) % 2 == 0)
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    np.testing.assert_allclose(
+        OnnxTextEncoder(read_model_folder(folder)).encode(TEXTS, 8), expected, atol=1e-6
+    )
+
+
+def test_a_brief_command_gives_the_same_vectors() -> None:
+    """What `ask` leaves out is a matter of time and memory: MiniLM's vectors agree to the last digits."""
+    code = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from llama_index_presets.packages.lazy_packages import is_brief, run_as_command
+        if sys.argv[1:]:
+            run_as_command(brief=True)
+        from llama_index_presets.inference.model_folder import read_model_folder
+        from llama_index_presets.inference.text_encoder import OnnxTextEncoder
+        encoder = OnnxTextEncoder(read_model_folder(Path({str(MINILM_FOLDER)!r})))
+        print(is_brief(), *encoder.encode(["How is insulin stored?"], 1)[0].tolist())
+    """)
+    found = {}
+    for more in ([], ["brief"]):
+        done = subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, check=True)
+        brief, *vector = done.stdout.split()
+        found[brief] = np.array([float(one) for one in vector])
+    np.testing.assert_allclose(found["True"], found["False"], atol=1e-6)
+
+
+def test_a_fork_after_a_question_answers_as_its_parent() -> None:
+    """Sessions keep no threads between runs: a forked child embeds with its parent's model, and so does the parent."""
+    code = textwrap.dedent("""
+        import multiprocessing
+        from llama_index_presets import LocalEmbedding
+        model = LocalEmbedding("all-MiniLM-L6-v2", backend="onnx", allow_download=False)
+        texts = ["A cat sat.", "Insulin is kept cold."] * 20
+        before = model.get_text_embedding_batch(texts)
+        def work(queue):
+            queue.put(model.get_text_embedding_batch(texts) == before)
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        children = [context.Process(target=work, args=(queue,)) for _ in range(2)]
+        for child in children:
+            child.start()
+        print([queue.get(timeout=60) for _ in children], model.get_text_embedding_batch(texts) == before)
+        for child in children:
+            child.join()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split("\n")[0] == "[True, True] True"
