@@ -42,7 +42,8 @@ def files(folder: Path) -> list[Path]:
 
 
 def plain(text: str) -> str:
-    return " ".join(text.split())
+    """Words, without marks of lists, which readers take away."""
+    return " ".join(word for word in text.split() if word not in ("-", "*", "•"))
 
 
 def words_of(text: str) -> list[str]:
@@ -103,7 +104,7 @@ def ranks(
             places = (
                 place
                 for place, node in enumerate(hits[:DEPTH], 1)
-                if node.metadata["file_name"] == name and one["quote"] in plain(node.text)
+                if node.metadata["file_name"] == name and plain(one["quote"]) in plain(node.text)
             )
             found.append(next(places, None))
     return found, chunks
@@ -157,7 +158,8 @@ def main() -> None:
     questions = [json.loads(line) for line in options.questions.read_text(encoding="utf-8").splitlines()]
     paths = files(options.documents)
     if options.around:
-        copies = Path(tempfile.mkdtemp())
+        copies = (options.storage or Path(tempfile.mkdtemp())) / "files"
+        copies.mkdir(parents=True, exist_ok=True)
         paths = shortened(paths, questions, options.around, copies)
     groups = list(dict.fromkeys(one["file"].split("/")[0] for one in questions))
     size = sum(path.stat().st_size for path in paths)

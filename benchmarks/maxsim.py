@@ -39,17 +39,18 @@ SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 def token_vectors(encoder: OnnxTextEncoder, texts: Sequence[str]) -> list[tuple[list[str], np.ndarray]]:
     """Word pieces of each text with a letter or digit, and their unit vectors, shape (pieces, dim)."""
     encodings = encoder._tokenizer.encode(texts)
+    name_of = encoder._tokenizer._tokenizer.id_to_token
     tokens, _ = encoder._session.run(encodings, encoder._output)
     found = []
     for row, one in enumerate(encodings):
         kept = [
             place
-            for place, piece in enumerate(one.tokens)
+            for place, piece in enumerate(map(name_of, one.ids))
             if not one.special_tokens_mask[place] and any(letter.isalnum() for letter in piece)
         ] or [0]
         vectors = tokens[row, kept]
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        found.append(([one.tokens[place] for place in kept], vectors / np.maximum(norms, 1e-9)))
+        found.append(([name_of(one.ids[place]) for place in kept], vectors / np.maximum(norms, 1e-9)))
     return found
 
 
@@ -168,7 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--queries", type=int, default=150, help="at least so many of each collection")
-    parser.add_argument("--depth", type=int, default=30, help="hits that are scored again")
+    parser.add_argument("--depth", type=int, default=10, help="hits that are scored again")
     parser.add_argument("--storage", type=Path, default=Path(".cache") / "quality")
     parser.add_argument("--scores", type=Path, help="file in which what was measured is kept")
     options = parser.parse_args()

@@ -96,7 +96,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 _MAKES_THE_INDEX = frozenset(
     {
-        "embedding", "dimensions", "store", "pattern", "chunking", "chunk_tokens", "encryption",
+        "embedding", "dimensions", "store", "pattern", "chunking", "chunk_tokens", "chunk_context", "encryption",
         "searchable_metadata", "pii",
     }
 )  # fmt: skip

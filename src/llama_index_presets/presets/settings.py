@@ -261,9 +261,11 @@ class CustomerChatbotSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinancialDocumentsSettings(Settings):
-    """Settings of `financial-documents`: a figure is in the cited source, or it is removed from the answer."""
+    """Settings of `financial-documents`: a figure is in the cited source, or it is removed from the answer; passages of
+    filings, which speak of "the Company", are found by the title of their document."""
 
     verify_numbers: Literal["off", "mark", "remove"] = "remove"
+    chunk_context: Literal["none", "title", "lead"] = "title"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
