@@ -37,6 +37,7 @@ from llama_index_presets.ingest.sources.frames import FrameColumns
 from llama_index_presets.monitor.attribution import Attribution, attributed
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.quality import rate
 from llama_index_presets.presets.access import VisibleRetriever, narrowed_access
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.citations.page import CitationPage, citation_page
@@ -552,6 +553,20 @@ class PresetEngine(BaseQueryEngine):
         """
         self._parts.check_open(AnswerError, "show citations")
         return citation_page(self._parts, query_id, n)
+
+    def feedback(self, query_id: str, *, up: bool) -> None:
+        """Keep what the reader of an answer found; the last word counts. `llama-presets costs --markdown` sums it up.
+
+        Args:
+            query_id: Of the answer (``metadata["query_id"]``), which this engine, or one of the same tenant and user,
+                gave.
+            up: Whether the answer was good.
+
+        Raises:
+            AnswerError: The engine is closed, or no such answer of this tenant and user is kept.
+        """
+        self._parts.check_open(AnswerError, "rate answers")
+        rate(self._parts.storage.folder, query_id, owner=self._parts.owner(), up=up)
 
     def delete(self, doc_ids: Sequence[str], *, wait: bool = True) -> int:
         """Remove documents from the index; their text leaves the disk with `compact`.

@@ -29,6 +29,7 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
+from llama_index_presets.monitor.quality import owner_of
 from llama_index_presets.presets.access import Access, StoragePermissions
 from llama_index_presets.presets.index.encryption import Encryption
 from llama_index_presets.presets.index.storage import Storage
@@ -203,6 +204,10 @@ class EngineParts:
             return list(hits)
         seen = {id(node) for node in self.visible([hit.node for hit in hits])}
         return [hit for hit in hits if id(hit.node) in seen]
+
+    def owner(self) -> str:
+        """Whose questions are asked here: only they may say what an answer was worth."""
+        return owner_of(self.tenant, self.user, None if self.access is None else list(self.access.names))
 
     def billed(self, query_id: str) -> AbstractContextManager[Any]:
         """Charge the calls made inside to this engine's ledger, preset and tenant."""

@@ -27,6 +27,7 @@ from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.errors import AnswerError, MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
+from llama_index_presets.monitor.quality import keep_outcome
 from llama_index_presets.monitor.traces.tracing import exclusive_tracing
 from llama_index_presets.presets.answer_reuse import CachedAnswer, Lookup
 from llama_index_presets.presets.citations.store import keep_citations
@@ -311,6 +312,7 @@ class QueryRun:
             metadata["cost_usd"] = None if cost is None else float(cost)
             metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - loading_ms, 1)
             keep_citations(self.parts.storage.folder, self.query_id, metadata.get("citations", ()))
+        self._keep_outcome(metadata, status)
         self._emit_end(metadata, cost, status)
         if self.parts.audit is not None:
             self.parts.audit.record(
@@ -324,6 +326,19 @@ class QueryRun:
             )
         if unbilled is not None:
             raise unbilled
+
+    def _keep_outcome(self, metadata: dict[str, Any] | None, status: str) -> None:
+        parts, outcome = self.parts, status.partition(":")[0]
+        if outcome == "answered":
+            outcome = "known" if (metadata or {}).get("known") else "abstained"
+        keep_outcome(
+            parts.storage.folder,
+            self.query_id,
+            owner=parts.owner(),
+            tenant=parts.tenant,
+            outcome="failed" if outcome == "degraded" else outcome,
+            metadata=metadata or {},
+        )
 
     def _cost(self) -> tuple[Decimal | None, MonitorError | None]:
         """The cost, and what kept the ledger from saying it where that must fail the question."""

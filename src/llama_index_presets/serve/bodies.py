@@ -17,6 +17,7 @@ __all__ = [
     "ChatBody",
     "DocumentBody",
     "EmbeddingsBody",
+    "FeedbackBody",
     "IngestBody",
     "Message",
     "PageBody",
@@ -66,6 +67,14 @@ class QueryBody(AskBody):
     """Body of /query and /query/stream."""
 
     history: list[Message] = Field(default_factory=list, description="Earlier messages of the conversation.")
+
+
+class FeedbackBody(_Strict):
+    """Body of /feedback."""
+
+    query_id: str = Field(min_length=1, max_length=64, description="Of the answer.")
+    rating: Literal["up", "down"] = Field(description="Whether the answer was good.")
+    engine: str | None = Field(default=None, description="Name of the engine that gave it.")
 
 
 class RetrieveBody(AskBody):

@@ -197,3 +197,12 @@ def test_a_large_body_without_a_length_is_stopped(client: httpx.Client) -> None:
     pieces = (b"x" * 65_536 for _ in range(40))
     response = client.post("/query", content=pieces, headers={"content-type": "application/json"})
     assert problem(response) == (413, "body_too_large")
+
+
+def test_feedback_is_kept_for_answers_of_the_caller(client: httpx.Client, server: Running) -> None:
+    """Up or down by query_id; an answer that was never given is not found, and a third rating is refused."""
+    asked = client.post("/query", json={"question": "What do cats do all day?"}).raise_for_status().json()
+    body = {"query_id": asked["query_id"], "rating": "down"}
+    assert client.post("/feedback", json=body).raise_for_status().json() == body
+    assert problem(client.post("/feedback", json={**body, "query_id": "no"})) == (404, "query_not_found")
+    assert client.post("/feedback", json={**body, "rating": "meh"}).status_code == 400

@@ -34,10 +34,18 @@ app.add_typer(audit_app, name="audit")
 @app.command()
 def costs(
     storage: StorageFolder = STORAGE,
-    days: Annotated[float, typer.Option("--days", min=0.001, help="How far --json looks back, in days.")] = 7,
+    days: Annotated[
+        float, typer.Option("--days", min=0.001, help="How far --json and --markdown look back, in days.")
+    ] = 7,
     by: Annotated[
         str, typer.Option("--by", help="Group of --json: model, day, preset, tenant, tag, …")
     ] = "model",
+    since: Annotated[
+        str | None, typer.Option("--since", help="The same as --days, with a unit: 24h, 7d, 4w.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a digest in Markdown, for a mail or a chat.")
+    ] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the report and new alerts until Ctrl-C.")
@@ -53,11 +61,19 @@ def costs(
         raise SettingsError(
             f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
         )
+    if since is not None:
+        from llama_index_presets.monitor.ledger.digest import read_period
+
+        days = read_period(since)
     with Ledger(place.ledger) as ledger:
         if html is not None:
             from llama_index_presets.monitor.ledger.report import write_cost_page
 
             say(f"Written: {write_cost_page(ledger, html)}")
+        elif markdown:
+            from llama_index_presets.monitor.ledger.digest import digest
+
+            say(digest(ledger, days=days).rstrip("\n"))
         elif as_json:
             from llama_index_presets.monitor.ledger.report import costs_json
 

@@ -414,6 +414,7 @@ _OWN = (
     "calls.duckdb*",
     "citations.sqlite*",
     "answers.sqlite*",
+    "quality.sqlite*",
     "logs",
     "audit.jsonl*",
 )

@@ -1,7 +1,7 @@
 // The conversation: a question, its streamed answer, what it cites, what it cost.
 
 import { announce, byId, dollars, el, fileName, notify, plural, seconds } from "./dom.js";
-import { events } from "./api.js";
+import { events, request } from "./api.js";
 import { rendered } from "./markdown.js";
 import { openPassage } from "./passage.js";
 
@@ -227,6 +227,22 @@ function facts(answer) {
   const parts = [seconds(answer.latency_ms ?? 0), dollars(answer.cost_usd)];
   if (answer.known && typeof answer.confidence === "number") parts.push(`${Math.round(answer.confidence * 100)} % confident`);
   if (answer.finish_reason === "length") parts.push("cut off at the model's limit");
+  if (answer.cached) parts.push("from the cache");
   if (answer.suspicious?.length) parts.push(`${plural(answer.suspicious.length, "passage")} with instructions to the model`);
-  return el("p", { class: "facts" }, ...parts.map((part) => el("span", {}, part)));
+  return el("p", { class: "facts" }, ...parts.map((part) => el("span", {}, part)), ...(answer.query_id ? thumbs(answer) : []));
+}
+
+/** Two buttons that say what an answer was worth; the last one pressed counts. */
+function thumbs(answer) {
+  const buttons = [["up", "Good answer", "\u{1F44D}\uFE0E"], ["down", "Bad answer", "\u{1F44E}\uFE0E"]].map(([rating, label, sign]) =>
+    el("button", { type: "button", class: "thumb", "aria-label": label, title: label, "aria-pressed": "false", click: (event) => rated(event.currentTarget, rating) }, sign));
+  const rated = async (pressed, rating) => {
+    try {
+      await request("/feedback", { method: "POST", body: { query_id: answer.query_id, rating, engine: answer.engine ?? null } });
+      for (const button of buttons) button.setAttribute("aria-pressed", String(button === pressed));
+    } catch (error) {
+      notify(error.message);
+    }
+  };
+  return buttons;
 }

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from llama_index_presets.serve.bodies import (
     ChatBody,
     EmbeddingsBody,
+    FeedbackBody,
     IngestBody,
     PageBody,
     QueryBody,
@@ -28,6 +29,7 @@ _ROUTES: Final[tuple[tuple[str, str, str, type[BaseModel] | None], ...]] = (
     ("POST", "/query", "Answer a question, with sources, citations and cost.", QueryBody),
     ("POST", "/query/stream", "The same as events: sources, text …, bill; or error.", QueryBody),
     ("POST", "/retrieve", "Find the passages for a question.", RetrieveBody),
+    ("POST", "/feedback", "Say what an answer of yours was worth: up or down.", FeedbackBody),
     ("POST", "/ingest", "Ingest texts (JSON) or files (multipart/form-data) as a job.", IngestBody),
     ("GET", "/ingest", "Jobs of the caller, newest first.", None),
     ("GET", "/ingest/{job_id}", "One job and its progress.", None),

@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from llama_index_presets.errors import AnswerError
 from llama_index_presets.ingest.metadata.document_metadata import RESERVED
 from llama_index_presets.serve.answers import Answer, Answers, Bill, Question, Sources, narrowed, source_dict
 from llama_index_presets.serve.bodies import (
     DocumentBody,
+    FeedbackBody,
     IngestBody,
     PageBody,
     QueryBody,
@@ -64,6 +66,7 @@ class Rest:
             Route("/query", self.query, methods=["POST"]),
             Route("/query/stream", self.query_stream, methods=["POST"]),
             Route("/retrieve", self.retrieve, methods=["POST"]),
+            Route("/feedback", self.feedback, methods=["POST"]),
             Route("/ingest", self.ingest, methods=["POST"]),
             Route("/ingest", self.list_jobs, methods=["GET"]),
             Route("/ingest/{job_id}", self.job, methods=["GET"]),
@@ -123,6 +126,19 @@ class Rest:
 
         sources = await self._answers.run(caller, body.engine, work)
         return JSONResponse({"sources": sources, "source_count": len(sources)})
+
+    async def feedback(self, request: Request) -> Response:
+        """Keep what the caller found of an answer that they were given."""
+        body = await read_body(request, FeedbackBody)
+
+        def work(view: PresetEngine, served: Served) -> None:
+            try:
+                view.feedback(body.query_id, up=body.rating == "up")
+            except AnswerError:
+                raise Problem(404, "There is no such answer of yours.", code="query_not_found") from None
+
+        await self._answers.run(caller_of(request), body.engine, work, paid=False)
+        return JSONResponse({"query_id": body.query_id, "rating": body.rating})
 
     def _shown(self, answer: Answer, caller: Caller) -> dict[str, Any]:
         return shown(answer, self._state(answer.engine), caller)
