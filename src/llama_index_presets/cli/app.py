@@ -51,6 +51,7 @@ _SAFE = {
     "ask": "The index is as it was; calls made so far are in the ledger.",
     "chat": "The index is as it was; calls made so far are in the ledger.",
     "evaluate": "Questions answered so far are kept; run the same command again to go on.",
+    "questions": "What was drafted or decided so far is kept; run the same command again to go on.",
     "tune": "Runs made so far are kept; run the same command again to go on.",
     "compact": "Files written afresh are in place, the others as they were; run the same command again.",
     "move": "The source is as it was; what was copied stays, and the same command goes on.",

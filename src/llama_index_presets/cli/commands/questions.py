@@ -1,0 +1,172 @@
+"""Commands `questions draft` and `questions label`: questions for `evaluate` and `tune`, from documents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama_index_presets.cli.app import AsJson, ModelName, app, complain, emit, say
+from llama_index_presets.cli.engines import must_find
+from llama_index_presets.cli.terminal import is_terminal, working
+from llama_index_presets.errors import AnswerError, BudgetExceededError, SettingsError
+
+if TYPE_CHECKING:
+    from llama_index_presets.evaluate.labels import Labels
+    from llama_index_presets.evaluate.questions import JudgedQuestion
+    from llama_index_presets.experiments.question_drafts import Passage
+
+__all__ = ["draft", "label", "questions_app"]
+
+questions_app = typer.Typer(help="Questions for 'evaluate' and 'tune'.", no_args_is_help=True)
+app.add_typer(questions_app, name="questions")
+
+_HELP = "a accept, r reject, e edit, n no document answers it, s skip for now, q stop"
+
+
+@questions_app.command()
+def draft(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, and URLs of files.")],
+    out: Annotated[Path, typer.Option("--out", help="JSON Lines file of drafts; added to.")] = Path(
+        "drafts.jsonl"
+    ),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many at most.")] = 50,
+    llm: ModelName = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost", min=0, help="With --llm: refuse above so many US dollars; below, ask nothing."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draft questions from documents: by rules, without a model, or by --llm after an estimate."""
+    must_find(paths)
+    with working("Reading"):
+        from llama_index_presets.evaluate.labels import append_question
+        from llama_index_presets.evaluate.questions import read_questions
+        from llama_index_presets.experiments import question_drafts as drafts
+        from llama_index_presets.ingest.previews.preview import preview
+
+        read = preview(paths)
+        found = drafts.passages(read)
+    for one in read:
+        if one.error is not None:
+            complain(f"{one.source}: {one.error}")
+    known = {one.id for one in read_questions(out)} if out.exists() and out.stat().st_size else set()
+    if llm:
+        wanted = [one for one in drafts.worth_asking(found, count) if drafts.passage_id(one) not in known]
+        made = _by_model(llm, wanted, max_cost, as_json, lambda one: append_question(out, one))
+    else:
+        new = [one for one in drafts.draft(found, count) if one.id not in known]
+        for one in new:
+            append_question(out, one)
+        made = len(new)
+    if as_json:
+        emit({"file": str(out), "drafted": made, "known": len(known)})
+        return
+    say(f"{made} questions drafted into '{out}'{f', {len(known)} were there' if known else ''}.")
+    say(f"Drafts are proposals. Label them: llama-presets questions label {out} --out questions.jsonl")
+
+
+def _by_model(
+    name: str, found: Sequence[Passage], max_cost: float | None, as_json: bool,
+    keep: Callable[[JudgedQuestion], None],
+) -> int:  # fmt: skip
+    from llama_index_presets.experiments.question_drafts import estimate_drafts, model_draft
+    from llama_index_presets.providers.language_models import make_language_model
+
+    _agree(estimate_drafts(name, found), len(found), max_cost, as_json)
+    model, made = make_language_model(name), 0
+    for passage in found:
+        try:
+            keep(model_draft(model, passage))
+            made += 1
+        except AnswerError as error:
+            complain(str(error))
+    return made
+
+
+def _agree(cost: Decimal | None, count: int, max_cost: float | None, as_json: bool) -> None:
+    told = (
+        "an unknown amount (the model has no known price)" if cost is None else f"at most about ${cost:.4f}"
+    )
+    if cost == 0 or (cost is not None and max_cost is not None and cost <= Decimal(str(max_cost))):
+        return
+    if max_cost is not None:
+        raise BudgetExceededError(
+            f"{count} drafts would cost {told}; the limit is ${max_cost:g}. Nothing was sent."
+        )
+    if as_json or not is_terminal(sys.stderr) or not sys.stdin.isatty():
+        raise BudgetExceededError(
+            f"{count} drafts would cost {told}. Nothing was sent. Agree with --max-cost USD."
+        )
+    if not typer.confirm(f"{count} drafts would cost {told}. Go on?", err=True):
+        raise BudgetExceededError("Nothing was sent.")
+
+
+@questions_app.command()
+def label(
+    drafts: Annotated[Path, typer.Argument(help="File of 'questions draft', or any file of questions.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="JSON Lines file of accepted questions; added to.")
+    ] = Path("questions.jsonl"),
+) -> None:
+    """Label drafts at the terminal: accept, reject, edit. Each decision is kept at once; Ctrl-C and go on later."""
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            "Labels are given at a terminal, and standard input is none. Run it in a terminal, or edit the file: each "
+            "line is a question, its sources and its answer."
+        )
+    from llama_index_presets.evaluate.labels import Labels
+    from llama_index_presets.evaluate.questions import read_questions
+
+    if drafts.resolve() == out.resolve():
+        raise SettingsError(f"'{out}' holds the drafts; name another file for accepted questions with --out.")
+    asked = read_questions(drafts)
+    labels = Labels(out)
+    left = labels.left(asked)
+    say(f"{len(left)} of {len(asked)} drafts to label. {_HELP[0].upper()}{_HELP[1:]}.")
+    for place, one in enumerate(left, start=1):
+        say(f"\n{place}/{len(left)}  {one.text}")
+        say(f"    sources: {', '.join(sorted(one.relevance)) or 'none'}")
+        if one.answer:
+            say(f"    answer: {one.answer}")
+        if not _decide(one, labels):
+            break
+    say(f"\n{len(labels.accepted)} questions in '{out}', {len(labels.left(asked))} drafts left.")
+
+
+def _decide(one: JudgedQuestion, labels: Labels) -> bool:
+    """Take one decision; False ends."""
+    while True:
+        try:
+            choice = input("    [a/r/e/n/s/q] ").strip().lower()
+        except EOFError:
+            return False
+        if choice == "a":
+            labels.accept(one)
+        elif choice == "r":
+            labels.reject(one)
+        elif choice == "n":
+            labels.accept(replace(one, relevance={}, answer=None, answerable=False))
+        elif choice == "e":
+            labels.accept(_edited(one))
+        elif choice not in ("s", "q"):
+            say(f"    {_HELP}")
+            continue
+        return choice != "q"
+
+
+def _edited(one: JudgedQuestion) -> JudgedQuestion:
+    """The question as somebody words it; an empty line keeps what is there."""
+    text = input(f"    question [{one.text}]: ").strip() or one.text
+    told = input(f"    sources, with ; between [{'; '.join(sorted(one.relevance))}]: ").strip()
+    answer = input(f"    answer [{one.answer or ''}]: ").strip() or one.answer
+    sources = {part.strip(): 1.0 for part in told.split(";") if part.strip()} if told else one.relevance
+    return replace(one, text=text, relevance=sources, answer=answer)

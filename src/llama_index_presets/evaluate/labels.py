@@ -1,0 +1,92 @@
+"""Labels of drafted questions: each decision is on disk before the next question is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.evaluate.questions import JudgedQuestion, read_questions
+from llama_index_presets.files.disk_faults import write_all
+
+__all__ = ["Labels", "append_question", "as_row"]
+
+
+def as_row(one: JudgedQuestion) -> dict[str, Any]:
+    """A question as `read_questions` reads it."""
+    row: dict[str, Any] = {"id": one.id, "question": one.text, "sources": sorted(one.relevance)}
+    if one.answer:
+        row["answer"] = one.answer
+    return row if one.answerable is not False else row | {"answerable": False}
+
+
+def append_question(path: Path, one: JudgedQuestion) -> None:
+    """Append a question to a JSON Lines file; it is in the file on return.
+
+    Raises:
+        StoreWriteError: The file cannot be written.
+    """
+    _append(path, as_row(one))
+
+
+class Labels:
+    """Decisions about drafts: accepted questions in `path`, rejected ids in a file beside it.
+
+    Args:
+        path: JSON Lines file of accepted questions, as `evaluate` and `tune` read it; added to.
+
+    Raises:
+        SettingsError: A file that is there cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rejected_file = path.with_name(f"{path.stem}.rejected.jsonl")
+        self.accepted = {one.id for one in read_questions(path)} if _has_lines(path) else set()
+        self.rejected = (
+            {one.id for one in read_questions(self.rejected_file)}
+            if _has_lines(self.rejected_file)
+            else set()
+        )
+
+    def left(self, drafts: Sequence[JudgedQuestion]) -> list[JudgedQuestion]:
+        """The drafts without a decision, in their order."""
+        return [one for one in drafts if one.id not in self.accepted | self.rejected]
+
+    def accept(self, one: JudgedQuestion) -> None:
+        """Keep a question, as drafted or edited.
+
+        Raises:
+            StoreWriteError: The file cannot be written.
+        """
+        append_question(self.path, one)
+        self.accepted.add(one.id)
+
+    def reject(self, one: JudgedQuestion) -> None:
+        """Leave a question out for good.
+
+        Raises:
+            StoreWriteError: The file cannot be written.
+        """
+        append_question(self.rejected_file, one)
+        self.rejected.add(one.id)
+
+
+def _has_lines(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            size = file.seek(0, 2)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # the last line was cut short, or written by hand
+                    write_all(file.fileno(), b"\n", durable=False)
+            write_all(file.fileno(), (json.dumps(row, ensure_ascii=False) + "\n").encode(), durable=True)
+    except OSError as error:
+        raise StoreWriteError(f"'{path}' cannot be written ({error.strerror}). Name another file.") from error

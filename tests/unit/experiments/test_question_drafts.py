@@ -1,0 +1,200 @@
+"""Questions are drafted from documents, and labelled one by one; nothing that was decided is asked again."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes import ScriptedLLM
+from typer.testing import CliRunner
+
+from llama_index_presets import cli
+from llama_index_presets.cli.commands import questions as command
+from llama_index_presets.errors import AnswerError, StoreWriteError
+from llama_index_presets.evaluate.labels import Labels
+from llama_index_presets.evaluate.questions import JudgedQuestion, read_questions
+from llama_index_presets.experiments.question_drafts import (
+    Passage,
+    draft,
+    estimate_drafts,
+    model_draft,
+    passage_id,
+    passages,
+    rule_drafts,
+)
+from llama_index_presets.ingest.previews.preview import preview
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "answer"),
+    [
+        (
+            "An opened pen may be kept cool for up to 28 days.",
+            "How long may an opened pen be kept cool?",
+            "for up to 28 days",
+        ),
+        (
+            "Botulism is treated in hospital with an antitoxin.",
+            "How is Botulism treated in hospital?",
+            "with an antitoxin",
+        ),
+        (
+            "The Acme company was founded by two brothers.",
+            "By whom or what was the Acme company founded?",
+            "by two brothers",
+        ),
+        (
+            "The tower was opened to visitors in March 1931.",
+            "When was the tower opened to visitors?",
+            "in March 1931",
+        ),
+        (
+            "Vaccines must be stored always between 2 and 8 °C.",
+            "At which temperature must Vaccines be stored always?",
+            "between 2 and 8 °C",
+        ),
+        (
+            "A ledger is a table of every model call.",
+            "What is a ledger?",
+            "a table of every model call",
+        ),
+        (
+            "The pump is stopped at night because its valve leaks.",
+            "Why is the pump stopped at night?",
+            "because its valve leaks",
+        ),
+    ],
+)
+def test_a_statement_is_turned_into_its_question(text: str, question: str, answer: str) -> None:
+    """The end of the statement is the answer, and is not in the question."""
+    assert list(rule_drafts(Passage("a.md", text))) == [(question, answer)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is treated in hospital with an antitoxin.",
+        "Is it open?",
+        "These are kept in Berlin for 28 days.",
+        "",
+    ],
+)
+def test_a_statement_that_names_nothing_gives_no_question(text: str) -> None:
+    """A pronoun means nothing outside its passage."""
+    assert list(rule_drafts(Passage("a.md", text))) == []
+
+
+def test_other_languages_are_asked_by_their_headings() -> None:
+    """The rules of English are not tried on German."""
+    passage = Passage(
+        "a.md", "Der Stift ist für 28 Tage haltbar.", "Handbuch > Lagerung offener Stifte", "de"
+    )
+    assert list(rule_drafts(passage)) == [("Lagerung offener Stifte", "Der Stift ist für 28 Tage haltbar.")]
+
+
+def test_drafts_are_spread_over_documents_and_name_them_apart(tmp_path: Path) -> None:
+    """Two files of one name are told apart by their folder; no question comes twice."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        text = (
+            f"The pump of hall {folder} is changed by the technician. The lift is inspected by a foreman.\n"
+        )
+        (tmp_path / folder / "a.md").write_text(text, encoding="utf-8")
+    found = list(draft(passages(preview([str(tmp_path)])), 10))
+    assert {name for one in found for name in one.relevance} == {"one/a.md", "two/a.md"}
+    assert len({one.text for one in found}) == len(found) == len({one.id for one in found}) == 3
+    assert len(list(draft(passages(preview([str(tmp_path)])), 2))) == 2
+
+
+def test_a_model_drafts_one_question_of_a_passage() -> None:
+    """Also inside a fence; without a question the passage is named."""
+    passage = Passage("a.md", "The valve leaks.")
+    said = '```json\n{"question": "What leaks?", "answer": "the valve"}\n```'
+    expected = JudgedQuestion("What leaks?", {"a.md": 1.0}, passage_id(passage), "the valve")
+    assert model_draft(ScriptedLLM(says=said), passage) == expected
+    for nothing in ("no", "[1]", '{"question": ""}'):
+        with pytest.raises(AnswerError, match=r"question for 'a\.md'"):
+            model_draft(ScriptedLLM(says=nothing), passage)
+
+
+def test_a_models_drafts_are_estimated_rather_too_high() -> None:
+    """Twice as many passages cost twice as much; a model without a price is unknown, never free."""
+    one, two = (estimate_drafts("openai/gpt-4o-mini", [Passage("a", "x" * 900)] * n) for n in (1, 2))
+    assert one is not None and two == 2 * one
+    assert one > (300 * 0.15e-6).__float__()
+    assert estimate_drafts("openai/gpt-none", [Passage("a", "x")]) is None
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, ["questions", *arguments])
+
+
+def test_the_command_drafts_once_and_pays_only_what_was_agreed(tmp_path: Path) -> None:
+    """A second run adds nothing; a paid model without a terminal wants --max-cost; a limit of nothing refuses."""
+    (tmp_path / "a.md").write_text("The pump of the hall is changed by the technician.\n", encoding="utf-8")
+    out = str(tmp_path / "d.jsonl")
+    first, second = (run("draft", str(tmp_path / "a.md"), "--out", out, "--json") for _ in range(2))
+    assert [json.loads(one.stdout)["drafted"] for one in (first, second)] == [1, 0]
+    assert read_questions(out)[0].relevant == {"a.md"}
+    paid = ("draft", str(tmp_path / "a.md"), "--out", out, "--llm", "openai/gpt-4o-mini")
+    assert "Agree with --max-cost" in run(*paid).output and run(*paid).exit_code == 1
+    assert "the limit is $0. Nothing was sent" in run(*paid, "--max-cost", "0").output
+
+
+def test_labels_want_a_terminal(tmp_path: Path) -> None:
+    """A pipe is refused, and told what to do."""
+    (tmp_path / "d.jsonl").write_text('{"question": "Who?"}\n', encoding="utf-8")
+    refused = run("label", str(tmp_path / "d.jsonl"))
+    assert refused.exit_code == 2 and "standard input is none" in refused.output
+
+
+class Terminal(io.StringIO):
+    """Standard input that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def labelled(drafts: Path, out: Path, answers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = iter(answers)
+
+    def typed(prompt: str = "") -> str:
+        answer = next(waiting)
+        if isinstance(answer, type):
+            raise answer
+        return str(answer)
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("builtins.input", typed)
+    command.label(drafts, out)
+
+
+def test_labelling_goes_on_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each decision is on disk at once; what was skipped comes again, what was decided does not."""
+    drafts, out = tmp_path / "d.jsonl", tmp_path / "q.jsonl"
+    rows = [
+        {"id": str(n), "question": f"Question {n}?", "sources": ["a.md"], "answer": "x"} for n in range(5)
+    ]
+    drafts.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        labelled(drafts, out, ["a", "r", "what", "s", KeyboardInterrupt], monkeypatch)
+    assert [one.id for one in read_questions(out)] == ["0"]
+    labelled(drafts, out, ["e", "Better?", "b.md; c.md", "", "n", EOFError], monkeypatch)
+    found = {one.id: one for one in read_questions(out)}
+    assert set(found) == {"0", "2", "3"}
+    assert found["2"] == JudgedQuestion("Better?", {"b.md": 1.0, "c.md": 1.0}, "2", "x")
+    assert (found["3"].relevant, found["3"].answerable) == (frozenset(), False)
+    assert [one.id for one in Labels(out).left(read_questions(drafts))] == ["4"]
+
+
+def test_a_file_without_a_last_newline_is_added_to_on_a_new_line(tmp_path: Path) -> None:
+    """As an editor leaves it; a place that is no file is named."""
+    out = tmp_path / "q.jsonl"
+    out.write_text('{"id": "1", "question": "One?"}', encoding="utf-8")
+    Labels(out).accept(JudgedQuestion("Two?", {"a": 1.0}, "2"))
+    assert [one.id for one in read_questions(out)] == ["1", "2"]
+    with pytest.raises(StoreWriteError, match="cannot be written"):
+        Labels(out / "x.jsonl").accept(JudgedQuestion("Two?", {}, "2"))
