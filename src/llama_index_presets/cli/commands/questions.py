@@ -64,8 +64,8 @@ def draft(
         made = _by_model(llm, wanted, max_cost, as_json, lambda one: append_question(out, one))
     else:
         new = [one for one in drafts.draft(found, count) if one.id not in known]
-        for one in new:
-            append_question(out, one)
+        for question in new:
+            append_question(out, question)
         made = len(new)
     if as_json:
         emit({"file": str(out), "drafted": made, "known": len(known)})
