@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for _home in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # an audit key, the local part of a remote storage
     os.environ[_home] = tempfile.mkdtemp()  # one for each test process
+
+WITH_TORCH = (
+    "unit/embed/test_any_model.py",
+    "unit/inference/test_runtime.py",
+    "unit/rerank/test_cross_encoder.py",
+    "unit/rerank/test_first_token.py",
+)
+"""Comparisons with what torch computes. `tools/pythons.py --without-torch` runs the others."""
+collect_ignore = [] if find_spec("torch") else list(WITH_TORCH)
+
+
+def pytest_report_header() -> str | None:
+    """What is left out is said."""
+    return f"torch is not installed: left out are {', '.join(collect_ignore)}" if collect_ignore else None
+
 
 # A busy machine is not a failure: no test asserts a time.
 settings.register_profile("no-deadline", deadline=None)

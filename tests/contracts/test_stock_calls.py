@@ -12,12 +12,12 @@ from llama_index.core.callbacks import TokenCountingHandler
 from llama_index.core.postprocessor import SentenceTransformerRerank
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import TextNode
-from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.vector_stores.lancedb import LanceDBVectorStore
 from llama_index.vector_stores.pinecone import PineconeVectorStore
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.weaviate import WeaviateVectorStore
+from llama_index_presets._extras import installed
 
 import llama_index_presets as presets
 from llama_index_presets._options import option_names
@@ -27,13 +27,16 @@ PAIRS: list[tuple[type, Any]] = [
     (QueryFusionRetriever, presets.HybridFusionRetriever),
     (SentenceTransformerRerank, presets.CrossEncoderRerank),
     (TokenCountingHandler, presets.CostTrackingHandler),
-    (HuggingFaceEmbedding, presets.LocalEmbedding),
     (OpenAIEmbedding, presets.BatchedOpenAIEmbedding),
     (LanceDBVectorStore, presets.LanceDBVectorStore),
     (PGVectorStore, presets.PostgresVectorStore),
     (PineconeVectorStore, presets.PineconeVectorStore),
     (WeaviateVectorStore, presets.WeaviateVectorStore),
 ]
+if installed("llama_index.embeddings.huggingface"):  # of the extra local-torch
+    from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+    PAIRS.append((HuggingFaceEmbedding, presets.LocalEmbedding))
 
 # Of packages that cannot be installed beside ours: llama-index-vector-stores-duckdb 0.7.0 pins duckdb < 1.4, and
 # llama-index-retrievers-bm25 0.8.0 brings bm25s, which nothing here uses.

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from llama_index.core.schema import NodeWithScore, TextNode
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.weights import find_weights
@@ -31,9 +29,12 @@ TOPICS = (
 
 def save_model(folder: Path, *, labels: int = 1, head: bool = True, poison: str | None = None) -> str:
     """A BERT of 2 layers with random weights; `poison` is a word whose embedding is NaN."""
+    torch = pytest.importorskip("torch", reason="the extra local-torch is not installed")
+    import transformers
+
     torch.manual_seed(7)
-    tokenizer = AutoTokenizer.from_pretrained(MINILM, model_max_length=MAX_TOKENS)
-    config = BertConfig(
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM, model_max_length=MAX_TOKENS)
+    config = transformers.BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         num_hidden_layers=2,
@@ -43,7 +44,8 @@ def save_model(folder: Path, *, labels: int = 1, head: bool = True, poison: str 
         num_labels=labels,
         initializer_range=0.3,
     )
-    model = BertForSequenceClassification(config) if head else BertModel(config)
+    kind = transformers.BertForSequenceClassification if head else transformers.BertModel
+    model = kind(config)
     if poison:
         embeddings = model.get_input_embeddings().weight.data
         embeddings[tokenizer.convert_tokens_to_ids(poison)] = float("nan")
