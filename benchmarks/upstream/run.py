@@ -1,6 +1,7 @@
 """LlamaIndex's own tests with its classes, and with ours put in their place.
 
-    python benchmarks/upstream/run.py CHECKOUT [--official-python PYTHON] [--only duckdb] [--json F] [--markdown F]
+    python benchmarks/upstream/run.py CHECKOUT [--official-python PYTHON] [--only duckdb] [--match EXPRESSION]
+        [--json FILE] [--markdown FILE]
 
 CHECKOUT is a checkout of https://github.com/run-llama/llama_index at any commit; nothing of it is copied into this
 repository, and nothing is written into it. The official adapters are those that are installed. Two cannot be installed
@@ -174,7 +175,9 @@ def copied(checkout: Path, suite: Suite, place: Path, port: int) -> list[str]:
     return found
 
 
-def run(tests: list[str], python: str, swap: str, suite: Suite, place: Path, port: int) -> Outcome:
+def run(
+    tests: list[str], python: str, swap: str, suite: Suite, place: Path, port: int, match: str
+) -> Outcome:
     """Run tests in a process of their own."""
     if not tests:
         return Outcome(error="not in this checkout")
@@ -199,7 +202,8 @@ def run(tests: list[str], python: str, swap: str, suite: Suite, place: Path, por
         f"--junitxml={report}",
         *tests,
     ]
-    command += ["-k", f"not ({suite.without})"] if suite.without else []
+    chosen = [f"not ({suite.without})"] * bool(suite.without) + [f"({match})"] * bool(match)
+    command += ["-k", " and ".join(chosen)] if chosen else []
     environment = {
         **os.environ,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -257,6 +261,7 @@ def main() -> None:
     parser.add_argument("checkout", type=Path, help="of run-llama/llama_index")
     parser.add_argument("--official-python", help="interpreter with the official DuckDB and BM25 adapters")
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="these suites")
+    parser.add_argument("--match", default="", help="these tests, as for pytest's -k")
     parser.add_argument("--commit", help="of the checkout, where it is no git repository")
     parser.add_argument("--json", type=Path, help="write everything here")
     parser.add_argument("--markdown", type=Path, help="write the table here")
@@ -272,13 +277,13 @@ def main() -> None:
             tests = copied(checkout, suite, place, port)
             python = options.official_python if suite.apart else sys.executable
             official = (
-                run(tests, python, suite.official, suite, place, port)
+                run(tests, python, suite.official, suite, place, port, options.match)
                 if python
                 else Outcome(error="needs --official-python")
             )
             results[key] = {
                 "official": official,
-                "ours": run(tests, sys.executable, suite.ours, suite, place, port),
+                "ours": run(tests, sys.executable, suite.ours, suite, place, port, options.match),
             }
             print(
                 f"{suite.name}: official {official}; ours {results[key]['ours']}", file=sys.stderr, flush=True
