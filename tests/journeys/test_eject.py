@@ -204,6 +204,7 @@ def test_the_readme_says_what_is_imported_and_what_is_fetched(tmp_path: Path) ->
         ]
         assert ours and all(f"`{name}`" in readme for name in ours)
         assert ("llama-presets weights pull all-MiniLM-L6-v2" in readme) is weights
+        assert "--find-links CLONE/dist" in readme  # until an index has the release
 
 
 def test_what_is_not_taken_along_is_said(tmp_path: Path) -> None:
