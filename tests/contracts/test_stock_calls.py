@@ -17,11 +17,11 @@ from llama_index.vector_stores.lancedb import LanceDBVectorStore
 from llama_index.vector_stores.pinecone import PineconeVectorStore
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.weaviate import WeaviateVectorStore
-from llama_index_presets._extras import installed
 
 import llama_index_presets as presets
 from llama_index_presets._options import option_names
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.packages.extras import installed
 
 PAIRS: list[tuple[type, Any]] = [
     (QueryFusionRetriever, presets.HybridFusionRetriever),
