@@ -18,7 +18,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "vectors, recipe != healthcare",
         "mean_characters",
     ),
-    "docs/notebooks/embeddings.ipynb": ("from the cache", "one more", "pool 0.", "truncate 0."),
+    "docs/notebooks/embeddings.ipynb": ("from the cache", "one more", "pool 0.", "truncate "),
     "docs/notebooks/hybrid-fusion-retriever.ipynb": ("bm25", "fusion", "valve", "seal"),
     "recipes/customer-chatbot/recipe.ipynb": (
         "Acme takes parcels back within 30 days of delivery",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -60,6 +61,12 @@ MINILM_FOLDER = find_weights(embedding_model("all-MiniLM-L6-v2"), allow_download
 """Where `make setup` put the weights; looked up before a test moves the cache."""
 
 
+@functools.cache
+def tokenizer() -> Any:
+    """That of MiniLM, read once."""
+    return transformers.AutoTokenizer.from_pretrained(MINILM_FOLDER, model_max_length=64)
+
+
 def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.float32) -> str:
     """A tiny model with random weights in the standard format, with the tokenizer of MiniLM."""
     torch.manual_seed(3)
@@ -68,7 +75,7 @@ def saved(folder: Path, kind: str, *, scores: bool = False, dtype: Any = torch.f
     config = transformers.AutoConfig.for_model(kind, **SHAPES[kind] | more)
     kinds = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModel
     kinds.from_config(config).to(dtype).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(MINILM_FOLDER, model_max_length=64).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return str(folder)
 
 
@@ -240,6 +247,7 @@ def test_buckets_are_those_of_transformers() -> None:
     np.testing.assert_array_equal(relative_buckets(400), expected.numpy())
 
 
+@pytest.mark.slow("a process that imports LlamaIndex and loads two models: 5 s of CPU")
 def test_no_torch_is_imported_by_embedding_and_re_ranking(tmp_path: Path) -> None:
     """In a process of its own: neither torch nor what stands on it, nor scikit-learn, nor scipy."""
     script = textwrap.dedent(
