@@ -135,7 +135,8 @@ def table_text(
         body = body[1:]
     count = _name_rows(body, first_row_names)
     names = _names(body[:count], max(map(len, body), default=0))
-    return TableText(titles, names, list(limit.texts(_paragraphs(body[count:], names))))
+    paragraphs = itertools.chain(_paragraphs(body[count:], names), _unused(body[count:], names))
+    return TableText(titles, names, list(limit.texts(paragraphs)))
 
 
 def _with_signs(row: Sequence[Cell]) -> Sequence[Cell]:
@@ -220,6 +221,14 @@ def _paragraphs(rows: Sequence[Sequence[Cell]], names: Sequence[str]) -> Iterato
                 names, group = new, ""
         else:
             yield from _row(row, names, group)
+
+
+def _unused(rows: Sequence[Sequence[Cell]], names: Sequence[str]) -> Iterator[str]:
+    """Names of columns without a cell, as of a form to fill in: no row says them."""
+    used = {at for row in rows for at, cell in enumerate(row) if cell.text}
+    said = {name for at, name in enumerate(names) if at in used}
+    if left := [name for name in dict.fromkeys(names) if name and name not in said]:
+        yield "; ".join(left)
 
 
 def _only_text(row: Sequence[Cell]) -> str:

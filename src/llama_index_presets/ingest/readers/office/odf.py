@@ -33,6 +33,9 @@ _SKIPPED: Final = frozenset(
     )
 )
 _WIDEST: Final = 16_384  # columns of a sheet
+_TEXT: Final = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
+_BLOCKS: Final = frozenset({"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"})
+"""Elements of text that hold paragraphs; white space in them is indentation."""
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
 
 
@@ -100,12 +103,18 @@ def _count(element: Any, name: str, most: int) -> int:
 
 def _html(element: Any, limit: SizeLimit) -> Iterator[str]:
     """The children of an element as HTML."""
-    if element.text and local_name(element.tag) in ("p", "h", "span", "a", "ruby-base", "title", "desc"):
+    is_text = _holds_text(element)
+    if element.text and (is_text or local_name(element.tag) in ("title", "desc")):
         yield escape(element.text)
     for part in element:
         yield from _part(part, limit)
-        if part.tail and local_name(element.tag) in ("p", "h", "span", "a"):
+        if part.tail and is_text:
             yield escape(part.tail)
+
+
+def _holds_text(element: Any) -> bool:
+    """Whether characters stand in an element itself: in paragraphs, and in fields such as numbers of captions."""
+    return str(element.tag).startswith(_TEXT) and local_name(element.tag) not in _BLOCKS
 
 
 def _part(part: Any, limit: SizeLimit) -> Iterator[str]:

@@ -11,6 +11,7 @@ __all__ = ["EdgeLine", "running_lines"]
 
 _PLACE: Final = 6.0  # points by which the same head may stand higher on another page
 _MOST_EDGE_LINES: Final = 4
+_LONGEST_COUNT: Final = 12  # digits of a number that may count pages, such as that of a stamp
 _NUMBER: Final = re.compile(r"\d+")
 _ROMAN: Final = re.compile(r"^[ivxlc]{1,7}$", re.IGNORECASE)
 _PAGE_NUMBER: Final = re.compile(
@@ -39,8 +40,9 @@ class EdgeLine(NamedTuple):
 def running_lines(lines: Sequence[EdgeLine], pages: int) -> set[tuple[int, int]]:
     """(page, place) of the lines that are no part of the text.
 
-    A line runs when its words, numbers aside, stand at the same height on another page near by: on half of the pages of
-    a short document, on three of any. A lone number runs when it counts the pages.
+    A line runs when its words stand at the same height on another page near by: on half of the pages of a short
+    document, on three of any. Its numbers may differ only as page numbers do. A lone number runs when it counts the
+    pages.
 
     Example:
         >>> lines = [EdgeLine(page, 0, f"Annual report {page + 1}", 30) for page in range(3)]
@@ -51,8 +53,9 @@ def running_lines(lines: Sequence[EdgeLine], pages: int) -> set[tuple[int, int]]
     needed = max(2, min(3, (pages + 1) // 2))
     for members in _alike(lines).values():
         for group in _same_height(members):
-            if len({line.page for line in group}) >= needed and _is_running(group):
-                found |= {(line.page, line.place) for line in group}
+            steady = _steady(group)
+            if len({line.page for line in steady}) >= needed and _is_running(steady):
+                found |= {(line.page, line.place) for line in steady}
     return found | _counting(lines, pages)
 
 
@@ -76,6 +79,27 @@ def _same_height(members: Sequence[EdgeLine]) -> list[list[EdgeLine]]:
         else:
             groups.append([line])
     return groups
+
+
+def _steady(group: Sequence[EdgeLine]) -> list[EdgeLine]:
+    """Lines whose numbers stand in another one, too, or count the pages: "Section 12" above "Section 40" is text."""
+    values = [_NUMBER.findall(line.text) for line in group]
+    same = Counter(pair for found in values for pair in enumerate(found))
+    counted = Counter(
+        (place, int(value) - line.page)
+        for line, found in zip(group, values, strict=True)
+        for place, value in enumerate(found)
+        if len(value) <= _LONGEST_COUNT
+    )
+    return [
+        line
+        for line, found in zip(group, values, strict=True)
+        if all(
+            same[place, value] > 1
+            or (len(value) <= _LONGEST_COUNT and counted[place, int(value) - line.page] > 1)
+            for place, value in enumerate(found)
+        )
+    ]
 
 
 def _is_running(group: Sequence[EdgeLine]) -> bool:
