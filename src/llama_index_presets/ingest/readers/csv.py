@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import threading
 from collections import Counter
@@ -31,6 +32,8 @@ _NUMBER: Final = re.compile(r"[-+(]?[$€£¥]?\s?\d[\d.,'\u00a0 ]*\s?[%€$)]?$
 _YEAR: Final = re.compile(r"(?:FY\s?)?(?:19|20)\d\d[A-Z]?$")
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[ T]\d{1,2}:\d{2}.*)?$")
 _SEP_LINE: Final = re.compile(r"\A\ufeff?sep=(.)\r?\n")  # Excel writes and obeys it
+_IN_APOSTROPHES: Final = re.compile(r"(?:^|[,;|\t])'[^'\n]*[,;|\t][^'\n]*'(?=[,;|\t\r]|$)", re.M)
+"""A cell in apostrophes that holds a delimiter."""
 _MANY_LINES: Final = 20
 _FIELD_LIMIT_LOCK: Final = threading.Lock()
 
@@ -41,11 +44,13 @@ class CsvDialect:
 
     Attributes:
         delimiter: Character between cells; ``"\\0"`` where the file has one column.
+        quote: The quotation mark.
         quoting: Whether cells may stand in quotation marks.
         escape: Character before a quotation mark inside quotation marks, or None where it is doubled.
     """
 
     delimiter: str
+    quote: str = '"'
     quoting: bool = True
     escape: str | None = None
 
@@ -54,6 +59,7 @@ class CsvDialect:
         reader = csv.reader(
             io.StringIO(text, newline=""),
             delimiter=self.delimiter,
+            quotechar=self.quote,
             quoting=csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE,
             escapechar=self.escape,
             skipinitialspace=self.delimiter != "\t",
@@ -107,13 +113,16 @@ def find_dialect(text: str, *, prefer: str = "") -> CsvDialect:
     sample = text[:_SAMPLE]
     if len(text) > _SAMPLE and "\n" in sample:
         sample = sample[: sample.rindex("\n") + 1]
+    quotes = "\"'" if '"' not in sample and _IN_APOSTROPHES.search(sample) else '"'
     escape = "\\" if '\\"' in sample and '""' not in sample.replace(',""', "") else None
     scores = {}
-    for delimiter in _DELIMITERS:
+    for delimiter, quote in itertools.product(_DELIMITERS, quotes):
+        dialect = CsvDialect(delimiter, quote, escape=escape)
         with _long_fields(_SAMPLE):
-            scores[delimiter] = _evenness(sample, CsvDialect(delimiter, escape=escape))
-    best = prefer if prefer and scores.get(prefer, 0) >= _LEAST else max(scores, key=lambda one: scores[one])
-    return CsvDialect(best if scores[best] >= _LEAST else "\0", escape=escape)
+            scores[dialect] = _evenness(sample, dialect)
+    preferred = CsvDialect(prefer, escape=escape)
+    best = preferred if scores.get(preferred, 0) >= _LEAST else max(scores, key=lambda one: scores[one])
+    return best if scores[best] >= _LEAST else CsvDialect("\0", escape=escape)
 
 
 def _evenness(sample: str, dialect: CsvDialect) -> float:

@@ -27,6 +27,8 @@ from llama_index_presets.ingest.readers.csv import find_dialect, plain_from_rows
         ("a,b,\n1,2,\n3,4,\n", "a: 1; b: 2"),
         ("a,a,b\n1,2,3\n", "a: 1; a: 2; b: 3"),
         ('id,text\n1,"he said \\"hi, you\\" ok"\n2,"x"\n', 'id: 1; text: he said "hi, you" ok'),
+        ("name,quote\n'Smith, John','it''s'\nBob,x\n", "name: Smith, John; quote: it's"),
+        ("name,note\nO'Hara,don't\nBob,x\n", "name: O'Hara; note: don't"),
         ('name,age\r\n"Ada, Countess",36\r\nBob,41\r\n', "name: Ada, Countess; age: 36"),
     ],
 )

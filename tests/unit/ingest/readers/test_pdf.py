@@ -436,3 +436,53 @@ def test_a_damaged_file_says_so(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(IngestError, match="cannot be read: it is no PDF or is damaged"):
         read_pdf(path)
+
+
+def form(canvas: Canvas) -> None:
+    column(canvas, ["Name:", "City:", "Paid:", "Open:", "Pin:"], 60, 100, step=40)
+    fields = canvas.acroForm
+    fields.textfield(name="name", x=120, y=HEIGHT - 105, width=200, height=20, value="Ada Lovelace")
+    fields.choice(
+        name="city", x=120, y=HEIGHT - 145, width=90, height=20, value="Ulm", options=["Ulm", "Bern"]
+    )
+    for name, top, checked in (("paid", 185, True), ("open", 225, False)):
+        fields.checkbox(name=name, x=120, y=HEIGHT - top, size=16, checked=checked)
+    fields.textfield(
+        name="pin", x=120, y=HEIGHT - 265, width=90, height=20, value="4711", fieldFlags="password"
+    )
+
+
+def test_what_was_filled_into_a_form_stands_beside_its_label(tmp_path: Path) -> None:
+    """It is no part of the page's own content; a password is shown by no viewer, and not read."""
+    text = flat(read(pdf(tmp_path / "form.pdf", form)))
+    assert text == "Name: Ada Lovelace City: Ulm Paid: ☒ Open: Pin:"
+
+
+@pytest.mark.parametrize("angle", [45, -30, 60])
+def test_slanted_words_stay_whole_and_stand_behind_the_text(tmp_path: Path, angle: int) -> None:
+    """A watermark across a page neither falls into letters nor cuts the sentences that it crosses."""
+
+    def draw(canvas: Canvas) -> None:
+        canvas.saveState()
+        canvas.translate(150, HEIGHT - 130)
+        canvas.rotate(angle)
+        canvas.setFont("Helvetica", 30)
+        canvas.drawString(0, 0, "DRAFT COPY")
+        canvas.restoreState()
+        column(canvas, LEFT, 60, 100)
+
+    assert flat(read(pdf(tmp_path / "draft.pdf", draw))) == f"{LEFT_TEXT} DRAFT COPY"
+
+
+def test_lines_at_the_edge_whose_numbers_count_nothing_are_text(tmp_path: Path) -> None:
+    """They differ by a number, as feet do, which is neither that of the page nor the same on another one."""
+
+    def draw(canvas: Canvas) -> None:
+        for page, number in enumerate((17, 52, 60)):
+            column(canvas, [f"Item {number} was sold at noon.", *LEFT], 60, 60)
+            column(canvas, [f"Annual report 2024, page {page + 3}"], 60, HEIGHT - 30)
+            canvas.showPage()
+
+    text = flat(read(pdf(tmp_path / "items.pdf", draw)))
+    assert [f"Item {number} was sold at noon." in text for number in (17, 52, 60)] == [True] * 3
+    assert "Annual report" not in text

@@ -19,6 +19,12 @@ def test_two_columns_without_marks_are_pairs() -> None:
     assert rows == ["Seat: Ulm", "Founded: 1987", "Staff: 412"]
 
 
+def test_a_column_without_cells_keeps_its_name() -> None:
+    """A form to fill in says what is asked for; the name of a column that has a cell is not repeated."""
+    rows = table_text(cells_of([["Part", "Shelf", "Checked by"], ["Seal", "B7", ""], ["Ring", "", ""]])).rows
+    assert rows == ["Part: Seal; Shelf: B7", "Part: Ring", "Checked by"]
+
+
 def test_names_of_rows_alone_stand_before_all_cells_beside_them() -> None:
     """An infobox with two pairs a row is two pairs."""
     row = [Cell("Born", True), Cell("1815"), Cell("Died", True), Cell("1852")]

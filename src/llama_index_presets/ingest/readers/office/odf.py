@@ -34,7 +34,9 @@ _SKIPPED: Final = frozenset(
 )
 _WIDEST: Final = 16_384  # columns of a sheet
 _TEXT: Final = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
-_BLOCKS: Final = frozenset({"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"})
+_BLOCKS: Final = frozenset(
+    {"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"}
+)
 """Elements of text that hold paragraphs; white space in them is indentation."""
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
 

@@ -97,7 +97,7 @@ def open_pdf(pdfium: Any, path: Path) -> Any:
         IngestError: It is damaged, or wants a password.
     """
     try:
-        return pdfium.PdfDocument(path)
+        document = pdfium.PdfDocument(path)
     except pdfium.PdfiumError as error:
         if "password" in str(error).lower():
             raise IngestError(
@@ -108,6 +108,9 @@ def open_pdf(pdfium: Any, path: Path) -> Any:
                 "The PDF is encrypted in a way that cannot be read. Save it without encryption."
             ) from error
         raise IngestError(f"The file cannot be read: it is no PDF or is damaged ({error}).") from error
+    if document.get_formtype() is not None:
+        document.init_forms()  # before a page is loaded: what was filled in is no part of the pages
+    return document
 
 
 def _pages(document: Any, limit: SizeLimit) -> Iterator[_Page]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from llama_index_presets.ingest.readers.pdf.form_fields import filled_fields
 from llama_index_presets.ingest.readers.pdf.hidden import Paint, are_shown
 from llama_index_presets.packages.extras import require
 
@@ -33,6 +34,9 @@ _BOLD: Final = re.compile(r"bold|black|heavy|demi|cmbx", re.IGNORECASE)
 _MOST_OBJECTS: Final = 5_000  # a chart has more, and no table
 _MOST_SEGMENTS: Final = 2_000
 _THIN: Final = 3.0  # points
+_LARGEST_FILLED: Final = 12.0  # points of a letter in a high field
+_SLANTED: Final = 0.1  # of a quarter turn
+_SLANTED_REACH: Final = 2.0  # em from the middle of a character to that of the next
 
 
 @dataclass(slots=True)
@@ -164,6 +168,8 @@ def page_words(page: Any) -> PageWords:
     display = Frame(bounds, page.get_rotation() // 90 % 4)
     reader = _TextPage(raw, page, bounds)
     found = {Frame(bounds, turn): words for turn, words in reader.words().items()}
+    if filled := list(_field_words(raw, page, display)):
+        found[display] = [*found.get(display, []), *filled]
     width, height = abs(bounds[2] - bounds[0]), abs(bounds[3] - bounds[1])
     count = sum(map(len, found.values()))
     if any(word.paint for words in found.values() for word in words):
@@ -178,6 +184,20 @@ def page_words(page: Any) -> PageWords:
         width, height = height, width
     hidden = count - sum(map(len, frames.values()))
     return PageWords(display, frames, rulings, height, width, reader.unmapped, share, hidden)
+
+
+def _field_words(raw: Any, page: Any, frame: Frame) -> Iterator[Word]:
+    """A word for each line of a filled field."""
+    for field in filled_fields(raw, page):
+        ends = frame.point(field.left, field.bottom), frame.point(field.right, field.top)
+        (x0, x1), (top, bottom) = sorted(x for x, _ in ends), sorted(y for _, y in ends)
+        lines = field.text.split("\n")
+        height = (bottom - top) / len(lines)
+        em = max(min(_LARGEST_FILLED, 0.8 * height), 1.0)
+        for at, line in enumerate(lines):
+            if text := " ".join(line.split()):
+                baseline = top + height * (at + 0.5) + 0.35 * em
+                yield Word(text, x0, min(x1, x0 + 0.5 * em * len(text)), baseline, em)
 
 
 def _shown(
@@ -224,23 +244,31 @@ class _TextPage:
     def _runs(self) -> Iterator[tuple[int, Word]]:
         raw, text = self._raw, self._text.raw
         unicode_of, loose_box, rect = raw.FPDFText_GetUnicode, raw.FPDFText_GetLooseCharBox, self._rect
-        turn, word, edges = 0, None, (0.0, 0.0, 0.0, 0.0)
+        turn, word, edges, slant, gap = 0, None, (0.0, 0.0, 0.0, 0.0), None, ""
         for place in range(self._text.count_chars()):
             code = unicode_of(text, place)
             if (code <= 32 and code != 2) or code == 0xA0:
-                if word is not None:
+                gap = " "
+                if word is not None and slant is None:
                     yield turn, word
-                word = None
+                    word = None
                 continue
             if code in _IGNORED:
                 continue
             loose_box(text, place, rect)
             box = (rect.left, rect.bottom, rect.right, rect.top)
-            if word is not None and not _follows(edges, box, turn, word.em):
+            if word is not None and not (
+                _follows(edges, box, turn, word.em)
+                if slant is None
+                else self._slant(place) == slant and _is_near(edges, box, word.em)
+            ):
                 yield turn, word
                 word = None
             if word is None:
-                turn, word = self._start(place, box)
+                turn, slant, word = self._start(place)
+            elif gap:
+                word.text += gap
+            gap = ""
             if 0xD800 <= code <= 0xDFFF or code == 0xFFFD:
                 self.unmapped += 1
             word.text += _CHARACTERS.get(code) or chr(code)
@@ -249,17 +277,27 @@ class _TextPage:
         if word is not None:
             yield turn, word
 
-    def _start(self, place: int, box: Box) -> tuple[int, Word]:
+    def _slant(self, place: int) -> float | None:
+        """Angle of a character that stands neither upright nor sideways, as those of a watermark, in quarters."""
+        quarters = self._raw.FPDFText_GetCharAngle(self._text.raw, place) / (math.pi / 2)
+        return round(quarters, 2) if abs(quarters - round(quarters)) > _SLANTED else None
+
+    def _start(self, place: int) -> tuple[int, float | None, Word]:
+        """A new word, its frame, and its slant: one that has any stands with those that are sideways."""
         raw, text = self._raw, self._text.raw
-        angle = raw.FPDFText_GetCharAngle(text, place)
-        turn = -round(angle / (math.pi / 2)) % 4  # the library counts clockwise
+        slant = self._slant(place)
+        quarters = round(raw.FPDFText_GetCharAngle(text, place) / (math.pi / 2))
+        if slant is not None:
+            quarters = math.floor(slant) if math.floor(slant) % 2 else math.ceil(slant)
+        turn = -quarters % 4  # the library counts clockwise
         raw.FPDFText_GetMatrix(text, place, self._matrix)
         scale = math.hypot(self._matrix.c, self._matrix.d) or 1.0
         em = abs(raw.FPDFText_GetFontSize(text, place) * scale) or 1.0
         raw.FPDFText_GetCharOrigin(text, place, self._x, self._y)
         _, baseline = Frame(self._bounds, turn).point(self._x.value, self._y.value)
         self.unmapped += raw.FPDFText_HasUnicodeMapError(text, place) == 1
-        return turn, Word("", math.inf, -math.inf, baseline, em, self._is_bold(place), self._paint.of(place))
+        word = Word("", math.inf, -math.inf, baseline, em, self._is_bold(place), self._paint.of(place))
+        return turn, slant, word
 
     def _extend(self, word: Word, turn: int, box: Box) -> None:
         if turn == 0:
@@ -308,6 +346,12 @@ def _follows(last: Box, box: Box, turn: int, em: float) -> bool:
     return box == last or (
         -0.6 * em < gap < 0.35 * em and shift < 0.6 * em
     )  # both letters of a ligature have one box
+
+
+def _is_near(last: Box, box: Box, em: float) -> bool:
+    """Whether a slanted character is the next of its line, a space between them or not."""
+    across = (box[0] + box[2] - last[0] - last[2]) / 2, (box[1] + box[3] - last[1] - last[3]) / 2
+    return math.hypot(*across) < _SLANTED_REACH * em
 
 
 def _drawn(raw: Any, page: Any, frame: Frame) -> tuple[list[Ruling], float]:
