@@ -292,9 +292,10 @@ def _candidates(reading: Reading) -> list[Unit]:
 
 def _features(reading: Reading, unit: Unit, heading: float) -> tuple[float, ...]:
     if unit.similarity is None:
-        return reading.features(unit.passage, None, unit.coverage)
+        return reading.features(unit.passage, None, unit.coverage, typed=unit.typed)
     similarity = max(unit.similarity, heading)
-    return reading.features(unit.passage, similarity, unit.coverage, heading / _HEADING if heading else None)
+    below = heading / _HEADING if heading else None
+    return reading.features(unit.passage, similarity, unit.coverage, below, unit.typed)
 
 
 def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = MappingProxyType({})) -> float:

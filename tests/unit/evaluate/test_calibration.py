@@ -24,7 +24,7 @@ from llama_index_presets.experiments.calibration import (
 
 
 def evidence(share: float, answerable: bool) -> Labelled:
-    return Labelled((share, share, 0.0, 1.0, 0.0), answerable, "yes" if answerable else "no")
+    return Labelled((share, share, 0.0, 1.0, 1.0, 0.0), answerable, "yes" if answerable else "no")
 
 
 LABELLED = [evidence(0.5 + place / 100, True) for place in range(40)] + [

@@ -2,9 +2,9 @@
 
 The same few features serve every model: how much of the question's weighted words a sentence and what stands around it
 hold (`coverage`), how close it is in meaning (`similarity`), how far the best passage stands out among the hits
-(`margin`), whether the names, numbers and codes of the question are there (`names`), and whether the heading is about
-the matter, too (`heading`). A logistic function whose weights were fitted on labelled questions, see `calibration`,
-turns them into a probability.
+(`margin`), whether the names, numbers and codes of the question are there (`names`), whether the number, date or name
+that it asks for is (`typed`), and whether the heading is about the matter, too (`heading`). A logistic function whose
+weights were fitted on labelled questions, see `calibration`, turns them into a probability.
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ class Reading:
         similarity: float | None = None,
         coverage: float | None = None,
         heading: float | None = None,
+        typed: float | None = None,
     ) -> tuple[float, ...]:
         """Features of a passage, or of a unit of it, in the order of `FEATURES`.
 
@@ -184,7 +185,10 @@ class Reading:
             similarity: Of the unit; None takes the cosine of the passage.
             coverage: Of the unit; None takes that of the best one.
             heading: Cosine of the question and the heading; None where it was not compared.
+            typed: Of the unit; None takes the best of the passage.
         """
+        if typed is None:
+            typed = max((unit.typed for unit in self.units if unit.passage == passage), default=0.0)
         cosine = self.passages[passage].cosine
         if cosine is None:
             cosine = min((one.cosine for one in self.passages if one.cosine is not None), default=0.0)
@@ -193,6 +197,7 @@ class Reading:
             cosine if similarity is None else similarity,
             self.margin,
             self.names[passage],
+            typed if self.question.wants else 1.0,
             self._heading(passage, heading, cosine if similarity is None else similarity),
         )
 
