@@ -29,7 +29,6 @@ from llama_index_presets import CrossEncoderRerank
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.weights import find_weights
 
-PAIRS = 100
 MIXED_TOKENS = (30, 60, 90, 140, 200, 260, 330)
 FIXED_TOKENS = 256
 DEADLINES_MS = (100, 300, 1000)
@@ -101,12 +100,12 @@ def speed(title: str, query: str, texts: list[str], model: str, rounds: int) -> 
     for run in runs.values():
         run()
     seconds = interleaved(runs, rounds, random.Random(1))
-    print_speed(title, seconds, rounds)
+    print_speed(title, seconds, rounds, len(texts))
 
 
-def print_speed(title: str, seconds: dict[str, list[tuple[float, float]]], rounds: int) -> None:
+def print_speed(title: str, seconds: dict[str, list[tuple[float, float]]], rounds: int, pairs: int) -> None:
     stock = seconds["SentenceTransformerRerank"]
-    print(f"\n{title}: {PAIRS} pairs, {rounds} interleaved rounds, {torch.get_num_threads()} threads\n")
+    print(f"\n{title}: {pairs} pairs, {rounds} interleaved rounds, {torch.get_num_threads()} threads\n")
     print("| | wall s | CPU s | x stock, wall | x stock, CPU |\n|---|---|---|---|---|")
     for name, found in seconds.items():
         medians = [statistics.median(one[kind] for one in found) for kind in (0, 1)]
@@ -192,6 +191,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--queries", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--threads", type=int, help="torch threads; default: all cores")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -202,9 +202,9 @@ def main() -> None:
         query = rows(arguments.data / "scifact" / "queries.jsonl")[0]["text"]
         tokenizer = CrossEncoder(model, device="cpu").tokenizer
         draw = random.Random(0)
-        mixed = texts_of(documents, tokenizer, [draw.choice(MIXED_TOKENS) for _ in range(PAIRS)])
+        mixed = texts_of(documents, tokenizer, [draw.choice(MIXED_TOKENS) for _ in range(arguments.pairs)])
         beside = len(tokenizer(query, add_special_tokens=False)["input_ids"]) + 3
-        fixed = texts_of(documents, tokenizer, [FIXED_TOKENS - beside] * PAIRS)
+        fixed = texts_of(documents, tokenizer, [FIXED_TOKENS - beside] * arguments.pairs)
         print(
             f"{'trained' if arguments.model else 'random'} head, {torch.get_num_threads()} threads",
             flush=True,

@@ -99,11 +99,11 @@ class MissingExtraError(PresetsError, ImportError):
         install: The command that installs it.
     """
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str, otherwise: str = "") -> None:
         self.package = package
         self.extra = extra
         self.install = f'pip install "llama-index-presets[{extra}]"'
-        super().__init__(f"{package} is not installed. Run: {self.install}")
+        super().__init__(f"{package} is not installed. Run: {self.install}{otherwise and f'; {otherwise}'}")
 
 
 class SettingsError(PresetsError, ValueError):

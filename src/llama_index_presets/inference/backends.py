@@ -19,6 +19,7 @@ Backend = Literal["auto", "onnx", "torch", "openvino"]
 BACKENDS: Final = ("auto", "onnx", "torch", "openvino")
 _GPU_FILES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 _TORCH: Final = 'pip install "llama-index-presets[local-torch]"'
+_NO_WHEEL: Final = f"where it has no wheel for this Python or processor: {_TORCH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _asked_for_onnx(model: ModelFolder, only_torch: str | None) -> Choice:
             f"backend='onnx' computes on the CPU in float32 or int8, not with {only_torch}. Take 'torch'."
         )
     if not onnx_installed():
-        raise MissingExtraError("onnxruntime", "local")
+        raise MissingExtraError("onnxruntime", "local", _NO_WHEEL)
     if reason := obstacle_of(model):
         raise ModelError(f"ONNX Runtime cannot run '{model.folder}' because of {reason}. Run: {_TORCH}")
     return Choice("onnx", "asked for")
@@ -130,4 +131,4 @@ def _automatic(model: ModelFolder, only_torch: str | None, device: str | None) -
         )
     if onnx_installed():
         raise ModelError(f"ONNX Runtime cannot run '{model.folder}' because of {reason}. Run: {_TORCH}")
-    raise MissingExtraError("onnxruntime", "local")
+    raise MissingExtraError("onnxruntime", "local", _NO_WHEEL)

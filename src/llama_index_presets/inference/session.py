@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from llama_index_presets.errors import ModelError
+from llama_index_presets.errors import MissingExtraError, ModelError
 from llama_index_presets.inference.graphs import relative_buckets
 from llama_index_presets.packages.extras import require
 from llama_index_presets.packages.lazy_packages import is_brief
@@ -52,6 +52,24 @@ def batches_of_like_length(lengths: Sequence[int], size: int, threads: int) -> l
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+def _runtime() -> Any:
+    """The module of ONNX Runtime.
+
+    Raises:
+        ModelError: It is installed, and its library does not load on this machine.
+    """
+    try:
+        return require("onnxruntime", extra="local")
+    except MissingExtraError:
+        raise
+    except (ImportError, OSError) as error:
+        raise ModelError(
+            f"ONNX Runtime is installed, but cannot be loaded here ({type(error).__name__}: {str(error)[:200]}). Run: "
+            "pip install --force-reinstall onnxruntime; where its wheel does not suit this machine: pip install "
+            '"llama-index-presets[local-torch]", and take backend="torch".'
+        ) from error
+
+
 class GraphSession:
     """A loaded graph; threads may share it.
 
@@ -77,7 +95,7 @@ class GraphSession:
         words: np.ndarray | None = None,
         first_position: int = 0,
     ) -> None:
-        runtime: Any = require("onnxruntime", extra="local")
+        runtime = _runtime()
         options = runtime.SessionOptions()
         # A run stays on the thread that called it: runs are put side by side instead, which costs no waiting between
         # the steps of one, and leaves no threads behind that a fork would lose.

@@ -25,8 +25,8 @@ from sentence_transformers.models import Pooling, Transformer
 from llama_index_presets import CrossEncoderRerank, LocalEmbedding
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.weights import find_weights
-from llama_index_presets.errors import ModelError, SettingsError
-from llama_index_presets.inference import graph_cache
+from llama_index_presets.errors import MissingExtraError, ModelError, SettingsError
+from llama_index_presets.inference import backends, graph_cache
 from llama_index_presets.inference.backends import choose_backend
 from llama_index_presets.inference.graphs import ENCODERS, relative_buckets
 from llama_index_presets.inference.model_folder import read_model_folder
@@ -398,3 +398,36 @@ def test_a_fork_after_a_question_answers_as_its_parent() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split("\n")[0] == "[True, True] True"
+
+
+def test_a_runtime_that_does_not_load_here_is_one_line(tmp_path: Path) -> None:
+    """A wheel for another processor raises ImportError by itself; the line says what to install instead."""
+    package = tmp_path / "onnxruntime"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('illegal instruction')")
+    code = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from llama_index_presets import LocalEmbedding
+        from llama_index_presets.errors import ModelError
+        try:
+            LocalEmbedding("all-MiniLM-L6-v2", backend="onnx", allow_download=False).get_query_embedding("x")
+        except ModelError as error:
+            print(error)
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(
+        "ONNX Runtime is installed, but cannot be loaded here (ImportError: illegal "
+    )
+    assert done.stdout.endswith('pip install "llama-index-presets[local-torch]", and take backend="torch".\n')
+
+
+def test_without_either_runtime_the_line_names_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime first; torch where it has no wheel for this Python."""
+    monkeypatch.setattr(backends, "installed", lambda module: False)
+    monkeypatch.setattr(backends, "onnx_installed", lambda: False)
+    with pytest.raises(
+        MissingExtraError,
+        match=r'presets\[local\]"; where it has no wheel .* "llama-index-presets\[local-torch\]"$',
+    ):
+        choose_backend(read_model_folder(MINILM_FOLDER), "auto")
