@@ -121,3 +121,53 @@ def test_warnings_of_a_reader_stand_in_the_report(tmp_path: Path) -> None:
         ("cut.json", 1)
     ]
     assert "no complete JSON" in report.to_dict()["warnings"][(tmp_path / "in" / "cut.json").as_posix()][0]
+
+
+def test_a_cell_in_the_last_row_of_a_sheet_is_read_with_the_first_ones(tmp_path: Path) -> None:
+    """The million of rows between them, some of which have a colour, are none."""
+    from openpyxl import Workbook
+    from openpyxl.styles import PatternFill
+
+    book = Workbook()
+    for place, value in (
+        ("A1", "Part"),
+        ("B1", "Shelf"),
+        ("C1", "Count"),
+        ("A2", "Seal"),
+        ("B2", "B7"),
+        ("C2", 12),
+    ):
+        book.active[place] = value
+    book.active["C500000"].fill = PatternFill("solid", "FFFF00")
+    book.active["XFD700000"].fill = PatternFill("solid", "FFFF00")
+    book.active["A1048576"] = "The end."
+    book.save(tmp_path / "sparse.xlsx")
+    text = read_file(tmp_path / "sparse.xlsx", "h").plain.text
+    assert text.split("\n\n")[:2] == ["Part: Seal; Shelf: B7; Count: 12", "The end."]
+
+
+def test_a_strict_workbook_is_read_with_a_warning(tmp_path: Path) -> None:
+    """Its names of elements are others; one reader finds no sheet in it, and another one the values."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["Seat", "Ulm"])
+    book.save(tmp_path / "usual.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "usual.xlsx") as usual,
+        zipfile.ZipFile(tmp_path / "a.xlsx", "w") as strict,
+    ):
+        for name in usual.namelist():
+            text = usual.read(name).decode()
+            for old, new in (
+                ("officeDocument/2006/relationships", "relationships"),
+                ("spreadsheetml/2006/main", "spreadsheetml/main"),
+            ):
+                text = text.replace(
+                    f"http://schemas.openxmlformats.org/{old}",
+                    f"http://purl.oclc.org/ooxml/{'officeDocument/' if 'rel' in old else ''}{new}",
+                )
+            strict.writestr(name, text)
+    plain = read_file(tmp_path / "a.xlsx", "h").plain
+    assert plain.text.strip() == "Seat: Ulm"
+    assert any("as they are stored" in warning for warning in plain.warnings)

@@ -7,7 +7,7 @@ import itertools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -73,10 +73,9 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     except (
         Exception
     ) as error:  # it refuses styles and filters that Excel opens; the values are there all the same
-        plain = _by_calamine(path, limit)
-        return replace(
-            plain, warnings=[_WITHOUT_FORMATS.format(reason=f"{type(error).__name__} of openpyxl")]
-        ), about
+        return _values_alone(path, limit, f"{type(error).__name__} of openpyxl"), about
+    if not book.worksheets:  # it does not follow every kind of path to a sheet
+        return _values_alone(path, limit, "openpyxl finds no sheet"), about
     plain = plain_from_sheets(map(_of_openpyxl, book.worksheets), limit)
     return replace(plain, warnings=_without_results(path)), about
 
@@ -98,9 +97,7 @@ def _without_results(path: Path) -> list[str]:
 def read_xlsb(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Sheets of a binary Excel workbook, with their values as they are stored."""
     check_package(path, limit, "Excel")
-    return replace(
-        _by_calamine(path, limit), warnings=[_WITHOUT_FORMATS.format(reason="the format is xlsb")]
-    ), {}
+    return _values_alone(path, limit, "the format is xlsb"), {}
 
 
 def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -113,11 +110,11 @@ def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     if is_encrypted(path):
         raise IngestError(_PASSWORD)
     try:
-        book = xlrd.open_workbook(path, formatting_info=True, logfile=io.StringIO())
-    except xlrd.XLRDError as error:
+        book = xlrd.open_workbook(path, formatting_info=True, ragged_rows=True, logfile=io.StringIO())
+    except Exception as error:  # it asserts what some writers do not keep to
         if "encrypted" in str(error).lower():
             raise IngestError(_PASSWORD) from error
-        raise
+        return _values_alone(path, limit, f"{type(error).__name__} of xlrd"), {}
     sheets = (_of_xlrd(xlrd, book, sheet) for sheet in book.sheets())
     return plain_from_sheets(sheets, limit), {}
 
@@ -132,9 +129,13 @@ def _of_openpyxl(sheet: Any) -> Sheet:
         )
     }
     rows, numbers, notes = list[list[Cell]](), set[tuple[int, int]](), list[str]()
-    for line in sheet.iter_rows():
+    last = 0
+    for row, width in _used_rows(sheet, merged):
+        if last and row > last + 1:
+            rows.append([])  # one blank row cuts tables as a million of them do
+        last = row
         cells = list[Cell]()
-        for one in line:
+        for one in next(sheet.iter_rows(min_row=row, max_row=row, max_col=width)):
             at = (one.row, one.column)
             source = sheet.cell(*merged[at]) if at in merged else one
             if not isinstance(source.value, str | bool | None):
@@ -145,6 +146,17 @@ def _of_openpyxl(sheet: Any) -> Sheet:
                 notes.append(f"Comment on {one.coordinate}: {_comment(one.comment.text)}")
         rows.append(cells)
     return Sheet(str(sheet.title), rows, frozenset(numbers), notes)
+
+
+def _used_rows(sheet: Any, merged: Mapping[tuple[int, int], tuple[int, int]]) -> list[tuple[int, int]]:
+    """Rows that hold a value or a comment, each with the last column that does; others may go on for a million."""
+    widths: dict[int, int] = {}
+    cells = sheet._cells  # the public ways make every cell up to the last one
+    for (row, column), cell in cells.items():
+        source = cells.get(merged.get((row, column), (row, column)), cell)
+        if getattr(source, "value", None) is not None or getattr(cell, "comment", None):
+            widths[row] = max(widths.get(row, 0), column)
+    return sorted(widths.items())
 
 
 def _comment(text: Any) -> str:
@@ -187,6 +199,11 @@ def _xls_value(xlrd: Any, book: Any, sheet: Any, row: int, column: int) -> tuple
     if cell.ctype == xlrd.XL_CELL_ERROR:
         return str(xlrd.error_text_from_code.get(cell.value, "")), False
     return shown(cell.value, code), cell.ctype == xlrd.XL_CELL_NUMBER
+
+
+def _values_alone(path: Path, limit: SizeLimit, reason: str) -> PlainText:
+    """Sheets with their values as they are stored, and a warning."""
+    return replace(_by_calamine(path, limit), warnings=[_WITHOUT_FORMATS.format(reason=reason)])
 
 
 def _by_calamine(path: Path, limit: SizeLimit) -> PlainText:
