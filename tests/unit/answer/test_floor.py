@@ -64,6 +64,18 @@ def test_confidence_grows_with_words_and_meaning() -> None:
     assert confidence("How is Botulism treated?", 0.5) > confidence("How is Babesiosis treated?", 0.5)
 
 
+def test_the_date_that_is_asked_for_is_evidence() -> None:
+    """A sentence without a date is less evidence for "when"; a question that wants none loses nothing."""
+
+    def confidence(question: str, text: str) -> float:
+        reading = read_passages(question, [Passage(1, "", text, 0.5)], Analyzer())
+        return Calibration(intercept=-1, typed=2).probability(reading.features(0))
+
+    assert confidence("When was the bridge opened?", "The bridge opened in May 1932.") > 0.7
+    assert confidence("When was the bridge opened?", "The bridge opened with a parade.") < 0.3
+    assert confidence("Why was the bridge opened?", "The bridge opened with a parade.") > 0.7
+
+
 def names(question: str, text: str, heading: str = "") -> float:
     return read_passages(question, [Passage(1, heading, text, 0.5)], Analyzer()).names[0]
 

@@ -17,8 +17,8 @@ from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["WORDS", "EvidenceFloor", "Judgement", "cosine_of", "passages_of"]
 
-WORDS: Final = Calibration(intercept=-4.0, coverage=7.0, names=0.5, floor=0.25)
-"""Calibration of words alone, for a hit whose embedding model has none; see docs/decisions/0139."""
+WORDS: Final = Calibration(intercept=-2.46, coverage=3.85, names=1.15, floor=0.6)
+"""Calibration of words alone, for a hit whose embedding model has none; see docs/decisions/0172."""
 
 _ALONGSIDE: Final = 0.2
 """Share of the floor that a hit needs beside one that passes it: neighbours give context."""
@@ -139,7 +139,7 @@ def _words_say_so(reading: Reading, place: int) -> bool:
         reading.question.codes
     ):  # another code than the one asked for is no evidence, whatever stands around it
         return reading.holds_code[place]
-    return WORDS.probability(reading.features(place)) >= 0.5
+    return WORDS.probability(reading.features(place)) >= WORDS.floor
 
 
 def _is_given(hit: NodeWithScore) -> bool:
