@@ -60,10 +60,10 @@ def deferring(*packages: str) -> Iterator[None]:
     process of our own alone: another thread that imports the package meanwhile could meet half of it.
 
     Example:
-        >>> with deferring("xmlrpc"):
-        ...     from xmlrpc import client
-        >>> client.__name__, "xmlrpc" in sys.modules
-        ('xmlrpc.client', False)
+        >>> with deferring("pydoc_data"):
+        ...     from pydoc_data import topics
+        >>> topics.__name__, "pydoc_data" in sys.modules
+        ('pydoc_data.topics', False)
     """
     if any(package in sys.modules for package in packages):
         yield
