@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ _STYLE: Final = (
     "@media(prefers-color-scheme:dark){text{fill:#a9b3c0!important}.grid path{stroke:#3a424d!important}}"
 )
 Series = Mapping[str, Sequence[float]]
+_GAP, _ZERO = "#7f7f7f22", "#7f7f7f"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +40,15 @@ class Chart:
     legend: tuple[tuple[str, str], ...]
 
 
-def bars(title: str, days: Sequence[str], series: Series, unit: str) -> Chart:
-    """Draw stacked bars, one a day.
+def bars(title: str, days: Sequence[str], series: Series, unit: str, *, empty: Sequence[int] = ()) -> Chart:
+    """Draw stacked bars, one a day; a day whose values are all 0 is a line at 0.
 
     Args:
         title: Caption of the chart.
         days: Labels of the x axis, `n` of them.
         series: Name -> `n` values >= 0.
         unit: Label of the y axis.
+        empty: Places of the days of which nothing is known: they are shaded, and not drawn as 0.
 
     Raises:
         MissingExtraError: The extra ``report`` is not installed.
@@ -63,11 +66,18 @@ def bars(title: str, days: Sequence[str], series: Series, unit: str) -> Chart:
                 hint = drawing.hint(f"{days[day]} {name}: {value:.6g} {unit}")
                 drawing.axes.bar(day, value, bottom=base[day], color=_colour(number), clip_on=False, gid=hint)
                 base[day] += value
+    drawing.shade(days, empty)
+    for day in set(range(len(days))) - set(empty):
+        if not base[day]:
+            zero = drawing.hint(f"{days[day]}: 0 {unit}")
+            drawing.axes.plot(
+                [day - 0.35, day + 0.35], [0, 0], color=_ZERO, linewidth=1.5, clip_on=False, gid=zero
+            )
     return drawing.chart(title, list(series))
 
 
-def lines(title: str, days: Sequence[str], series: Series, unit: str) -> Chart:
-    """Draw one line a series; arguments as for `bars`.
+def lines(title: str, days: Sequence[str], series: Series, unit: str, *, empty: Sequence[int] = ()) -> Chart:
+    """Draw one line a series, interrupted on the days of `empty`; arguments as for `bars`.
 
     Example:
         >>> lines("Latency", ["Mon", "Tue"], {"p50": [1.0, 2.0]}, "ms").svg.count(" p50: ")
@@ -76,9 +86,12 @@ def lines(title: str, days: Sequence[str], series: Series, unit: str) -> Chart:
     drawing = _Drawing(y_label=unit)
     drawing.label_days(days)
     for number, (name, values) in enumerate(series.items()):
-        drawing.axes.plot(range(len(values)), values, color=_colour(number), linewidth=2, clip_on=False)
-        for day, value in enumerate(values):
-            drawing.dot(day, value, number, f"{days[day]} {name}: {value:.6g} {unit}", size=5)
+        known = [math.nan if day in empty else value for day, value in enumerate(values)]
+        drawing.axes.plot(range(len(known)), known, color=_colour(number), linewidth=2, clip_on=False)
+        for day, value in enumerate(known):
+            if not math.isnan(value):
+                drawing.dot(day, value, number, f"{days[day]} {name}: {value:.6g} {unit}", size=5)
+    drawing.shade(days, empty)
     return drawing.chart(title, list(series))
 
 
@@ -183,6 +196,14 @@ class _Drawing:
         places = range(0, len(days), -(-len(days) // 8) or 1)
         self.axes.set_xticks(places, [days[place] for place in places])
         self.axes.set_xlim(-0.6, max(len(days), 1) - 0.4)
+
+    def shade(self, days: Sequence[str], empty: Sequence[int]) -> None:
+        """Shade days of which nothing is known over the whole height."""
+        for day in empty:
+            shade = self.hint(f"{days[day]}: nothing recorded")
+            self.axes.axvspan(
+                day - 0.45, day + 0.45, facecolor=_GAP, linewidth=0, zorder=0, clip_on=False, gid=shade
+            )
 
     def hint(self, text: str) -> str:
         """Register a tooltip; its name goes to the mark as ``gid``."""

@@ -110,7 +110,7 @@ def test_the_page_needs_nothing_else_and_escapes_names(ledger):
     """No script, no link, no font from elsewhere; a hostile model name is text."""
     page = cost_page(ledger)
     assert not re.search(r"<script|https?://|src=|@import|url\(", page.replace("&lt;script", ""))
-    assert "&lt;script&gt;alert(1)" in page and page.count("<figure>") == 4
+    assert "&lt;script&gt;alert(1)" in page and page.count("<figure>") == 6  # by preset and tenant, too
 
 
 def test_an_empty_ledger_makes_a_page(tmp_path):
@@ -156,6 +156,31 @@ def test_bars_stack_to_their_sum():
     )
     assert also_middle == middle
     assert middle - high == pytest.approx(3 * (low - middle), abs=0.01)
+
+
+def test_a_day_of_zero_is_not_a_day_without_data():
+    """Nothing recorded is shaded and said; zero is drawn at zero; a line does not pass through what is not known."""
+    days = ["Mon", "Tue", "Wed"]
+    chart = bars("Cost", days, {"m": [2.0, 0.0, 0.0]}, "USD", empty=[2])
+    hints = re.findall(r"<title>([^<]+)</title>", chart.svg)
+    assert sorted(hints) == ["Mon m: 2 USD", "Tue: 0 USD", "Wed: nothing recorded"]
+    line = lines("Latency", days, {"p50": [1.0, 0.0, 3.0]}, "ms", empty=[1])
+    assert sorted(re.findall(r"<title>([^<]+)</title>", line.svg)) == [
+        "Mon p50: 1 ms",
+        "Tue: nothing recorded",
+        "Wed p50: 3 ms",
+    ]
+
+
+def test_loading_of_models_has_a_picture_of_its_own(ledger):
+    """Seconds of loading are in no latency, and shown apart."""
+    before = cost_page(ledger)
+    ledger.record(kind="load", provider="local", model="slow-to-load", latency_ms=52_000)
+    after = cost_page(ledger)
+    assert (
+        "slow-to-load: 52 s" in after and "Loading of models" in after and "Loading of models" not in before
+    )
+    assert ledger.get_usage_stats().p99_latency_ms < 1_000
 
 
 def test_a_line_has_a_point_for_each_day():

@@ -17,7 +17,9 @@ from llama_index_presets.charts import Chart, bars, lines, render
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import Alert, AlertMonitor
 from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.ledger.queries import BILLABLE, CostRow, UsageStats
+from llama_index_presets.monitor.ledger.queries import BILLABLE, GROUPS, CostRow, UsageStats
+from llama_index_presets.monitor.ledger.row import LOAD_KIND
+from llama_index_presets.monitor.quality import quality
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -238,15 +240,15 @@ def today() -> str:
 # The cost report as one HTML page: self-contained, no script, nothing fetched.
 
 _MOST_MODELS: Final = 7
-_BY_MODEL = f"""
-    SELECT strftime(timestamp, '%Y-%m-%d'), model, coalesce(sum(cost_usd), 0)::DOUBLE
-    FROM llm_calls WHERE {BILLABLE} AND timestamp >= make_timestamp(?) GROUP BY ALL"""  # noqa: S608 (constants)
+_SUMS = """
+    SELECT strftime(timestamp, '%Y-%m-%d'), {key}, coalesce(sum({value}), 0)::DOUBLE
+    FROM llm_calls WHERE {rows} AND timestamp >= make_timestamp(?) GROUP BY ALL"""
 _BY_DAY = f"""
     SELECT strftime(timestamp, '%Y-%m-%d'),
         coalesce(quantile_cont(latency_ms, [0.5, 0.95, 0.99]) FILTER (NOT cache_hit), [0, 0, 0]),
         coalesce(avg(cache_hit::INT) FILTER (kind = 'embedding'), 0) * 100,
-        count(*) FILTER (status = 'error'), count(*) FILTER (status = 'refused'), count(*) FILTER (status =
-        'abandoned')
+        count(*) FILTER (status = 'error'), count(*) FILTER (status = 'refused'),
+        count(*) FILTER (status = 'abandoned'), count(*) FILTER (NOT cache_hit), count(*) FILTER (kind = 'embedding')
     FROM llm_calls WHERE {BILLABLE} AND timestamp >= make_timestamp(?) GROUP BY 1"""  # noqa: S608 (constants)
 
 
@@ -291,7 +293,11 @@ def cost_page(ledger: Ledger, *, days: int = 30) -> str:
         ledger=ledger.path.name,
         made=today(),
         unpriced=report.unpriced,
-        periods={"Last 7 days": _cards(report.week), "Today": _cards(report.today)},
+        periods={
+            "Last 7 days": _cards(report.week),
+            "Today": _cards(report.today),
+            **_answers(ledger),
+        },
         days=days,
         charts=_charts(ledger, days),
         tables=[(f"{title[0].upper()}{title[1:]}", *rest) for title, *rest in _page_tables(report)],
@@ -310,37 +316,78 @@ def _charts(ledger: Ledger, days: int) -> list[Chart]:
     keys = [(first + timedelta(days=day)).isoformat() for day in range(days)]
     since = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1e6)
     by_day = {row[0]: row[1:] for row in ledger.sql(_BY_DAY, [since]).fetchall()}
-    nothing = ([0.0, 0.0, 0.0], 0.0, 0, 0, 0)
+    nothing = ([0.0, 0.0, 0.0], 0.0, 0, 0, 0, 0, 0)
     found = [by_day.get(key, nothing) for key in keys]
     labels = [key[5:] for key in keys]
+    # A day without a call is no day of 0: nobody knows how fast, or how often from the cache, it would have been.
+    empty = [place for place, key in enumerate(keys) if key not in by_day]
+    no_calls, no_embeddings = ([day for day, row in enumerate(found) if not row[place]] for place in (5, 6))
     latency = {f"p{share}": [row[0][place] for row in found] for place, share in enumerate((50, 95, 99))}
+    hits = {"hit rate": [row[1] for row in found]}
     faults = {
         name: [float(row[place]) for row in found]
         for place, name in ((2, "error"), (3, "refused"), (4, "abandoned"))
     }
+    costs = [
+        bars(f"Cost per day by {group}", labels, series, "USD", empty=empty)
+        for group in ("model", "preset", "tenant")
+        if (series := _per_day(ledger, keys, since, key=group)).keys() - {"(none)"} or group == "model"
+    ]
+    loads = _per_day(ledger, keys, since, value="latency_ms / 1000", rows=f"kind = '{LOAD_KIND}'")
+    loading = (
+        [bars("Loading of models, in no latency above", labels, loads, "s", empty=empty)] if loads else []
+    )
     return [
-        bars("Cost per day by model", labels, _by_model(ledger, keys, since), "USD"),
-        lines("Latency percentiles", labels, latency, "ms"),
-        lines("Embedding cache hit rate", labels, {"hit rate": [row[1] for row in found]}, "%"),
-        bars("Calls that did not succeed", labels, faults, "calls"),
+        *costs,
+        lines("Latency percentiles", labels, latency, "ms", empty=no_calls),
+        lines("Embedding cache hit rate", labels, hits, "%", empty=no_embeddings),
+        bars("Calls that did not succeed", labels, faults, "calls", empty=empty),
+        *loading,
     ]
 
 
-def _by_model(ledger: Ledger, keys: Sequence[str], since: int) -> dict[str, list[float]]:
-    """Give the cost of each day for the dearest models, and of the rest together."""
-    rows = ledger.sql(_BY_MODEL, [since]).fetchall()
+def _per_day(
+    ledger: Ledger,
+    keys: Sequence[str],
+    since: int,
+    *,
+    key: str = "model",
+    value: str = "cost_usd",
+    rows: str = BILLABLE,
+) -> dict[str, list[float]]:
+    """Sums of each day for the largest of a group, and of the rest together."""
+    found = ledger.sql(_SUMS.format(key=GROUPS[key], value=value, rows=rows), [since]).fetchall()
     totals: dict[str, float] = {}
-    for _, model, cost in rows:
-        totals[model] = totals.get(model, 0.0) + cost
-    dearest = sorted(totals, key=lambda model: -totals[model])[:_MOST_MODELS]
-    series = {
-        model: [0.0] * len(keys) for model in [*dearest, *(["other"] if len(totals) > len(dearest) else [])]
-    }
-    places = {key: place for place, key in enumerate(keys)}
-    for day, model, cost in rows:
+    for _, name, amount in found:
+        totals[name or "(none)"] = totals.get(name or "(none)", 0.0) + amount
+    largest = sorted(totals, key=lambda name: -totals[name])[:_MOST_MODELS]
+    names = [*largest, *(["other"] if len(totals) > len(largest) else [])]
+    series = {name: [0.0] * len(keys) for name in names}
+    places = {day: place for place, day in enumerate(keys)}
+    for day, name, amount in found:
         if day in places:
-            series[model if model in dearest else "other"][places[day]] += cost
+            series[(name or "(none)") if (name or "(none)") in largest else "other"][places[day]] += amount
     return series
+
+
+def _answers(ledger: Ledger) -> dict[str, dict[str, str]]:
+    """Cards of the quality of the last 7 days' answers; none where no question was asked."""
+    if (
+        ledger.in_memory
+        or not (asked := quality(ledger.path.parent, since=time.time() - 7 * 86_400)).questions
+    ):
+        return {}
+    cards = {
+        "questions": f"{asked.questions:,}",
+        "I don't know": f"{asked.abstained / asked.questions:.1%}",
+        "unsupported sentences": f"{asked.unsupported / asked.sentences:.1%}"
+        if asked.sentences
+        else "none checked",
+        "searches that lost a leg": f"{asked.failed_legs:,}",
+        "from the answer cache": f"{asked.cached / asked.questions:.1%}",
+        "thumbs up, down": f"{asked.up:,}, {asked.down:,}",
+    }
+    return {"Answers, last 7 days": cards}
 
 
 def _cards(stats: UsageStats) -> dict[str, str]:
@@ -352,4 +399,5 @@ def _cards(stats: UsageStats) -> dict[str, str]:
         "errors": f"{stats.error_rate:.1%}",
         "cache hits": f"{stats.cache_hit_rate:.1%}",
         "unpriced calls": f"{stats.unpriced_calls:,}",
+        "saved by the answer cache, USD": dollars(stats.saved_usd),
     }
