@@ -181,12 +181,15 @@ class _Drawing:
     def __init__(self, *, x_label: str = "", y_label: str = "") -> None:
         figure = require("matplotlib.figure", extra="report").Figure
         self._figure = figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72, layout="constrained")
+        # Browsers draw the page's font wider and higher than matplotlib measures its own.
+        self._figure.get_layout_engine().set(w_pad=0.11, h_pad=0.11)
         self._hints: dict[str, str] = {}
         self.bottom = 0.0
         self.axes = self._figure.add_subplot()
         self.axes.set_xlabel(x_label, fontsize=11)
-        self.axes.set_ylabel(y_label, fontsize=11)
-        self.axes.tick_params(labelsize=11, length=0, pad=6)
+        self.axes.set_ylabel(y_label, fontsize=11, labelpad=16)
+        self.axes.tick_params(labelsize=11, length=0, pad=8)
+        self.axes.tick_params(axis="x", pad=15)
         self.axes.spines[:].set_visible(False)
         self.axes.grid(axis="y", clip_on=False, gid="grid")
         self.axes.set_axisbelow(True)
