@@ -124,6 +124,11 @@ def _pieces(row: Preset, values: Settings) -> list[str]:
             f"The embedding '{row.embedding}' has no plain form yet: the length of its vectors is known only once it "
             "has embedded. Choose one of the catalogue."
         )
+    if values.second_embedding or values.num_queries > 1 or values.hyde:
+        raise SettingsError(
+            "second_embedding, num_queries and hyde have no plain form yet; leave them out, and pass more=, "
+            "num_queries= or hyde= to HybridFusionRetriever in the project."
+        )
     model = embedding_model(row.embedding)
     images = model.modality == "image"
     provider = "clip" if images else "local" if model.provider == "local" else "openai"
@@ -164,6 +169,8 @@ def _constants(row: Preset, values: Settings, *, download: bool) -> dict[str, An
         "DOWNLOAD": download,
         "CHUNKING": values.chunking,
         "CHUNK_TOKENS": chunk_tokens,
+        "CHUNK_CONTEXT": values.chunk_context,
+        "QUESTION_FILTERS": values.question_filters,
         "BATCH_CHUNKS": values.batch_chunks,
         "FINGERPRINT": str(Fingerprint(model=row.embedding, dim=dim, chunker=chunker.name)),
         "FUSION": values.fusion,
