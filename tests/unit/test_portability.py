@@ -74,6 +74,7 @@ def test_no_source_names_what_only_posix_or_linux_has(name: str) -> None:
         "import ctypes": {
             "store/duckdb/database.py",
             "ingest/readers/pdf/words.py",
+            "ingest/readers/pdf/form_fields.py",
             "ingest/readers/pdf/hidden.py",
         },
         "import fcntl": {"files/locks.py"},
