@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,7 @@ from llama_index_presets.packages.lazy_packages import is_brief
 __all__ = ["GraphSession", "batches_of_like_length", "cpu_threads", "run_side_by_side"]
 
 _QUIET: Final = 3  # errors only: warnings of the runtime are about its own optimisations
+_NO_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 _FOLDER_OF_PLACES: Final = "session.model_external_initializers_file_folder_path"
 
 
@@ -53,13 +56,18 @@ def batches_of_like_length(lengths: Sequence[int], size: int, threads: int) -> l
 
 
 def _runtime() -> Any:
-    """The module of ONNX Runtime.
+    """The module of ONNX Runtime, with its telemetry off.
+
+    From version 1.29 on it reports to its maker, unless the environment forbids it before the first import.
 
     Raises:
         ModelError: It is installed, and its library does not load on this machine.
     """
+    late = "onnxruntime" in sys.modules and os.environ.get(_NO_TELEMETRY) != "1"
+    os.environ[_NO_TELEMETRY] = "1"
     try:
-        return require("onnxruntime", extra="local")
+        module = require("onnxruntime", extra="local")
+        module.disable_telemetry_events()
     except MissingExtraError:
         raise
     except (ImportError, OSError) as error:
@@ -68,6 +76,13 @@ def _runtime() -> Any:
             "pip install --force-reinstall onnxruntime; where its wheel does not suit this machine: pip install "
             '"llama-index-presets[local-torch]", and take backend="torch".'
         ) from error
+    if late:
+        warnings.warn(
+            "Another package imported ONNX Runtime first, with its telemetry on; most of it is off from here on. Set "
+            f"{_NO_TELEMETRY}=1 in the environment before Python starts, so that nothing is reported to its maker.",
+            stacklevel=2,
+        )
+    return module
 
 
 class GraphSession:

@@ -431,3 +431,28 @@ def test_without_either_runtime_the_line_names_both_ways(monkeypatch: pytest.Mon
         match=r'presets\[local\]"; where it has no wheel .* "llama-index-presets\[local-torch\]"$',
     ):
         choose_backend(read_model_folder(MINILM_FOLDER), "auto")
+
+
+IMPORTED_BEFORE = """
+import os, warnings
+os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+{first}
+from llama_index_presets.inference.session import _runtime
+with warnings.catch_warnings(record=True) as heard:
+    warnings.simplefilter("always")
+    _runtime()
+print(os.environ["ORT_DISABLE_TELEMETRY"], [str(one.message)[:40] for one in heard])
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "heard"),
+    [("", "[]"), ("import onnxruntime", "['Another package imported ONNX Runtime fi']")],
+)
+def test_the_runtime_reports_nothing_to_its_maker(first: str, heard: str) -> None:
+    """Its telemetry is off before its first import; where another package was faster, a warning says what to set."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BEFORE.format(first=first)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"1 {heard}"
