@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from llama_index_presets.errors import EncryptionError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.encryption import Encryptor
-from llama_index_presets.files.private_files import private_file, private_folder
+from llama_index_presets.files.private_files import private_folder
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
 
 __all__ = ["ANSWERS_FILE", "AnswerCache"]
 
@@ -36,6 +37,8 @@ create table if not exists answers (
 );
 create index if not exists by_use on answers (used);
 """
+# A crash of the machine may lose the last answers, no more.
+_PRAGMAS: Final = (WRITE_AHEAD, "synchronous=normal", "secure_delete=on")
 
 
 class AnswerCache:
@@ -88,7 +91,6 @@ class AnswerCache:
         """Entry under a key; None where there is none, it is too old or of a clock that was put back, or damaged."""
         if self._connection is None and not self.path.exists():
             return None
-        now = time.time_ns()
         try:
             with self._connected() as connection:
                 row = connection.execute(
@@ -97,6 +99,9 @@ class AnswerCache:
                 if row is None:
                     return None
                 made, crc, blob = row
+                now = (
+                    time.time_ns()
+                )  # after the row, which another thread may have written while this one waited
                 entry = self._read(key, made, crc, blob, now)
                 with connection:
                     if entry is None:
@@ -197,8 +202,9 @@ class AnswerCache:
         with self._lock:
             if self._connection is None:
                 private_folder(self.path.parent)
-                private_file(self.path)  # SQLite makes the log beside it with the same mode
-                self._connection = _open_file(self.path)
+                self._connection = open_sqlite(
+                    self.path, timeout_s=_PATIENCE_S, schema=_SCHEMA, pragmas=_PRAGMAS
+                )
             yield self._connection
 
     def _report(self, error: Exception) -> None:
@@ -212,18 +218,3 @@ class AnswerCache:
             self.close()
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
-
-def _open_file(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_PATIENCE_S, check_same_thread=False)
-    try:
-        connection.execute("pragma journal_mode=wal")
-        connection.execute(
-            "pragma synchronous=normal"
-        )  # a crash of the machine may lose the last answers, no more
-        connection.execute("pragma secure_delete=on")
-        connection.executescript(_SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection

@@ -25,7 +25,8 @@ import numpy as np
 from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
-from llama_index_presets.files.private_files import private_file, private_folder
+from llama_index_presets.files.private_files import private_folder
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
 
 __all__ = ["EmbeddingCache", "Role"]
 
@@ -276,8 +277,7 @@ class EmbeddingCache:
     def _open(self) -> sqlite3.Connection:
         try:
             private_folder(self.folder)
-            private_file(self.path)  # SQLite makes the log beside it with the same mode
-            return _open_file(self.path)
+            return self._open_file()
         except (sqlite3.OperationalError, OSError) as error:
             step = "The disk is full: make room" if is_full(error) else "Choose another folder"
             raise StoreWriteError(
@@ -285,7 +285,10 @@ class EmbeddingCache:
             ) from error
         except sqlite3.DatabaseError as error:
             self._set_aside(error)
-            return _open_file(self.path)
+            return self._open_file()
+
+    def _open_file(self) -> sqlite3.Connection:
+        return open_sqlite(self.path, timeout_s=_LOCK_TIMEOUT_S, schema=_SCHEMA, pragmas=_PRAGMAS)
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         """Begin a new file; the damaged one is renamed, so that another process that holds it is not disturbed."""
@@ -306,21 +309,8 @@ CREATE TABLE IF NOT EXISTS vectors (
 );
 CREATE INDEX IF NOT EXISTS by_use ON vectors (used);
 """
-
-
-def _open_file(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, check_same_thread=False)
-    try:
-        connection.execute(f"PRAGMA page_size={_PAGE}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(
-            "PRAGMA synchronous=NORMAL"
-        )  # a crash of the machine may lose the last batch, no more
-        connection.executescript(_SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+# A crash of the machine may lose the last batch, no more.
+_PRAGMAS: Final = (f"page_size={_PAGE}", WRITE_AHEAD, "synchronous=normal")
 
 
 def _bytes_in_use(connection: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.files.encryption import Encryptor
-from llama_index_presets.files.private_files import private_file
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
 
 __all__ = ["Manifest", "ManifestEntry"]
 
@@ -77,13 +77,9 @@ class Manifest:
         self._hide = sealer.seal_id if sealer else str
         self._show = sealer.open_id if sealer else str
         try:
-            with suppress(OSError):  # SQLite says better what is wrong
-                private_file(path)
-            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.executescript(_SCHEMA)
+            self._connection = open_sqlite(path, timeout_s=30, schema=_SCHEMA, pragmas=[WRITE_AHEAD])
             self._add_columns()
-        except sqlite3.OperationalError as error:
+        except (OSError, sqlite3.OperationalError) as error:
             step = "Make room on its disk" if is_full(error) else "Choose another storage folder"
             raise StoreWriteError(f"'{path}' cannot be written ({error}). {step}.") from error
         except sqlite3.DatabaseError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import AnswerError
-from llama_index_presets.files.private_files import private_file
+from llama_index_presets.files.sqlite_files import open_sqlite
 
 __all__ = ["QUALITY_FILE", "Quality", "keep_outcome", "owner_of", "quality", "rate"]
 
@@ -94,10 +94,7 @@ def keep_outcome(
         "cached" in metadata,
     )  # fmt: skip
     try:
-        private_file(folder / QUALITY_FILE)
-        with closing(sqlite3.connect(folder / QUALITY_FILE, timeout=5)) as connection, connection:
-            connection.execute("pragma synchronous = off")  # an answer waits for no disk
-            connection.execute(_TABLE)
+        with closing(_open(folder)) as connection, connection:
             connection.execute(
                 "insert or ignore into outcomes (query_id, at, owner, tenant, outcome, sentences, unsupported, "
                 "failed_legs, cached) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -110,6 +107,11 @@ def keep_outcome(
         _log.warning("How query %s ended is not kept: %s", query_id, error)
 
 
+def _open(folder: Path) -> sqlite3.Connection:
+    # An answer waits for no disk.
+    return open_sqlite(folder / QUALITY_FILE, timeout_s=5, schema=_TABLE, pragmas=["synchronous=off"])
+
+
 def rate(folder: Path, query_id: str, *, owner: str, up: bool) -> None:
     """Keep what the reader of an answer found; the last word counts.
 
@@ -117,9 +119,7 @@ def rate(folder: Path, query_id: str, *, owner: str, up: bool) -> None:
         AnswerError: No such question of this owner is kept, or the file cannot be written.
     """
     try:
-        private_file(folder / QUALITY_FILE)
-        with closing(sqlite3.connect(folder / QUALITY_FILE, timeout=5)) as connection, connection:
-            connection.execute(_TABLE)
+        with closing(_open(folder)) as connection, connection:
             found = connection.execute(
                 "update outcomes set thumb = ? where query_id = ? and owner = ?",
                 (1 if up else -1, query_id, owner),
@@ -148,8 +148,7 @@ def quality(folder: Path, *, since: float, until: float | None = None, tenant: s
     if not path.exists():
         return Quality(**dict.fromkeys(Quality.__dataclass_fields__, 0))
     try:
-        with closing(sqlite3.connect(path, timeout=5)) as connection:
-            connection.execute(_TABLE)
+        with closing(_open(folder)) as connection:
             end = time.time() + 1 if until is None else until
             row = connection.execute(_SUMS, (since, end, tenant, tenant)).fetchone()
     except sqlite3.Error as error:

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llama_index_presets.errors import BudgetExceededError, PresetsError, StoreLockedError
 from llama_index_presets.files.locks import FileLock
-from llama_index_presets.files.private_files import private_file, private_folder, private_open
+from llama_index_presets.files.private_files import private_folder, private_open
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
@@ -127,11 +128,8 @@ class Jobs:
         private_folder(state)
         self.state = state
         path = state / "jobs.sqlite"
-        private_file(path)
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute(_SCHEMA)
+        self._connection = open_sqlite(path, timeout_s=30, schema=_SCHEMA, pragmas=[WRITE_AHEAD])
 
     def add(
         self, caller: Caller, job_id: str, items: Sequence[str], total: int, metadata: Mapping[str, Any]

@@ -125,6 +125,20 @@ def test_threads_share_it(tmp_path: Path) -> None:
     assert wrong == [] and len(answers) == 20
 
 
+def test_a_get_that_waits_for_a_put_finds_it(tmp_path: Path) -> None:
+    """An answer that was kept while a reader waited for the lock is no answer of the future, and is not deleted."""
+    answers, found = cache(tmp_path), []
+    key = answers.key("q")
+    answers.put(key, {"text": "first"})
+    with answers._connected():
+        reader = threading.Thread(target=lambda: found.append(answers.get(key)))
+        reader.start()
+        time.sleep(0.05)
+        answers.put(key, {"text": "second"})
+    reader.join()
+    assert found == [{"text": "second"}] and len(answers) == 1
+
+
 _WRITER = """
 import sys
 from pathlib import Path

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import AnswerError
-from llama_index_presets.files.private_files import private_file
+from llama_index_presets.files.sqlite_files import open_sqlite
 
 __all__ = ["CITATIONS_FILE", "KEPT_QUERIES", "StoredCitation", "keep_citations", "read_citation"]
 
@@ -60,10 +60,7 @@ def keep_citations(folder: Path, query_id: str, citations: Sequence[dict[str, An
         return
     path = folder / CITATIONS_FILE
     try:
-        private_file(path)
-        with closing(sqlite3.connect(path, timeout=5)) as connection, connection:
-            connection.execute("pragma synchronous = off")  # an answer waits for no disk
-            connection.execute(_TABLE)
+        with closing(_open(path)) as connection, connection:
             connection.executemany(
                 "insert or replace into citations (query_id, n, node_id, spans) values (?, ?, ?, ?)", rows
             )
@@ -73,6 +70,11 @@ def keep_citations(folder: Path, query_id: str, citations: Sequence[dict[str, An
             )
     except (OSError, sqlite3.Error) as error:
         _log.warning("Citations of query %s are not kept: %s", query_id, error)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # An answer waits for no disk.
+    return open_sqlite(path, timeout_s=5, schema=_TABLE, pragmas=["synchronous=off"])
 
 
 def read_citation(folder: Path, query_id: str, n: int) -> StoredCitation:
@@ -90,7 +92,7 @@ def read_citation(folder: Path, query_id: str, n: int) -> StoredCitation:
     if not path.exists():
         raise AnswerError(f"'{folder}' keeps no citations. They are kept from the first answer that cites.")
     try:
-        with closing(sqlite3.connect(path, timeout=5)) as connection:
+        with closing(_open(path)) as connection:
             found = connection.execute(
                 "select query_id, n, node_id, spans from citations where substr(query_id, 1, ?) = ?",
                 (len(query_id), query_id),
