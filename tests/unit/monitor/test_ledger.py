@@ -461,3 +461,43 @@ def test_a_ledger_does_not_move_into_another_database(tmp_path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
         assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("vectors",)]
     assert len(list(journal_folder(path).glob("*.jsonl"))) == 1
+
+
+ONE_COMMAND = """
+import sys
+from llama_index_presets.packages.lazy_packages import run_as_command
+run_as_command(brief=True)
+from llama_index_presets.monitor.ledger.ledger import Ledger
+with Ledger(sys.argv[1]) as ledger:
+    ledger.record(kind="llm", model="gpt-4o-mini", prompt_tokens=1000)
+print("duckdb" in sys.modules)
+"""
+
+
+def test_a_brief_command_leaves_its_rows_to_a_later_close(tmp_path: Path) -> None:
+    """DuckDB would cost a cold question 50 MB; readers see journals, and a later close folds them."""
+    path = tmp_path / "calls.duckdb"
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", ONE_COMMAND, str(path)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "False"
+    assert not path.exists()
+    with Ledger(path) as ledger:
+        assert ledger.sql("SELECT count(*) FROM llm_calls").fetchall() == [(2,)]
+    assert path.exists() and not list((tmp_path / "calls.duckdb.journal").glob("*.jsonl"))
+
+
+def test_journals_of_many_brief_commands_are_folded(tmp_path: Path) -> None:
+    """At most 15 wait."""
+    path = tmp_path / "calls.duckdb"
+    folder = tmp_path / "calls.duckdb.journal"
+    with Ledger(path) as ledger:
+        ledger.record(kind="llm", model="gpt-4o-mini", prompt_tokens=1000)
+    for number in range(15):
+        (folder / f"{number}.jsonl").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_COMMAND, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True"
+    assert not list(folder.glob("*.jsonl"))

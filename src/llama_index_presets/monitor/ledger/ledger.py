@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
 import weakref
@@ -35,6 +36,7 @@ from llama_index_presets.monitor.ledger.journal import (
 from llama_index_presets.monitor.ledger.queries import LedgerReader
 from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
+from llama_index_presets.packages.lazy_packages import is_brief
 
 __all__ = ["KeyedHash", "Ledger"]
 
@@ -68,6 +70,7 @@ class KeyedHash:
 
 Observer = Callable[[list[Call]], None]
 
+_MAY_WAIT: Final = 16  # journals of commands that asked one question each
 _FOLD_AT_BYTES: Final = 64 * 2**20
 _FLUSH_AT_ROWS: Final = 500
 _FLUSH_AT_UNMADE: Final = 1_000
@@ -264,6 +267,8 @@ class Ledger(LedgerReader):
     def close(self) -> None:
         """Flush, and fold the journals without a writer into the DuckDB file. May be called twice.
 
+        A command that asks one question leaves its journal to a later close while few wait: readers see journals, too.
+
         Raises:
             MonitorError: The rows cannot be written; they stay in memory and a later close tries again.
         """
@@ -275,7 +280,15 @@ class Ledger(LedgerReader):
             self._journal.close()
         self._wake.set()
         _live.discard(self)
-        self.fold()
+        if not self._may_wait():
+            self.fold()
+
+    def _may_wait(self) -> bool:
+        """Whether to leave the folding to a later close: DuckDB takes 50 MB and a tenth of a second to load."""
+        if self.in_memory or not is_brief() or "duckdb" in sys.modules:
+            return False
+        sizes = [path.stat().st_size for path in journal_folder(self.path).glob("*.jsonl")]
+        return len(sizes) < _MAY_WAIT and sum(sizes) < _FOLD_AT_BYTES
 
     @property
     def closed(self) -> bool:
