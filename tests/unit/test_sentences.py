@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama_index_presets.text import sentences
 from llama_index_presets.text.sentences import split_sentences
 
 
 @pytest.mark.parametrize(
-    ("language", "sentences"),
+    ("language", "expected"),
     [
         ("en", ["Dr. Who came. ", "He left."]),
         ("de", ["Der Preis beträgt z. B. 5,3 Mio. Euro. ", "Dr. Müller kam am 3. Mai. ", "Gut."]),
@@ -22,9 +25,9 @@ from llama_index_presets.text.sentences import split_sentences
         ("ja", ["来ました。", "行きました。"]),
     ],
 )
-def test_sentences_end_as_in_their_language(language: str, sentences: list[str]) -> None:
+def test_sentences_end_as_in_their_language(language: str, expected: list[str]) -> None:
     """Abbreviations end no sentence, and the full stops of other scripts do."""
-    assert split_sentences("".join(sentences), language) == sentences
+    assert split_sentences("".join(expected), language) == expected
 
 
 def test_another_script_needs_no_language() -> None:
@@ -40,3 +43,13 @@ def test_another_script_needs_no_language() -> None:
 def test_joined_sentences_are_the_text(text: str, language: str) -> None:
     """A chunk is cited by its characters, so none may be lost or moved."""
     assert "".join(split_sentences(text, language)) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab.?! \n,)('\"*@[1A_é’”…", max_size=30))
+def test_sentences_of_english_are_those_of_punkt(paragraph: str) -> None:
+    """A text in which nothing can end a sentence is not shown to Punkt, which would leave it whole, too."""
+    starts = [start for start, _ in sentences._punkt().span_tokenize(paragraph)]
+    bounds = itertools.pairwise([0, *starts[1:], len(paragraph)])
+    expected = [paragraph[start:end] for start, end in bounds if start < end]
+    assert sentences._english_sentences(paragraph) == expected

@@ -77,6 +77,11 @@ class _Pattern:
     holds: Callable[[str], bool] = lambda text: True
     needs: tuple[str, ...] = ()
     """Lower-case texts of which one must occur for the pattern to be tried at all."""
+    shapes: tuple[str, ...] = ()
+    """The same for a text in ASCII whose digits are all written as 0: a long log has many digits and few numbers."""
+
+
+_OCTETS = {str(number): number for number in range(256)}
 
 
 def _luhn(text: str) -> bool:
@@ -106,6 +111,8 @@ def _is_phone(text: str) -> bool:
 def _is_address(text: str) -> bool:
     if ":" not in text:
         return _is_address_4(text.split("."))
+    if "::" not in text and text.count(":") != 7:  # a time of day, in every line of a log
+        return False
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -116,13 +123,13 @@ def _is_address(text: str) -> bool:
 def _is_address_4(parts: Sequence[str]) -> bool:
     """Whether four numbers are an address of IPv4 that says something about somebody; none has a leading zero."""
     try:
-        first, *others = (int(part) for part in parts if part.isascii() and (part == "0" or part[0] != "0"))
-    except ValueError:
+        first, second, third, fourth = (_OCTETS[part] for part in parts)
+    except (KeyError, ValueError):
         return False
-    if len(others) != 3 or max(first, *others) > 255 or first == 127 or 224 <= first <= 239:
+    if first == 127 or 224 <= first <= 239:
         return False
     # "8.1.2.1" is far more often a section than a host.
-    return max(first, *others) > 31 or (first, others[0]) == (10, 0)
+    return max(first, second, third, fourth) > 31 or (first, second) == (10, 0)
 
 
 def _has_digit(text: str) -> bool:
@@ -148,10 +155,16 @@ _PATTERNS = (
             r"(?![\w-])"
         ),
         _is_card,
+        shapes=(
+            "0" * 13,
+            *(f"0000{mark}0000{mark}0000{mark}0" for mark in " -"),
+            *(f"0000{mark}000000{mark}0000" for mark in " -"),
+        ),
     ),
     _Pattern(
         "us_ssn",
         re.compile(r"\d(?<![\w-]\d)(?<!9)(?!(?<=0)00|(?<=6)66)\d\d([- ])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])"),
+        shapes=("000-00-0000", "000 00 0000"),
     ),
     _Pattern(
         "us_ssn",
@@ -201,6 +214,7 @@ _PATTERNS = (
             r"(?:(?:(?<=\+)1|(?<=1))[-. ]?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])|(?<=\()[2-9]\d\d\) ?|(?<=[2-9])\d\d[-. ])"
             r"[2-9]\d\d[-. ]\d{4}(?![\w-])"
         ),
+        shapes=("000-0000", "000.0000", "000 0000"),
     ),
     _Pattern(
         "phone",
@@ -209,6 +223,8 @@ _PATTERNS = (
         needs=("+",),
     ),
 )
+
+_DIGITS = str.maketrans("123456789", "0" * 9)
 
 KINDS: dict[str, str] = {
     "email": "[EMAIL]",
@@ -243,7 +259,10 @@ def _findings(text: str) -> Iterator[Finding]:
     """Findings one after the other, so that those of a long log can be counted without being kept."""
     overlapping: list[tuple[int, Finding]] = []
     end = 0
-    for start, place, finding in heapq.merge(*(_ranked(place, text) for place in range(len(_PATTERNS)))):
+    shape = text.translate(_DIGITS) if text.isascii() else ""
+    tried = [place for place, one in enumerate(_PATTERNS) if _may_match(one, text, shape)]
+    del shape
+    for start, place, finding in heapq.merge(*(_ranked(place, text) for place in tried)):
         if start >= end:
             yield from _without_overlaps(overlapping)
             overlapping = []
@@ -254,14 +273,20 @@ def _findings(text: str) -> Iterator[Finding]:
 
 def _ranked(place: int, text: str) -> Iterator[tuple[int, int, Finding]]:
     """What one pattern finds: where it starts, which pattern it is, and the finding."""
-    pattern = _PATTERNS[place]
-    if not pattern.needs or _occurs(pattern.needs, text):
-        for finding in _matches(pattern, text):
-            yield finding.start, place, finding
+    for finding in _matches(_PATTERNS[place], text):
+        yield finding.start, place, finding
+
+
+def _may_match(pattern: _Pattern, text: str, shape: str) -> bool:
+    if shape and pattern.shapes:
+        return any(one in shape for one in pattern.shapes)
+    return not pattern.needs or _occurs(pattern.needs, text)
 
 
 def _without_overlaps(ranked: list[tuple[int, Finding]]) -> list[Finding]:
     """Of findings with the place of their pattern, those that overlap none of an earlier pattern; by their start."""
+    if len(ranked) == 1:
+        return [ranked[0][1]]
     kept: list[Finding] = []
     for _, one in sorted(ranked, key=itemgetter(0)):
         place = bisect_left(kept, one.end, key=lambda other: other.start)

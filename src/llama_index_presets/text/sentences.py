@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -48,7 +49,13 @@ def _other_sentences(paragraph: str, *, language: str) -> list[str]:
     return [paragraph[start:end] for start, end in itertools.pairwise(bounds) if start < end]
 
 
+_MAY_END = re.compile(r"[.?!]\W")
+"""Needed for an English sentence to end inside a text: logs have next to none, which Punkt is slow to say."""
+
+
 def _english_sentences(paragraph: str) -> list[str]:
+    if paragraph and not _MAY_END.search(paragraph):
+        return [paragraph]
     starts = [start for start, _ in _punkt().span_tokenize(paragraph)]
     bounds = [0, *starts[1:], len(paragraph)]
     return [paragraph[start:end] for start, end in itertools.pairwise(bounds) if start < end]
