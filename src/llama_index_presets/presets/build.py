@@ -159,7 +159,7 @@ def build(
         manifest = Manifest(location.manifest, sealer=encryption.sealer if encryption else None)
         opened.callback(manifest.close)
         if vector_store is None:
-            vector_store = open_store(row.store, location, fingerprint, opened)
+            vector_store = open_store(row.store, location, fingerprint, opened, shared=values.shared_index)
             refuse_lost_vectors(vector_store, manifest, location)
         vector_store = encryption.over(vector_store) if encryption else vector_store
         ledger, costs = start_monitoring(

@@ -91,6 +91,8 @@ class Settings:
         on_outage: When a service is down: ``raise`` its error, or ``answer`` with an apology, what was found, and
             ``degraded`` in the metadata.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.resolve_storage`.
+        shared_index: Whether several processes use an index in DuckDB at the same time. Each of them must say so;
+            ``serve --workers`` does for its workers. Every other store always allows it.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
         pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.
@@ -153,6 +155,7 @@ class Settings:
     on_injection: Literal["flag", "drop", "refuse"] = "flag"
     on_outage: Literal["raise", "answer"] = "raise"
     state: str | None = None
+    shared_index: bool = False
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
     pii: Literal["off", "report", "redact", "refuse"] = "off"

@@ -17,7 +17,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from llama_index_presets.errors import PresetsError, ServeError, SettingsError
-from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.server import Process, address_of, listen
@@ -25,26 +24,26 @@ from llama_index_presets.serve.server import Process, address_of, listen
 __all__ = ["Workers", "refuse_unshareable", "serve_in_workers"]
 
 _log = logging.getLogger("llama_index_presets.serve")
+SHARED_INDEX: Final = "LLAMA_PRESETS_SHARED_INDEX"
+"""The setting `shared_index`, for every engine of a worker."""
+
 _READY: Final = "ready"
 _POLL_S: Final = 0.2
 _SOON_S: Final = 5.0  # a worker that dies sooner than this after its start is not started again at once
 
 
 def refuse_unshareable(engines: dict[str, EngineConfig]) -> None:
-    """Refuse engines whose index only one process can open, before any is started.
+    """Refuse engines whose settings forbid that several processes open their index, before any is started.
 
     Raises:
-        SettingsError: Names the engine, its store and what to take.
+        SettingsError: Names the engine and what to change.
     """
     for name, config in engines.items():
-        values, _ = load_settings(config.settings, config.preset)
-        row = find_preset(config.preset).with_settings(values)
-        store = (row.offline() if config.offline else row).store
-        if store == "duckdb":
+        values, origins = load_settings(config.settings, config.preset)
+        if not values.shared_index and origins["shared_index"] != "default":
             raise SettingsError(
-                f"The engine '{name}' keeps its vectors in DuckDB, whose file one process opens at a time, so workers "
-                'cannot share it. Set store = "lancedb" (many read, one at a time ingests), give --storage '
-                "postgresql://…, or serve with --workers 1."
+                f"The engine '{name}' has shared_index = false (from {origins['shared_index']}), and workers share its "
+                "index. Leave it out, or serve with --workers 1."
             )
 
 
@@ -249,6 +248,7 @@ def _work(config: ServeConfig, listening: socket.socket, life: Connection) -> No
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     _log_to_stderr()
+    os.environ[SHARED_INDEX] = "true"
     try:
         process = Process(config, listening=listening, on_ready=lambda: life.send(_READY))
     except PresetsError as error:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,25 +23,29 @@ from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.workers import Workers, refuse_unshareable
 
 
-def engine(**settings: str) -> EngineConfig:
+def engine(**settings: Any) -> EngineConfig:
     return EngineConfig(preset="knowledge-base", storage="kb", settings=settings)
 
 
-def test_an_index_of_one_process_is_refused() -> None:
-    """DuckDB's file is opened by one process at a time; the message says what to take."""
-    refuse_unshareable({"kb": engine(), "files": engine(store="lancedb", pattern="hybrid")})
-    with pytest.raises(SettingsError, match="engine 'small' keeps its vectors in DuckDB.*--workers 1"):
-        refuse_unshareable({"kb": engine(), "small": engine(store="duckdb")})
+def test_an_index_that_must_not_be_shared_is_refused() -> None:
+    """Workers share every index, DuckDB's too; an engine that says it is not shared is named."""
+    refuse_unshareable({"kb": engine(), "small": engine(store="duckdb"), "said": engine(shared_index=True)})
+    with pytest.raises(SettingsError, match=r"'small' has shared_index = false \(from code\).*--workers 1"):
+        refuse_unshareable({"kb": engine(), "small": engine(store="duckdb", shared_index=False)})
 
 
 def test_the_command_refuses_it_before_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2, one line, no storage."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "settings.toml").write_text('store = "duckdb"\n')
+    (tmp_path / "settings.toml").write_text("shared_index = false\n")
     arguments = ["knowledge-base", "--storage", "kb", "--settings", "settings.toml", "--workers", "2"]
     result = CliRunner().invoke(app, ["serve", *arguments])
-    assert (result.exit_code, "DuckDB" in result.output, (tmp_path / "kb").exists()) == (2, True, False)
+    assert (result.exit_code, "shared_index = false" in result.output, (tmp_path / "kb").exists()) == (
+        2,
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 257])
@@ -71,9 +76,10 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow("starts a server of two workers, each of which imports LlamaIndex")
+@pytest.mark.parametrize("store", ["lancedb", "duckdb"])
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="workers are counted in /proc")
 def test_two_workers_share_index_ledger_budget_and_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     """64 questions race for a budget of a few: no call beyond it. A killed worker is replaced, a stop ends all."""
     keys = KeyFile(tmp_path / "keys.json")
@@ -88,7 +94,7 @@ def test_two_workers_share_index_ledger_budget_and_jobs(
             monkeypatch.setenv(name, value)
         options = ("--storage", str(tmp_path / "kb"), "--keys", str(keys.path), "--workers", "2")
         settings = tmp_path / "settings.toml"
-        settings.write_text('[llm]\nname = "openai/gpt-4o-mini"\nmax_tokens = 100\n')
+        settings.write_text(f'store = "{store}"\n[llm]\nname = "openai/gpt-4o-mini"\nmax_tokens = 100\n')
         options = (*options, "--settings", str(settings))
         with served(tmp_path, "knowledge-base", *options) as (process, url):
             until = time.monotonic() + 120

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
@@ -57,7 +58,7 @@ def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None
 
 
 def open_store(
-    name: str, storage: Storage, fingerprint: Fingerprint, opened: ExitStack
+    name: str, storage: Storage, fingerprint: Fingerprint, opened: ExitStack, *, shared: bool = False
 ) -> BasePydanticVectorStore:
     """Open a store.
 
@@ -66,11 +67,13 @@ def open_store(
         storage: Where its files lie, or its address.
         fingerprint: What makes the vectors.
         opened: Takes what must be closed.
+        shared: Whether other processes use it at the same time; every store but DuckDB's always allows that.
 
     Raises:
         StoreError: It cannot be opened; FingerprintError when another model made it.
     """
-    store = _OPENERS[name](storage, fingerprint, opened)
+    opener = _open_shared_duckdb if shared and name == "duckdb" else _OPENERS[name]
+    store = opener(storage, fingerprint, opened)
     close = getattr(store, "close", None)
     if close is not None:
         opened.callback(close)
@@ -104,12 +107,17 @@ def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack)
     return store
 
 
-def _open_duckdb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
+def _open_duckdb(
+    storage: Storage, fingerprint: Fingerprint, opened: ExitStack, *, shared: bool = False
+) -> BasePydanticVectorStore:
     from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
     path = str(storage.vectors.with_suffix(".duckdb"))
     # Without `dim` the table is made with the first nodes: an empty one would refuse every other model.
-    return DuckDBVectorStore(path, fingerprint=str(fingerprint))
+    return DuckDBVectorStore(path, fingerprint=str(fingerprint), shared=shared)
+
+
+_open_shared_duckdb = partial(_open_duckdb, shared=True)
 
 
 def _open_postgres(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:

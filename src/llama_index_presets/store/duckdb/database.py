@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 
@@ -22,7 +22,16 @@ from llama_index_presets.files.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 
-__all__ = ["MEMORY", "Database", "open_database", "quote", "stamp_of"]
+__all__ = [
+    "MEMORY",
+    "Database",
+    "connect",
+    "finish_opening",
+    "open_database",
+    "prepare_folder",
+    "quote",
+    "stamp_of",
+]
 
 MEMORY = ":memory:"
 
@@ -94,6 +103,9 @@ class Database:
     _broken: bool = False
     _gate: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
 
+    shares: ClassVar[bool] = False
+    """Whether other processes use the file at the same time."""
+
     def __post_init__(self) -> None:
         self._find_schema()
         _live.add(self)
@@ -112,8 +124,7 @@ class Database:
         A commit lengthens the log beside the file, and a checkpoint replaces both. No other process can
         write while this one has the file open.
         """
-        if not self.users:
-            raise StoreError("The store is closed. Open a new one to go on.")
+        self._check_open()
         if not self.path or (self.path == MEMORY and self.lent):
             return None
         if self.path == MEMORY:
@@ -127,13 +138,7 @@ class Database:
         Raises:
             StoreError: The store was closed, or opened before a fork.
         """
-        if not self.users:
-            raise StoreError("The store is closed. Open a new one to go on.")
-        if self.process != os.getpid():
-            raise StoreError(
-                f"The store was opened in process {self.process} and cannot be used in its fork {os.getpid()}. "
-                "Open it in the process that uses it; read_only=True where several read."
-            )
+        self._check_usable()
         with self._gate.passing(), translated(self.path):
             if self._broken:
                 self._reconnect()
@@ -145,6 +150,24 @@ class Database:
                 raise
             finally:
                 cursor.close()
+
+    def _check_open(self) -> None:
+        if not self.users:
+            raise StoreError("The store is closed. Open a new one to go on.")
+
+    def _check_usable(self) -> None:
+        self._check_open()
+        if self.process != os.getpid():
+            raise StoreError(
+                f"The store was opened in process {self.process} and cannot be used in its fork {os.getpid()}. "
+                "Open it in the process that uses it; read_only=True where several read."
+            )
+
+    @contextmanager
+    def write_access(self) -> Iterator[None]:
+        """Be the only writer until the block ends; a thread that is one may come again."""
+        with self.writing:
+            yield
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -187,7 +210,7 @@ class Database:
         with _opening:
             if self._broken and self.path not in ("", MEMORY):
                 self.connection.close()
-                self.connection = _connect(self.path, self.read_only, self.encryption_key)
+                self.connection = connect(self.path, self.read_only, self.encryption_key)
                 self._find_schema()
                 self.changes += 1
                 self._broken = False
@@ -200,6 +223,12 @@ class Database:
             StoreWriteError: It was opened for reading, or the disk has no room for a second copy; it is as it was.
             StoreLockedError: It was in use for a minute without a break.
         """
+        self._check_compactable()
+        with self.writing, self._gate.closed(_PATIENCE_S), translated(self.path):
+            self._refuse_other_connections()
+            self._rewrite()
+
+    def _check_compactable(self) -> None:
         if self.path in ("", MEMORY):
             raise StoreError(
                 "A store in memory, or on a given connection, has no file to compact. Give it a path."
@@ -208,21 +237,21 @@ class Database:
             raise StoreWriteError(
                 f"'{self.path}' was opened with read_only=True. Open it without, to compact it."
             )
-        with self.writing, self._gate.closed(_PATIENCE_S), translated(self.path):
-            self._refuse_other_connections()
-            options = [_GROUP]
-            if self.encryption_key is not None:
-                options.append("ENCRYPTION_KEY '" + self.encryption_key.replace("'", "''") + "'")
-            catalog = self.schema.rpartition(".")[0]
-            self._broken = True  # until the new file is open
-            try:
-                rewrite(self.connection, catalog, self.path, ", ".join(options))
-            except duckdb.Error as error:
-                if self.encryption_key is None:
-                    raise
-                raise _without_key(error, self.encryption_key, self.path) from None
-            finally:
-                self._reconnect()
+
+    def _rewrite(self) -> None:
+        options = [_GROUP]
+        if self.encryption_key is not None:
+            options.append("ENCRYPTION_KEY '" + self.encryption_key.replace("'", "''") + "'")
+        catalog = self.schema.rpartition(".")[0]
+        self._broken = True  # until the new file is open
+        try:
+            rewrite(self.connection, catalog, self.path, ", ".join(options))
+        except duckdb.Error as error:
+            if self.encryption_key is None:
+                raise
+            raise _without_key(error, self.encryption_key, self.path) from None
+        finally:
+            self._reconnect()
 
     def _refuse_other_connections(self) -> None:
         if (
@@ -246,9 +275,12 @@ class Database:
             if self.users == 0 and self.path:
                 _open.pop(self.path, None)
                 self.shared.clear()
-                with translated(self.path):
-                    self.connection.close()
+                self._close_connection()
                 self._call(self.after_close)
+
+    def _close_connection(self) -> None:
+        with translated(self.path):
+            self.connection.close()
 
     def _call(self, hooks: list[Callable[[], None]]) -> None:
         for hook in hooks:
@@ -357,6 +389,7 @@ def open_database(
     read_only: bool = False,
     encryption_key: str | None = None,
     connection: duckdb.DuckDBPyConnection | None = None,
+    shared: Callable[[str, bool, str | None], Database] | None = None,
 ) -> Database:
     """Open a database, or share the one that this process has open already.
 
@@ -365,6 +398,7 @@ def open_database(
         read_only: Open so that other processes can read too.
         encryption_key: Key of DuckDB's own encryption; None for a plain file.
         connection: A connection to use instead; it stays the caller's to close.
+        shared: `shared.open_shared` where other processes use the file, too.
 
     Raises:
         StoreLockedError: Another process holds the file.
@@ -374,13 +408,15 @@ def open_database(
             cannot be used.
     """
     if connection is not None:
+        if shared:
+            raise StoreError("A given connection cannot be shared with other processes. Give a path instead.")
         database = Database("", read_only, connection)
         database.users = 1
         return database
     where = MEMORY if str(path) == MEMORY else os.path.realpath(path)
     with _opening:
-        database = _open.get(where) or _opened(where, read_only, encryption_key)
-        _check_shareable(database, read_only, encryption_key)
+        database = _open.get(where) or (shared or _opened)(where, read_only, encryption_key)
+        _check_shareable(database, read_only, encryption_key, shared is not None)
         database.users += 1
         if where != MEMORY:
             _open[where] = database
@@ -389,37 +425,53 @@ def open_database(
 
 def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database:
     if where != MEMORY:
-        _prepare_folder(Path(where), read_only)
+        prepare_folder(Path(where), read_only)
     with translated(where):
         new = where != MEMORY and not Path(where).exists()
         stamp = stamp_of(where)
         inode = _inode(where)
-        connection = _connect(where, read_only, encryption_key)
+        connection = connect(where, read_only, encryption_key)
         if inode not in (None, _inode(where)):  # another process has compacted it while we were opening it
             connection.close()
-            connection = _connect(where, read_only, encryption_key)
+            connection = connect(where, read_only, encryption_key)
         if where != MEMORY and not read_only:
-            with suppress(OSError):
-                delete_drafts(where)
-        if new:
-            tighten(Path(where))
+            finish_opening(where, new=new)
         return Database(where, read_only, connection, encryption_key, stamp_at_open=stamp)
 
 
-def _check_shareable(database: Database, read_only: bool, encryption_key: str | None) -> None:
+def finish_opening(where: str, *, new: bool) -> None:
+    """Delete what a killed `rewrite` left, and keep a new file from other users; hold the file's lock."""
+    with suppress(OSError):
+        delete_drafts(where)
+    if new:
+        tighten(Path(where))
+
+
+def _check_shareable(database: Database, read_only: bool, encryption_key: str | None, shared: bool) -> None:
     if database.process != os.getpid():
         raise StoreError(
             f"'{database.path}' was opened before this process was forked; close it before forking."
         )
     if database.encryption_key != encryption_key:
         raise StoreError(f"'{database.path}' is open in this process with another encryption_key (or none).")
+    if database.shares != shared:
+        now, wanted = ("with", "without") if database.shares else ("without", "with")
+        raise StoreError(
+            f"'{database.path}' is open in this process {now} shared=True and cannot be opened {wanted} it. "
+            "Give both the same, or close the other store."
+        )
     if database.read_only and not read_only:
         raise StoreError(
             f"'{database.path}' is open in this process with read_only=True; close that store before writing."
         )
 
 
-def _prepare_folder(path: Path, read_only: bool) -> None:
+def prepare_folder(path: Path, read_only: bool) -> None:
+    """Make the folder of a database; of one to read, see that there is one.
+
+    Raises:
+        StoreError: There is nothing to read, or the folder cannot be made.
+    """
     if read_only:
         if not path.is_file():
             raise _nothing_to_read(path)
@@ -436,7 +488,8 @@ def _nothing_to_read(path: Path | str) -> StoreError:
     return StoreError(f"There is no file '{path}' to read. Check the path, or open it without read_only.")
 
 
-def _connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+def connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
+    """Connect to a database with the settings of this package; a file that was cut short in its making is finished."""
     try:
         return _connect_once(where, read_only, encryption_key)
     except (duckdb.Error, StoreError) as error:

@@ -40,6 +40,7 @@ from llama_index_presets.store.duckdb.search import (
     answer_many,
     condition_of,
 )
+from llama_index_presets.store.duckdb.shared import open_shared
 from llama_index_presets.store.duckdb.snapshot import Snapshot, SnapshotCache
 from llama_index_presets.store.duckdb.snapshot_file import delete_snapshot_files
 from llama_index_presets.store.duckdb.table import REGISTER, Incoming, State, Table
@@ -63,8 +64,8 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     memory, kept in step by the table's version, answers the queries; a table too large for `cache_mb` is
     scanned by DuckDB instead. Scores are cosine similarity, -1 to 1, higher is closer, ties by id.
 
-    Thread safe. One process can write a file; with ``read_only=True`` any number can read it. Stores of one
-    process that name the same file share it.
+    Thread safe. One process can write a file; with ``read_only=True`` any number can read it; with ``shared=True``
+    any number can read it while they take turns to write it. Stores of one process that name the same file share it.
 
     Args:
         path: File, made when missing, or ``":memory:"``.
@@ -79,6 +80,9 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
             is refused.
         cache_mb: What the copy in memory may take, in MiB.
         text_language: Language of stemmer and stop words in text search: see `ranking.bm25.Analyzer`.
+        shared: Whether other processes read and write the file, too. Each then opens it only while it reads (together)
+            or writes (alone), some 30 ms a time; questions that the copy in memory answers open nothing. All of them
+            must say so.
         **official: The names of llama-index-vector-stores-duckdb, which mean the same here: ``database_name``, a file
             in ``persist_dir`` (``./storage`` by default), with the table ``documents`` by default; ``table_name``;
             ``embed_dim``; ``client``; ``text_search_config``, of which ``stemmer`` sets the language.
@@ -107,6 +111,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     read_only: bool = False
     cache_mb: int = 1024
     text_language: str = "english"
+    shared: bool = False
 
     _modes: ClassVar[frozenset[VectorStoreQueryMode]] = frozenset(MODES)
     _database: Database = PrivateAttr()
@@ -130,6 +135,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         fingerprint: str | None = None,
         cache_mb: int = 1024,
         text_language: str = "english",
+        shared: bool = False,
         **official: Any,
     ) -> None:
         own: dict[str, Any] = {
@@ -148,10 +154,13 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
             read_only=read_only,
             cache_mb=cache_mb,
             text_language=own["text_language"],
+            shared=shared,
         )
         self._dim, self._fingerprint = own["dim"], fingerprint
         self._options = {"encryption_key": encryption_key, "connection": own["connection"]}
-        self._database = open_database(own["path"], read_only=read_only, **self._options)
+        self._database = open_database(
+            own["path"], read_only=read_only, shared=open_shared if shared else None, **self._options
+        )
         try:
             self._open_table()
         except BaseException:
@@ -202,7 +211,13 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
 
     @property
     def client(self) -> duckdb.DuckDBPyConnection:
-        """The DuckDB connection; read with it, write through the store."""
+        """The DuckDB connection; read with it, write through the store.
+
+        Raises:
+            StoreError: The store is shared, so that no connection lasts.
+        """
+        if self.shared:
+            raise StoreError("A shared store keeps no connection. Open it with shared=False to get one.")
         self._database.lent = True
         return self._database.connection
 
@@ -420,7 +435,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         self._database.release_memory()
 
 
-_REOPENED = ("path", "table", "read_only", "cache_mb", "text_language")
+_REOPENED = ("path", "table", "read_only", "cache_mb", "text_language", "shared")
 
 
 def _needed(database_path: str | Path | None) -> str | Path:

@@ -312,7 +312,7 @@ class Table:
     def writing(self, change: Callable[[duckdb.DuckDBPyConnection], _Result]) -> _Result:
         """Run a change in one transaction, again where it conflicted with another connection's."""
         attempt = 0
-        with self.database.writing:
+        with self.database.write_access():
             while True:
                 attempt += 1
                 try:
