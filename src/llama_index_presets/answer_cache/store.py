@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets.errors import EncryptionError, StoreLockedError, StoreWriteError
+from llama_index_presets.errors import EncryptionError, StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
@@ -79,6 +79,7 @@ class AnswerCache:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     def key(self, *parts: str) -> bytes:
         """Key of an entry: SHA-256 over all parts, keyed where the storage is encrypted."""
@@ -89,7 +90,7 @@ class AnswerCache:
 
     def get(self, key: bytes) -> dict[str, Any] | None:
         """Entry under a key; None where there is none, it is too old or of a clock that was put back, or damaged."""
-        if self._connection is None and not self.path.exists():
+        if not self.path.exists():
             return None
         try:
             with self._connected() as connection:
@@ -114,7 +115,9 @@ class AnswerCache:
             return None
 
     def _read(self, key: bytes, made: int, crc: int, blob: bytes, now: int) -> dict[str, Any] | None:
-        if not isinstance(blob, bytes) or not 0 <= now - made <= self.max_age_s * 1e9:
+        if not (isinstance(blob, bytes) and isinstance(made, int) and isinstance(crc, int)):
+            return None  # SQLite takes any value in any column
+        if not 0 <= now - made <= self.max_age_s * 1e9:
             return None
         if zlib.crc32(blob, zlib.crc32(key)) != crc:
             return None
@@ -144,10 +147,10 @@ class AnswerCache:
     def _make_room(self, connection: sqlite3.Connection, now: int) -> None:
         """Delete what is too old, then the least recently used until the rest fits."""
         connection.execute("delete from answers where made < ?", (now - int(self.max_age_s * 1e9),))
-        total = connection.execute("select coalesce(sum(size), 0) from answers").fetchone()[0]
+        total = connection.execute("select coalesce(sum(size + 0), 0) from answers").fetchone()[0]
         if total <= self.max_bytes:
             return
-        for key, size in connection.execute("select key, size from answers order by used").fetchall():
+        for key, size in connection.execute("select key, size + 0 from answers order by used").fetchall():
             connection.execute("delete from answers where key = ?", (key,))
             total -= size
             if total <= self.max_bytes:
@@ -156,8 +159,13 @@ class AnswerCache:
     def __len__(self) -> int:
         if not self.path.exists():
             return 0
-        with self._connected() as connection:
-            return int(connection.execute("select count(*) from answers").fetchone()[0])
+        try:
+            with self._connected() as connection:
+                return int(connection.execute("select count(*) from answers").fetchone()[0])
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"The answer cache '{self.path}' cannot be read ({error}). Remove the file; answers are cached anew."
+            ) from error
 
     def clear(self) -> int:
         """Delete every answer and overwrite the file; gives how many there were.
@@ -169,18 +177,16 @@ class AnswerCache:
         if not self.path.exists():
             return 0
         try:
-            count = len(self)
             with self._connected() as connection:
                 with connection:
-                    connection.execute("delete from answers")
+                    count = connection.execute("delete from answers").rowcount
                 connection.execute("vacuum")
                 busy = connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        except (OSError, sqlite3.Error) as error:
+            if not _is_damage(error) or not self._set_aside():
                 raise StoreWriteError(
-                    f"The answer cache '{self.path}' cannot be emptied ({error})."
+                    f"The answer cache '{self.path}' cannot be emptied ({error}). Remove the file."
                 ) from error
-            self._set_aside()
             return 0
         if busy:
             raise StoreLockedError(f"Another process reads the answer cache '{self.path}'. Try again.")
@@ -200,21 +206,42 @@ class AnswerCache:
         if self._process != os.getpid():  # a connection must not cross a fork
             self._begin()
         with self._lock:
+            if self._connection is not None and self._file != _identity(self.path):
+                self.close()  # somebody removed the file, or put another one in its place
             if self._connection is None:
                 private_folder(self.path.parent)
                 self._connection = open_sqlite(
                     self.path, timeout_s=_PATIENCE_S, schema=_SCHEMA, pragmas=_PRAGMAS
                 )
+                self._file = _identity(self.path)
             yield self._connection
 
     def _report(self, error: Exception) -> None:
         _log.warning("The answer cache '%s' is not used: %s", self.path, error)
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if _is_damage(error):
             self._set_aside()
 
-    def _set_aside(self) -> None:
-        """Begin a new file in place of a damaged one, which held nothing that is not elsewhere."""
+    def _set_aside(self) -> bool:
+        """Remove a damaged file, which held nothing that is not elsewhere; whether that could be done."""
         with self._lock:
-            self.close()
-            for suffix in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            try:
+                self.close()
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            except (OSError, sqlite3.Error) as error:
+                _log.warning("The damaged answer cache '%s' cannot be removed: %s", self.path, error)
+                return False
+            return True
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a file is no database, rather than one that cannot be used now."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

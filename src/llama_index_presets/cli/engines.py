@@ -27,7 +27,7 @@ from llama_index_presets.cli.app import (
     say,
 )
 from llama_index_presets.cli.commands.answers import show_pieces, show_sources
-from llama_index_presets.cli.terminal import is_terminal, model_loads_shown, working
+from llama_index_presets.cli.terminal import can_ask, is_terminal, model_loads_shown, working
 from llama_index_presets.errors import (
     BudgetExceededError,
     IngestError,
@@ -289,7 +289,7 @@ def chat(
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
         conversation = _as_user(engine, user, groups, everything).as_chat_engine()
         live = is_terminal(sys.stdout)
-        for line in sys.stdin if not sys.stdin.isatty() else iter(lambda: _prompt(), ""):
+        for line in iter(_prompt, "") if can_ask() else sys.stdin or ():
             if not line.strip():
                 break
             with working("Answering") as status, model_loads_shown(status):

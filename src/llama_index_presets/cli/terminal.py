@@ -19,6 +19,7 @@ import typer
 
 __all__ = [
     "Working",
+    "can_ask",
     "clear_screen",
     "complain",
     "console",
@@ -66,7 +67,12 @@ def complain(text: str) -> None:
 
 def is_terminal(stream: Any) -> bool:
     """Whether somebody looks at a stream; False on a terminal that cannot move its cursor."""
-    return stream.isatty() and os.environ.get("TERM", "") != "dumb"
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def can_ask() -> bool:
+    """Whether somebody can answer on standard input, which a service or a scheduler may have closed."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 def _coloured(stream: Any) -> bool:

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.questions import JudgedQuestion, read_questions
 from llama_index_presets.files.disk_faults import write_all
 
-__all__ = ["Labels", "append_question", "as_row"]
+__all__ = ["Labels", "append_question", "as_row", "check_appendable"]
+
+_JSON_LINES: Final = (".jsonl", ".ndjson")
 
 
 def as_row(one: JudgedQuestion) -> dict[str, Any]:
     """A question as `read_questions` reads it."""
-    row: dict[str, Any] = {"id": one.id, "question": one.text, "sources": sorted(one.relevance)}
+    row: dict[str, Any] = {"id": one.id, "question": one.text}
+    if one.relevance:  # an empty list would say that no document answers it
+        graded = any(grade != 1 for grade in one.relevance.values())
+        row["sources"] = dict(sorted(one.relevance.items())) if graded else sorted(one.relevance)
     if one.answer:
         row["answer"] = one.answer
-    return row if one.answerable is not False else row | {"answerable": False}
+    if one.answerable is not (True if one.relevance else None):
+        row["answerable"] = one.answerable
+    return row
+
+
+def check_appendable(path: Path) -> None:
+    """Refuse a file that no question can be added to, before one is drafted, paid or decided.
+
+    Raises:
+        SettingsError: It is no JSON Lines file by its name.
+        StoreWriteError: It cannot be written.
+    """
+    if path.suffix.lower() not in _JSON_LINES:
+        raise SettingsError(f"'{path}' is no name of a JSON Lines file. Name one that ends in .jsonl.")
+    place = next(one for one in (path, *path.absolute().parents) if one.exists())
+    fits = place.is_file() if place == path else place.is_dir()
+    if not fits or not os.access(place, os.W_OK):
+        raise StoreWriteError(f"'{path}' cannot be written. Name another file.")
 
 
 def append_question(path: Path, one: JudgedQuestion) -> None:
@@ -38,10 +61,12 @@ class Labels:
         path: JSON Lines file of accepted questions, as `evaluate` and `tune` read it; added to.
 
     Raises:
-        SettingsError: A file that is there cannot be read.
+        SettingsError: A file that is there cannot be read, or is of another kind.
+        StoreWriteError: It cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
+        check_appendable(path)
         self.path = path
         self.rejected_file = path.with_name(f"{path.stem}.rejected.jsonl")
         self.accepted = {one.id for one in read_questions(path)} if _has_lines(path) else set()
@@ -87,6 +112,14 @@ def _append(path: Path, row: dict[str, Any]) -> None:
                 file.seek(size - 1)
                 if file.read(1) != b"\n":  # the last line was cut short, or written by hand
                     write_all(file.fileno(), b"\n", durable=False)
-            write_all(file.fileno(), (json.dumps(row, ensure_ascii=False) + "\n").encode(), durable=True)
+            write_all(file.fileno(), _line(row), durable=True)
     except OSError as error:
         raise StoreWriteError(f"'{path}' cannot be written ({error.strerror}). Name another file.") from error
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    """A row as one line of UTF-8; half a character, as of a file name that is no UTF-8, is written as its escape."""
+    try:
+        return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(row) + "\n").encode()

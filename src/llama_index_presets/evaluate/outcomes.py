@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from llama_index_presets.concurrency.closing import close_behind
-from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.files.disk_faults import write_all
 
 __all__ = ["Checkpoint", "Outcome", "named_sources"]
@@ -70,23 +70,33 @@ class Checkpoint:
 
     Raises:
         StoreWriteError: It cannot be written.
+        SettingsError: It holds something else.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-            whole = [line for line in lines if line.endswith(b"\n")]
-            path.write_bytes(b"".join(whole))
-            self._file = path.open("ab", buffering=0)
+            self._file = path.open("a+b", buffering=0)
+            self._file.seek(0)
+            *whole, torn = self._file.read().split(b"\n")
+            if (
+                torn
+            ):  # cut off where it begins: what is kept is never written again, so no full disk can lose it
+                self._file.truncate(sum(len(line) + 1 for line in whole))
         except OSError as error:
             raise StoreWriteError(
                 f"'{path}' cannot be written ({error.strerror}). Give another folder with --out."
             ) from error
-        self.outcomes = {
-            outcome.question: outcome for outcome in (Outcome.from_dict(json.loads(line)) for line in whole)
-        }
+        try:
+            found = [Outcome.from_dict(json.loads(line)) for line in whole if line.strip()]
+        except (ValueError, KeyError, TypeError) as error:
+            self._file.close()
+            raise SettingsError(
+                f"'{path}' is no file of an unfinished run, or damaged ({type(error).__name__}). Remove it; its "
+                "questions are asked again."
+            ) from error
+        self.outcomes = {outcome.question: outcome for outcome in found}
 
     def add(self, outcome: Outcome) -> None:
         """Append an outcome; it is in the file on return.

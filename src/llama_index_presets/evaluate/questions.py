@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,10 +80,10 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
     """
     place = Path(folder)
     try:
-        lines = (place / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (place / "queries.jsonl").read_text(encoding="utf-8").split("\n")
         questions = {str(row["_id"]): str(row["text"]) for row in map(json.loads, filter(str.strip, lines))}
         judged: dict[str, dict[str, float]] = {}
-        for line in (place / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+        for line in (place / "qrels.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]:
             question, document, grade = line.split("\t")
             judged.setdefault(question, {})[document] = float(grade)
         found = [
@@ -124,7 +125,7 @@ def _short_hash(value: Any) -> str:
 
 
 def _json_lines(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # U+2028 and the like may stand in a text
         if line.strip():
             try:
                 row = json.loads(line)
@@ -134,7 +135,7 @@ def _json_lines(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]
 
 
 def _csv_rows(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    for number, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
         given = {name: value for name, value in row.items() if value is not None}
         if "sources" in given:
             given["sources"] = [part.strip() for part in given["sources"].split(";") if part.strip()]

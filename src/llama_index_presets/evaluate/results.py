@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -132,9 +133,7 @@ def save_result(result: Result, folder: Path) -> Path:
             )
             if not place.exists()
         )
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        _replace(path, json.dumps(result.to_dict(), indent=1) + "\n")
     except OSError as error:
         raise StoreWriteError(
             f"'{folder}' cannot be written ({error.strerror}). Give another folder with --out."
@@ -198,19 +197,32 @@ def write_result(result: Result, path: Path) -> Path:
 def write_whole(path: Path, text: str) -> Path:
     """Write a file in one step: it is there as a whole, or as it was before.
 
+    A link stays a link; a device or a pipe, such as ``/dev/stdout``, is written to.
+
     Raises:
         StoreWriteError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        else:
+            _replace(path.resolve(), text)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise StoreWriteError(f"'{path}' cannot be written ({error.strerror}). Name another file.") from error
     return path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a file in place of one, or of none; two processes that do it leave one of both files, whole."""
+    partial = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def _slug(label: str) -> str:

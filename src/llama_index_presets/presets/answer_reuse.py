@@ -139,14 +139,16 @@ class Lookup:
         key = _key(self.cache, self.parts, self.question, self.options)
         if key != _key(self.cache, self.parts, self.question, now):
             return  # somebody changed the model or the prompts meanwhile
-        unchanged = self.version if self.version == _index_version(self.parts) else None
+        version_now = _index_version(self.parts)
+        if self.version is not None and version_now is not None and self.version != version_now:
+            return  # written from what was searched before a change: its text may have been removed, and compacted away
         cost = self.parts.ledger.answering_cost(self.query_id)
         known = cost is not None and self.cost_before is not None
         self.cache.put(
             key,
             {
                 "question": self.question,
-                "version": unchanged,
+                "version": self.version if self.version == version_now else None,
                 "passages": self.passages,
                 "text": answer.text,
                 "metadata": {name: value for name, value in metadata.items() if name not in _OF_THE_RUN},

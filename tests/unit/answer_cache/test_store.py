@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.files.encryption import Encryptor
 
 
@@ -167,3 +169,49 @@ def test_a_killed_process_leaves_whole_entries(tmp_path: Path) -> None:
     ]
     answers.put(answers.key("next"), {"text": "next"})
     assert answers.get(answers.key("next")) == {"text": "next"}
+
+
+def test_a_file_that_was_replaced_is_left_and_the_new_one_emptied(tmp_path: Path) -> None:
+    """A process that has the old file open sees the new one's answers, and clears them from the disk."""
+    first, second = cache(tmp_path), cache(tmp_path)
+    first.put(first.key("old"), {"text": "old"})
+    for path in tmp_path.glob("answers.sqlite*"):
+        path.unlink()
+    assert first.get(first.key("old")) is None
+    second.put(second.key("new"), {"text": "parcel 4711"})
+    second.close()
+    assert first.get(first.key("new")) == {"text": "parcel 4711"}
+    assert first.clear() == 1
+    assert not any(b"4711" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", ["made = 'x'", "crc = 'x'", "crc = null_of", "entry = 'text'"])
+def test_values_of_another_kind_are_none(tmp_path: Path, change: str) -> None:
+    """SQLite keeps any value in any column; such a row is damage, not an error of the question."""
+    answers = cache(tmp_path, max_bytes=300)
+    key = answers.key("q")
+    answers.put(key, {"text": "Yes."})
+    change = change.replace("null_of", "1.5")
+    with sqlite3.connect(answers.path) as connection:
+        connection.execute(f"update answers set {change}, size = 'x'")
+    assert answers.get(key) is None
+    for n in range(9):
+        answers.put(answers.key(str(n)), {"text": "x" * 100})
+    assert answers.get(answers.key("8")) == {"text": "x" * 100}
+
+
+def test_a_file_that_cannot_be_read_or_removed_costs_no_question(tmp_path: Path) -> None:
+    """A folder in its place: reading and writing are misses, counting and clearing say what to do."""
+    answers = cache(tmp_path)
+    answers.path.mkdir()
+    answers.put(answers.key("q"), {"text": "Yes."})
+    assert answers.get(answers.key("q")) is None
+    with pytest.raises(StoreError, match="cannot be read"):
+        len(answers)
+    with pytest.raises(StoreWriteError, match="cannot be emptied"):
+        answers.clear()
+    damaged = cache(tmp_path / "other")
+    damaged.path.parent.mkdir()
+    damaged.path.write_bytes(b"no database" * 100)
+    damaged.path.with_name("answers.sqlite-wal").mkdir()  # what cannot be removed
+    assert damaged.get(damaged.key("q")) is None

@@ -206,3 +206,16 @@ def test_the_command_compares_two_chunkings_on_files(run, tmp_path: Path) -> Non
     assert code == 0 and "1 of 1 questions, healthcare." in out and "ndcg_at_10" in out
     code, _, err = run(*command, "--judge", "gpt-4o-mini", "--offline")
     assert code == 2 and "with --offline there is none" in err
+
+
+def test_answers_of_the_cache_are_not_measured(engine: PresetEngine, tmp_path: Path) -> None:
+    """With the answer cache on, each run asks the model: its latency and cost are what is measured."""
+    engine.close()
+    llm = ScriptedLLM()
+    values = {"answer_floor": -1.0, "answer_cache": "on"}
+    words = WordEmbedding(model_name="words")
+    with build("healthcare", storage=tmp_path / "s", embed_model=words, llm=llm, settings=values) as made:
+        made.query(ASKED[0].text)
+        for _ in range(2):
+            evaluate(made, tmp_path / "out")
+    assert len(llm.prompts) == 1 + 2 * len(ASKED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from llama_index_presets.evaluate.measures import Scores, measure
 from llama_index_presets.evaluate.outcomes import Outcome
 from llama_index_presets.evaluate.questions import JudgedQuestion, digest
 from llama_index_presets.evaluate.reports import junit_xml, markdown
-from llama_index_presets.evaluate.results import Result, make_result, read_result, write_result
+from llama_index_presets.evaluate.results import Result, make_result, read_result, write_result, write_whole
 from llama_index_presets.experiments.evaluation import Evaluation
 
 ENGINE = {"preset": "healthcare", "settings": {"top_k": 5}, "documents": 2, "chunks": 2, "corpus": "c0"}
@@ -361,3 +362,37 @@ def test_a_gate_judges_one_engine(clinic: Path) -> None:
 def test_the_hash_of_questions_is_as_it_was() -> None:
     """Results of earlier releases stay comparable."""
     assert digest([JudgedQuestion("a?", {"x": 1.0}, "1")]) == digest([JudgedQuestion("a?", {"x": 1.0}, "1")])
+
+
+def test_reports_go_through_links_and_into_devices(tmp_path: Path) -> None:
+    """A link stays a link, /dev/null stays a device, and half a character of a file's name is written as its escape."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.xml").symlink_to(tmp_path / "there" / "real.xml")
+    write_whole(tmp_path / "link.xml", "x\udce9")
+    assert (tmp_path / "link.xml").is_symlink()
+    assert (tmp_path / "there" / "real.xml").read_text(encoding="utf-8") == "x\\udce9"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text(encoding="utf-8")))
+    reader.start()
+    write_whole(pipe, "whole")
+    reader.join(30)
+    assert read == ["whole"] and pipe.is_fifo()
+
+
+def test_two_writers_leave_a_whole_file(tmp_path: Path) -> None:
+    """Two builds of one branch save their results at once."""
+    texts = [letter * 200_000 for letter in "ab"]
+    file = tmp_path / "r.json"
+
+    def write(text: str) -> None:
+        for _ in range(20):
+            write_whole(file, text)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert not file.exists() or file.read_text(encoding="utf-8") in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.evaluate.outcomes import named_sources
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
 from llama_index_presets.evaluate.questions import digest, read_questions
 
 
@@ -83,3 +83,37 @@ def test_a_source_is_named_once_and_by_the_name_of_the_questions(found: list[str
     assert len(names) == len(set(names))
     assert ("x/a.md" in names) == ("/x/a.md" in found)
     assert "md" not in names
+
+
+def test_a_line_ends_where_json_and_csv_say(tmp_path: Path) -> None:
+    """U+2028 and U+0085 are text inside a string; a quoted cell may hold a line break."""
+    odd = "Which\u2028line\u0085is\x0cit?"
+    lines = tmp_path / "q.jsonl"
+    lines.write_text('{"question": "Which\u2028line\u0085is\\fit?", "sources": ["a"]}\r\n', encoding="utf-8")
+    assert [one.text for one in read_questions(lines)] == [odd]
+    rows = tmp_path / "q.csv"
+    rows.write_text('question,sources\n"Two\nlines?",a.md\n', encoding="utf-8")
+    assert [one.text for one in read_questions(rows)] == ["Two\nlines?"]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "queries.jsonl").write_text('{"_id": "1", "text": "a\u2028b"}\n', encoding="utf-8")
+    (tmp_path / "b" / "qrels.tsv").write_text("q\td\ts\n1\td1\t1\n", encoding="utf-8")
+    assert [one.text for one in read_questions(tmp_path / "b")] == ["a\u2028b"]
+
+
+def test_a_checkpoint_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torn last line is cut off in place, so that a full disk cannot lose the others; another file is refused."""
+    path = tmp_path / "runs.jsonl"
+    with Checkpoint(path) as kept:
+        kept.add(Outcome(question="1", ranking=("a",)))
+        kept.add(Outcome(question="2", ranking=("a",)))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"question": "3')
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("written over"))
+    with Checkpoint(path) as kept:
+        assert set(kept.outcomes) == {"1", "2"} and path.read_bytes() == whole
+        kept.add(Outcome(question="3", ranking=()))
+    with Checkpoint(path) as kept:
+        assert set(kept.outcomes) == {"1", "2", "3"}
+    path.write_text('{"a": 1}\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match="is no file of an unfinished run"):
+        Checkpoint(path)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from llama_index_presets import cli
 from llama_index_presets.cli.commands import questions as command
-from llama_index_presets.errors import AnswerError, StoreWriteError
+from llama_index_presets.errors import AnswerError, SettingsError, StoreWriteError
 from llama_index_presets.evaluate.labels import Labels
 from llama_index_presets.evaluate.questions import JudgedQuestion, read_questions
 from llama_index_presets.experiments.question_drafts import (
@@ -198,3 +198,78 @@ def test_a_file_without_a_last_newline_is_added_to_on_a_new_line(tmp_path: Path)
     assert [one.id for one in read_questions(out)] == ["1", "2"]
     with pytest.raises(StoreWriteError, match="cannot be written"):
         Labels(out / "x.jsonl").accept(JudgedQuestion("Two?", {}, "2"))
+
+
+def test_a_label_keeps_what_the_file_said(tmp_path: Path) -> None:
+    """Grades stay; a question without sources is not turned into one that no document answers."""
+    drafts, out = tmp_path / "d.jsonl", tmp_path / "q.jsonl"
+    rows = [
+        {"id": "1", "question": "Graded?", "sources": {"a": 2.0, "b": 0.5}},
+        {"id": "2", "question": "Unknown?"},
+        {"id": "3", "question": "None?", "sources": []},
+        {"id": "4", "question": "Half a \udce9 and \u2028?", "sources": ["a\udce9.md"], "answerable": None},
+    ]
+    drafts.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    labels = Labels(out)
+    for one in read_questions(drafts):
+        labels.accept(one)
+    assert read_questions(out) == read_questions(drafts)
+
+
+def test_questions_are_added_to_json_lines_alone(tmp_path: Path) -> None:
+    """A table is refused before a document is read or a model paid, and stays as it was."""
+    table, notes = tmp_path / "q.csv", tmp_path / "a.md"
+    table.write_text("question,sources\nWho?,a.md\n", encoding="utf-8")
+    notes.write_text("The pump of the hall is changed by the technician.\n", encoding="utf-8")
+    refused = run("draft", str(notes), "--out", str(table))
+    assert refused.exit_code == 2 and "no name of a JSON Lines file" in refused.output
+    with pytest.raises(SettingsError, match="no name of a JSON Lines file"):
+        Labels(table)
+    assert table.read_text(encoding="utf-8") == "question,sources\nWho?,a.md\n"
+
+
+def test_a_text_that_a_document_repeats_is_paid_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal passages of a document have one id, which a file may hold once."""
+    text = "The pump of the hall is changed by the technician. " * 5
+    same = [Passage("a.md", text), Passage("a.md", text), Passage("b.md", text)]
+    monkeypatch.setattr("llama_index_presets.experiments.question_drafts.passages", lambda _: same)
+    monkeypatch.setattr(
+        "llama_index_presets.providers.language_models.make_language_model",
+        lambda _: ScriptedLLM(says='{"question": "Who changes it?", "answer": "the technician"}'),
+    )
+    (tmp_path / "a.md").write_text(text, encoding="utf-8")
+    out = tmp_path / "d.jsonl"
+    drafted = run(
+        "draft",
+        str(tmp_path / "a.md"),
+        "--out",
+        str(out),
+        "--llm",
+        "openai/gpt-4o-mini",
+        "--max-cost",
+        "1",
+        "--json",
+    )
+    assert drafted.exit_code == 0, drafted.output
+    assert json.loads(drafted.stdout)["drafted"] == 2
+    assert [one.relevant for one in read_questions(out)] == [{"a.md"}, {"b.md"}]
+
+
+def test_a_closed_standard_input_is_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a service: refused like a pipe. Ctrl-D in the middle of an edit ends, and keeps nothing half."""
+    drafts, out = tmp_path / "d.jsonl", tmp_path / "q.jsonl"
+    drafts.write_text('{"id": "1", "question": "Who?"}\n', encoding="utf-8")
+    labelled(drafts, out, ["e", "Better?", EOFError], monkeypatch)
+    assert not out.exists()
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SettingsError, match="standard input is none"):
+        command.label(drafts, out)
+
+
+def test_what_a_draft_says_drives_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompts of an edit show control characters as a replacement character."""
+    prompts: list[str] = []
+    one = JudgedQuestion("Who?\x1b[2J", {"a\x1b.md": 1.0}, "1", "x\x1b")
+    monkeypatch.setattr("builtins.input", lambda prompt: prompts.append(prompt) or "")
+    assert command._edited(one) == one
+    assert len(prompts) == 3 and not any("\x1b" in prompt for prompt in prompts)

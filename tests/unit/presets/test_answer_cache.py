@@ -300,3 +300,22 @@ def test_compact_empties_the_cache(tmp_path: Path) -> None:
         engine.query(QUESTION)
         assert "answers" in engine.compact().parts
         assert not cached(engine)
+
+
+def test_an_answer_of_an_index_that_changed_meanwhile_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its passages may have been removed and compacted away while the model wrote: their text stays away."""
+    from llama_index_presets.presets import answer_reuse
+
+    monkeypatch.setattr(answer_reuse, "_BY_HAND", ())  # the embedding of this test is given by hand
+    with make(tmp_path) as engine:
+        engine.ingest(DOCUMENTS)
+        stream = engine.stream(QUESTION)
+        pieces = [next(stream.response_gen)]
+        engine.delete(["returns"])
+        engine.compact()
+        pieces += list(stream.response_gen)
+        assert "".join(pieces) == "Yes [1]." and "cached" not in (stream.metadata or {})
+        assert not any(b"within 30 days" in path.read_bytes() for path in tmp_path.glob("answers.sqlite*"))
+        assert not cached(engine) and cached(engine)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typer.core import TyperCommand
 
 from llama_index_presets.cli.app import AsJson, Offline, app, complain, emit, say
 from llama_index_presets.cli.project import STORAGE
-from llama_index_presets.cli.terminal import working
+from llama_index_presets.cli.terminal import can_ask, working
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.estimates.model_uses import model_uses
@@ -106,7 +105,7 @@ def init(
         raise SettingsError(
             f"There is a '{PROJECT_FILE}' here already; it is kept. Edit it, or delete it first."
         )
-    asking = not yes and not as_json and sys.stdin.isatty()
+    asking = not yes and not as_json and can_ask()
     if not asking and not yes and (preset is None or not documents):
         raise SettingsError(
             "init asks on a terminal only. Here, name --preset and --documents, or take the proposals with --yes."

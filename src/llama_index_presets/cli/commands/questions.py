@@ -13,7 +13,7 @@ import typer
 
 from llama_index_presets.cli.app import AsJson, ModelName, app, complain, emit, say
 from llama_index_presets.cli.engines import must_find
-from llama_index_presets.cli.terminal import is_terminal, working
+from llama_index_presets.cli.terminal import can_ask, is_terminal, printable, working
 from llama_index_presets.errors import AnswerError, BudgetExceededError, SettingsError
 
 if TYPE_CHECKING:
@@ -46,9 +46,11 @@ def draft(
     as_json: AsJson = False,
 ) -> None:
     """Draft questions from documents: by rules, without a model, or by --llm after an estimate."""
+    from llama_index_presets.evaluate.labels import append_question, check_appendable
+
     must_find(paths)
+    check_appendable(out)
     with working("Reading"):
-        from llama_index_presets.evaluate.labels import append_question
         from llama_index_presets.evaluate.questions import read_questions
         from llama_index_presets.experiments import question_drafts as drafts
         from llama_index_presets.ingest.previews.preview import preview
@@ -60,7 +62,8 @@ def draft(
             complain(f"{one.source}: {one.error}")
     known = {one.id for one in read_questions(out)} if out.exists() and out.stat().st_size else set()
     if llm:
-        wanted = [one for one in drafts.worth_asking(found, count) if drafts.passage_id(one) not in known]
+        worth = {drafts.passage_id(one): one for one in drafts.worth_asking(found, count)}  # a text, once
+        wanted = [one for name, one in worth.items() if name not in known]
         made = _by_model(llm, wanted, max_cost, as_json, lambda one: append_question(out, one))
     else:
         new = [one for one in drafts.draft(found, count) if one.id not in known]
@@ -102,7 +105,7 @@ def _agree(cost: Decimal | None, count: int, max_cost: float | None, as_json: bo
         raise BudgetExceededError(
             f"{count} drafts would cost {told}; the limit is ${max_cost:g}. Nothing was sent."
         )
-    if as_json or not is_terminal(sys.stderr) or not sys.stdin.isatty():
+    if as_json or not is_terminal(sys.stderr) or not can_ask():
         raise BudgetExceededError(
             f"{count} drafts would cost {told}. Nothing was sent. Agree with --max-cost USD."
         )
@@ -118,7 +121,7 @@ def label(
     ] = Path("questions.jsonl"),
 ) -> None:
     """Label drafts at the terminal: accept, reject, edit. Each decision is kept at once; Ctrl-C and go on later."""
-    if not sys.stdin.isatty():
+    if not can_ask():
         raise SettingsError(
             "Labels are given at a terminal, and standard input is none. Run it in a terminal, or edit the file: each "
             "line is a question, its sources and its answer."
@@ -147,8 +150,9 @@ def _decide(one: JudgedQuestion, labels: Labels) -> bool:
     while True:
         try:
             choice = input("    [a/r/e/n/s/q] ").strip().lower()
+            edited = _edited(one) if choice == "e" else one
         except EOFError:
-            return False
+            return False  # Ctrl-D, in the middle of an edit too
         if choice == "a":
             labels.accept(one)
         elif choice == "r":
@@ -156,7 +160,7 @@ def _decide(one: JudgedQuestion, labels: Labels) -> bool:
         elif choice == "n":
             labels.accept(replace(one, relevance={}, answer=None, answerable=False))
         elif choice == "e":
-            labels.accept(_edited(one))
+            labels.accept(edited)
         elif choice not in ("s", "q"):
             say(f"    {_HELP}")
             continue
@@ -165,8 +169,12 @@ def _decide(one: JudgedQuestion, labels: Labels) -> bool:
 
 def _edited(one: JudgedQuestion) -> JudgedQuestion:
     """The question as somebody words it; an empty line keeps what is there."""
-    text = input(f"    question [{one.text}]: ").strip() or one.text
-    told = input(f"    sources, with ; between [{'; '.join(sorted(one.relevance))}]: ").strip()
-    answer = input(f"    answer [{one.answer or ''}]: ").strip() or one.answer
+    text = _ask("question", one.text) or one.text
+    told = _ask("sources, with ; between", "; ".join(sorted(one.relevance)))
+    answer = _ask("answer", one.answer or "") or one.answer
     sources = {part.strip(): 1.0 for part in told.split(";") if part.strip()} if told else one.relevance
     return replace(one, text=text, relevance=sources, answer=answer)
+
+
+def _ask(what: str, now: str) -> str:
+    return input(printable(f"    {what} [{now}]: ")).strip()

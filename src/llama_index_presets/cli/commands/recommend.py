@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llama_index_presets.cli.app import AsJson, app, emit, print_table, say, table
+from llama_index_presets.cli.terminal import can_ask
 from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def recommend(
     given = {name: value for name, value in flags.items() if value is not None}
     if requirements is not None:
         given = {**_read(requirements), **given}
-    elif not given and sys.stdin.isatty() and not as_json:
+    elif not given and can_ask() and not as_json:
         given = interview()
     elif not given:
         raise SettingsError(

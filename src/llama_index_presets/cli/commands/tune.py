@@ -25,7 +25,7 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find
-from llama_index_presets.cli.terminal import is_terminal, working
+from llama_index_presets.cli.terminal import can_ask, is_terminal, working
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import find_project
@@ -141,7 +141,7 @@ def _agree(plan: Plan, max_cost: float | None, as_json: bool) -> None:
                 "--configurations, fewer values with --try, or a higher --max-cost."
             )
         return
-    if as_json or not is_terminal(sys.stderr) or not sys.stdin.isatty():
+    if as_json or not is_terminal(sys.stderr) or not can_ask():
         raise BudgetExceededError(
             f"Tuning would cost {told}. Nothing was sent. Agree to it with --max-cost USD."
         )

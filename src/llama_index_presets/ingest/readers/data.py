@@ -84,7 +84,7 @@ def read_json_lines(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[Plain
     """A value a line; broken lines are read as text, and counted in a warning."""
     decoded = read_text_file(path, limit)
     writer, broken = _Writer(limit), 0
-    for line in decoded.text.splitlines():
+    for line in re.split(r"\r\n|\r|\n", decoded.text):  # others, such as U+2028, may stand in a string
         if line.strip():
             try:
                 _write_json(writer, _load(line), ())
