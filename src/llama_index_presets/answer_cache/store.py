@@ -114,7 +114,7 @@ class AnswerCache:
             self._report(error)
             return None
 
-    def _read(self, key: bytes, made: int, crc: int, blob: bytes, now: int) -> dict[str, Any] | None:
+    def _read(self, key: bytes, made: object, crc: object, blob: object, now: int) -> dict[str, Any] | None:
         if not (isinstance(blob, bytes) and isinstance(made, int) and isinstance(crc, int)):
             return None  # SQLite takes any value in any column
         if not 0 <= now - made <= self.max_age_s * 1e9:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -266,3 +267,17 @@ def test_a_figure_of_its_own_is_svg_with_a_title_for_dark_and_light() -> None:
     root = ElementTree.fromstring(text)
     assert root.tag.endswith("svg") and root[0].text == "Front <of> it" == root.get("aria-label")
     assert "prefers-color-scheme:dark" in (root[1].text or "")
+
+
+def test_another_run_searches_its_own_documents(works: Path, tmp_path: Path) -> None:
+    """In one folder of results: documents that are gone, or are not named, are not found in an index of before."""
+    some = tmp_path / "documents"
+    shutil.copytree(works / "documents", some)
+    means = []
+    for gone in ("", "roof", "yard"):
+        for path in some.glob(f"*-{gone}.md"):
+            path.unlink()
+        told = call(tmp_path, "--json", questions=str(works / "q.jsonl"))
+        assert told.exit_code == 0, told.output
+        means.append(json.loads(told.stdout)["current"]["mean"])
+    assert means == pytest.approx([1.0, 2 / 3, 1 / 3], abs=0.01)

@@ -18,7 +18,7 @@ from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sou
 from llama_index_presets.evaluate.questions import JudgedQuestion, digests
 from llama_index_presets.experiments.evaluation import Evaluation, Variant, corpus_digest, source_names
 from llama_index_presets.experiments.tuning.search import Point
-from llama_index_presets.experiments.tuning.space import Configuration, index_of
+from llama_index_presets.experiments.tuning.space import AXES, Configuration, index_of
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Rates, Tokens
 from llama_index_presets.presets.build import build
@@ -126,16 +126,23 @@ class Runner:
     def _make_index(self, key: str, one: Configuration) -> None:
         with self._open(one) as engine:
             if key not in self._corpora:
-                report = engine.ingest(list(self.documents))
+                report = engine.ingest(list(self.documents), sync=True)  # a run before may have had more
                 self.failed |= {failure.source: failure.error for failure in report.failed}
                 self._corpora[key] = corpus_digest(engine)
 
     def _open(self, one: Configuration) -> PresetEngine:
-        place = self.folder / "indexes" / _hash(index_of(one))
+        place = self._index(one)
         changes = {**(self.variant.changes or {}), **one, "store": self.store}
         changes |= {"embedding_cache": str(self.folder / "embeddings")}
         given = replace(self.variant, storage=str(place), changes=changes).given()
         return build(self.variant.preset, storage=place, offline=self.offline, settings=given)
+
+    def _index(self, one: Configuration) -> Path:
+        """Folder of an index: another one for other documents, and for other settings, which may make it otherwise."""
+        documents = sorted({_document(name) for name in self.documents})
+        others = {name: value for name, value in self.variant.values().items() if name not in (*AXES, "llm")}
+        about = [self.variant.preset, self.offline, self.store, others, documents, index_of(one)]
+        return self.folder / "indexes" / _hash(about)
 
     # -- questions --------------------------------------------------------------------------------------------------
 
@@ -198,6 +205,11 @@ class Runner:
             paid,
         ]
         return self.folder / "runs" / f"{_hash(about)}.jsonl"
+
+
+def _document(name: str) -> str:
+    place = Path(name)
+    return str(place.resolve()) if place.exists() else name
 
 
 def label(one: Configuration) -> str:
