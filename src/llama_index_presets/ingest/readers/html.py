@@ -17,6 +17,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_html
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
+from llama_index_presets.ingest.readers.image_text import image_text
 from llama_index_presets.ingest.readers.tables import Cell, TableText, fill_spans, table_text
 from llama_index_presets.ingest.readers.visibility import Rgb, colours, hidden_by_sheet, is_hiding, is_same
 from llama_index_presets.packages.extras import require
@@ -96,6 +97,7 @@ _VISIBLE_INPUTS: Final = frozenset(
 _FIGURE: Final = re.compile(r"[-−+]?\d+")
 _LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and would stand in each label below it
 _LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
+_FEWEST_BESIDE: Final = 4  # cells for each that holds a table, in a table of data
 _MOST_WASTED: Final = 200_000  # characters that are read twice because their table turned out to be a layout
 _END_OF_PART: Final = (".", ",", ":", ";", "!", "?", "(", "/", "-", "–")
 
@@ -225,7 +227,7 @@ class _Walker:
             if title is not None:
                 self._heading(_HEADINGS[tag], title)
                 return None
-        elif (tag == "table" and not self._in_cell and self._table(node)) or self._special(node, tag):
+        elif (tag == "table" and self._table(node)) or self._special(node, tag):
             return None
         coloured = _coloured(node, above)
         return _Frame(
@@ -249,6 +251,9 @@ class _Walker:
                 self._words(f" {value} ", verbatim=False)
         elif tag == "sup":
             return self._superscript(node)
+        elif tag == "img":
+            if alt := image_text(node, described=not self._keep_menus):
+                self._words(f" [Image: {alt}] ", verbatim=False)
         else:
             return False
         return True
@@ -307,6 +312,12 @@ class _Walker:
         if found is None:
             return False
         title = self._inline(caption) if caption is not None else ""
+        if self._in_cell:
+            for line in (*filter(None, [title]), *found.titles, *found.rows):
+                self._gap("\n")
+                self._write(line)
+            self._gap("\n")
+            return True
         self._gap("\n\n")
         self._joined = False
         if title:
@@ -453,14 +464,17 @@ def _own_rows(table: Any) -> Iterator[list[Any]]:
 
 
 def _is_layout(rows: list[list[Any]]) -> bool:
-    """Whether a table without names lays out a page: one row or column, or tables, headings or fields in its cells."""
+    """Whether a table without names lays out a page: one row or column, or headings, fields or tables in its cells.
+
+    A table inside a few cells of a large one is a part of it.
+    """
     if len(rows) < 2 or max(map(len, rows)) < 2:
         return True
-    return any(
-        cell.css_first("table, h1, h2, h3, h4, h5, h6, form, input") is not None
-        for row in rows
-        for cell in row
-    )
+    cells = [cell for row in rows for cell in row]
+    if any(cell.css_first("h1, h2, h3, h4, h5, h6, form, input") is not None for cell in cells):
+        return True
+    nested = sum(cell.css_first("table") is not None for cell in cells)
+    return nested > 0 and (len(rows) < 3 or nested * _FEWEST_BESIDE > len(cells))
 
 
 def _mark_bold(cells: list[list[Cell]], nodes: list[list[Any]]) -> list[list[Cell]]:

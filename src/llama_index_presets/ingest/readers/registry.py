@@ -66,7 +66,7 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".csv .tsv .tab", "csv:read_csv", "readers"),
     (".pdf", "pdf.reader:read_pdf", "readers"),
     (".docx .docm .dotx", "office.word:read_docx", "readers"),
-    (".rtf", "office.word:read_rtf", "readers"),
+    (".rtf", "office.rtf:read_rtf", "readers"),
     (".odt .ott", "office.odf:read_odt", "readers"),
     (".ods .ots", "office.odf:read_ods", "readers"),
     (".odp .otp", "office.odf:read_odp", "readers"),

@@ -61,8 +61,13 @@ def read_odp(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
 def read_ods(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Sheets of an OpenDocument spreadsheet, cells as they are shown."""
     body, about = _body(path, limit, "spreadsheet")
+    unseen = _hidden_styles(body)
     sheets = (
-        Sheet(_attribute(table, "name"), list(_rows(table)))
+        Sheet(
+            _attribute(table, "name"),
+            list(_rows(table)),
+            hidden=_attribute(table, "style-name") in unseen,
+        )
         for table in body
         if local_name(table.tag) == "table"
     )
@@ -85,6 +90,15 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
     if body is None:
         raise IngestError(f"The file holds no {kind}. Give it the ending of its kind.")
     return body, about
+
+
+def _hidden_styles(body: Any) -> set[str]:
+    """Names of the styles of sheets that are hidden."""
+    return {
+        _attribute(part.getparent(), "name")
+        for part in body.getroottree().iter()
+        if local_name(part.tag) == "table-properties" and _attribute(part, "display") == "false"
+    }
 
 
 def _about(meta: Any) -> dict[str, Any]:

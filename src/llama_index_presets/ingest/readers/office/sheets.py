@@ -45,12 +45,14 @@ class Sheet:
         rows: Cells from the first column on; rows may differ in length.
         numbers: Places (row, column) of the cells that hold a number or a date.
         notes: Comments, each with the address of its cell.
+        hidden: Whether who opens the file does not see it.
     """
 
     name: str
     rows: Sequence[Sequence[Cell]]
     numbers: frozenset[tuple[int, int]] = frozenset()
     notes: Sequence[str] = ()
+    hidden: bool = False
 
 
 def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -77,7 +79,7 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     if not book.worksheets:  # it does not follow every kind of path to a sheet
         return _values_alone(path, limit, "openpyxl finds no sheet"), about
     plain = plain_from_sheets(map(_of_openpyxl, book.worksheets), limit)
-    return replace(plain, warnings=_without_results(path)), about
+    return replace(plain, warnings=(*plain.warnings, *_without_results(path))), about
 
 
 def _without_results(path: Path) -> list[str]:
@@ -145,7 +147,8 @@ def _of_openpyxl(sheet: Any) -> Sheet:
             if getattr(one, "comment", None):
                 notes.append(f"Comment on {one.coordinate}: {_comment(one.comment.text)}")
         rows.append(cells)
-    return Sheet(str(sheet.title), rows, frozenset(numbers), notes)
+    hidden = getattr(sheet, "sheet_state", "visible") != "visible"
+    return Sheet(str(sheet.title), rows, frozenset(numbers), notes, hidden)
 
 
 def _used_rows(sheet: Any, merged: Mapping[tuple[int, int], tuple[int, int]]) -> list[tuple[int, int]]:
@@ -181,7 +184,7 @@ def _of_xlrd(xlrd: Any, book: Any, sheet: Any) -> Sheet:
                 numbers.add((row, column))
             cells.append(Cell(without_controls(value), key=at))
         rows.append(cells)
-    return Sheet(str(sheet.name), rows, frozenset(numbers))
+    return Sheet(str(sheet.name), rows, frozenset(numbers), hidden=bool(getattr(sheet, "visibility", 0)))
 
 
 def _xls_value(xlrd: Any, book: Any, sheet: Any, row: int, column: int) -> tuple[str, bool]:
@@ -203,13 +206,15 @@ def _xls_value(xlrd: Any, book: Any, sheet: Any, row: int, column: int) -> tuple
 
 def _values_alone(path: Path, limit: SizeLimit, reason: str) -> PlainText:
     """Sheets with their values as they are stored, and a warning."""
-    return replace(_by_calamine(path, limit), warnings=[_WITHOUT_FORMATS.format(reason=reason)])
+    plain = _by_calamine(path, limit)
+    return replace(plain, warnings=(*plain.warnings, _WITHOUT_FORMATS.format(reason=reason)))
 
 
 def _by_calamine(path: Path, limit: SizeLimit) -> PlainText:
     book = require("python_calamine", extra="readers-all").CalamineWorkbook.from_path(str(path))
 
     def sheets() -> Iterator[Sheet]:
+        seen = {one.name: str(one.visible).endswith(".Visible") for one in book.sheets_metadata}
         for name in book.sheet_names:
             values = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
             numbers = {
@@ -222,14 +227,34 @@ def _by_calamine(path: Path, limit: SizeLimit) -> PlainText:
                 [Cell(without_controls(shown(value)), key=(at, n)) for n, value in enumerate(row)]
                 for at, row in enumerate(values)
             ]
-            yield Sheet(name, cells, frozenset(numbers))
+            yield Sheet(name, cells, frozenset(numbers), hidden=not seen.get(name, True))
 
     return plain_from_sheets(sheets(), limit)
 
 
 def plain_from_sheets(sheets: Iterable[Sheet], limit: SizeLimit) -> PlainText:
-    """Text of sheets, a page each, under the name of the sheet."""
-    return joined_parts(((sheet.name, _plain(sheet, limit)) for sheet in sheets), limit)
+    """Text of sheets, a page each, under the name of the sheet; hidden ones are left out, with a warning.
+
+    Raises:
+        IngestError: There is text on hidden sheets alone; it is longer than `limit`.
+    """
+    hidden = list[str]()
+
+    def seen() -> Iterator[Sheet]:
+        for sheet in sheets:
+            if not sheet.hidden:
+                yield sheet
+            elif any(cell.text for row in sheet.rows for cell in row):
+                hidden.append(f"'{sheet.name}'")
+
+    plain = joined_parts(((sheet.name, _plain(sheet, limit)) for sheet in seen()), limit)
+    if not hidden:
+        return plain
+    names = ", ".join(hidden)
+    if not plain.text.strip():
+        raise IngestError(f"All text of the file is on hidden sheets ({names}). Unhide what is to be read.")
+    warning = f"Hidden sheets were left out: {names}. Unhide what is to be read."
+    return replace(plain, warnings=(*plain.warnings, warning))
 
 
 def _plain(sheet: Sheet, limit: SizeLimit) -> PlainText:

@@ -13,6 +13,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.image_text import description
 from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.office.packages import (
     check_package,
@@ -47,6 +48,9 @@ def read_pptx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         for number, slide in enumerate(deck.slides, start=1)
     )
     plain = joined_parts(pages, limit)
+    for number, slide in enumerate(deck.slides, start=1):
+        if slide._element.get("show") in ("0", "false"):
+            warnings.append(f"Slide {number} is hidden in the show. It was read like the others.")
     return replace(plain, warnings=tuple(warnings)), about
 
 
@@ -99,6 +103,8 @@ def _shape(shape: Any, seen: set[str]) -> Iterator[str]:
         yield from _table(shape.table)
     if getattr(shape, "has_chart", False):
         yield from _chart(shape.chart)
+    if local_name(shape._element.tag) == "pic" and (alt := description(_alternative(shape))):
+        yield f"<p>[Image: {_escaped(alt)}]</p>"
     if shape.has_text_frame:
         for paragraph in shape.text_frame.paragraphs:
             text = "".join(_runs(paragraph._p))
@@ -106,6 +112,13 @@ def _shape(shape: Any, seen: set[str]) -> Iterator[str]:
                 yield f"<p>{_escaped(line)}</p>"
     if local_name(shape._element.tag) == "graphicFrame":
         yield from _diagram(shape)
+
+
+def _alternative(shape: Any) -> str:
+    """What was written for those who do not see a picture."""
+    return next(
+        (str(one.get("descr") or "") for one in shape._element.iter() if local_name(one.tag) == "cNvPr"), ""
+    )
 
 
 def _runs(paragraph: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Word documents and rich text: mammoth makes HTML of headings, lists, tables and notes, which is read as HTML is.
+"""Word documents: mammoth makes HTML of headings, lists, tables and notes, which is read as HTML is.
 
 What mammoth leaves out is put in its way or beside it: text boxes of drawings, formulas, styles of one's own that are
 headings, and the letterhead above and below the pages (once, without page numbers).
@@ -14,7 +14,6 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
@@ -28,7 +27,7 @@ from llama_index_presets.ingest.readers.office.packages import (
 )
 from llama_index_presets.packages.extras import require
 
-__all__ = ["read_docx", "read_rtf"]
+__all__ = ["read_docx"]
 
 _BODY: Final = "word/document.xml"
 _MARGIN: Final = re.compile(r"word/(header|footer)\d*\.xml")
@@ -255,21 +254,3 @@ def _formula(element: Any) -> str:
 
 def _group(text: str) -> str:
     return text if len(text) < 2 or text.isalnum() or (text[0] == "(" and text[-1] == ")") else f"({text})"
-
-
-def read_rtf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
-    """Text of a rich text file; its tables are rows of cells."""
-    limit.check_file(path)
-    rtf_to_text = require("striprtf.striprtf", extra="readers-all").rtf_to_text
-    text = rtf_to_text(path.read_bytes().decode("latin-1"), errors="replace")
-    html, table = list[str](), list[str]()
-    for line in [*plain_from_text(text).text.split("\n"), ""]:
-        if line.endswith("|"):
-            cells = "".join(f"<td>{escape(cell.strip())}</td>" for cell in line[:-1].split("|"))
-            table.append(f"<tr>{cells}</tr>")
-            continue
-        if table:
-            html.append(f"<table>{''.join(table)}</table>")
-            table = []
-        html.append(f"<p>{escape(line)}</p>")
-    return plain_from_html("".join(html), limit, keep_menus=True), {}
