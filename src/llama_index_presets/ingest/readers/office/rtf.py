@@ -1,4 +1,4 @@
-"""Rich text: striprtf makes text of it; its tables are rows of cells, and its notes, which striprtf drops, stand last."""
+"""Rich text: striprtf makes text of it; tables are rows of cells; notes, which striprtf drops, stand at the end."""
 
 from __future__ import annotations
 
