@@ -94,7 +94,7 @@ def keep_outcome(
         "cached" in metadata,
     )  # fmt: skip
     try:
-        with closing(_open(folder)) as connection, connection:
+        with closing(_open(folder, timeout_s=1)) as connection, connection:  # an answer waits for it
             connection.execute(
                 "insert or ignore into outcomes (query_id, at, owner, tenant, outcome, sentences, unsupported, "
                 "failed_legs, cached) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -103,13 +103,13 @@ def keep_outcome(
             connection.execute(
                 "delete from outcomes where place <= (select max(place) from outcomes) - ?", (_KEPT,)
             )
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeEncodeError) as error:
         _log.warning("How query %s ended is not kept: %s", query_id, error)
 
 
-def _open(folder: Path) -> sqlite3.Connection:
+def _open(folder: Path, *, timeout_s: float = 5) -> sqlite3.Connection:
     # An answer waits for no disk.
-    return open_sqlite(folder / QUALITY_FILE, timeout_s=5, schema=_TABLE, pragmas=["synchronous=off"])
+    return open_sqlite(folder / QUALITY_FILE, timeout_s=timeout_s, schema=_TABLE, pragmas=["synchronous=off"])
 
 
 def rate(folder: Path, query_id: str, *, owner: str, up: bool) -> None:
@@ -124,11 +124,13 @@ def rate(folder: Path, query_id: str, *, owner: str, up: bool) -> None:
                 "update outcomes set thumb = ? where query_id = ? and owner = ?",
                 (1 if up else -1, query_id, owner),
             ).rowcount
+    except UnicodeEncodeError:  # half a character is no id of ours
+        found = 0
     except (OSError, sqlite3.Error) as error:
         raise AnswerError(f"Feedback cannot be kept ({error}). Check the storage folder.") from error
     if not found:
         raise AnswerError(
-            f"No query '{query_id}' of yours is kept; the last {_KEPT:,} are. Take the query_id of a response."
+            f"No query {query_id!r} of yours is kept; the last {_KEPT:,} are. Take the query_id of a response."
         )
 
 
@@ -151,7 +153,7 @@ def quality(folder: Path, *, since: float, until: float | None = None, tenant: s
         with closing(_open(folder)) as connection:
             end = time.time() + 1 if until is None else until
             row = connection.execute(_SUMS, (since, end, tenant, tenant)).fetchone()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise AnswerError(
             f"'{path}' cannot be read ({error}). Remove it; new answers are counted again."
         ) from error

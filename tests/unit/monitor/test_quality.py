@@ -16,7 +16,8 @@ from llama_index_presets import Ledger, build
 from llama_index_presets.cli import app
 from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.monitor.ledger.digest import digest, read_period
-from llama_index_presets.monitor.quality import keep_outcome, quality
+from llama_index_presets.monitor.ledger.report import cost_page
+from llama_index_presets.monitor.quality import keep_outcome, quality, rate
 
 SUPPORTED = [{"supported": True}, {"supported": False}, {"supported": None}]
 
@@ -91,3 +92,20 @@ def test_what_is_no_period_is_refused(text: str) -> None:
     """The message shows the form."""
     with pytest.raises(SettingsError, match="is no period. Expected a number with h, d or w"):
         read_period(text)
+
+
+def test_a_damaged_file_of_quality_costs_neither_answer_nor_bill(tmp_path: Path) -> None:
+    """Questions are answered, and the costs are told with what is wrong in place of the quality."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        ledger.record(kind="llm", cost_usd=Decimal("0.25"))
+        (tmp_path / "quality.sqlite").write_bytes(b"no database" * 100)
+        keep_outcome(tmp_path, "1", owner="", tenant="", outcome="known", metadata={})
+        for told in (digest(ledger), cost_page(ledger)):
+            assert "0.25" in told and "cannot be read" in told and "Remove it" in told
+
+
+def test_half_a_character_is_no_id_and_no_fault(tmp_path: Path) -> None:
+    """JSON can hold it, UTF-8 cannot: a question of nobody, as any other unknown id."""
+    keep_outcome(tmp_path, "1", owner="me", tenant="\udce9", outcome="known", metadata={})
+    with pytest.raises(AnswerError, match="of yours is kept"):
+        rate(tmp_path, "\ud800", owner="me", up=True)

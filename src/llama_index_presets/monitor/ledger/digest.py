@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.queries import UsageStats
 from llama_index_presets.monitor.ledger.report import dollars, priced
@@ -60,11 +61,10 @@ def digest(ledger: Ledger, *, days: float = 7) -> str:
         "",
     ]
     folder = ledger.path.parent / (":memory:" if ledger.in_memory else "")
-    asked = quality(folder, since=now - days * 86_400)
-    before = quality(folder, since=now - 2 * days * 86_400, until=now - days * 86_400)
-    if not stats.total_calls and not asked.questions:
+    answers = _answers(folder, now, days)
+    if not stats.total_calls and not answers:
         return "\n".join([*head, f"No calls were recorded in these {days:g} days."]) + "\n"
-    lines = [*head, *_totals(stats, both, days), *_quality(asked, before)]
+    lines = [*head, *_totals(stats, both, days), *answers]
     for group in _GROUPS:
         rows = ledger.costs(group, days=days)
         if any(row.key for row in rows):
@@ -105,6 +105,16 @@ def _totals(stats: UsageStats, both: UsageStats, days: float) -> list[str]:
 
 def _change(now: Decimal, before: Decimal) -> str:
     return f"{(now / before - 1) * 100:+.0f} % against the same time before"
+
+
+def _answers(folder: Path, now: float, days: float) -> list[str]:
+    """Quality of the answers; the costs are told without it where its file cannot be read."""
+    try:
+        asked = quality(folder, since=now - days * 86_400)
+        before = quality(folder, since=now - 2 * days * 86_400, until=now - days * 86_400)
+    except AnswerError as error:
+        return [f"The quality of the answers is not known: {error}", ""]
+    return _quality(asked, before)
 
 
 def _quality(now: Quality, before: Quality) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from llama_index_presets.charts import Chart, bars, lines, render
-from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.errors import AnswerError, MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import Alert, AlertMonitor
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.queries import BILLABLE, GROUPS, CostRow, UsageStats
@@ -372,10 +372,14 @@ def _per_day(
 
 def _answers(ledger: Ledger) -> dict[str, dict[str, str]]:
     """Cards of the quality of the last 7 days' answers; none where no question was asked."""
-    if (
-        ledger.in_memory
-        or not (asked := quality(ledger.path.parent, since=time.time() - 7 * 86_400)).questions
-    ):
+    title = "Answers, last 7 days"
+    if ledger.in_memory:
+        return {}
+    try:
+        asked = quality(ledger.path.parent, since=time.time() - 7 * 86_400)
+    except AnswerError as error:  # the costs are there all the same
+        return {title: {"unknown": str(error)}}
+    if not asked.questions:
         return {}
     cards = {
         "questions": f"{asked.questions:,}",
@@ -387,7 +391,7 @@ def _answers(ledger: Ledger) -> dict[str, dict[str, str]]:
         "from the answer cache": f"{asked.cached / asked.questions:.1%}",
         "thumbs up, down": f"{asked.up:,}, {asked.down:,}",
     }
-    return {"Answers, last 7 days": cards}
+    return {title: cards}
 
 
 def _cards(stats: UsageStats) -> dict[str, str]:
