@@ -146,7 +146,7 @@ class AnswerCache:
 
     def _make_room(self, connection: sqlite3.Connection, now: int) -> None:
         """Delete what is too old, then the least recently used until the rest fits."""
-        connection.execute("delete from answers where made < ?", (now - int(self.max_age_s * 1e9),))
+        connection.execute("delete from answers where made < ?", (now - self.max_age_s * 1e9,))
         total = connection.execute("select coalesce(sum(size + 0), 0) from answers").fetchone()[0]
         if total <= self.max_bytes:
             return

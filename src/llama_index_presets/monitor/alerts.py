@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
+from urllib.error import HTTPError
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -49,7 +50,7 @@ class Thresholds:
     hysteresis: float = 0.2
 
     def __post_init__(self) -> None:
-        wrong = [name for name, value in asdict(self).items() if value < 0]
+        wrong = [name for name, value in asdict(self).items() if not value >= 0]  # nan is not
         if wrong or not 0 <= self.hysteresis < 1 or self.error_rate > 1:
             raise SettingsError(f"{self} is not possible. Expected values >= 0, shares in [0, 1].")
 
@@ -137,8 +138,8 @@ class AlertMonitor:
         moment = time.time() if now is None else now
         with self._lock:
             alerts = [alert for group in (None, *self._by) for alert in self._judge_group(group, moment)]
-        for alert in alerts:
-            self._deliver(alert)
+        for sink in self._sinks:
+            self._deliver(alerts, sink)
         return alerts
 
     def start(self, every_s: float = 30.0) -> None:
@@ -192,12 +193,17 @@ class AlertMonitor:
             return [replace(alert, message=f"Over: {key}.", resolved=True)] if self._tell_resolved else []
         return []
 
-    def _deliver(self, alert: Alert) -> None:
-        for sink in self._sinks:
+    def _deliver(self, alerts: Sequence[Alert], sink: Sink) -> None:
+        """Send alerts to one sink; where it cannot be reached, the others do not wait for it once each."""
+        for place, alert in enumerate(alerts, start=1):
             try:
                 sink(alert)
-            except Exception:
+            except Exception as error:
                 _log.exception("Alert '%s' could not be delivered to %r.", alert.name, sink)
+                left = len(alerts) - place
+                if isinstance(error, OSError) and not isinstance(error, HTTPError) and left:
+                    _log.error("%d more alerts were not sent to %r: it cannot be reached.", left, sink)
+                    return
 
 
 def to_log(alert: Alert) -> None:

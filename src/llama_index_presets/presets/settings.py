@@ -199,7 +199,7 @@ class Settings:
             raise SettingsError(f"candidates is {self.candidates}; it must be at least 1.")
         if self.vector_weight is not None and not 0 <= self.vector_weight <= 1:
             raise SettingsError(f"vector_weight is {self.vector_weight}; a weight lies between 0 and 1.")
-        if self.leg_timeout_s is not None and self.leg_timeout_s <= 0:
+        if self.leg_timeout_s is not None and not self.leg_timeout_s > 0:
             raise SettingsError(f"leg_timeout_s is {self.leg_timeout_s}; it must be above 0.")
         if not 0 <= self.blend <= 1:
             raise SettingsError(f"blend is {self.blend}; a weight lies between 0 and 1.")
@@ -213,7 +213,7 @@ class Settings:
         for name in ("llm", "embedding", "reranker"):
             check_options(getattr(self, f"{name}_options") or {}, name)
         for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio", "answer_cache_hours"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # nan is not
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0.")
 
     def cells(self) -> dict[str, str]:

@@ -215,3 +215,11 @@ def test_a_file_that_cannot_be_read_or_removed_costs_no_question(tmp_path: Path)
     damaged.path.write_bytes(b"no database" * 100)
     damaged.path.with_name("answers.sqlite-wal").mkdir()  # what cannot be removed
     assert damaged.get(damaged.key("q")) is None
+
+
+def test_answers_may_be_kept_for_ever(tmp_path: Path) -> None:
+    """TOML knows inf: such an answer is never too old."""
+    answers = cache(tmp_path, max_age_s=float("inf"))
+    for n in range(2):
+        answers.put(answers.key(str(n)), {"text": "Yes."})
+    assert answers.get(answers.key("0")) == {"text": "Yes."}

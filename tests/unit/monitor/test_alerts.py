@@ -165,3 +165,27 @@ def test_an_unknown_group_of_alerts_is_refused(ledger):
     """The message lists the groups that there are."""
     with pytest.raises(SettingsError, match="Alerts cannot be by 'colour'. Choose of: tenant, caller"):
         AlertMonitor(ledger, by=("colour",))
+
+
+def test_alerts_of_many_tenants_do_not_wait_for_a_dead_webhook_each(ledger, caplog):
+    """The first that cannot be delivered ends the turn of that sink; the next check tries again."""
+    tried, told = [], []
+
+    def dead(alert):
+        tried.append(alert)
+        raise ConnectionRefusedError("nobody listens")
+
+    monitor = AlertMonitor(ledger, [dead, told.append], Thresholds(min_calls=1), by=["tenant"])
+    for tenant in ("a", "b", "c"):
+        ledger.record(kind="llm", status="error", tenant=tenant)
+    assert len(monitor.check()) == len(told) == 1 + 3 and len(tried) == 1
+    assert "3 more alerts were not sent" in caplog.text
+    ledger.record(kind="llm", status="error", tenant="d")
+    monitor.check()
+    assert len(tried) == 2
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    """With nan nothing is ever above it."""
+    with pytest.raises(SettingsError, match="is not possible"):
+        Thresholds(latency_s=float("nan"))

@@ -143,3 +143,10 @@ def test_every_dial_is_documented(preset: str) -> None:
     """What it accepts, its environment variable, and what it does."""
     for dial in describe_settings(preset):
         assert dial.about and dial.accepts and dial.environment == f"LLAMA_PRESETS_{dial.name.upper()}"
+
+
+@pytest.mark.parametrize("name", ["answer_cache_hours", "alert_latency_s", "leg_timeout_s"])
+def test_a_setting_that_is_no_number_is_refused(name: str) -> None:
+    """TOML knows nan, and nothing is ever above it or past it."""
+    with pytest.raises(SettingsError, match=f"{name} is nan; it must be above 0"):
+        Settings(**{name: float("nan")})
