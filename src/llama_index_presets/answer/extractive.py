@@ -53,6 +53,12 @@ _OF_ITS_WORDS: Final = 0.7
 _UNDER_A_HEADING: Final = 3
 """Units below a heading that its similarity counts for."""
 
+_ANOTHER_TABLE: Final = 0.4
+"""Share of the confidence where a passage with a table lacks what is asked for; see `Reading.lacks`."""
+
+_SECTION: Final = 0.3
+"""What a sentence gains below a heading of what is asked for, and loses below another; see `section_fit`."""
+
 _LEAD_IN_ITEMS: Final = 6
 """Items that follow a quoted line that ends with a colon."""
 
@@ -215,9 +221,10 @@ class ExtractiveLLM(LLM):
         return {which: _HEADING * one for which, one in zip(headed, similarities[len(likely) :], strict=True)}
 
     def _confidence(self, reading: Reading, best: Unit, heading: float) -> float:
+        share = _ANOTHER_TABLE if reading.lacks[best.passage] else 1.0
         if self.calibration is None or reading.goes_by_words:
-            return best.coverage
-        return self.calibration.probability(_features(reading, best, heading))
+            return share * best.coverage
+        return share * self.calibration.probability(_features(reading, best, heading))
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -304,7 +311,9 @@ def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = Mapping
     meaning = unit.similarity or 0.0
     if unit.place < _UNDER_A_HEADING:  # a heading speaks for the first sentences below it
         meaning = max(meaning, headings.get(unit.passage, 0.0))
-    evidence = unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed
+    evidence = (
+        unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed + _SECTION * reading.sections[unit.passage]
+    )
     return (evidence * unit.shape) * (1 - 0.02 * unit.passage)
 
 

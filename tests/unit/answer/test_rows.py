@@ -100,3 +100,35 @@ def test_the_plain_statement_wins_over_the_longer_one_beside_it() -> None:
         "Invoices, site Acme",
     )
     assert found.startswith("Acme pays within 14 days. [1]")
+
+
+@pytest.mark.parametrize(
+    ("question", "lacks"),
+    [
+        ("What was the cost of sales of Harbour Foods in 2020?", False),
+        ("What was the cost of sales of Harbour Foods in 2016?", True),
+        ("What was the goodwill of Harbour Foods in 2021?", True),
+        ("What was the cost of sales of Harbour Motors in 2021?", True),
+        ("What was the cost of sales of Harbour Foods in Q3 2021?", True),
+        ("What was the cost of sales of Harbour Foods Inc. in 2021?", False),
+        ("In which currency does Harbour Foods report its results?", False),
+    ],
+)
+def test_a_table_of_another_year_row_or_company_lacks_what_is_asked_for(question: str, lacks: bool) -> None:
+    """The row of another year looks like the answer, and so does the prose beside it."""
+    assert reading(question, TABLE, "Harbour Foods").lacks == [lacks]
+
+
+def test_a_table_without_years_and_prose_without_the_year_lack_nothing() -> None:
+    """The year may stand in the name of the file, or in the passage before."""
+    question = "What were the sales of Berlin in 2016?"
+    assert reading(question, "Berlin; Sales: 5; Costs: 4").lacks == [False]
+    assert reading(question, "The sales of Berlin grew in 2017.").lacks == [False]
+
+
+def test_the_prose_beside_a_table_does_not_answer_for_a_missing_row() -> None:
+    """Neither the row of another year nor a sentence about the company is quoted."""
+    assert ask("What was the goodwill of Harbour Foods in 2021?", TABLE, "Harbour Foods") == "I don't know."
+    assert (
+        ask("What was the cost of sales of Harbour Foods in 2016?", TABLE, "Harbour Foods") == "I don't know."
+    )

@@ -21,6 +21,7 @@ from typing import Final
 
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
+from llama_index_presets.answer.confidence.sections import section_fit
 from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
@@ -29,7 +30,11 @@ from llama_index_presets.text.languages import ENGLISH, detect_language
 __all__ = ["Passage", "Question", "Reading", "Unit", "read_passages"]
 
 _NEUTRAL_MARGIN = 0.05
-"""Margin where only one document was found: about the mean between two."""
+"""Least margin where only one document was found: about the mean between two."""
+_LARGEST_MARGIN: Final = 0.15
+"""What stands out further is about the right document, and that says nothing more of the answer."""
+_FURTHEST_HEADING: Final = 0.1
+"""How much further from the question than the sentence below it a heading counts: a short one is far from all."""
 _IN_HEADING, _BESIDE, _IN_PASSAGE = 0.75, 0.5, 0.35
 _SAME_BEGINNING, _BEGINNING, _SHARED = 0.7, 5, 0.6
 
@@ -152,7 +157,10 @@ class Reading:
         names: Of each passage, the share of the question's names that it holds; half of it where none of those that
             stand side by side in the question do so in the passage ("Heart Block" is neither a heart nor a block).
         holds_code: Of each passage, whether it holds a code of the question and half of its words.
-        margin: How far the best cosine stands above that of another document.
+        sections: Of each passage, whether its section is headed by what is asked: 1, by something else: -1, neither: 0.
+        lacks: Of each passage, whether it has a table of something else: a year, a code or a name of the question is
+            missing there, or all else that it asks for.
+        margin: How far the best cosine stands above that of another document, up to 0.15.
         language: ISO 639-1 code of the passages; English where the analyzer was given.
     """
 
@@ -162,6 +170,8 @@ class Reading:
     coverage: list[float]
     names: list[float]
     holds_code: list[bool]
+    sections: list[int]
+    lacks: list[bool]
     margin: float
     language: str = ENGLISH
 
@@ -210,7 +220,7 @@ class Reading:
         if heading is None or _SECTION not in self.passages[passage].heading:
             return 0.0
         says = (heading - _SAYS_NOTHING) / (_SAYS_ALL - _SAYS_NOTHING)
-        return min(max(says, 0.0), 1.0) * (heading - similarity)
+        return max(min(max(says, 0.0), 1.0) * (heading - similarity), -_FURTHEST_HEADING)
 
 
 def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer | None = None) -> Reading:
@@ -255,7 +265,11 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
         bool(asked.codes) and _share(asked.codes, text.everything) == 1 and best[which] >= 0.5
         for which, text in enumerate(texts)
     ]
-    return Reading(asked, passages, found, best, names, codes, _margin(passages), language)
+    sections = [section_fit(question, passage.heading) if language == ENGLISH else 0 for passage in passages]
+    lacks = [
+        _lacks(asked, text, passage.heading, analyzer) for text, passage in zip(texts, passages, strict=True)
+    ]
+    return Reading(asked, passages, found, best, names, codes, sections, lacks, _margin(passages), language)
 
 
 @functools.cache
@@ -356,6 +370,25 @@ _SMALL_WORD = re.compile(r"(?<=\s)[a-z]{3,}\b(?!\.\s)")
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
 _OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
+_LEGAL_FORMS: Final = frozenset(
+    (
+        "inc",
+        "incorpor",
+        "corp",
+        "corpor",
+        "ltd",
+        "limit",
+        "plc",
+        "llc",
+        "co",
+        "compani",
+        "group",
+        "hold",
+        "ag",
+        "gmbh",
+    )
+)
+"""Stems of what names of companies have or leave out."""
 _ROW = re.compile(r"^[-*•–]\s|^\d{1,2}[.)]\s|\|")
 _SOURCE_LINE = re.compile(r"^(?:Source|Sources|More on|See also|Link|Page)\b[^.]{0,40}:", re.IGNORECASE)
 
@@ -515,6 +548,45 @@ def _names(question: Question, text: _PlainPassage) -> float:
     return share * (1 + together / len(question.name_pairs)) / 2
 
 
+def _lacks(question: Question, text: _PlainPassage, heading: str, analyzer: Analyzer) -> bool:
+    """Whether a passage with a table is about another year, code or name than the question, or none of its matter.
+
+    The rows of a table are alike but for these, so that the row of another year or company looks like the answer, and
+    so does the prose beside it. In prose, a year often stands in another passage, and the matter in other words. A
+    table without any year, or without the name of its company, may still be the one that is asked for.
+    """
+    matter = [word for word in question.words if word not in question.names | _light(analyzer)]
+    if not matter or not any(unit.row for unit in text.units):
+        return False
+    years = set(_YEAR.findall(question.text))
+    stated = {year for year in text.everything.tokens if _YEAR.fullmatch(year)}
+    return (
+        not any(_held(word, text.everything) for word in matter)
+        or bool(years and stated and not years <= stated)
+        or any(code not in text.everything.tokens for code in question.codes - years)
+        or _is_another_name(question, text, heading, analyzer)
+    )
+
+
+def _is_another_name(question: Question, text: _PlainPassage, heading: str, analyzer: Analyzer) -> bool:
+    """Whether the heading has half of a name beside another word: Harbour Foods where Harbour Motors is asked for."""
+    missing = {
+        word
+        for pair in question.name_pairs
+        for word in pair
+        if not _held(word, text.everything) and word not in _LEGAL_FORMS and word.isalpha()
+    }
+    beside = [
+        pair for part in heading.split(_SECTION) for pair in itertools.pairwise(_tokens(part, analyzer))
+    ]
+    return any(
+        (first == one and second in missing and other not in question.words)
+        or (second == other and first in missing and one not in question.words)
+        for first, second in question.name_pairs
+        for one, other in beside
+    )
+
+
 def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Tokens that follow each other, or have one between them."""
     yield from itertools.pairwise(tokens)
@@ -522,9 +594,14 @@ def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _margin(passages: Sequence[Passage]) -> float:
+    """How far the best passage stands above those of other documents; above the last where all are of one document."""
     known = sorted(((one.cosine, one.group) for one in passages if one.cosine is not None), reverse=True)
-    others = [cosine for cosine, group in known[1:] if not group or group != known[0][1]]
-    return known[0][0] - others[0] if others else _NEUTRAL_MARGIN
+    if not known:
+        return _NEUTRAL_MARGIN
+    best, group = known[0]
+    others = [cosine for cosine, one in known[1:] if not one or one != group]
+    margin = best - others[0] if others else max(best - known[-1][0], _NEUTRAL_MARGIN)
+    return min(margin, _LARGEST_MARGIN)
 
 
 def _tokens(text: str, analyzer: Analyzer) -> list[str]:
