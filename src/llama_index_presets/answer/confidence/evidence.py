@@ -13,16 +13,17 @@ import functools
 import itertools
 import math
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.sections import section_fit
+from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.answer.confidence.words import Words, fold, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
 from llama_index_presets.text.languages import ENGLISH, detect_language
@@ -36,7 +37,6 @@ _LARGEST_MARGIN: Final = 0.15
 _FURTHEST_HEADING: Final = 0.1
 """How much further from the question than the sentence below it a heading counts: a short one is far from all."""
 _IN_HEADING, _BESIDE, _IN_PASSAGE = 0.75, 0.5, 0.35
-_SAME_BEGINNING, _BEGINNING, _SHARED = 0.7, 5, 0.6
 
 _SECTION: Final = " > "
 """Stands between the title of a document and the heading of a section."""
@@ -262,7 +262,7 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
         best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
     names = [_names(asked, text) for text in texts]
     codes = [
-        bool(asked.codes) and _share(asked.codes, text.everything) == 1 and best[which] >= 0.5
+        bool(asked.codes) and share_of(asked.codes, text.everything) == 1 and best[which] >= 0.5
         for which, text in enumerate(texts)
     ]
     sections = [section_fit(question, passage.heading) if language == ENGLISH else 0 for passage in passages]
@@ -277,27 +277,14 @@ def _analyzer(language: str) -> Analyzer:
     return Analyzer(language=language)
 
 
-class _Words:
-    """Tokens of a text, and the longer ones by their beginning."""
-
-    __slots__ = ("by_beginning", "tokens")
-
-    def __init__(self, tokens: Iterable[str]) -> None:
-        self.tokens = frozenset(tokens)
-        self.by_beginning: dict[str, list[str]] = {}
-        for token in self.tokens:
-            if len(token) >= _BEGINNING:
-                self.by_beginning.setdefault(token[:_BEGINNING], []).append(token)
-
-
-class _PlainUnit(_Words):
+class _PlainUnit(Words):
     """A unit before any question is asked."""
 
     __slots__ = ("row", "shape", "text")
 
     def __init__(self, text: str, analyzer: Analyzer) -> None:
-        super().__init__(_tokens(text, analyzer))
-        self.text, self.shape, self.row = text, _shape(text), read_row(text)
+        super().__init__(tokens_of(text, analyzer))
+        self.text, self.shape, self.row = text, shape_of(text), read_row(text)
 
 
 class _PlainPassage:
@@ -307,14 +294,14 @@ class _PlainPassage:
 
     def __init__(self, heading: str, text: str, analyzer: Analyzer, language: str) -> None:
         self.units = [_PlainUnit(unit, analyzer) for unit in split_units(text, language)]
-        self.heading = _Words(_tokens(heading, analyzer))
-        self.everything = _Words(
-            [*_tokens(heading, analyzer), *(token for unit in self.units for token in unit.tokens)]
+        self.heading = Words(tokens_of(heading, analyzer))
+        self.everything = Words(
+            [*tokens_of(heading, analyzer), *(token for unit in self.units for token in unit.tokens)]
         )
         self.pairs = frozenset(
             pair
             for line in (heading, *(unit.text for unit in self.units))
-            for pair in _pairs(_tokens(line, analyzer))
+            for pair in _pairs(tokens_of(line, analyzer))
         )
 
 
@@ -322,18 +309,6 @@ class _PlainPassage:
 def _words_of(heading: str, text: str, analyzer: Analyzer, language: str) -> _PlainPassage:
     """The passage cut into units; floor and extractive model read it twice, and questions meet it again."""
     return _PlainPassage(heading, text, analyzer, language)
-
-
-def fold(text: str) -> str:
-    """The text without accents.
-
-    Example:
-        >>> fold("Thomas de Maizière")
-        'Thomas de Maiziere'
-    """
-    if text.isascii():
-        return text
-    return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
 
 
 _CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
@@ -361,12 +336,6 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _CAPITALISED = re.compile(r"\b[A-Z][\w’'.-]*")
-_FUNCTION_WORD = re.compile(
-    r"\b(?:the|a|an|of|to|in|is|are|was|were|be|been|has|have|had|and|or|that|which|for|with|by|on|at|from|as|it|not|can|"
-    r"may|will|should|you|your|we|our|they|their|he|she|his|her)\b",
-    re.IGNORECASE,
-)
-_SMALL_WORD = re.compile(r"(?<=\s)[a-z]{3,}\b(?!\.\s)")
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
 _OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
@@ -389,8 +358,6 @@ _LEGAL_FORMS: Final = frozenset(
     )
 )
 """Stems of what names of companies have or leave out."""
-_ROW = re.compile(r"^[-*•–]\s|^\d{1,2}[.)]\s|\|")
-_SOURCE_LINE = re.compile(r"^(?:Source|Sources|More on|See also|Link|Page)\b[^.]{0,40}:", re.IGNORECASE)
 
 
 def _wanted(question: str) -> str:
@@ -405,14 +372,9 @@ def _typed(question: Question, text: str, analyzer: Analyzer) -> float:
         return float(bool(_DATE.search(text)))
     if question.wants == "name":
         own = set(question.words)
-        new = [m.start() for m in _CAPITALISED.finditer(text) if not set(_tokens(m[0], analyzer)) <= own]
+        new = [m.start() for m in _CAPITALISED.finditer(text) if not set(tokens_of(m[0], analyzer)) <= own]
         return 1.0 if any(new) else 0.7 if new else 0.0
     return 0.5
-
-
-_ENDS = '.!?"”)]:;。！？」』؟।॥۔։…»'
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
-"""Characters of scripts without spaces, of which two are taken for a word."""
 
 
 def _fit(row: Row, question: Question, analyzer: Analyzer) -> float:
@@ -421,9 +383,9 @@ def _fit(row: Row, question: Question, analyzer: Analyzer) -> float:
     "Total assets" is closer to the question for total assets than "Total current assets", whose words are there, too. A
     row of other years is not the one that was asked for.
     """
-    asked = _Words(question.words)
-    label = [token for token in _tokens(row.subject, analyzer) if token not in _LITTLE_IN_A_LABEL]
-    share = sum(_held(token, asked) for token in label) / len(label) if label else 0.0
+    asked = Words(question.words)
+    label = [token for token in tokens_of(row.subject, analyzer) if token not in _LITTLE_IN_A_LABEL]
+    share = sum(held_by(token, asked) for token in label) / len(label) if label else 0.0
     years, of_row = set(_YEAR.findall(question.text)), set(_YEAR.findall(f"{row.label} {row.columns}"))
     other = bool(years and of_row) and not years & of_row
     return (_OTHER_LABEL + (1 - _OTHER_LABEL) * share) * (_OTHER_YEAR if other else 1.0)
@@ -431,32 +393,6 @@ def _fit(row: Row, question: Question, analyzer: Analyzer) -> float:
 
 def _meaning(row: Row | None, heading: str) -> str:
     return "" if row is None else f"{heading}: {row.group} {row.label}, {row.columns}"
-
-
-def _shape(text: str) -> float:
-    """1 for a statement, a list item or a table row; less for a title, a letterhead, a source line."""
-    words = max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
-    if _SOURCE_LINE.match(text):
-        return 0.4
-    if _ROW.search(text):
-        return 0.9 if words >= 2 else 0.5
-    ends = text[-1:] in _ENDS
-    if words < 5:
-        length = (0.8 if ends and words >= 3 else 0.6) + (0.15 if ends and _is_clause(text) else 0.0)
-    else:
-        length = 1.0 if words <= 80 else 0.9 if words <= 120 else 0.7
-    return (1.0 if ends else 0.85) * (1.0 if _is_clause(text) else 0.7 if ends else 0.5) * length
-
-
-def _is_clause(text: str) -> bool:
-    """Whether a text has a word of grammar, or ends as a sentence and has a word in small letters behind its first.
-
-    "Acme pays within 14 days." is a statement without an article or an auxiliary; an address, a title and a menu have
-    capitals throughout, or no full stop.
-    """
-    if _FUNCTION_WORD.search(text) or not text.isascii():
-        return True
-    return text[-1:] in _ENDS and bool(_SMALL_WORD.search(text))
 
 
 def _weights(question: Question, units: Sequence[frozenset[str]], analyzer: Analyzer) -> dict[str, float]:
@@ -489,14 +425,14 @@ def _coverages(weights: Mapping[str, float], text: _PlainPassage, names: frozens
     total = sum(weights.values())
     if not total:
         return [0.0] * len(text.units)
-    in_heading = {word: _held(word, text.heading) for word in weights}
-    in_passage = {word: _held(word, text.everything) for word in weights}
+    in_heading = {word: held_by(word, text.heading) for word in weights}
+    in_passage = {word: held_by(word, text.everything) for word in weights}
     around = {word: max(_IN_HEADING * in_heading[word], _IN_PASSAGE * in_passage[word]) for word in weights}
     around_row = {
         word: max(in_heading[word], _IN_HEADING * in_passage[word] if word in names else 0.0)
         for word in weights
     }
-    own = [{word: held for word in weights if (held := _held(word, unit))} for unit in text.units]
+    own = [{word: held for word in weights if (held := held_by(word, unit))} for unit in text.units]
     beside = [own[place] if unit.row is None else {} for place, unit in enumerate(text.units)]
     nothing: dict[str, float] = {}
     covered = []
@@ -516,32 +452,8 @@ def _coverages(weights: Mapping[str, float], text: _PlainPassage, names: frozens
     return covered
 
 
-def _held(word: str, words: _Words) -> float:
-    """1 where the word is there, 0.7 where one that begins alike is, else 0.
-
-    Alike are words that share five letters and three fifths of the longer one: vaccine and vaccination, not bronchitis
-    and bronchiectasis.
-    """
-    if word in words.tokens:
-        return 1.0
-    alike = words.by_beginning.get(word[:_BEGINNING], ()) if len(word) >= _BEGINNING else ()
-    shares = (_beginning(word, one) / max(len(word), len(one)) for one in alike)
-    return _SAME_BEGINNING if any(share >= _SHARED for share in shares) else 0.0
-
-
-def _beginning(one: str, other: str) -> int:
-    """How many letters two words share before they part."""
-    parted = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(parted, min(len(one), len(other)))
-
-
-def _share(wanted: frozenset[str], held: _Words) -> float:
-    """Share of the wanted words that are held; 1 where none is wanted."""
-    return sum(_held(word, held) for word in wanted) / len(wanted) if wanted else 1.0
-
-
 def _names(question: Question, text: _PlainPassage) -> float:
-    share = _share(question.names, text.everything)
+    share = share_of(question.names, text.everything)
     if not question.name_pairs:
         return share
     together = sum(pair in text.pairs or pair[::-1] in text.pairs for pair in question.name_pairs)
@@ -561,7 +473,7 @@ def _lacks(question: Question, text: _PlainPassage, heading: str, analyzer: Anal
     years = set(_YEAR.findall(question.text))
     stated = {year for year in text.everything.tokens if _YEAR.fullmatch(year)}
     return (
-        not any(_held(word, text.everything) for word in matter)
+        not any(held_by(word, text.everything) for word in matter)
         or bool(years and stated and not years <= stated)
         or any(code not in text.everything.tokens for code in question.codes - years)
         or _is_another_name(question, text, heading, analyzer)
@@ -574,10 +486,10 @@ def _is_another_name(question: Question, text: _PlainPassage, heading: str, anal
         word
         for pair in question.name_pairs
         for word in pair
-        if not _held(word, text.everything) and word not in _LEGAL_FORMS and word.isalpha()
+        if not held_by(word, text.everything) and word not in _LEGAL_FORMS and word.isalpha()
     }
     beside = [
-        pair for part in heading.split(_SECTION) for pair in itertools.pairwise(_tokens(part, analyzer))
+        pair for part in heading.split(_SECTION) for pair in itertools.pairwise(tokens_of(part, analyzer))
     ]
     return any(
         (first == one and second in missing and other not in question.words)
@@ -602,7 +514,3 @@ def _margin(passages: Sequence[Passage]) -> float:
     others = [cosine for cosine, one in known[1:] if not one or one != group]
     margin = best - others[0] if others else max(best - known[-1][0], _NEUTRAL_MARGIN)
     return min(margin, _LARGEST_MARGIN)
-
-
-def _tokens(text: str, analyzer: Analyzer) -> list[str]:
-    return analyzer.tokens(fold(text))

@@ -1,0 +1,70 @@
+"""Words of a text as stems, and how far a text holds a word. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+from llama_index_presets.ranking.bm25 import Analyzer
+
+__all__ = ["SAME_BEGINNING", "Words", "fold", "held_by", "share_of", "tokens_of"]
+
+SAME_BEGINNING: Final = 0.7
+"""What a word counts that begins alike."""
+
+_BEGINNING, _SHARED = 5, 0.6
+
+
+class Words:
+    """Tokens of a text, and the longer ones by their beginning."""
+
+    __slots__ = ("by_beginning", "tokens")
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = frozenset(tokens)
+        self.by_beginning: dict[str, list[str]] = {}
+        for token in self.tokens:
+            if len(token) >= _BEGINNING:
+                self.by_beginning.setdefault(token[:_BEGINNING], []).append(token)
+
+
+def fold(text: str) -> str:
+    """The text without accents.
+
+    Example:
+        >>> fold("Thomas de Maizière")
+        'Thomas de Maiziere'
+    """
+    if text.isascii():
+        return text
+    return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+
+
+def tokens_of(text: str, analyzer: Analyzer) -> list[str]:
+    """Stems of a text without its accents."""
+    return analyzer.tokens(fold(text))
+
+
+def held_by(word: str, words: Words) -> float:
+    """1 where the word is there, 0.7 where one that begins alike is, else 0.
+
+    Alike are words that share five letters and three fifths of the longer one: vaccine and vaccination, not bronchitis
+    and bronchiectasis.
+    """
+    if word in words.tokens:
+        return 1.0
+    alike = words.by_beginning.get(word[:_BEGINNING], ()) if len(word) >= _BEGINNING else ()
+    shares = (_beginning(word, one) / max(len(word), len(one)) for one in alike)
+    return SAME_BEGINNING if any(share >= _SHARED for share in shares) else 0.0
+
+
+def _beginning(one: str, other: str) -> int:
+    """How many letters two words share before they part."""
+    parted = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(parted, min(len(one), len(other)))
+
+
+def share_of(wanted: frozenset[str], held: Words) -> float:
+    """Share of the wanted words that are held; 1 where none is wanted."""
+    return sum(held_by(word, held) for word in wanted) / len(wanted) if wanted else 1.0
