@@ -10,7 +10,7 @@ from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import StoreError
 from llama_index_presets.store.adopt.reader import StockReader, node_of_row, without_copies
-from llama_index_presets.store.duckdb.database import quote
+from llama_index_presets.store.duckdb.connect import quote
 
 __all__ = ["StockDuckDB"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,52 +16,30 @@ import duckdb
 
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import StoreError, StoreWriteError
-from llama_index_presets.files.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.files.private_files import private_folder, tighten
-from llama_index_presets.store.duckdb.errors import error_of, is_conflict, translated
+from llama_index_presets.store.duckdb.connect import (
+    ENCRYPTED_CATALOG,
+    MEMORY,
+    ROW_GROUP,
+    can_count,
+    connect,
+    is_alone,
+    nothing_to_read,
+    quote,
+    without_key,
+)
+from llama_index_presets.store.duckdb.errors import is_conflict, translated
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 
 __all__ = [
-    "MEMORY",
     "Database",
-    "connect",
     "finish_opening",
     "open_database",
     "prepare_folder",
-    "quote",
     "stamp_of",
 ]
 
-MEMORY = ":memory:"
-
-# Floats of an embedding hardly compress (2 %) and cost half of a checkpoint and a third of a scan. Texts that
-# hardly repeat compress better by zstd than by a dictionary, in half of the time. And a checkpoint in the middle
-# of a load writes everything twice.
-_SETTINGS = (
-    "SET autoinstall_known_extensions = false",
-    "SET autoload_known_extensions = false",
-    "SET disabled_compression_methods = 'alp,alprd,dict_fsst'",
-    "SET zstd_min_string_length = 64",
-    "SET checkpoint_threshold = '256MB'",
-)
-# By default DuckDB keeps a load in memory until 122,880 rows are together, writes them to its log at commit and
-# into the file at the checkpoint. Smaller groups go straight into the file while the load is still running.
-_GROUP = "ROW_GROUP_SIZE 8192"
-_FLUSH_EACH_GROUP = "SET write_buffer_row_group_count = 1"
-_ALIAS = "encrypted_store"
-_ASIDE = "llama_index_presets_aside"
 _PATIENCE_S = 60.0
-_WEAK = ("1.4.0", "1.4.1")
-
-
-def quote(identifier: str) -> str:
-    """Quote a name for SQL.
-
-    Example:
-        >>> quote('my "best" table')
-        '"my ""best"" table"'
-    """
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 @dataclass(eq=False)
@@ -112,7 +89,7 @@ class Database:
 
     def _find_schema(self) -> None:
         if self.encryption_key is not None:
-            self.schema = f"{_ALIAS}.main"
+            self.schema = f"{ENCRYPTED_CATALOG}.main"
             return
         found = self.connection.execute("SELECT current_database(), current_schema()").fetchall()
         catalog, schema = found[0]
@@ -239,7 +216,7 @@ class Database:
             )
 
     def _rewrite(self) -> None:
-        options = [_GROUP]
+        options = [ROW_GROUP]
         if self.encryption_key is not None:
             options.append("ENCRYPTION_KEY '" + self.encryption_key.replace("'", "''") + "'")
         catalog = self.schema.rpartition(".")[0]
@@ -249,15 +226,15 @@ class Database:
         except duckdb.Error as error:
             if self.encryption_key is None:
                 raise
-            raise _without_key(error, self.encryption_key, self.path) from None
+            raise without_key(error, self.encryption_key, self.path) from None
         finally:
             self._reconnect()
 
     def _refuse_other_connections(self) -> None:
         if (
             self.encryption_key is None
-            and not _is_alone(self.connection)
-            and (self.lent or _can_count(self.connection))
+            and not is_alone(self.connection)
+            and (self.lent or can_count(self.connection))
         ):
             raise StoreError(
                 f"This process has further connections to '{self.path}', which would go on writing to the old file. "
@@ -474,7 +451,7 @@ def prepare_folder(path: Path, read_only: bool) -> None:
     """
     if read_only:
         if not path.is_file():
-            raise _nothing_to_read(path)
+            raise nothing_to_read(path)
         return
     try:
         private_folder(path.parent)
@@ -482,155 +459,3 @@ def prepare_folder(path: Path, read_only: bool) -> None:
         raise StoreWriteError(
             f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose one that this user can write."
         ) from error
-
-
-def _nothing_to_read(path: Path | str) -> StoreError:
-    return StoreError(f"There is no file '{path}' to read. Check the path, or open it without read_only.")
-
-
-def connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
-    """Connect to a database with the settings of this package; a file that was cut short in its making is finished."""
-    try:
-        return _connect_once(where, read_only, encryption_key)
-    except (duckdb.Error, StoreError) as error:
-        # Asked only now: a look into a file that is open in this process would drop DuckDB's lock on it.
-        if where == MEMORY or is_full(error) or not _finished(where, read_only, encryption_key):
-            raise
-    return _connect_once(where, read_only, encryption_key)
-
-
-def _finished(where: str, read_only: bool, encryption_key: str | None) -> bool:
-    """Finish a file whose making was cut short; give whether it was one."""
-    if read_only and is_half_made(where):
-        raise _nothing_to_read(where)
-    try:
-        return finish(where, lambda empty: _connect_once(empty, False, encryption_key, shown=where).close())
-    except OSError as error:
-        raise StoreWriteError(
-            f"'{where}' cannot be written: {error.strerror}. Its making was cut short before; it holds nothing yet. "
-            "Make room, or choose a folder that this user can write."
-        ) from error
-
-
-def _connect_once(
-    where: str, read_only: bool, encryption_key: str | None, *, shown: str = ""
-) -> duckdb.DuckDBPyConnection:
-    if encryption_key is not None:
-        return _connect_encrypted(where, read_only, encryption_key, shown or where)
-    # No config here: DuckDB would refuse every other connection of this process that lacks it.
-    connection = duckdb.connect(where, read_only=read_only and where != MEMORY)
-    for setting in _SETTINGS:
-        connection.execute(setting)
-    if where != MEMORY and not read_only and _is_alone(connection):
-        _regroup(connection, where)
-    return connection
-
-
-def _is_alone(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether this process has no other connection to the database; False where DuckDB cannot say, as 1.4 cannot."""
-    try:
-        found = connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
-    except duckdb.CatalogException:
-        return False
-    return bool(found[0][0] == 1)
-
-
-def _can_count(connection: duckdb.DuckDBPyConnection) -> bool:
-    try:
-        connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
-    except duckdb.CatalogException:
-        return False
-    return True
-
-
-def _regroup(connection: duckdb.DuckDBPyConnection, where: str) -> None:
-    """Attach the database again, with small groups of rows.
-
-    Only ATTACH takes their size; the connection was opened by path all the same, so that other connections of
-    this process to the file share it.
-    """
-    name = quote(connection.execute("SELECT current_database()").fetchall()[0][0])
-    try:
-        for step in (
-            f"ATTACH '{MEMORY}' AS {_ASIDE}",
-            f"USE {_ASIDE}",
-            f"DETACH {name}",
-            f"ATTACH '{where.replace(chr(39), chr(39) * 2)}' AS {name} ({_GROUP})",
-            f"USE {name}",
-            f"DETACH {_ASIDE}",
-        ):
-            connection.execute(step)
-        _flush_each_group(connection)
-    except duckdb.Error:
-        connection.close()
-        raise
-
-
-def _flush_each_group(connection: duckdb.DuckDBPyConnection) -> None:
-    with suppress(duckdb.CatalogException):  # DuckDB 1.4 does not have it, and writes groups one by one
-        connection.execute(_FLUSH_EACH_GROUP)
-
-
-def _connect_encrypted(
-    where: str, read_only: bool, encryption_key: str, shown: str
-) -> duckdb.DuckDBPyConnection:
-    if where == MEMORY or not encryption_key:
-        raise StoreError("encryption_key needs a file and at least one character. Give a path, or no key.")
-    connection = duckdb.connect(MEMORY)
-    for setting in _SETTINGS:
-        connection.execute(setting)
-    _flush_each_group(connection)
-    options = [
-        _GROUP,
-        "ENCRYPTION_KEY '" + encryption_key.replace("'", "''") + "'",
-        *(["READ_ONLY"] if read_only else []),
-    ]
-    attach = f"ATTACH '{where.replace(chr(39), chr(39) * 2)}' AS {_ALIAS} ({', '.join(options)})"
-    if not read_only and duckdb.__version__ in _WEAK:
-        warnings.warn(
-            f"DuckDB {duckdb.__version__} draws the nonces of its encryption from a generator that is not secure "
-            "(CVE-2025-64429). Upgrade to 1.4.2 or later before relying on it.",
-            UserWarning,
-            stacklevel=2,
-        )
-    try:
-        _attach(connection, attach)
-    except duckdb.Error as error:
-        connection.close()
-        raise _without_key(error, encryption_key, shown) from None
-    return connection
-
-
-def _attach(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
-    """Attach; where DuckDB wants OpenSSL for it, take it from httpfs if that is installed. Nothing is fetched."""
-    try:
-        connection.execute(attach)
-    except duckdb.Error as error:
-        if "httpfs" not in str(error):
-            raise
-        try:
-            connection.execute("LOAD httpfs")
-        except duckdb.Error:
-            raise error from None
-        connection.execute(attach)
-
-
-def _without_key(error: duckdb.Error, encryption_key: str, where: str) -> StoreError:
-    """What is wrong with an encrypted file, never with the key, which DuckDB's text may quote with the statement."""
-    quoted = encryption_key.replace("'", "''")
-    return _encryption_error(type(error)(str(error).replace(quoted, "…")), where)
-
-
-def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
-    text = str(error)
-    if "httpfs" in text:
-        return StoreError(
-            f"DuckDB {duckdb.__version__} writes encrypted files only with OpenSSL, which its httpfs extension "
-            f"brings and which is not installed; '{where}' was not opened. Run INSTALL httpfs in duckdb once, "
-            "while online; or open an existing file with read_only=True; or encrypt the disk instead."
-        )
-    if "Wrong encryption key" in text:
-        return StoreError(f"The encryption_key does not open '{where}'. Give the key it was made with.")
-    if "not encrypted" in text or "unencrypted" in text.lower():
-        return StoreError(f"'{where}' is not encrypted. Open it without encryption_key.")
-    return error_of(error, where)

@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_index_presets._options import one_value, refuse_unknown
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.store.duckdb.database import MEMORY
+from llama_index_presets.store.duckdb.connect import MEMORY
 
 __all__ = ["OFFICIAL", "own_options", "search_config"]
 

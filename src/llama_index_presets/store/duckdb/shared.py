@@ -25,10 +25,9 @@ import duckdb
 from llama_index_presets.errors import StoreError, StoreLockedError
 from llama_index_presets.files.disk_faults import is_half_made
 from llama_index_presets.files.locks import FileLock
+from llama_index_presets.store.duckdb.connect import MEMORY, connect
 from llama_index_presets.store.duckdb.database import (
-    MEMORY,
     Database,
-    connect,
     finish_opening,
     prepare_folder,
     stamp_of,

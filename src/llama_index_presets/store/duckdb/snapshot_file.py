@@ -32,7 +32,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llama_index_presets.files.private_files import private_open
-from llama_index_presets.store.duckdb.database import MEMORY, Database, stamp_of
+from llama_index_presets.store.duckdb.connect import MEMORY
+from llama_index_presets.store.duckdb.database import Database, stamp_of
 from llama_index_presets.store.duckdb.table import COLUMNS, State, as_numpy
 from llama_index_presets.store.duckdb.vector_matrix import Encoded, Matrix, encode, has_codes
 

@@ -29,7 +29,8 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
-from llama_index_presets.store.duckdb.database import MEMORY, Database, open_database
+from llama_index_presets.store.duckdb.connect import MEMORY
+from llama_index_presets.store.duckdb.database import Database, open_database
 from llama_index_presets.store.duckdb.official import OFFICIAL, own_options, search_config
 from llama_index_presets.store.duckdb.search import (
     MODES,

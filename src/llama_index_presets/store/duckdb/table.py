@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from llama_index_presets.errors import StoreCorruptError, StoreError
 from llama_index_presets.filters import Condition
-from llama_index_presets.store.duckdb.database import Database, quote
+from llama_index_presets.store.duckdb.connect import quote
+from llama_index_presets.store.duckdb.database import Database
 from llama_index_presets.store.node_codec import Row, to_row
 from llama_index_presets.store.vectors import checked_vectors
 from llama_index_presets.text.utf8 import check_ids
