@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import ModelError, SettingsError
+from llama_index_presets.files.encryption import Encryptor
+from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.answering import make_synthesizer
@@ -55,10 +57,11 @@ from llama_index_presets.presets.models import (
 from llama_index_presets.presets.monitoring import open_audit, start_monitoring
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.settings_sources import Origins, load_settings
 from llama_index_presets.providers.embedding_models import embeds_on_this_machine, read_embedding_name
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.options import of_any_model
+from llama_index_presets.values import Fingerprint
 
 __all__ = ["build"]
 
@@ -115,86 +118,172 @@ def build(
         build, preset, storage=storage, llm=llm, embed_model=embed_model, vector_store=vector_store, reranker=reranker,
         offline=offline, settings=settings,
     )  # fmt: skip
+    given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
+    choice = _choose(preset, storage, given, offline=offline, settings=settings)
+    with closes_on_error("closing a part of the engine") as opened:
+        parts = _open(choice, opened, filters=filters, repair=repair, rebuild=rebuild)
+        choice.location.protect()
+    return PresetEngine(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """What was chosen and checked, before anything is opened: cells, settings, models, place.
+
+    Attributes:
+        given: Parts that stand in place of the preset's, by column of the matrix; None where there is none.
+        overrides: Their classes' names.
+        local: Whether nothing may leave this machine.
+    """
+
+    row: Preset
+    values: Settings
+    origins: Origins
+    given: Mapping[str, Any]
+    overrides: dict[str, str]
+    notices: tuple[str, ...]
+    local: bool
+    location: Storage
+    encryption: Encryption | None
+    embed_model: BaseEmbedding
+    second_embedding: BaseEmbedding | None
+    chunker: SentenceChunker
+    fingerprint: Fingerprint
+
+    @property
+    def sealer(self) -> Encryptor | None:
+        """What encrypts files beside the store, where the storage is encrypted."""
+        return self.encryption.sealer if self.encryption else None
+
+
+def _choose(
+    preset: str,
+    storage: str | Path,
+    given: dict[str, Any],
+    *,
+    offline: bool,
+    settings: Mapping[str, Any] | Settings | str | Path | None,
+) -> _Choice:
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
+    llm = given["llm"]
     if isinstance(llm, str):
         kept = of_any_model(values.llm_options or {}) if llm != values.llm else values.llm_options
         values, origins = replace(values, llm=llm, llm_options=kept or None), origins | {"llm": "code"}
-        llm = None
+        given = given | {"llm": None}
     row = row.with_settings(values)
-    given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
     overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
     row, notices = _offline(row, storage, values, overrides) if offline else (row, ())
     local = row.monitoring == "local" or offline
-    if row.monitoring == "local":
-        refuse_remote(preset, [part for part in given.values() if part is not None])
-        refuse_remote_cells(row, replaced=frozenset(overrides))
-        refuse_remote_reranker(row, values, replaced=frozenset(overrides))
-        refuse_remote_listeners(preset)
+    _check_local(row, values, given, overrides)
     _check(row, values, overrides)
     location = _resolve(storage, row, values, overrides, local=local)
     if has_permissions(location) and values.permissions == "off":  # once on, always on
         values, origins = replace(values, permissions="on"), origins | {"permissions": "storage"}
     encryption = choose_encryption(values, row.pattern, location)
-    embed_model = embed_model or with_cache(
-        make_embedding(
-            row.embedding, local=local, dimensions=values.dimensions, options=row.options.get("embedding")
-        ), values.embedding_cache, location,
-        queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
+    embed_model = given["embedding"] or _embedding(row, values, location, encryption, local=local)
+    check_pattern(
+        row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=_writes(given["llm"], row)
     )  # fmt: skip
-    writes = type(llm) is not ExtractiveLLM if llm is not None else row.llm != "extractive"
-    check_pattern(row.pattern, values, embed_model=embed_model, reranker=reranker, writes=writes)
     second = _second_embedding(values, location, local=local)
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = replace(
         make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
     )
-    with closes_on_error("closing a part of the engine") as opened:
-        prepare_storage(location, row.name, fingerprint)
-        opened.callback(location.protect)  # runs last, over what the libraries made
-        if isinstance(embed_model, CachedEmbedding) and "embedding" not in overrides:
-            opened.callback(embed_model.cache.close)
-        if isinstance(second, CachedEmbedding):
-            opened.callback(second.cache.close)
-        manifest = Manifest(location.manifest, sealer=encryption.sealer if encryption else None)
-        opened.callback(manifest.close)
-        if vector_store is None:
-            vector_store = open_store(row.store, location, fingerprint, opened, shared=values.shared_index)
-            refuse_lost_vectors(vector_store, manifest, location)
-        vector_store = encryption.over(vector_store) if encryption else vector_store
-        ledger, costs = start_monitoring(
-            row.monitoring, location, opened, values, preset=row.name, local=local
+    return _Choice(
+        row=row, values=values, origins=origins, given=given, overrides=overrides, notices=notices, local=local,
+        location=location, encryption=encryption, embed_model=embed_model, second_embedding=second, chunker=chunker,
+        fingerprint=fingerprint,
+    )  # fmt: skip
+
+
+def _open(
+    choice: _Choice,
+    opened: ExitStack,
+    *,
+    filters: MetadataFilters | None,
+    repair: bool,
+    rebuild: Callable[..., PresetEngine],
+) -> EngineParts:
+    row, values, location, given = choice.row, choice.values, choice.location, choice.given
+    prepare_storage(location, row.name, choice.fingerprint)
+    opened.callback(location.protect)  # runs last, over what the libraries made
+    _close_caches(choice, opened)
+    manifest = Manifest(location.manifest, sealer=choice.sealer)
+    opened.callback(manifest.close)
+    vector_store = _vector_store(choice, manifest, opened)
+    ledger, costs = start_monitoring(
+        row.monitoring, location, opened, values, preset=row.name, local=choice.local
+    )
+    index = VectorStoreIndex.from_vector_store(vector_store, embed_model=choice.embed_model)
+    llm: LLM = _language_model(row) if given["llm"] is None else given["llm"]
+    retrieval = assemble_pattern(
+        row.pattern, index, location, values, embed_model=choice.embed_model, reranker=given["reranker"],
+        local=choice.local,
+        keywords=KeywordOpening(
+            preset=row.name, strict="store" not in choice.overrides and location.address is None, repair=repair
+        ),
+        llm=llm, second_embedding=choice.second_embedding,
+    )  # fmt: skip
+    audit = open_audit(row.monitoring, location, preset=row.name, model=llm.metadata.model_name)
+    answers = _answer_cache(values, location, choice.encryption, opened)
+    return EngineParts(
+        preset=row, storage=location, settings=values, origins=choice.origins, fingerprint=choice.fingerprint,
+        chunker=choice.chunker, embed_model=choice.embed_model, vector_store=vector_store, index=index,
+        retrieval=retrieval, retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs,
+        filters=filters, synthesizer=make_synthesizer(llm, choice.embed_model, values, location.folder), audit=audit,
+        notices=choice.notices, encryption=choice.encryption,
+        permissions=StoragePermissions(
+            location, wanted=values.permissions == "on", dim=choice.fingerprint.dim,
+            store=vector_store if location.address and choice.encryption is None else None,
+        ),
+        overrides=choice.overrides, closers=[opened.pop_all().close], rebuild=rebuild, answers=answers,
+        fallback=language_fallback(choice.embed_model, vector_store, manifest, retrieval.keyword),
+    )  # fmt: skip
+
+
+# -- its parts --------------------------------------------------------------------------------------------------------
+
+
+def _embedding(
+    row: Preset, values: Settings, location: Storage, encryption: Encryption | None, *, local: bool
+) -> BaseEmbedding:
+    return with_cache(
+        make_embedding(
+            row.embedding, local=local, dimensions=values.dimensions, options=row.options.get("embedding")
+        ), values.embedding_cache, location,
+        queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
+    )  # fmt: skip
+
+
+def _writes(llm: LLM | None, row: Preset) -> bool:
+    """Whether a language model writes the answers."""
+    return type(llm) is not ExtractiveLLM if llm is not None else row.llm != "extractive"
+
+
+def _close_caches(choice: _Choice, opened: ExitStack) -> None:
+    """Close the embedding caches with the engine, unless they came with a model of the caller's."""
+    if isinstance(choice.embed_model, CachedEmbedding) and "embedding" not in choice.overrides:
+        opened.callback(choice.embed_model.cache.close)
+    if isinstance(choice.second_embedding, CachedEmbedding):
+        opened.callback(choice.second_embedding.cache.close)
+
+
+def _vector_store(choice: _Choice, manifest: Manifest, opened: ExitStack) -> BasePydanticVectorStore:
+    store: BasePydanticVectorStore | None = choice.given["store"]
+    if store is None:
+        store = open_store(
+            choice.row.store, choice.location, choice.fingerprint, opened, shared=choice.values.shared_index
         )
-        index = VectorStoreIndex.from_vector_store(vector_store, embed_model=embed_model)
-        if llm is None:
-            llm = make_language_model(row.llm, row.options.get("llm") if row.llm != "extractive" else None)
-            if row.monitoring == "local":
-                refuse_remote(preset, [llm])
-        retrieval = assemble_pattern(
-            row.pattern, index, location, values, embed_model=embed_model, reranker=reranker, local=local,
-            keywords=KeywordOpening(
-                preset=row.name, strict="store" not in overrides and location.address is None, repair=repair
-            ),
-            llm=llm, second_embedding=second,
-        )  # fmt: skip
-        audit = open_audit(row.monitoring, location, preset=row.name, model=llm.metadata.model_name)
-        answers = _answer_cache(values, location, encryption, opened)
-        parts = EngineParts(
-            preset=row, storage=location, settings=values, origins=origins, fingerprint=fingerprint, chunker=chunker,
-            embed_model=embed_model, vector_store=vector_store, index=index, retrieval=retrieval,
-            retriever=retrieval.make_retriever(filters), manifest=manifest, ledger=ledger, costs=costs, filters=filters,
-            synthesizer=make_synthesizer(llm, embed_model, values, location.folder), audit=audit, notices=notices,
-            encryption=encryption,
-            permissions=StoragePermissions(
-                location, wanted=values.permissions == "on", dim=fingerprint.dim,
-                store=vector_store if location.address and encryption is None else None,
-            ),
-            overrides=overrides, closers=[opened.pop_all().close], rebuild=rebuild,
-            answers=answers,
-            fallback=language_fallback(embed_model, vector_store, manifest, retrieval.keyword),
-        )  # fmt: skip
-        location.protect()
-    return PresetEngine(parts)
+        refuse_lost_vectors(store, manifest, choice.location)
+    return choice.encryption.over(store) if choice.encryption else store
+
+
+def _language_model(row: Preset) -> LLM:
+    llm = make_language_model(row.llm, row.options.get("llm") if row.llm != "extractive" else None)
+    if row.monitoring == "local":
+        refuse_remote(row.name, [llm])
+    return llm
 
 
 def _second_embedding(values: Settings, location: Storage, *, local: bool) -> BaseEmbedding | None:
@@ -233,6 +322,18 @@ def _offline(
     for notice in found.notices:
         _log.warning(notice)
     return found.row, found.notices
+
+
+def _check_local(
+    row: Preset, values: Settings, given: Mapping[str, Any], overrides: Mapping[str, str]
+) -> None:
+    """Refuse, for a preset that keeps everything here, every part that sends something elsewhere."""
+    if row.monitoring != "local":
+        return
+    refuse_remote(row.name, [part for part in given.values() if part is not None])
+    refuse_remote_cells(row, replaced=frozenset(overrides))
+    refuse_remote_reranker(row, values, replaced=frozenset(overrides))
+    refuse_remote_listeners(row.name)
 
 
 def _check(row: Preset, values: Settings, overrides: Mapping[str, str]) -> None:
