@@ -6,12 +6,14 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree  # nosec B405
 
+from llama_index_presets.errors import StoreWriteError
 from llama_index_presets.packages.extras import require
 
-__all__ = ["Chart", "bars", "intervals", "lines", "render", "scatter", "standalone"]
+__all__ = ["Chart", "bars", "intervals", "lines", "render", "scatter", "standalone", "write_page"]
 
 _WIDTH, _HEIGHT = 520, 220
 _COLOURS: Final = ("#3b6fb6", "#d98032", "#4f9d69", "#b6504f", "#7b62a8", "#8c6d56", "#c26fa5", "#7f7f7f")
@@ -175,6 +177,20 @@ def render(template: str, **values: Any) -> str:
     return page
 
 
+def write_page(page: str, path: str | Path) -> Path:
+    """Write a page to a file; one that is there is replaced.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StoreWriteError(f"'{target}' cannot be written ({error.strerror}).") from error
+    return target
+
+
 class _Drawing:
     """One figure with y from `bottom`, 0 where nothing else is said, and a tooltip for each mark."""
 
@@ -186,7 +202,7 @@ class _Drawing:
         self._hints: dict[str, str] = {}
         self.bottom = 0.0
         self.axes = self._figure.add_subplot()
-        self.axes.set_xlabel(x_label, fontsize=11)
+        self.axes.set_xlabel(x_label, fontsize=11, labelpad=14)
         self.axes.set_ylabel(y_label, fontsize=11, labelpad=16)
         self.axes.tick_params(labelsize=11, length=0, pad=8)
         self.axes.tick_params(axis="x", pad=15)

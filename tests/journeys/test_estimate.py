@@ -195,7 +195,12 @@ def test_the_command_estimates_and_ingest_refuses(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     code, out, err = run("estimate", "knowledge-base", DOCUMENTS, "--storage", tmp_path / "s", "--json")
     assert (code, err) == (0, "") and json.loads(out)["documents"] == 5 and json.loads(out)["cost_usd"] > 0
-    assert "Nothing was sent" in run("estimate", "knowledge-base", DOCUMENTS)[1]
+    page = tmp_path / "estimate.html"
+    code, out, err = run("estimate", "knowledge-base", DOCUMENTS, "--plot", page)
+    assert code == 0 and "Nothing was sent" in out and f"Written: {page}" in err
+    drawn = page.read_text(encoding="utf-8")
+    assert "of 5 documents" in drawn and "documents new: 100 %" in drawn and "http" not in drawn
+    assert "10,000 language model: " in drawn and "Each answer" in drawn
     with OpenAIServer() as server:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
         monkeypatch.setenv("OPENAI_API_BASE", server.url)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llama_index_presets.charts import render, scatter
-from llama_index_presets.errors import StoreWriteError
+from llama_index_presets.charts import render, scatter, write_page
 from llama_index_presets.evaluate.results import Result
 
 __all__ = ["quality_page", "write_quality_page"]
@@ -21,12 +20,7 @@ def write_quality_page(results: Sequence[Result], path: str | Path) -> Path:
     Raises:
         StoreWriteError: It cannot be written.
     """
-    target = Path(path)
-    try:
-        target.write_text(quality_page(results), encoding="utf-8")
-    except OSError as error:
-        raise StoreWriteError(f"'{target}' cannot be written ({error.strerror}).") from error
-    return target
+    return write_page(quality_page(results), path)
 
 
 def quality_page(results: Sequence[Result]) -> str:

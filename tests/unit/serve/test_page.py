@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Any
 import pytest
 from llama_index.core import Document
 from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen
+from tests.fixtures.browser import BROWSER, NO_BROWSER
 from tests.unit.serve.conftest import PaidLLM, Running, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.serve.config import EngineConfig
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.slow("a browser: half a minute"),
-    pytest.mark.skipif(BROWSER is None, reason="no browser on this machine (apt-get install chromium)"),
+    pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER),
 ]
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"

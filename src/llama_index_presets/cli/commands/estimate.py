@@ -48,6 +48,9 @@ def estimate(
         int | None,
         typer.Option("--sample", min=1, help="Read only so many documents, and extrapolate."),
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write a page with bars: what is sent, and what it costs.")
+    ] = None,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,13 +71,18 @@ def estimate(
         emit(found.to_dict())
     else:
         _show(found)
+    if plot:
+        from llama_index_presets.charts import write_page
+        from llama_index_presets.presets.estimates.page import estimate_page
+
+        complain(f"Written: {write_page(estimate_page(found, _rows(found)), plot)}")
     for failure in found.failed:
         complain(f"{failure.source}: {failure.error}")
     if found.failed:
         raise typer.Exit(FAILED)
 
 
-def _show(found: Estimate) -> None:
+def _rows(found: Estimate) -> list[tuple[str, str]]:
     about = f" (+/- {found.margin:.1%}, from a sample)" if found.margin else ""
     repeats = f", of which {found.repeated:,} repeat another one" if found.repeated else ""
     not_sent = f"; {found.repeated_tokens:,} of repeated chunks are not sent" if found.repeated else ""
@@ -89,8 +97,12 @@ def _show(found: Estimate) -> None:
     ]
     if found.answer is not None:
         rows.append(("Each answer", _answer(found.answer)))
+    return rows
+
+
+def _show(found: Estimate) -> None:
     shown = table("With", found.model)
-    for row in rows:
+    for row in _rows(found):
         shown.add_row(*row)
     print_table(shown)
     say("Nothing was sent.")
