@@ -33,7 +33,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         tokens=12_345_678_901, repeated_tokens=123_456_789, margin=0.0, cost_usd=Decimal("1234.567"), minutes=98_765.4,
         minutes_from="a rate limit of 1,000,000 tokens and 3,000 requests a minute", disk_bytes=10**12,
         model="text-embedding-3-large",
-        answer=AnswerEstimate(model="gpt-5-mini", usd=Decimal("0.0123"), prompt_tokens=9_999, answer_tokens=150, read_usd=None, written_usd=None),
+        answer=AnswerEstimate(
+            model="gpt-5-mini", usd=Decimal("0.0123"), prompt_tokens=9_999, answer_tokens=150, read_usd=None,
+            written_usd=None,
+        ),
     )  # fmt: skip
     rows = [("Each answer", "$0.0123: gpt-5-mini reads 9,999 tokens and writes 150, without thinking")]
     return {
