@@ -1,4 +1,4 @@
-"""Packages that run on import far more than is used of them: their modules alone, or empty ones in their place."""
+"""Packages that run on import far more than a command of ours uses of them: empty modules in their place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_index_presets.packages.imports_by_name import import_by_name
 
-__all__ = ["deferring", "is_brief", "is_command", "run_as_command", "stand_in", "standing_in"]
+__all__ = ["is_brief", "is_command", "run_as_command", "stand_in", "standing_in"]
 
 _command = False
 _brief = False
@@ -40,53 +40,6 @@ def is_command() -> bool:
 def is_brief() -> bool:
     """Whether this process is a command of ours that asks its models a few times."""
     return _brief
-
-
-class _Deferred(ModuleType):
-    """A package without its ``__init__``; ``from package import module`` works."""
-
-    def __getattr__(self, name: str) -> Any:
-        module = f"{self.__name__}.{name}"
-        if name.startswith("__") or importlib.util.find_spec(module) is None:
-            raise AttributeError(name)
-        return importlib.import_module(module)
-
-
-@contextmanager
-def deferring(*packages: str) -> Iterator[None]:
-    """Defer the ``__init__`` of packages, parents first, while modules of them are imported in the block.
-
-    Afterwards neither they nor their modules are known as imported: who imports the package later gets all of it. For a
-    process of our own alone: another thread that imports the package meanwhile could meet half of it.
-
-    Example:
-        >>> with deferring("pydoc_data"):
-        ...     from pydoc_data import topics
-        >>> topics.__name__, "pydoc_data" in sys.modules
-        ('pydoc_data.topics', False)
-    """
-    if any(package in sys.modules for package in packages):
-        yield
-        return
-    try:
-        for package in packages:
-            _put_deferred(package)
-        yield
-    finally:
-        for name in list(sys.modules):
-            if name.partition(".")[0] == packages[0]:
-                del sys.modules[name]
-
-
-def _put_deferred(package: str) -> None:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.loader is None or spec.submodule_search_locations is None:
-        return
-    module = _Deferred(package)
-    module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
-    module.__path__ = list(spec.submodule_search_locations)
-    module.__package__ = package
-    sys.modules[package] = module
 
 
 class _Unused(type):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from contextlib import nullcontext
+import sys
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from llama_index_presets.packages.extras import require
-from llama_index_presets.packages.lazy_packages import deferring, is_command
+from llama_index_presets.packages.private_modules import PrivateModules
 from llama_index_presets.text.languages import ENGLISH, script_language
 
 __all__ = ["split_sentences"]
@@ -87,9 +87,12 @@ def _punkt() -> Any:
 
 
 def _modules_of_nltk() -> tuple[Any, Any]:
-    """Its Punkt and the decoder of its files; in a command of ours without the forty modules that nltk imports."""
-    with deferring("nltk", "nltk.tokenize") if is_command() else nullcontext():
+    """Its Punkt and the decoder of its files, without what else ``import nltk`` brings: forty modules of its own, and
+    scikit-learn, SciPy and pandas where they are installed. A process that has imported it already has paid."""
+    if "nltk" in sys.modules:
         from nltk.tabdata import PunktDecoder
         from nltk.tokenize import punkt
 
-    return punkt, PunktDecoder()
+        return punkt, PunktDecoder()
+    nltk = PrivateModules("nltk")
+    return nltk.load("nltk.tokenize.punkt"), nltk.load("nltk.tabdata").PunktDecoder()

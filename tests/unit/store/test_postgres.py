@@ -235,6 +235,27 @@ def test_the_index_is_used_and_finds_what_a_scan_finds(url: str, dim: int, index
         assert found[0].similarities[0] == pytest.approx(cosine, abs=1e-2 if half else 1e-5)
 
 
+def test_stores_that_load_at_once_make_one_index(url: str) -> None:
+    """Two stores of one table, two threads: each asks for the index, and it is there once, from the first row."""
+    place = {"embed_dim": DIM, "table_name": "raced", "index": "hnsw"}
+    with (
+        PostgresVectorStore.from_url(url, **place) as one,
+        PostgresVectorStore.from_url(url, **place) as other,
+    ):
+        for store in (one, other):
+            store.add([text_node("a", vector(1)), text_node("b", vector(1, 1))])
+        threads = [threading.Thread(target=store.finish_load) for store in (one, other)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with one.client.connect() as connection:
+            names = connection.exec_driver_sql(
+                "SELECT indexname FROM pg_indexes WHERE tablename = 'raced' AND indexdef LIKE '%%hnsw%%'"
+            ).fetchall()
+        assert len(names) == 1
+
+
 def plan_of(store: PostgresVectorStore, question: list[float]) -> str:
     """The plan of the statement that an unfiltered query runs."""
     from llama_index_presets.store.postgres.search import PostgresSearch, Where
