@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -169,20 +170,27 @@ def read_result(path: Path) -> Result:
             engine=dict(values["engine"]),
             questions=values["questions"],
             asked=values["asked"],
-            failed=values["failed"],
-            scores=Scores(values["by_question"]),
+            failed=dict(values["failed"]),
+            scores=Scores({name: _numbers(found) for name, found in values["by_question"].items()}),
             outcomes=[Outcome.from_dict(row) for row in values["outcomes"]],
-            question_digests=values.get("question_digests", {}),
+            question_digests=dict(values.get("question_digests", {})),
         )
     except FileNotFoundError as error:
         raise SettingsError(
             f"There is no '{path}'. Make it with evaluate --save '{path}', or name a file of the folder "
             "'evaluations' in the storage."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(
             f"'{path}' is no result of an evaluation ({type(error).__name__}). Move it elsewhere, or make it again."
         ) from error
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """Scores of a file. A value that is no number would pass every comparison."""
+    if not all(math.isfinite(value) for value in found.values()):
+        raise ValueError("a score is not finite")
+    return dict(found)
 
 
 def write_result(result: Result, path: Path) -> Path:

@@ -220,6 +220,18 @@ def test_a_saved_run_is_read_as_it_was(tmp_path: Path) -> None:
         write_result(result, tmp_path / "bad.json" / "x.json")
 
 
+@pytest.mark.parametrize(
+    "scores", [{"ndcg_at_10": {"0": value}} for value in (float("nan"), "high", None)] + [[], {"x": []}]
+)
+def test_scores_that_are_no_numbers_are_no_baseline(tmp_path: Path, scores: Any) -> None:
+    """Not a number is less than nothing: as a baseline it would let everything pass."""
+    file = write_result(run_at([1, 2, 3]), tmp_path / "b.json")
+    values = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(values | {"by_question": scores}), encoding="utf-8")
+    with pytest.raises(SettingsError, match="is no result of an evaluation"):
+        read_result(file)
+
+
 # -- reports ----------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from llama_index_presets import build, cli
@@ -269,6 +271,7 @@ def test_a_figure_of_its_own_is_svg_with_a_title_for_dark_and_light() -> None:
     assert "prefers-color-scheme:dark" in (root[1].text or "")
 
 
+@pytest.mark.slow("three searches")
 def test_another_run_searches_its_own_documents(works: Path, tmp_path: Path) -> None:
     """In one folder of results: documents that are gone, or are not named, are not found in an index of before."""
     some = tmp_path / "documents"
@@ -281,3 +284,18 @@ def test_another_run_searches_its_own_documents(works: Path, tmp_path: Path) -> 
         assert told.exit_code == 0, told.output
         means.append(json.loads(told.stdout)["current"]["mean"])
     assert means == pytest.approx([1.0, 2 / 3, 1 / 3], abs=0.01)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.5, 0.6]), st.floats(1, 20), st.sampled_from([0.0, 0.1])),
+        min_size=1,
+        max_size=8,
+    )
+)
+@example([(0.5, 12.0, 0.0), (0.5, 11.0, 0.0), (0.5, 10.0, 0.0)])
+def test_some_configuration_is_never_beaten(drawn: list[tuple[float, float, float]]) -> None:
+    """Latencies alike two by two, and not in a row, beat each other in no circle: a search would not end."""
+    points = {number: {"q": Point(*one)} for number, one in enumerate(drawn)}
+    assert front(list(points), points)
+    assert halve(list(points), ["q"] * 3, lambda number, _: points[number])

@@ -23,7 +23,7 @@ _RUNGS: Final = (1 / 3, 2 / 3, 1.0)
 _LEAST: Final = 6
 """Configurations that reach the last rung at least."""
 _LATENCY: Final = 1.1
-"""Factor within which two latencies are alike: they are measured on a machine that does other things too."""
+"""Step in which latencies count: they are measured on a machine that does other things too."""
 _RESAMPLES: Final = 9_999
 _SEED: Final = 1
 
@@ -215,7 +215,7 @@ def _best(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]], coun
 def front(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> list[int]:
     """Configurations that no other one beats: at least as good in all three, and better in one.
 
-    Latencies within a tenth of each other are alike, and of two that are alike in everything the first stays.
+    Latencies count in steps of a tenth above the fastest, and of two that are alike in everything the first stays.
 
     Example:
         >>> points = {0: Point(0.8, 10.0, 0.0), 1: Point(0.8, 30.0, 0.0), 2: Point(0.9, 30.0, 0.0)}
@@ -223,25 +223,28 @@ def front(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> l
         [0, 2]
     """
     means = {number: average(found[number]) for number in numbers}
+    fastest = min((mean.latency_ms for mean in means.values()), default=0.0)
+    ranks = {
+        number: (-mean.quality, mean.usd, _steps(mean.latency_ms, fastest, _LATENCY))
+        for number, mean in means.items()
+    }
     return [
         number
         for number in numbers
         if not any(
-            _beats(means[other], means[number], other < number) for other in numbers if other != number
+            _beats(ranks[other], ranks[number], other < number) for other in numbers if other != number
         )
     ]
 
 
-def _beats(one: Point, other: Point, first: bool) -> bool:
-    as_good = (
-        one.quality >= other.quality
-        and one.usd <= other.usd
-        and one.latency_ms <= other.latency_ms * _LATENCY
-    )
-    better = (
-        one.quality > other.quality or one.usd < other.usd or one.latency_ms * _LATENCY < other.latency_ms
-    )
-    return as_good and (better or first)
+def _beats(one: tuple[float, float, int], other: tuple[float, float, int], first: bool) -> bool:
+    """Whether one is as good in everything, and better in something or, of two alike, the first: a strict order."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and (one != other or first)
+
+
+def _steps(latency_ms: float, fastest_ms: float, factor: float) -> int:
+    """How many times a latency is `factor` times the fastest one. Steps, since "within a tenth" is not transitive."""
+    return int(math.log(max(latency_ms, 1e-3) / max(fastest_ms, 1e-3), factor))
 
 
 def choose(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> int:
@@ -261,8 +264,8 @@ def choose(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> 
 
     def rank(number: int) -> tuple[float, int, bool, float]:
         mean = average(found[number])
-        steps = math.log(max(mean.latency_ms, 1e-3) / max(fastest, 1e-3), 2)
-        return mean.usd, int(steps), number != 0, -mean.quality  # only half the latency is a reason
+        steps = _steps(mean.latency_ms, fastest, 2)  # only half the latency is a reason
+        return mean.usd, steps, number != 0, -mean.quality
 
     return min(near, key=rank)
 
