@@ -129,6 +129,11 @@ def _pieces(row: Preset, values: Settings) -> list[str]:
             "second_embedding, num_queries and hyde have no plain form yet; leave them out, and pass more=, "
             "num_queries= or hyde= to HybridFusionRetriever in the project."
         )
+    if values.chunk_context == "llm":
+        raise SettingsError(
+            "chunk_context 'llm' has no plain form: its cache and ceiling are the engine's. Choose 'title', or add the "
+            "sentences to the metadata of your documents."
+        )
     model = embedding_model(row.embedding)
     images = model.modality == "image"
     provider = "clip" if images else "local" if model.provider == "local" else "openai"

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from llama_index_presets.errors import EncryptionError, StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.encryption import Encryptor
@@ -64,6 +64,8 @@ class AnswerCache:
         >>> cache.get(key), cache.clear(), cache.get(key)
         ({'text': 'Yes.'}, 1, None)
     """
+
+    what: ClassVar[str] = "answer cache"
 
     def __init__(
         self, path: Path, *, max_bytes: int, max_age_s: float, sealer: Encryptor | None = None
@@ -185,11 +187,11 @@ class AnswerCache:
         except (OSError, sqlite3.Error) as error:
             if not _is_damage(error) or not self._set_aside():
                 raise StoreWriteError(
-                    f"The answer cache '{self.path}' cannot be emptied ({error}). Remove the file."
+                    f"The {self.what} '{self.path}' cannot be emptied ({error}). Remove the file."
                 ) from error
             return 0
         if busy:
-            raise StoreLockedError(f"Another process reads the answer cache '{self.path}'. Try again.")
+            raise StoreLockedError(f"Another process reads the {self.what} '{self.path}'. Try again.")
         return count
 
     compact = clear
@@ -217,7 +219,7 @@ class AnswerCache:
             yield self._connection
 
     def _report(self, error: Exception) -> None:
-        _log.warning("The answer cache '%s' is not used: %s", self.path, error)
+        _log.warning("The %s '%s' is not used: %s", self.what, self.path, error)
         if _is_damage(error):
             self._set_aside()
 

@@ -96,8 +96,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 _MAKES_THE_INDEX = frozenset(
     {
-        "embedding", "dimensions", "store", "pattern", "chunking", "chunk_tokens", "chunk_context", "encryption",
-        "searchable_metadata", "pii",
+        "embedding", "dimensions", "store", "pattern", "chunking", "chunk_tokens", "chunk_context", "context_llm",
+        "encryption", "searchable_metadata", "pii",
     }
 )  # fmt: skip
 """Settings that an index is made with: another value needs another index."""

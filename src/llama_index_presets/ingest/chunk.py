@@ -15,6 +15,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk_context import (
     CONTEXT_KEYS,
     LEAD_KEY,
+    SENTENCE_KEY,
     TITLE_KEY,
     ChunkContext,
     lead_sentence,
@@ -42,6 +43,7 @@ _LONGEST_BYLINE = 4_000  # characters
 _BLOCK = 16_384  # characters of a long section that are cut at a time
 _LONGEST_TOKEN = 16  # characters
 _SPECIAL = 2  # the two special tokens that encoder models add to every text
+_SENTENCE = 80  # tokens, at most, of a model's sentence with its key
 _SLACK = 4  # joining metadata and text may make a token or two more than the parts have
 
 
@@ -170,7 +172,7 @@ class SentenceChunker:
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
         overhead = self.length(template) + _SLACK + self._columns_length(source, section)
-        overhead += self._size_beside(LEAD_KEY, source.lead)
+        overhead += self._size_beside(LEAD_KEY, source.lead) + self._sentence_room
         if overhead > self.max_tokens * 3 // 4:
             raise IngestError(
                 f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
@@ -210,6 +212,19 @@ class SentenceChunker:
     def _size_beside(self, key: str, value: str) -> int:
         """Tokens of a value that is embedded beside a chunk; 0 for an empty one."""
         return self._tokens(f"{key}: {value}\n") if value else 0
+
+    @property
+    def _sentence_room(self) -> int:
+        """Tokens to keep free for a model's sentence; 0 where none is added."""
+        return min(_SENTENCE, self.max_tokens // 5) if self.context == "llm" else 0
+
+    def add_sentence(self, node: TextNode, sentence: str) -> None:
+        """Put a language model's sentence beside a chunk, cut to the room kept for it; an empty one is none."""
+        words = sentence.split()
+        while words and self._size_beside(SENTENCE_KEY, " ".join(words)) > self._sentence_room:
+            words.pop()
+        if words:
+            node.metadata[SENTENCE_KEY] = " ".join(words)
 
     def _with_context(self, source: SourceText) -> SourceText:
         """The document with what its chunks are given, cut or left out where it would take too much of a chunk."""

@@ -1,4 +1,4 @@
-"""What a chunk does not say of its document: a title, and the lead sentence for chunks that name nothing."""
+"""What a chunk does not say of its document: a title, its lead sentence, a sentence of a language model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from llama_index_presets.text.sentences import split_sentences
 __all__ = [
     "CONTEXT_KEYS",
     "LEAD_KEY",
+    "SENTENCE_KEY",
     "TITLE_KEY",
     "ChunkContext",
     "document_title",
@@ -19,8 +20,9 @@ __all__ = [
     "names_nothing",
 ]
 
-ChunkContext = Literal["none", "title", "lead"]
-"""What is added: nothing; the title; the title, and the lead sentence to chunks that name nothing."""
+ChunkContext = Literal["none", "title", "lead", "llm"]
+"""What is added: nothing; the title; the title, and the lead sentence to chunks that name nothing; the title, and a
+sentence of a language model."""
 
 TITLE_KEY: Final = "document_title"
 """Metadata of a chunk: title of its document, where neither heading nor metadata state it. Embedded and indexed."""
@@ -28,7 +30,10 @@ TITLE_KEY: Final = "document_title"
 LEAD_KEY: Final = "document_lead"
 """Metadata of a chunk that names nothing: lead sentence of its document. Embedded and indexed."""
 
-CONTEXT_KEYS: Final = (TITLE_KEY, LEAD_KEY)
+SENTENCE_KEY: Final = "document_context"
+"""Metadata of a chunk: a language model's sentence that situates it in its document. Embedded and indexed."""
+
+CONTEXT_KEYS: Final = (TITLE_KEY, LEAD_KEY, SENTENCE_KEY)
 
 _LONGEST: Final = 100  # characters of a title
 _TOP: Final = 4_000  # characters of a text in which a title line or a lead sentence is looked for

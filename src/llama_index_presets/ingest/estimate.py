@@ -14,7 +14,13 @@ from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 
 from llama_index_presets.ingest.chunk import SentenceChunker
 from llama_index_presets.ingest.failures import blame
-from llama_index_presets.ingest.pipeline import FailedSource, cut_stream, failed_source, is_unchanged
+from llama_index_presets.ingest.pipeline import (
+    Contextualiser,
+    FailedSource,
+    cut_stream,
+    failed_source,
+    is_unchanged,
+)
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
 
@@ -78,6 +84,7 @@ def count_work(
     progress: Progress,
     sample: int | None = None,
     images: bool = False,
+    contextualiser: Contextualiser | None = None,
 ) -> Work:
     """Read and cut what is new, and count; nothing is embedded, sent or stored.
 
@@ -90,6 +97,7 @@ def count_work(
         progress: Told of each document.
         sample: Read only so many documents, spread evenly, and extrapolate; None reads all of them.
         images: Whether the model embeds images as images.
+        contextualiser: Counts, too, what a language model would be asked about each chunk.
 
     Returns:
         The counts; exact without `sample`.
@@ -102,7 +110,7 @@ def count_work(
     progress.start(len(chosen))
     for source in chosen:
         try:
-            nodes = cut_stream(source, chunker)
+            nodes = cut_stream(source, chunker, contextualiser)
             first = list(itertools.islice(nodes, _HELD))  # most errors show here, before anything is counted
             per_document.append(counter.add(itertools.chain(first, nodes)))
             work.documents += 1

@@ -24,7 +24,15 @@ from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
 
-__all__ = ["FailedSource", "IngestReport", "Pipeline", "cut", "failed_source", "is_unchanged"]
+__all__ = [
+    "Contextualiser",
+    "FailedSource",
+    "IngestReport",
+    "Pipeline",
+    "cut",
+    "failed_source",
+    "is_unchanged",
+]
 
 dispatcher = get_dispatcher(__name__)
 
@@ -95,6 +103,18 @@ class KeywordChange(Protocol):
         """Delete these nodes, and all nodes of these documents, that are not added."""
 
 
+class Contextualiser(Protocol):
+    """Gives the chunks of a document what a language model says of them."""
+
+    def add(self, source: SourceText, nodes: Sequence[TextNode], chunker: SentenceChunker, /) -> list[str]:
+        """Add it to the chunks' metadata; gives warnings."""
+
+    def expect(
+        self, source: SourceText, nodes: Iterable[TextNode], chunker: SentenceChunker, /
+    ) -> Iterator[TextNode]:
+        """Count what `add` would do, and give the chunks back about as long as they would be."""
+
+
 class KeywordSide(Protocol):
     """A keyword index that follows the vector store (the hybrid pattern); `BM25Index` is one."""
 
@@ -113,7 +133,10 @@ def is_unchanged(source: Source, known: Mapping[str, str]) -> bool:
 
 
 def cut(
-    source: Source, chunker: SentenceChunker, warnings: dict[str, list[str]] | None = None
+    source: Source,
+    chunker: SentenceChunker,
+    warnings: dict[str, list[str]] | None = None,
+    contextualiser: Contextualiser | None = None,
 ) -> list[TextNode]:
     """Read a document and give its chunks.
 
@@ -121,22 +144,34 @@ def cut(
         source: The document.
         chunker: Cuts it.
         warnings: Where its reader's warnings are added, under the document's id.
+        contextualiser: Adds to the chunks what a language model says of them; ready nodes stay as they are.
 
     Raises:
         IngestError: It is refused, it cannot be read, or a ready node is longer than the model reads.
     """
     found = _opened(source, warnings)
-    return chunker.chunks(found) if isinstance(found, SourceText) else _ready(found, chunker)
+    if not isinstance(found, SourceText):
+        return _ready(found, chunker)
+    nodes = chunker.chunks(found)
+    doubts = contextualiser.add(found, nodes, chunker) if contextualiser is not None else []
+    if doubts and warnings is not None:
+        warnings[source.doc_id] = [*warnings.get(source.doc_id, ()), *doubts]
+    return nodes
 
 
-def cut_stream(source: Source, chunker: SentenceChunker) -> Iterator[TextNode]:
+def cut_stream(
+    source: Source, chunker: SentenceChunker, contextualiser: Contextualiser | None = None
+) -> Iterator[TextNode]:
     """The chunks of a document one after the other, to be counted: see `SentenceChunker.stream`.
 
     Raises:
         IngestError: As `cut`.
     """
     found = _opened(source, None)
-    return chunker.stream(found) if isinstance(found, SourceText) else iter(_ready(found, chunker))
+    if not isinstance(found, SourceText):
+        return iter(_ready(found, chunker))
+    nodes = chunker.stream(found)
+    return nodes if contextualiser is None else contextualiser.expect(found, nodes, chunker)
 
 
 def _opened(source: Source, warnings: dict[str, list[str]] | None) -> SourceText | Picture | list[TextNode]:
@@ -177,6 +212,7 @@ class Pipeline:
         batch_chunks: Chunks embedded and committed together; what a kill may cost.
         count_tokens: Texts to what the model bills for each, for the report; None counts as the chunker does.
         images: Whether the model embeds images as images; otherwise an image node is embedded by its text.
+        contextualiser: Gives each chunk a language model's sentence, or None.
     """
 
     embed_model: BaseEmbedding
@@ -187,6 +223,7 @@ class Pipeline:
     batch_chunks: int = 256
     count_tokens: Callable[[Sequence[str]], list[int]] | None = None
     images: bool = False
+    contextualiser: Contextualiser | None = None
 
     def run(
         self,
@@ -260,7 +297,7 @@ class Pipeline:
         for source in sources:
             began = time.perf_counter()
             try:
-                nodes = cut(source, self.chunker, report.warnings)
+                nodes = cut(source, self.chunker, report.warnings, self.contextualiser)
             except Exception as error:  # a reader may fail in any way on a damaged or hostile file
                 if blame(error) == "run":
                     raise

@@ -31,6 +31,7 @@ from llama_index_presets.presets.checks.offline import (
     go_offline,
     refuse_remote,
     refuse_remote_cells,
+    refuse_remote_contextualiser,
     refuse_remote_listeners,
     refuse_remote_reranker,
 )
@@ -333,6 +334,7 @@ def _check_local(
     refuse_remote(row.name, [part for part in given.values() if part is not None])
     refuse_remote_cells(row, replaced=frozenset(overrides))
     refuse_remote_reranker(row, values, replaced=frozenset(overrides))
+    refuse_remote_contextualiser(row, values)
     refuse_remote_listeners(row.name)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
 from llama_index_presets._addresses import is_loopback
-from llama_index_presets.errors import FingerprintError, SettingsError
+from llama_index_presets.errors import BudgetExceededError, FingerprintError, SettingsError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
@@ -31,6 +31,8 @@ from llama_index_presets.ingest.sources.files import root_path
 from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns
 from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.attribution import attribution
+from llama_index_presets.presets.contextual.contextualiser import Contextualiser, ContextWork
+from llama_index_presets.presets.contextual.model import ceiling, writing_contextualiser
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
@@ -154,6 +156,8 @@ def check_ray(parts: EngineParts, data: Any, address: str | None) -> None:
         'DuckDB takes one process; set store = "lancedb"': row.store == "duckdb",
         "the keyword index of the hybrid pattern has one writer": row.pattern == "hybrid",
         "images are ingested on one machine": reads_images(parts.embed_model),
+        "context sentences of a language model are written on one machine": parts.settings.chunk_context
+        == "llm",
         "workers read files; give paths": not (
             isinstance(paths, list | tuple | set) and all(isinstance(path, str | Path) for path in paths)
         ),
@@ -225,7 +229,10 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
     vanished = _vanished(data) if options.sync else None
     judged = permissions_of_run(parts)
     found, watch = _sources(parts, data, options)
-    with ingest_lock(parts.storage.lock, wait=options.wait):
+    with (
+        ingest_lock(parts.storage.lock, wait=options.wait),
+        writing_contextualiser(parts) as contextualiser,
+    ):
         open_storage(
             parts.storage, parts.preset.name, parts.fingerprint, permissions=parts.permissions.on()
         )  # there is something to ingest
@@ -235,10 +242,10 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
             if stamp.permissions != judged:  # changed since the documents were listed
                 found, watch = _sources(parts, data, options)
             forget_replaced(parts, found, stamp)
-        estimator = _estimator(parts)
+        estimator = _estimator(parts, contextualiser)
         ownership = _ownership(parts, data, options)
         found = refuse_unseen(parts, ownership.over(found, estimator.known), estimator.known)
-        expected = _allowed(estimator, found, options)
+        expected = _allowed(parts, estimator, found, options)
         _repair_keyword(parts)
         pipeline = _pipeline(parts, estimator)
         with progress_bar(options.show_progress) as progress:
@@ -323,7 +330,8 @@ def estimate(
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
     found, _ = _sources(parts, data, options)
-    return _estimate(_estimator(parts), found, options, sample=sample, measure=measure)
+    with writing_contextualiser(parts) as contextualiser:
+        return _estimate(_estimator(parts, contextualiser), found, options, sample=sample, measure=measure)
 
 
 def _sources(
@@ -343,23 +351,67 @@ def _warn_in_clear(parts: EngineParts, report: IngestReport) -> None:
     if parts.encryption is not None or not report.documents:
         return
     if report.personal_data and parts.settings.pii == "report":
-        _log.warning(
-            "%d documents with personal data went into a storage that is not encrypted. "
-            'See encryption and pii in "llama-presets show %s".',
-            len(report.personal_data),
-            parts.preset.name,
+        _warn_once(
+            f"{len(report.personal_data)} documents with personal data went into a storage that is not encrypted. "
+            f'See encryption and pii in "llama-presets show {parts.preset.name}".'
         )
     elif parts.settings.encryption == "auto":
-        _log.warning("The storage is not encrypted: encryption is 'auto' and no key was found.")
+        _warn_once("The storage is not encrypted: encryption is 'auto' and no key was found.")
 
 
-def _allowed(estimator: Estimator, found: list[Source], options: IngestOptions) -> Estimate | None:
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    """Log a warning once a process: a command that makes eight indexes says it once."""
+    if message not in _warned:
+        _warned.add(message)
+        _log.warning(message)
+
+
+def _allowed(
+    parts: EngineParts, estimator: Estimator, found: list[Source], options: IngestOptions
+) -> Estimate | None:
     """Count exactly and refuse what would cost too much; without a limit there is nothing to count."""
-    if options.max_cost_usd is None:
+    contextualiser = estimator.contextualiser
+    of_sentences = None if contextualiser is None else ceiling(parts.settings)
+    if options.max_cost_usd is None and of_sentences is None:
         return None
     expected = _estimate(estimator, found, options, sample=None, measure=False)
-    refuse_beyond(expected, options.max_cost_usd)
+    if options.max_cost_usd is not None:
+        refuse_beyond(expected, options.max_cost_usd)
+    if contextualiser is not None:
+        contextualiser.expected = ContextWork()
+        contextualiser.limit_usd = _limit_of_sentences(expected, contextualiser, of_sentences, options)
     return expected
+
+
+def _limit_of_sentences(
+    expected: Estimate, contextualiser: Contextualiser, own: Decimal | None, options: IngestOptions
+) -> Decimal:
+    """What the sentences may cost while they are written: their own ceiling, and what embedding leaves of the run's.
+
+    Raises:
+        BudgetExceededError: They would cost more than their own ceiling, or the model has no known price.
+    """
+    context = expected.context
+    assert context is not None
+    limits = [] if own is None else [own]
+    if own is not None:
+        if context.cost_usd is None:
+            raise contextualiser.unpriced(own)
+        if context.cost_usd > own:
+            error = BudgetExceededError(
+                f"{context.calls:,} context sentences of '{context.model}' cost ${context.cost_usd:.6f}, more than "
+                f"context_max_usd, ${own:f}. Nothing was sent. Raise it, ingest fewer documents, or set chunk_context "
+                "to 'title'."
+            )
+            error.limit_usd, error.estimate_usd = own, context.cost_usd
+            raise error
+    if options.max_cost_usd is not None:
+        embedding = (expected.cost_usd or Decimal(0)) - (context.cost_usd or Decimal(0))
+        limits.append(Decimal(str(options.max_cost_usd)) - embedding)
+    return min(limits)
 
 
 def _estimate(
@@ -369,13 +421,14 @@ def _estimate(
         return estimator.run(found, progress, sample=sample, measure=measure)
 
 
-def _estimator(parts: EngineParts) -> Estimator:
+def _estimator(parts: EngineParts, contextualiser: Contextualiser | None = None) -> Estimator:
     return Estimator(
         embed_model=parts.embed_model,
         chunker=parts.chunker,
         store=parts.preset.store,
         dim=parts.fingerprint.dim,
         known=parts.manifest.hashes(),
+        contextualiser=contextualiser,
     )
 
 
@@ -400,6 +453,7 @@ def _pipeline(parts: EngineParts, estimator: Estimator) -> Pipeline:
         batch_chunks=parts.settings.batch_chunks,
         count_tokens=estimator.count_tokens,
         images=reads_images(parts.embed_model),
+        contextualiser=estimator.contextualiser,
     )
 
 

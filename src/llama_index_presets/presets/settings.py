@@ -69,8 +69,12 @@ class Settings:
         chunking: How documents are cut; see `ingest.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         chunk_context: What is embedded and indexed with a chunk beside its headings: ``title``, that of its document,
-            where no heading says it; ``lead``, the document's lead sentence too, with chunks that name nothing; or
-            ``none``. Holds for documents that are ingested from then on.
+            where no heading says it; ``lead``, the document's lead sentence too, with chunks that name nothing;
+            ``llm``, the title and a sentence that a language model writes about the chunk; or ``none``. Holds for
+            documents that are ingested from then on.
+        context_llm: Language model that writes these sentences, by its name as in `llm`; None takes the `llm`.
+        context_max_usd: Dollars that the sentences of one ingest may cost, >= 0: checked by an estimate before it, and
+            before each call. ``inf`` is no ceiling.
         batch_chunks: Chunks embedded and committed together at ingest.
         max_document_mb: Most that one document may expand to at ingest, in millions: bytes of a text file, bytes that
             an archive (docx, pptx, xlsx, epub) unpacks to beyond its own size, characters of text, pixels of an image
@@ -142,7 +146,9 @@ class Settings:
     answer_language: str | None = None
     chunking: Literal["sentence", "token", "semantic", "hierarchical", "sentence-window"] = "sentence"
     chunk_tokens: int | None = None
-    chunk_context: Literal["none", "title", "lead"] = "none"
+    chunk_context: Literal["none", "title", "lead", "llm"] = "none"
+    context_llm: str | None = None
+    context_max_usd: float = 5.0
     batch_chunks: int = 256
     max_document_mb: int = 100
     ocr: str = ""
@@ -201,6 +207,8 @@ class Settings:
             raise SettingsError(f"vector_weight is {self.vector_weight}; a weight lies between 0 and 1.")
         if self.leg_timeout_s is not None and not self.leg_timeout_s > 0:
             raise SettingsError(f"leg_timeout_s is {self.leg_timeout_s}; it must be above 0.")
+        if not self.context_max_usd >= 0:
+            raise SettingsError(f"context_max_usd is {self.context_max_usd}; it cannot be negative.")
         if not 0 <= self.blend <= 1:
             raise SettingsError(f"blend is {self.blend}; a weight lies between 0 and 1.")
         if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
@@ -268,7 +276,7 @@ class FinancialDocumentsSettings(Settings):
     filings, which speak of "the Company", are found by the title of their document."""
 
     verify_numbers: Literal["off", "mark", "remove"] = "remove"
-    chunk_context: Literal["none", "title", "lead"] = "title"
+    chunk_context: Literal["none", "title", "lead", "llm"] = "title"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

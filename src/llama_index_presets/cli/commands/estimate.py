@@ -28,7 +28,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.estimates.answer import AnswerEstimate
-    from llama_index_presets.presets.estimates.ingestion import Estimate
+    from llama_index_presets.presets.estimates.ingestion import ContextEstimate, Estimate
 
 __all__ = ["estimate"]
 
@@ -95,6 +95,8 @@ def _rows(found: Estimate) -> list[tuple[str, str]]:
         ("Minutes", f"{minutes}: {found.minutes_from}"),
         ("Disk", f"about {found.disk_bytes / _MEGA:,.1f} MB on this machine"),
     ]
+    if found.context is not None:
+        rows.append(("Context sentences", _context(found.context)))
     if found.answer is not None:
         rows.append(("Each answer", _answer(found.answer)))
     return rows
@@ -106,6 +108,15 @@ def _show(found: Estimate) -> None:
         shown.add_row(*row)
     print_table(shown)
     say("Nothing was sent.")
+
+
+def _context(context: ContextEstimate) -> str:
+    """Price of the context sentences, which is part of the cost."""
+    usd = None if context.cost_usd is None else float(context.cost_usd)
+    return (
+        f"{dollars(usd)} of the cost: {context.model} writes {context.calls:,} ({context.known:,} are there), reads "
+        f"{context.prompt_tokens:,} tokens, {context.cached_tokens:,} of them cached"
+    )
 
 
 def _answer(answer: AnswerEstimate) -> str:

@@ -21,6 +21,7 @@ from llama_index_presets.presets.matrix import Preset, stand_in
 from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
+from llama_index_presets.providers.language_models import is_on_this_machine, read_name
 from llama_index_presets.providers.rerankers import read_reranker_name, reranks_on_this_machine
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "is_local",
     "refuse_remote",
     "refuse_remote_cells",
+    "refuse_remote_contextualiser",
     "refuse_remote_listeners",
     "refuse_remote_reranker",
     "remote_exporters",
@@ -108,6 +110,20 @@ def refuse_remote_cells(row: Preset, *, replaced: frozenset[str]) -> None:
         raise SettingsError(
             f"The preset '{row.name}' keeps everything on this machine; {', '.join(remote)} would send text elsewhere. "
             "Choose a local one, use offline=True (--offline), or another preset."
+        )
+
+
+def refuse_remote_contextualiser(row: Preset, settings: Settings) -> None:
+    """Refuse a language model of the settings that would be sent whole documents at ingest.
+
+    Raises:
+        SettingsError: Names it.
+    """
+    name = settings.context_llm
+    if name is not None and not is_on_this_machine(read_name(name), {}):
+        raise SettingsError(
+            f"The preset '{row.name}' keeps everything on this machine; context_llm '{name}' would send documents "
+            "elsewhere. Choose a model on this machine, or another preset."
         )
 
 

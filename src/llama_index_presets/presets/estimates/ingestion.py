@@ -25,6 +25,8 @@ from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
 from llama_index_presets.monitor.usage import count_embedding, provider_of
 from llama_index_presets.presets.checks.offline import go_offline
+from llama_index_presets.presets.contextual.contextualiser import Contextualiser
+from llama_index_presets.presets.contextual.model import counting_contextualiser
 from llama_index_presets.presets.estimates.answer import AnswerEstimate, estimate_answer
 from llama_index_presets.presets.index.encryption import choose_encryption
 from llama_index_presets.presets.index.storage import check_metadata, resolve_storage
@@ -39,7 +41,7 @@ from llama_index_presets.presets.models import (
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 
-__all__ = ["DISK", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
+__all__ = ["DISK", "ContextEstimate", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
 
 DISK: dict[str, tuple[float, float, int]] = {
     "lancedb": (2.0, 1.1, 1_430),
@@ -60,6 +62,33 @@ _NOWHERE = "storage that is not there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextEstimate:
+    """Estimate of the sentences that a language model writes about chunks (`chunk_context` = ``"llm"``).
+
+    Attributes:
+        model: Name of the language model.
+        calls: Chunks that it would be asked about.
+        known: Chunks whose sentence is kept from an earlier ingest, and costs nothing.
+        prompt_tokens: Tokens that it would read.
+        cached_tokens: Of these, those that the provider has read before and bills at its cached price.
+        answer_tokens: Tokens that it would write, without thinking.
+        cost_usd: Price, in US dollars; None when the model's price is unknown.
+    """
+
+    model: str
+    calls: int
+    known: int
+    prompt_tokens: int
+    cached_tokens: int
+    answer_tokens: int
+    cost_usd: Decimal | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "cost_usd": None if self.cost_usd is None else float(self.cost_usd)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Estimate of an ingest.
 
@@ -74,12 +103,13 @@ class Estimate:
         tokens: Tokens that the embedding model would be sent, as it bills them.
         repeated_tokens: Tokens of the repeated chunks, which are not sent.
         margin: Relative error of the counts at 95 %; 0 when every document was read.
-        cost_usd: Price of these tokens, in US dollars; None when the model's price is unknown.
+        cost_usd: Price of these tokens and of the context sentences, in US dollars; None when a price is unknown.
         minutes: How long embedding would take; None when nothing is known about the model's speed.
         minutes_from: What that is based on.
         disk_bytes: What it would take on this machine's disk, about.
         model: The embedding model.
         answer: What one answer costs beside, where the preset is known.
+        context: What the context sentences cost, where a language model writes them.
     """
 
     documents: int
@@ -97,12 +127,14 @@ class Estimate:
     disk_bytes: int
     model: str
     answer: AnswerEstimate | None = None
+    context: ContextEstimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         answer = None if self.answer is None else self.answer.to_dict()
         cost = None if self.cost_usd is None else float(self.cost_usd)
-        return {**asdict(self), "cost_usd": cost, "answer": answer}
+        context = None if self.context is None else self.context.to_dict()
+        return {**asdict(self), "cost_usd": cost, "answer": answer, "context": context}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +150,7 @@ class Estimator:
         known: What is in the index: see `Manifest.hashes`.
         caches: Whether the ingest will have an embedding cache although `embed_model` has none yet, since its storage
             is still to be made.
+        contextualiser: Counts the context sentences, where a language model writes them.
     """
 
     embed_model: BaseEmbedding
@@ -126,6 +159,7 @@ class Estimator:
     dim: int
     known: Mapping[str, str]
     caches: bool = False
+    contextualiser: Contextualiser | None = None
 
     def run(
         self,
@@ -162,9 +196,13 @@ class Estimator:
             progress=progress,
             sample=sample,
             images=reads_images(self.embed_model),
+            contextualiser=self.contextualiser,
         )
         minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
         cost, _ = Pricer().price(self.provider, self.model, Tokens(work.tokens))
+        context = self._context(work)
+        if context is not None:
+            cost = None if cost is None or context.cost_usd is None else cost + context.cost_usd
         return Estimate(
             documents=work.documents,
             unchanged=work.unchanged,
@@ -180,6 +218,22 @@ class Estimator:
             minutes_from=minutes_from,
             disk_bytes=self._disk_bytes(work),
             model=self.model,
+            context=context,
+        )
+
+    def _context(self, work: Work) -> ContextEstimate | None:
+        """What the context sentences cost; a sample is extrapolated."""
+        if self.contextualiser is None:
+            return None
+        expected = self.contextualiser.expected.scaled(work.documents / work.read if work.read else 1.0)
+        return ContextEstimate(
+            model=self.contextualiser.about.name,
+            calls=expected.calls,
+            known=expected.known,
+            prompt_tokens=expected.prompt_tokens,
+            cached_tokens=expected.cached_tokens,
+            answer_tokens=expected.answer_tokens,
+            cost_usd=self.contextualiser.price(expected),
         )
 
     @property
@@ -295,6 +349,7 @@ def estimate_preset(
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}
+    sealer: Encryptor | None = None
     if place is not None and place.metadata_file.exists():
         encryption = choose_encryption(values, row.pattern, place)
         sealer = encryption.sealer if encryption else None
@@ -309,20 +364,25 @@ def estimate_preset(
             queries=False,
             hash_key=sealer.hash_key if sealer else None,
         )
-    estimator = Estimator(
-        embed_model=embed_model,
-        chunker=chunker,
-        store=row.store,
-        dim=fingerprint.dim,
-        known=known,
-        caches=values.embedding_cache != "off",
-    )
     found = sources(
         data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb, values.ocr)
     )
     if values.pii != "off":  # what is redacted or refused is not sent
         found = PrivacyWatch(values.pii).over(found)
-    with progress_bar(show_progress, "Estimating") as progress:
+    contexts = place.contexts if place is not None and place.contexts.exists() else None
+    with (
+        counting_contextualiser(row, values, contexts, sealer) as contextualiser,
+        progress_bar(show_progress, "Estimating") as progress,
+    ):
+        estimator = Estimator(
+            embed_model=embed_model,
+            chunker=chunker,
+            store=row.store,
+            dim=fingerprint.dim,
+            known=known,
+            caches=values.embedding_cache != "off",
+            contextualiser=contextualiser,
+        )
         return replace(estimator.run(found, progress, sample=sample), answer=estimate_answer(row, values))
 
 
@@ -362,18 +422,31 @@ def refuse_beyond(estimate: Estimate, max_cost_usd: float | Decimal) -> None:
     limit = Decimal(str(max_cost_usd))
     if limit < 0:
         raise SettingsError(f"The cost limit is {limit}; it cannot be negative.")
-    if estimate.cost_usd is None:
+    if estimate.context is not None and estimate.context.cost_usd is None:
+        error = BudgetExceededError(
+            f"The price of '{estimate.context.model}' is unknown, so its {estimate.context.calls:,} context sentences "
+            f"cannot be kept below ${limit:f}. Nothing was sent. Choose a model with a price."
+        )
+    elif estimate.cost_usd is None:
         error = BudgetExceededError(
             f"The price of '{estimate.model}' is unknown, so {estimate.tokens:,} tokens cannot be kept below "
             f"${limit:f}. Nothing was sent. Ingest without a limit, or choose a model with a price."
         )
     elif estimate.cost_usd > limit:
         error = BudgetExceededError(
-            f"Embedding {estimate.tokens:,} tokens with '{estimate.model}' costs ${estimate.cost_usd:.6f}, more than "
-            f"the limit of ${limit:f}. Nothing was sent. Raise the limit, or ingest fewer documents."
+            f"Embedding {estimate.tokens:,} tokens with '{estimate.model}'{_and_sentences(estimate)} costs "
+            f"${estimate.cost_usd:.6f}, more than the limit of ${limit:f}. Nothing was sent. Raise the limit, or "
+            "ingest fewer documents."
         )
         error.estimate_usd = estimate.cost_usd
     else:
         return
     error.limit_usd = limit
     raise error
+
+
+def _and_sentences(estimate: Estimate) -> str:
+    context = estimate.context
+    return (
+        "" if context is None else f" and writing {context.calls:,} context sentences with '{context.model}'"
+    )

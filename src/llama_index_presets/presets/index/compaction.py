@@ -97,6 +97,9 @@ def _steps(place: Storage, store: Any, keyword: Any) -> Iterator[tuple[str, Call
     if place.answers.exists():
         # Which answers were written from removed texts is not asked: all go.
         yield "answers", lambda: _closing(AnswerCache(place.answers, max_bytes=1, max_age_s=1))
+    if place.contexts.exists():
+        # Sentences about removed chunks; what is in the index keeps its own.
+        yield "contexts", lambda: _closing(AnswerCache(place.contexts, max_bytes=1, max_age_s=1))
 
 
 def _closing(part: Any) -> None:

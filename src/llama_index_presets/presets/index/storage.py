@@ -229,6 +229,11 @@ class Storage:
         return self.folder / ANSWERS_FILE
 
     @property
+    def contexts(self) -> Path:
+        """File of the sentences that a language model wrote for chunks."""
+        return self.folder / "contexts.sqlite"
+
+    @property
     def lock(self) -> Path:
         """Lock file, held during an ingest."""
         return self.folder / "ingest.lock"
@@ -414,6 +419,7 @@ _OWN = (
     "calls.duckdb*",
     "citations.sqlite*",
     "answers.sqlite*",
+    "contexts.sqlite*",
     "quality.sqlite*",
     "logs",
     "audit.jsonl*",

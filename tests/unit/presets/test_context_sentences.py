@@ -1,0 +1,217 @@
+"""Context sentences: a language model situates each chunk, paid once, within a ceiling, and cited never."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core import Document
+from llama_index.core.schema import MetadataMode, TextNode
+from tests.fakes import WordEmbedding
+from tests.servers.openai import Fault, OpenAIServer
+
+from llama_index_presets import build
+from llama_index_presets.advise.eject import eject
+from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.presets.contextual.prompts import clean_sentence, stretches
+from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.estimates.ingestion import estimate_preset
+
+SENTENCE = "The 2018 report of Acme, on its pumps."
+REPORT = " ".join(f"The Company sold {number} pumps in its month {number}." for number in range(1, 41))
+DOCUMENTS = [Document(text=REPORT, id_="report")]
+CALL_USD = Decimal("0.00021")
+"""gpt-4o-mini for the 1,000 tokens read and 100 written that the server bills: 1000 * 0.15 + 100 * 0.60 millionths."""
+
+
+class LocalWords(WordEmbedding):
+    """Free: runs on this machine."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "HuggingFaceEmbedding"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
+    with OpenAIServer(words=(SENTENCE,)) as listening:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setenv("OPENAI_BASE_URL", listening.url)
+        yield listening
+
+
+def opened(storage: Path, **settings: Any) -> PresetEngine:
+    plain = {"store": "duckdb", "llm": "openai/gpt-4o-mini", "chunk_context": "llm", "chunk_tokens": 120}
+    return build("knowledge-base", storage=storage, embed_model=LocalWords(), settings={**plain, **settings})
+
+
+def nodes_of(engine: PresetEngine) -> list[Any]:
+    return list(engine.vector_store.get_nodes())
+
+
+def test_the_sentence_is_embedded_and_indexed_and_never_cited(server: OpenAIServer, tmp_path: Path) -> None:
+    """It stands in the metadata: the text stays word for word, and the prompt of an answer does not show it."""
+    with opened(tmp_path / "s", pattern="hybrid") as engine:
+        report = engine.ingest(DOCUMENTS)
+        nodes = nodes_of(engine)
+        assert report.chunks == len(nodes) == len(server.served) > 3
+        for node in nodes:
+            assert f"document_context: {SENTENCE}" in node.get_content(MetadataMode.EMBED)
+            assert SENTENCE not in node.get_content(MetadataMode.LLM)
+            assert node.text in REPORT
+            assert engine._parts.chunker.length(node) <= 120
+        assert engine._parts.retrieval.keyword.search("Acme")
+    for _, request in server.requests:
+        prompt = request["messages"][-1]["content"]
+        assert prompt.startswith("Below is a document") and REPORT in prompt
+
+
+def test_each_call_is_a_row_of_its_own_kind(server: OpenAIServer, tmp_path: Path) -> None:
+    """The ledger has them under their tag and with their price, and the report has the sum."""
+    with opened(tmp_path / "s") as engine:
+        report = engine.ingest(DOCUMENTS)
+        rows = engine._parts.ledger.sql(
+            "SELECT kind, cost_usd, preset FROM llm_calls WHERE list_contains(tags, 'chunk-context')"
+        ).fetchall()
+    assert rows == [("llm", CALL_USD, "knowledge-base")] * len(server.served)
+    assert report.cost_usd == pytest.approx(float(CALL_USD * len(server.served)))
+
+
+def test_nothing_is_paid_twice(server: OpenAIServer, tmp_path: Path) -> None:
+    """A run that broke off goes on where it was; another index of the same text in this storage is free."""
+    server.faults.extend([None, None, Fault(status=401)])
+    with opened(tmp_path / "s") as engine, pytest.raises(Exception, match="401"):
+        engine.ingest(DOCUMENTS)
+    paid = len(server.served)
+    server.faults.clear()
+    with opened(tmp_path / "s") as engine:
+        chunks = engine.ingest(DOCUMENTS).chunks
+        assert 2 <= paid < chunks
+        assert len(server.served) == chunks
+        assert engine.ingest(DOCUMENTS).unchanged == 1
+        engine._parts.manifest.forget(["report"])
+        assert engine.estimate(DOCUMENTS).context.known == chunks  # type: ignore[union-attr]
+        assert engine.ingest(DOCUMENTS).cost_usd == 0
+        assert len(server.served) == chunks
+    assert SENTENCE.encode() in (tmp_path / "s" / "contexts.sqlite").read_bytes()
+
+
+def test_a_busy_server_is_asked_again(server: OpenAIServer, tmp_path: Path) -> None:
+    """The retries of every other call."""
+    server.faults.append(Fault(status=429, retry_after="0.01"))
+    with opened(tmp_path / "s") as engine:
+        assert engine.ingest(DOCUMENTS).chunks == len(server.served)
+
+
+def test_a_ceiling_refuses_before_anything_is_sent(server: OpenAIServer, tmp_path: Path) -> None:
+    """By the estimate: the setting for the sentences, the limit of an ingest for all of it."""
+    with opened(tmp_path / "s", context_max_usd=0.0001) as engine:
+        with pytest.raises(BudgetExceededError, match=r"more than context_max_usd, \$0\.0001\. Nothing"):
+            engine.ingest(DOCUMENTS)
+    with opened(tmp_path / "s") as engine:
+        with pytest.raises(BudgetExceededError, match="context sentences with 'openai/gpt-4o-mini' costs"):
+            engine.ingest(DOCUMENTS, max_cost_usd=0.0001)
+    assert server.requests == []
+
+
+def test_a_ceiling_ends_a_run_that_costs_more_than_was_expected(server: OpenAIServer, tmp_path: Path) -> None:
+    """A model that thinks a lot is stopped before the limit, and what is paid is kept."""
+    server.completion = 2_000  # 1000 * 0.15 + 2000 * 0.60 millionths a call
+    call = Decimal("0.00135")
+    with opened(tmp_path / "s", context_max_usd=0.004) as engine:
+        with pytest.raises(BudgetExceededError, match="Sentences that are paid are kept"):
+            engine.ingest(DOCUMENTS)
+    assert len(server.served) == 2  # a third one would make it 0.00405
+    assert 3 * call > Decimal("0.004") > 2 * call
+
+
+def test_an_unpriced_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No limit can hold it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://models.invalid/v1")
+    with opened(tmp_path / "s", context_llm="openai/no-such-model") as engine:
+        with pytest.raises(BudgetExceededError, match="price of 'openai/no-such-model' is unknown"):
+            engine.ingest(DOCUMENTS)
+
+
+def test_a_model_on_this_machine_is_free(server: OpenAIServer, tmp_path: Path) -> None:
+    """A server on loopback with a model of its own has no price, and needs none."""
+    with opened(tmp_path / "s", context_llm=f"{server.url}#my-own-model", context_max_usd=0.0) as engine:
+        assert engine.ingest(DOCUMENTS).chunks == len(server.served)
+    assert {one.model for one in server.served} == {"my-own-model"}
+
+
+def test_an_estimate_counts_documents_read_again_at_the_cached_price(tmp_path: Path) -> None:
+    """Without a key: per chunk the document and the chunk; of a long document the beginning is cached but once."""
+    long = [Document(text=" ".join([REPORT] * 5), id_="long")]
+    settings = {"chunk_context": "llm", "llm": "openai/gpt-4o-mini", "chunk_tokens": 200}
+    found = estimate_preset("knowledge-base", long, settings=settings)
+    context = found.context
+    assert context is not None
+    assert context.calls == found.chunks > 5
+    assert context.answer_tokens == 60 * context.calls
+    assert 0.8 < context.cached_tokens / context.prompt_tokens < 1
+    fresh = context.prompt_tokens - context.cached_tokens
+    usd = (
+        fresh * Decimal("0.15")
+        + context.cached_tokens * Decimal("0.075")
+        + context.answer_tokens * Decimal("0.6")
+    ) / 10**6
+    assert context.cost_usd == pytest.approx(usd)
+    assert found.cost_usd is not None and found.cost_usd > usd
+    assert found.to_dict()["context"]["calls"] == context.calls
+
+
+def test_a_local_preset_refuses_a_model_elsewhere(tmp_path: Path) -> None:
+    """Whole documents would leave the machine."""
+    with pytest.raises(
+        SettingsError, match="context_llm 'openai/gpt-4o-mini' would send documents elsewhere"
+    ):
+        build("healthcare", storage=tmp_path, settings={"context_llm": "openai/gpt-4o-mini"})
+
+
+def test_the_extractive_answerer_writes_nothing(tmp_path: Path) -> None:
+    """So it is said what to set, at the ingest; asking an index needs no such model."""
+    with opened(tmp_path / "s", llm="extractive") as engine:
+        with pytest.raises(SettingsError, match="'extractive' writes nothing: set context_llm"):
+            engine.ingest(DOCUMENTS)
+
+
+def test_a_model_that_says_nothing_is_named_in_a_warning(server: OpenAIServer, tmp_path: Path) -> None:
+    """The document is there, without the sentence."""
+    server.words = ()
+    with opened(tmp_path / "s") as engine:
+        report = engine.ingest(DOCUMENTS)
+    assert report.warnings["report"] == [
+        f"openai/gpt-4o-mini wrote no sentence for {report.chunks} of {report.chunks} chunks."
+    ]
+
+
+def test_a_project_without_the_package_is_refused(tmp_path: Path) -> None:
+    """It would keep room for sentences that nobody writes."""
+    with pytest.raises(SettingsError, match="chunk_context 'llm' has no plain form"):
+        eject("knowledge-base", tmp_path / "app", settings={"chunk_context": "llm"})
+
+
+def test_a_long_document_is_read_in_stretches() -> None:
+    """Each no longer than the model reads; those after the first repeat the beginning."""
+    text = "Beginning. " + "x" * 30_000
+    nodes = [TextNode(text="a", start_char_idx=0), TextNode(text="b", start_char_idx=29_000)]
+    first, second = stretches("name", text, nodes)
+    assert [len(one.nodes) for one in (first, second)] == [1, 1]
+    assert "Beginning." in first.document and "Beginning." in second.document
+    small = list(stretches("name", text, nodes, window_tokens=2_000))
+    assert all(len(one.document) < 3_000 + 1_000 for one in small)
+
+
+def test_a_sentence_is_cut_to_its_room() -> None:
+    """A fifth of a chunk, whatever the model writes."""
+    chunker = SentenceChunker(tokenize=str.split, max_tokens=50, context="llm")
+    node = TextNode(text="It is so.")
+    chunker.add_sentence(node, "word " * 40)
+    assert node.metadata == {"document_context": " ".join(["word"] * 9)}  # and the key makes ten
+    assert clean_sentence("  ") == ""
