@@ -166,7 +166,7 @@ class AnswerCache:
                 return int(connection.execute("select count(*) from answers").fetchone()[0])
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
-                f"The answer cache '{self.path}' cannot be read ({error}). Remove the file; answers are cached anew."
+                f"The {self.what} '{self.path}' cannot be read ({error}). Remove the file; answers are cached anew."
             ) from error
 
     def clear(self) -> int:
@@ -231,7 +231,7 @@ class AnswerCache:
                 for suffix in ("", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             except (OSError, sqlite3.Error) as error:
-                _log.warning("The damaged answer cache '%s' cannot be removed: %s", self.path, error)
+                _log.warning("The damaged %s '%s' cannot be removed: %s", self.what, self.path, error)
                 return False
             return True
 

@@ -22,6 +22,7 @@ from llama_index_presets.providers.language_models import PROVIDERS, read_name
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
+    "DRAFT_TAG",
     "Passage",
     "draft",
     "estimate_drafts",
@@ -31,6 +32,9 @@ __all__ = [
     "rule_drafts",
     "worth_asking",
 ]
+
+DRAFT_TAG: Final = "question-drafts"
+"""Tag of the language model's calls in the ledger."""
 
 _LEAST, _MOST = 6, 40  # words of a sentence that a rule reads
 _SHORTEST: Final = 200

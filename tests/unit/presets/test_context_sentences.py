@@ -109,12 +109,16 @@ def test_a_busy_server_is_asked_again(server: OpenAIServer, tmp_path: Path) -> N
 
 def test_a_ceiling_refuses_before_anything_is_sent(server: OpenAIServer, tmp_path: Path) -> None:
     """By the estimate: the setting for the sentences, the limit of an ingest for all of it."""
-    with opened(tmp_path / "s", context_max_usd=0.0001) as engine:
-        with pytest.raises(BudgetExceededError, match=r"more than context_max_usd, \$0\.0001\. Nothing"):
-            engine.ingest(DOCUMENTS)
-    with opened(tmp_path / "s") as engine:
-        with pytest.raises(BudgetExceededError, match="context sentences with 'openai/gpt-4o-mini' costs"):
-            engine.ingest(DOCUMENTS, max_cost_usd=0.0001)
+    with (
+        opened(tmp_path / "s", context_max_usd=0.0001) as engine,
+        pytest.raises(BudgetExceededError, match=r"more than context_max_usd, \$0\.0001\. Nothing"),
+    ):
+        engine.ingest(DOCUMENTS)
+    with (
+        opened(tmp_path / "s") as engine,
+        pytest.raises(BudgetExceededError, match="context sentences with 'openai/gpt-4o-mini' costs"),
+    ):
+        engine.ingest(DOCUMENTS, max_cost_usd=0.0001)
     assert server.requests == []
 
 
@@ -122,9 +126,11 @@ def test_a_ceiling_ends_a_run_that_costs_more_than_was_expected(server: OpenAISe
     """A model that thinks a lot is stopped before the limit, and what is paid is kept."""
     server.completion = 2_000  # 1000 * 0.15 + 2000 * 0.60 millionths a call
     call = Decimal("0.00135")
-    with opened(tmp_path / "s", context_max_usd=0.004) as engine:
-        with pytest.raises(BudgetExceededError, match="Sentences that are paid are kept"):
-            engine.ingest(DOCUMENTS)
+    with (
+        opened(tmp_path / "s", context_max_usd=0.004) as engine,
+        pytest.raises(BudgetExceededError, match="Sentences that are paid are kept"),
+    ):
+        engine.ingest(DOCUMENTS)
     assert len(server.served) == 2  # a third one would make it 0.00405
     assert 3 * call > Decimal("0.004") > 2 * call
 
@@ -133,9 +139,11 @@ def test_an_unpriced_model_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     """No limit can hold it."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("OPENAI_BASE_URL", "https://models.invalid/v1")
-    with opened(tmp_path / "s", context_llm="openai/no-such-model") as engine:
-        with pytest.raises(BudgetExceededError, match="price of 'openai/no-such-model' is unknown"):
-            engine.ingest(DOCUMENTS)
+    with (
+        opened(tmp_path / "s", context_llm="openai/no-such-model") as engine,
+        pytest.raises(BudgetExceededError, match="price of 'openai/no-such-model' is unknown"),
+    ):
+        engine.ingest(DOCUMENTS)
 
 
 def test_a_model_on_this_machine_is_free(server: OpenAIServer, tmp_path: Path) -> None:
@@ -176,9 +184,11 @@ def test_a_local_preset_refuses_a_model_elsewhere(tmp_path: Path) -> None:
 
 def test_the_extractive_answerer_writes_nothing(tmp_path: Path) -> None:
     """So it is said what to set, at the ingest; asking an index needs no such model."""
-    with opened(tmp_path / "s", llm="extractive") as engine:
-        with pytest.raises(SettingsError, match="'extractive' writes nothing: set context_llm"):
-            engine.ingest(DOCUMENTS)
+    with (
+        opened(tmp_path / "s", llm="extractive") as engine,
+        pytest.raises(SettingsError, match="'extractive' writes nothing: set context_llm"),
+    ):
+        engine.ingest(DOCUMENTS)
 
 
 def test_a_model_that_says_nothing_is_named_in_a_warning(server: OpenAIServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -11,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama_index_presets.cli.app import AsJson, ModelName, app, complain, emit, say
+from llama_index_presets.cli.app import (
+    STORAGE,
+    AsJson,
+    ModelName,
+    StorageFolder,
+    app,
+    complain,
+    dollars,
+    emit,
+    say,
+)
 from llama_index_presets.cli.engines import must_find
 from llama_index_presets.cli.terminal import can_ask, is_terminal, printable, working
 from llama_index_presets.errors import AnswerError, BudgetExceededError, SettingsError
@@ -43,9 +54,13 @@ def draft(
             "--max-cost", min=0, help="With --llm: refuse above so many US dollars; below, ask nothing."
         ),
     ] = None,
+    storage: StorageFolder = STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Draft questions from documents: by rules, without a model, or by --llm after an estimate."""
+    """Draft questions from documents: by rules, without a model, or by --llm after an estimate.
+
+    The calls of --llm are kept in the ledger of the storage, under the tag question-drafts: 'costs' shows them.
+    """
     from llama_index_presets.evaluate.labels import append_question, check_appendable
 
     must_find(paths)
@@ -64,35 +79,57 @@ def draft(
     if llm:
         worth = {drafts.passage_id(one): one for one in drafts.worth_asking(found, count)}  # a text, once
         wanted = [one for name, one in worth.items() if name not in known]
-        made = _by_model(llm, wanted, max_cost, as_json, lambda one: append_question(out, one))
+        made, cost = _by_model(llm, wanted, max_cost, as_json, storage, lambda one: append_question(out, one))
     else:
         new = [one for one in drafts.draft(found, count) if one.id not in known]
         for question in new:
             append_question(out, question)
-        made = len(new)
+        made, cost = len(new), Decimal(0)
     if as_json:
-        emit({"file": str(out), "drafted": made, "known": len(known)})
+        emit(
+            {
+                "file": str(out),
+                "drafted": made,
+                "known": len(known),
+                "cost_usd": None if cost is None else float(cost),
+            }
+        )
         return
     say(f"{made} questions drafted into '{out}'{f', {len(known)} were there' if known else ''}.")
+    if llm:
+        say(f"Cost: {dollars(None if cost is None else float(cost))}.")
     say(f"Drafts are proposals. Label them: llama-presets questions label {out} --out questions.jsonl")
 
 
 def _by_model(
-    name: str, found: Sequence[Passage], max_cost: float | None, as_json: bool,
+    name: str, found: Sequence[Passage], max_cost: float | None, as_json: bool, storage: str,
     keep: Callable[[JudgedQuestion], None],
-) -> int:  # fmt: skip
-    from llama_index_presets.experiments.question_drafts import estimate_drafts, model_draft
+) -> tuple[int, Decimal | None]:  # fmt: skip
+    """Questions that were drafted, and what they cost; None when a price is unknown."""
+    from llama_index_presets.experiments.question_drafts import DRAFT_TAG, estimate_drafts, model_draft
+    from llama_index_presets.files.private_files import private_folder
+    from llama_index_presets.monitor.attribution import attributed
+    from llama_index_presets.monitor.handler import CostTrackingHandler
+    from llama_index_presets.monitor.ledger.ledger import Ledger
+    from llama_index_presets.presets.index.storage import resolve_storage
     from llama_index_presets.providers.language_models import make_language_model
 
     _agree(estimate_drafts(name, found), len(found), max_cost, as_json)
-    model, made = make_language_model(name), 0
-    for passage in found:
-        try:
-            keep(model_draft(model, passage))
-            made += 1
-        except AnswerError as error:
-            complain(str(error))
-    return made
+    model, made, run = make_language_model(name), 0, uuid.uuid4().hex
+    place = resolve_storage(storage)
+    private_folder(place.folder)
+    with Ledger(place.ledger) as ledger:
+        with (
+            CostTrackingHandler(ledger, scope="bound").instrument(),
+            attributed(ledger=ledger, query_id=run, tags=[DRAFT_TAG]),
+        ):
+            for passage in found:
+                try:
+                    keep(model_draft(model, passage))
+                    made += 1
+                except AnswerError as error:
+                    complain(str(error))
+        return made, ledger.query_cost(run)
 
 
 def _agree(cost: Decimal | None, count: int, max_cost: float | None, as_json: bool) -> None:
