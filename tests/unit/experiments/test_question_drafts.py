@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes import ScriptedLLM
+from tests.servers.openai import OpenAIServer
 from typer.testing import CliRunner
 
 from llama_index_presets import cli
@@ -26,6 +28,7 @@ from llama_index_presets.experiments.question_drafts import (
     rule_drafts,
 )
 from llama_index_presets.ingest.previews.preview import preview
+from llama_index_presets.monitor.ledger.ledger import Ledger
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,42 @@ def test_a_model_drafts_one_question_of_a_passage() -> None:
     for nothing in ("no", "[1]", '{"question": ""}'):
         with pytest.raises(AnswerError, match=r"question for 'a\.md'"):
             model_draft(ScriptedLLM(says=nothing), passage)
+
+
+def test_drafts_of_a_model_reach_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two passages are asked about; the file has the questions, and the storage what they cost."""
+    for name in ("valve", "rope"):
+        (tmp_path / f"{name}.md").write_text(f"The {name} is inspected in May. " * 10, encoding="utf-8")
+    out, kept = tmp_path / "drafts.jsonl", tmp_path / "kept"
+    said = '{"question": "When is it inspected?", "answer": "in May"}'
+    with OpenAIServer(words=(said,)) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        command_line = [
+            "questions",
+            "draft",
+            str(tmp_path),
+            "--out",
+            str(out),
+            "--json",
+            "--storage",
+            str(kept),
+        ]
+        by_model = ["--llm", "openai/gpt-4o-mini", "--max-cost", "1"]
+        result = CliRunner().invoke(cli.app, [*command_line, *by_model])
+        assert result.exit_code == 0, result.output
+        again = CliRunner().invoke(cli.app, [*command_line, *by_model])
+    assert len(server.served) == 2
+    # 1,000 tokens read and 100 written a call, at 0.15 and 0.60 dollars a million.
+    assert json.loads(result.stdout)["drafted"] == 2
+    assert json.loads(result.stdout)["cost_usd"] == pytest.approx(2 * 0.00021)
+    assert (json.loads(again.stdout)["drafted"], json.loads(again.stdout)["cost_usd"]) == (0, 0)
+    assert [one.text for one in read_questions(out)] == ["When is it inspected?"] * 2
+    with Ledger(kept / "calls.duckdb") as ledger:
+        rows = ledger.sql("SELECT kind, tags, cost_usd FROM llm_calls").fetchall()
+    assert rows == [("llm", ["question-drafts"], Decimal("0.00021"))] * 2
+    costs = CliRunner().invoke(cli.app, ["costs", "--storage", str(kept), "--json"])
+    assert costs.exit_code == 0 and "0.00042" in costs.output
 
 
 def test_a_models_drafts_are_estimated_rather_too_high() -> None:
@@ -248,6 +287,8 @@ def test_a_text_that_a_document_repeats_is_paid_once(tmp_path: Path, monkeypatch
         "openai/gpt-4o-mini",
         "--max-cost",
         "1",
+        "--storage",
+        str(tmp_path / "kept"),
         "--json",
     )
     assert drafted.exit_code == 0, drafted.output

@@ -115,6 +115,8 @@ def _by_model(
     from llama_index_presets.providers.language_models import make_language_model
 
     _agree(estimate_drafts(name, found), len(found), max_cost, as_json)
+    if not found:
+        return 0, Decimal(0)
     model, made, run = make_language_model(name), 0, uuid.uuid4().hex
     place = resolve_storage(storage)
     private_folder(place.folder)
