@@ -1,4 +1,4 @@
-"""Questions about single cells of tables in filings, rendered here as HTML, PDF and Excel.
+"""Questions about single cells of tables in filings, rendered here as HTML, PDF, Word and Excel.
 
     python benchmarks/tables.py
 
@@ -16,6 +16,7 @@ import importlib.util
 import random
 import re
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,33 @@ def write_pdf(path: Path, company: str) -> None:
     SimpleDocTemplate(str(path)).build([*parts, Drawn(grid(company), colWidths=[160, 80, 80, 80])])
 
 
-FORMATS = {"html": write_html, "pdf": write_pdf, "xlsx": write_xlsx}
+def write_docx(path: Path, company: str) -> None:
+    """A table without marked names, as most people make one."""
+
+    def paragraph(text: str, style: str = "") -> str:
+        styled = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+        return f"<w:p>{styled}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+    rows = (
+        "<w:tr>" + "".join(f"<w:tc>{paragraph(cell)}</w:tc>" for cell in row) + "</w:tr>"
+        for row in grid(company)
+    )
+    table = f"<w:tbl>{''.join(rows)}</w:tbl>"
+    style = '<w:style w:type="paragraph" w:styleId="H1"><w:name w:val="heading 1"/></w:style>'
+    office = "http://schemas.openxmlformats.org"
+    space = f'xmlns:w="{office}/wordprocessingml/2006/main"'
+    body = paragraph(company, "H1") + paragraph(prose(company)) + table
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("word/document.xml", f"<w:document {space}><w:body>{body}</w:body></w:document>")
+        archive.writestr("word/styles.xml", f"<w:styles {space}>{style}</w:styles>")
+        archive.writestr(
+            "word/_rels/document.xml.rels",
+            f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship Id="r1" Type="{office}/'
+            'officeDocument/2006/relationships/styles" Target="styles.xml"/></Relationships>',
+        )
+
+
+FORMATS = {"html": write_html, "pdf": write_pdf, "docx": write_docx, "xlsx": write_xlsx}
 
 
 def beside(text: str, company: str) -> int:

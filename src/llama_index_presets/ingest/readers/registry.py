@@ -63,6 +63,7 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".html .htm .xhtml", "html:read_html", "readers"),
     (".rst", "markup:read_rst", "readers"),
     (".org", "markup:read_org", "readers"),
+    (".tex .latex .ltx", "latex:read_latex", "readers-all"),
     (".csv .tsv .tab", "csv:read_csv", "readers"),
     (".pdf", "pdf.reader:read_pdf", "readers"),
     (".docx .docm .dotx", "office.word:read_docx", "readers"),
