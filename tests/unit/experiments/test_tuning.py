@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from llama_index_presets import build, cli
 from llama_index_presets.charts import intervals, standalone
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.experiments.tuning.report import TuneReport
 from llama_index_presets.experiments.tuning.runner import Runner, check_measure
-from llama_index_presets.experiments.tuning.search import Point, Tuned, choose, front, halve, tune
+from llama_index_presets.experiments.tuning.search import Interval, Point, Tuned, choose, front, halve, tune
 from llama_index_presets.experiments.tuning.space import configurations, index_of, parse_axes
 from llama_index_presets.presets.settings import Settings
 
@@ -299,3 +300,32 @@ def test_some_configuration_is_never_beaten(drawn: list[tuple[float, float, floa
     points = {number: {"q": Point(*one)} for number, one in enumerate(drawn)}
     assert front(list(points), points)
     assert halve(list(points), ["q"] * 3, lambda number, _: points[number])
+
+
+def test_settings_to_take_are_toml_and_hold_no_secret() -> None:
+    """What was given is copied as it is, inf too; the address of a webhook is named, and not told."""
+    given = {
+        "alert_webhook": "https://hooks.example/T0/secret",
+        "answer_cache_hours": float("inf"),
+        "top_k": 9,
+    }
+    given |= {"alert_by": ("tenant",), "llm_options": {"temperature": 0.5}, "trace_project": 'a "b" \x7f'}
+    interval = Interval(0.5, 0.4, 0.6, 30)
+    found = Tuned(
+        winner=0, quality=interval, current=interval, change=interval, p_value=None, front=[], winners=[0]
+    )
+    options = configurations(Settings(), "simple", count=2)
+    report = TuneReport(
+        preset="healthcare",
+        given=given,
+        measure="ndcg_at_10",
+        options=options,
+        tuned=found,
+        priced=True,
+        seconds=1.0,
+    )
+    text = report.to_toml()
+    assert "secret and not copied" in text and "hooks.example" not in text + json.dumps(report.to_dict())
+    taken = tomllib.loads(text)
+    assert taken["answer_cache_hours"] == float("inf") and taken["alert_by"] == ["tenant"]
+    assert taken["trace_project"] == 'a "b" \x7f' and taken["llm_options"] == {"temperature": 0.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from llama_index_presets.experiments.tuning.space import AXES, INDEX_AXES, Confi
 __all__ = ["TuneReport"]
 
 _SURE = 0.05
+_SECRET = ("alert_webhook",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,8 @@ class TuneReport:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings to take: those that were given, and the winner's, without what it leaves open."""
-        kept = {name: value for name, value in self.given.items() if name not in AXES}
+        """Settings to take: those that were given, but for secrets, and the winner's, without what it leaves open."""
+        kept = {name: value for name, value in self.given.items() if name not in (*AXES, *_SECRET)}
         return {**kept, **_told(self.options[self.tuned.winner])}
 
     @property
@@ -106,6 +108,11 @@ class TuneReport:
             "# The index is made with some of these: ingest into a new storage.\n"
             if self.needs_ingest
             else "",
+            *(
+                f"# {name} is a secret and not copied: set it as before."
+                for name in _SECRET
+                if name in self.given
+            ),
         ]
         values = [f"{name} = {_toml(value)}" for name, value in self.settings.items()]
         return "\n".join([*filter(None, lines), *values]) + "\n"
@@ -180,7 +187,11 @@ class TuneReport:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML; JSON's texts, lists, numbers and booleans are TOML's too."""
+    """A value as TOML; JSON's texts, lists, numbers and booleans are TOML's too, but for inf and nan."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(one)}" for name, one in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
