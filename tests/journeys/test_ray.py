@@ -114,6 +114,27 @@ def test_it_answers_and_is_billed_the_same(engines: tuple[PresetEngine, PresetEn
 
 
 @pytest.mark.slow("a Ray cluster whose workers load torch")
+def test_documents_of_a_cluster_are_seen_by_those_whom_they_allow(cluster: str, tmp_path: Path) -> None:
+    """Workers store what sidecars allow; a document without one nobody sees."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name in ("hr", "all", "none"):
+        (folder / f"{name}.md").write_text(f"---\nallowed: [all]\n---\nThe valves of {name} are greased.")
+    (folder / "hr.md.meta.json").write_text('{"allowed": ["hr"]}')
+    (folder / "all.md.meta.json").write_text('{"allowed": ["all", "hr"]}')
+    question = "Which valves are greased?"
+    with build("healthcare", storage=tmp_path / "index", settings={"permissions": "on"}) as engine:
+        assert engine.ingest(folder, workers="ray").documents == 3
+        seen = {}
+        for group in ("hr", "all", "sales"):
+            view = engine.as_user(groups=[group])
+            found = {Path(one.id).stem for one in view.documents()}
+            assert {Path(str(hit.node.ref_doc_id)).stem for hit in view.query(question).source_nodes} == found
+            seen[group] = found
+        assert seen == {"hr": {"hr", "all"}, "all": {"all"}, "sales": set()}
+
+
+@pytest.mark.slow("a Ray cluster whose workers load torch")
 def test_a_second_run_starts_nothing_and_a_change_is_one_document(
     engines: tuple[PresetEngine, PresetEngine], documents: Path
 ) -> None:

@@ -160,6 +160,15 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     return _parsed(kind, raw)
 
 
+def _fault(error: Exception) -> str:
+    """What is wrong with a body that is no JSON."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return "not UTF-8" if isinstance(error, UnicodeError) else "a number has too many digits"
+
+
 def _parsed(kind: type[Body], raw: bytes) -> Body:
     try:
         content = json.loads(raw)
@@ -168,10 +177,7 @@ def _parsed(kind: type[Body], raw: bytes) -> Body:
                 content, ensure_ascii=False
             ).encode()  # half of a character, which no store or model takes
     except (ValueError, RecursionError) as error:
-        place = (
-            f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        )
-        raise Problem(400, f"The body is no JSON ({place or 'not UTF-8'}).", code="malformed_json") from None
+        raise Problem(400, f"The body is no JSON ({_fault(error)}).", code="malformed_json") from None
     if not isinstance(content, dict):
         raise Problem(400, "The body is no JSON object.", code="malformed_json")
     return checked(kind, content)

@@ -395,3 +395,5 @@ def test_names_are_plain(tmp_path: Path, caller: Caller) -> None:
         KeyFile(tmp_path / "keys.json").add(caller)
     with pytest.raises(SettingsError, match="is no date"):
         parse_expiry("soon")
+    with pytest.raises(SettingsError, match="is over already"):
+        parse_expiry("2020-01-31")

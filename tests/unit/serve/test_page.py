@@ -15,6 +15,7 @@ from llama_index.core.base.llms.types import CompletionResponse, CompletionRespo
 from tests.fixtures.browser import BROWSER, NO_BROWSER
 from tests.unit.serve.conftest import PaidLLM, Running, add_keys, config_of, opener, running, wait_for
 
+from llama_index_presets.monitor.quality import quality
 from llama_index_presets.serve.config import EngineConfig
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
@@ -181,6 +182,40 @@ def test_not_knowing_is_shown_as_such(opened: Callable[..., Any]) -> None:
     assert turn.get_by_text("Not in the documents").count() == 1
     assert turn.locator("button.cite").count() == 0
     assert "confident" not in turn.locator(".facts").inner_text()
+
+
+def test_an_answer_is_rated_and_the_last_press_counts(opened: Callable[..., Any], server: Running) -> None:
+    """Two named buttons beneath each answer, of which one is pressed; the engine keeps it. A refusal presses none."""
+    page = opened()
+    ask(page, "What do cats do all day?")
+    ask(page, "What do owls hunt by night?")
+    first, second = page.locator(".turn").nth(0), page.locator(".turn").nth(1)
+    pressed = lambda turn: [  # noqa: E731
+        turn.get_by_role("button", name=f"{kind} answer").get_attribute("aria-pressed")
+        for kind in ("Good", "Bad")
+    ]
+    before = thumbs(server)
+    assert (pressed(first), pressed(second)) == (["false", "false"], ["false", "false"])
+    first.get_by_role("button", name="Good answer").click()
+    first.locator('[aria-pressed="true"]').wait_for()
+    second.get_by_role("button", name="Bad answer").focus()
+    page.keyboard.press("Enter")
+    second.locator('[aria-pressed="true"]').wait_for()
+    assert (pressed(first), pressed(second)) == (["true", "false"], ["false", "true"])
+    assert thumbs(server) == (before[0] + 1, before[1] + 1)
+    first.get_by_role("button", name="Bad answer").click()
+    wait_for(lambda: pressed(first) == ["false", "true"])
+    assert thumbs(server) == (before[0], before[1] + 2)
+    page.route("**/feedback", lambda route: route.abort())
+    second.get_by_role("button", name="Good answer").click()
+    page.get_by_text("cannot be reached").wait_for()
+    assert pressed(second) == ["false", "true"]
+
+
+def thumbs(server: Running) -> tuple[int, int]:
+    """Answers called good and bad, as the engine keeps them."""
+    kept = quality(Path(server.engine.explain()["state"]), since=0.0)
+    return kept.up, kept.down
 
 
 def test_a_question_may_refer_to_the_one_before(opened: Callable[..., Any]) -> None:

@@ -192,6 +192,22 @@ def test_bad_requests_are_refused_with_a_reason(
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"[" * 9_000, "nested too deeply"),
+        (b'{"question": ' + b"9" * 5_000 + b"}", "a number has too many digits"),
+        (b'{"question": "\xff"}', "not UTF-8"),
+        (b'{"question": "\\ud800"}', "not UTF-8"),
+        (b'{"question":', "line 1, column 13"),
+    ],
+)
+def test_what_is_no_json_is_said(client: httpx.Client, body: bytes, says: str) -> None:
+    """The place of a slip, or what else is wrong."""
+    response = client.post("/query", content=body, headers=JSON)
+    assert response.json()["error"]["message"] == f"The body is no JSON ({says})."
+
+
 def test_a_large_body_without_a_length_is_stopped(client: httpx.Client) -> None:
     """A body that comes in pieces is counted while it comes."""
     pieces = (b"x" * 65_536 for _ in range(40))

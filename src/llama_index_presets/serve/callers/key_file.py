@@ -341,6 +341,9 @@ def parse_rate(text: str) -> tuple[float, float]:
 def parse_expiry(text: str, *, now: datetime | None = None) -> str:
     """Moment at which a key expires, ISO 8601 in UTC, of a date (``2027-01-31``) or a time from now (``90d``, ``12h``).
 
+    Raises:
+        SettingsError: It is neither, or is over already.
+
     Example:
         >>> parse_expiry("90d", now=datetime(2026, 1, 1, tzinfo=UTC))
         '2026-04-01T00:00:00+00:00'
@@ -351,7 +354,12 @@ def parse_expiry(text: str, *, now: datetime | None = None) -> str:
         count = int(matched[1])
         span = timedelta(days=count) if matched[2] == "d" else timedelta(hours=count)
         return ((now or datetime.now(UTC)) + span).isoformat(timespec="seconds")
-    return _moment(text).isoformat(timespec="seconds")
+    moment = _moment(text)
+    if moment <= (now or datetime.now(UTC)):
+        raise SettingsError(
+            f"'{text}' is over already: the key would be refused from the start. Give a later date."
+        )
+    return moment.isoformat(timespec="seconds")
 
 
 def _moment(text: str) -> datetime:
