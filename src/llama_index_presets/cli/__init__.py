@@ -3,7 +3,7 @@
 from llama_index_presets.cli import engines
 from llama_index_presets.cli.app import app, main
 from llama_index_presets.cli.commands import (
-    answer_cache,
+    answers,
     citation,
     compact,
     costs,
@@ -24,7 +24,7 @@ from llama_index_presets.cli.commands import (
 )
 
 __all__ = [
-    "answer_cache",
+    "answers",
     "app",
     "citation",
     "compact",

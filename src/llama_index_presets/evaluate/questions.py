@@ -65,7 +65,8 @@ def read_questions(path: str | Path) -> list[JudgedQuestion]:
     try:
         text = place.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"'{place}' cannot be read ({error}).") from error
+        reason = error.strerror if isinstance(error, OSError) else f"it is not UTF-8: {error.reason}"
+        raise SettingsError(f"'{place}' cannot be read ({reason}). Give a file of questions.") from error
     found = [_question(place, line, row) for line, row in reader(place, text)]
     if not found:
         raise SettingsError(f"'{place}' holds no question.")

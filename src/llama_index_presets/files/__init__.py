@@ -1,1 +1,1 @@
-"""Files: locks, private modes, faults of the disk, encryption at rest."""
+"""Files: locks, private modes, SQLite files, faults of the disk, encryption at rest."""

@@ -42,7 +42,7 @@ _HELP = "a accept, r reject, e edit, n no document answers it, s skip for now, q
 
 @questions_app.command()
 def draft(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, and URLs of files.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATHS", help="Files, folders, and URLs of files.")],
     out: Annotated[Path, typer.Option("--out", help="JSON Lines file of drafts; added to.")] = Path(
         "drafts.jsonl"
     ),
