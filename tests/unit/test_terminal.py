@@ -22,7 +22,7 @@ import pytest
 from tests.servers.openai import OpenAIServer
 
 from llama_index_presets import cli
-from llama_index_presets.cli.commands.answers import show_sources
+from llama_index_presets.cli.answer_output import show_sources
 from llama_index_presets.cli.terminal import print_table, table
 
 HERE = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llama_index_presets.cli.answer_output import show_pieces, show_sources
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -26,7 +27,6 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
-from llama_index_presets.cli.commands.answers import show_pieces, show_sources
 from llama_index_presets.cli.terminal import can_ask, is_terminal, model_loads_shown, working
 from llama_index_presets.errors import (
     BudgetExceededError,
