@@ -5,7 +5,7 @@
 The fixtures of tests/fixtures/readers say what each file's text must hold, in reading order. A row of a table,
 ``name: value; name: value``, is counted as cells: a cell is named when name and value stand in one line. With --files,
 the files of a folder are read, too: how many give a text, and in what time. PYTHON is an environment with
-``markitdown[all]``, ``trafilatura`` and ``pymupdf4llm``; they are not dependencies. Every reader is a process that
+``markitdown[all]``, ``trafilatura`` and ``pdfplumber``; they are not dependencies. Every reader is a process that
 stays; a file goes to one after the other, twice, and the second time is counted, in CPU time of that process.
 """
 
@@ -61,10 +61,11 @@ def trafilatura(path: Path) -> str:
     return library.extract(path.read_bytes(), include_tables=True) or ""
 
 
-def pymupdf4llm(path: Path) -> str:
-    import pymupdf4llm as library
+def pdfplumber(path: Path) -> str:
+    import pdfplumber as library
 
-    return str(library.to_markdown(str(path)))
+    with library.open(path) as document:
+        return "\n".join(page.extract_text() or "" for page in document.pages)
 
 
 def llama_index(path: Path) -> str:
@@ -75,11 +76,11 @@ def llama_index(path: Path) -> str:
 
 
 READERS: dict[str, Callable[[Path], str]] = {
-    one.__name__: one for one in (ours, markitdown, trafilatura, pymupdf4llm, llama_index)
+    one.__name__: one for one in (ours, markitdown, trafilatura, pdfplumber, llama_index)
 }
-SECOND_PEER = {".html": "trafilatura", ".htm": "trafilatura", ".pdf": "pymupdf4llm"}
+SECOND_PEER = {".html": "trafilatura", ".htm": "trafilatura", ".pdf": "pdfplumber"}
 """Suffix -> the peer beside MarkItDown; LlamaIndex's own reader for every other."""
-ELSEWHERE = ("markitdown", "trafilatura", "pymupdf4llm")
+ELSEWHERE = ("markitdown", "trafilatura", "pdfplumber")
 
 
 @dataclass
@@ -180,6 +181,11 @@ def main() -> None:
     if options.worker:
         work(options.worker)
         return
+    check = subprocess.run(
+        [options.peers_python, "-c", f"import {', '.join(ELSEWHERE)}"], capture_output=True, text=True
+    )
+    if check.returncode:  # a peer that is missing is not a peer that reads nothing
+        raise SystemExit(f"{options.peers_python} lacks a peer: {check.stderr.strip().splitlines()[-1]}")
     wanted = {f".{one}" for one in options.formats.split(",") if one}
     workers = {
         name: Worker(options.peers_python if name in ELSEWHERE else sys.executable, name) for name in READERS

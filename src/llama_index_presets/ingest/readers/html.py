@@ -245,6 +245,8 @@ class _Walker:
         """Tags whose text is not what stands between them; whether it was written."""
         if tag == "br" and self._in_cell:
             self._words(" ", verbatim=False)
+        elif tag == "input" and self._keep_menus and node.attributes.get("type") == "checkbox":
+            self._words("[x] " if "checked" in node.attributes else "[ ] ", verbatim=False)
         elif tag == "input":
             value = str(node.attributes.get("value") or "")
             if (node.attributes.get("type") or "text").lower() in _VISIBLE_INPUTS and value.strip():

@@ -119,6 +119,7 @@ _BEGINNINGS: Final = ((b"%PDF-", ".pdf"), (b"{\\rtf", ".rtf"))
 _HTML: Final = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|table|meta)\b", re.I | re.S
 )
+_XML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\s|<!DOCTYPE\s+[\w:-]+\s+(?:PUBLIC|SYSTEM|\[))")
 _MEMBERS: Final = {
     "word/document.xml": ".docx",
     "xl/workbook.xml": ".xlsx",
@@ -140,6 +141,8 @@ def _by_content(head: bytes, path: Path, suffix: str) -> str:
         return ""
     if _HTML.match(head):
         return ".html"
+    if _XML.match(head) and suffix not in READERS:
+        return ".xml"
     if suffix in (".xls", ".xlsx"):
         if b"urn:schemas-microsoft-com:office:spreadsheet" in head:
             return ".xml"
