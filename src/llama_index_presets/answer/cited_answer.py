@@ -41,6 +41,7 @@ class CitedAnswer:
             None when it did not say, or was not asked.
         confidence: Probability that the passages hold the answer, 0 to 1, calibrated where the embedding model has a
             calibration; of `ExtractiveLLM` that of the sentence that it quotes. None where none was computed.
+        margin: How far the best hit stood out among all that were found, for `ExtractiveLLM`.
         links: What keeps out links that are not the cited passages' own, or None for all of them.
         suspicious: Passages with instructions to the model, see `suspicious_passages`.
         sentences: The sentences of the answer, checked by `check`.
@@ -55,6 +56,7 @@ class CitedAnswer:
     degraded: dict[str, str] | None = None
     finish_reason: str | None = None
     confidence: float | None = None
+    margin: float | None = field(default=None, repr=False)
     links: LinkFilter | None = None
     suspicious: list[dict[str, Any]] = field(default_factory=list)
     sentences: list[Sentence] | None = None

@@ -128,6 +128,7 @@ class ExtractiveLLM(LLM):
         *,
         cosines: Sequence[float | None] | None = None,
         documents: Sequence[int] | None = None,
+        margin: float | None = None,
     ) -> tuple[str, float]:
         """Answer a prompt, and say how probable it is that the passages hold the answer.
 
@@ -135,6 +136,7 @@ class ExtractiveLLM(LLM):
             prompt: Passages and a question.
             cosines: Of each passage in the order of the numbers; None where retrieval gave none.
             documents: Which document each passage comes from, as a number.
+            margin: How far the best hit stands out in cosine, those counted that are not among the passages.
 
         Returns:
             The answer, and a probability between 0 and 1: that of the calibration, or the coverage where there is none.
@@ -152,7 +154,7 @@ class ExtractiveLLM(LLM):
             for number, heading, text in numbered
             if not heading.startswith(IMAGE)
         ]
-        quotes, confidence = self._quotes(passages, question) if passages else ("", 0.0)
+        quotes, confidence = self._quotes(passages, question, margin) if passages else ("", 0.0)
         parts = [quotes, closest_images(images)]
         return " ".join(part for part in parts if part) or DONT_KNOW, confidence
 
@@ -164,10 +166,10 @@ class ExtractiveLLM(LLM):
         return _features(reading, ranked[0], headings.get(ranked[0].passage, 0.0))
 
     def _read(
-        self, passages: Sequence[Passage], question: str
+        self, passages: Sequence[Passage], question: str, margin: float | None = None
     ) -> tuple[Reading, list[Unit], dict[int, float]]:
         """The passages read; their units, best first; the similarity of each heading, by passage."""
-        reading = read_passages(question, passages, self._analyzer)
+        reading = read_passages(question, passages, self._analyzer, margin=margin)
         headings = self._compare(reading)
         return (
             reading,
@@ -175,9 +177,9 @@ class ExtractiveLLM(LLM):
             headings,
         )
 
-    def _quotes(self, passages: Sequence[Passage], question: str) -> tuple[str, float]:
+    def _quotes(self, passages: Sequence[Passage], question: str, margin: float | None) -> tuple[str, float]:
         """Sentences that hold the answer, or none; and the confidence in them."""
-        reading, ranked, headings = self._read(passages, question)
+        reading, ranked, headings = self._read(passages, question, margin)
         if not ranked:
             return "", 0.0
         best = ranked[0]
@@ -228,7 +230,7 @@ class ExtractiveLLM(LLM):
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer the last message; takes ``cosines`` and ``documents`` as `answer_with_confidence` does."""
+        """Answer the last message; takes ``cosines``, ``documents`` and ``margin`` as `answer_with_confidence` does."""
         return _chat_response(*self.answer_with_confidence(_last(messages), **_scores(kwargs)))
 
     @llm_completion_callback()
@@ -341,7 +343,7 @@ def _at(values: Sequence[Any] | None, number: int) -> Any:
 
 
 def _scores(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in ("cosines", "documents") if name in options}
+    return {name: options[name] for name in ("cosines", "documents", "margin") if name in options}
 
 
 def _last(messages: Sequence[ChatMessage]) -> str:

@@ -296,7 +296,7 @@ class CitedSynthesizer(BaseSynthesizer):
     def _complete(self, answer: CitedAnswer, messages: list[ChatMessage]) -> Core[CitedAnswer]:
         """The whole answer, with one call of the LLM, or none where nothing is left to say."""
         if messages:
-            scores = self._scores(answer.blocks)
+            scores = self._scores(answer.blocks, answer.margin)
             response: ChatResponse = yield Step(
                 lambda: self._llm.chat(messages, **scores), lambda: self._llm.achat(messages, **scores)
             )
@@ -314,7 +314,7 @@ class CitedSynthesizer(BaseSynthesizer):
         if not messages:
             yield answer.text
         else:
-            scores = self._scores(answer.blocks)
+            scores = self._scores(answer.blocks, answer.margin)
             chunks = yield Step(
                 lambda: iter(self._llm.stream_chat(messages, **scores)),
                 lambda: self._astream_chat(messages, scores),
@@ -334,7 +334,7 @@ class CitedSynthesizer(BaseSynthesizer):
     ) -> AsyncIterator[ChatResponse]:
         return aiter(await self._llm.astream_chat(messages, **scores))
 
-    def _scores(self, blocks: Sequence[Block]) -> dict[str, Any]:
+    def _scores(self, blocks: Sequence[Block], margin: float | None) -> dict[str, Any]:
         """What retrieval knows of the passages, as numbers, for `ExtractiveLLM`; nothing for other models."""
         if not isinstance(self._llm, ExtractiveLLM):
             return {}
@@ -342,7 +342,8 @@ class CitedSynthesizer(BaseSynthesizer):
             dict.fromkeys(block.hit.node.ref_doc_id or block.hit.node.node_id for block in blocks)
         )
         named = [documents.index(block.hit.node.ref_doc_id or block.hit.node.node_id) + 1 for block in blocks]
-        return {"cosines": [cosine_of(block.hit) for block in blocks], "documents": named}
+        cosines = [cosine_of(block.hit) for block in blocks]
+        return {"cosines": cosines, "documents": named, "margin": margin}
 
     # -- what the LLM is shown -------------------------------------------------------------------------------------
 
@@ -367,6 +368,7 @@ class CitedSynthesizer(BaseSynthesizer):
             markers=MarkerFilter(len(blocks)),
             numbers=self._number_verifier(blocks),
             confidence=judged.confidence,
+            margin=judged.margin,
             links=link_filter(blocks, suspicious),
             suspicious=suspicious,
             similarities=self.similarities,

@@ -140,6 +140,16 @@ def test_a_cosine_is_not_guessed_for_a_keyword_hit() -> None:
     assert cosine_of(NodeWithScore(node=TextNode(text="a"), score=0.7)) == 0.7
 
 
+def test_the_margin_counts_hits_that_are_no_evidence() -> None:
+    """A hit far behind is dropped, and that it was far behind stays known: it speaks for the best one."""
+    floor = EvidenceFloor(calibration=Calibration(intercept=-10.0, similarity=20.0, floor=0.5))
+    near = NodeWithScore(node=TextNode(id_="a", text="Cats purr at night."), score=0.9)
+    behind = NodeWithScore(node=TextNode(id_="b", text="Dogs bark by day."), score=0.2)
+    judged = floor.judge("When do cats purr?", [near, behind])
+    assert [hit.node.node_id for hit in judged.hits] == ["a"]
+    assert judged.margin == 0.15
+
+
 def test_a_calibration_with_an_unknown_key_is_refused() -> None:
     """A mistyped weight would be a silent 0."""
     with pytest.raises(SettingsError, match=r"floor between 0 and 1; found \{'intercept': 1, 'covrage': 2\}"):

@@ -223,7 +223,13 @@ class Reading:
         return max(min(max(says, 0.0), 1.0) * (heading - similarity), -_FURTHEST_HEADING)
 
 
-def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer | None = None) -> Reading:
+def read_passages(
+    question: str,
+    passages: Sequence[Passage],
+    analyzer: Analyzer | None = None,
+    *,
+    margin: float | None = None,
+) -> Reading:
     """Read passages for a question: words and names, no model.
 
     A word counts in full in the unit itself, less where only its heading, its neighbours or its passage have it; a word
@@ -234,6 +240,7 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
         question: The question.
         passages: Best first.
         analyzer: Makes stems; None takes that of the passages' language.
+        margin: How far the best stands out, where more was found than these passages; None takes it from their cosines.
     """
     language = ENGLISH
     if analyzer is None:
@@ -269,7 +276,8 @@ def read_passages(question: str, passages: Sequence[Passage], analyzer: Analyzer
     lacks = [
         _lacks(asked, text, passage.heading, analyzer) for text, passage in zip(texts, passages, strict=True)
     ]
-    return Reading(asked, passages, found, best, names, codes, sections, lacks, _margin(passages), language)
+    found_margin = _margin(passages) if margin is None else margin
+    return Reading(asked, passages, found, best, names, codes, sections, lacks, found_margin, language)
 
 
 @functools.cache

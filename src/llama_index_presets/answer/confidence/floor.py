@@ -31,10 +31,12 @@ class Judgement:
     Attributes:
         hits: Those that are evidence, best first; none where no hit is.
         confidence: Probability that they hold the answer, 0 to 1; None where there is no text to judge by.
+        margin: How far the best stands out among all hits, those that are no evidence, too; None as above.
     """
 
     hits: list[NodeWithScore]
     confidence: float | None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +81,12 @@ class EvidenceFloor:
                 id(hit): _found_by_words(hit) and _words_say_so(reading, p) for p, hit in enumerate(texts)
             }
             kept = [hit for hit in hits if self._is_close(hit) or by_words.get(id(hit))]
-            return Judgement(kept, confidence)
+            return Judgement(kept, confidence, reading.margin)
         needed = self.calibration.floor * (_ALONGSIDE if confidence >= self.calibration.floor else 1)
         kept = [
             hit for hit in hits if chances.get(id(hit), needed if self._is_close(hit) else -1.0) >= needed
         ]
-        return Judgement(kept, confidence)
+        return Judgement(kept, confidence, reading.margin)
 
     def _chance(self, reading: Reading, place: int) -> float:
         calibration = self.calibration or WORDS
