@@ -20,6 +20,7 @@ WITH_TORCH = (
     "unit/inference/test_runtime.py",
     "unit/rerank/test_cross_encoder.py",
     "unit/rerank/test_first_token.py",
+    "unit/rerank/test_training.py",
 )
 """Comparisons with what torch computes. `tools/pythons.py --without-torch` runs the others."""
 collect_ignore = [] if find_spec("torch") else list(WITH_TORCH)

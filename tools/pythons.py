@@ -73,7 +73,7 @@ def prepare(python: Path, version: str, *, without_torch: bool = False) -> Path:
         left_out = Path(folder) / "overrides.txt"
         left_out.write_text("".join(f"{name}; python_version < '3'\n" for name in TORCH), encoding="utf-8")
         overrides = ["--override", str(left_out)] if without_torch else []
-        run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, *overrides, "-e", extras)
+        run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, *overrides, "pip", "-e", extras)
     return inside
 
 

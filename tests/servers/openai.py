@@ -110,6 +110,8 @@ class OpenAIServer:
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     seen_at: list[float] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
 
     def __enter__(self) -> OpenAIServer:
         self.lock = threading.Lock()
@@ -178,6 +180,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps({"object": "list", "data": self.bill.models}).encode())
 
     def do_POST(self) -> None:
+        with self.bill.lock:
+            self.bill.under_way += 1
+            self.bill.most_under_way = max(self.bill.most_under_way, self.bill.under_way)
+        try:
+            self._post()
+        finally:
+            with self.bill.lock:
+                self.bill.under_way -= 1
+
+    def _post(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         path = next(known for known in _PATHS if self.path.partition("?")[0].endswith(known))
         with self.bill.lock:

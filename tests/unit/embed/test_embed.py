@@ -62,6 +62,7 @@ def test_a_hosted_model_is_not_a_local_one() -> None:
 
 def test_vectors_are_those_of_sentence_transformers(model: LocalEmbedding) -> None:
     """Float32 gives what the library gives by itself, in the caller's order, with unit length."""
+    pytest.importorskip("torch", reason="compares with what torch computes")
     from sentence_transformers import SentenceTransformer
 
     stock = SentenceTransformer(str(find_weights(embedding_model(MINILM)))).encode(
@@ -75,6 +76,7 @@ def test_vectors_are_those_of_sentence_transformers(model: LocalEmbedding) -> No
 
 def test_bfloat16_points_the_same_way(model: LocalEmbedding) -> None:
     """The fast path may not change what is found: cosine to float32 above 0.9995."""
+    pytest.importorskip("torch", reason="bfloat16 is torch's")
     fast = LocalEmbedding(MINILM, precision="bfloat16", allow_download=False)
     ours, exact = (np.array(m.get_text_embedding_batch(TEXTS)) for m in (fast, model))
     assert (ours * exact).sum(axis=1).min() > 0.9995
