@@ -285,7 +285,7 @@ def make_embedding_model(
     if name.provider == "local":
         return _local(name, checked)
     if name.provider == CLASS:
-        own: BaseEmbedding = make_own(name, BaseEmbedding, "embedding model of LlamaIndex")
+        own: BaseEmbedding = make_own(name, checked, BaseEmbedding, "embedding model of LlamaIndex")
         return retrying(own)
     made: BaseEmbedding = _provided(name, checked, sends=sends, dimensions=dimensions)
     return retrying(made)

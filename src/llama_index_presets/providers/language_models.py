@@ -286,18 +286,22 @@ def make_language_model(name: str, options: Mapping[str, Any] | None = None) -> 
 def _own_class(name: ModelName, options: Mapping[str, Any]) -> LLM:
     from llama_index.core.llms.llm import LLM
 
-    if options:
-        raise SettingsError(f"Give the arguments of '{name.model}' in its name: {name.model}?argument=value.")
-    own: LLM = make_own(name, LLM, "LLM of LlamaIndex")
+    own: LLM = make_own(name, options, LLM, "LLM of LlamaIndex")
     return own
 
 
-def make_own(name: ModelName, base: type, what: str) -> Any:
+def make_own(name: ModelName, options: Mapping[str, Any], base: type, what: str) -> Any:
     """An object of a class of the application.
 
     Raises:
-        SettingsError: It cannot be imported, is no subclass of `base`, or does not take the arguments.
+        SettingsError: It cannot be imported, is no subclass of `base`, does not take the arguments, or there are
+            options, which only the class itself could follow.
     """
+    if options:
+        raise SettingsError(
+            f"A class takes no {', '.join(options)} from the settings. Give the arguments of '{name.model}' in its "
+            f"name: {name.model}?argument=value."
+        )
     module, _, kind = name.model.partition(":")
     try:
         found = getattr(importlib.import_module(module), kind)

@@ -118,7 +118,9 @@ def make_reranker(name: ModelName, options: Mapping[str, Any], *, top_n: int) ->
 
     checked = check_options(options, "reranker")
     if name.provider == CLASS:
-        own: BaseNodePostprocessor = make_own(name, BaseNodePostprocessor, "node postprocessor of LlamaIndex")
+        own: BaseNodePostprocessor = make_own(
+            name, checked, BaseNodePostprocessor, "node postprocessor of LlamaIndex"
+        )
         return KeepsRetrievalScores(own)
     provider = RERANKER_PROVIDERS[name.provider]
     kind = getattr(require(provider.module, extra=provider.extra), provider.kind)

@@ -234,3 +234,10 @@ def test_a_class_of_the_application_reranks() -> None:
     hits = [NodeWithScore(node=TextNode(text=text), score=score) for text, score in (("a", 0.4), ("b", 0.9))]
     kept = make_reranker(name, {}, top_n=2).postprocess_nodes(hits)
     assert [hit.text for hit in kept] == ["b"]
+
+
+def test_options_of_the_settings_are_not_dropped_for_an_own_class() -> None:
+    """A class takes its arguments in its name, as a language model's does; the settings' are refused, not ignored."""
+    own = read_embedding_name(f"{__name__}:OwnEmbedding?dim=32")
+    with pytest.raises(SettingsError, match="takes no batch_size from the settings"):
+        make_embedding_model(own, {"batch_size": 3})
