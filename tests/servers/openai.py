@@ -87,6 +87,7 @@ class OpenAIServer:
         refusal: What a request with `stream_options` is refused with: a status and a message; None takes it.
         numbers_vectors: Whether each vector of an answer has its ``index``.
         usage_words: Further usage of a chat call, in a vendor's own words.
+        most_under_way: Requests that were being answered at the same moment, at most.
         models: What ``/models`` lists.
         reports_usage: Whether it says what a chat call used.
         mistral: Whether it speaks Mistral's dialect: streams say their usage unasked, a call of a tool has a text.
@@ -180,16 +181,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps({"object": "list", "data": self.bill.models}).encode())
 
     def do_POST(self) -> None:
-        with self.bill.lock:
-            self.bill.under_way += 1
-            self.bill.most_under_way = max(self.bill.most_under_way, self.bill.under_way)
-        try:
-            self._post()
-        finally:
-            with self.bill.lock:
-                self.bill.under_way -= 1
-
-    def _post(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         path = next(known for known in _PATHS if self.path.partition("?")[0].endswith(known))
         with self.bill.lock:
@@ -207,8 +198,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault is not None and fault.malformed:
             self._send(b'{"id": "chatcmpl-1", "choices": [{"mess')
         else:
-            time.sleep(self.bill.latency_s)
+            self._take_time()
             self._answer(path, body, fault)
+
+    def _take_time(self) -> None:
+        """Ends before the answer, so that a client's next request is not counted beside this one."""
+        with self.bill.lock:
+            self.bill.under_way += 1
+            self.bill.most_under_way = max(self.bill.most_under_way, self.bill.under_way)
+        time.sleep(self.bill.latency_s)
+        with self.bill.lock:
+            self.bill.under_way -= 1
 
     def _answer(self, path: str, body: dict[str, Any], fault: Fault | None) -> None:
         if path == "/embeddings":
