@@ -23,7 +23,8 @@ from tests.servers.openai import OpenAIServer
 
 from llama_index_presets import cli
 from llama_index_presets.cli.answer_output import show_sources
-from llama_index_presets.cli.terminal import print_table, table
+from llama_index_presets.cli.terminal import Working, model_loads_shown, print_table, table
+from llama_index_presets.loading import LoadOnce, loading
 
 HERE = Path(__file__).parents[2]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -76,9 +77,9 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow("processes that load an engine on a terminal")
 @pytest.mark.parametrize("width", [60, 100, 200])
 def test_ask_on_a_terminal_shows_status_sources_and_cited_words(clinic: Path, width: int) -> None:
-    """Loading says so; the table fits the width; the cited words are there; the status is gone in the end."""
+    """What is being done is said; the table fits the width; the cited words are there; the status is gone in the end."""
     code, drawn = Terminal(["ask", QUESTION], clinic, width).end()
-    assert code == 0 and "Loading all-MiniLM-L6-v2 …" in drawn and "\x1b[?25l" in drawn
+    assert code == 0 and "Opening the index …" in drawn and "\x1b[?25l" in drawn
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")  # the cursor is back
     shown = ESCAPES.sub("", drawn.split("\x1b[?25h")[-1])
     lines = shown.replace("\r", "").splitlines()
@@ -87,6 +88,25 @@ def test_ask_on_a_terminal_shows_status_sources_and_cited_words(clinic: Path, wi
     words = " ".join(" ".join(lines).split())
     assert "for 28 days. [1]" in words and "Source" in words
     assert re.search(r"A pen in use may be", " ".join(lines[head:]))
+
+
+def test_a_model_is_named_while_it_is_loaded() -> None:
+    """The line says it, and what it said before when the model is there."""
+    said: list[str] = []
+
+    class Line(Working):
+        """Notes what is said."""
+
+        def begin(self, doing: str) -> None:
+            said.append(doing)
+
+        def done(self) -> None:
+            said.append("done")
+
+    load = LoadOnce(lambda name: said.append(f"reads {name}"))
+    with model_loads_shown(Line("Opening the index")), loading("MiniLM", "embedding"):
+        load("MiniLM")
+    assert said == ["Loading MiniLM", "reads MiniLM", "done"]
 
 
 @pytest.mark.slow("a process that loads an engine and a model on loopback")
