@@ -77,7 +77,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow("processes that load an engine on a terminal")
 @pytest.mark.parametrize("width", [60, 100, 200])
 def test_ask_on_a_terminal_shows_status_sources_and_cited_words(clinic: Path, width: int) -> None:
-    """What is being done is said; the table fits the width; the cited words are there; the status is gone in the end."""
+    """What is being done is said; the table fits the width; the cited words are there; the status goes."""
     code, drawn = Terminal(["ask", QUESTION], clinic, width).end()
     assert code == 0 and "Opening the index …" in drawn and "\x1b[?25l" in drawn
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")  # the cursor is back
