@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -220,11 +221,20 @@ class SentenceChunker:
 
     def add_sentence(self, node: TextNode, sentence: str) -> None:
         """Put a language model's sentence beside a chunk, cut to the room kept for it; an empty one is none."""
-        words = sentence.split()
-        while words and self._size_beside(SENTENCE_KEY, " ".join(words)) > self._sentence_room:
-            words.pop()
-        if words:
-            node.metadata[SENTENCE_KEY] = " ".join(words)
+        said = self._fitting(" ".join(sentence.split())[: self._sentence_room * _LONGEST_TOKEN])
+        if said:
+            node.metadata[SENTENCE_KEY] = said
+
+    def _fitting(self, sentence: str) -> str:
+        """As much of a sentence as there is room for: whole words, and characters of a script without spaces."""
+        ends = range(1, len(sentence) + 1)
+        fits = bisect_right(
+            ends, self._sentence_room, key=lambda end: self._size_beside(SENTENCE_KEY, sentence[:end])
+        )
+        if fits == len(sentence) or sentence[fits] == " ":
+            return sentence[:fits]
+        words, space, rest = sentence[:fits].rpartition(" ")
+        return words if space and len(rest) <= _LONGEST_TOKEN else sentence[:fits]
 
     def _with_context(self, source: SourceText) -> SourceText:
         """The document with what its chunks are given, cut or left out where it would take too much of a chunk."""

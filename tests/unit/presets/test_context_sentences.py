@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from llama_index.core import Document
+from llama_index.core.llms import CompletionResponse
+from llama_index.core.llms.mock import MockLLM
 from llama_index.core.schema import MetadataMode, TextNode
 from tests.fakes import WordEmbedding
 from tests.servers.openai import Fault, OpenAIServer
@@ -16,7 +19,9 @@ from tests.servers.openai import Fault, OpenAIServer
 from llama_index_presets import build
 from llama_index_presets.advise.eject import eject
 from llama_index_presets.errors import BudgetExceededError, SettingsError
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.presets.contextual.contextualiser import ContextModel, Contextualiser
 from llama_index_presets.presets.contextual.prompts import clean_sentence, stretches
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.estimates.ingestion import estimate_preset
@@ -225,3 +230,67 @@ def test_a_sentence_is_cut_to_its_room() -> None:
     chunker.add_sentence(node, "word " * 40)
     assert node.metadata == {"document_context": " ".join(["word"] * 9)}  # and the key makes ten
     assert clean_sentence("  ") == ""
+
+
+def test_a_sentence_without_spaces_is_cut_between_characters() -> None:
+    """Chinese and Japanese put none between words: what fits is kept, not nothing."""
+    chunker = SentenceChunker(
+        tokenize=list, max_tokens=200, context="llm"
+    )  # a character a token; 40 of them free
+    node = TextNode(text="x")
+    chunker.add_sentence(node, "水" * 100)
+    room = 40 - len("document_context: \n")
+    assert node.metadata == {"document_context": "水" * room}
+
+
+def test_a_reply_that_goes_on_is_kept_short_and_without_controls() -> None:
+    """A document may have talked the model into a book; NUL cannot be stored everywhere."""
+    assert len(clean_sentence("word " * 100_000)) <= 1_000
+    assert clean_sentence("Foo\x00 of\u202e Bar.") == "Foo of Bar."
+
+
+class _TenTimesAsDear(MockLLM):
+    """Of each stretch, eight calls answer at the same time, and cost ten times what was held for them."""
+
+    def complete(self, prompt: str, *args: Any, **kwargs: Any) -> CompletionResponse:
+        with _counting:
+            _prompts.append(prompt)
+            first = len(_prompts) == 1
+        if not first:
+            _together.wait(timeout=20)
+        usage = {"prompt_tokens": 10, "completion_tokens": 10 if first else 10_000}
+        return CompletionResponse(text=SENTENCE, raw={"usage": usage})
+
+
+_prompts: list[str] = []
+_counting = threading.Lock()
+_together = threading.Barrier(8)
+
+
+def test_dear_calls_at_the_same_time_raise_what_is_held_once() -> None:
+    """What is held for the next call is as dear as the dearest one, not their product."""
+    _prompts.clear()
+    work = Contextualiser(
+        about=ContextModel(name="m", provider="openai", model="gpt-4o-mini"),
+        cache=None, llm=_TenTimesAsDear(), limit_usd=Decimal(10),
+    )  # fmt: skip
+    nodes = [TextNode(text=f"Part {place}.", start_char_idx=0) for place in range(17)]
+    chunker = SentenceChunker(tokenize=str.split, max_tokens=120, context="llm")
+    assert work.add(SourceText(doc_id="d", plain=PlainText(REPORT)), nodes, chunker) == []
+    assert len(_prompts) == 17
+    assert work.spent_usd == Decimal("0.0000075") + 16 * Decimal(
+        "0.0060015"
+    )  # 10 * 0.15 + 10 or 10,000 * 0.60
+
+
+def test_the_same_text_under_another_name_is_asked_anew(server: OpenAIServer, tmp_path: Path) -> None:
+    """The sentence may repeat the name: that of one client's file is not for the next one's."""
+    with opened(tmp_path / "s") as engine:
+        chunks = engine.ingest([Document(text=REPORT, id_="a", metadata={"file_name": "acme.txt"})]).chunks
+        engine.ingest([Document(text=REPORT, id_="b", metadata={"file_name": "acme.txt"})])
+        assert len(server.served) == chunks
+        engine.ingest([Document(text=REPORT, id_="c", metadata={"file_name": "bolt.txt"})])
+    prompts = [request["messages"][-1]["content"] for _, request in server.requests]
+    assert len(prompts) == 2 * chunks
+    assert all("acme.txt" in one for one in prompts[:chunks])
+    assert all("bolt.txt" in one and "acme.txt" not in one for one in prompts[chunks:])

@@ -91,9 +91,10 @@ class ContextWork:
 class Contextualiser:
     """Gives chunks a sentence that situates them in their document.
 
-    A sentence is kept as soon as it is there, under document, chunk, model and prompt: a run that was killed pays for
-    none twice. Calls are made eight at a time; of each stretch of a document the first goes ahead alone, so that the
-    provider has its beginning in the cache. The calls are recorded in the ledger of the run under `CONTEXT_TAG`.
+    A sentence is kept as soon as it is there, under document with its name, chunk, model and prompt: a run that was
+    killed pays for none twice. Calls are made eight at a time; of each stretch of a document the first goes ahead
+    alone, so that the provider has its beginning in the cache. The calls are recorded in the ledger of the run under
+    `CONTEXT_TAG`.
 
     Attributes:
         about: The model.
@@ -128,7 +129,8 @@ class Contextualiser:
             BudgetExceededError: The next call could exceed the limit; what is paid is kept.
             ModelError: The model refused a prompt, or failed in a way that concerns this document alone.
         """
-        keys = self._keys(source, nodes)
+        document = self._document(source)
+        keys = [self._key(document, node) for node in nodes]
         found = {node.node_id: said for node, said in zip(nodes, map(self._known, keys), strict=True) if said}
         missing = [node for node in nodes if node.node_id not in found]
         if missing:
@@ -174,10 +176,13 @@ class Contextualiser:
 
     def _ask(self, prompt: str) -> str:
         assert self.llm is not None
-        held = self._reserve(prompt)
+        held, factor = self._reserve(prompt)
+        cost = Decimal(0)
         try:
             with attributed(tags=[CONTEXT_TAG]):
                 reply = self.llm.complete(prompt)
+            said = str(reply.text or "")
+            cost = self._cost(prompt, said, reply)
         except PresetsError:
             raise
         except Exception as error:
@@ -187,20 +192,17 @@ class Contextualiser:
                 f"{self.about.name} gave no context sentence ({type(error).__name__}: {str(error)[:200]})."
             ) from error
         finally:
-            with self._lock:
-                self._held -= held
-        said = str(reply.text or "")
-        self._settle(prompt, said, reply, held)
+            self._settle(held, factor, cost)
         return clean_sentence(said)
 
-    def _reserve(self, prompt: str) -> Decimal:
-        """Hold what a call can cost.
+    def _reserve(self, prompt: str) -> tuple[Decimal, Decimal]:
+        """Hold what a call can cost; gives that, and the factor in it.
 
         Raises:
             BudgetExceededError: It could exceed the limit.
         """
         if self.limit_usd is None:
-            return Decimal(0)
+            return Decimal(0), Decimal(1)
         read = most_tokens(self.about.provider, self.about.model, [prompt])
         cost = self._price(Tokens(read, 2 * SENTENCE_TOKENS))
         if cost is None:
@@ -216,20 +218,26 @@ class Contextualiser:
                 error.limit_usd, error.spent_usd, error.estimate_usd = self.limit_usd, self.spent_usd, cost
                 raise error
             self._held += cost
-        return cost
+            return cost, self._factor
 
-    def _settle(self, prompt: str, said: str, reply: Any, held: Decimal) -> None:
+    def _settle(self, held: Decimal, factor: Decimal, cost: Decimal) -> None:
+        """Book the cost in the place of what was held, in one step: another call reserves before or after it."""
+        with self._lock:
+            self._held -= held
+            self.spent_usd += cost
+            if (
+                held
+            ):  # calls at the same time each show the same factor: the largest counts, not their product
+                self._factor = max(self._factor, factor * cost / held)
+
+    def _cost(self, prompt: str, said: str, reply: Any) -> Decimal:
         usage = reported_usage(reply)
         if usage is None:
             provider, model = self.about.provider, self.about.model
             tokens = Tokens(estimate_chat(provider, model, [prompt]), estimate_text(provider, model, [said]))
         else:
             tokens = Tokens(usage.prompt, usage.completion, usage.cached, usage.cache_write)
-        cost = self._price(tokens) or Decimal(0)
-        with self._lock:
-            self.spent_usd += cost
-            if held and cost > held:
-                self._factor *= cost / held
+        return self._price(tokens) or Decimal(0)
 
     # -- estimate ---------------------------------------------------------------------------------------------------
 
@@ -238,7 +246,7 @@ class Contextualiser:
     ) -> Iterator[TextNode]:
         """Count what `add` would do; the chunks come back with a sentence, or words of its length."""
         asked: list[TextNode] = []
-        document = _digest(source.plain.text)
+        document = self._document(source)
         for node in nodes:
             said = self._known(self._key(document, node))
             if said:
@@ -278,9 +286,9 @@ class Contextualiser:
 
     # -- cache ------------------------------------------------------------------------------------------------------
 
-    def _keys(self, source: SourceText, nodes: Sequence[TextNode]) -> list[bytes]:
-        document = _digest(source.plain.text)
-        return [self._key(document, node) for node in nodes]
+    def _document(self, source: SourceText) -> str:
+        """What a prompt says of a document: its name too, which a sentence repeats."""
+        return _digest(f"{_name(source)}\0{source.plain.text}")
 
     def _key(self, document: str, node: TextNode) -> bytes:
         parts = (document, _digest(f"{node.start_char_idx}\0{node.text}"), self.about.name, version())
@@ -291,8 +299,11 @@ class Contextualiser:
         return str((entry or {}).get("sentence", ""))
 
     def _stretches(self, source: SourceText, nodes: Sequence[TextNode]) -> Iterator[Stretch]:
-        name = source.title or str(source.metadata.get("file_name") or "")
-        return stretches(name, source.plain.text, nodes, self.about.window_tokens)
+        return stretches(_name(source), source.plain.text, nodes, self.about.window_tokens)
+
+
+def _name(source: SourceText) -> str:
+    return source.title or str(source.metadata.get("file_name") or "")
 
 
 def _digest(text: str) -> str:
