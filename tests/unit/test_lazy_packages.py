@@ -33,3 +33,13 @@ def test_a_package_is_stood_in_for_only_inside_the_block() -> None:
         "except ModuleNotFoundError as error: print(Frame.__name__, error.name)"
     )
     assert run(code) == "Frame nowhere"
+
+
+def test_a_command_shows_no_stray_warning_of_llama_index() -> None:
+    """LlamaIndex's `__init__`, which a command need not run, keeps its log off the terminal where nobody reads it."""
+    code = (
+        "import logging; from llama_index_presets.packages.lazy_packages import run_as_command; run_as_command(); "
+        "logging.getLogger('llama_index.core.utils').warning('stray')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

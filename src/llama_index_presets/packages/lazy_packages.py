@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ def run_as_command(*, brief: bool = False) -> None:
     # lancedb annotates with the models of a REST client that it does not ask: a second of a cold question.
     stand_in("lance_namespace_urllib3_client")
     import_by_name("llama_index.core")  # of its 400 modules a question needs 120
+    logging.getLogger("llama_index.core").addHandler(logging.NullHandler())  # as its own __init__ does
 
 
 def is_command() -> bool:

@@ -23,7 +23,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index_presets.errors import BudgetExceededError, PresetsError, StoreLockedError
+from llama_index_presets.errors import (
+    BudgetExceededError,
+    PresetsError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreWriteError,
+)
 from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.private_files import private_folder, private_open
 from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
@@ -122,14 +129,19 @@ class Jobs:
 
     Args:
         state: Folder for files of the server.
+
+    Raises:
+        StoreWriteError: The file cannot be read or written now; as every method.
+        StoreCorruptError: It is damaged; as every method.
     """
 
     def __init__(self, state: Path) -> None:
-        private_folder(state)
         self.state = state
-        path = state / "jobs.sqlite"
+        self._path = state / "jobs.sqlite"
         self._lock = threading.Lock()
-        self._connection = open_sqlite(path, timeout_s=30, schema=_SCHEMA, pragmas=[WRITE_AHEAD])
+        with self._faults():
+            private_folder(state)
+            self._connection = open_sqlite(self._path, timeout_s=30, schema=_SCHEMA, pragmas=[WRITE_AHEAD])
 
     def add(
         self, caller: Caller, job_id: str, items: Sequence[str], total: int, metadata: Mapping[str, Any]
@@ -190,12 +202,30 @@ class Jobs:
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._connection:
+        with self._faults(), self._lock, self._connection:
             yield self._connection
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Errors of SQLite leave as errors of this package."""
+        try:
+            yield
+        except sqlite3.ProgrammingError as error:
+            raise StoreError(f"The jobs in '{self._path}' are closed ({error}): the server ends.") from error
+        except (OSError, sqlite3.OperationalError) as error:
+            raise StoreWriteError(
+                f"The jobs in '{self._path}' cannot be read or written ({error}); those recorded before are as they "
+                "were. Make room on the disk, or fix its rights."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StoreCorruptError(
+                f"The jobs in '{self._path}' are damaged ({error}). Stop the server, move the file away and start "
+                "again; what was uploaded and not ingested is in the folders beside it."
+            ) from error
 
     def _select(self, rest: str, values: Sequence[Any]) -> list[Job]:
         columns = "id, caller, status, total, finished, items, metadata, report, error, created, updated"
-        with self._lock:
+        with self._faults(), self._lock:
             rows = self._connection.execute(f"SELECT {columns} FROM jobs {rest}", list(values)).fetchall()  # noqa: S608
         return [
             Job(

@@ -294,3 +294,44 @@ def test_the_same_text_under_another_name_is_asked_anew(server: OpenAIServer, tm
     assert len(prompts) == 2 * chunks
     assert all("acme.txt" in one for one in prompts[:chunks])
     assert all("bolt.txt" in one and "acme.txt" not in one for one in prompts[chunks:])
+
+
+@pytest.mark.parametrize(("pii", "asked"), [("redact", True), ("refuse", False)])
+def test_personal_data_is_gone_before_a_model_is_asked(
+    server: OpenAIServer, tmp_path: Path, pii: str, asked: bool
+) -> None:
+    """Redacted text and name alone reach the model; a refused document does not, not even for the estimate."""
+    document = Document(
+        text=f"Write to jane@example.org. {REPORT}",
+        id_="report",
+        metadata={"file_name": "jane@example.org.txt"},
+    )
+    with opened(tmp_path / "s", pii=pii) as engine:
+        engine.ingest([document])
+    assert bool(server.requests) is asked
+    assert "jane@" not in repr(server.requests)
+    kept = tmp_path / "s" / "contexts.sqlite"
+    assert not kept.exists() or b"jane@" not in kept.read_bytes()
+
+
+def test_a_killed_ingest_asks_nothing_more(server: OpenAIServer, tmp_path: Path) -> None:
+    """Ctrl-C: the calls under way end, their sentences are kept, and those that wait are never sent."""
+    long = [Document(text=" ".join([REPORT] * 3), id_="long")]
+    with opened(tmp_path / "s") as engine:
+        chunks = engine.estimate(long).chunks
+        llm = engine._parts.synthesizer.llm
+        plain, asked = type(llm).complete, []
+
+        def interrupted(self: Any, prompt: str, *args: Any, **kwargs: Any) -> Any:
+            asked.append(prompt)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            return plain(self, prompt, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(type(llm), "complete", interrupted)
+            engine.ingest(long)
+        assert len(asked) < chunks
+        assert engine.estimate(long).context.known == len(server.served)  # type: ignore[union-attr]
+        engine.ingest(long)
+        assert len(server.served) == chunks

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.unit.serve.conftest import Running, add_keys, config_of, running, wait_for
 
+from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.serve.callers.key_file import ANYBODY, Caller
 from llama_index_presets.serve.jobs import Jobs
@@ -209,3 +210,14 @@ def test_document_ids_are_shown_without_folders() -> None:
     assert file_of(state, ANYBODY, "uploads/a.pdf") != stored
     assert file_of(state, ada, "uploads/../../x") == "uploads/../../x"
     assert document_id(state, ada, "/data/b.pdf") == "/data/b.pdf"
+
+
+def test_a_damaged_or_closed_place_of_jobs_is_named(tmp_path: Path) -> None:
+    """An error says which file and what to do; a damaged one is left as it is."""
+    (tmp_path / "jobs.sqlite").write_bytes(b"no database " * 100)
+    with pytest.raises(StoreCorruptError, match=r"jobs\.sqlite' are damaged .*move the file away"):
+        Jobs(tmp_path)
+    assert (tmp_path / "jobs.sqlite").read_bytes() == b"no database " * 100
+    (tmp_path / "folder" / "jobs.sqlite").mkdir(parents=True)
+    with pytest.raises(StoreWriteError, match="cannot be read or written"):
+        Jobs(tmp_path / "folder")

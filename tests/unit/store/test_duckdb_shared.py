@@ -234,6 +234,25 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
             store.add([node("b")])
 
 
+def test_a_folder_without_room_for_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be written, or a file system without locks: the error says which, and what to do."""
+    path = tmp_path / "a.duckdb"
+    with opened(path) as store:
+        store.add([node("a")])
+
+    def refuse(where: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(where))
+
+    monkeypatch.setattr("llama_index_presets.files.locks.private_file", refuse)
+    with pytest.raises(
+        StoreWriteError, match=r"a\.duckdb\.turn' cannot be taken: Permission denied.*without shared"
+    ):
+        opened(path, read_only=True)
+    monkeypatch.undo()
+    with opened(path, read_only=True) as store:
+        assert store.node_ids() == ["a"]
+
+
 def test_the_files_are_for_this_user_alone(tmp_path: Path) -> None:
     """The database and both locks have mode 0600."""
     with opened(tmp_path / "a.duckdb") as store:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 
 import duckdb
 
-from llama_index_presets.errors import StoreError, StoreLockedError
+from llama_index_presets.errors import StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_half_made
 from llama_index_presets.files.locks import FileLock
 from llama_index_presets.store.duckdb.connect import MEMORY, connect
@@ -123,8 +123,15 @@ class SharedDatabase(Database):
                     self._disconnect()
 
     def _lock(self, held: ExitStack, name: str, *, shared: bool) -> None:
-        lock = held.enter_context(FileLock(Path(f"{self.path}.{name}")))
-        if not lock.acquire(shared=shared, timeout_s=_PATIENCE_S):
+        path = Path(f"{self.path}.{name}")
+        try:
+            taken = held.enter_context(FileLock(path)).acquire(shared=shared, timeout_s=_PATIENCE_S)
+        except OSError as error:
+            raise StoreWriteError(
+                f"The lock '{path}' cannot be taken: {error.strerror}. Processes that share a file make two locks "
+                "beside it, readers too: give them a folder that this user can write, or open the store without shared."
+            ) from error
+        if not taken:
             use = "written" if shared or name == "turn" else "read or written"
             raise StoreLockedError(
                 f"'{self.path}' was {use} by other processes for more than {_PATIENCE_S:g} s without a break. Try "
