@@ -176,7 +176,7 @@ def _choose(
     overrides = {column: type(part).__name__ for column, part in given.items() if part is not None}
     row, notices = _offline(row, storage, values, overrides) if offline else (row, ())
     local = row.monitoring == "local" or offline
-    _check_local(row, values, given, overrides)
+    _check_local(row, values, given, overrides, offline=offline)
     _check(row, values, overrides)
     location = _resolve(storage, row, values, overrides, local=local)
     if has_permissions(location) and values.permissions == "off":  # once on, always on
@@ -326,9 +326,14 @@ def _offline(
 
 
 def _check_local(
-    row: Preset, values: Settings, given: Mapping[str, Any], overrides: Mapping[str, str]
+    row: Preset, values: Settings, given: Mapping[str, Any], overrides: Mapping[str, str], *, offline: bool
 ) -> None:
-    """Refuse, for a preset that keeps everything here, every part that sends something elsewhere."""
+    """Refuse, for a preset that keeps everything here, every part that sends something elsewhere.
+
+    What `offline` cannot swap for a local counterpart is refused, too.
+    """
+    if offline:
+        refuse_remote_contextualiser(row, values)
     if row.monitoring != "local":
         return
     refuse_remote(row.name, [part for part in given.values() if part is not None])

