@@ -65,6 +65,8 @@ class CostTrackingHandler(BaseCallbackHandler):
             every class made from them. False estimates the tokens of streams that say nothing.
         tokenizer: Counts the tokens of `total_llm_token_count` and its siblings where no server reports them, as in
             `TokenCountingHandler`; None takes LlamaIndex's own. The ledger counts by the model's own tokenizer.
+        recount: Whether `tokenizer` counts what no server reports, as in `TokenCountingHandler`; False takes the
+            ledger's own counts, and spares each embedded text a second tokenizer.
         keep_texts: Whether `llm_token_counts` and `embedding_token_counts` have the prompts and answers.
         event_starts_to_ignore: Kinds of events that callbacks leave out.
         event_ends_to_ignore: The same.
@@ -94,6 +96,7 @@ class CostTrackingHandler(BaseCallbackHandler):
         stream_usage: bool = True,
         tokenizer: Callable[[str], list[Any]] | None = None,
         keep_texts: bool = False,
+        recount: bool = True,
         event_starts_to_ignore: Sequence[CBEventType] | None = None,
         event_ends_to_ignore: Sequence[CBEventType] | None = None,
         verbose: bool = False,
@@ -107,7 +110,9 @@ class CostTrackingHandler(BaseCallbackHandler):
         self.ledger = ledger
         self.scope = scope
         self._verbose, self._logger = verbose, logger
-        counts = TokenCounts(tokenizer, keep_texts=keep_texts, say=self._say() if verbose else None)
+        counts = TokenCounts(
+            tokenizer, keep_texts=keep_texts, recount=recount, say=self._say() if verbose else None
+        )
         if budgets is not None and not isinstance(budgets, Budgets):
             budgets = Budgets(ledger, budgets)
         self._stream_usage = stream_usage
@@ -141,6 +146,7 @@ class CostTrackingHandler(BaseCallbackHandler):
             "scope": self.scope,
             "stream_usage": self._stream_usage,
             "keep_texts": self._observer.counts.keep_texts,
+            "recount": self._observer.counts.recount,
             "event_starts_to_ignore": list(self.event_starts_to_ignore),
             "verbose": self._verbose,
             "logger": self._logger,

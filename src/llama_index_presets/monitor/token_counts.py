@@ -78,6 +78,7 @@ class TokenCounts:
     Args:
         tokenizer: Text -> tokens; None takes LlamaIndex's own when it is needed.
         keep_texts: Whether prompts and answers are kept.
+        recount: Whether the tokenizer counts what no server reports; False takes the counts of the ledger.
         say: Called with a line for each call; None says nothing.
     """
 
@@ -86,9 +87,11 @@ class TokenCounts:
         tokenizer: Callable[[str], list[Any]] | None = None,
         *,
         keep_texts: bool = False,
+        recount: bool = True,
         say: Callable[[str], object] | None = None,
     ) -> None:
         self._given = tokenizer
+        self.recount = recount
         self.keep_texts = keep_texts
         self.say = say
         self._lock = threading.Lock()
@@ -120,7 +123,7 @@ class TokenCounts:
     def _note_llm(self, end: CallEnded, usage: Usage, source: str) -> None:
         call = end.call
         prompt, said = usage.prompt, usage.completion
-        if source == "estimated":
+        if source == "estimated" and self.recount:
             prompt, said = self._counted(
                 call.prompt, end.response if end.response is not None else call.chunk
             )
@@ -138,7 +141,7 @@ class TokenCounts:
     def _note_embedding(self, end: CallEnded, usage: Usage) -> None:
         texts = [text for text in end.response or () if isinstance(text, str)]
         tokens = usage.prompt
-        if texts and not end.cache_hit:
+        if texts and self.recount and not end.cache_hit:
             tokens = sum(self._tokenizer.get_string_tokens(text) for text in texts)
         kept = ("\n".join(texts), "") if self.keep_texts else None
         with self._lock:

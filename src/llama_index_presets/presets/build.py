@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llama_index.core import VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms.llm import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -46,7 +45,7 @@ from llama_index_presets.presets.index.storage import (
     prepare_storage,
     resolve_storage,
 )
-from llama_index_presets.presets.index.stores import check_place, open_store, refuse_lost_vectors
+from llama_index_presets.presets.index.stores import check_place, make_index, open_store, refuse_lost_vectors
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -216,7 +215,7 @@ def _open(
     ledger, costs = start_monitoring(
         row.monitoring, location, opened, values, preset=row.name, local=choice.local
     )
-    index = VectorStoreIndex.from_vector_store(vector_store, embed_model=choice.embed_model)
+    index = make_index(vector_store, choice.embed_model)
     llm: LLM = _language_model(row) if given["llm"] is None else given["llm"]
     retrieval = assemble_pattern(
         row.pattern, index, location, values, embed_model=choice.embed_model, reranker=given["reranker"],

@@ -133,7 +133,9 @@ def start_monitoring(
     opened.callback(_close, ledger.close, audited)
     if level == "local":
         opened.callback(_close, JsonLog(ledger, to=storage.logs).close, audited)
-    handler = CostTrackingHandler(ledger, scope="bound", stream_usage=settings.stream_usage).instrument()
+    handler = CostTrackingHandler(
+        ledger, scope="bound", stream_usage=settings.stream_usage, recount=False
+    ).instrument()
     opened.callback(handler.close)
     if level == "full":
         opened.callback(_start_alerts(ledger, settings).stop)

@@ -50,6 +50,22 @@ def ask(handler: Any) -> None:
     WordEmbedding(model_name="words", callback_manager=manager).get_text_embedding_batch(["red fish", "blue"])
 
 
+def test_counts_of_the_ledger_are_taken_without_a_tokenizer() -> None:
+    """No text is counted a second time; totals and ledger then say the same."""
+
+    def refuses(text: str) -> list[str]:
+        raise AssertionError(text)
+
+    handler = CostTrackingHandler(tokenizer=refuses, recount=False)
+    ask(handler)
+    rows = handler.ledger.sql("SELECT kind, sum(total_tokens) FROM llm_calls GROUP BY kind").fetchall()
+    assert dict(rows) == {
+        "llm": handler.total_llm_token_count,
+        "embedding": handler.total_embedding_token_count,
+    }
+    assert handler.total_llm_token_count > 0 and handler.total_embedding_token_count > 0
+
+
 @pytest.mark.parametrize("tokenizer", [None, str.split])
 def test_the_totals_are_the_official_ones(tokenizer: Any) -> None:
     """With LlamaIndex's tokenizer and with one of the caller's, without a ledger."""

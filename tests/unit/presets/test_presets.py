@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core import Document
+from llama_index.core import Document, Settings
+from llama_index.core.node_parser import SentenceSplitter
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
@@ -211,3 +212,17 @@ def test_a_class_of_the_application_is_taken_at_its_word_and_a_subclass_of_a_ser
     assert is_local(Mine())
     assert not is_local(Wrapped(api_key="x"))
     assert not is_local(Stored())
+
+
+def test_the_index_of_an_engine_cuts_as_a_stock_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document given to LlamaIndex's own index goes through the transformations of its settings."""
+    splitter = SentenceSplitter(chunk_size=20, chunk_overlap=0)
+    monkeypatch.setattr(Settings, "_transformations", [splitter])
+    with build(
+        "healthcare", storage=tmp_path, settings={"store": "duckdb"}, embed_model=WordEmbedding()
+    ) as engine:
+        document = Document(text="Botulism is treated with an antitoxin at once. " * 6)
+        engine.index.insert(document)
+        texts = sorted(node.get_content() for node in engine.vector_store.get_nodes())
+    stock = splitter.get_nodes_from_documents([document])
+    assert texts == sorted(node.get_content() for node in stock) and len(texts) > 1

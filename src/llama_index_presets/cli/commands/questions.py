@@ -122,7 +122,7 @@ def _by_model(
     private_folder(place.folder)
     with Ledger(place.ledger) as ledger:
         with (
-            CostTrackingHandler(ledger, scope="bound").instrument(),
+            CostTrackingHandler(ledger, scope="bound", recount=False).instrument(),
             attributed(ledger=ledger, query_id=run, tags=[DRAFT_TAG]),
         ):
             for passage in found:

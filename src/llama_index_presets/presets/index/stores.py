@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
+from llama_index.core import Settings, VectorStoreIndex
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.ingestion import run_transformations
+from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import SettingsError, StoreCorruptError
@@ -15,7 +20,7 @@ from llama_index_presets.presets.checks.readiness import STORE_KEYS
 from llama_index_presets.presets.index.storage import SCHEMES, Address, Storage
 from llama_index_presets.values import Fingerprint
 
-__all__ = ["check_place", "open_store", "refuse_lost_vectors"]
+__all__ = ["check_place", "make_index", "open_store", "refuse_lost_vectors"]
 
 
 def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None:
@@ -78,6 +83,29 @@ def open_store(
     if close is not None:
         opened.callback(close)
     return store
+
+
+class _SettingsTransformations(TransformComponent):
+    """LlamaIndex's transformations, taken from its settings when documents are inserted into the index.
+
+    The index would take them at once, and their tokenizer reads its table for a fifth of a second, of which no question
+    has any use.
+    """
+
+    def __call__(self, nodes: Sequence[BaseNode], **options: Any) -> Sequence[BaseNode]:
+        return run_transformations(nodes, Settings.transformations, **options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "SettingsTransformations"
+
+
+def make_index(store: BasePydanticVectorStore, embed_model: BaseEmbedding) -> VectorStoreIndex:
+    """LlamaIndex's index over a store, as ``VectorStoreIndex.from_vector_store`` makes it."""
+    return VectorStoreIndex.from_vector_store(
+        store, embed_model=embed_model, transformations=[_SettingsTransformations()]
+    )
 
 
 def refuse_lost_vectors(store: BasePydanticVectorStore, manifest: Manifest, storage: Storage) -> None:
