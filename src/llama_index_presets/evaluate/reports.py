@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree  # nosec B405  # writes only
 
-from llama_index_presets.evaluate.gate import Check, Comparison
+from llama_index_presets.evaluate.acceptance import Check, Comparison
 from llama_index_presets.evaluate.measures import MEASURES
 from llama_index_presets.evaluate.results import Result
 
@@ -16,7 +16,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(result: Result, checks: Sequence[Check]) -> str:
-    """One test case a check of the gate and one a question, as JUnit XML.
+    """One test case a check and one a question, as JUnit XML.
 
     A check that does not hold is a failure, a question that failed is an error; a question's time is its latency.
 
@@ -41,7 +41,7 @@ def junit_xml(result: Result, checks: Sequence[Check]) -> str:
     )
     suite = ElementTree.SubElement(root, "testsuite", {**counts, "timestamp": result.made.removesuffix("Z")})
     for check in checks:
-        case = _case(suite, "evaluate.gate", check.name, 0.0)
+        case = _case(suite, "evaluate.acceptance", check.name, 0.0)
         if not check.passed:
             _fault(case, "failure", check.message)
     for name in names:

@@ -194,7 +194,7 @@ def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write_result(result: Result, path: Path) -> Path:
-    """Write a run to a file of this name, such as the baseline of a gate; all or nothing.
+    """Write a run to a file of this name, such as the baseline of later runs; all or nothing.
 
     Raises:
         StoreWriteError: It cannot be written; what was there before stays.

@@ -16,7 +16,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_presets.errors import BudgetExceededError, MonitorError
 from llama_index_presets.events import AttemptFailedEvent
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.monitor.budget_gate import BudgetGuard, admit
+from llama_index_presets.monitor.budget_guard import BudgetGuard, admit
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.call_events import COMPLETIONS, ENDS, STARTS
 from llama_index_presets.monitor.call_tree import CallEnded, CallTree, OpenCall, prompt_texts

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llama_index_presets.cli.acceptance import Acceptance, difference_row, make_acceptance
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -26,7 +27,6 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find, need_index
-from llama_index_presets.cli.gate import Gate, difference_row, make_gate
 from llama_index_presets.cli.terminal import working
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import SettingsError
@@ -135,7 +135,7 @@ def evaluate(
 ) -> None:
     """Measure quality, latency and cost of an engine on your questions; results are kept and can be compared.
 
-    Exit codes: 0 measured, and the gate passed; 1 a bound or the baseline was missed, or a question failed; 2 wrong
+    Exit codes: 0 measured, and every check passed; 1 a bound or the baseline was missed, or a question failed; 2 wrong
     usage, such as an unknown measure or a baseline over other documents; 130 stopped.
     """
     for name in filter(None, (preset, against)):
@@ -148,7 +148,7 @@ def evaluate(
 
     asked = read_questions(questions)[:limit]
     changes = parse_settings(with_ or [])
-    gate = make_gate(
+    acceptance = make_acceptance(
         fail_under=fail_under or [], fail_over=fail_over or [], baseline=baseline, other_corpus=other_corpus,
         junit=junit, markdown=markdown, save=save, alone=not (against or changes or reranking or calibrate),
     )  # fmt: skip
@@ -167,11 +167,19 @@ def evaluate(
         return
     results = [
         _run(
-            variant, asked, folder, documents, offline=offline, judge=judge, fresh=fresh, gate=gate, **options
+            variant,
+            asked,
+            folder,
+            documents,
+            offline=offline,
+            judge=judge,
+            fresh=fresh,
+            acceptance=acceptance,
+            **options,
         )
         for variant in variants
     ]
-    _report(results, folder, plot, gate, as_json)
+    _report(results, folder, plot, acceptance, as_json)
 
 
 def _run(
@@ -183,7 +191,7 @@ def _run(
     offline: bool,
     judge: str | None,
     fresh: bool,
-    gate: Gate,
+    acceptance: Acceptance,
     **options: bool,
 ) -> Result:
     from llama_index_presets.evaluate.results import save_result
@@ -194,7 +202,7 @@ def _run(
         evaluation = Evaluation(
             engine=engine, questions=asked, judge=make_language_model(judge) if judge else None, **options
         )
-        gate.check_baseline(evaluation.described(), asked)
+        acceptance.check_baseline(evaluation.described(), asked)
         result = evaluation.run(variant.label, folder, fresh=fresh)
     complain(f"Kept: {save_result(result, folder)}")
     for question, error in result.failed.items():
@@ -231,7 +239,9 @@ def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> 
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def _report(results: Sequence[Result], folder: Path, plot: Path | None, gate: Gate, as_json: bool) -> None:
+def _report(
+    results: Sequence[Result], folder: Path, plot: Path | None, acceptance: Acceptance, as_json: bool
+) -> None:
     from llama_index_presets.evaluate.compare import compare
     from llama_index_presets.evaluate.plot import write_quality_page
     from llama_index_presets.evaluate.results import read_results
@@ -245,9 +255,9 @@ def _report(results: Sequence[Result], folder: Path, plot: Path | None, gate: Ga
     }
     if not as_json:
         (_show_comparison if differences else _show_result)(results, differences)
-    elif not gate:
+    elif not acceptance:
         emit(shown)
-    passed = gate.report(results[0], as_json, shown) if gate else True
+    passed = acceptance.report(results[0], as_json, shown) if acceptance else True
     if not passed or any(result.failed for result in results):
         raise typer.Exit(FAILED)
 

@@ -78,7 +78,7 @@ class Database:
     before_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     after_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _broken: bool = False
-    _gate: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
+    _access: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
 
     shares: ClassVar[bool] = False
     """Whether other processes use the file at the same time."""
@@ -116,7 +116,7 @@ class Database:
             StoreError: The store was closed, or opened before a fork.
         """
         self._check_usable()
-        with self._gate.passing(), translated(self.path):
+        with self._access.passing(), translated(self.path):
             if self._broken:
                 self._reconnect()
             cursor = self.connection.cursor()
@@ -201,7 +201,7 @@ class Database:
             StoreLockedError: It was in use for a minute without a break.
         """
         self._check_compactable()
-        with self.writing, self._gate.closed(_PATIENCE_S), translated(self.path):
+        with self.writing, self._access.closed(_PATIENCE_S), translated(self.path):
             self._refuse_other_connections()
             self._rewrite()
 

@@ -1,4 +1,4 @@
-"""Gate for continuous integration: bounds of measures, and a paired test against a saved run."""
+"""Acceptance of a run in continuous integration: bounds of measures, and a paired test against a saved run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 LEVEL: Final = 0.025
-"""Probability that a gate alarms when nothing but chance changed, over all measures together."""
+"""Probability of an alarm when nothing but chance changed, over all measures together."""
 
-_UNGATED: Final = frozenset({"latency_ms", "cost_usd"})
+_NEVER_A_LOSS: Final = frozenset({"latency_ms", "cost_usd"})
 """Compared, but never an alarm: they move with the machine and the price list. `--fail-over` bounds them."""
 
 _NAMES: Final = tuple(
@@ -70,7 +70,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that a gate looked at.
+    """One thing that was looked at.
 
     Attributes:
         name: What was asked for, such as ``ndcg_at_10 >= 0.7``.
@@ -89,7 +89,7 @@ class Comparison:
 
     Attributes:
         differences: Of every measure that both have, over the questions that both have; the baseline is first.
-        checks: One for each measure that can fail the gate.
+        checks: One for each measure that can fail the run.
         warnings: What differs between the two beside the scores, or limits what they show.
         questions: How many questions both have.
     """
@@ -198,10 +198,10 @@ def compare_with(baseline: Result, result: Result, *, other_corpus: bool = False
     warnings += check_corpus(baseline, result.engine, accept=other_corpus)
     warnings += _settings(baseline.engine, result.engine)
     first, second = (_only(one.scores, common) for one in (baseline, result))
-    gated = {name: first.by_question[name] for name in first.by_question if name not in _UNGATED}
-    chances = family_p_values(Scores(gated), second)
+    judged = {name: first.by_question[name] for name in first.by_question if name not in _NEVER_A_LOSS}
+    chances = family_p_values(Scores(judged), second)
     differences = compare(first, second)
-    lost = sorted(set(gated) - set(second.by_question))
+    lost = sorted(set(judged) - set(second.by_question))
     checks = [_loss(one, chances[one.measure]) for one in differences if one.measure in chances]
     if lost:
         warnings.append(f"Only the baseline has {', '.join(lost)}.")

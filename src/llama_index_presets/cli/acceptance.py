@@ -1,4 +1,4 @@
-"""Gate of `evaluate`: its options checked before the run, its verdict and reports after it."""
+"""Acceptance of a run of `evaluate`: its options checked before the run, its verdict and reports after it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from llama_index_presets.cli.app import complain, emit, print_table, say, table
 from llama_index_presets.errors import SettingsError, StoreWriteError
 
 if TYPE_CHECKING:
-    from llama_index_presets.evaluate.gate import Bound, Check, Comparison
+    from llama_index_presets.evaluate.acceptance import Bound, Check, Comparison
     from llama_index_presets.evaluate.questions import JudgedQuestion
     from llama_index_presets.evaluate.results import Result
 
-__all__ = ["Gate", "difference_row", "make_gate"]
+__all__ = ["Acceptance", "difference_row", "make_acceptance"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class Acceptance:
     """What a run is held to, and where that is reported.
 
     Attributes:
@@ -47,7 +47,7 @@ class Gate:
         Raises:
             SettingsError: It is over other questions or documents.
         """
-        from llama_index_presets.evaluate.gate import check_corpus, common_questions
+        from llama_index_presets.evaluate.acceptance import check_corpus, common_questions
         from llama_index_presets.evaluate.questions import digest, digests
 
         if self.baseline:
@@ -62,7 +62,7 @@ class Gate:
             as_json: Whether to print one JSON object instead of tables.
             shown: What the object says of the run.
         """
-        from llama_index_presets.evaluate.gate import check_bounds, compare_with
+        from llama_index_presets.evaluate.acceptance import check_bounds, compare_with
         from llama_index_presets.evaluate.reports import junit_xml, markdown
         from llama_index_presets.evaluate.results import write_result, write_whole
 
@@ -79,7 +79,7 @@ class Gate:
             complain(f"Written: {write_whole(self.markdown, markdown(result, checks, comparison))}")
         passed = all(check.passed for check in checks)
         if as_json:
-            emit({**shown, "gate": _as_json(passed, checks, comparison)})
+            emit({**shown, "acceptance": _as_json(passed, checks, comparison)})
         else:
             _show(passed, checks, comparison)
         for warning in comparison.warnings if comparison else ():
@@ -87,7 +87,7 @@ class Gate:
         return passed
 
 
-def make_gate(
+def make_acceptance(
     *,
     fail_under: Sequence[str],
     fail_over: Sequence[str],
@@ -97,8 +97,8 @@ def make_gate(
     markdown: Path | None,
     save: Path | None,
     alone: bool,
-) -> Gate:
-    """Check the options of a gate before anything is asked or paid.
+) -> Acceptance:
+    """Check the options that judge a run before anything is asked or paid.
 
     Args:
         fail_under: ``MEASURE=VALUE`` pairs, least means.
@@ -114,10 +114,10 @@ def make_gate(
         SettingsError: An option is wrong, or two engines are measured.
         StoreWriteError: A file could not be written.
     """
-    from llama_index_presets.evaluate.gate import parse_bounds
+    from llama_index_presets.evaluate.acceptance import parse_bounds
     from llama_index_presets.evaluate.results import read_result
 
-    gate = Gate(
+    acceptance = Acceptance(
         bounds=parse_bounds(fail_under, fail_over),
         baseline=read_result(baseline) if baseline else None,
         other_corpus=other_corpus,
@@ -125,7 +125,7 @@ def make_gate(
         markdown=markdown,
         save=save,
     )
-    if gate and not alone:
+    if acceptance and not alone:
         raise SettingsError(
             "--fail-under, --fail-over, --baseline, --junit, --markdown and --save judge one engine's answers; leave "
             "out --against, --with, --reranking and --calibrate."
@@ -133,7 +133,7 @@ def make_gate(
     for file in filter(None, (junit, markdown, save)):
         if file.is_dir() or (file.parent.exists() and not file.parent.is_dir()):
             raise StoreWriteError(f"'{file}' is no file that can be written. Name another one.")
-    return gate
+    return acceptance
 
 
 def difference_row(one: Any) -> dict[str, Any]:
@@ -169,4 +169,4 @@ def _show(passed: bool, checks: Sequence[Check], comparison: Comparison | None) 
             complain(f"Failed: {check.message}")
     if checks:
         held = sum(check.passed for check in checks)
-        say(f"Gate {'passed' if passed else 'failed'}: {held} of {len(checks)} checks hold.")
+        say(f"{'Passed' if passed else 'Failed'}: {held} of {len(checks)} checks hold.")

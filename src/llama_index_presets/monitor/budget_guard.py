@@ -1,8 +1,8 @@
-"""Gate of the budgets: where a call that a budget refuses is stopped.
+"""Guard of the budgets: where a call that a budget refuses is stopped.
 
 The dispatcher swallows what event and span handlers raise, so instrumentation cannot stop a call. A callback handler
 can: `CallbackManager.on_event_start` runs before the request and lets its exceptions through. So, when budgets are
-set, the gate joins the callback manager of each model as its span begins.
+set, the guard joins the callback manager of each model as its span begins.
 """
 
 from __future__ import annotations

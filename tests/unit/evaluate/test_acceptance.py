@@ -1,4 +1,4 @@
-"""A gate passes noise, stops losses, and says what it looked at."""
+"""Acceptance passes noise, stops losses, and says what was looked at."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from llama_index_presets import build, cli
 from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.evaluate.acceptance import Bound, check_bounds, compare_with, parse_bounds
 from llama_index_presets.evaluate.agreement import answer_f1, exact_match
 from llama_index_presets.evaluate.compare import family_p_values
-from llama_index_presets.evaluate.gate import Bound, check_bounds, compare_with, parse_bounds
 from llama_index_presets.evaluate.measures import Scores, measure
 from llama_index_presets.evaluate.outcomes import Outcome
 from llama_index_presets.evaluate.questions import JudgedQuestion, digest
@@ -236,7 +236,7 @@ def test_scores_that_are_no_numbers_are_no_baseline(tmp_path: Path, scores: Any)
 
 
 def test_junit_counts_checks_and_questions() -> None:
-    """Failures are the gate's, errors are questions that failed; characters that XML has not are replaced."""
+    """Failures are of checks, errors are questions that failed; characters that XML has not are replaced."""
     result = replace(run_at([1, 2]), failed={"q\x00": "TimeoutError: <slow> & more"})
     checks = check_bounds(parse_bounds(["ndcg_at_10=1", "mrr_at_10=0.1"]), result.summary())
     suite = ElementTree.fromstring(junit_xml(result, checks).encode()).find("testsuite")
@@ -347,8 +347,12 @@ def test_the_command_saves_a_baseline_and_gates_the_next_run(clinic: Path) -> No
     reports = ("--baseline", "base.json", "--junit", "out/j.xml", "--markdown", "out/m.md", "--json")
     second = call(clinic, *reports)
     assert second.exit_code == 0, second.output
-    gate = json.loads(second.stdout)["gate"]
-    assert gate["passed"] and gate["baseline"]["questions"] == 2 and gate["baseline"]["warnings"] == []
+    acceptance = json.loads(second.stdout)["acceptance"]
+    assert (
+        acceptance["passed"]
+        and acceptance["baseline"]["questions"] == 2
+        and acceptance["baseline"]["warnings"] == []
+    )
     assert "passed" in (clinic / "out/m.md").read_text(encoding="utf-8")
     assert ElementTree.parse(clinic / "out/j.xml").getroot().get("failures") == "0"
     failed = call(
