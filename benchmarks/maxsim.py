@@ -2,7 +2,7 @@
 
     python benchmarks/maxsim.py --data DIR/scifact … [--queries 150] [--depth 30] [--storage DIR] [--scores FILE]
 
-A folder is one in BEIR layout, ingested as benchmarks/quality.py does. The first hits of the hybrid search are scored
+A folder with qrels.train.tsv is asked these questions: no decision is made on a test set. A folder is one in BEIR layout, ingested as benchmarks/quality.py does. The first hits of the hybrid search are scored
 again: for each word piece of the question the best cosine with a word piece of the chunk, averaged over the question
 (MaxSim), with every piece counting once or by how rare it is among the collection's chunks; and, for comparison, the
 best cosine of the question's vector with a window of pieces of the chunk. A blend adds its share to the fused score.
@@ -54,14 +54,21 @@ def token_vectors(encoder: OnnxTextEncoder, texts: Sequence[str]) -> list[tuple[
     return found
 
 
+def training_questions(folder: Path) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Judgments by question, and the questions' texts; those for training where the folder has some."""
+    training = (folder / "qrels.train.tsv").exists()
+    judgments = read_judgments(folder, "qrels.train.tsv" if training else "qrels.tsv")
+    rows = read_lines(folder / ("queries.all.jsonl" if training else "queries.jsonl"))
+    return judgments, {row["_id"]: row["text"] for row in rows}
+
+
 def measure(folder: Path, storage: Path, limit: int, depth: int) -> list[dict[str, Any]]:
     """Of each question: its judgments, and of each hit the document, the fused score and the late interactions."""
     settings = {"store": "duckdb", "top_k": depth}
     encoder = OnnxTextEncoder(read_model_folder(find_weights(embedding_model("all-MiniLM-L6-v2"))))
     with build("financial-documents", storage=storage, offline=True, settings=settings) as engine:
         engine.ingest(read_documents(folder))
-        judgments = read_judgments(folder)
-        texts = {row["_id"]: row["text"] for row in read_lines(folder / "queries.jsonl")}
+        judgments, texts = training_questions(folder)
         asked = list(judgments)[:: max(1, len(judgments) // limit)]
         hits = {query: engine.retriever.retrieve(texts[query]) for query in asked}
     wanted: dict[str, tuple[str, list[str]]] = {}

@@ -53,9 +53,9 @@ def read_documents(folder: Path) -> list[Document]:
     ]
 
 
-def read_judgments(folder: Path) -> dict[str, dict[str, int]]:
+def read_judgments(folder: Path, name: str = "qrels.tsv") -> dict[str, dict[str, int]]:
     judgments: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+    for line in (folder / name).read_text(encoding="utf-8").splitlines()[1:]:
         query, document, score = line.split("\t")
         judgments.setdefault(query, {})[document] = int(score)
     # A query without a relevant document measures nothing, and is left out everywhere in the literature.

@@ -11,6 +11,7 @@ faults: a status with Retry-After, malformed JSON, a stall, a disconnect in mid-
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import struct
@@ -80,6 +81,7 @@ class OpenAIServer:
         cached: How many of the input tokens it read from its cache.
         reasoning: How many of the output tokens were thinking.
         words: What it answers, one word a chunk.
+        ending: Finish reason of a plain chat call.
         writes: What it answers to the body of a request, in place of `words`.
         latency_s: How long each answer takes.
         faults: What goes wrong with the next requests; None lets one pass.
@@ -90,6 +92,7 @@ class OpenAIServer:
         most_under_way: Requests that were being answered at the same moment, at most.
         models: What ``/models`` lists.
         reports_usage: Whether it says what a chat call used.
+        obeys_limits: Whether a reply ends at the limit of the request: a longer one is billed so far, and has no text.
         mistral: Whether it speaks Mistral's dialect: streams say their usage unasked, a call of a tool has a text.
     """
 
@@ -107,7 +110,9 @@ class OpenAIServer:
     usage_words: dict[str, Any] | None = None
     models: list[dict[str, Any]] = field(default_factory=list)
     reports_usage: bool = True
+    obeys_limits: bool = False
     mistral: bool = False
+    ending: str = "stop"
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     seen_at: list[float] = field(default_factory=list)
@@ -148,6 +153,15 @@ class OpenAIServer:
             "prompt_tokens_details": {"cached_tokens": self.cached},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         }
+
+    def limited_to(self, body: dict[str, Any]) -> OpenAIServer:
+        """What it is to one request: a model that is cut off while it thinks has said nothing."""
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if not self.obeys_limits or limit is None or limit >= self.completion:
+            return self
+        limited = copy.copy(self)
+        limited.completion, limited.words, limited.ending = limit, (), "length"
+        return limited
 
     def responses_usage(self) -> dict[str, Any]:
         """The usage of a call, as OpenAI's Responses API words it."""
@@ -214,7 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/embeddings":
             self._embed(body)
             return
-        self._charge(path, body)
+        bill = self.bill.limited_to(body)
+        self._charge(path, body, bill)
         if fault is not None and fault.empty:
             body = body | {"_empty": True}
         make, stream = {
@@ -223,12 +238,11 @@ class _Handler(BaseHTTPRequestHandler):
             "/responses": (_response, _response_stream),
         }[path]
         if body.get("stream"):
-            self._stream(stream(self.bill, body), fault.disconnect_after if fault else None)
+            self._stream(stream(bill, body), fault.disconnect_after if fault else None)
         else:
-            self._send(json.dumps(make(self.bill, body)).encode())
+            self._send(json.dumps(make(bill, body)).encode())
 
-    def _charge(self, path: str, body: dict[str, Any]) -> None:
-        bill = self.bill
+    def _charge(self, path: str, body: dict[str, Any], bill: OpenAIServer) -> None:
         with bill.lock:
             bill.served.append(
                 Served(path, body["model"], bill.prompt, bill.completion, bill.cached, bill.reasoning)
@@ -347,7 +361,7 @@ def _chat(bill: OpenAIServer, body: dict[str, Any]) -> dict[str, Any]:
         }
     elif "json_schema" in body.get("response_format", {}):
         message["content"] = json.dumps(_example(body["response_format"]["json_schema"]["schema"]))
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": bill.ending}
     usage = {"usage": bill.usage()} if bill.reports_usage else {}
     return _head(body, "chat.completion") | {"choices": [choice], **usage}
 

@@ -13,6 +13,7 @@ from llama_index.core import Document
 from llama_index.core.llms import CompletionResponse
 from llama_index.core.llms.mock import MockLLM
 from llama_index.core.schema import MetadataMode, TextNode
+from llama_index.llms.openai import OpenAI
 from tests.fakes import WordEmbedding
 from tests.servers.openai import Fault, OpenAIServer
 
@@ -138,6 +139,72 @@ def test_a_ceiling_ends_a_run_that_costs_more_than_was_expected(server: OpenAISe
         engine.ingest(DOCUMENTS)
     assert len(server.served) == 2  # a third one would make it 0.00405
     assert 3 * call > Decimal("0.004") > 2 * call
+
+
+def test_the_first_calls_cannot_pass_the_ceiling(server: OpenAIServer, tmp_path: Path) -> None:
+    """Each is sent with a limit of its reply, and what that can cost is held before."""
+    server.obeys_limits, server.completion = True, 100_000  # without a limit one call would cost $0.06
+    ceiling = Decimal("0.004")
+    with (
+        opened(tmp_path / "s", context_max_usd=float(ceiling)) as engine,
+        pytest.raises(BudgetExceededError, match="Sentences that are paid are kept"),
+    ):
+        engine.ingest(DOCUMENTS)
+    limits = [request["max_tokens"] for _, request in server.requests]
+    assert limits and limits[0] == 240
+    paid = sum(one.prompt * Decimal("0.15") + one.completion * Decimal("0.60") for one in server.served)
+    assert 0 < paid / 10**6 <= ceiling
+
+
+def test_a_model_that_thinks_is_asked_again_with_room_for_it(server: OpenAIServer, tmp_path: Path) -> None:
+    """A reply that thoughts have used up says nothing; from then on each has room for them."""
+    server.obeys_limits, server.completion = True, 300
+    with opened(tmp_path / "s") as engine:
+        report = engine.ingest(DOCUMENTS)
+        assert all(SENTENCE in node.get_content(MetadataMode.EMBED) for node in nodes_of(engine))
+    assert [request["max_tokens"] for _, request in server.requests] == [240, *[4_096] * report.chunks]
+
+
+def test_a_reasoning_model_has_room_from_the_start(server: OpenAIServer, tmp_path: Path) -> None:
+    """Under the name that OpenAI wants of it."""
+    with opened(tmp_path / "s", context_llm="openai/gpt-5-mini") as engine:
+        engine.ingest(DOCUMENTS)
+    assert {request["max_completion_tokens"] for _, request in server.requests} == {4_096}
+    assert all("max_tokens" not in request for _, request in server.requests)
+
+
+def test_a_limit_of_the_users_own_is_kept(server: OpenAIServer, tmp_path: Path) -> None:
+    """The smaller one counts."""
+    with opened(tmp_path / "s", llm_options={"max_tokens": 90}) as engine:
+        engine.ingest(DOCUMENTS)
+    assert {request["max_tokens"] for _, request in server.requests} == {90}
+
+
+def test_a_model_given_by_hand_is_limited_where_its_class_can_be(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    """A copy is: the caller's own object stays as it is."""
+    own = OpenAI(model="gpt-4o-mini", api_key="sk-test", api_base=server.url)
+    settings = {"store": "duckdb", "chunk_context": "llm", "chunk_tokens": 120}
+    with build(
+        "knowledge-base", storage=tmp_path, embed_model=LocalWords(), llm=own, settings=settings
+    ) as engine:
+        engine.ingest(DOCUMENTS)
+    assert {request["max_tokens"] for _, request in server.requests} == {240}
+    assert own.max_tokens is None
+
+
+def test_the_end_of_calls_under_way_is_waited_for(server: OpenAIServer, tmp_path: Path) -> None:
+    """Eight hold four times what they cost: a ceiling that is enough for all is not refused for that."""
+    server.completion = 60
+    with opened(tmp_path / "s") as engine:
+        chunks = engine.estimate(DOCUMENTS).chunks
+    call = (1000 * Decimal("0.15") + 60 * Decimal("0.60")) / 10**6
+    held = (1000 * Decimal("0.15") + 240 * Decimal("0.60")) / 10**6
+    ceiling = (chunks - 1) * call + 2 * held
+    assert ceiling < 8 * held
+    with opened(tmp_path / "t", context_max_usd=float(ceiling)) as engine:
+        assert engine.ingest(DOCUMENTS).chunks == len(server.served) == chunks
 
 
 def test_an_unpriced_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextvars
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from llama_index.core.llms import ChatMessage, ChatResponse
 from llama_index.core.llms.llm import LLM
 from llama_index.core.schema import TextNode
 
+from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.errors import BudgetExceededError, ModelError, PresetsError
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
@@ -30,6 +32,7 @@ from llama_index_presets.presets.contextual.prompts import (
     stretches,
     version,
 )
+from llama_index_presets.providers.named_llm import is_reasoning_model
 
 __all__ = ["CONTEXT_TAG", "ContextModel", "ContextWork", "Contextualiser"]
 
@@ -40,6 +43,10 @@ _CALLS: Final = 8  # at a time
 _CACHES_ITSELF: Final = frozenset({"openai", "azure", "deepseek"})
 """Providers that cache the beginning of a prompt unasked, and bill it at its cached price."""
 _SHORTEST_CACHED: Final = 1_024  # tokens of a beginning that is cached
+_REPLY_TOKENS: Final = 4 * SENTENCE_TOKENS
+"""Most tokens of a reply: the sentence asked for is a quarter of it."""
+_THOUGHTFUL_REPLY_TOKENS: Final = 4_096
+"""Most tokens of a reply of a model that thinks first: providers count thoughts as part of the reply."""
 _PLACEHOLDER: Final = "word " * (SENTENCE_TOKENS - 15)
 
 
@@ -100,6 +107,8 @@ class Contextualiser:
         about: The model.
         cache: Sentences that are there.
         llm: Writes them; None only counts.
+        limited: Gives `llm` with replies of at most so many tokens, so that a call costs no more than was held for it;
+            None where it takes no limit.
         pricer: Knows the prices.
         limit_usd: Most that this run may spend, or None.
         spent_usd: What was spent.
@@ -109,13 +118,20 @@ class Contextualiser:
     about: ContextModel
     cache: AnswerCache | None
     llm: LLM | None = None
+    limited: Callable[[int], LLM] | None = None
     pricer: Pricer = field(default_factory=Pricer)
     limit_usd: Decimal | None = None
     spent_usd: Decimal = Decimal(0)
     expected: ContextWork = field(default_factory=ContextWork)
     _held: Decimal = Decimal(0)
     _factor: Decimal = Decimal(1)  # by which a call has cost more than was held for it
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reply_tokens: int = 0
+    _models: dict[int, LLM] = field(default_factory=dict)
+    _settled: threading.Condition = field(default_factory=threading.Condition)
+
+    def __post_init__(self) -> None:
+        thinks = is_reasoning_model(self.about.model)
+        self._reply_tokens = _THOUGHTFUL_REPLY_TOKENS if thinks else _REPLY_TOKENS
 
     # -- ingest -----------------------------------------------------------------------------------------------------
 
@@ -175,12 +191,21 @@ class Contextualiser:
         return found
 
     def _ask(self, prompt: str) -> str:
-        assert self.llm is not None
-        held, factor = self._reserve(prompt)
+        """Ask for a sentence; a reply that was used up by thoughts is asked for once more, with room for them."""
+        most = self._reply_tokens
+        said, complete = self._reply(prompt, most)
+        if said or complete or self.limited is None or most == _THOUGHTFUL_REPLY_TOKENS:
+            return said
+        self._reply_tokens = _THOUGHTFUL_REPLY_TOKENS
+        return self._reply(prompt, _THOUGHTFUL_REPLY_TOKENS)[0]
+
+    def _reply(self, prompt: str, most: int) -> tuple[str, bool]:
+        """The sentence of a reply of at most so many tokens, and whether the reply came to its own end."""
+        held, factor = self._reserve(prompt, most)
         cost = Decimal(0)
         try:
             with attributed(tags=[CONTEXT_TAG]):
-                reply = self.llm.complete(prompt)
+                reply = self._model(most).complete(prompt)
             said = str(reply.text or "")
             cost = self._cost(prompt, said, reply)
         except PresetsError:
@@ -193,10 +218,22 @@ class Contextualiser:
             ) from error
         finally:
             self._settle(held, factor, cost)
-        return clean_sentence(said)
+        return clean_sentence(said), not _is_cut_off(reply, most)
 
-    def _reserve(self, prompt: str) -> tuple[Decimal, Decimal]:
+    def _model(self, most: int) -> LLM:
+        """The model whose replies end there."""
+        assert self.llm is not None
+        if self.limited is None:
+            return self.llm
+        with self._settled:  # eight threads ask for the same one
+            if most not in self._models:
+                self._models[most] = self.limited(most)
+            return self._models[most]
+
+    def _reserve(self, prompt: str, most: int) -> tuple[Decimal, Decimal]:
         """Hold what a call can cost; gives that, and the factor in it.
+
+        Where only calls under way leave no room, their end is waited for: they mostly cost less than is held.
 
         Raises:
             BudgetExceededError: It could exceed the limit.
@@ -204,12 +241,14 @@ class Contextualiser:
         if self.limit_usd is None:
             return Decimal(0), Decimal(1)
         read = most_tokens(self.about.provider, self.about.model, [prompt])
-        cost = self._price(Tokens(read, 2 * SENTENCE_TOKENS))
-        if cost is None:
+        price = self._price(Tokens(read, most if self.limited else 2 * SENTENCE_TOKENS))
+        if price is None:
             raise self.unpriced(self.limit_usd)
-        with self._lock:
-            cost *= self._factor
-            if self.spent_usd + self._held + cost > self.limit_usd:
+        with self._settled:
+            while self._held and self.spent_usd + self._held + price * self._factor > self.limit_usd:
+                self._settled.wait()
+            cost = price * self._factor
+            if self.spent_usd + cost > self.limit_usd:
                 error = BudgetExceededError(
                     f"The context sentences of this ingest have cost ${self.spent_usd:.6f}, and the next call could "
                     f"exceed the limit of ${self.limit_usd:f}. Sentences that are paid are kept: raise max_cost_usd or "
@@ -222,13 +261,14 @@ class Contextualiser:
 
     def _settle(self, held: Decimal, factor: Decimal, cost: Decimal) -> None:
         """Book the cost in the place of what was held, in one step: another call reserves before or after it."""
-        with self._lock:
+        with self._settled:
             self._held -= held
             self.spent_usd += cost
             if (
                 held
             ):  # calls at the same time each show the same factor: the largest counts, not their product
                 self._factor = max(self._factor, factor * cost / held)
+            self._settled.notify_all()
 
     def _cost(self, prompt: str, said: str, reply: Any) -> Decimal:
         usage = reported_usage(reply)
@@ -300,6 +340,15 @@ class Contextualiser:
 
     def _stretches(self, source: SourceText, nodes: Sequence[TextNode]) -> Iterator[Stretch]:
         return stretches(_name(source), source.plain.text, nodes, self.about.window_tokens)
+
+
+def _is_cut_off(reply: Any, most: int) -> bool:
+    """Whether a reply ended at its limit."""
+    answer = ChatResponse(
+        message=ChatMessage(), raw=reply.raw, additional_kwargs=reply.additional_kwargs or {}
+    )
+    usage = reported_usage(reply)
+    return finish_reason(answer) == "length" or (usage is not None and usage.completion >= most)
 
 
 def _name(source: SourceText) -> str:

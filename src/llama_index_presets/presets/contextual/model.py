@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -82,29 +82,49 @@ def writing_contextualiser(parts: EngineParts) -> Iterator[Contextualiser | None
     if values.chunk_context != "llm":
         yield None
         return
-    llm, about = _model(parts)
+    llm, about, limited = _model(parts)
     cache = _cache(parts.storage.contexts, parts.encryption.sealer if parts.encryption else None)
     try:
-        yield Contextualiser(about=about, cache=cache, llm=llm, pricer=parts.ledger.pricer)
+        yield Contextualiser(about=about, cache=cache, llm=llm, limited=limited, pricer=parts.ledger.pricer)
     finally:
         cache.close()
 
 
-def _model(parts: EngineParts) -> tuple[LLM, ContextModel]:
+def _model(parts: EngineParts) -> tuple[LLM, ContextModel, Callable[[int], LLM] | None]:
+    """The model of the sentences, what is known of it, and what limits its replies; see `Contextualiser`."""
     values, row, pricer = parts.settings, parts.preset, parts.ledger.pricer
-    if values.context_llm is not None:
-        about = _named(values.context_llm, {}, pricer)
-        llm = make_language_model(values.context_llm)
-    else:
-        llm = parts.synthesizer.llm
-        if isinstance(llm, ExtractiveLLM):
-            raise SettingsError(_NO_MODEL)
-        about = (
-            _given(llm) if "llm" in parts.overrides else _named(row.llm, row.options.get("llm") or {}, pricer)
-        )
+    own = values.context_llm is None
+    options = (row.options.get("llm") or {}) if own else {}
+    name = values.context_llm or row.llm
+    llm = parts.synthesizer.llm if own else make_language_model(name)
+    if isinstance(llm, ExtractiveLLM):
+        raise SettingsError(_NO_MODEL)
+    by_hand = own and "llm" in parts.overrides
+    about = _given(llm) if by_hand else _named(name, options, pricer)
     if row.monitoring == "local" or row.swapped:
         refuse_remote(row.name, [llm])
-    return llm, about
+    return llm, about, _limit_of_object(llm) if by_hand else _limit_of_name(name, options, llm)
+
+
+def _limit_of_name(name: str, options: Mapping[str, Any], llm: LLM) -> Callable[[int], LLM] | None:
+    """Makes the model of a name with a limit; one in this process costs nothing, and is not loaded twice."""
+    provider = PROVIDERS.get(read_name(name).provider)
+    if provider is None:  # a class of the application's own
+        return _limit_of_object(llm)
+    if provider.on_this_machine:
+        return None
+    own = options.get("max_tokens", math.inf)
+    return lambda most: make_language_model(name, {**options, "max_tokens": int(min(most, own))})
+
+
+def _limit_of_object(llm: LLM) -> Callable[[int], LLM] | None:
+    """Copies a model with a limit, where its class reads the field ``max_tokens`` at each request."""
+    if "max_tokens" not in type(llm).model_fields or hasattr(
+        llm, "_generation_config"
+    ):  # Gemini reads it once
+        return None
+    own: int | None = getattr(llm, "max_tokens", None)
+    return lambda most: llm.model_copy(update={"max_tokens": most if own is None else min(most, own)})
 
 
 @contextmanager
