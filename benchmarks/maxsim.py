@@ -2,7 +2,8 @@
 
     python benchmarks/maxsim.py --data DIR/scifact … [--queries 150] [--depth 30] [--storage DIR] [--scores FILE]
 
-A folder with qrels.train.tsv is asked these questions: no decision is made on a test set. A folder is one in BEIR layout, ingested as benchmarks/quality.py does. The first hits of the hybrid search are scored
+A folder is one in BEIR layout, ingested as benchmarks/quality.py does. Where it has qrels.train.tsv, these questions
+are asked: no decision is made on a test set. The first hits of the hybrid search are scored
 again: for each word piece of the question the best cosine with a word piece of the chunk, averaged over the question
 (MaxSim), with every piece counting once or by how rare it is among the collection's chunks; and, for comparison, the
 best cosine of the question's vector with a window of pieces of the chunk. A blend adds its share to the fused score.
