@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
 from numpy.typing import NDArray
 
@@ -73,9 +72,8 @@ class FilterMasks:
 
     def of_documents(self, doc_ids: Sequence[str]) -> Mask:
         """True where a row's source document is one of these."""
-        found = pc.is_in(self._rows["ref_doc_id"], value_set=strings(list(doc_ids)))
         mask = np.zeros(len(self._rows), np.bool_)
-        mask[as_numpy(pc.indices_nonzero(found))] = True
+        mask[_positions_in(self._rows["ref_doc_id"], doc_ids)] = True
         return mask
 
     def _leaf(self, database: Database, leaf: MetadataFilter) -> Mask:
@@ -271,9 +269,7 @@ class Snapshot:
         return chosen
 
     def _positions_of(self, node_ids: Sequence[str]) -> Positions:
-        found = pc.is_in(self.rows["node_id"], value_set=strings(list(node_ids)))
-        positions = as_numpy(pc.indices_nonzero(found)).astype(np.intp)
-        return np.setdiff1d(positions, self.dead, assume_unique=True)
+        return np.setdiff1d(_positions_in(self.rows["node_id"], node_ids), self.dead, assume_unique=True)
 
     def at(self, positions: Positions) -> list[Row]:
         """The rows at these positions, in this order."""
@@ -425,6 +421,13 @@ _WORTH_BYTES = 8 * 2**20
 
 _NEARLY = 0.1
 """Share of rows that may have come or gone since a snapshot file was written, before it is written again."""
+
+
+def _positions_in(column: pa.ChunkedArray, wanted: Sequence[str]) -> Positions:
+    """Where a column holds one of these, ascending."""
+    import pyarrow.compute as pc  # 30 ms that a first question without ids need not pay
+
+    return as_numpy(pc.indices_nonzero(pc.is_in(column, value_set=strings(list(wanted))))).astype(np.intp)
 
 
 def _worth_keeping(state: State) -> bool:
