@@ -52,6 +52,7 @@ from llama_index_presets.presets.models import (
     make_chunker,
     make_embedding,
     make_fingerprint,
+    open_embedding,
     with_cache,
 )
 from llama_index_presets.presets.monitoring import open_audit, start_monitoring
@@ -181,7 +182,10 @@ def _choose(
     if has_permissions(location) and values.permissions == "off":  # once on, always on
         values, origins = replace(values, permissions="on"), origins | {"permissions": "storage"}
     encryption = choose_encryption(values, row.pattern, location)
-    embed_model = given["embedding"] or _embedding(row, values, location, encryption, local=local)
+    embed_model = given["embedding"] or open_embedding(
+        row, values, location, local=local, queries=row.monitoring != "local",
+        hash_key=encryption.sealer.hash_key if encryption else None,
+    )  # fmt: skip
     check_pattern(
         row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=_writes(given["llm"], row)
     )  # fmt: skip
@@ -243,17 +247,6 @@ def _open(
 
 
 # -- its parts --------------------------------------------------------------------------------------------------------
-
-
-def _embedding(
-    row: Preset, values: Settings, location: Storage, encryption: Encryption | None, *, local: bool
-) -> BaseEmbedding:
-    return with_cache(
-        make_embedding(
-            row.embedding, local=local, dimensions=values.dimensions, options=row.options.get("embedding")
-        ), values.embedding_cache, location,
-        queries=row.monitoring != "local", hash_key=encryption.sealer.hash_key if encryption else None,
-    )  # fmt: skip
 
 
 def _writes(llm: LLM | None, row: Preset) -> bool:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
-from llama_index_presets._addresses import is_loopback
-from llama_index_presets.errors import BudgetExceededError, FingerprintError, SettingsError
+from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
-from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy import PrivacyWatch
 from llama_index_presets.ingest.progress import progress_bar
-from llama_index_presets.ingest.ray import OpenedWorker, RayLoad, Recorder
+from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources.document_source import DocumentSource
 from llama_index_presets.ingest.sources.file_system_source import is_url, source_name, stays_here
 from llama_index_presets.ingest.sources.files import root_path
@@ -36,16 +33,9 @@ from llama_index_presets.presets.contextual.model import ceiling, writing_contex
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
-from llama_index_presets.presets.index.encryption import choose_encryption
-from llama_index_presets.presets.index.storage import Storage, open_storage
-from llama_index_presets.presets.index.stores import open_store
-from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.index.storage import open_storage
 from llama_index_presets.presets.models import (
-    make_chunker,
-    make_embedding,
-    make_fingerprint,
     reads_images,
-    with_cache,
 )
 from llama_index_presets.presets.permissions import (
     finish_permissions,
@@ -54,125 +44,9 @@ from llama_index_presets.presets.permissions import (
     refuse_unseen,
     seen_only,
 )
-from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.ray_workers import check_ray, ray_worker
 
-__all__ = ["IngestOptions", "RayWorker", "check_ray", "compact", "estimate", "ingest", "ray_worker", "remove"]
-
-# What a Ray worker opens: the model, chunker and store of a preset, by name and never by hand.
-
-
-_HERE = (None, "local")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayWorker:
-    """Opens what a worker needs. A plain value that travels; keys do not: workers find them in their environment.
-
-    Attributes:
-        row: The row, with `offline` applied.
-        place: Where the engine's storage is; with the URL of the vectors, password included.
-        settings: Effective settings.
-        fingerprint: What the index is made with.
-        local: Whether nothing may leave the machine.
-        stamp: Metadata of the run.
-    """
-
-    row: Preset
-    place: Storage = field(repr=False)
-    settings: Settings
-    fingerprint: str
-    local: bool
-    stamp: Stamp
-
-    def __call__(self, recorder: Recorder) -> OpenedWorker:
-        """Open it.
-
-        Raises:
-            SettingsError: A key is missing on the worker.
-            FingerprintError: The worker has another version of the model or the chunker.
-        """
-        encryption = choose_encryption(self.settings, self.row.pattern, self.place)
-        embed_model = with_cache(
-            make_embedding(
-                self.row.embedding, local=self.local, options=self.row.options.get("embedding")
-            ), self.settings.embedding_cache, self.place,
-            queries=False, hash_key=encryption.sealer.hash_key if encryption else None,
-        )  # fmt: skip
-        chunker = make_chunker(
-            embed_model, self.settings.chunk_tokens, self.settings.chunking, self.settings.chunk_context
-        )
-        fingerprint = replace(
-            make_fingerprint(embed_model, chunker), encryption=encryption.label if encryption else ""
-        )
-        if str(fingerprint) != self.fingerprint:
-            raise FingerprintError(
-                f"The worker makes {fingerprint}, the index holds {self.fingerprint}. Install the same release there.",
-                stored=self.fingerprint,
-                given=str(fingerprint),
-            )
-        opened = ExitStack()  # open until the worker's process ends
-        store = open_store(self.row.store, self.place, fingerprint, opened)
-        estimator = Estimator(
-            embed_model=embed_model, chunker=chunker, store=self.row.store, dim=fingerprint.dim, known={}
-        )
-        pipeline = Pipeline(
-            embed_model=embed_model,
-            chunker=chunker,
-            store=encryption.over(store) if encryption else store,
-            manifest=cast(Manifest, recorder),
-            batch_chunks=self.settings.batch_chunks,
-            count_tokens=estimator.count_tokens,
-        )
-        watch = None if self.settings.pii == "off" else PrivacyWatch(self.settings.pii)
-        return OpenedWorker(
-            pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb, self.settings.ocr)
-        )
-
-
-def ray_worker(parts: EngineParts, stamp: Stamp) -> RayWorker:
-    """The worker of an engine."""
-    return RayWorker(
-        row=parts.preset,
-        place=parts.storage,
-        settings=parts.settings,
-        fingerprint=str(parts.fingerprint),
-        local=parts.preset.monitoring == "local" or bool(parts.preset.swapped),
-        stamp=stamp,
-    )
-
-
-def check_ray(parts: EngineParts, data: Any, address: str | None) -> None:
-    """Refuse what cannot be ingested on a cluster, before anything is started.
-
-    Raises:
-        SettingsError: Parts given by hand, a store or pattern with one writer, images, data without paths, or a cluster
-            elsewhere where nothing may leave the machine.
-    """
-    row = parts.preset
-    overrides = sorted({"embedding", "store"} & parts.overrides.keys())
-    paths = [data] if isinstance(data, str | Path) else data
-    reasons = {
-        f"{' and '.join(overrides)} given by hand cannot be opened by workers; name them in settings": overrides,
-        'DuckDB takes one process; set store = "lancedb"': row.store == "duckdb",
-        "the keyword index of the hybrid pattern has one writer": row.pattern == "hybrid",
-        "images are ingested on one machine": reads_images(parts.embed_model),
-        "context sentences of a language model are written on one machine": parts.settings.chunk_context
-        == "llm",
-        "workers read files; give paths": not (
-            isinstance(paths, list | tuple | set) and all(isinstance(path, str | Path) for path in paths)
-        ),
-        f"the cluster at '{address}' is not on this machine, and nothing may leave it": (
-            row.monitoring == "local" and address not in _HERE and not _is_here(str(address))
-        ),
-    }
-    wrong = [reason for reason, holds in reasons.items() if holds]
-    if wrong:
-        raise SettingsError(f"This cannot be ingested with Ray: {'; '.join(wrong)}.")
-
-
-def _is_here(address: str) -> bool:
-    return is_loopback(address)
-
+__all__ = ["IngestOptions", "compact", "estimate", "ingest", "remove"]
 
 dispatcher = get_dispatcher(__name__)
 _log = logging.getLogger(__name__)

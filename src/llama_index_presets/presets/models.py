@@ -22,6 +22,8 @@ from llama_index_presets.ingest.chunk_context import ChunkContext
 from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.storage import Storage
+from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.embedding_models import (
     CATALOGUE,
     embedding_endpoint,
@@ -41,6 +43,7 @@ __all__ = [
     "make_embedding",
     "make_fingerprint",
     "make_llm",
+    "open_embedding",
     "reads_images",
     "with_cache",
 ]
@@ -113,6 +116,25 @@ def with_cache(
     folder = place.embeddings if setting == "storage" else Path(setting)
     kind = CachedMultiModalEmbedding if reads_images(embed_model) else CachedEmbedding
     return kind(embed_model, EmbeddingCache(folder, hash_key=hash_key), cache_queries=queries)
+
+
+def open_embedding(
+    row: Preset, values: Settings, place: Storage, *, local: bool, queries: bool, hash_key: bytes | None
+) -> BaseEmbedding:
+    """The embedding model of a row as the settings want it, behind the cache of its storage.
+
+    Args:
+        row: The row, as the settings choose it.
+        values: The settings.
+        place: Where the engine keeps its files.
+        local: As for `make_embedding`.
+        queries: As for `with_cache`.
+        hash_key: As for `with_cache`.
+    """
+    model = make_embedding(
+        row.embedding, local=local, dimensions=values.dimensions, options=row.options.get("embedding")
+    )
+    return with_cache(model, values.embedding_cache, place, queries=queries, hash_key=hash_key)
 
 
 def reads_images(embed_model: BaseEmbedding) -> bool:
