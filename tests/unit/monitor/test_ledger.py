@@ -488,6 +488,18 @@ def test_a_brief_command_leaves_its_rows_to_a_later_close(tmp_path: Path) -> Non
     assert path.exists() and not list((tmp_path / "calls.duckdb.journal").glob("*.jsonl"))
 
 
+def test_a_brief_command_closes_although_a_journal_is_folded_meanwhile(tmp_path: Path) -> None:
+    """Another process may fold a journal between this one's listing of the folder and its look at the size."""
+    path = tmp_path / "calls.duckdb"
+    folder = tmp_path / "calls.duckdb.journal"
+    folder.mkdir()
+    (folder / "gone.jsonl").symlink_to(folder / "folded")  # listed, and not there
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_COMMAND, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
 def test_journals_of_many_brief_commands_are_folded(tmp_path: Path) -> None:
     """At most 15 wait."""
     path = tmp_path / "calls.duckdb"

@@ -28,6 +28,7 @@ __all__ = [
     "MemoryJournal",
     "delete_old_drafts",
     "journal_folder",
+    "journal_size",
     "journals",
     "locked",
     "prompt_key",
@@ -48,13 +49,14 @@ def journal_folder(ledger: Path) -> Path:
 
 def journals(folder: Path) -> list[Path]:
     """List the journals that hold rows, oldest first."""
-    return sorted(path for path in folder.glob("*.jsonl") if _size(path))
+    return sorted(path for path in folder.glob("*.jsonl") if journal_size(path))
 
 
-def _size(path: Path) -> int:
+def journal_size(path: Path) -> int:
+    """Bytes of a journal; 0 of one that another process has folded since it was listed."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # folded by another process between listing and looking
+    except FileNotFoundError:
         return 0
 
 

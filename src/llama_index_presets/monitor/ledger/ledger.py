@@ -31,6 +31,7 @@ from llama_index_presets.monitor.ledger.journal import (
     Journal,
     MemoryJournal,
     journal_folder,
+    journal_size,
     prompt_key,
 )
 from llama_index_presets.monitor.ledger.queries import LedgerReader
@@ -287,7 +288,7 @@ class Ledger(LedgerReader):
         """Whether to leave the folding to a later close: DuckDB takes 50 MB and a tenth of a second to load."""
         if self.in_memory or not is_brief() or "duckdb" in sys.modules:
             return False
-        sizes = [path.stat().st_size for path in journal_folder(self.path).glob("*.jsonl")]
+        sizes = [journal_size(path) for path in journal_folder(self.path).glob("*.jsonl")]
         return len(sizes) < _MAY_WAIT and sum(sizes) < _FOLD_AT_BYTES
 
     @property

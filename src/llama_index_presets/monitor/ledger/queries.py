@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -198,7 +199,7 @@ def costs_by(rows: Rows, by: str, since_us: int, scope: Scope = EVERYBODY) -> li
 # The read side of a ledger: SQL over all rows of all processes, and the questions that are asked most.
 
 
-class LedgerReader:
+class LedgerReader(ABC):
     """Queries of a ledger.
 
     Attributes:
@@ -207,13 +208,13 @@ class LedgerReader:
 
     path: Path
 
+    @abstractmethod
     def _before_reading(self) -> None:
         """Make everything visible that this process has recorded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rows_in_memory(self) -> list[bytes] | None:
         """The rows of a ledger without a file; None of one with a file."""
-        raise NotImplementedError
 
     def sql(
         self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()
