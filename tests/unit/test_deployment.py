@@ -108,8 +108,10 @@ def test_kubernetes_objects_are_safe_and_fit_together() -> None:
     volumes |= {one["metadata"]["name"] for one in workload["spec"]["volumeClaimTemplates"]}
     mounts = [mount for one in [container, *pod["spec"]["initContainers"]] for mount in one["volumeMounts"]]
     assert {mount["name"] for mount in mounts} == volumes
-    probes = {container[name]["httpGet"]["path"] for name in ("readinessProbe", "livenessProbe")}
-    assert probes == {"/readyz", "/healthz"}
+    probes = {
+        name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")
+    }
+    assert probes == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
     assert (
         pod["spec"]["securityContext"]["runAsNonRoot"]
         and container["securityContext"]["readOnlyRootFilesystem"]

@@ -36,6 +36,8 @@ class Process:
         engines: Opens and holds the engines; None makes it.
         listening: A socket that is bound already, such as one that several workers share; None makes it.
         on_ready: Called when the engines are open.
+        warm_first: Take no connection before the engines are open; else requests are answered with 503 until then. For
+            workers, whose socket others answer meanwhile.
 
     Raises:
         SettingsError: The configuration cannot be served; certificate or key wrong; no keys on a public address.
@@ -50,9 +52,11 @@ class Process:
         engines: Engines | None = None,
         listening: socket.socket | None = None,
         on_ready: Callable[[], Any] | None = None,
+        warm_first: bool = False,
     ) -> None:
         self.config = config
         self._on_ready = on_ready
+        self._warm_first = warm_first
         self._reread = reread
         self._error: BaseException | None = None
         self.server: Server = make_server(config, engines=engines)
@@ -88,7 +92,7 @@ class Process:
             header_s = limits.header_s
 
         options = uvicorn.Config(
-            create_app(self.server, on_start=self._open),
+            create_app(self.server, on_start=self._begin),
             http=Impatient,
             ws="none",
             log_config=None,
@@ -108,15 +112,24 @@ class Process:
     async def _serve(self) -> None:
         if self._reread is not None and hasattr(signal, "SIGHUP") and _is_main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        if self._warm_first:
+            await self._open()
+            if self._uvicorn.should_exit:
+                await asyncio.to_thread(self.server.close)
+                return
         await self._uvicorn.serve(sockets=[self._socket])
 
+    async def _begin(self) -> None:
+        """What runs beside the server from its start: it says 503 until the engines are warm."""
+        if not self._warm_first:
+            await self._open()
+        if self._error is None and self._on_ready is not None:
+            self._on_ready()
+
     async def _open(self) -> None:
-        """Open the engines beside the server, which says 503 until they are warm."""
         try:
             await asyncio.to_thread(self.server.open, self.config.engines)
             _log.info("Ready: %s", ", ".join(self.server.engines.names))
-            if self._on_ready is not None:
-                self._on_ready()
         except Exception as error:
             self._error = error
             self.stop()

@@ -76,7 +76,8 @@ class _Worker:
 class Workers:
     """Processes that serve one socket; the operating system gives each connection to one of them.
 
-    Each opens the engines for itself. They share the index, the ledger, the sums of the budgets, the jobs and the keys
+    Each opens the engines for itself before it takes a connection, so that none meets a worker that is not ready while
+    another is. They share the index, the ledger, the sums of the budgets, the jobs and the keys
     on the disk or the server; what a worker counts in memory (metrics, rates) is its own.
 
     Args:
@@ -250,7 +251,7 @@ def _work(config: ServeConfig, listening: socket.socket, life: Connection) -> No
     _log_to_stderr()
     os.environ[SHARED_INDEX] = "true"
     try:
-        process = Process(config, listening=listening, on_ready=lambda: life.send(_READY))
+        process = Process(config, listening=listening, on_ready=lambda: life.send(_READY), warm_first=True)
     except PresetsError as error:
         life.send(str(error))
         raise SystemExit(1) from None

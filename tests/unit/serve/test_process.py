@@ -82,7 +82,7 @@ def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
         while not url:
             lines.append(process.stderr.readline())
             assert lines[-1], "".join(lines)
-            if found := re.search(r"Listening on (\S+)", lines[-1]):
+            if found := re.search(r"Listening on ([^\s,]+)", lines[-1]):
                 url = found[1]
         drain = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
         drain.start()

@@ -13,13 +13,17 @@ from typing import Any
 import httpx
 import pytest
 from tests.servers.openai import OpenAIServer
+from tests.unit.serve.conftest import config_of, opener
 from tests.unit.serve.test_process import served
 from typer.testing import CliRunner
 
 from llama_index_presets.cli import app
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import AnswerError, SettingsError
+from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.serve.callers.key_file import Caller, KeyFile
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
+from llama_index_presets.serve.engines import Engines
+from llama_index_presets.serve.server import Process, listen
 from llama_index_presets.serve.workers import Workers, refuse_unshareable
 
 
@@ -60,6 +64,54 @@ def test_the_socket_is_taken_before_a_worker_starts(tmp_path: Path) -> None:
     workers = Workers(ServeConfig(engines={"kb": engine()}, port=0, workers=2))
     assert workers.url.startswith("http://127.0.0.1:") and workers.pids == []
     workers._socket.close()
+
+
+def test_a_worker_takes_no_connection_before_it_is_warm(tmp_path: Path) -> None:
+    """Connections wait for, or go to, a worker that is ready: none is answered with 503 because another still loads."""
+    warming, loaded = threading.Event(), threading.Event()
+    open_engine = opener()
+
+    def slowly(config: EngineConfig) -> PresetEngine:
+        warming.set()
+        assert loaded.wait(60)
+        return open_engine(config)
+
+    config, told = config_of(tmp_path), threading.Event()
+    socket = listen(config, bound=True)
+    process = Process(config, engines=Engines(slowly), listening=socket, on_ready=told.set, warm_first=True)
+    thread = threading.Thread(target=process.run)
+    thread.start()
+    try:
+        assert warming.wait(60)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{process.url}/healthz")
+        assert not told.is_set()
+        loaded.set()
+        assert told.wait(60)
+        statuses = [httpx.get(f"{process.url}/readyz", timeout=30).status_code for _ in range(3)]
+        assert statuses == [200, 200, 200]
+    finally:
+        loaded.set()
+        process.stop()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_worker_that_is_stopped_while_it_loads_closes_what_it_opened(tmp_path: Path) -> None:
+    """It never listens, and its engines are closed."""
+    opened: list[PresetEngine] = []
+    open_engine = opener()
+
+    def stopped(config: EngineConfig) -> PresetEngine:
+        opened.append(open_engine(config))
+        process.stop()
+        return opened[0]
+
+    config = config_of(tmp_path)
+    process = Process(config, engines=Engines(stopped), listening=listen(config, bound=True), warm_first=True)
+    process.run()
+    with pytest.raises(AnswerError, match="closed"):
+        opened[0].query("What do cats do all day?")
 
 
 def children(pid: int) -> list[int]:

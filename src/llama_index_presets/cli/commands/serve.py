@@ -74,10 +74,15 @@ def serve(
     from llama_index_presets.serve.server import serve as in_one
     from llama_index_presets.serve.workers import serve_in_workers
 
-    run = serve_in_workers if first.workers > 1 else in_one
+    run, beside = in_one, ""
+    if first.workers > 1:
+        run, beside = serve_in_workers, f", once the first of {first.workers} workers is ready"
+
+    def announce(url: str) -> None:
+        complain(f"Listening on {url}{beside} (process {os.getpid()})")
 
     with _log_to_stderr():
-        run(first, reread=read, announce=lambda url: complain(f"Listening on {url} (process {os.getpid()})"))
+        run(first, reread=read, announce=announce)
 
 
 @app.command()
