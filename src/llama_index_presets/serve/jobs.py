@@ -38,7 +38,7 @@ from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
 from llama_index_presets.serve.protocols.problems import Problem, log_fault
-from llama_index_presets.serve.uploads import document_id, keep_upload, upload_folder
+from llama_index_presets.serve.uploads import document_id, is_upload, keep_upload, upload_folder
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
@@ -284,7 +284,13 @@ class JobQueue:
             files: Received files, under their final names in a folder of their own; they are moved.
             texts: Documents given as text.
             metadata: Put on every document.
+
+        Raises:
+            Problem: 400, a text has the id of an upload.
         """
+        if named := next((one for one in texts if is_upload(served.state, one.id)), None):
+            shown = document_id(served.state, caller, named.id)[:80]
+            raise Problem(400, f"'{shown}' is the id of an upload. Give the text another id.", code="bad_id")
         table, job_id = self.table(served), uuid.uuid4().hex
         items = [str(keep_upload(file, upload_folder(served.state, caller))) for file in files]
         if texts:

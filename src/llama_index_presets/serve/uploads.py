@@ -1,4 +1,4 @@
-"""Uploaded files: their names, the folder of each tenant, and what callers call them."""
+"""Uploaded files: their names, the folder of each tenant or caller, and what callers call them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.protocols.problems import Problem
 
 _OF_ANOTHER: Final = re.compile(r"(?:[0-9a-f]{24}|shared)/[^/]*[^/.][^/]*")
+_NOBODYS: Final = "shared"  # of a server without keys
 
-__all__ = ["document_id", "file_of", "keep_upload", "safe_name", "upload_folder"]
+__all__ = ["document_id", "file_of", "is_upload", "keep_upload", "may_remove", "safe_name", "upload_folder"]
 
 
 def safe_name(name: str | None) -> str:
@@ -47,9 +48,27 @@ def safe_name(name: str | None) -> str:
 
 
 def upload_folder(state: Path, caller: Caller) -> Path:
-    """Folder of a tenant's uploads, or of a caller's with groups; no two share one, whatever their names."""
-    owner = f"{caller.tenant}\0{caller.name}" if caller.groups else caller.tenant
-    return state / "uploads" / (hashlib.sha256(owner.encode()).hexdigest()[:24] if owner else "shared")
+    """Folder of a tenant's uploads; of a caller's own where it has groups or no tenant. No two share one."""
+    own = caller.id and (caller.groups or not caller.tenant)
+    owner = f"{caller.tenant}\0{caller.name}" if own else caller.tenant
+    return state / "uploads" / (hashlib.sha256(owner.encode()).hexdigest()[:24] if owner else _NOBODYS)
+
+
+def is_upload(state: Path, stored: str) -> bool:
+    """Whether an id in the index is that of an upload."""
+    return stored.startswith((state / "uploads").as_posix() + "/")
+
+
+def may_remove(state: Path, caller: Caller, stored: str) -> bool:
+    """Whether a caller may remove a document that their view of the index shows.
+
+    An upload is its owner's. One that permissions show to a group may be removed by whom they show it to, and one that
+    was sent before there were keys by every caller without a tenant.
+    """
+    if not is_upload(state, stored) or not caller.id or caller.groups:
+        return True
+    folders = [upload_folder(state, caller), *([] if caller.tenant else [state / "uploads" / _NOBODYS])]
+    return any(stored.startswith(folder.as_posix() + "/") for folder in folders)
 
 
 def document_id(state: Path, caller: Caller, stored: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import re
+import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 from llama_index_presets.cli import app
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.audit import AuditLog, audit_key
+from llama_index_presets.monitor.quality import QUALITY_FILE
 from llama_index_presets.serve.callers.key_file import Caller, KeyFile, parse_budget, parse_expiry, parse_rate
 from llama_index_presets.serve.config import EngineConfig
 
@@ -43,6 +46,8 @@ def keys(folder: Path) -> dict[str, str]:
             "late": {"expires": "2020-01-01"},
             "grouped": {"groups": ("hr",)},
             "free": {},
+            "idle": {},
+            "anne": {"tenant": "acme"},
         },
     )
 
@@ -121,6 +126,31 @@ def test_keys_are_compared_in_constant_time(
         with pytest.raises(Exception, match="not known"):
             file.caller(wrong)
     assert lengths == [(64, 64)] * 5
+
+
+@pytest.mark.parametrize(
+    ("asker", "other"), [("free", "idle"), ("free", "ada"), ("ada", "anne"), ("ada", "free")]
+)
+def test_only_who_asked_can_rate_the_answer(
+    server: Running, keys: dict[str, str], asker: str, other: str
+) -> None:
+    """Neither another key without a tenant, nor one of the same tenant: the answer is not found, and stays unrated."""
+    with server.client(keys[asker]) as mine, server.client(keys[other]) as theirs:
+        query_id = mine.post("/query", json=QUESTION).raise_for_status().json()["query_id"]
+        body = {"query_id": query_id, "rating": "down"}
+        assert refusal(theirs.post("/feedback", json=body)) == (404, "query_not_found")
+        assert thumbs(server, query_id) == 0
+        assert mine.post("/feedback", json=body).status_code == 200
+        assert thumbs(server, query_id) == -1
+
+
+def thumbs(server: Running, query_id: str) -> int:
+    """Rating of an answer, as it is kept."""
+    path = Path(server.engine.explain()["state"]) / QUALITY_FILE
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return int(
+            connection.execute("select thumb from outcomes where query_id = ?", (query_id,)).fetchone()[0]
+        )
 
 
 def test_the_tenant_is_the_keys(server: Running, keys: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.serve.callers.key_file import ANYBODY, Caller
 from llama_index_presets.serve.jobs import Jobs
 from llama_index_presets.serve.protocols.problems import Problem
-from llama_index_presets.serve.uploads import document_id, file_of, safe_name, upload_folder
+from llama_index_presets.serve.uploads import document_id, file_of, may_remove, safe_name, upload_folder
 
 
 @pytest.fixture
@@ -199,6 +200,54 @@ def test_tenants_never_share_an_upload(tmp_path: Path) -> None:
             found = ada.post("/retrieve", json={"question": "Acme plans anvils."}).json()["sources"]
             assert [one["text"] for one in found] == ["Acme plans anvils."]
             assert bob.post("/retrieve", json={"question": "plans"}).json()["sources"] == []
+
+
+def test_keys_without_a_tenant_own_what_they_upload(tmp_path: Path) -> None:
+    """They read one index, but none can replace or remove an upload of another, under whatever name it asks."""
+    keys = add_keys(tmp_path / "keys.json", {"ada": {}, "bob": {}})
+    with running(config_of(tmp_path, keys=str(tmp_path / "keys.json"))) as server:
+        ada, bob = server.client(keys["ada"]), server.client(keys["bob"])
+        with ada, bob:
+            finished(ada, ada.post("/ingest", files=files(plan_txt="Ada plans anvils.")))
+            finished(bob, bob.post("/ingest", files=files(plan_txt="Bob plans globes.")))
+            said = bob.post("/retrieve", json={"question": "Ada plans anvils."}).json()["sources"]
+            assert {"Ada plans anvils.", "Bob plans globes."} <= {one["text"] for one in said}
+            listed = [one["id"] for one in bob.get("/documents").json()["documents"]]
+            of_ada = next(name for name in listed if re.fullmatch(r"uploads/[0-9a-f]{24}/plan\.txt", name))
+            assert "uploads/plan.txt" in listed
+            refused = bob.delete(f"/documents/{of_ada}")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "document_not_found")
+            state = server.process.server.engines.all()[0].state
+            stolen = {"id": f"{state.as_posix()}/{of_ada}", "text": "Bob was here."}
+            refused = bob.post("/ingest", json={"documents": [stolen]})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_id")
+            assert str(state) not in refused.text
+            assert bob.delete("/documents/uploads/plan.txt").status_code == 200
+            assert (state / of_ada).read_text() == "Ada plans anvils."
+            assert ada.delete("/documents/uploads/plan.txt").status_code == 200
+            assert not (state / of_ada).exists()
+
+
+def test_who_may_remove_an_upload() -> None:
+    """Its owner; its tenant; whom permissions show it to; of a server without keys, everybody who has no tenant."""
+    state = Path("/srv/serve")
+    ada, bob = Caller(name="ada", id="1"), Caller(name="bob", id="2")
+    acme, too, globex = (
+        Caller(name=n, id=n, tenant=t) for n, t in [("a", "acme"), ("b", "acme"), ("g", "globex")]
+    )
+    hr = Caller(name="hr", id="3", groups=("hr",))
+
+    def upload(caller: Caller) -> str:
+        return (upload_folder(state, caller) / "x.txt").as_posix()
+
+    assert [may_remove(state, one, upload(ada)) for one in (ada, bob, acme, hr, ANYBODY)] == [
+        True, False, False, True, True,
+    ]  # fmt: skip
+    assert [may_remove(state, one, upload(acme)) for one in (acme, too, globex, ada)] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert [may_remove(state, one, upload(ANYBODY)) for one in (ada, acme, ANYBODY)] == [True, False, True]
+    assert may_remove(state, bob, "/data/manual.txt")
 
 
 def test_document_ids_are_shown_without_folders() -> None:

@@ -37,7 +37,7 @@ from llama_index_presets.serve.jobs import Job, JobQueue, Text
 from llama_index_presets.serve.pages import picture_of
 from llama_index_presets.serve.protocols.problems import Problem, problem_of
 from llama_index_presets.serve.protocols.sse import EventStream, event
-from llama_index_presets.serve.uploads import document_id, file_of, safe_name
+from llama_index_presets.serve.uploads import document_id, file_of, may_remove, safe_name
 
 if TYPE_CHECKING:
     from llama_index_presets.ingest.readers.pdf.picture import PagePicture
@@ -247,6 +247,8 @@ class Rest:
 
         def delete(view: PresetEngine, served: Served) -> int:
             stored = file_of(served.state, caller, name)
+            if not may_remove(served.state, caller, stored):
+                return 0
             removed = view.delete([stored], wait=False)
             if removed and stored != name:
                 Path(stored).unlink(missing_ok=True)
