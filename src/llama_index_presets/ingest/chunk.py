@@ -7,10 +7,12 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any
 
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
+from pydantic import Field
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk_context import (
@@ -258,17 +260,13 @@ class SentenceChunker:
 
     def weigh(self, text: str) -> Sequence[Any]:
         """Tokens, or more where the text is longer than so few tokens can be: base64 is one unknown word to BERT."""
-        least = len(text) // _LONGEST_TOKEN
-        return range(least if least > self.max_tokens else max(self._tokens(text), least))
+        return range(_weight(self._tokens, self.max_tokens, text))
 
     def pieces(self, text: str, tokens: int) -> list[str]:
         """Cut a text into pieces of so many tokens, verbatim and in order."""
-        splitter = SentenceSplitter(
-            chunk_size=tokens,
-            chunk_overlap=0,
-            tokenizer=self.weigh,
-            paragraph_separator="\n\n",
-            chunking_tokenizer_fn=lambda whole: self._sentences(whole, tokens),
+        counter = token_counter(self.tokenize)
+        splitter = _Splitter(
+            tokens, partial(self._sentences, tokens=tokens), partial(_weight, counter.count, self.max_tokens)
         )
         return [
             part
@@ -276,7 +274,7 @@ class SentenceChunker:
             # Merged sentences can, rarely, have more tokens together than apart: cut such a chunk again.
             for part in (
                 [chunk]
-                if token_counter(self.tokenize).adds_up(chunk) or self._tokens(chunk) <= tokens + _SLACK
+                if counter.adds_up(chunk) or counter.count(chunk) <= tokens + _SLACK
                 else SentenceChunker.pieces(self, chunk, tokens - _SLACK)
             )
         ]
@@ -319,7 +317,8 @@ class SentenceChunker:
             "char_end": start + len(text),
         }
         metadata = {**source.metadata, **{key: value for key, value in own.items() if value is not None}}
-        node = TextNode(
+        return TextNode(
+            id_=f"{source.doc_id}:{start}",  # `chunks` gives a stable one; drawing one takes as long as all else
             text=text,
             metadata=metadata,
             excluded_embed_metadata_keys=[*source.hidden_from_embedding, *PLACE_KEYS],
@@ -332,11 +331,38 @@ class SentenceChunker:
             ],
             start_char_idx=start,
             end_char_idx=start + len(text),
+            relationships={NodeRelationship.SOURCE: _related(source.doc_id, source.content_hash)},
         )
-        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(
-            node_id=source.doc_id, hash=source.content_hash or None
+
+
+class _Splitter(SentenceSplitter):
+    """LlamaIndex's splitter, which asks for the size of each line of a log.
+
+    Here it asks without pydantic's search for a private attribute, which takes longer than a count.
+    """
+
+    weight: Callable[[str], int] = Field(default=len, exclude=True)
+
+    def __init__(
+        self, tokens: int, sentences: Callable[[str], list[str]], weight: Callable[[str], int]
+    ) -> None:
+        super().__init__(
+            chunk_size=tokens,
+            chunk_overlap=0,
+            tokenizer=lambda text: range(weight(text)),
+            paragraph_separator="\n\n",
+            chunking_tokenizer_fn=sentences,
         )
-        return node
+        self.weight = weight
+
+    def _token_size(self, text: str) -> int:
+        return self.weight(text)
+
+
+def _weight(count: Callable[[str], int], most: int, text: str) -> int:
+    """See `SentenceChunker.weigh`."""
+    least = len(text) // _LONGEST_TOKEN
+    return least if least > most else max(count(text), least)
 
 
 def with_language(source: SourceText) -> tuple[SourceText, str]:
@@ -383,6 +409,12 @@ def _boxes(plain: PlainText, start: int, end: int) -> str | None:
     lines = plain.lines_in(start, end)
     rows = ((max(one.start, start) - start, min(one.end, end) - start, one.page, one.box) for one in lines)
     return packed_boxes(rows) if lines else None
+
+
+@lru_cache(maxsize=1)
+def _related(doc_id: str, content_hash: str) -> RelatedNodeInfo:
+    """A document as its chunks name it: one value for them all, as LlamaIndex's own splitters have it."""
+    return RelatedNodeInfo(node_id=doc_id, hash=content_hash or None)
 
 
 def _chunk_id(doc_id: str, place: int, text: str) -> str:

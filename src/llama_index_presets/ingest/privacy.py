@@ -22,7 +22,7 @@ from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.sources.source import Source
 
-__all__ = ["KINDS", "Finding", "PrivacyWatch", "find_personal_data", "redacted", "redacted_plain"]
+__all__ = ["KINDS", "Finding", "PrivacyWatch", "as_sent", "find_personal_data", "redacted", "redacted_plain"]
 
 # Personal data that has a form: numbers and addresses that a pattern and a check digit can tell. Pure.
 #
@@ -385,6 +385,16 @@ class PrivacyWatch:
                     "'redact' or 'report'."
                 )
         return watched if self.mode == "redact" else content
+
+
+def as_sent(sources: list[Source], mode: Literal["off", "report", "redact", "refuse"]) -> list[Source]:
+    """Documents as an ingest sends them to the model, for an estimate: what is redacted or refused is not sent.
+
+    Args:
+        sources: The documents.
+        mode: The setting ``pii``. With ``report`` nothing is searched, since a search changes nothing.
+    """
+    return PrivacyWatch(mode).over(sources) if mode in ("redact", "refuse") else sources
 
 
 def redacted_plain(plain: PlainText, findings: list[Finding]) -> PlainText:

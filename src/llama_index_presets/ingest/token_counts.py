@@ -28,7 +28,7 @@ _LINES_PROBE: Final = (
 )
 _MOST_WORDS: Final = 100_000
 _LONGEST_WORD: Final = 40  # characters of a word that is kept
-_MOST_LINES: Final = 4_096
+_MOST_LINES: Final = 8_192
 _LONGEST_LINE: Final = 2_000  # characters of a line that is kept
 
 
@@ -43,7 +43,7 @@ class TokenCounter:
     def __init__(self, tokenize: Callable[[str], Sequence[Any]]) -> None:
         self._tokenize = tokenize
         self._words = _Words(tokenize)
-        self._lines: dict[str, int] = {}
+        self._lines = _Lines(self._of_line)
         self.by_words = self._sum(_PROBE) == len(tokenize(_PROBE))
         lines = sum(len(tokenize(line)) for line in _LINES.findall(_LINES_PROBE))
         self._by_lines = lines == len(tokenize(_LINES_PROBE))
@@ -52,23 +52,13 @@ class TokenCounter:
         """Tokens of a text, without special tokens."""
         if not self._by_lines:
             return self._of_line(text)
-        if text.find("\n") in (-1, len(text) - 1):
-            return self._kept(text)
-        return sum(map(self._kept, _LINES.findall(text)))
+        # A tokenizer that cuts at white space has no tokens for line ends; others count a line with its end.
+        lines = text.split("\n") if self.by_words else _LINES.findall(text) if "\n" in text else [text]
+        return sum(map(self._lines.__getitem__, lines))
 
     def adds_up(self, text: str) -> bool:
         """Whether the tokens of a text are those of its parts, cut at white space or beside punctuation."""
         return self.by_words and text.isascii()
-
-    def _kept(self, line: str) -> int:
-        tokens = self._lines.get(line)
-        if tokens is None:
-            tokens = self._of_line(line)
-            if len(line) <= _LONGEST_LINE:
-                if len(self._lines) >= _MOST_LINES:
-                    self._lines.clear()
-                self._lines[line] = tokens
-        return tokens
 
     def _of_line(self, text: str) -> int:
         return self._sum(text) if self.adds_up(text) else len(self._tokenize(text))
@@ -78,6 +68,26 @@ class TokenCounter:
         if len(self._words) > _MOST_WORDS:
             self._words.clear()
         return sum(map(self._words.__getitem__, words))
+
+
+class _Lines(dict[str, int]):
+    """Tokens of the lines seen last: when there are too many, those are let go that were not asked for since."""
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        super().__init__()
+        self._count = count
+        self._older: dict[str, int] = {}
+
+    def __missing__(self, line: str) -> int:
+        tokens = self._older.get(line)
+        if tokens is None:
+            tokens = self._count(line)
+        if len(line) <= _LONGEST_LINE:
+            if len(self) >= _MOST_LINES:
+                self._older = dict(self)
+                self.clear()
+            self[line] = tokens
+        return tokens
 
 
 class _Words(dict[str, int]):

@@ -19,7 +19,7 @@ from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
-from llama_index_presets.ingest.privacy import PrivacyWatch
+from llama_index_presets.ingest.privacy import PrivacyWatch, as_sent
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources.document_source import DocumentSource
@@ -203,7 +203,7 @@ def estimate(
     parts: EngineParts, data: Any, options: IngestOptions, *, sample: int | None, measure: bool = True
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
-    found, _ = _sources(parts, data, options)
+    found = as_sent(_found(parts, data, options), parts.settings.pii)
     with writing_contextualiser(parts) as contextualiser:
         return _estimate(_estimator(parts, contextualiser), found, options, sample=sample, measure=measure)
 

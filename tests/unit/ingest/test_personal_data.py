@@ -15,6 +15,7 @@ from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.privacy import (
     KINDS,
     PrivacyWatch,
+    as_sent,
     find_personal_data,
     redacted,
     redacted_plain,
@@ -173,6 +174,20 @@ def test_redact_gives_up_the_vector_of_a_text_that_changed() -> None:
     assert (changed.text, changed.embedding) == ("[EMAIL] is the contact.", None)
     assert (same.text, same.embedding) == ("Nothing.", [1.0])
     assert nodes[0].text == SECRET and watched.content_hash == ""
+
+
+def test_an_estimate_takes_what_is_sent() -> None:
+    """A redacted text is counted as it goes to the model; where nothing changes, nothing is searched."""
+    text = SourceText(doc_id="doc", plain=PlainText("Write to jane@example.org."))
+    given = [Source("doc", "h", lambda: text)]
+    assert as_sent(given, "report") is given
+    assert as_sent(given, "off") is given
+    (redacted_source,) = as_sent(given, "redact")
+    found = redacted_source.read()
+    assert isinstance(found, SourceText)
+    assert found.plain.text == "Write to [EMAIL]."
+    with pytest.raises(IngestError, match="personal data"):
+        as_sent(given, "refuse")[0].read()
 
 
 def test_refuse_names_kinds_and_never_values() -> None:

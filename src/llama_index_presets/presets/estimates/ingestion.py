@@ -19,7 +19,7 @@ from llama_index_presets.ingest.estimate import Work, count_work
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import FailedSource
-from llama_index_presets.ingest.privacy import PrivacyWatch
+from llama_index_presets.ingest.privacy import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
@@ -367,8 +367,7 @@ def estimate_preset(
     found = sources(
         data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb, values.ocr)
     )
-    if values.pii != "off":  # what is redacted or refused is not sent
-        found = PrivacyWatch(values.pii).over(found)
+    found = as_sent(found, values.pii)
     contexts = place.contexts if place is not None and place.contexts.exists() else None
     with (
         counting_contextualiser(row, values, contexts, sealer) as contextualiser,
