@@ -60,8 +60,7 @@ def digest(ledger: Ledger, *, days: float = 7) -> str:
         f"# Model costs, {start:%Y-%m-%d %H:%M} to {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC",
         "",
     ]
-    folder = ledger.path.parent / (":memory:" if ledger.in_memory else "")
-    answers = _answers(folder, now, days)
+    answers = [] if ledger.in_memory else _answers(ledger.path.parent, now, days)
     if not stats.total_calls and not answers:
         return "\n".join([*head, f"No calls were recorded in these {days:g} days."]) + "\n"
     lines = [*head, *_totals(stats, both, days), *answers]

@@ -125,9 +125,7 @@ class _PatientExporter(SpanExporter):
     """The OTLP exporter, with a pause after a failure and one warning in place of its own messages."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
         self._url = url
-        self._address = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
         self._otlp = OTLPSpanExporter(endpoint=url, timeout=_REQUEST_S, session=post_session(url))
         self._pause_s = _FIRST_PAUSE_S
         self._silent_until = 0.0
@@ -140,7 +138,7 @@ class _PatientExporter(SpanExporter):
         if time.monotonic() < self._silent_until:
             self.dropped += len(spans)
             return SpanExportResult.FAILURE
-        if is_reachable(self._address) and self._send(spans) is SpanExportResult.SUCCESS:
+        if is_reachable(self._url) and self._send(spans) is SpanExportResult.SUCCESS:
             self._pause_s, self._silent_until = _FIRST_PAUSE_S, 0.0
             return SpanExportResult.SUCCESS
         self._failed(len(spans))
@@ -175,10 +173,13 @@ class _PatientExporter(SpanExporter):
         return True
 
 
-def is_reachable(address: tuple[str, int]) -> bool:
-    """Whether something listens there, asked for half a second at most."""
+def is_reachable(url: str) -> bool:
+    """Whether something listens at the host and port of an address, asked for half a second at most."""
+    parts = urlsplit(url)
     try:
-        socket.create_connection(address, _CONNECT_S).close()
+        socket.create_connection(
+            (parts.hostname or "", parts.port or _PORTS[parts.scheme]), _CONNECT_S
+        ).close()
     except OSError:
         return False
     return True

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
@@ -170,14 +169,13 @@ class _QuietExporter(OTLPMetricExporter):
     """The OTLP exporter, silent where nothing answers; the traces say that already."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._place = (parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme])
+        self._url = url
         super().__init__(endpoint=url, timeout=5, session=post_session(url))
         quieten(OTLPMetricExporter.__module__)
 
     def export(self, *arguments: Any, **options: Any) -> MetricExportResult:
         """Send what was counted, or drop this report: counts are totals, the next one has them all."""
-        if not is_reachable(self._place):
+        if not is_reachable(self._url):
             return MetricExportResult.FAILURE
         with sending():
             return super().export(*arguments, **options)

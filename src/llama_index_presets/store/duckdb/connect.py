@@ -16,9 +16,8 @@ __all__ = [
     "ENCRYPTED_CATALOG",
     "MEMORY",
     "ROW_GROUP",
-    "can_count",
     "connect",
-    "is_alone",
+    "count_connections",
     "nothing_to_read",
     "quote",
     "without_key",
@@ -93,27 +92,17 @@ def _connect_once(
     connection = duckdb.connect(where, read_only=read_only and where != MEMORY)
     for setting in _SETTINGS:
         connection.execute(setting)
-    if where != MEMORY and not read_only and is_alone(connection):
+    if where != MEMORY and not read_only and count_connections(connection) == 1:
         _regroup(connection, where)
     return connection
 
 
-def is_alone(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether this process has no other connection to the database; False where DuckDB cannot say, as 1.4 cannot."""
+def count_connections(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """Connections of this process to the database, this one included; None where DuckDB cannot say, as 1.4 cannot."""
     try:
-        found = connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
+        return int(connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()[0][0])
     except duckdb.CatalogException:
-        return False
-    return bool(found[0][0] == 1)
-
-
-def can_count(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether DuckDB can say how many connections a database has; 1.4 cannot."""
-    try:
-        connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
-    except duckdb.CatalogException:
-        return False
-    return True
+        return None
 
 
 def _regroup(connection: duckdb.DuckDBPyConnection, where: str) -> None:

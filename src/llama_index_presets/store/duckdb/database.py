@@ -21,9 +21,8 @@ from llama_index_presets.store.duckdb.connect import (
     ENCRYPTED_CATALOG,
     MEMORY,
     ROW_GROUP,
-    can_count,
     connect,
-    is_alone,
+    count_connections,
     nothing_to_read,
     quote,
     without_key,
@@ -231,11 +230,10 @@ class Database:
             self._reconnect()
 
     def _refuse_other_connections(self) -> None:
-        if (
-            self.encryption_key is None
-            and not is_alone(self.connection)
-            and (self.lent or can_count(self.connection))
-        ):
+        if self.encryption_key is not None:
+            return
+        count = count_connections(self.connection)
+        if count != 1 and (self.lent or count is not None):
             raise StoreError(
                 f"This process has further connections to '{self.path}', which would go on writing to the old file. "
                 "Close them, and compact again."

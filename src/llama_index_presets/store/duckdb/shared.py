@@ -50,15 +50,13 @@ class SharedDatabase(Database):
 
     shares: ClassVar[bool] = True
 
-    def _prepare(self) -> None:
-        """Set up what the turns need; called once, before the first use."""
+    def __post_init__(self) -> None:
         self._uses = 0
         self._turns = threading.Lock()
         self._own = threading.local()
+        super().__post_init__()
 
     def _find_schema(self) -> None:
-        if not hasattr(self, "_turns"):
-            self._prepare()
         if self.connection is not None:
             super()._find_schema()
 
