@@ -41,8 +41,9 @@ from llama_index_presets.providers.language_models import read_name
 if TYPE_CHECKING:
     from llama_index_presets.ingest.pipeline import IngestReport
     from llama_index_presets.presets.engine import PresetEngine
+    from llama_index_presets.presets.index.storage import Storage
 
-__all__ = ["ask", "chat", "ingest", "must_find", "need_index", "open_engine"]
+__all__ = ["ask", "chat", "existing_storage", "ingest", "must_find", "need_index", "open_engine"]
 
 
 User = Annotated[str, typer.Option("--user", help="Who asks, where the storage has permissions.")]
@@ -373,6 +374,22 @@ def need_index(storage: str) -> None:
     place = resolve_storage(storage)
     if place.address is None:
         read_metadata(place)
+
+
+def existing_storage(storage: str) -> Storage:
+    """The storage whose folder is there, whatever is in it.
+
+    Raises:
+        SettingsError: There is no such folder.
+    """
+    from llama_index_presets.presets.index.storage import resolve_storage
+
+    place = resolve_storage(storage)
+    if not place.folder.is_dir():
+        raise SettingsError(
+            f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
+        )
+    return place
 
 
 def _prompt() -> str:

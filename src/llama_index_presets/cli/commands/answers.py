@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llama_index_presets.cli.app import STORAGE, AsJson, StorageFolder, app, emit, say
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.cli.engines import existing_storage
 
 __all__ = ["answers"]
 
@@ -20,13 +20,8 @@ def answers(
 ) -> None:
     """Answers that the answer cache of a storage holds."""
     from llama_index_presets.answer_cache.store import AnswerCache
-    from llama_index_presets.presets.index.storage import resolve_storage
 
-    place = resolve_storage(storage)
-    if not place.folder.is_dir():
-        raise SettingsError(
-            f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
-        )
+    place = existing_storage(storage)
     cache = AnswerCache(place.answers, max_bytes=1, max_age_s=1)
     try:
         removed = cache.clear() if clear else 0

@@ -19,8 +19,8 @@ from llama_index_presets.cli.app import (
     print_table,
     say,
 )
+from llama_index_presets.cli.engines import existing_storage
 from llama_index_presets.cli.project import ProjectCommand
-from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -54,13 +54,8 @@ def costs(
 ) -> None:
     """Calls of models and their cost."""
     from llama_index_presets.monitor.ledger.ledger import Ledger
-    from llama_index_presets.presets.index.storage import resolve_storage
 
-    place = resolve_storage(storage)
-    if not place.folder.is_dir():
-        raise SettingsError(
-            f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
-        )
+    place = existing_storage(storage)
     if since is not None:
         from llama_index_presets.monitor.ledger.digest import read_period
 

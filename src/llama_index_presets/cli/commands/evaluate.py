@@ -253,10 +253,12 @@ def _report(
         "results": [_brief(result) for result in results],
         "comparison": [difference_row(one) for one in differences],
     }
-    if not as_json:
-        (_show_comparison if differences else _show_result)(results, differences)
-    elif not acceptance:
+    if as_json and not acceptance:
         emit(shown)
+    elif not as_json and differences:
+        _show_comparison(results, differences)
+    elif not as_json:
+        _show_result(results[0])
     passed = acceptance.report(results[0], as_json, shown) if acceptance else True
     if not passed or any(result.failed for result in results):
         raise typer.Exit(FAILED)
@@ -267,10 +269,9 @@ def _brief(result: Result) -> dict[str, Any]:
     return {key: value for key, value in result.to_dict().items() if key in keys}
 
 
-def _show_result(results: Sequence[Result], _: Sequence[Difference]) -> None:
+def _show_result(result: Result) -> None:
     from llama_index_presets.evaluate.measures import MEASURES
 
-    result = results[0]
     shown = table("measure", "value", "")
     for name, value in result.summary().items():
         shown.add_row(name, "price unknown" if value is None else f"{value:.4g}", MEASURES.get(name, ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,8 +23,9 @@ from llama_index_presets.cli.app import (
     say,
 )
 from llama_index_presets.cli.engines import must_find
-from llama_index_presets.cli.terminal import can_ask, is_terminal, printable, working
-from llama_index_presets.errors import AnswerError, BudgetExceededError, SettingsError
+from llama_index_presets.cli.spending import agree_to_cost
+from llama_index_presets.cli.terminal import can_ask, printable, working
+from llama_index_presets.errors import AnswerError, SettingsError
 
 if TYPE_CHECKING:
     from llama_index_presets.evaluate.labels import Labels
@@ -114,7 +114,10 @@ def _by_model(
     from llama_index_presets.presets.index.storage import resolve_storage
     from llama_index_presets.providers.language_models import make_language_model
 
-    _agree(estimate_drafts(name, found), len(found), max_cost, as_json)
+    agree_to_cost(
+        f"{len(found)} drafts", estimate_drafts(name, found), "the model has no known price", max_cost=max_cost,
+        as_json=as_json, cheaper="Draft fewer with --count, or give a higher --max-cost.",
+    )  # fmt: skip
     if not found:
         return 0, Decimal(0)
     model, made, run = make_language_model(name), 0, uuid.uuid4().hex
@@ -132,24 +135,6 @@ def _by_model(
                 except AnswerError as error:
                     complain(str(error))
         return made, ledger.query_cost(run)
-
-
-def _agree(cost: Decimal | None, count: int, max_cost: float | None, as_json: bool) -> None:
-    told = (
-        "an unknown amount (the model has no known price)" if cost is None else f"at most about ${cost:.4f}"
-    )
-    if cost == 0 or (cost is not None and max_cost is not None and cost <= Decimal(str(max_cost))):
-        return
-    if max_cost is not None:
-        raise BudgetExceededError(
-            f"{count} drafts would cost {told}; the limit is ${max_cost:g}. Nothing was sent."
-        )
-    if as_json or not is_terminal(sys.stderr) or not can_ask():
-        raise BudgetExceededError(
-            f"{count} drafts would cost {told}. Nothing was sent. Agree with --max-cost USD."
-        )
-    if not typer.confirm(f"{count} drafts would cost {told}. Go on?", err=True):
-        raise BudgetExceededError("Nothing was sent.")
 
 
 @questions_app.command()

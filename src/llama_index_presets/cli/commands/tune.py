@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,8 +23,9 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find
-from llama_index_presets.cli.terminal import can_ask, is_terminal, working
-from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.cli.spending import agree_to_cost
+from llama_index_presets.cli.terminal import working
+from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import find_project
 
@@ -103,7 +102,10 @@ def tune(
     if dry_run:
         _show_plan(plan, as_json)
         return
-    _agree(plan, max_cost, as_json)
+    agree_to_cost(
+        "Tuning", plan.cost_usd, "a model has no known price", max_cost=max_cost, as_json=as_json,
+        cheaper="Try fewer --configurations, fewer values with --try, or a higher --max-cost.",
+    )  # fmt: skip
     report = _run(plan)
     files = report.write(plan.folder)
     if as_json:
@@ -126,27 +128,6 @@ def _sources(preset: str) -> list[str]:
             "What should be searched? Name files and folders with --documents, or sources in llama-presets.toml."
         )
     return list(project.sources)
-
-
-def _agree(plan: Plan, max_cost: float | None, as_json: bool) -> None:
-    """Ask before something is paid; without somebody to ask, only what --max-cost allows."""
-    cost = plan.cost_usd
-    if cost == 0:
-        return
-    told = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:.4f}"
-    if max_cost is not None:
-        if cost is None or cost > Decimal(str(max_cost)):
-            raise BudgetExceededError(
-                f"Tuning would cost {told}, and the limit is ${max_cost:g}. Nothing was sent. Try fewer "
-                "--configurations, fewer values with --try, or a higher --max-cost."
-            )
-        return
-    if as_json or not is_terminal(sys.stderr) or not can_ask():
-        raise BudgetExceededError(
-            f"Tuning would cost {told}. Nothing was sent. Agree to it with --max-cost USD."
-        )
-    if not typer.confirm(f"Tuning would cost {told}. Go on?", err=True):
-        raise BudgetExceededError("Nothing was sent.")
 
 
 def _run(plan: Plan) -> TuneReport:
