@@ -83,9 +83,8 @@ class PresetsError(Exception):
 
 def _as_it_was(kind: type[PresetsError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PresetsError:
     error = kind.__new__(kind)
-    super(PresetsError, error).__init__(
-        *args
-    )  # of ImportError, ValueError, …, which keep the message themselves
+    # Of ImportError, ValueError, …, which keep the message themselves.
+    super(PresetsError, error).__init__(*args)
     error.__dict__.update(attributes)
     return error
 

@@ -114,7 +114,7 @@ def test_every_module_of_llama_index_can_be_imported_first_to_last(order: str) -
 def test_a_command_answers_without_most_of_llama_index(tmp_path: Path) -> None:
     """A question in a command leaves SQL, workflows and evaluation alone; in other processes all is as usual."""
     code = (
-        "import sys; from llama_index_presets.packages.lazy_packages import run_as_command; run_as_command(); "
+        "import sys; from llama_index_presets.packages.command_process import run_as_command; run_as_command(); "
         "import llama_index_presets.presets.build; "
         "print([m for m in ('sqlalchemy', 'workflows', 'banks', 'llama_index.core.evaluation') if m in sys.modules])"
     )

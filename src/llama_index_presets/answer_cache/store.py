@@ -102,9 +102,8 @@ class AnswerCache:
                 if row is None:
                     return None
                 made, crc, blob = row
-                now = (
-                    time.time_ns()
-                )  # after the row, which another thread may have written while this one waited
+                # After the row, which another thread may have written while this one waited.
+                now = time.time_ns()
                 entry = self._read(key, made, crc, blob, now)
                 with connection:
                     if entry is None:

@@ -39,8 +39,6 @@ def agree_to_cost(
             )
         return
     if as_json or not is_terminal(sys.stderr) or not can_ask():
-        raise BudgetExceededError(
-            f"{what} would cost {amount}. Nothing was sent. Agree to it with --max-cost USD."
-        )
+        raise BudgetExceededError(f"{what} would cost {amount}. Nothing was sent. Agree with --max-cost USD.")
     if not typer.confirm(f"{what} would cost {amount}. Go on?", err=True):
         raise BudgetExceededError("Nothing was sent.")

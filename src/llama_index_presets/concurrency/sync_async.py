@@ -102,9 +102,8 @@ def iterate(core: StreamCore[T]) -> Iterator[T]:
     except StopIteration:
         return
     finally:
-        value = (
-            None  # an error refers to this frame by its traceback: a cycle would keep a dropped stream open
-        )
+        # An error refers to this frame by its traceback: a cycle would keep a dropped stream open.
+        value = None
 
 
 async def aiterate(core: StreamCore[T]) -> AsyncIterator[T]:
@@ -125,6 +124,5 @@ async def aiterate(core: StreamCore[T]) -> AsyncIterator[T]:
     except StopIteration:
         return
     finally:
-        value = (
-            None  # an error refers to this frame by its traceback: a cycle would keep a dropped stream open
-        )
+        # An error refers to this frame by its traceback: a cycle would keep a dropped stream open.
+        value = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.errors import PresetsError
-from llama_index_presets.packages.lazy_packages import run_as_command
+from llama_index_presets.packages.command_process import run_as_command
 
 __all__ = ["Step", "time_cold_question"]
 

@@ -80,9 +80,8 @@ class Checkpoint:
             self._file = path.open("a+b", buffering=0)
             self._file.seek(0)
             *whole, torn = self._file.read().split(b"\n")
-            if (
-                torn
-            ):  # cut off where it begins: what is kept is never written again, so no full disk can lose it
+            # Cut off where it begins: what is kept is never written again, so no full disk can lose it.
+            if torn:
                 self._file.truncate(sum(len(line) + 1 for line in whole))
         except OSError as error:
             raise StoreWriteError(

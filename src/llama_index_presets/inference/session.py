@@ -14,8 +14,8 @@ import numpy as np
 
 from llama_index_presets.errors import MissingExtraError, ModelError
 from llama_index_presets.inference.graphs import relative_buckets
+from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.packages.extras import require
-from llama_index_presets.packages.lazy_packages import is_brief
 
 __all__ = ["GraphSession", "batches_of_like_length", "cpu_threads", "run_side_by_side"]
 

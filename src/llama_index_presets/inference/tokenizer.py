@@ -98,9 +98,8 @@ class ModelTokenizer:
 
     def __init__(self, folder: Path, max_tokens: int, *, lowercase: bool = False) -> None:
         self._tokenizer = open_tokenizer(folder)
-        self._tokenizer.enable_truncation(
-            max_tokens
-        )  # of a pair, the longest part first, as transformers does
+        # Of a pair, the longest part first, as transformers does.
+        self._tokenizer.enable_truncation(max_tokens)
         self._lowercase = lowercase
 
     def encode(self, texts: Sequence[str]) -> list[Any]:

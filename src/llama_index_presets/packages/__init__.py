@@ -1,1 +1,1 @@
-"""Other packages: extras asked for, imports put off."""
+"""Other packages: extras asked for, imports put off or stood in for."""

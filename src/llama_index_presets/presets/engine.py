@@ -38,9 +38,7 @@ from llama_index_presets.presets.access import VisibleRetriever, narrowed_access
 from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.engine_documents import EngineDocuments
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.index.contents import (
-    describe,
-)
+from llama_index_presets.presets.index.contents import describe
 from llama_index_presets.presets.query_run import QueryRun, search
 from llama_index_presets.presets.settings import Settings
 

@@ -223,7 +223,7 @@ def test_dollars_are_agreed_to_before_anything_is_sent(works: Path, monkeypatch:
     hosted = ["tune", "knowledge-base", "--questions", str(works / "q.jsonl"), "--storage", str(works / "k")]
     hosted += ["--documents", str(works / "documents"), "--configurations", "4"]
     unasked = CliRunner().invoke(cli.app, hosted)
-    assert unasked.exit_code == 1 and "Agree to it with --max-cost" in unasked.output
+    assert unasked.exit_code == 1 and "Agree with --max-cost" in unasked.output
     above = CliRunner().invoke(cli.app, [*hosted, "--max-cost", "0"])
     assert above.exit_code == 1 and "the limit is $0. Nothing was sent" in above.output
     assert not (works / "k" / "tune" / "indexes").exists()

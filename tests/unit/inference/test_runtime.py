@@ -359,7 +359,7 @@ def test_a_brief_command_gives_the_same_vectors() -> None:
     code = textwrap.dedent(f"""
         import sys
         from pathlib import Path
-        from llama_index_presets.packages.lazy_packages import is_brief, run_as_command
+        from llama_index_presets.packages.command_process import is_brief, run_as_command
         if sys.argv[1:]:
             run_as_command(brief=True)
         from llama_index_presets.inference.model_folder import read_model_folder

@@ -465,7 +465,7 @@ def test_a_ledger_does_not_move_into_another_database(tmp_path: Path) -> None:
 
 ONE_COMMAND = """
 import sys
-from llama_index_presets.packages.lazy_packages import run_as_command
+from llama_index_presets.packages.command_process import run_as_command
 run_as_command(brief=True)
 from llama_index_presets.monitor.ledger.ledger import Ledger
 with Ledger(sys.argv[1]) as ledger:

@@ -43,9 +43,8 @@ def show_citation(
     for quote in page.quotes:
         say(f"  {' '.join(quote.split())}")
     if file is None:
-        file = (
-            Path(tempfile.mkdtemp(prefix="llama-presets-")) / "citation.html"
-        )  # a folder of this user alone
+        # In a folder of this user alone.
+        file = Path(tempfile.mkdtemp(prefix="llama-presets-")) / "citation.html"
         file.write_text(page.html, encoding="utf-8")
         webbrowser.open(file.as_uri())
     say(f"  {file}")

@@ -37,7 +37,7 @@ from llama_index_presets.monitor.ledger.journal import (
 from llama_index_presets.monitor.ledger.queries import LedgerReader
 from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
-from llama_index_presets.packages.lazy_packages import is_brief
+from llama_index_presets.packages.command_process import is_brief
 
 __all__ = ["KeyedHash", "Ledger"]
 

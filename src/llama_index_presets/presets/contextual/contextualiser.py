@@ -264,9 +264,8 @@ class Contextualiser:
         with self._settled:
             self._held -= held
             self.spent_usd += cost
-            if (
-                held
-            ):  # calls at the same time each show the same factor: the largest counts, not their product
+            # Calls at the same time each show the same factor: the largest counts, not their product.
+            if held:
                 self._factor = max(self._factor, factor * cost / held)
             self._settled.notify_all()
 

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
 from llama_index_presets._options import refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
 from llama_index_presets.packages.extras import installed, require
-from llama_index_presets.packages.lazy_packages import standing_in
+from llama_index_presets.packages.stand_ins import standing_in
 from llama_index_presets.store.base import NodeQuery, StoreBase, agreed_fingerprint
 from llama_index_presets.store.lancedb.filters import one_of
 from llama_index_presets.store.lancedb.indexes import (

@@ -1,47 +1,15 @@
-"""Packages that run on import far more than a command of ours uses of them: empty modules in their place."""
+"""Stand-ins: empty modules in the place of packages that are not installed, or of which only names are used."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.machinery
-import importlib.util
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from llama_index_presets.packages.imports_by_name import import_by_name
-
-__all__ = ["is_brief", "is_command", "run_as_command", "stand_in", "standing_in"]
-
-_command = False
-_brief = False
-
-
-def run_as_command(*, brief: bool = False) -> None:
-    """Say that this process is a command of ours, which decides how its modules are imported.
-
-    Args:
-        brief: It asks its models a few times and ends, so that preparing them for many runs does not pay.
-    """
-    global _command, _brief
-    _command, _brief = True, brief
-    # lancedb annotates with the models of a REST client that it does not ask: a second of a cold question.
-    stand_in("lance_namespace_urllib3_client")
-    import_by_name("llama_index.core")  # of its 400 modules a question needs 120
-    logging.getLogger("llama_index.core").addHandler(logging.NullHandler())  # as its own __init__ does
-
-
-def is_command() -> bool:
-    """Whether this process is a command of ours."""
-    return _command
-
-
-def is_brief() -> bool:
-    """Whether this process is a command of ours that asks its models a few times."""
-    return _brief
+__all__ = ["stand_in", "standing_in"]
 
 
 class _Unused(type):
