@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llama_index_presets.text import languages
 from llama_index_presets.text.languages import (
     SCRIPTS,
     detect_language,
@@ -79,3 +80,13 @@ def test_the_script_alone_tells_how_sentences_end() -> None:
         "hi",
         "en",
     ]
+
+
+def test_a_text_is_ranked_as_py3langid_ranks_it() -> None:
+    """Its tables are mapped from a file and have fewer columns: the scores of those that are left stay the same."""
+    from py3langid.langid import LanguageIdentifier
+
+    own = LanguageIdentifier.from_model_file("data/model.npz.xz")
+    own.set_languages(set(languages._model().nb_classes))
+    for text in ("Das Ventil ist undicht.", "Насос не работает.", "Ventilen läcker.", "4711"):
+        assert languages._model().rank(text) == own.rank(text)

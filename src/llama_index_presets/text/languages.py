@@ -7,10 +7,15 @@ dialects and rare languages would take short texts from their large neighbours. 
 from __future__ import annotations
 
 import functools
+import lzma
 import math
 import re
+import shutil
+import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -101,6 +106,7 @@ _ENGLISH_WORDS: Final = re.compile(
 _ENGLISH_SHARE: Final = (
     0.15  # of the words: in no other language that is written in ASCII do these make up so many
 )
+_COPIED: Final = 1 << 20  # bytes at a time
 _OTHER_SCRIPT: Final = re.compile("[Ͱ-῿\u2e80-\uabff가-\ud7ff豈-\ufaffｦ-ﾟ\U00020000-\U0003ffff]")
 
 
@@ -231,9 +237,43 @@ def _model() -> Any:
     Its table has a column for each of 142 languages; those that are never told apart here are let go, which makes a
     ranking twice as fast and the model 17 MB smaller.
     """
-    identifier = require("py3langid.langid", extra="readers").LanguageIdentifier
-    model = identifier.from_model_file("data/model.npz.xz")
+    langid = require("py3langid.langid", extra="readers")
+    tables = _mapped_tables(langid.MODEL_DIR / langid.MODEL_FILE)
+    labels = tables["classes"].tolist()
     wanted = {code for codes in SCRIPTS.values() for code in codes}
-    model.set_languages({name for name in model.labels if _NAMES.get(name, name) in wanted})
-    model._full_model = model.nb_ptc, model.nb_pc, model.nb_classes
-    return model
+    columns = [place for place, name in enumerate(labels) if _NAMES.get(name, name) in wanted]
+    return langid.LanguageIdentifier(
+        tables["ptc"][:, columns],
+        tables["pc"][columns],
+        [labels[column] for column in columns],
+        memoryview(tables["nextmove"]),
+        tables["out_feat"].tolist(),
+        tk_row=tables["nextmove_row"].tolist(),
+    )
+
+
+def _mapped_tables(packed: Path) -> dict[str, Any]:
+    """Arrays of an ``.npz`` packed by LZMA, mapped from temporary files without names.
+
+    py3langid reads them into memory, 70 MB, of which a text of a few thousand characters needs a few pages.
+    """
+    with tempfile.TemporaryFile() as file:
+        with lzma.open(packed) as source:
+            shutil.copyfileobj(source, file, _COPIED)
+        with zipfile.ZipFile(file) as archive:
+            return {Path(name).stem: _mapped(archive, name) for name in archive.namelist()}
+
+
+def _mapped(archive: zipfile.ZipFile, name: str) -> Any:
+    import numpy as np
+
+    with archive.open(name) as source, tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(source, file, _COPIED)
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, by_columns, dtype = read(file)
+        order: Any = "F" if by_columns else "C"
+        return np.memmap(file, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)
