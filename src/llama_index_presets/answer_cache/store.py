@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from llama_index_presets.errors import EncryptionError, StoreError, StoreLockedError, StoreWriteError
+from llama_index_presets.errors import EncryptionError, StoreError, StoreWriteError
 from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.files.private_files import private_folder
-from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite, rewrite
 
 __all__ = ["ANSWERS_FILE", "AnswerCache"]
 
@@ -169,29 +169,22 @@ class AnswerCache:
             ) from error
 
     def clear(self) -> int:
-        """Delete every answer and overwrite the file; gives how many there were.
+        """Delete every answer and overwrite the file, also while others use it; gives how many there were.
 
         Raises:
             StoreWriteError: The file cannot be written.
-            StoreLockedError: Another process used it all the time.
+            StoreLockedError: Other processes used it for a minute without a break.
         """
         if not self.path.exists():
             return 0
         try:
-            with self._connected() as connection:
-                with connection:
-                    count = connection.execute("delete from answers").rowcount
-                connection.execute("vacuum")
-                busy = connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+            return rewrite(self.path, self._connected, what=self.what, delete="delete from answers")
         except (OSError, sqlite3.Error) as error:
             if not _is_damage(error) or not self._set_aside():
                 raise StoreWriteError(
                     f"The {self.what} '{self.path}' cannot be emptied ({error}). Remove the file."
                 ) from error
             return 0
-        if busy:
-            raise StoreLockedError(f"Another process reads the {self.what} '{self.path}'. Try again.")
-        return count
 
     compact = clear
 

@@ -26,7 +26,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.files.private_files import private_folder
-from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite, rewrite
 
 __all__ = ["EmbeddingCache", "Role"]
 
@@ -162,7 +162,7 @@ class EmbeddingCache:
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
-            with self._connected() as connection:
+            with self._connected() as connection, connection:
                 return connection.execute(sql, values).fetchall()
         except sqlite3.OperationalError as error:
             raise StoreWriteError(f"The embedding cache '{self.path}' cannot be used ({error}).") from error
@@ -236,12 +236,19 @@ class EmbeddingCache:
         self._run("DELETE FROM vectors")
 
     def compact(self) -> None:
-        """Delete every vector and overwrite the file, a damaged copy that was set aside included."""
-        self.clear()
-        with self._connected() as connection:
-            connection.commit()
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Delete every vector and overwrite the file, a damaged copy that was set aside included.
+
+        Raises:
+            StoreLockedError: Other processes used it for a minute without a break.
+            StoreWriteError: The file cannot be written.
+        """
+        self.clear()  # sets a damaged file aside
+        try:
+            rewrite(self.path, self._connected, what="embedding cache", delete="DELETE FROM vectors")
+        except sqlite3.Error as error:
+            raise StoreWriteError(
+                f"The embedding cache '{self.path}' cannot be compacted ({error})."
+            ) from error
         for damaged in self.folder.glob("damaged.sqlite*"):
             damaged.unlink(missing_ok=True)
 

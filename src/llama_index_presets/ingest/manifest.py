@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.errors import StoreCorruptError, StoreError, StoreLockedError, StoreWriteError
+from llama_index_presets.errors import StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.files.encryption import Encryptor
-from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
+from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite, rewrite
 
 __all__ = ["Manifest", "ManifestEntry"]
 
@@ -271,24 +271,21 @@ class Manifest:
         """Rewrite the file, so that nothing of deleted entries is left in it or its log.
 
         Raises:
-            StoreLockedError: Another process used it for 30 s.
-            StoreWriteError: The disk is full; the file is as it was.
+            StoreLockedError: Other processes used it for a minute without a break.
+            StoreWriteError: The disk is full, or cannot be written; the file is as it was.
         """
+        try:
+            rewrite(self._path, self._lent, what="manifest")
+        except sqlite3.OperationalError as error:
+            step = "Make room on its disk" if is_full(error) else "Fix the disk, or its rights"
+            raise StoreWriteError(
+                f"The manifest '{self._path}' cannot be compacted ({error}). {step}, and run it again."
+            ) from error
+
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            try:
-                self._connection.execute("VACUUM")
-                busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            except sqlite3.OperationalError as error:
-                kind, step = (
-                    (StoreWriteError, "Make room on its disk, and run it again")
-                    if is_full(error)
-                    else (StoreLockedError, "Try again")
-                )
-                raise kind(f"The manifest '{self._path}' cannot be compacted ({error}). {step}.") from error
-            if busy:
-                raise StoreLockedError(
-                    f"Another process reads the manifest '{self._path}'. Try again when it is done."
-                )
+            yield self._connection
 
     def close(self) -> None:
         """Close the file."""
