@@ -194,6 +194,18 @@ class Manifest:
             ).fetchone()
         return int(row[0]), int(row[1])
 
+    def settled_totals(self) -> tuple[int, int]:
+        """Number of documents and of chunks that the store holds, whoever changes it now.
+
+        Documents are left out whose change is under way, or did not come to its end: the next ingest sees to them.
+        """
+        with self._using():
+            row = self._connection.execute(
+                "SELECT count(*), coalesce(sum(chunks), 0) FROM documents "
+                "WHERE doc_id NOT IN (SELECT doc_id FROM changes)"
+            ).fetchone()
+        return int(row[0]), int(row[1])
+
     def begin(self, doc_ids: Iterable[str]) -> None:
         """Log the intent to write these documents to the store; `record` ends it."""
         with self._changing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from tests.fakes import WordEmbedding
 from llama_index_presets import build
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError
 from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.index.storage import resolve_storage
+from llama_index_presets.presets.index.stores import refuse_lost_vectors
 
 SETTINGS = {"pattern": "hybrid", "store": "duckdb"}
 TEXTS = ["Alpha beta gamma.", "Valve AB-17 leaks.", "The pump runs dry."]
@@ -120,3 +124,49 @@ def test_a_store_that_lost_everything_is_no_empty_store(tmp_path: Path, store: s
     (tmp_path / "s" / "documents.sqlite").unlink()
     with build("healthcare", embed_model=WordEmbedding(), **options) as engine:
         assert engine.ingest([Document(id_=text[:5], text=text) for text in TEXTS]).documents == 3
+
+
+class CountedMeanwhile:
+    """Store that another process changes while it is counted."""
+
+    def __init__(self, *steps: Callable[[], int]) -> None:
+        self.steps = list(steps)
+
+    def node_count(self) -> int:
+        return self.steps.pop(0)()
+
+
+def test_a_store_that_another_process_empties_lost_nothing(tmp_path: Path) -> None:
+    """What is counted while the manifest changes is counted again; documents that are being replaced do not count."""
+    place = resolve_storage(tmp_path / "s")
+    place.folder.mkdir()
+    entry = ManifestEntry("a.txt", "hash", 2, 9)
+
+    def check(manifest: Manifest, *steps: Callable[[], int]) -> CountedMeanwhile:
+        store: Any = CountedMeanwhile(*steps)
+        refuse_lost_vectors(store, manifest, place)
+        return store
+
+    other, manifest = Manifest(place.manifest), Manifest(place.manifest)
+
+    def removed() -> int:
+        other.begin_removal(["a.txt"])
+        return 0
+
+    def filled() -> int:
+        other.forget(["a.txt"])
+        other.record([entry])
+        return 0
+
+    assert check(manifest).steps == []  # an empty index is not counted
+    other.record([entry])
+    assert check(manifest, removed).steps == []
+    filled()
+    assert check(manifest, filled, lambda: 2).steps == []
+    other.begin(["a.txt"])
+    assert check(manifest).steps == []
+    other.record([entry])
+    with pytest.raises(StoreCorruptError, match="lists 1 documents with 2 chunks: the vectors were lost"):
+        check(manifest, filled, lambda: 0)
+    manifest.close()
+    other.close()

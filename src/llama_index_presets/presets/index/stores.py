@@ -112,19 +112,27 @@ def refuse_lost_vectors(store: BasePydanticVectorStore, manifest: Manifest, stor
     """Refuse a store that is empty although the manifest lists chunks: ingest would call every document unchanged.
 
     A file that was emptied and a folder that was deleted look like a store that was never filled. Only stores in the
-    storage folder are asked: another machine may write to one on a server.
+    storage folder are asked: another machine may write to one on a server. Another process may fill or empty this one
+    meanwhile; it says so in the manifest before and after, so that what was counted in between is counted again.
 
     Raises:
         StoreCorruptError: The vectors were lost.
     """
-    documents, chunks = manifest.totals()
     count = getattr(store, "node_count", None)
-    if storage.address is None and chunks and count is not None and not count():
-        raise StoreCorruptError(
-            f"The vector store in '{storage.shown}' is empty, and its manifest lists {documents} documents with "
-            f"{chunks} chunks: the vectors were lost. Restore the folder from a backup, or delete '{storage.manifest}' "
-            "and ingest again."
-        )
+    if storage.address is not None or count is None:
+        return
+    while True:
+        version = manifest.version()
+        documents, chunks = manifest.settled_totals()
+        if not chunks or count():
+            return
+        if manifest.version() == version:
+            break
+    raise StoreCorruptError(
+        f"The vector store in '{storage.shown}' is empty, and its manifest lists {documents} documents with "
+        f"{chunks} chunks: the vectors were lost. Restore the folder from a backup, or delete '{storage.manifest}' "
+        "and ingest again."
+    )
 
 
 def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:
