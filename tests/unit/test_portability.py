@@ -68,8 +68,8 @@ def test_every_module_works_where_python_has_no_posix() -> None:
     "name", ["import fcntl", "/proc", "import ctypes", "ctypes.CDLL", "O_CLOEXEC", "import resource\n"]
 )
 def test_no_source_names_what_only_posix_or_linux_has(name: str) -> None:
-    """Locks go through `_locks`; ctypes reads CPython's own reference count in a forked child, and calls PDFium, whose
-    binding it is; the size of a process is read where there is a ``/proc``."""
+    """Locks go through `files.locks`; ctypes reads CPython's own reference count in a forked child, and calls PDFium,
+    whose binding it is; the size of a process is read where there is a ``/proc``."""
     own = {
         "import ctypes": {
             "store/duckdb/database.py",

@@ -255,7 +255,7 @@ class CitedSynthesizer(BaseSynthesizer):
         return answer, aiterate(self._pieces(answer, messages))
 
     def respond(self, question: str, hits: Sequence[NodeWithScore]) -> Core[CitedAnswer]:
-        """The core of `answer` and `aanswer`; see `_sync_async`."""
+        """The core of `answer` and `aanswer`; see `concurrency.sync_async`."""
         answer, messages = self._prepare(question, hits)
         return self._complete(answer, messages)
 

@@ -1,6 +1,6 @@
 """Query run: one question from start to answer or error, billed and audited once.
 
-Each step is written once, as a core that runs synchronously or asynchronously; see `_sync_async`.
+Each step is written once, as a core that runs synchronously or asynchronously; see `concurrency.sync_async`.
 """
 
 from __future__ import annotations
