@@ -12,7 +12,6 @@ import pytest
 
 import llama_index_presets
 from llama_index_presets import PRESETS
-from llama_index_presets.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -34,13 +33,6 @@ def test_the_readme_shows_the_matrix_and_the_two_commands() -> None:
     """All seven presets, make demo, make test."""
     assert all(f"`{name}`" in README for name in PRESETS)
     assert "make demo" in README and "make test" in README
-
-
-def test_every_command_is_documented() -> None:
-    """A command that no page mentions does not exist for users."""
-    text = "\n".join(page.read_text() for page in PAGES)
-    names = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
-    assert [name for name in names if f"llama-presets {name}" not in text] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:

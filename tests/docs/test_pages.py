@@ -85,6 +85,31 @@ def test_options_of_the_pages_exist() -> None:
     assert [(page, text) for page, text, command, option in named if option not in options_of(command)] == []
 
 
+def commands(command: Any, name: str = "llama-presets") -> Iterator[tuple[str, Any]]:
+    """Each command that does something, with its whole name."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield name, command
+    for word, one in (below or {}).items():
+        yield from commands(one, f"{name} {word}")
+
+
+def test_every_command_and_option_is_on_a_page() -> None:
+    """What no page mentions does not exist for users; an option may stand on any page, as many have the same one."""
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    every = dict(commands(typer.main.get_command(app)))
+    assert [name for name in every if name not in text] == []
+    options = {
+        option
+        for command in every.values()
+        for one in command.params
+        if not one.hidden
+        for option in one.opts
+        if option.startswith("--")
+    }
+    assert [name for name in sorted(options) if not re.search(rf"{name}(?![\w-])", text)] == []
+
+
 def test_every_setting_is_on_a_page() -> None:
     """A setting that no page names is found by nobody; options of models are the tables of their page."""
     text = "\n".join(page.read_text("utf-8") for page in PAGES if page.parent.name != "decisions")
