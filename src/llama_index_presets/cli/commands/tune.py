@@ -62,6 +62,14 @@ def tune(
     configurations: Annotated[
         int, typer.Option("--configurations", min=2, help="How many to try at most.")
     ] = 40,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--max-minutes",
+            min=0,
+            help="Leave out ways of cutting beyond so many minutes of embedding, about.",
+        ),
+    ] = None,
     max_cost: Annotated[
         float | None,
         typer.Option(
@@ -97,7 +105,7 @@ def tune(
         plan = make_plan(
             Variant(preset=preset, storage=storage, settings=settings, changes={"llm": llm} if llm else None),
             asked, data, folder=out or resolve_storage(storage).folder / "tune", measure=measure, tried=try_ or [],
-            count=configurations, offline=offline,
+            count=configurations, max_minutes=max_minutes, offline=offline,
         )  # fmt: skip
     if dry_run:
         _show_plan(plan, as_json)
@@ -106,6 +114,7 @@ def tune(
         "Tuning", plan.cost_usd, "a model has no known price", max_cost=max_cost, as_json=as_json,
         cheaper="Try fewer --configurations, fewer values with --try, or a higher --max-cost.",
     )  # fmt: skip
+    _announce(plan, as_json)
     report = _run(plan)
     files = report.write(plan.folder)
     if as_json:
@@ -113,6 +122,10 @@ def tune(
         return
     _show(report)
     say(f"Written: {', '.join(str(path) for path in files.values())}")
+    kept = plan.folder / "embeddings"
+    say(
+        f"The indexes of the search are removed. Its vectors stay in {kept}: another run embeds nothing again."
+    )
     other = f"--settings {files['settings']}"
     if report.needs_ingest:
         say(f"The index is made otherwise: llama-presets ingest {preset} … --storage NEW {other}")
@@ -128,6 +141,19 @@ def _sources(preset: str) -> list[str]:
             "What should be searched? Name files and folders with --documents, or sources in llama-presets.toml."
         )
     return list(project.sources)
+
+
+def _announce(plan: Plan, as_json: bool) -> None:
+    """How long embedding takes, and what --max-minutes leaves out, before it begins."""
+    from llama_index_presets.experiments.tuning.runner import label
+
+    left_out = ", ".join(label(one) for one in plan.left_out)
+    if left_out:
+        complain(f"Left out, as --max-minutes has no time for it: {left_out}.")
+    if not as_json and plan.minutes is not None and plan.minutes >= 1:
+        say(
+            f"Embedding for {len(plan.indexes)} indexes takes about {plan.minutes:.0f} minutes, less what is cached."
+        )
 
 
 def _run(plan: Plan) -> TuneReport:

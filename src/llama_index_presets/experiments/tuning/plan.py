@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from llama_index_presets.experiments.evaluation import Variant
 from llama_index_presets.experiments.tuning.report import TuneReport
 from llama_index_presets.experiments.tuning.runner import (
     RETRIEVAL_MEASURES,
+    Part,
     Runner,
     answer_rates,
     check_measure,
@@ -30,7 +32,7 @@ from llama_index_presets.packages.extras import require
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.estimates.answer import estimate_answer
-from llama_index_presets.presets.estimates.ingestion import estimate_preset
+from llama_index_presets.presets.estimates.ingestion import Estimate, estimate_preset
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings import Settings
@@ -42,6 +44,8 @@ __all__ = ["Plan", "make_plan", "run_plan"]
 _SEED: Final = 1
 _LONGEST: Final = 512
 _LOCAL_STORES: Final = ("lancedb", "duckdb")
+_SAMPLE: Final = 50
+"""Documents that are read to estimate how long an index takes, where it costs nothing."""
 _ASKED: Final = 0.6
 """Share of all pairs of configuration and question that successive halving asks, about."""
 
@@ -61,6 +65,8 @@ class Plan:
         store: Vector store of the indexes.
         offline: As for `build`.
         cost_usd: Estimate in US dollars; None when a price is unknown.
+        minutes: Estimate of embedding the documents for all indexes; None when nothing is known about a model's speed.
+        left_out: Ways of making an index that `max_minutes` has no time for.
     """
 
     variant: Variant
@@ -73,6 +79,8 @@ class Plan:
     store: str
     offline: bool
     cost_usd: Decimal | None
+    minutes: float | None
+    left_out: Sequence[Mapping[str, Any]] = ()
 
     @property
     def indexes(self) -> list[dict[str, Any]]:
@@ -83,12 +91,16 @@ class Plan:
     def summary(self) -> dict[str, str]:
         """For a person."""
         cost = "unknown: a model has no known price" if self.cost_usd is None else f"${self.cost_usd:.4f}"
+        time = "unknown" if self.minutes is None else f"about {self.minutes:.1f} minutes, and the questions"
+        left_out = {"left out": "; ".join(map(label, self.left_out))} if self.left_out else {}
         return {
             "questions": f"{len(self.questions)} with sources",
             "configurations": f"{len(self.options)}, the first of them today's settings",
             "indexes": "; ".join(label(one) for one in self.indexes),
+            **left_out,
             "quality": self.measure,
             "cost": cost,
+            "time to embed": time,
             "results": str(self.folder),
         }
 
@@ -100,6 +112,8 @@ class Plan:
             "indexes": self.indexes,
             "measure": self.measure,
             "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+            "minutes": None if self.minutes is None else round(self.minutes, 2),
+            "left_out": [dict(one) for one in self.left_out],
             "folder": str(self.folder),
         }
 
@@ -113,9 +127,10 @@ def make_plan(
     measure: str = "ndcg_at_10",
     tried: Sequence[str] = (),
     count: int = 40,
+    max_minutes: float | None = None,
     offline: bool = False,
 ) -> Plan:
-    """Plan a search; nothing is sent and nothing is written.
+    """Plan a search; nothing is sent and nothing is written. A local embedding model embeds a few chunks, to be timed.
 
     Args:
         variant: Preset and settings as they are.
@@ -125,6 +140,8 @@ def make_plan(
         measure: Name of a measure of quality, see `measures.MEASURES`.
         tried: ``AXIS=A,B`` pairs, see `space.parse_axes`.
         count: How many configurations at most.
+        max_minutes: Of the ways of making an index only as many are tried as can be embedded in so many minutes, about:
+            the first ones, today's always. None tries all.
         offline: As for `build`.
 
     Raises:
@@ -146,36 +163,56 @@ def make_plan(
     if offline:
         row = go_offline(row, str(folder), values, ()).row
     known = catalogue().get(row.embedding)
-    options = configurations(
-        values, row.pattern, given=parse_axes(tried), reranker=find_reranker(DEFAULT_RERANKER) is not None,
-        images=known is not None and known.modality == "image",
+    draw = partial(
+        configurations, values, row.pattern, given=parse_axes(tried),
+        reranker=find_reranker(DEFAULT_RERANKER) is not None, images=known is not None and known.modality == "image",
         longest=min(known.max_tokens, _LONGEST) if known else None, count=count,
     )  # fmt: skip
     plan = Plan(
         variant=variant, row=row, questions=judged, documents=documents, folder=folder, measure=measure,
-        options=options, store=row.store if row.store in _LOCAL_STORES else "duckdb", offline=offline, cost_usd=None,
+        options=draw(), store=row.store if row.store in _LOCAL_STORES else "duckdb", offline=offline,
+        cost_usd=None, minutes=None,
     )  # fmt: skip
-    return replace(plan, cost_usd=_cost(plan, values))
+    estimates = [(index, _estimate(plan, index)) for index in plan.indexes]
+    kept = _within(estimates, max_minutes)
+    if len(kept) < len(estimates):
+        left_out = [index for index, _ in estimates[len(kept) :]]
+        plan = replace(plan, options=draw(indexes=[index for index, _ in kept]), left_out=left_out)
+    minutes = [one.minutes for _, one in kept]
+    return replace(
+        plan,
+        cost_usd=_cost(plan, values, [one for _, one in kept]),
+        minutes=None if None in minutes else math.fsum(one for one in minutes if one is not None),
+    )
 
 
-def _cost(plan: Plan, values: Settings) -> Decimal | None:
+def _estimate(plan: Plan, index: Mapping[str, Any]) -> Estimate:
+    """What embedding the documents for an index takes: counted exactly where it costs money, else extrapolated."""
+    given = {**plan.variant.values(), **{name: one for name, one in index.items() if one is not None}}
+    row = find_preset(plan.variant.preset).with_settings(load_settings(given, plan.variant.preset)[0])
+    free = plan.offline or row.parts()["embedding"].local
+    return estimate_preset(
+        plan.variant.preset, list(plan.documents), offline=plan.offline, settings=given,
+        sample=_SAMPLE if free else None, show_progress=False,
+    )  # fmt: skip
+
+
+def _within(
+    estimates: Sequence[tuple[Mapping[str, Any], Estimate]], max_minutes: float | None
+) -> Sequence[tuple[Mapping[str, Any], Estimate]]:
+    """The first indexes that take so long together; the first one whatever it takes."""
+    if max_minutes is None:
+        return estimates
+    total = itertools.accumulate(one.minutes or 0.0 for _, one in estimates)
+    return estimates[: max(1, sum(minutes <= max_minutes for minutes in total))]
+
+
+def _cost(plan: Plan, values: Settings, estimates: Sequence[Estimate]) -> Decimal | None:
     """Dollars for embedding the documents once for each index, and for the answers where the measure reads them."""
-    total = Decimal(0)
-    for index in plan.indexes:
-        given = {**plan.variant.values(), **{name: one for name, one in index.items() if one is not None}}
-        row = find_preset(plan.variant.preset).with_settings(load_settings(given, plan.variant.preset)[0])
-        if plan.offline or row.parts()["embedding"].local:
-            continue
-        cost = estimate_preset(
-            plan.variant.preset,
-            list(plan.documents),
-            offline=plan.offline,
-            settings=given,
-            show_progress=False,
-        ).cost_usd
-        if cost is None:
-            return None
-        total += cost
+    costs = [one.cost_usd for one in estimates]
+    if None in costs:
+        return None
+    total = sum((one for one in costs if one is not None), Decimal(0))
     if plan.measure in RETRIEVAL_MEASURES or plan.row.parts()["llm"].local:
         return total
     usd = estimate_answer(plan.row, values).usd
@@ -195,10 +232,10 @@ def run_plan(
     Raises:
         PresetsError: Today's settings cannot be built, or a question failed.
     """
-    started = time.monotonic()
+    whole = Part(name="all")
     order = sorted(plan.questions)
     random.Random(_SEED).shuffle(order)  # nosec B311  # an order without meaning, the same in every run
-    with progress_bar(show_progress, doing="Asking", things="questions") as progress:
+    with whole.timed(), progress_bar(show_progress, doing="Asking", things="questions") as progress:
         runner = Runner(
             variant=plan.variant, documents=plan.documents, questions=plan.questions, order=order, folder=plan.folder,
             options=list(plan.options), store=plan.store, rates=answer_rates(plan.row), quality=plan.measure,
@@ -209,6 +246,7 @@ def run_plan(
             warn(source, error)
         progress.start(math.ceil(len(runner.options) * len(order) * _ASKED))
         tuned = tune(len(runner.options), order, runner.ask)
+        runner.remove_indexes()
     return TuneReport(
         preset=plan.variant.preset,
         given=plan.variant.values(),
@@ -216,5 +254,20 @@ def run_plan(
         options=runner.options,
         tuned=tuned,
         priced=runner.rates is not None,
-        seconds=time.monotonic() - started,
+        seconds=whole.seconds,
+        parts=_parts(runner, whole),
     )
+
+
+def _parts(runner: Runner, whole: Part) -> list[Part]:
+    """How long each part of a search took; the rest is opening indexes and the choice with its intervals."""
+    asking = replace(
+        runner.asking, detail=f"{runner.outcomes:,} outcomes of {len(runner.options)} configurations"
+    )
+    parts = [*runner.parts, asking]
+    rest = Part(
+        name="everything else",
+        seconds=max(0.0, whole.seconds - math.fsum(part.seconds for part in parts)),
+        cpu_seconds=max(0.0, whole.cpu_seconds - math.fsum(part.cpu_seconds for part in parts)),
+    )
+    return [*parts, rest, replace(whole, detail="this run alone, where one before it was stopped")]

@@ -11,6 +11,7 @@ from typing import Any
 
 from llama_index_presets.charts import Chart, intervals, render, standalone
 from llama_index_presets.evaluate.results import write_whole
+from llama_index_presets.experiments.tuning.runner import Part
 from llama_index_presets.experiments.tuning.search import Interval, Tuned
 from llama_index_presets.experiments.tuning.space import AXES, INDEX_AXES, Configuration
 
@@ -32,6 +33,7 @@ class TuneReport:
         tuned: What was found.
         priced: Whether the language model's price is known; else dollars say nothing.
         seconds: How long it took.
+        parts: How long each part took, the whole last.
     """
 
     preset: str
@@ -41,6 +43,7 @@ class TuneReport:
     tuned: Tuned
     priced: bool
     seconds: float
+    parts: Sequence[Part] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,6 +101,14 @@ class TuneReport:
                 for point in tuned.front
             ],
             "seconds": round(self.seconds, 1),
+            "parts": [
+                {
+                    **asdict(part),
+                    "seconds": round(part.seconds, 1),
+                    "cpu_seconds": round(part.cpu_seconds, 1),
+                }
+                for part in self.parts
+            ],
         }
 
     def to_toml(self) -> str:
@@ -170,9 +181,13 @@ class TuneReport:
         ]
         columns = ("settings", f"{self.measure}, 95 % interval", "latency ms", "USD an answer")
         title = f"Tuning of {self.preset}"
+        parts = [
+            (part.name, part.detail, f"{part.seconds:.1f}", f"{part.cpu_seconds:.1f}") for part in self.parts
+        ]
         return render(
-            "tune.html", title=title, verdict=self.verdict, charts=charts, columns=columns, rows=rows
-        )
+            "tune.html", title=title, verdict=self.verdict, charts=charts, columns=columns, rows=rows,
+            part_columns=("part", "of what", "seconds", "CPU seconds"), parts=parts,
+        )  # fmt: skip
 
     def _short(self, number: int) -> str:
         """What a configuration has otherwise than today's."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +29,7 @@ from llama_index_presets.presets.estimates.answer import ANSWER_TOKENS, PROMPT_T
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.providers.language_models import PROVIDERS, read_name
 
-__all__ = ["RETRIEVAL_MEASURES", "Runner", "answer_rates", "check_measure", "label"]
+__all__ = ["RETRIEVAL_MEASURES", "Part", "Runner", "answer_rates", "check_measure", "label"]
 
 RETRIEVAL_MEASURES: Final = ("ndcg_at_10", "recall_at_10", "mrr_at_10")
 """Measures of the passages that an answer reads: no answer is asked for, and no language model is paid."""
@@ -60,6 +62,33 @@ def answer_rates(row: Preset) -> Rates | None:
 
 
 @dataclass(slots=True, kw_only=True)
+class Part:
+    """Part of a search, and how long it took in this run.
+
+    Attributes:
+        name: What was done.
+        detail: How much of it.
+        seconds: Wall time.
+        cpu_seconds: Time of all processor cores; where others use the machine, what it would take without them.
+    """
+
+    name: str
+    detail: str = ""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time of a block."""
+        began, cpu = time.monotonic(), time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - began
+            self.cpu_seconds += time.process_time() - cpu
+
+
+@dataclass(slots=True, kw_only=True)
 class Runner:
     """Asks questions of configurations, each question once; what was asked is kept for the next run.
 
@@ -76,6 +105,9 @@ class Runner:
         offline: As for `build`.
         progress: Told of each question.
         failed: Documents that could not be read, and why.
+        parts: How long each index took.
+        asking: How long the questions took.
+        outcomes: How many outcomes were added in this run.
     """
 
     variant: Variant
@@ -90,6 +122,9 @@ class Runner:
     offline: bool
     progress: Progress
     failed: dict[str, str] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    asking: Part = field(default_factory=lambda: Part(name="questions"))
+    outcomes: int = 0
     _asked: dict[int, dict[str, Outcome]] = field(default_factory=dict)
     _points: dict[int, dict[str, Point]] = field(default_factory=dict)
     _corpora: dict[str, str] = field(default_factory=dict)
@@ -124,11 +159,26 @@ class Runner:
         return dropped
 
     def _make_index(self, key: str, one: Configuration) -> None:
-        with self._open(one) as engine:
-            if key not in self._corpora:
-                report = engine.ingest(list(self.documents), sync=True)  # a run before may have had more
-                self.failed |= {failure.source: failure.error for failure in report.failed}
-                self._corpora[key] = corpus_digest(engine)
+        part = Part(name=f"index {label(index_of(one))}")
+        with part.timed(), self._open(one) as engine:
+            if key in self._corpora:
+                return
+            report = engine.ingest(list(self.documents), sync=True)  # a run before may have had more
+            self.failed |= {failure.source: failure.error for failure in report.failed}
+            self._corpora[key] = corpus_digest(engine)
+            chunks = engine.explain()["chunks"]
+        part.detail = f"{chunks:,} chunks, {report.embedded:,} of them embedded in this run"
+        self.parts.append(part)
+
+    def remove_indexes(self) -> None:
+        """Remove what the search has made but for its outcomes and its vectors, with which another run embeds nothing.
+
+        Raises:
+            OSError: A file cannot be removed.
+        """
+        folder = self.folder / "indexes"
+        if folder.exists():
+            shutil.rmtree(folder)
 
     def _open(self, one: Configuration) -> PresetEngine:
         place = self._index(one)
@@ -162,10 +212,11 @@ class Runner:
             left = [name for name in questions if name not in journal.outcomes]
             self.progress.advance(len(questions) - len(left) - len(self._asked.get(number, {})))
             if left:
-                with self._open(one) as engine:
+                with self.asking.timed(), self._open(one) as engine:
                     engine.retrieve(QueryBundle(self.questions[left[0]].text))  # models load at first use
                     for name in left:
                         journal.add(self._outcome(engine, self.questions[name]))
+                        self.outcomes += 1
                         self.progress.advance()
             self._asked[number] = dict(journal.outcomes)
 

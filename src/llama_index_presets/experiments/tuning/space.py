@@ -78,6 +78,7 @@ def configurations(
     reranker: bool = False,
     images: bool = False,
     longest: int | None = None,
+    indexes: Sequence[Configuration] | None = None,
     count: int = 40,
 ) -> list[Configuration]:
     """Configurations to try; the first is what is used today.
@@ -89,6 +90,7 @@ def configurations(
         reranker: Whether a cross-encoder is at hand, so that the pattern ``advanced`` can be tried.
         images: Whether the embedding reads images: such an index has one pattern and one way of cutting.
         longest: Tokens of the longest chunk of today's embedding model, where it is known: longer ones are the same.
+        indexes: Ways of making an index that may be tried, see `index_of`; None takes all.
         count: How many at most. Of more, as many are drawn from each index and pattern, always the same ones.
 
     Raises:
@@ -108,8 +110,14 @@ def configurations(
         axes["chunk_tokens"] = tuple(one for one in axes["chunk_tokens"] if one is None or one < longest)
     axes |= {name: tuple(values) for name, values in (given or {}).items()}
     first = _canonical(today)
-    made = [_canonical(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+    drawn = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    if "chunk_tokens" not in (given or {}):
+        drawn = [_as_long_as_a_sentence(one, today["chunk_tokens"]) for one in drawn]
+    made = map(_canonical, drawn)
     others = {key: one for one in made if (key := _key(one)) != _key(first)}
+    if indexes is not None:
+        known = {_key(one) for one in indexes}
+        others = {key: one for key, one in others.items() if _key(index_of(one)) in known}
     return [first, *_spread(list(others.values()), count - 1)]
 
 
@@ -120,6 +128,11 @@ def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if _OF_PATTERN.get(name, values["pattern"]) == values["pattern"]
     }
+
+
+def _as_long_as_a_sentence(values: Mapping[str, Any], chunk_tokens: int | None) -> Mapping[str, Any]:
+    """Where a chunk is one sentence, another length makes the same index once more, but for its longest sentences."""
+    return {**values, "chunk_tokens": chunk_tokens} if values["chunking"] == "sentence-window" else values
 
 
 def _spread(found: Sequence[Configuration], count: int) -> list[Configuration]:
