@@ -130,7 +130,7 @@ def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_long_as_a_sentence(values: Mapping[str, Any], chunk_tokens: int | None) -> Mapping[str, Any]:
+def _as_long_as_a_sentence(values: dict[str, Any], chunk_tokens: int | None) -> dict[str, Any]:
     """Where a chunk is one sentence, another length makes the same index once more, but for its longest sentences."""
     return {**values, "chunk_tokens": chunk_tokens} if values["chunking"] == "sentence-window" else values
 
