@@ -1,8 +1,10 @@
 """What the server costs and withstands, beside a bare Starlette application that calls the same engine. Loopback only.
 
-    python benchmarks/serve.py [--seconds 60] [--clients 64] [--requests 400]
+    python benchmarks/serve.py [--seconds 60] [--clients 64] [--requests 400] [--hayhooks PYTHON]
 
-1. overhead: the same engine behind both applications, asked in turn by one client; milliseconds a request
+1. overhead: the same engine behind both applications, asked in turn by one client; milliseconds a request. With the
+   Python of an environment that has hayhooks (uv venv, uv pip install hayhooks), also a pipeline of the same kind
+   behind hayhooks: it takes the time inside the pipeline itself, so that what its server adds can be told.
 2. load: so many clients for so many seconds, each a tenant; errors, crossed answers, memory
 3. streams: clients that leave in the midst; what stays open, rows a question
 4. budget: so many callers of one key at once; dollars beyond the budget
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +125,11 @@ def in_thread(run: Any, *arguments: Any) -> threading.Thread:
     return thread
 
 
-def until_ready(url: str) -> None:
+def until_ready(url: str, path: str = "/readyz") -> None:
     with httpx.Client(base_url=url, timeout=10) as client:
         for _ in range(1_200):
             try:
-                if client.get("/readyz").status_code == 200:
+                if client.get(path).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
@@ -148,7 +152,35 @@ def bare(engine: PresetEngine) -> Starlette:
     return Starlette(routes=[Route("/query", query, methods=["POST"])])
 
 
-def overhead(folder: Path, requests: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def hayhooks(python: Path | None) -> Iterator[str | None]:
+    """Address of the pipeline in benchmarks/hayhooks, served from an environment of its own; None without one."""
+    if python is None:
+        yield None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pipelines = Path(__file__).with_name("hayhooks")
+    command = [python.with_name("hayhooks"), "run", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [*command, "--pipelines-dir", pipelines],
+            env=environment | {"HAYSTACK_TELEMETRY_ENABLED": "False", "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            until_ready(f"http://127.0.0.1:{port}", "/status")
+            yield f"http://127.0.0.1:{port}/passwords/run"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def overhead(folder: Path, requests: int, python: Path | None) -> dict[str, Any]:
     process = Process(config_of(folder), engines=Engines(open_engine))
     in_thread(process.run)
     until_ready(process.url)
@@ -161,31 +193,42 @@ def overhead(folder: Path, requests: int) -> dict[str, Any]:
     plain = uvicorn.Server(uvicorn.Config(bare(engine), log_level="error", http="h11", access_log=False))
     in_thread(lambda: asyncio.run(plain.serve(sockets=[listening])))
     port = listening.getsockname()[1]
-    times: dict[str, list[float]] = {"ours": [], "bare": []}
-    with (
-        httpx.Client(base_url=process.url, timeout=30) as ours,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as other,
-    ):
-        for number in range(requests + 20):
-            for name, client in (
-                (("ours", ours), ("bare", other)) if number % 2 else (("bare", other), ("ours", ours))
-            ):
-                began = time.perf_counter()
-                client.post("/query", json={"question": QUESTION}).raise_for_status()
-                if number >= 20:
-                    times[name].append((time.perf_counter() - began) * 1000)
+    with hayhooks(python) as theirs:
+        urls = {"ours": f"{process.url}/query", "bare": f"http://127.0.0.1:{port}/query"}
+        times, inside = asked_in_turn(urls | ({"hayhooks": theirs} if theirs else {}), requests)
     plain.should_exit = True
     process.stop()
     found = {f"{name}_p50_ms": round(statistics.median(values), 2) for name, values in times.items()}
     found |= {
         f"{name}_p95_ms": round(statistics.quantiles(values, n=20)[-1], 2) for name, values in times.items()
     }
-    extra = found["ours_p50_ms"] - found["bare_p50_ms"]
-    return {
-        **found,
-        "overhead_p50_ms": round(extra, 2),
-        "ratio": round(found["ours_p50_ms"] / found["bare_p50_ms"], 3),
-    }
+    found["overhead_p50_ms"] = round(found["ours_p50_ms"] - found["bare_p50_ms"], 2)
+    found["ratio"] = round(found["ours_p50_ms"] / found["bare_p50_ms"], 3)
+    if inside:
+        found["hayhooks_inside_p50_ms"] = round(statistics.median(inside), 2)
+        added = [whole - part for whole, part in zip(times["hayhooks"], inside, strict=True)]
+        found["hayhooks_overhead_p50_ms"] = round(statistics.median(added), 2)
+    return found
+
+
+def asked_in_turn(urls: dict[str, str], requests: int) -> tuple[dict[str, list[float]], list[float]]:
+    """Milliseconds of each request, by server, after 20 that do not count; and those inside hayhooks' pipeline."""
+    times: dict[str, list[float]] = {name: [] for name in urls}
+    inside: list[float] = []
+    with contextlib.ExitStack() as opened:
+        clients = {name: opened.enter_context(httpx.Client(timeout=30)) for name in urls}
+        for number in range(requests + 20):
+            names = list(urls)[:: 1 if number % 2 else -1]
+            for name in names:
+                began = time.perf_counter()
+                response = clients[name].post(urls[name], json={"question": QUESTION}).raise_for_status()
+                took = (time.perf_counter() - began) * 1000
+                if number < 20:
+                    continue
+                times[name].append(took)
+                if name == "hayhooks":
+                    inside.append(response.json()["result"]["pipeline_ms"])
+    return times, inside
 
 
 # -- 2. load and 5. kill ----------------------------------------------------------------------------------------------
@@ -385,6 +428,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--hayhooks", type=Path, metavar="PYTHON")
     parser.add_argument("--overhead-only", action="store_true")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -396,7 +440,11 @@ def main() -> None:
         home = Path(folder)
         for part in ("overhead", "streams", "budget", "load"):
             (home / part).mkdir()
-        print("overhead", json.dumps(overhead(home / "overhead", options.requests)), flush=True)
+        print(
+            "overhead",
+            json.dumps(overhead(home / "overhead", options.requests, options.hayhooks)),
+            flush=True,
+        )
         if options.overhead_only:
             return
         print("streams", json.dumps(streams(home / "streams")), flush=True)
