@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -44,7 +45,7 @@ class ModelSource:
     local_files_only: bool = False
 
 
-class PairModel:
+class PairModel(ABC):
     """Token counts and logits of one loaded cross-encoder. Thread safe.
 
     Attributes:
@@ -74,14 +75,14 @@ class PairModel:
         fixed, *counts = self._count([query, *texts])
         return [fixed + count + self.special for count in counts]
 
+    @abstractmethod
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Character range of each token of a text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, query: str, texts: Sequence[str]) -> list[float]:
         """The model's raw outputs for one batch, float, higher is better."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens left out."""
-        raise NotImplementedError
