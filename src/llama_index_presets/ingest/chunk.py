@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -24,10 +24,11 @@ from llama_index_presets.ingest.chunk_context import (
     lead_sentence,
     names_nothing,
 )
+from llama_index_presets.ingest.long_text import LongText
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.ingest.token_counts import token_counter
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
-from llama_index_presets.text.languages import ENGLISH, detect_language, language_code
+from llama_index_presets.text.languages import ENGLISH, detect_language_of_stretches, language_code
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = ["SentenceChunker", "SourceText"]
@@ -125,8 +126,11 @@ class SentenceChunker:
         source, language = with_language(source)
         chunker = replace(self, language=language)
         source = chunker._with_context(source)
+        if isinstance(source.plain, LongText):
+            yield from chunker._section(source, Section("", 0, ""), source.plain.parts())
+            return
         for section in self._without_bylines(source.plain):
-            yield from chunker._section(source, section)
+            yield from chunker._section(source, section, [section.text])
 
     def length(self, node: TextNode) -> int:
         """Tokens of what is embedded for a node, special tokens included."""
@@ -171,7 +175,8 @@ class SentenceChunker:
             return False
         return self._tokens(text) <= min(_BYLINE, self.max_tokens // 4)
 
-    def _section(self, source: SourceText, section: Section) -> Iterator[TextNode]:
+    def _section(self, source: SourceText, section: Section, parts: Iterable[str]) -> Iterator[TextNode]:
+        """Chunks of a section, whose text comes in parts that end at line ends."""
         heading = self._short_heading(section.heading)
         template = self._node(source, section, heading, "", 0)
         overhead = self.length(template) + _SLACK + self._columns_length(source, section)
@@ -182,7 +187,7 @@ class SentenceChunker:
                 "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
             )
         start = section.start
-        for block in _blocks(section.text):
+        for block in _blocks(parts):
             yield from self._block(
                 source, Section(section.heading, start, block), heading, self.max_tokens - overhead
             )
@@ -373,7 +378,7 @@ def with_language(source: SourceText) -> tuple[SourceText, str]:
     stated = source.metadata.get(LANGUAGE_KEY)
     if stated:
         return source, (language_code(stated) if isinstance(stated, str) else None) or ENGLISH
-    code = detect_language(source.plain.text)
+    code = detect_language_of_stretches(source.plain.length, source.plain.stretch)
     if code is None:
         return source, ENGLISH
     noted = replace(
@@ -391,17 +396,24 @@ def language_of_nodes(nodes: Sequence[TextNode]) -> str:
     return (language_code(stated) or "") if isinstance(stated, str) else ""
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """A long text cut at the ends of paragraphs or lines, since the splitter counts what it is given several times."""
-    start = 0
-    while len(text) - start > 2 * _BLOCK:
-        end = text.rfind("\n\n", start + _BLOCK // 2, start + _BLOCK) + 2
-        end = end if end > 1 else text.rfind("\n", start + _BLOCK // 2, start + _BLOCK) + 1
-        if end <= start:
-            break
-        yield text[start:end]
-        start = end
-    yield text[start:] if start else text
+def _blocks(parts: Iterable[str]) -> Iterator[str]:
+    """A long text cut at the ends of paragraphs or lines, since the splitter counts what it is given several times.
+
+    Behind a line that is longer than a block nothing is cut.
+    """
+    text, parts = "", iter(parts)
+    for part in parts:
+        text, start = text + part, 0
+        while len(text) - start > 2 * _BLOCK:
+            end = text.rfind("\n\n", start + _BLOCK // 2, start + _BLOCK) + 2
+            end = end if end > 1 else text.rfind("\n", start + _BLOCK // 2, start + _BLOCK) + 1
+            if end <= start:
+                text, start = "".join((text[start:], *parts)), 0
+                break
+            yield text[start:end]
+            start = end
+        text = text[start:]
+    yield text
 
 
 def _boxes(plain: PlainText, start: int, end: int) -> str | None:

@@ -67,7 +67,7 @@ def document_title(plain: PlainText, file_name: str) -> str:
     roots = {label.split(" > ")[0] for _, label in plain.headings if label}
     if len(roots) == 1:
         return roots.pop()[:_LONGEST]
-    name, line = _name_words(file_name), "" if roots else _title_line(plain.text[:_TOP])
+    name, line = _name_words(file_name), "" if roots else _title_line(plain.stretch(0, _TOP))
     said = set(line.lower().split())
     parts = [part for part in (name if set(name.lower().split()) - said else "", line) if part]
     return ": ".join(parts)[:_LONGEST]
@@ -126,7 +126,7 @@ def lead_sentence(plain: PlainText, language: str | None = None) -> str:
         >>> lead_sentence(PlainText("Botulism\\n\\nBotulism is a rare illness of nerves. It is treated."))
         'Botulism is a rare illness of nerves.'
     """
-    for sentence in split_sentences(plain.text[:_TOP], language):
+    for sentence in split_sentences(plain.stretch(0, _TOP), language):
         said = sentence.strip().split("\n\n")[-1]
         line = " ".join(said.split())
         if _SHORTEST_LEAD <= len(line) <= _LONGEST_LEAD and re.search(r"[.!?。।؟]$", line):

@@ -99,6 +99,24 @@ class PlainText:
     warnings: Sequence[str] = ()
     encoding: str = ""
 
+    @property
+    def length(self) -> int:
+        """Characters of the text."""
+        return len(self.text)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing but white space."""
+        return not self.text.strip()
+
+    def stretch(self, start: int, end: int) -> str:
+        """Characters of the text from one offset to another."""
+        return self.text[start:end]
+
+    def whole(self) -> PlainText:
+        """The text, independent of the file that it was read from."""
+        return self
+
     def sections(self) -> Iterator[Section]:
         """The text cut at its headings and pages, in order; stretches of white space are left out."""
         cuts = sorted({0, *(offset for offset, _ in (*self.headings, *self.pages)), len(self.text)})

@@ -419,7 +419,7 @@ def redacted_plain(plain: PlainText, findings: list[Finding]) -> PlainText:
         return [(moved(offset), label) for offset, label in given]
 
     return replace(
-        plain,
+        plain.whole(),
         text=redacted(plain.text, findings),
         headings=marks(plain.headings),
         pages=marks(plain.pages),

@@ -53,8 +53,8 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
     except Exception as error:  # any reader may fail in any way on a damaged file
         cause = error.__cause__ or error
         raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error
-    limit.check_text(len(plain.text))
-    if not plain.text.strip():
+    limit.check_text(plain.length)
+    if plain.is_blank:
         raise IngestError(f"The file holds no text ({_reason(path)}).")
     return SourceText(
         doc_id=path.as_posix(),

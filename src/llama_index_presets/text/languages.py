@@ -14,14 +14,22 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from llama_index_presets.packages.extras import require
 
-__all__ = ["ENGLISH", "SCRIPTS", "detect_language", "language_code", "likely_languages", "script_language"]
+__all__ = [
+    "ENGLISH",
+    "SCRIPTS",
+    "detect_language",
+    "detect_language_of_stretches",
+    "language_code",
+    "likely_languages",
+    "script_language",
+]
 
 ENGLISH: Final = "en"
 
@@ -120,7 +128,17 @@ def detect_language(text: str) -> str | None:
         >>> detect_language("How is it treated?"), detect_language("東京の人口は？"), detect_language("AB-17")
         ('en', 'ja', None)
     """
-    sample = _sampled(text)
+    return detect_language_of_stretches(len(text), lambda start, end: text[start:end])
+
+
+def detect_language_of_stretches(length: int, stretch: Callable[[int, int], str]) -> str | None:
+    """The same for a text that need not be in memory.
+
+    Args:
+        length: Its characters.
+        stretch: Gives those from one offset to another.
+    """
+    sample = _sampled(length, stretch)
     if _looks_english(sample):
         return ENGLISH
     script, letters = _script(sample)
@@ -142,7 +160,7 @@ def script_language(text: str) -> str:
     """
     if text.isascii():
         return ENGLISH
-    script, _ = _script(_sampled(text))
+    script, _ = _script(_sampled(len(text), lambda start, end: text[start:end]))
     return SCRIPTS[script][0] if script else ENGLISH
 
 
@@ -182,11 +200,11 @@ def _written_in(script: str) -> Collection[str]:
     return ("ja", "zh") if script == "han" else SCRIPTS[script]
 
 
-def _sampled(text: str) -> str:
-    if len(text) <= _SAMPLE:
-        return text
-    piece, middle = _SAMPLE // 3, len(text) // 2
-    return " ".join((text[:piece], text[middle : middle + piece], text[-piece:]))
+def _sampled(length: int, stretch: Callable[[int, int], str]) -> str:
+    if length <= _SAMPLE:
+        return stretch(0, length)
+    piece = _SAMPLE // 3
+    return " ".join(stretch(start, start + piece) for start in (0, length // 2, length - piece))
 
 
 def _looks_english(text: str) -> bool:

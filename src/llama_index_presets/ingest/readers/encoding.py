@@ -24,7 +24,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.packages.extras import require
 
-__all__ = ["Decoded", "declared_encoding", "decode", "read_text_file"]
+__all__ = ["Decoded", "declared_encoding", "decode", "may_be_utf8", "read_text_file"]
 
 _MARKS: Final = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -153,6 +153,12 @@ def decode(raw: bytes, declared: str = "") -> Decoded:
     warned = (f"The file declares the encoding {label}, which its bytes contradict.",) if label else ()
     guess = (_utf16(raw) if odd else None) or _nearly_utf8(raw) or _detected(raw)
     return Decoded(guess.text, guess.encoding, (*warned, *guess.warnings))
+
+
+def may_be_utf8(head: bytes) -> bool:
+    """Whether `decode` reads a file as UTF-8 where all of it is that: its head names no encoding and is not binary."""
+    signed = any(head.startswith(signature) for signature, _ in _KINDS)
+    return not signed and declared_encoding(head) is None and not _has_odd_bytes(head)
 
 
 def _decoded(raw: bytes, name: str) -> str | None:

@@ -171,7 +171,11 @@ def _of_file(path: Path, doc_id: str, digest: str, about: dict[str, Any], limit:
     text = read_file(path, digest, limit)
     metadata = {**text.metadata, **about, "source": doc_id}
     return replace(
-        text, doc_id=doc_id, metadata=metadata, hidden_from_embedding=(*text.hidden_from_embedding, *about)
+        text,
+        doc_id=doc_id,
+        plain=text.plain.whole(),  # the file may be a copy that is removed
+        metadata=metadata,
+        hidden_from_embedding=(*text.hidden_from_embedding, *about),
     )
 
 
