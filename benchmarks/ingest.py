@@ -3,9 +3,9 @@
     python benchmarks/ingest.py [--megabytes 50] [--files 20000]
 
 The log is estimated by the command, in a process of its own, with `healthcare`: CPU seconds beyond those of a file of
-one line, and the most memory of the process, the model whose speed it measures included: 32 chunks that are embedded
-for it weigh on a short log. The small files are ingested
-with vectors that cost nothing, and the time of reading their text is taken off.
+one line, and the most memory of the process, the model whose speed it measures included (about a second of embedding,
+which weighs on a short log). OMP_NUM_THREADS=1 gives the figures of one core. The small files are ingested with vectors
+that cost nothing, and the time of reading their text is taken off.
 """
 
 from __future__ import annotations

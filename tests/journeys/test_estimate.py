@@ -17,6 +17,7 @@ from tests.servers.openai import OpenAIServer
 from llama_index_presets import build, cli
 from llama_index_presets.errors import BudgetExceededError, FingerprintError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.estimates import ingestion
 from llama_index_presets.presets.estimates.ingestion import estimate_preset
 
 ROOT = Path(__file__).parents[2]
@@ -210,3 +211,21 @@ def test_the_command_estimates_and_ingest_refuses(
         assert code == 1 and "Nothing was sent" in err and server.requests == []
         code, out, _ = run(*limited, "1")
         assert code == 0 and "Estimated: " in out and server.served
+
+
+def test_a_slow_model_is_measured_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With chunks from all over, the first of which only loads it; a fast one embeds them all."""
+    clock = [0.0]
+    asked: list[list[int]] = []
+
+    def embed(numbers: list[int]) -> None:
+        asked.append(numbers)
+        clock[0] += 0.3 * len(numbers)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(ingestion.time, "perf_counter", lambda: clock[0])
+    assert ingestion._seconds(embed, range(32)) == (4, pytest.approx(1.2))
+    assert asked == [[0], [0, 4], [8, 12]]
+    monkeypatch.setattr(ingestion.time, "perf_counter", lambda: 0.0)
+    assert ingestion._seconds(lambda numbers: None, range(7)) == (7, 0.0)
+    assert ingestion._seconds(embed, []) == (0, 0.0)

@@ -200,7 +200,7 @@ def main() -> None:
     that the signal SIGPIPE ends.
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    run_as_command(brief=arguments[:1] == ["ask"])
+    run_as_command(brief=arguments[:1] in (["ask"], ["estimate"]))
     try:
         app(args=arguments)
     finally:

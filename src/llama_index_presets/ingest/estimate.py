@@ -27,7 +27,7 @@ from llama_index_presets.ingest.sources.source import Source
 __all__ = ["Work", "count_work"]
 
 _BATCH = 512  # chunks counted together
-_HELD = 1024  # chunks of a document that are cut before the first is counted
+_HELD = 512  # chunks of a document that are cut before the first is counted
 _KEPT = 64  # texts kept to measure the model with
 _KEPT_IMAGES = 8
 _COUNTS = (

@@ -26,9 +26,9 @@ _LINES_PROBE: Final = (
     "The first ends here.\nand the second, 42,\n'quoted' \n\n  indented\n\tby a tab (\n)\n-- \nÜber allem 東京\n"
     "日本語。\nэто;\r\na\n\n\nb\n12\n3.4\n'll\n\u00a0x\n#!/bin\nend"
 )
-_MOST_WORDS: Final = 100_000
+_MOST_WORDS: Final = 25_000
 _LONGEST_WORD: Final = 40  # characters of a word that is kept
-_MOST_LINES: Final = 8_192
+_MOST_LINES: Final = 4_096
 _LONGEST_LINE: Final = 2_000  # characters of a line that is kept
 
 
@@ -42,8 +42,8 @@ class TokenCounter:
 
     def __init__(self, tokenize: Callable[[str], Sequence[Any]]) -> None:
         self._tokenize = tokenize
-        self._words = _Words(tokenize)
-        self._lines = _Lines(self._of_line)
+        self._words = _Counts(_word_length(tokenize), _MOST_WORDS, _LONGEST_WORD)
+        self._lines = _Counts(self._of_line, _MOST_LINES, _LONGEST_LINE)
         self.by_words = self._sum(_PROBE) == len(tokenize(_PROBE))
         lines = sum(len(tokenize(line)) for line in _LINES.findall(_LINES_PROBE))
         self._by_lines = lines == len(tokenize(_LINES_PROBE))
@@ -64,47 +64,39 @@ class TokenCounter:
         return self._sum(text) if self.adds_up(text) else len(self._tokenize(text))
 
     def _sum(self, text: str) -> int:
-        words = _WORDS.findall(text)
-        if len(self._words) > _MOST_WORDS:
-            self._words.clear()
-        return sum(map(self._words.__getitem__, words))
+        return sum(map(self._words.__getitem__, _WORDS.findall(text)))
 
 
-class _Lines(dict[str, int]):
-    """Tokens of the lines seen last: when there are too many, those are let go that were not asked for since."""
+class _Counts(dict[str, int]):
+    """Tokens of the texts seen last: when there are too many, those are let go that were not asked for since.
 
-    def __init__(self, count: Callable[[str], int]) -> None:
+    Args:
+        count: Counts a text that is not there.
+        most: Texts after which the older ones are let go; twice as many are kept at most.
+        longest: Characters of a text that is kept.
+    """
+
+    def __init__(self, count: Callable[[str], int], most: int, longest: int) -> None:
         super().__init__()
-        self._count = count
+        self._count, self._most, self._longest = count, most, longest
         self._older: dict[str, int] = {}
 
-    def __missing__(self, line: str) -> int:
-        tokens = self._older.get(line)
+    def __missing__(self, text: str) -> int:
+        tokens = self._older.get(text)
         if tokens is None:
-            tokens = self._count(line)
-        if len(line) <= _LONGEST_LINE:
-            if len(self) >= _MOST_LINES:
+            tokens = self._count(text)
+        if len(text) <= self._longest:
+            if len(self) >= self._most:
                 self._older = dict(self)
                 self.clear()
-            self[line] = tokens
+            self[text] = tokens
         return tokens
 
 
-class _Words(dict[str, int]):
-    """Tokens of words; those not seen before are counted, by the tokenizer's ``word_length`` where it has one."""
-
-    def __init__(self, tokenize: Callable[[str], Sequence[Any]]) -> None:
-        super().__init__()
-        length: Callable[[str], int] | None = getattr(
-            getattr(tokenize, "__self__", None), "word_length", None
-        )
-        self._length = length or (lambda word: len(tokenize(word)))
-
-    def __missing__(self, word: str) -> int:
-        tokens = self._length(word)
-        if len(word) <= _LONGEST_WORD:
-            self[word] = tokens
-        return tokens
+def _word_length(tokenize: Callable[[str], Sequence[Any]]) -> Callable[[str], int]:
+    """Counts one word: the tokenizer's ``word_length`` where it has one."""
+    length: Callable[[str], int] | None = getattr(getattr(tokenize, "__self__", None), "word_length", None)
+    return length or (lambda word: len(tokenize(word)))
 
 
 @lru_cache(maxsize=4)

@@ -26,6 +26,7 @@ __all__ = [
     "SCRIPTS",
     "detect_language",
     "detect_language_of_stretches",
+    "forget_model",
     "language_code",
     "likely_languages",
     "script_language",
@@ -260,14 +261,21 @@ def _model() -> Any:
     labels = tables["classes"].tolist()
     wanted = {code for codes in SCRIPTS.values() for code in codes}
     columns = [place for place, name in enumerate(labels) if _NAMES.get(name, name) in wanted]
-    return langid.LanguageIdentifier(
+    model = langid.LanguageIdentifier(
         tables["ptc"][:, columns],
         tables["pc"][columns],
         [labels[column] for column in columns],
         memoryview(tables["nextmove"]),
-        tables["out_feat"].tolist(),
-        tk_row=tables["nextmove_row"].tolist(),
+        memoryview(tables["out_feat"]),
+        tk_row=(),
     )
+    model._rowbase = memoryview(tables["nextmove_row"].astype("uint32") << 8)  # py3langid has a list, 4 MB
+    return model
+
+
+def forget_model() -> None:
+    """Let the model go; the next text that is not plainly English reads it again."""
+    _model.cache_clear()
 
 
 def _mapped_tables(packed: Path) -> dict[str, Any]:

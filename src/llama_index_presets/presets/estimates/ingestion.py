@@ -24,6 +24,7 @@ from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
 from llama_index_presets.monitor.usage import count_embedding, provider_of
+from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser
 from llama_index_presets.presets.contextual.model import counting_contextualiser
@@ -40,6 +41,7 @@ from llama_index_presets.presets.models import (
 )
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.text.languages import forget_model
 
 __all__ = ["DISK", "ContextEstimate", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
 
@@ -57,7 +59,8 @@ _RATE_LIMITS: dict[str, tuple[int, int]] = {"openai": (1_000_000, 3_000)}
 """Provider -> tokens and requests a minute, where the model does not say: the lowest paid tier of OpenAI."""
 _REQUEST_TEXTS = 100
 _MEASURED_TEXTS = 32
-_MEASURED_TOGETHER = 4  # long chunks take tens of megabytes each while they are embedded
+_MEASURED_SECONDS = 1.0
+"""Time after which no more chunks are embedded to find the speed of a model, however few it were."""
 _NOWHERE = "storage that is not there"
 
 
@@ -198,6 +201,8 @@ class Estimator:
             images=reads_images(self.embed_model),
             contextualiser=self.contextualiser,
         )
+        if is_brief():  # it has read its texts, and the embedding model is still to come
+            forget_model()
         minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
         cost, _ = Pricer().price(self.provider, self.model, Tokens(work.tokens))
         context = self._context(work)
@@ -280,15 +285,15 @@ class Estimator:
 
     def _measured(self, work: Work) -> tuple[float, str]:
         """Embed a few of the texts: after one that loads the model, since loading is paid once."""
-        texts = work.texts[:_MEASURED_TEXTS]
-        seconds = _seconds(self._inner.get_text_embedding_batch, texts)
-        total = seconds * (work.embedded - work.images) / max(len(texts), 1)
+        texts = work.texts[:: -(-len(work.texts) // _MEASURED_TEXTS) or 1]
+        measured, seconds = _seconds(self._inner.get_text_embedding_batch, texts)
+        total = seconds * (work.embedded - work.images) / max(measured, 1)
         if work.pictures:
             images = [picture.resolve_image() for picture in work.pictures]
-            of_images = _seconds(self._inner.get_image_embedding_batch, images)  # type: ignore[attr-defined]
-            seconds += of_images
-            total += of_images * work.images / len(images)
-        measured = len(texts) + len(work.pictures)
+            embed: Any = self._inner.get_image_embedding_batch  # type: ignore[attr-defined]
+            pictures, of_images = _seconds(embed, images)
+            total += of_images * work.images / pictures
+            measured, seconds = measured + pictures, seconds + of_images
         return total / 60, f"{measured} chunks embedded on this machine in {seconds:.2f} s"
 
     def _disk_bytes(self, work: Work) -> int:
@@ -390,15 +395,24 @@ def _all_places(texts: Sequence[str]) -> list[int]:
     return list(range(len(texts)))
 
 
-def _seconds(embed: Callable[[list[Any]], object], inputs: list[Any]) -> float:
-    """How long a model takes, without the loading that the first call brings."""
+def _seconds(embed: Callable[[list[Any]], object], inputs: Sequence[Any]) -> tuple[int, float]:
+    """How many inputs a model took, and how long, without the loading that the first call brings.
+
+    As many at a time as there are cores: more would take tens of megabytes each. They are spread over what is there, so
+    that those after which the time is up stand for the rest.
+    """
+    from llama_index_presets.inference.session import cpu_threads  # which brings numpy to every start
+
     if not inputs:
-        return 0.0
-    embed(inputs[:1])
+        return 0, 0.0
+    together, done = cpu_threads(), 0
+    places = sorted(range(len(inputs)), key=lambda place: (place % 4, place))
+    embed([inputs[0]])
     started = time.perf_counter()
-    for start in range(0, len(inputs), _MEASURED_TOGETHER):
-        embed(inputs[start : start + _MEASURED_TOGETHER])
-    return time.perf_counter() - started
+    while done < len(places) and time.perf_counter() - started < _MEASURED_SECONDS:
+        embed([inputs[place] for place in places[done : done + together]])
+        done = min(done + together, len(places))
+    return done, time.perf_counter() - started
 
 
 def _known(path: Path, sealer: Encryptor | None) -> dict[str, str]:
