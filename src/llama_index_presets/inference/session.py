@@ -33,14 +33,32 @@ def cpu_threads() -> int:
 
 
 def run_side_by_side(work: Callable[[Any], Any], items: Sequence[Any], threads: int) -> list[Any]:
-    """Results of a function for each item, in order, computed by some threads that end with the call.
+    """Results of a function for each item, in order, computed by this thread and some that end with the call.
 
-    No thread outlives the call, so a process that forks afterwards is as it was.
+    No thread outlives the call, so a process that forks afterwards is as it was. This one takes its share, since the
+    memory that a batch took stays with each thread that ran one. The first error ends it.
     """
-    if threads <= 1 or len(items) <= 1:
+    helpers = min(threads, len(items)) - 1
+    if helpers < 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(min(threads, len(items))) as pool:
-        return list(pool.map(work, items))
+    results: list[Any] = [None] * len(items)
+    left = iter(range(len(items)))
+
+    def take() -> None:
+        try:
+            for place in left:
+                results[place] = work(items[place])
+        except BaseException:
+            for _ in left:  # nobody begins another
+                pass
+            raise
+
+    with ThreadPoolExecutor(helpers) as pool:
+        others = [pool.submit(take) for _ in range(helpers)]
+        take()
+    for other in others:
+        other.result()
+    return results
 
 
 def batches_of_like_length(lengths: Sequence[int], size: int, threads: int) -> list[list[int]]:

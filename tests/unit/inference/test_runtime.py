@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from llama_index_presets.inference import backends, graph_cache
 from llama_index_presets.inference.backends import choose_backend
 from llama_index_presets.inference.graphs import ENCODERS, relative_buckets
 from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.inference.session import run_side_by_side
 from llama_index_presets.inference.text_encoder import OnnxTextEncoder
 
 TEXTS = ["A cat sat.", "Insulin is kept between two and eight degrees.", "x", "Snow fell. " * 12]
@@ -456,3 +458,32 @@ def test_the_runtime_reports_nothing_to_its_maker(first: str, heard: str) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"1 {heard}"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_work_side_by_side_keeps_its_order_and_ends_with_the_first_error(threads: int) -> None:
+    """The calling thread takes its share; what fails in any of them is raised, and nothing new is begun."""
+    assert run_side_by_side(lambda item: item * 2, list(range(5)), threads) == [0, 2, 4, 6, 8]
+    assert run_side_by_side(str, [], threads) == []
+    begun: list[int] = []
+
+    def fail(item: int) -> None:
+        begun.append(item)
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match=r"item \d"):
+        run_side_by_side(fail, list(range(100)), threads)
+    assert len(begun) <= threads
+
+
+def test_work_side_by_side_runs_on_the_calling_thread_too() -> None:
+    """Two threads for two items are this one and another: each waits for the other here."""
+    both = threading.Barrier(2, timeout=30)
+
+    def meet(_: int) -> int:
+        both.wait()
+        return threading.get_ident()
+
+    idents = run_side_by_side(meet, [0, 1], 2)
+    assert threading.get_ident() in idents
+    assert len(set(idents)) == 2
