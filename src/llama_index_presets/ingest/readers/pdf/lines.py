@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from llama_index_presets.ingest.readers.pdf.words import Box, Word, joined
@@ -36,6 +37,7 @@ _BULLET: Final = re.compile(r"^(?:[•▪◦‣·○■□*–—-]|\(?[\dA-Za-z
 _LEADERS: Final = re.compile(r"(?:\.\s?){4,}|…{2,}|_{4,}")
 
 
+@lru_cache(maxsize=10_000)
 def is_figure(text: str) -> bool:
     """Whether a cell holds a number, an amount, a share or a dash.
 
@@ -54,9 +56,9 @@ class Cell(NamedTuple):
     x1: float
 
 
-@dataclass(slots=True)
+@dataclass
 class Line:
-    """Words of one baseline in one column.
+    """Words of one baseline in one column; what is asked of it often is found once, since its words stay.
 
     Attributes:
         words: From left to right.
@@ -70,17 +72,21 @@ class Line:
     cells: list[Cell] = field(default_factory=list)
     group: int = 0
 
-    @property
+    @cached_property
     def text(self) -> str:
         """Words with one space between them."""
         return joined(self.words)
 
+    @cached_property
+    def _longest(self) -> Word:
+        return max(self.words, key=lambda word: len(word.text))
+
     @property
     def em(self) -> float:
         """Font size of most of its characters."""
-        return max(self.words, key=lambda word: len(word.text)).em
+        return self._longest.em
 
-    @property
+    @cached_property
     def bold(self) -> bool:
         """Whether most of its characters are bold."""
         return 2 * sum(len(word.text) for word in self.words if word.bold) > sum(
@@ -90,9 +96,9 @@ class Line:
     @property
     def baseline(self) -> float:
         """Distance of the baseline from the upper edge, in points."""
-        return max(self.words, key=lambda word: len(word.text)).baseline
+        return self._longest.baseline
 
-    @property
+    @cached_property
     def box(self) -> Box:
         """Rectangle around its words."""
         return (

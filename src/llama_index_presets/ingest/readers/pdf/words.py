@@ -33,6 +33,7 @@ _IGNORED: Final = frozenset({0, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF})
 _BOLD: Final = re.compile(r"bold|black|heavy|demi|cmbx", re.IGNORECASE)
 _MOST_OBJECTS: Final = 5_000  # a chart has more, and no table
 _MOST_SEGMENTS: Final = 2_000
+_LONGEST_NAME: Final = 256  # bytes of a font's name that are asked for at once
 _THIN: Final = 3.0  # points
 _LARGEST_FILLED: Final = 12.0  # points of a letter in a high field
 _SLANTED: Final = 0.1  # of a quarter turn
@@ -225,6 +226,7 @@ class _TextPage:
         self._matrix = raw.FS_MATRIX()
         self._x, self._y = ctypes.c_double(), ctypes.c_double()
         self._bold: dict[bytes, bool] = {}
+        self._flags, self._name = ctypes.c_int(), ctypes.create_string_buffer(_LONGEST_NAME)
         self._paint = Paint(raw, self._text.raw)
         self.unmapped = 0
 
@@ -244,6 +246,7 @@ class _TextPage:
     def _runs(self) -> Iterator[tuple[int, Word]]:
         raw, text = self._raw, self._text.raw
         unicode_of, loose_box, rect = raw.FPDFText_GetUnicode, raw.FPDFText_GetLooseCharBox, self._rect
+        origin = self._bounds[0]
         turn, word, edges, slant, gap = 0, None, (0.0, 0.0, 0.0, 0.0), None, ""
         for place in range(self._text.count_chars()):
             code = unicode_of(text, place)
@@ -256,11 +259,24 @@ class _TextPage:
             if code in _IGNORED:
                 continue
             loose_box(text, place, rect)
-            box = (rect.left, rect.bottom, rect.right, rect.top)
-            if word is not None and not (
-                _follows(edges, box, turn, word.em)
-                if slant is None
-                else self._slant(place) == slant and _is_near(edges, box, word.em)
+            left, bottom, right = rect.left, rect.bottom, rect.right
+            box = (left, bottom, right, rect.top)
+            # Nearly every character is upright and follows the last one; a call for each takes as long as the library.
+            follows = (
+                word is not None
+                and turn == 0
+                and slant is None
+                and -0.6 * word.em < left - edges[2] < 0.35 * word.em
+                and abs(bottom - edges[1]) < 0.6 * word.em
+            )
+            if (
+                word is not None
+                and not follows
+                and not (
+                    _follows(edges, box, turn, word.em)
+                    if slant is None
+                    else self._slant(place) == slant and _is_near(edges, box, word.em)
+                )
             ):
                 yield turn, word
                 word = None
@@ -272,21 +288,27 @@ class _TextPage:
             if 0xD800 <= code <= 0xDFFF or code == 0xFFFD:
                 self.unmapped += 1
             word.text += _CHARACTERS.get(code) or chr(code)
-            self._extend(word, turn, box)
+            if turn:
+                self._extend(word, turn, box)
+            else:
+                if left - origin < word.x0:
+                    word.x0 = left - origin
+                if right - origin > word.x1:
+                    word.x1 = right - origin
             edges = box
         if word is not None:
             yield turn, word
 
     def _slant(self, place: int) -> float | None:
         """Angle of a character that stands neither upright nor sideways, as those of a watermark, in quarters."""
-        quarters = self._raw.FPDFText_GetCharAngle(self._text.raw, place) / (math.pi / 2)
-        return round(quarters, 2) if abs(quarters - round(quarters)) > _SLANTED else None
+        return _slant(self._raw.FPDFText_GetCharAngle(self._text.raw, place))
 
     def _start(self, place: int) -> tuple[int, float | None, Word]:
         """A new word, its frame, and its slant: one that has any stands with those that are sideways."""
         raw, text = self._raw, self._text.raw
-        slant = self._slant(place)
-        quarters = round(raw.FPDFText_GetCharAngle(text, place) / (math.pi / 2))
+        angle = raw.FPDFText_GetCharAngle(text, place)
+        slant = _slant(angle) if angle else None
+        quarters = round(angle / (math.pi / 2))
         if slant is not None:
             quarters = math.floor(slant) if math.floor(slant) % 2 else math.ceil(slant)
         turn = -quarters % 4  # the library counts clockwise
@@ -300,23 +322,25 @@ class _TextPage:
         return turn, slant, word
 
     def _extend(self, word: Word, turn: int, box: Box) -> None:
-        if turn == 0:
-            x0, x1 = box[0] - self._bounds[0], box[2] - self._bounds[0]
-        else:
-            frame = Frame(self._bounds, turn)
-            ends = frame.point(box[0], box[1])[0], frame.point(box[2], box[3])[0]
-            x0, x1 = min(ends), max(ends)
-        word.x0, word.x1 = min(word.x0, x0), max(word.x1, x1)
+        frame = Frame(self._bounds, turn)
+        ends = frame.point(box[0], box[1])[0], frame.point(box[2], box[3])[0]
+        word.x0, word.x1 = min(word.x0, *ends), max(word.x1, *ends)
 
     def _is_bold(self, place: int) -> bool:
-        raw, flags = self._raw, ctypes.c_int()
-        size = raw.FPDFText_GetFontInfo(self._text.raw, place, None, 0, flags)
-        buffer = ctypes.create_string_buffer(max(size, 1))
-        raw.FPDFText_GetFontInfo(self._text.raw, place, buffer, size, flags)
-        name = buffer.value
+        raw, flags, buffer = self._raw, self._flags, self._name
+        size = raw.FPDFText_GetFontInfo(self._text.raw, place, buffer, len(buffer), flags)
+        if size > len(buffer):  # then nothing is written
+            buffer = ctypes.create_string_buffer(size)
+            raw.FPDFText_GetFontInfo(self._text.raw, place, buffer, size, flags)
+        name = buffer.value if size else b""
         if name not in self._bold:
             self._bold[name] = bool(_BOLD.search(name.decode("utf-8", "replace")))
         return self._bold[name] or raw.FPDFText_GetFontWeight(self._text.raw, place) >= 600
+
+
+def _slant(angle: float) -> float | None:
+    quarters = angle / (math.pi / 2)
+    return round(quarters, 2) if abs(quarters - round(quarters)) > _SLANTED else None
 
 
 def _is_outside(word: Word, bounds: Box, turn: int) -> bool:
