@@ -74,6 +74,7 @@ def prepare(python: Path, version: str, *, without_torch: bool = False) -> Path:
         left_out.write_text("".join(f"{name}; python_version < '3'\n" for name in TORCH), encoding="utf-8")
         overrides = ["--override", str(left_out)] if without_torch else []
         run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, *overrides, "pip", "-e", extras)
+    run(str(inside), "-m", "llama_index_presets", "weights", "pull", "all-MiniLM-L6-v2")
     return inside
 
 

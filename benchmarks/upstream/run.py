@@ -96,8 +96,12 @@ SUITES = {
     ),
     "rerank": Suite(
         "SentenceTransformerRerank",
-        (f"{CORE}/postprocessor/test_sbert_rerank.py",),
+        (
+            f"{CORE}/postprocessor/test_sbert_rerank.py",
+            "llama-index-integrations/postprocessor/llama-index-postprocessor-sbert-rerank/tests",
+        ),
         "SentenceTransformerRerank",
+        "official-SentenceTransformerRerank",
     ),
 }
 

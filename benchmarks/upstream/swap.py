@@ -143,8 +143,14 @@ CLASSES: dict[str, Callable[[], Any]] = {
         "TokenCountingHandler",
         ours("CostTrackingHandler"),
     ),
+    "official-SentenceTransformerRerank": lambda: replace(  # the adapter of that name holds the class of core
+        "llama_index.postprocessor llama_index.postprocessor.sbert_rerank",
+        "SentenceTransformerRerank",
+        importlib.import_module("llama_index.core.postprocessor.sbert_rerank").SentenceTransformerRerank,
+    ),
     "SentenceTransformerRerank": lambda: replace(
-        "llama_index.core.postprocessor llama_index.core.postprocessor.sbert_rerank",
+        "llama_index.core.postprocessor llama_index.core.postprocessor.sbert_rerank llama_index.postprocessor "
+        "llama_index.postprocessor.sbert_rerank",
         "SentenceTransformerRerank",
         ours("CrossEncoderRerank"),
     ),

@@ -85,8 +85,8 @@ def test_what_is_not_kept_is_refused(tmp_path: Path) -> None:
 
 def test_boxes_of_a_pdf_are_within_two_points(tmp_path: Path) -> None:
     """A line drawn at a known place: its words from edge to edge, from the ascent to below the baseline."""
-    canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="reportlab draws the page")
     from reportlab.pdfbase.pdfmetrics import stringWidth
+    from reportlab.pdfgen import canvas
 
     file, size = tmp_path / "page.pdf", 12
     drawn = canvas.Canvas(str(file), pagesize=(595, 842))

@@ -13,6 +13,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 from tools import extras, pythons
 
 import llama_index_presets
@@ -189,3 +190,14 @@ def test_the_tested_versions_resolve(tmp_path: Path) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     done = resolve(tmp_path, wanted, "-c", str(ROOT / "constraints.txt"), "--python-version", version)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_workflow_runs_the_oldest_and_the_newest_python() -> None:
+    """Those of the classifiers; the oldest runs what `.ci/run` says."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text("utf-8"))
+    minor = re.compile(r"Programming Language :: Python :: (3\.\d+)")
+    named = [found[1] for found in map(minor.fullmatch, PROJECT["project"]["classifiers"]) if found]
+    named.sort(key=lambda version: int(version.split(".")[1]))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == [named[0], named[-1]]
+    steps = [step for step in workflow["jobs"]["test"]["steps"] if step.get("run") == ".ci/run"]
+    assert [step["if"] for step in steps] == [f"matrix.python == '{named[0]}'"]

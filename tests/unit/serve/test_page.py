@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from llama_index.core import Document
 from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen
+from reportlab.pdfgen import canvas
 from tests.fixtures.browser import BROWSER, NO_BROWSER
 from tests.unit.serve.conftest import PaidLLM, Running, add_keys, config_of, opener, running, wait_for
 
@@ -76,7 +77,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def pdf(path: Path) -> Path:
     """Two pages; the second says one line at 72, 100 points from the upper left."""
-    canvas = pytest.importorskip("reportlab.pdfgen.canvas")
     page = canvas.Canvas(str(path), pagesize=(600, 800))
     page.drawString(72, 700, "Sparrows eat seeds in the garden.")
     page.showPage()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from PIL import Image
+from reportlab.pdfgen import canvas
 from tests.unit.serve.conftest import Running, add_keys, config_of, running
 
 from llama_index_presets.serve.app import PAGE
@@ -80,7 +81,6 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
 
 
 def two_pages(path: Path) -> Path:
-    canvas = pytest.importorskip("reportlab.pdfgen.canvas")
     page = canvas.Canvas(str(path), pagesize=(600, 800))
     for text in ("Sparrows eat seeds.", "Owls hunt mice."):
         page.drawString(72, 700, text)
