@@ -195,6 +195,43 @@ def test_a_bad_file_makes_exit_code_1_and_the_rest_lands(run, tmp_path: Path) ->
     assert "empty.txt: The file is empty" in err
 
 
+def test_a_reason_that_documents_share_is_said_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """With the documents below it, each on a line of its own."""
+    (tmp_path / "docs").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "docs" / name).touch()
+    (tmp_path / "docs" / "good.txt").write_text("Gloves are changed between patients.")
+    code, _, err = run("estimate", "healthcare", tmp_path / "docs", "--storage", tmp_path / "s")
+    assert code == 1
+    assert [line for line in err.splitlines() if "txt" in line or "empty" in line] == [
+        "2 documents: The file is empty (0 bytes).",
+        f"  {tmp_path / 'docs' / 'a.txt'}",
+        f"  {tmp_path / 'docs' / 'b.txt'}",
+    ]
+
+
+def test_an_estimate_asks_no_storage_of_another_preset(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clinic: Path
+) -> None:
+    """What is in the default place and was not named does not stand in the way; one that is named is refused."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llama-presets-storage").symlink_to(clinic)
+    (tmp_path / "a.md").write_text("Morphine is counted twice a day.")
+    code, out, _ = run("estimate", "high-volume", "a.md", "--offline", "--json")
+    assert (code, json.loads(out)["documents"]) == (0, 1)
+    code, _, err = run("estimate", "high-volume", "a.md", "--offline", "--storage", clinic)
+    assert code == 1 and "was made by the preset 'healthcare'" in err
+
+
+def test_a_missing_audit_log_says_which_presets_keep_one(  # type: ignore[no-untyped-def]
+    run, clinic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No errno: the next step."""
+    monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", "k" * 32)
+    code, _, err = run("audit", "verify", "--storage", clinic)
+    assert code == 1 and "There is no audit log" in err and "monitoring = 'audit'" in err
+
+
 def test_an_empty_folder_and_an_unwritable_storage_are_stated_failures(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Each says what to do next."""
     (tmp_path / "docs").mkdir()

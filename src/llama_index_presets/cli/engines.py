@@ -39,7 +39,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.providers.language_models import read_name
 
 if TYPE_CHECKING:
-    from llama_index_presets.ingest.pipeline import IngestReport
+    from llama_index_presets.ingest.pipeline import FailedSource, IngestReport
     from llama_index_presets.presets.engine import PresetEngine
     from llama_index_presets.presets.index.storage import Storage
 
@@ -159,8 +159,21 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
     for source, warnings in report.warnings.items():
         for warning in warnings:
             complain(f"{source}: warning: {warning}")
-    for failure in report.failed:
-        complain(f"{failure.source}: {failure.error}")
+    complain_of_failures(report.failed)
+
+
+def complain_of_failures(failed: Sequence[FailedSource]) -> None:
+    """Print what could not be read, and why; a reason that several documents share once, above them."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in failed:
+        by_reason.setdefault(failure.error, []).append(failure.source)
+    for reason, sources in by_reason.items():
+        if len(sources) == 1:
+            complain(f"{sources[0]}: {reason}")
+            continue
+        complain(f"{len(sources)} documents: {reason}")
+        for source in sources:
+            complain(f"  {source}")
 
 
 def _say_personal_data(report: IngestReport) -> None:

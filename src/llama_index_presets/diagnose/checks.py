@@ -307,9 +307,8 @@ def check_model_uses(row: Preset, settings: Settings) -> Iterator[Finding]:
             yield Finding(level="ok", check="keys", message=f"{key} is set ({sharing[0].key_from}; {of})")
     for use in uses:
         where = use.place if use.on_this_machine else f"{use.place}, not on this machine"
-        yield Finding(
-            level="ok", check="models", message=f"{use.part}: '{use.model}' of {use.provider}, {where}"
-        )
+        whose = "" if use.provider in ("", "on this machine") else f" of {use.provider}"
+        yield Finding(level="ok", check="models", message=f"{use.part}: '{use.model}'{whose}, {where}")
 
 
 def check_settings(preset: str | None, file: Path | None) -> Iterator[Finding]:

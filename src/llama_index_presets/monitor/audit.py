@@ -298,6 +298,11 @@ def verify(
     recorded = _recorded_head(Path(path))  # before the log, which may grow meanwhile
     try:
         lines = Path(path).read_bytes().split(b"\n")
+    except FileNotFoundError as error:
+        raise AuditError(
+            f"There is no audit log '{path}'. It begins with the first question to a preset with monitoring = 'audit', "
+            "as financial-documents has; name its --storage."
+        ) from error
     except OSError as error:
         raise AuditError(f"Audit log '{path}' cannot be read: {error}.") from error
     torn = lines.pop() != b""

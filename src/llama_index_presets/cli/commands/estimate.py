@@ -23,6 +23,7 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
+from llama_index_presets.cli.engines import complain_of_failures
 from llama_index_presets.cli.terminal import working
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -37,6 +38,7 @@ _MEGA = 1_000_000
 
 @app.command()
 def estimate(
+    ctx: typer.Context,
     preset: PresetName,
     paths: Annotated[
         list[Path],
@@ -62,7 +64,7 @@ def estimate(
         found = estimate_preset(
             preset,
             [str(path) for path in paths],
-            storage=storage,
+            storage=_place(ctx, storage, preset),
             offline=offline,
             settings=settings,
             sample=sample,
@@ -76,10 +78,20 @@ def estimate(
         from llama_index_presets.presets.estimates.page import estimate_page
 
         complain(f"Written: {write_page(estimate_page(found, _rows(found)), plot)}")
-    for failure in found.failed:
-        complain(f"{failure.source}: {failure.error}")
+    complain_of_failures(found.failed)
     if found.failed:
         raise typer.Exit(FAILED)
+
+
+def _place(ctx: typer.Context, storage: str, preset: str) -> str | None:
+    """Storage whose documents cost nothing; none where it was not named, and holds the index of another preset."""
+    from llama_index_presets.presets.index.storage import read_metadata, resolve_storage
+
+    if ctx.get_parameter_source("storage").name == "DEFAULT":  # type: ignore[union-attr]
+        place = resolve_storage(storage)
+        if place.metadata_file.exists() and read_metadata(place)["preset"] != preset:
+            return None
+    return storage
 
 
 def _rows(found: Estimate) -> list[tuple[str, str]]:
