@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import plain_values
@@ -50,9 +52,22 @@ _BODY: Final = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\
 _DEFINITION: Final = re.compile(
     r"\\(?:(?:new|renew|provide)command\*?\s*\{?\s*\\([A-Za-z]+)\s*\}?|def\s*\\([A-Za-z]+))\s*\{"
 )
+_OWN_MACRO: Final = re.compile(
+    r"\\(?:(?:new|renew|provide)command\*?\s*(?:\{\s*\\[A-Za-z]+\s*\}|\\[A-Za-z]+)|def\s*\\(?:[A-Za-z]+|.)[#\d]*"
+    r"|(?P<pair>(?:re)?newenvironment\*?\s*\{[^{}]*\}))\s*(?:\[[^\]]*\]\s*)*\{"
+)
+"""A definition of the author's own, up to its body; that of an environment has two."""
+_COMMENT: Final = re.compile(r"(?<!\\)%")
+_LONGEST_BODY: Final = 5_000  # characters of a definition
 _LONGEST_GROUP: Final = 2_000  # characters
 _LONGEST_DEFINITION: Final = 200  # characters of a word that is written as a macro of the author's own
 _ABOUT: Final = re.compile(r"\\(title|author|date)\s*(?:\[[^\]]*\])?\s*\{")
+_UNCLOSED: Final = (
+    "The file cannot be read: its groups and environments do not end where they should. See whether LaTeX takes it, or "
+    "ingest it as .txt."
+)
+_TOKENS: Final = 5  # read for a character of a file, where a file without faults needs one at most
+_TOKENS_OF_ANY: Final = 10_000
 _SPACE: Final = "\ue002"  # behind a macro: a space where a word follows
 _HTML: Final = re.compile("\ue000(.*?)\ue001", re.S)
 """What is HTML already stands between these two characters of private use."""
@@ -69,7 +84,7 @@ def read_latex(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText,
         for name, value in _about(source[: found.start()] if found else source)
     }
     title = f"<h1>{escape(about['title'])}</h1>" if about.get("title") else ""
-    text = converter.text(found[1] if found else source)
+    text = converter.text(_without_definitions(found[1] if found else source))
     html = title + "".join(_paragraphs(plain_from_text(text).text))
     plain = plain_from_html(html, limit, keep_menus=True)
     named = {"title": about.get("title"), "authors": about.get("author"), "date": about.get("date")}
@@ -91,10 +106,39 @@ def _definitions(source: str) -> Iterator[tuple[str, str]]:
             yield found[1] or found[2], value
 
 
-def _in_braces(source: str, start: int) -> str | None:
+def _without_definitions(source: str) -> str:
+    """The text without definitions, which say nothing, and whose halves of environments pylatexenc would look for."""
+    kept, place = list[str](), 0
+    for found in _OWN_MACRO.finditer(source):
+        line = source[source.rfind("\n", 0, found.start()) + 1 : found.start()]
+        if found.start() < place or _COMMENT.search(line):
+            continue
+        end = _end_of_bodies(source, found.end(), 2 if found["pair"] else 1)
+        if end is not None:
+            kept.append(source[place : found.start()])
+            place = end
+    return "".join([*kept, source[place:]])
+
+
+def _end_of_bodies(source: str, start: int, count: int) -> int | None:
+    """Where the last of some groups ends, the first of which begins before a place; None where one is not closed."""
+    for further in range(count):
+        body = _in_braces(source, start, _LONGEST_BODY)
+        if body is None:
+            return None
+        start += len(body) + 1
+        if further < count - 1:
+            opened = re.compile(r"(?:\s|%[^\n]*\n)*\{").match(source, start)
+            if opened is None:
+                return None
+            start = opened.end()
+    return start
+
+
+def _in_braces(source: str, start: int, longest: int = _LONGEST_GROUP) -> str | None:
     """What stands from a place to the brace that closes the group around it; None where none does."""
     depth, place = 1, start
-    while place < len(source) and place < start + _LONGEST_GROUP and depth:
+    while place < len(source) and place < start + longest and depth:
         depth += {"{": 1, "}": -1}.get(source[place], 0) * (source[place - 1] != "\\")
         place += 1
     return None if depth else source[start : place - 1]
@@ -114,6 +158,24 @@ def _prose(text: str) -> Iterator[str]:
     for paragraph in re.split(r"\n\s*\n", text):
         if paragraph.strip():
             yield f"<p>{escape(' '.join(paragraph.split()))}</p>"
+
+
+@cache
+def _patient(walker: Any) -> Any:
+    """pylatexenc's parser, which reads what follows an environment that is not closed twice: of 30 such, for ever."""
+
+    class Walker(walker.LatexWalker):  # type: ignore[misc]
+        def __init__(self, source: str, **settings: Any) -> None:
+            super().__init__(source, **settings)
+            self._left = _TOKENS * len(source) + _TOKENS_OF_ANY
+
+        def get_token(self, *arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            if self._left < 0:
+                raise IngestError(_UNCLOSED)
+            return super().get_token(*arguments, **named)
+
+    return Walker
 
 
 class _Converter:
@@ -149,8 +211,11 @@ class _Converter:
 
     def text(self, source: str) -> str:
         """Text of some LaTeX; what it breaks off is left as it is."""
-        walker = self._walker.LatexWalker(source, latex_context=self._known, tolerant_parsing=True)
-        text = str(self._writer.nodelist_to_text(walker.get_latex_nodes(pos=0)[0]))
+        walker = _patient(self._walker)(source, latex_context=self._known, tolerant_parsing=True)
+        try:
+            text = str(self._writer.nodelist_to_text(walker.get_latex_nodes(pos=0)[0]))
+        except RecursionError as error:
+            raise IngestError(_UNCLOSED) from error
         return re.sub(rf"{_SPACE}(?=[\w(\[])", " ", text).replace(_SPACE, "")
 
     def _macros(self) -> list[Any]:
