@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.openai import OpenAIServer
+from tests.servers.pinecone import pinecone_server
 from tests.tiny_clip import PAIRS, draw, tiny_clip
+from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import PRESETS, build, cli
 from llama_index_presets.advise.eject import eject
@@ -84,6 +87,46 @@ def test_the_project_answers_as_the_preset_does(
         assert app.ledger.get_usage_stats(days=1).total_calls > 0
     if preset == "financial-documents":
         assert len((tmp_path / preset / "storage" / "audit.jsonl").read_text().splitlines()) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "knowledge-base",
+        *(
+            pytest.param(one, marks=pytest.mark.slow("two engines a preset, two of them with a PostgreSQL"))
+            for one in ("customer-chatbot", "financial-documents", "high-volume")
+        ),
+    ],
+)
+def test_the_hosted_project_answers_and_bills_as_the_preset_does(
+    preset: str, openai: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the row's own hosted models and stores, here on loopback; only the cross-encoder is a small one."""
+    openai.words = ("An antitoxin", " helps", " [1].")
+    settings: dict[str, Any] = {"answer_floor": -1.0, "pii": "off"}
+    if preset == "customer-chatbot":
+        settings["reranker"] = str(save_model(tmp_path / "model"))
+    with pinecone_server(1536) as pinecone:
+        for name, value in {"API_KEY": "pc-x", "INDEX": "manuals", "HOST": pinecone.url}.items():
+            monkeypatch.setenv(f"PINECONE_{name}", value)
+        hosted = {"high-volume": f"pinecone://manuals?host={pinecone.url}"}
+        with build(
+            preset,
+            storage=hosted.get(preset, tmp_path / "preset"),
+            settings={**settings, "trace_endpoint": "off"},
+        ) as engine:
+            engine.ingest(DOCUMENTS)
+            expected = [engine.query(question) for question in QUESTIONS]
+        eject(preset, tmp_path / preset, settings=settings)
+        module = load(tmp_path / preset, monkeypatch)
+        monkeypatch.setenv("PINECONE_NAMESPACE", "project")
+        with module.App() as app:
+            assert app.ingest([str(DOCUMENTS)]).documents == 5
+            answers = [app.query(question) for question in QUESTIONS]
+    assert [told(answer) for answer in answers] == [told(answer) for answer in expected]
+    costs = [answer.metadata["cost_usd"] for answer in answers]
+    assert costs == [answer.metadata["cost_usd"] for answer in expected] and min(costs) > 0
 
 
 def test_a_full_ledger_keeps_no_answer_of_the_project_back(
