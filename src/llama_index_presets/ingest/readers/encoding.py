@@ -70,27 +70,44 @@ _WIDER: Final = {
     "euc_kr": "cp949",
     "iso8859-8-i": "iso8859-8",
 }
+_RENAME: Final = "Give it the ending of its kind."
+_UNPACK: Final = "Unpack it, and ingest what it holds."
+_TRANSCRIBE: Final = "Ingest a transcript of it."
+_EXPORT: Final = "Export its text, and ingest that."
 _KINDS: Final = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"GIF8", "a GIF image"),
-    (b"II*\0", "a TIFF image"),
-    (b"MM\0*", "a TIFF image"),
-    (b"%PDF-", "a PDF document"),
-    (b"PK\x03\x04", "a zip archive or an Office document"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document or an Outlook message"),
-    (b"\x1f\x8b", "packed by gzip"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ\x90", "a program"),
-    (b"SQLite format 3\0", "an SQLite database"),
-    (b"OggS", "an audio file"),
-    (b"ID3", "an audio file"),
-    (b"fLaC", "an audio file"),
-    (b"PAR1", "a Parquet table"),
-    (b"\xca\xfe\xba\xbe", "a program"),
+    (0, b"\x89PNG", "a PNG image", _RENAME),
+    (0, b"\xff\xd8\xff", "a JPEG image", _RENAME),
+    (0, b"GIF8", "a GIF image", _RENAME),
+    (0, b"II*\0", "a TIFF image", _RENAME),
+    (0, b"MM\0*", "a TIFF image", _RENAME),
+    (8, b"WEBP", "a WebP image", _RENAME),
+    (0, b"%PDF-", "a PDF document", _RENAME),
+    (0, b"PK\x03\x04", "a zip archive or an Office document", f"{_RENAME} An archive: unpack it."),
+    (0, b"\xd0\xcf\x11\xe0", "an old Office document or an Outlook message", _RENAME),
+    (0, b"\x1f\x8b", "packed by gzip", _UNPACK),
+    (0, b"BZh", "packed by bzip2", _UNPACK),
+    (0, b"\xfd7zXZ\0", "packed by xz", _UNPACK),
+    (0, b"\x28\xb5\x2f\xfd", "packed by Zstandard", _UNPACK),
+    (0, b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    (0, b"Rar!", "a RAR archive", _UNPACK),
+    (257, b"ustar", "a tar archive", _UNPACK),
+    (0, b"\x7fELF", "a program", _EXPORT),
+    (0, b"MZ\x90", "a program", _EXPORT),
+    (0, b"\xca\xfe\xba\xbe", "a program", _EXPORT),
+    (0, b"SQLite format 3\0", "an SQLite database", _EXPORT),
+    (0, b"PAR1", "a Parquet table", "Read it into a data frame, and ingest that."),
+    (0, b"OggS", "an audio file", _TRANSCRIBE),
+    (0, b"ID3", "an audio file", _TRANSCRIBE),
+    (0, b"\xff\xf1", "an audio file", _TRANSCRIBE),
+    (0, b"\xff\xf9", "an audio file", _TRANSCRIBE),
+    (0, b"\xff\xfb", "an audio file", _TRANSCRIBE),
+    (0, b"fLaC", "an audio file", _TRANSCRIBE),
+    (8, b"WAVE", "an audio file", _TRANSCRIBE),
+    (8, b"AVI ", "a video", _TRANSCRIBE),
+    (4, b"ftyp", "an audio file or a video", _TRANSCRIBE),
+    (0, b"\x1aE\xdf\xa3", "a video", _TRANSCRIBE),
 )
+"""Place and bytes of a signature, what it is of, and what to do."""
 _CONTROL: Final = bytes(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 26, 27})
 
 
@@ -157,8 +174,7 @@ def decode(raw: bytes, declared: str = "") -> Decoded:
 
 def may_be_utf8(head: bytes) -> bool:
     """Whether `decode` reads a file as UTF-8 where all of it is that: its head names no encoding and is not binary."""
-    signed = any(head.startswith(signature) for signature, _ in _KINDS)
-    return not signed and declared_encoding(head) is None and not _has_odd_bytes(head)
+    return _binary_kind(head) is None and declared_encoding(head) is None and not _has_odd_bytes(head)
 
 
 def _decoded(raw: bytes, name: str) -> str | None:
@@ -322,11 +338,24 @@ def _guess(name: str, confidence: float) -> str:
 
 
 def _refuse_binary(raw: bytes) -> None:
-    for signature, kind in _KINDS:
-        if raw.startswith(signature):
-            raise IngestError(f"The file is binary, not text: it is {kind}. Give it the ending of its kind.")
+    if found := _binary_kind(raw):
+        kind, advice = found
+        raise IngestError(f"The file is binary, not text: it is {kind}. {advice}")
     if _has_odd_bytes(raw) and _utf16(raw) is None:
         raise IngestError("The file is binary, not text.")
+
+
+def _binary_kind(raw: bytes) -> tuple[str, str] | None:
+    """What a signature says that a file is, and what to do with it.
+
+    Signatures that are short, or words, count only where the bytes are no text.
+    """
+    for place, signature, kind, advice in _KINDS:
+        if raw.startswith(signature, place):
+            alone = place == 0 and len(signature) > 3 and not signature.isalnum()
+            if alone or _has_odd_bytes(raw):
+                return kind, advice
+    return None
 
 
 def _has_odd_bytes(raw: bytes) -> bool:

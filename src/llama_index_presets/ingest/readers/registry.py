@@ -75,7 +75,7 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".xlsx .xlsm .xltx", "office.sheets:read_xlsx", "readers"),
     (".xls", "office.sheets:read_xls", "readers"),
     (".xlsb", "office.sheets:read_xlsb", "readers"),
-    (".doc .dot .ppt .pps .hwp", "office.packages:refuse_old", ""),
+    (".doc .dot .ppt .pps .hwp .pages .numbers", "office.packages:refuse_old", ""),
     (".eml .emlx .mht .mhtml", "mail.eml:read_eml", "readers"),
     (".mbox", "mail.eml:read_mbox", "readers"),
     (".msg", "mail.msg:read_msg", "readers"),
@@ -157,6 +157,8 @@ def _by_members(path: Path) -> str:
             kind = archive.read("mimetype")[:100].decode("ascii", "replace") if "mimetype" in names else ""
     except (zipfile.BadZipFile, OSError, RuntimeError):
         return ""
+    if any(name.endswith(".iwa") or name == "index.apxl" for name in names):
+        return ".pages"  # a document of Apple's programs, under whatever name: .key is that of a private key, too
     family = kind.rpartition("opendocument.")[2].partition("-")[0]
     return _OPEN_DOCUMENT.get(family, "") or next(
         (found for name, found in _MEMBERS.items() if name in names), ""

@@ -101,12 +101,24 @@ def test_broken_places_in_utf8_are_counted() -> None:
         (b"PK\x03\x04\x14\0", "a zip archive"),
         (b"%PDF-1.7\n", "a PDF document"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "an audio file. Ingest a transcript of it"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "a WebP image. Give it the ending"),
+        (b"\0\0\0\x20ftypM4A \0\0", "an audio file or a video. Ingest a transcript"),
+        (b"ID3\4\0\0\0", "an audio file"),
+        (b"\x1f\x8b\x08\0", "packed by gzip. Unpack it"),
+        (b"notes.txt".ljust(257, b"\0") + b"ustar\00000", "a tar archive. Unpack it"),
     ],
 )
 def test_binary_files_say_what_they_are(raw: bytes, kind: str) -> None:
     """The reason is the true one, whatever the ending says."""
     with pytest.raises(IngestError, match=f"is binary, not text: it is {kind}"):
         decode(raw)
+
+
+@pytest.mark.parametrize("text", ["ID3 tags are read by players.", "PAR1 and PAR2 files", "BZh. 4, MZ\x90"])
+def test_words_that_look_like_a_signature_are_text(text: str) -> None:
+    """What has no bytes of a binary file is none."""
+    assert decode(text.encode()).text == text
 
 
 def test_random_bytes_are_never_text() -> None:

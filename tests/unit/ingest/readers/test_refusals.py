@@ -30,6 +30,8 @@ def test_every_reader_of_the_table_is_there(entry: object) -> None:
         ("a.pptx", OLE, "PowerPoint before 2007. Convert it .soffice --headless --convert-to pptx"),
         ("a.doc", OLE, r"kind .doc are not read. Convert it .soffice --headless --convert-to docx"),
         ("a.hwp", OLE, r"kind .hwp are not read. Convert it"),
+        ("a.pages", OLE, r"kind .pages are not read. Export it .File, Export To, Word."),
+        ("a.numbers", OLE, r"Export To, Excel"),
         ("a.docx", b"words", "no Word file, or damaged"),
         ("a.epub", b"PK\x03\x04 not a zip", "no EPUB file, or damaged"),
         ("a.xml", b"no markup", "no XML, or damaged from the beginning"),
@@ -44,6 +46,16 @@ def test_a_refusal_says_the_reason(tmp_path: Path, name: str, content: bytes, me
     with pytest.raises(IngestError, match=message) as caught:
         read_file(path, "h")
     assert "\n" not in str(caught.value)
+
+
+def test_a_presentation_of_keynote_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    """Its ending is that of private keys, too, which are text."""
+    with zipfile.ZipFile(tmp_path / "talk.key", "w") as archive:
+        archive.writestr("Index/Document.iwa", b"\0")
+    with pytest.raises(IngestError, match="kind .key are not read. Export it .File, Export To, PowerPoint."):
+        read_file(tmp_path / "talk.key", "h")
+    (tmp_path / "server.key").write_text("A key is a text.")
+    assert read_file(tmp_path / "server.key", "h").plain.text == "A key is a text."
 
 
 def test_empty_sheets_and_pictures_in_a_document_are_told_apart(tmp_path: Path) -> None:

@@ -57,7 +57,12 @@ def refuse_old(path: Path, limit: SizeLimit) -> Any:
     Raises:
         IngestError: Always; it says how to convert the file.
     """
-    new = {".doc": "docx", ".dot": "docx", ".ppt": "pptx", ".pps": "pptx"}.get(path.suffix.lower(), "pdf")
+    suffix = path.suffix.lower()
+    if new := {".pages": "Word", ".numbers": "Excel", ".key": "PowerPoint"}.get(suffix):
+        raise IngestError(
+            f"Files of the kind {suffix} are not read. Export it (File, Export To, {new}), and ingest that."
+        )
+    new = {".doc": "docx", ".dot": "docx", ".ppt": "pptx", ".pps": "pptx"}.get(suffix, "pdf")
     raise IngestError(f"Files of the kind {path.suffix} are not read. {_CONVERT.format(new=new)}")
 
 
