@@ -38,8 +38,9 @@ CONFIDENCE: Final = "confidence"
 """Key of a response's ``additional_kwargs`` with the probability that the passages hold the answer."""
 
 
-_EMBEDDED_UNITS: Final = 8
-"""Sentences of a question whose meaning is compared: those that its words point to."""
+_EMBEDDED_UNITS: Final = 4
+"""Sentences of a question whose meaning is compared: those that its words point to. Embedding them is most of what an
+answer costs, and the fifth was quoted for one question in a hundred; see docs/decisions/0197."""
 
 _LIKE_THE_BEST: Final = 0.85
 """Share of the best score that a further sentence needs."""
@@ -80,7 +81,7 @@ class ExtractiveLLM(LLM):
         min_coverage: Share of the question's weighted words that the best sentence must hold, 0 to 1, where there is no
             `calibration`.
         language: For stemming and stop words; see `Analyzer`. ``"auto"`` takes that of the passages.
-        embed_model: Compares meanings; should be local, since a question embeds up to eight sentences, each once in the
+        embed_model: Compares meanings; should be local, since a question embeds up to four sentences, each once in the
             life of this object. None goes by words.
         calibration: What turns the evidence into a probability, and the probability that an answer needs; see
             `evidence.Calibration`. None goes by `min_coverage`.
@@ -213,7 +214,7 @@ class ExtractiveLLM(LLM):
             return {}
         likely = sorted(reading.units, key=lambda unit: (-_score(unit, reading), unit.passage, unit.place))
         likely = likely[:_EMBEDDED_UNITS]
-        headed = [which for which, passage in enumerate(reading.passages) if passage.heading]
+        headed = sorted({unit.passage for unit in likely if reading.passages[unit.passage].heading})
         texts = [unit.meaning or unit.text for unit in likely] + [
             reading.passages[which].heading for which in headed
         ]

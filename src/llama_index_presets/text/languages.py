@@ -210,7 +210,7 @@ def _sampled(length: int, stretch: Callable[[int, int], str]) -> str:
 
 def _looks_english(text: str) -> bool:
     """A quick test, so that English neither loads nor asks the model."""
-    if not text.replace("’", "").isascii() and sum(c.isascii() for c in text) < 0.97 * len(text):
+    if not text.replace("’", "").isascii() and len(text.encode("ascii", "ignore")) < 0.97 * len(text):
         return False
     found = len(_ENGLISH_WORDS.findall(text))
     return found >= 2 and found >= _ENGLISH_SHARE * len(text.split())
