@@ -232,22 +232,6 @@ class CachedEmbedding(BaseEmbedding):
         known = self.cache.contains_many(list(dict.fromkeys(keys)))
         return [place for key, place in _first_places(keys).items() if key not in known]
 
-    def question_vector(self, query: str) -> np.ndarray | None:
-        """Vector of a question that the cache holds, float32, shape (dim,); None for any other. Nothing is reported.
-
-        Example:
-            >>> import tempfile
-            >>> from llama_index.core import MockEmbedding
-            >>> model = CachedEmbedding(MockEmbedding(embed_dim=2), EmbeddingCache(tempfile.mkdtemp()))
-            >>> _ = model.get_query_embedding("known")
-            >>> model.question_vector("known"), model.question_vector("new")
-            (array([0.5, 0.5], dtype=float32), None)
-        """
-        if not self.cache_queries:
-            return None
-        key = self.cache.keys(self.identity, "query", [query])
-        return self.cache.get_many(key).get(key[0])
-
     # -- passages -------------------------------------------------------------------------------------------------
 
     def get_text_embedding(self, text: str) -> Embedding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,8 @@ logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
 _ON_CPU: Final = 8  # texts of a forward pass: few, so that little is padded and the caches hold them
 _ON_GPU: Final = 128
+_questions: Final = deque[tuple[object, str, np.ndarray]](maxlen=16)
+"""Encoder, prefixed text and vector of the questions embedded last, by any instance: as many as are answered at once."""
 _WORTH_PROCESSES: Final = 128
 """Texts below which sending them to other processes costs more than it gives."""
 
@@ -195,7 +198,7 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         """Unit vectors for comparisons that are part of another call: no usage is reported and nothing is cached.
 
         Each text is computed by itself, so its vector does not depend on what is asked for together with it; what is
-        longer than the model reads is cut off.
+        longer than the model reads is cut off. A question that was just embedded for retrieval is not computed again.
 
         Args:
             texts: What to embed.
@@ -204,8 +207,16 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         Returns:
             float32, shape (n, dim).
         """
-        prefix = self._prefix(kind)
-        return self._encoder.encode([prefix + text for text in texts], 1)
+        prefixed = [self._prefix(kind) + text for text in texts]
+        if kind == "query":
+            known = [
+                vector
+                for encoder, text, vector in tuple(_questions)
+                if [text] == prefixed and encoder is self._encoder
+            ]
+            if known:
+                return known[-1][None, :]
+        return self._encoder.encode(prefixed, 1)
 
     def agreement(self, texts: Sequence[str]) -> tuple[float, float]:
         """Measure how close this precision comes to float32 on texts of yours.
@@ -361,7 +372,11 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         return np.stack(found)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._embed([query], kind="query")[0]
+        vector = self._embed([query], kind="query")[0]
+        _questions.append(
+            (self._encoder, self._prefix("query") + query, np.asarray(vector, dtype=np.float32))
+        )
+        return vector
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._embed([text])[0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.schema import NodeWithScore, TextNode
-from tests.fakes import ScriptedLLM
+from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets.answer.citations import MarkerFilter, check_citations
 from llama_index_presets.answer.context import DONT_KNOW, fit, number_blocks, parse_prompt, render_prompt
@@ -211,6 +211,18 @@ def test_the_heading_counts_as_context() -> None:
     """'Give it at once' answers a question about treatment when it stands under Treatment."""
     hits = [hit("Wash your hands."), hit("Give antitoxin at once.", heading="Botulism > Treatment")]
     assert ask("What is the treatment of botulism?", hits) == "Give antitoxin at once. [2]"
+
+
+def test_few_sentences_are_compared_in_meaning() -> None:
+    """Of many sentences with the question's words four are embedded, and the headings that stand above them alone."""
+    model = WordEmbedding(embedded=[])
+    sentences = " ".join(f"The valve of pump {number} leaks." for number in range(9))
+    hits = [hit(sentences, heading="Pumps > Valves"), hit("A boiler burns gas.", heading="Boilers > Gas")]
+    ExtractiveLLM(embed_model=model).complete(render_prompt(number_blocks(hits), "Which valve leaks?"))
+    assert [text for text in model.embedded if text.startswith("The valve")] == [
+        f"The valve of pump {number} leaks." for number in range(4)
+    ]
+    assert [text for text in model.embedded if ">" in text] == ["Pumps > Valves"]
 
 
 def test_it_answers_in_stock_engines_too() -> None:

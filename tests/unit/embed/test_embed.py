@@ -54,6 +54,29 @@ def test_an_unknown_model_names_the_nearest() -> None:
         embedding_model("all-MiniLM-L6")
 
 
+def test_a_question_that_was_just_embedded_is_not_computed_again(
+    model: LocalEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What retrieval computed serves the comparison of sentences, in another instance, too; a passage is none."""
+    other = LocalEmbedding(MINILM, precision="float32", allow_download=False)
+    computed: list[list[str]] = []
+    encode = model._encoder.encode
+
+    def counted(texts: list[str], batch_size: int) -> np.ndarray:
+        computed.append(list(texts))
+        return encode(texts, batch_size)
+
+    expected = model.vectors(["Who sat?"], kind="query")
+    asked = model.get_query_embedding("Who sat?")
+    monkeypatch.setattr(model._encoder, "encode", counted)
+    again = other.vectors(["Who sat?"], kind="query")
+    assert (computed, again.shape, np.array_equal(again, expected)) == ([], (1, 384), True)
+    assert np.array_equal(again[0], np.asarray(asked, np.float32))
+    model.vectors(["Who sat?"])
+    model.vectors(["Who sat?", "Who stood?"], kind="query")
+    assert computed == [["Who sat?"], ["Who sat?", "Who stood?"]]
+
+
 def test_a_hosted_model_is_not_a_local_one() -> None:
     """Nobody sends text away by asking for local embedding."""
     with pytest.raises(SettingsError, match="a model of openai"):

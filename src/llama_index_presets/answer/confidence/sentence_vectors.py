@@ -23,7 +23,6 @@ class SentenceVectors:
     """Similarities of a question and sentences; the sentences used last are kept, the questions are not. Thread safe.
 
     Vectors of a `CachedEmbedding` are computed by its model itself: sentences are many, and belong in no cache on disk.
-    The question was embedded to find the passages, so its vector is taken from there where the cache has it.
 
     Args:
         embed_model: Embeds questions and sentences.
@@ -36,7 +35,6 @@ class SentenceVectors:
 
     def __init__(self, embed_model: BaseEmbedding) -> None:
         self._embed_model: BaseEmbedding = getattr(embed_model, "inner", embed_model)
-        self._asked: Callable[[str], np.ndarray | None] = getattr(embed_model, "question_vector", _unknown)
         # A local model computes each text by itself: in a batch, rounding depends on what else is in it, and with it
         # which of two sentences is better. It reports no usage either: comparing is part of the answer's own call.
         self._own: Callable[..., np.ndarray] | None = getattr(self._embed_model, "vectors", None)
@@ -52,12 +50,9 @@ class SentenceVectors:
         return [float(vector @ asked) for vector in vectors]
 
     def _question(self, text: str) -> np.ndarray:
-        if (known := self._asked(text)) is not None:
-            return _unit(known)
-        text = text[:_LONGEST]
-        if self._own is not None:
+        if self._own is not None:  # in full: it was embedded for retrieval, and is kept
             return _unit(self._own([text], kind="query")[0])
-        return _unit(self._embed_model.get_query_embedding(text))
+        return _unit(self._embed_model.get_query_embedding(text[:_LONGEST]))
 
     def _vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
         with self._lock:
@@ -73,10 +68,6 @@ class SentenceVectors:
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return [known[text] for text in texts]
-
-
-def _unknown(question: str) -> None:
-    """No vector: a model without a cache remembers no question."""
 
 
 def _unit(vector: Sequence[float] | np.ndarray) -> np.ndarray:
