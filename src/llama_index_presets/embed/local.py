@@ -59,7 +59,7 @@ dispatcher = get_dispatcher(__name__)
 _ON_CPU: Final = 8  # texts of a forward pass: few, so that little is padded and the caches hold them
 _ON_GPU: Final = 128
 _questions: Final = deque[tuple[object, str, np.ndarray]](maxlen=16)
-"""Encoder, prefixed text and vector of the questions embedded last, by any instance: as many as are answered at once."""
+"""Encoder, prefixed text and vector of the questions embedded last by any instance: as many as are answered at once."""
 _WORTH_PROCESSES: Final = 128
 """Texts below which sending them to other processes costs more than it gives."""
 
