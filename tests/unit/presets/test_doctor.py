@@ -23,6 +23,7 @@ from llama_index_presets.diagnose.checks import check_engine, check_listeners, c
 from llama_index_presets.diagnose.doctor import examine
 from llama_index_presets.diagnose.finding import Finding
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.presets.checks.offline import foreign_listeners
 
@@ -107,6 +108,18 @@ def test_a_storage_is_opened_and_compared(tmp_path: Path) -> None:
     assert "is empty, and its manifest lists 2 documents with 2 chunks" in wrong.message
     (tmp_path / "s" / "preset.json").write_text("{")
     assert "is damaged" in bad(examine("healthcare", storage=tmp_path / "s"))["storage"].message
+
+
+def test_contents_are_not_compared_amid_an_ingest(tmp_path: Path) -> None:
+    """Manifest and store differ for a moment then: no error, but who ingests; afterwards the difference is an error."""
+    with build("healthcare", storage=tmp_path / "s") as engine:
+        engine.ingest([Document(text="Alpha.", id_="a"), Document(text="Beta.", id_="b")])
+        engine.vector_store.delete("a")
+        with ingest_lock(tmp_path / "s" / "ingest.lock"):
+            found = [one for one in check_engine(engine) if one.check == "store"]
+            assert [one.level for one in found] == ["note"]
+            assert found[0].message.startswith("not counted now. Process ")
+        assert bad(check_engine(engine))["store"].message == "the store holds 1 chunks, the manifest 2"
 
 
 def test_a_keyword_index_out_of_step_is_found_and_repaired(tmp_path: Path) -> None:
