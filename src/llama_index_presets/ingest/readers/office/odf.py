@@ -85,11 +85,46 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
                 "The file cannot be read: it is no OpenDocument file, or damaged. Save it again."
             )
         root = parse_xml(archive.read("content.xml"))
+        if kind != "spreadsheet":  # there an object is a chart of cells that are read
+            _embed(root, archive)
         about = _about(parse_xml(archive.read("meta.xml"))) if "meta.xml" in names else {}
+    _drop_hidden_text(root)
     body = next((one for one in root.iter() if local_name(one.tag) == kind), None)
     if body is None:
         raise IngestError(f"The file holds no {kind}. Give it the ending of its kind.")
     return body, about
+
+
+def _drop_hidden_text(root: Any) -> None:
+    """Remove words and paragraphs whose style says that they are not shown."""
+    unseen = {
+        _attribute(part.getparent(), "name")
+        for part in root.iter()
+        if local_name(part.tag) == "text-properties" and _attribute(part, "display") == "none"
+    }
+    for part in list(root.iter()) if unseen else ():
+        if local_name(part.tag) in ("span", "p", "h") and _attribute(part, "style-name") in unseen:
+            tail, attributes = part.tail, dict(part.attrib)
+            part.clear()
+            part.tail = tail
+            part.attrib.update(attributes)
+
+
+def _embed(root: Any, archive: zipfile.ZipFile) -> None:
+    """Put what stands in files of their own, formulas and charts, where it is shown."""
+    names = set(archive.namelist())
+    for place in [one for one in root.iter() if local_name(one.tag) == "object"]:
+        name = f"{_attribute(place, 'href').removeprefix('./')}/content.xml"
+        if name in names:
+            place.append(parse_xml(archive.read(name)))
+
+
+def _formula(frame: Any) -> str:
+    """The formula that a frame holds, as it was typed; empty where it holds none."""
+    for math in (one for one in frame.iter() if local_name(one.tag) == "math"):
+        typed = next((one.text for one in math.iter() if local_name(one.tag) == "annotation"), None)
+        return " ".join((typed or " ".join(math.itertext())).split())
+    return ""
 
 
 def _hidden_styles(body: Any) -> set[str]:
@@ -152,7 +187,13 @@ def _part(part: Any, limit: SizeLimit) -> Iterator[str]:
         return
     elif name == "frame" and _attribute(part, "class") == "title":
         yield f"<h1>{''.join(_html(part, limit)).replace('<p>', ' ').replace('</p>', '')}</h1>"
-    elif name in ("page-thumbnail", "image", "object"):
+    elif name == "frame" and (formula := _formula(part)):
+        yield f" {escape(formula)} "
+    elif name == "object":
+        for table in part.iter():
+            if local_name(table.tag) == "table":
+                yield from _table(table, limit)
+    elif name in ("page-thumbnail", "image"):
         return
     else:
         tag = {

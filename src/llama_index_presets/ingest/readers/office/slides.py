@@ -151,9 +151,9 @@ def _chart(chart: Any) -> Iterator[str]:
     """A chart as the table behind it."""
     title = chart.chart_title.text_frame.text if chart.has_title and chart.chart_title.has_text_frame else ""
     caption = f"<caption>{_escaped(title)}</caption>" if title.strip() else ""
-    for plot in chart.plots:
-        series = [(str(one.name or ""), list(one.values)) for one in plot.series]
-        categories = [str(category) for category in plot.categories] or [
+    for place in range(len(chart.plots)):
+        series, named = _plot(chart, place)
+        categories = named or [
             str(at) for at in range(1, 1 + max((len(values) for _, values in series), default=0))
         ]
         if not series:
@@ -171,6 +171,41 @@ def _chart(chart: Any) -> Iterator[str]:
                 + "</tr>"
             )
         yield "</table>"
+
+
+def _plot(chart: Any, place: int) -> tuple[list[tuple[str, list[Any]]], list[str]]:
+    """Series of a plot, each a name and values, and its categories."""
+    try:
+        plot = chart.plots[place]
+    except ValueError:  # of a kind that python-pptx has no class for, such as columns with depth
+        element = list(chart._chartSpace.plotArea.iter_xCharts())[place]
+        series = [one for one in element if local_name(one.tag) == "ser"]
+        found = [
+            (" ".join(_points(one, "tx")), [_number(text) for text in _points(one, "val")]) for one in series
+        ]
+        return found, _points(series[0], "cat") if series else []
+    return (
+        [(str(one.name or ""), list(one.values)) for one in plot.series],
+        [str(category) for category in plot.categories],
+    )
+
+
+def _points(series: Any, name: str) -> list[str]:
+    """Texts of one part of a series in their order; empty ones where a point is missing."""
+    texts: dict[int, str] = {}
+    for part in series:
+        if local_name(part.tag) == name:
+            for point in part.iter():
+                if local_name(point.tag) == "pt":
+                    texts[int(point.get("idx"))] = "".join(point.itertext()).strip()
+    return [texts.get(at, "") for at in range(max(texts, default=-1) + 1)]
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
 
 
 def _diagram(shape: Any) -> Iterator[str]:
