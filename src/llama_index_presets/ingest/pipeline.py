@@ -23,6 +23,7 @@ from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
+from llama_index_presets.ingest.stored_nodes import stored_nodes
 
 __all__ = [
     "Contextualiser",
@@ -285,11 +286,7 @@ class Pipeline:
 
     def _without_source(self, doc_ids: Sequence[str]) -> list[str]:
         """Of these documents, those that are single nodes without a source: stores know them by node id alone."""
-        try:
-            nodes = self.store.get_nodes(list(doc_ids))
-        except NotImplementedError:
-            return []
-        return [node.node_id for node in nodes if node.ref_doc_id is None]
+        return [node.node_id for node in stored_nodes(self.store, doc_ids) if node.ref_doc_id is None]
 
     def _cut(
         self, sources: Iterable[Source], report: IngestReport, progress: Progress, doubts: Doubts

@@ -237,3 +237,18 @@ def test_a_folder_is_followed(tmp_path: Path, installed: bool, monkeypatch: pyte
         next(changes)
     stop.set()
     assert list(changes) == []
+
+
+def test_a_file_behind_a_url_is_read_as_any_source_gives_it() -> None:
+    """A copy under its own name, which goes with the source."""
+    import fsspec
+
+    with fsspec.open("memory://read/pump.txt", "w") as file:
+        file.write("The pump leaks.")
+    source = FileSystemSource("memory://read")
+    path = source.read("pump.txt")
+    assert (path.name, path.read_text()) == ("pump.txt", "The pump leaks.")
+    with pytest.raises(IngestError, match="cannot be read"):
+        source.read("gone.txt")
+    del source
+    assert not path.exists()

@@ -19,6 +19,7 @@ from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources.source import Source
+from llama_index_presets.ingest.stored_nodes import stored_nodes
 
 __all__ = ["TENANT_KEY", "Ownership"]
 
@@ -131,24 +132,17 @@ class Ownership:
 
     def _nodes_of(self, doc_ids: list[str]) -> list[BaseNode]:
         of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=doc_ids)
-        try:
-            return [
-                *self.store.get_nodes(filters=MetadataFilters(filters=[of_documents])),
-                *self.store.get_nodes(doc_ids),  # nodes without a source are documents of their own
-            ]
-        except NotImplementedError:
-            return []
+        return [
+            *stored_nodes(self.store, filters=MetadataFilters(filters=[of_documents])),
+            *stored_nodes(self.store, doc_ids),  # nodes without a source are documents of their own
+        ]
 
     def _taken_nodes(self, sources: Sequence[Source]) -> dict[str, str]:
         """Documents whose ready nodes have the id of a node that is stored in another document, and why."""
         document = {node_id: source.doc_id for source in sources for node_id in source.node_ids}
         taken: dict[str, str] = {}
         for some in _batches(document):
-            try:
-                stored = self.store.get_nodes(some)
-            except NotImplementedError:
-                break
-            for node in stored:
+            for node in stored_nodes(self.store, some):
                 if (doc_id := document.get(node.node_id)) not in (None, _document_of(node)):
                     taken[doc_id] = (
                         f"The index holds its node '{node.node_id}' in another document, which would lose it. Give the "

@@ -13,10 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from llama_index.core.schema import Document
-
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.limits import DEFAULT_LIMIT
 from llama_index_presets.ingest.sources.document_source import SourceItem
 
 __all__ = ["FileSystemSource", "is_url", "source_name", "stays_here"]
@@ -81,6 +80,7 @@ class FileSystemSource:
         self._url = url
         self._fs, self._root = _open(url, dict(storage_options or {}))
         self.name = _without_secrets(url).rstrip("/")
+        self._copies: tempfile.TemporaryDirectory[str] | None = None
 
     def list(self) -> Iterable[SourceItem]:
         """See `DocumentSource.list`."""
@@ -94,9 +94,15 @@ class FileSystemSource:
             raise IngestError(f"There is no file to ingest in '{self.name}'.")
         return kept
 
-    def read(self, id: str) -> Path | Document:
-        """Not used: `copy` gives a file that is deleted after it was read."""
-        raise NotImplementedError
+    def read(self, id: str) -> Path:
+        """A copy of one file, which stays as long as this source does; an ingest takes `copy`, of which none stays.
+
+        Raises:
+            IngestError: It cannot be read, or is larger than a document may be.
+        """
+        if self._copies is None:
+            self._copies = tempfile.TemporaryDirectory(prefix="llama-presets-")
+        return self._copied(id, Path(tempfile.mkdtemp(dir=self._copies.name)), DEFAULT_LIMIT.units)
 
     @contextmanager
     def copy(self, id: str, most_bytes: int) -> Iterator[Path]:
@@ -107,12 +113,15 @@ class FileSystemSource:
         """
         folder = Path(tempfile.mkdtemp(prefix="llama-presets-"))
         try:
-            target = folder / (_safe_name(id or self._root) or "document")
-            with _named(f"{self.name}/{id}", "read"), self._fs.open(self._path(id), "rb") as remote:
-                _copy(remote, target, most_bytes)
-            yield target
+            yield self._copied(id, folder, most_bytes)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _copied(self, id: str, folder: Path, most_bytes: int) -> Path:
+        target = folder / (_safe_name(id or self._root) or "document")
+        with _named(f"{self.name}/{id}", "read"), self._fs.open(self._path(id), "rb") as remote:
+            _copy(remote, target, most_bytes)
+        return target
 
     def _is_file(self) -> bool:
         return bool(self._fs.exists(self._root)) and not self._fs.isdir(self._root)
