@@ -11,6 +11,7 @@ from tests.fakes import ScriptedLLM
 from llama_index_presets.answer.confidence.calibration import Calibration, calibration_of
 from llama_index_presets.answer.confidence.evidence import Passage, read_passages
 from llama_index_presets.answer.confidence.floor import EvidenceFloor, cosine_of, passages_of
+from llama_index_presets.answer.confidence.question import Question
 from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.answer.context import DONT_KNOW, number_blocks
 from llama_index_presets.answer.extractive import ExtractiveLLM
@@ -92,6 +93,46 @@ def test_words_of_a_name_count_in_full_where_they_stand_together() -> None:
     question = "What does Heart Block feel like?"
     assert names(question, "With heart block you feel faint.") == 1.0
     assert names(question, "The heart hurts. Plaque can block an artery.") == 0.5
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How many days of leave do I get?",
+        "how many days of leave can i take",
+        "I'm new: how many days of leave?",
+        "What happens to the leave that I’ve not taken?",
+    ],
+)
+def test_who_asks_is_no_part_of_the_question(question: str) -> None:
+    """No document names the speaker, so "I" is neither a name nor a word that an answer must hold."""
+    asked = Question.of(question, Analyzer())
+    assert (asked.names, "i" in asked.words) == (frozenset(), False)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When did World War I begin?",
+        "How is type I diabetes treated?",
+        "Who followed Elizabeth I?",
+        "What did I. Newton find?",
+        "What is I/O?",
+    ],
+)
+def test_a_numeral_is_a_part_of_its_name(question: str) -> None:
+    """Behind a noun, or as an initial, "I" says which one is meant."""
+    assert "i" in Question.of(question, Analyzer()).names
+
+
+def test_a_question_of_the_reader_s_own_is_evidence_as_any_other() -> None:
+    """The same question, asked of oneself and of everybody, is covered by the same sentence."""
+    passages = [Passage(1, "", "Employees get 28 days of paid leave a year.", 0.7)]
+    own, of_all = (
+        read_passages(question, passages, Analyzer()).features(0)
+        for question in ("How many days of leave do I get?", "How many days of leave do they get?")
+    )
+    assert own == of_all
 
 
 def test_a_section_about_something_else_lowers_the_evidence() -> None:

@@ -18,17 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from llama_index_presets.answer.confidence.question import Question, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.sections import section_fit
 from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.units import split_units
-from llama_index_presets.answer.confidence.words import Words, fold, held_by, share_of, tokens_of
+from llama_index_presets.answer.confidence.words import Words, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
 from llama_index_presets.text.languages import ENGLISH, detect_language
 
-__all__ = ["Passage", "Question", "Reading", "Unit", "read_passages"]
+__all__ = ["Passage", "Reading", "Unit", "read_passages"]
 
 _NEUTRAL_MARGIN = 0.05
 """Least margin where only one document was found: about the mean between two."""
@@ -45,11 +46,6 @@ _SAYS_NOTHING, _SAYS_ALL = 0.3, 0.5
 """Cosines of a question and a heading: up to the first the heading says nothing of the matter."""
 
 _LITTLE_WEIGHT: Final = 0.25
-_QUESTION_WORDS: Final = (
-    "who whom whose which what when where why how many much percentage percent proportion portion name named number",
-    "kind type sort year date day month century likely person people place country city term word use used call called",
-    "tell explain mean give describe list refer happen according long old far amount get",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,54 +65,6 @@ class Passage:
     text: str
     cosine: float | None = None
     group: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a question asks for.
-
-    Attributes:
-        text: The question.
-        words: Its stems, in order.
-        names: Those of names, numbers and codes.
-        name_pairs: Those that stand side by side, as in "Heart Block".
-        codes: Those with a digit beside a letter, and numbers of three digits and more.
-        wants: ``"number"``, ``"date"``, ``"name"``, or empty.
-    """
-
-    text: str
-    words: tuple[str, ...]
-    names: frozenset[str]
-    name_pairs: frozenset[tuple[str, str]]
-    codes: frozenset[str]
-    wants: str
-
-    @classmethod
-    def of(cls, text: str, analyzer: Analyzer) -> Question:
-        """Read a question."""
-        plain = fold(text)
-        words = tuple(dict.fromkeys(analyzer.tokens(plain)))
-        raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]
-        named = [
-            analyzer.tokens(word) if (place and word[:1].isupper()) or any(map(str.isdigit, word)) else []
-            for place, word in enumerate(raw)
-        ]
-        names = {token for tokens in named for token in tokens}
-        light = _light(analyzer)
-        name_pairs = {
-            (first[-1], second[0])
-            for first, second in itertools.pairwise(named)
-            if first and second and not {first[-1], second[0]} & light
-        }
-        codes = {token for word in raw if _CODE.search(word) for token in analyzer.tokens(word)}
-        return cls(
-            text,
-            words,
-            frozenset(names & set(words)),
-            frozenset(name_pairs),
-            frozenset(codes & set(words)),
-            _wanted(plain),
-        )
 
 
 @dataclass(slots=True)
@@ -255,7 +203,7 @@ def read_passages(
             place,
             plain.text,
             coverage,
-            _typed(asked, plain.text, analyzer) if coverage else 0.0,
+            typed(asked, plain.text, analyzer) if coverage else 0.0,
             plain.shape if plain.row is None else _fit(plain.row, asked, analyzer),
             _meaning(plain.row, passages[which].heading),
         )
@@ -319,31 +267,6 @@ def _words_of(heading: str, text: str, analyzer: Analyzer, language: str) -> _Pl
     return _PlainPassage(heading, text, analyzer, language)
 
 
-_CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
-_ASKS_NUMBER = re.compile(
-    r"\bhow (?:many|much|long|old|far|tall|high|large|big|fast|often|wide|deep|heavy)\b|\bpercent|"
-    r"\bwhat (?:number|amount|portion|proportion|size|age)\b",
-    re.IGNORECASE,
-)
-_ASKS_DATE = re.compile(
-    r"\bwhen\b|\b(?:what|which) (?:\w+ ){0,2}(?:year|date|day|month|century|decade|time)s?\b", re.IGNORECASE
-)
-_ASKS_NAME = re.compile(
-    r"\bwho(?:m|se)?\b|\bwhere\b|\b(?:what|which) (?:\w+ ){0,3}(?:person|people|country|city|name|company|player|team|"
-    r"place|state|man|woman)\b",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(
-    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
-    r"million|billion|half|third|quarter|dozen|once|twice|none|several|both)\b",
-    re.IGNORECASE,
-)
-_DATE = re.compile(
-    r"\d|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|century|centuries|"
-    r"years?|ago|decade|spring|summer|autumn|winter|era|today|until|since)\b",
-    re.IGNORECASE,
-)
-_CAPITALISED = re.compile(r"\b[A-Z][\w’'.-]*")
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
 _OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
@@ -368,23 +291,6 @@ _LEGAL_FORMS: Final = frozenset(
 """Stems of what names of companies have or leave out."""
 
 
-def _wanted(question: str) -> str:
-    asks = {"number": _ASKS_NUMBER, "date": _ASKS_DATE, "name": _ASKS_NAME}
-    return next((kind for kind, pattern in asks.items() if pattern.search(question)), "")
-
-
-def _typed(question: Question, text: str, analyzer: Analyzer) -> float:
-    if question.wants == "number":
-        return float(bool(_NUMBER.search(text)))
-    if question.wants == "date":
-        return float(bool(_DATE.search(text)))
-    if question.wants == "name":
-        own = set(question.words)
-        new = [m.start() for m in _CAPITALISED.finditer(text) if not set(tokens_of(m[0], analyzer)) <= own]
-        return 1.0 if any(new) else 0.7 if new else 0.0
-    return 0.5
-
-
 def _fit(row: Row, question: Question, analyzer: Analyzer) -> float:
     """How well a row fits what was asked: its label says no more than the question, and it has the year.
 
@@ -406,22 +312,13 @@ def _meaning(row: Row | None, heading: str) -> str:
 def _weights(question: Question, units: Sequence[frozenset[str]], analyzer: Analyzer) -> dict[str, float]:
     """Weight of each word of the question, > 0; of a question of question words alone they weigh in full."""
     counts = Counter(token for tokens in units for token in tokens.intersection(question.words))
-    light = _light(analyzer) - question.names
+    light = light_words(analyzer) - question.names
     heavy = [word for word in question.words if word not in light]
     return {
         word: math.log(1 + (len(units) + 1) / (counts[word] + 0.5))
         * (_LITTLE_WEIGHT if heavy and word in light else 1)
         for word in question.words
     }
-
-
-@functools.cache
-def _light(analyzer: Analyzer) -> frozenset[str]:
-    return frozenset(
-        token
-        for line in _QUESTION_WORDS
-        for token in Analyzer(language=analyzer.language, stopwords=False).tokens(line)
-    )
 
 
 def _coverages(weights: Mapping[str, float], text: _PlainPassage, names: frozenset[str]) -> list[float]:
@@ -475,7 +372,7 @@ def _lacks(question: Question, text: _PlainPassage, heading: str, analyzer: Anal
     so does the prose beside it. In prose, a year often stands in another passage, and the matter in other words. A
     table without any year, or without the name of its company, may still be the one that is asked for.
     """
-    matter = [word for word in question.words if word not in question.names | _light(analyzer)]
+    matter = [word for word in question.words if word not in question.names | light_words(analyzer)]
     if not matter or not any(unit.row for unit in text.units):
         return False
     years = set(_YEAR.findall(question.text))

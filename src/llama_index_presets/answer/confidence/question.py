@@ -1,0 +1,129 @@
+"""What a question asks for: its words, names, codes and the kind of its answer. Pure, English."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from llama_index_presets.answer.confidence.words import fold, tokens_of
+from llama_index_presets.ranking.bm25 import Analyzer
+
+__all__ = ["Question", "light_words", "typed"]
+
+_QUESTION_WORDS: Final = (
+    "who whom whose which what when where why how many much percentage percent proportion portion name named number",
+    "kind type sort year date day month century likely person people place country city term word use used call called",
+    "tell explain mean give describe list refer happen according long old far amount get",
+)
+
+_SPEAKER: Final = re.compile(
+    r"(^|\b(?:am|was|do|did|have|had|can|could|may|might|must|shall|should|will|would|if|when|whenever|that|what|which|"
+    r"where|who|whom|why|how|whether|because|before|after|while|once|until|unless|since|as|than|and|or|but|so)\s+)"
+    r"[Ii](?=['’\s?!,;:]|$)(?:['’](?:m|ve|d|ll)\b)?",
+    re.IGNORECASE,
+)
+"""The first person where it is a pronoun; the numeral stands behind a noun, as in "World War I" and "type I"."""
+_CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
+_ASKS_NUMBER = re.compile(
+    r"\bhow (?:many|much|long|old|far|tall|high|large|big|fast|often|wide|deep|heavy)\b|\bpercent|"
+    r"\bwhat (?:number|amount|portion|proportion|size|age)\b",
+    re.IGNORECASE,
+)
+_ASKS_DATE = re.compile(
+    r"\bwhen\b|\b(?:what|which) (?:\w+ ){0,2}(?:year|date|day|month|century|decade|time)s?\b", re.IGNORECASE
+)
+_ASKS_NAME = re.compile(
+    r"\bwho(?:m|se)?\b|\bwhere\b|\b(?:what|which) (?:\w+ ){0,3}(?:person|people|country|city|name|company|player|team|"
+    r"place|state|man|woman)\b",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
+    r"million|billion|half|third|quarter|dozen|once|twice|none|several|both)\b",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"\d|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|century|centuries|"
+    r"years?|ago|decade|spring|summer|autumn|winter|era|today|until|since)\b",
+    re.IGNORECASE,
+)
+_CAPITALISED = re.compile(r"\b[A-Z][\w’'.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a question asks for.
+
+    Attributes:
+        text: The question.
+        words: Its stems, in order.
+        names: Those of names, numbers and codes.
+        name_pairs: Those that stand side by side, as in "Heart Block".
+        codes: Those with a digit beside a letter, and numbers of three digits and more.
+        wants: ``"number"``, ``"date"``, ``"name"``, or empty.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    names: frozenset[str]
+    name_pairs: frozenset[tuple[str, str]]
+    codes: frozenset[str]
+    wants: str
+
+    @classmethod
+    def of(cls, text: str, analyzer: Analyzer) -> Question:
+        """Read a question; who asks it is none of its matter: "I" is neither a name nor a word to be found."""
+        plain = _SPEAKER.sub(r"\1 ", fold(text))
+        words = tuple(dict.fromkeys(analyzer.tokens(plain)))
+        raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]
+        named = [
+            analyzer.tokens(word) if (place and word[:1].isupper()) or any(map(str.isdigit, word)) else []
+            for place, word in enumerate(raw)
+        ]
+        names = {token for tokens in named for token in tokens}
+        light = light_words(analyzer)
+        name_pairs = {
+            (first[-1], second[0])
+            for first, second in itertools.pairwise(named)
+            if first and second and not {first[-1], second[0]} & light
+        }
+        codes = {token for word in raw if _CODE.search(word) for token in analyzer.tokens(word)}
+        return cls(
+            text,
+            words,
+            frozenset(names & set(words)),
+            frozenset(name_pairs),
+            frozenset(codes & set(words)),
+            _wanted(plain),
+        )
+
+
+def _wanted(question: str) -> str:
+    asks = {"number": _ASKS_NUMBER, "date": _ASKS_DATE, "name": _ASKS_NAME}
+    return next((kind for kind, pattern in asks.items() if pattern.search(question)), "")
+
+
+def typed(question: Question, text: str, analyzer: Analyzer) -> float:
+    """Whether a text holds what the question wants, 0 to 1; 0.5 where it wants neither number, date nor name."""
+    if question.wants == "number":
+        return float(bool(_NUMBER.search(text)))
+    if question.wants == "date":
+        return float(bool(_DATE.search(text)))
+    if question.wants == "name":
+        own = set(question.words)
+        new = [m.start() for m in _CAPITALISED.finditer(text) if not set(tokens_of(m[0], analyzer)) <= own]
+        return 1.0 if any(new) else 0.7 if new else 0.0
+    return 0.5
+
+
+@functools.cache
+def light_words(analyzer: Analyzer) -> frozenset[str]:
+    """Stems of words that only say what kind of answer is wanted, such as who, percentage and year."""
+    return frozenset(
+        token
+        for line in _QUESTION_WORDS
+        for token in Analyzer(language=analyzer.language, stopwords=False).tokens(line)
+    )
