@@ -24,7 +24,7 @@ from llama_index_presets.ingest.chunk_context import (
     lead_sentence,
     names_nothing,
 )
-from llama_index_presets.ingest.long_text import LongText
+from llama_index_presets.ingest.long_text import TextInParts
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.ingest.token_counts import token_counter
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
@@ -126,7 +126,7 @@ class SentenceChunker:
         source, language = with_language(source)
         chunker = replace(self, language=language)
         source = chunker._with_context(source)
-        if isinstance(source.plain, LongText):
+        if isinstance(source.plain, TextInParts):
             yield from chunker._section(source, Section("", 0, ""), source.plain.parts())
             return
         for section in self._without_bylines(source.plain):

@@ -13,7 +13,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.plain_text import PlainText
 
-__all__ = ["LongText", "long_text"]
+__all__ = ["TextInParts", "long_text"]
 
 _PART: Final = 1 << 19  # bytes, and as many more as the last line of them has
 _CLEANED: Final = bytes({*range(32), 127} - {9, 10})
@@ -41,7 +41,7 @@ class _Survey:
     is_blank: bool
 
 
-class LongText(PlainText):
+class TextInParts(PlainText):
     """Text of a UTF-8 file without headings, pages and tables, which is read again wherever it is asked for.
 
     ``text`` is the whole of it, as of any `PlainText`; those who take `parts` never hold it.
@@ -119,7 +119,7 @@ class LongText(PlainText):
             )
 
 
-def long_text(path: Path, begin: int, encoding: str) -> LongText | None:
+def long_text(path: Path, begin: int, encoding: str) -> TextInParts | None:
     """Text of a file that is read part by part; None where it is not UTF-8, or may be ISO-2022.
 
     Args:
@@ -140,7 +140,7 @@ def long_text(path: Path, begin: int, encoding: str) -> LongText | None:
         blank = blank and not text.strip()
         length, place = length + len(text), place + len(raw)
     survey = _Survey(size=place, digest=digest.digest(), starts=tuple(starts), length=length, is_blank=blank)
-    return LongText(path, begin, survey, encoding)
+    return TextInParts(path, begin, survey, encoding)
 
 
 def _parts(path: Path, start: int, end: int) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import pytest
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest import long_text as module
 from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
-from llama_index_presets.ingest.long_text import LongText, long_text
+from llama_index_presets.ingest.long_text import TextInParts, long_text
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers import text as reader
@@ -52,8 +52,8 @@ def test_chunks_are_those_of_the_whole_text(
     path.write_bytes((mark + "Title: A log\n" + TEXTS[name]).encode())
     chunker = SentenceChunker(tokenize=str.split, max_tokens=120, context="lead")
     parted, whole = read_file(path, "hash"), as_whole(path, monkeypatch)
-    assert isinstance(parted.plain, LongText)
-    assert not isinstance(whole.plain, LongText)
+    assert isinstance(parted.plain, TextInParts)
+    assert not isinstance(whole.plain, TextInParts)
     assert parted.plain.text == whole.plain.text
     assert (parted.plain.encoding, parted.plain.warnings) == (whole.plain.encoding, whole.plain.warnings)
     assert (parted.title, parted.metadata) == (whole.title, whole.metadata)
@@ -95,7 +95,7 @@ def test_text_that_must_be_decoded_as_a_whole_is(
     path = tmp_path / "long.txt"
     path.write_bytes(raw)
     plain = read_text(path)[0]
-    assert not isinstance(plain, LongText)
+    assert not isinstance(plain, TextInParts)
     assert plain == as_whole(path, monkeypatch).plain
 
 
@@ -134,7 +134,9 @@ def test_a_long_file_is_never_held_as_a_whole(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "long.log"
     path.write_text(TEXTS["log"])
     source = read_file(path, "hash")
-    monkeypatch.setattr(LongText, "text", property(lambda self: pytest.fail("The whole text was asked for.")))
+    monkeypatch.setattr(
+        TextInParts, "text", property(lambda self: pytest.fail("The whole text was asked for."))
+    )
     chunks = list(SentenceChunker(tokenize=str.split, max_tokens=60).stream(source))
     assert sum(chunk.text.count("pump") for chunk in chunks) == 3_000
 

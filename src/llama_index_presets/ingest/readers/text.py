@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.long_text import LongText, long_text
+from llama_index_presets.ingest.long_text import TextInParts, long_text
 from llama_index_presets.ingest.metadata.document_metadata import about_head_lines
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import may_be_utf8, read_text_file
@@ -28,7 +28,7 @@ def read_text(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     return decoded.of(plain_from_text(decoded.text)), about_head_lines(decoded.text)
 
 
-def _long_text(path: Path) -> tuple[LongText, dict[str, Any]] | None:
+def _long_text(path: Path) -> tuple[TextInParts, dict[str, Any]] | None:
     """A long file in UTF-8 that declares no other encoding; None for any other, which is decoded as a whole."""
     with path.open("rb") as file:
         top = file.read(_TOP)
