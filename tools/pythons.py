@@ -73,7 +73,22 @@ def prepare(python: Path, version: str, *, without_torch: bool = False) -> Path:
         left_out = Path(folder) / "overrides.txt"
         left_out.write_text("".join(f"{name}; python_version < '3'\n" for name in TORCH), encoding="utf-8")
         overrides = ["--override", str(left_out)] if without_torch else []
-        run(UV, "pip", "install", "--quiet", "--python", str(inside), *pins, *overrides, "pip", "-e", extras)
+        # NLTK, which LlamaIndex's splitters read their data with, refuses a file with hard links.
+        copied = ("--link-mode", "copy")
+        run(
+            UV,
+            "pip",
+            "install",
+            "--quiet",
+            *copied,
+            "--python",
+            str(inside),
+            *pins,
+            *overrides,
+            "pip",
+            "-e",
+            extras,
+        )
     run(str(inside), "-m", "llama_index_presets", "weights", "pull", "all-MiniLM-L6-v2")
     return inside
 

@@ -72,6 +72,7 @@ def test_a_library_that_the_parent_only_imported_is_free_in_the_fork() -> None:
 
 def test_a_local_model_that_ran_before_a_fork_raises_in_the_child() -> None:
     """PyTorch hangs there: neither the same model, nor another one, nor a new object is called."""
+    pytest.importorskip("torch", reason="the extra local-torch is not installed")
     model = LocalEmbedding("all-MiniLM-L6-v2", backend="torch")
     model.get_text_embedding("hello")
     for other in (model, LocalEmbedding("all-MiniLM-L6-v2", backend="torch", precision="float32")):

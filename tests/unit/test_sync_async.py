@@ -137,3 +137,40 @@ def test_a_dropped_stream_lets_go_of_what_it_read_at_once() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+class Cycle:
+    """Something that refers to itself, and to a stream."""
+
+    def __init__(self, stream: object) -> None:
+        self.stream, self.myself = stream, self
+
+
+def cleaning(done: list[str]) -> StreamCore[int]:
+    try:
+        yield 1
+        yield 2
+    finally:
+        done.append((yield Step(lambda: "cleaned", lambda: asyncio.sleep(0, "cleaned"))))
+
+
+def test_a_stream_dropped_in_a_reference_cycle_takes_its_last_steps() -> None:
+    """The garbage collector would close the core before its driver, and the steps of `finally` were lost."""
+    done: list[str] = []
+    cycle = Cycle(stream := iterate(cleaning(done)))
+    assert next(stream) == 1
+    del stream, cycle
+    gc.collect()
+    assert done == ["cleaned"]
+
+
+async def test_an_async_stream_dropped_in_a_reference_cycle_takes_its_last_steps() -> None:
+    """The event loop closes it at its next turn."""
+    done: list[str] = []
+    cycle = Cycle(stream := aiterate(cleaning(done)))
+    assert await anext(stream) == 1
+    del stream, cycle
+    gc.collect()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert done == ["cleaned"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 __all__ = ["Core", "Step", "StreamCore", "aiterate", "arun", "iterate", "run"]
 
@@ -34,6 +34,10 @@ Core: TypeAlias = Generator[Step, Any, T]
 
 StreamCore: TypeAlias = Generator[Step | T, Any, None]
 """Yields steps, and between them the items of a stream."""
+
+_BEGUN: Final[set[Generator[Any, Any, Any]]] = set()
+"""Stream cores that a driver has begun and not ended. Where a dropped stream is part of a reference cycle, the garbage
+collector would close core and driver in any order, and a core that is closed first cannot take its last steps."""
 
 
 def run(core: Core[T]) -> T:
@@ -88,6 +92,7 @@ def iterate(core: StreamCore[T]) -> Iterator[T]:
     """
     resume: Callable[[Any], Step | T] = core.send
     value: Any = None
+    _BEGUN.add(core)
     try:
         while True:
             item = resume(value)
@@ -102,6 +107,7 @@ def iterate(core: StreamCore[T]) -> Iterator[T]:
     except StopIteration:
         return
     finally:
+        _BEGUN.discard(core)
         # An error refers to this frame by its traceback: a cycle would keep a dropped stream open.
         value = None
 
@@ -110,6 +116,7 @@ async def aiterate(core: StreamCore[T]) -> AsyncIterator[T]:
     """`iterate`, without blocking the event loop."""
     resume: Callable[[Any], Step | T] = core.send
     value: Any = None
+    _BEGUN.add(core)
     try:
         while True:
             item = resume(value)
@@ -124,5 +131,6 @@ async def aiterate(core: StreamCore[T]) -> AsyncIterator[T]:
     except StopIteration:
         return
     finally:
+        _BEGUN.discard(core)
         # An error refers to this frame by its traceback: a cycle would keep a dropped stream open.
         value = None
