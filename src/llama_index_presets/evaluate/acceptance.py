@@ -264,20 +264,20 @@ def check_corpus(baseline: Result, engine: Mapping[str, Any], *, accept: bool) -
         return []
     if baseline.corpus is None and before == now:
         return ["The baseline does not say which documents it searched; they were as many as now."]
-    told = (
+    warning = (
         f"The baseline searched other documents: {before} of them ({baseline.corpus or 'no fingerprint'}), now {now} "
         f"({engine.get('corpus')})"
     )
     if not accept:
         raise SettingsError(
-            f"{told}, so a difference says nothing about the engine. Make a new baseline with --save, or compare all "
+            f"{warning}, so a difference says nothing about the engine. Make a new baseline with --save, or compare all "
             "the same with --accept-other-corpus."
         )
-    return [f"{told}."]
+    return [f"{warning}."]
 
 
 def _settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What the engines are made of, where it differs: that is what a comparison is for, so it is told, not refused."""
+    """What the engines are made of, where it differs: that is what a comparison is for, so it is a warning and no refusal."""
     changes = []
     for part in ("cells", "settings"):
         old, new = before.get(part) or {}, after.get(part) or {}

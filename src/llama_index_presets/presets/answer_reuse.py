@@ -93,7 +93,7 @@ class Lookup:
 
     @classmethod
     def of(cls, parts: EngineParts, question: str, query_id: str, image_path: str | None) -> Lookup | None:
-        """Begin; None where there is no cache, or what decides the answer cannot be told."""
+        """Begin; None where there is no cache, or what decides the answer is not known."""
         cache = parts.answers
         if cache is None or image_path or not question.strip():
             return None
@@ -297,8 +297,8 @@ def _passages(hits: Sequence[NodeWithScore]) -> str:
     """Digest of ids and contents of hits, in order; empty where there are none, or an image is among them."""
     if not hits or any(isinstance(hit.node, ImageNode) for hit in hits):
         return ""
-    told = [[hit.node.node_id, hit.node.hash, hit.node.get_content(MetadataMode.LLM)] for hit in hits]
-    return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()
+    contents = [[hit.node.node_id, hit.node.hash, hit.node.get_content(MetadataMode.LLM)] for hit in hits]
+    return hashlib.sha256(json.dumps(contents).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _stored(hit: NodeWithScore) -> dict[str, Any]:

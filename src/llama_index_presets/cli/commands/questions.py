@@ -194,9 +194,9 @@ def _decide(one: JudgedQuestion, labels: Labels) -> bool:
 def _edited(one: JudgedQuestion) -> JudgedQuestion:
     """The question as somebody words it; an empty line keeps what is there."""
     text = _ask("question", one.text) or one.text
-    told = _ask("sources, with ; between", "; ".join(sorted(one.relevance)))
+    names = _ask("sources, with ; between", "; ".join(sorted(one.relevance)))
     answer = _ask("answer", one.answer or "") or one.answer
-    sources = {part.strip(): 1.0 for part in told.split(";") if part.strip()} if told else one.relevance
+    sources = {part.strip(): 1.0 for part in names.split(";") if part.strip()} if names else one.relevance
     return replace(one, text=text, relevance=sources, answer=answer)
 
 

@@ -159,10 +159,10 @@ def _announce(plan: Plan, as_json: bool) -> None:
 def _run(plan: Plan) -> TuneReport:
     from llama_index_presets.experiments.tuning.plan import run_plan
 
-    def told(source: str, error: str) -> None:
+    def complain_of(source: str, error: str) -> None:
         complain(f"{source}: {error}")
 
-    return run_plan(plan, told)
+    return run_plan(plan, complain_of)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
