@@ -4,8 +4,9 @@
 
 Each process answers one question over an index that was made before. `stock` is HuggingFaceEmbedding and LanceDB under
 a VectorStoreIndex; `LlamaIndex whole` rows are our command without its imports by name; `vector` rows start a process,
-embed one question and end; `rerank` rows score two passages with a cross-encoder of MiniLM's size. Rounds are interleaved and shuffled; a figure is the median of user and system seconds,
-of the process and its children, with the files in the page cache. `second question` is timed inside a process, which
+embed one question and end; `rerank` rows score two passages with a cross-encoder of MiniLM's size. Rounds are
+interleaved and shuffled; a figure is the median of user and system seconds, of the process and its children, with the
+files in the page cache. `second question` is timed inside a process, which
 also says what of its memory is its own (the rest is files that processes share). --python runs ours in another
 environment, such as one that has `healthcare,offline` alone; the stock rows need sentence-transformers.
 """

@@ -270,14 +270,14 @@ def check_corpus(baseline: Result, engine: Mapping[str, Any], *, accept: bool) -
     )
     if not accept:
         raise SettingsError(
-            f"{warning}, so a difference says nothing about the engine. Make a new baseline with --save, or compare all "
-            "the same with --accept-other-corpus."
+            f"{warning}, so a difference says nothing about the engine. Make a new baseline with --save, or compare "
+            "all the same with --accept-other-corpus."
         )
     return [f"{warning}."]
 
 
 def _settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What the engines are made of, where it differs: that is what a comparison is for, so it is a warning and no refusal."""
+    """What the engines are made of, where it differs: a comparison is for that, so it is a warning and no refusal."""
     changes = []
     for part in ("cells", "settings"):
         old, new = before.get(part) or {}, after.get(part) or {}
