@@ -119,9 +119,8 @@ def _limit_of_name(name: str, options: Mapping[str, Any], llm: LLM) -> Callable[
 
 def _limit_of_object(llm: LLM) -> Callable[[int], LLM] | None:
     """Copies a model with a limit, where its class reads the field ``max_tokens`` at each request."""
-    if "max_tokens" not in type(llm).model_fields or hasattr(
-        llm, "_generation_config"
-    ):  # Gemini reads it once
+    read_once = hasattr(llm, "_generation_config")  # Gemini's, when it is made
+    if "max_tokens" not in type(llm).model_fields or read_once:
         return None
     own: int | None = getattr(llm, "max_tokens", None)
     return lambda most: llm.model_copy(update={"max_tokens": most if own is None else min(most, own)})
