@@ -68,6 +68,7 @@ _UNCLOSED: Final = (
 )
 _TOKENS: Final = 5  # read for a character of a file, where a file without faults needs one at most
 _TOKENS_OF_ANY: Final = 10_000
+_DEEPEST: Final = 40  # groups, arguments and environments inside each other
 _SPACE: Final = "\ue002"  # behind a macro: a space where a word follows
 _HTML: Final = re.compile("\ue000(.*?)\ue001", re.S)
 """What is HTML already stands between these two characters of private use."""
@@ -89,6 +90,21 @@ def read_latex(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText,
     plain = plain_from_html(html, limit, keep_menus=True)
     named = {"title": about.get("title"), "authors": about.get("author"), "date": about.get("date")}
     return decoded.of(plain), plain_values({key: value for key, value in named.items() if value})
+
+
+def _is_deeper(nodes: Iterable[Any], most: int) -> bool:
+    """Whether nodes of pylatexenc stand in each other more often than so many times."""
+    level = [node for node in nodes if node is not None]
+    for _ in range(most):
+        level = [inner for node in level for inner in _inside(node) if inner is not None]
+        if not level:
+            return False
+    return True
+
+
+def _inside(node: Any) -> list[Any]:
+    arguments = getattr(getattr(node, "nodeargd", None), "argnlist", None) or []
+    return [*(getattr(node, "nodelist", None) or []), *arguments]
 
 
 def _about(preamble: str) -> Iterator[tuple[str, str]]:
@@ -213,9 +229,14 @@ class _Converter:
         """Text of some LaTeX; what it breaks off is left as it is."""
         walker = _patient(self._walker)(source, latex_context=self._known, tolerant_parsing=True)
         try:
-            text = str(self._writer.nodelist_to_text(walker.get_latex_nodes(pos=0)[0]))
+            nodes = walker.get_latex_nodes(pos=0)[0]
         except RecursionError as error:
             raise IngestError(_UNCLOSED) from error
+        if _is_deeper(
+            nodes, _DEEPEST
+        ):  # the writer calls itself for each level, and hides that Python has had enough
+            raise IngestError(_UNCLOSED)
+        text = str(self._writer.nodelist_to_text(nodes))
         return re.sub(rf"{_SPACE}(?=[\w(\[])", " ", text).replace(_SPACE, "")
 
     def _macros(self) -> list[Any]:

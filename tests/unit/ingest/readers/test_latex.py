@@ -61,3 +61,14 @@ def test_what_is_never_closed_ends_with_an_error(tmp_path: Path, opened: str) ->
     """A parser that tries again behind each of them would take for ever."""
     with pytest.raises(IngestError, match="do not end where they should"):
         read(tmp_path, "Text. " + f"{opened} words\n" * 60)
+
+
+@pytest.mark.parametrize(("deep", "is_read"), [(12, True), (200, False)])
+def test_groups_inside_each_other_are_read_to_some_depth(tmp_path: Path, deep: int, is_read: bool) -> None:
+    """As deep as a person writes; what is deeper has the same error however deep the reader is called."""
+    source = "Top. " + "\\textbf{" * deep + "word" + "}" * deep
+    if is_read:
+        assert read(tmp_path, source).split() == ["Top.", "word"]
+    else:
+        with pytest.raises(IngestError, match="do not end where they should"):
+            read(tmp_path, source)
