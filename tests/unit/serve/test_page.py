@@ -384,6 +384,43 @@ def test_a_job_is_followed_through_a_server_that_is_away(opened: Callable[..., A
     assert away == []
 
 
+def test_an_upload_that_is_listed_before_its_reply_has_one_row(
+    opened: Callable[..., Any], server: Running
+) -> None:
+    """The list shows the job; the reply to the upload, held back here, brings the name of the file."""
+    page = opened()
+    with server.client() as client:
+        before = {job["id"] for job in client.get("/ingest").json()["jobs"]}
+
+    def as_running(route: Any) -> None:
+        if route.request.method != "GET":
+            return route.continue_()
+        response = route.fetch()
+        jobs = [job | {"status": "running"} for job in response.json()["jobs"] if job["id"] not in before]
+        return route.fulfill(response=response, json={"jobs": jobs})
+
+    page.route(re.compile(r"/ingest(\?.*)?$"), as_running)
+    page.evaluate(
+        """() => {
+          const listen = XMLHttpRequest.prototype.addEventListener;
+          window.replies = [];
+          XMLHttpRequest.prototype.addEventListener = function (kind, heard) {
+            listen.call(this, kind, kind === 'loadend' ? () => window.replies.push(heard) : heard);
+          };
+        }"""
+    )
+    page.get_by_role("link", name="Documents").click()
+    upload = {"name": "voles.txt", "mimeType": "text/plain", "buffer": b"Voles burrow."}
+    page.locator("#files").set_input_files([upload])
+    page.wait_for_function("window.replies.length === 1")
+    page.get_by_role("link", name="Chat").click()
+    page.get_by_role("link", name="Documents").click()
+    page.locator(".job", has_text="document").wait_for()
+    page.evaluate("window.replies.forEach((heard) => heard())")
+    page.locator(".job.good", has_text="voles.txt").wait_for()
+    assert page.locator(".job").count() == 1
+
+
 def test_dropped_files_are_uploaded_and_a_bad_one_says_why(opened: Callable[..., Any]) -> None:
     """Dropped anywhere; the job names the file that could not be read."""
     page = opened()

@@ -42,7 +42,8 @@ class Documents {
   #engine;
   #all = [];
   #most = SHOWN;
-  #followed = new Set();
+  /** Job → its row; a job that is listed before the reply to its upload is here has one, too. */
+  #followed = new Map();
   #readOnly = false;
 
   constructor(engine) {
@@ -127,6 +128,7 @@ class Documents {
     const engine = this.#engine();
     try {
       const job = await upload(files, engine, (share) => row.progress("Sending", share));
+      this.#followed.get(job.id)?.element.remove();
       await this.#follow(job, row, engine);
     } catch (error) {
       row.failed(error.message);
@@ -134,7 +136,7 @@ class Documents {
   }
 
   async #follow(first, row, engine) {
-    this.#followed.add(first.id);
+    this.#followed.set(first.id, row);
     row.cancellable(async () => {
       await call(`/ingest/${first.id}`, { method: "DELETE", query: { engine } }).catch((error) => notify(error.message));
     });
@@ -144,6 +146,7 @@ class Documents {
         row.progress(job.error || `Reading ${count(job.finished)} of ${count(job.total)}`, job.progress);
         await new Promise((resolve) => setTimeout(resolve, wait));
         job = await patiently(() => call(`/ingest/${first.id}`, { query: { engine } }));
+        if (this.#followed.get(first.id) !== row) return; // the upload's own row follows it
       }
       row.ended(job);
     } catch (error) {
