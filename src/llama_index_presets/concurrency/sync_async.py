@@ -37,8 +37,8 @@ StreamCore: TypeAlias = Generator[Step | T, Any, None]
 
 _BEGUN: Final[set[Generator[Any, Any, Any]]] = set()
 """Stream cores that a driver has begun and not ended. Where a dropped stream is part of a reference cycle, the garbage
-collector would close core and driver in any order, and a core that is closed first cannot take its last steps. A core must not
-refer to its own stream: neither would be collected."""
+collector would close core and driver in any order, and a core that is closed first cannot take its last steps. A
+core must not refer to its own stream: neither would be collected."""
 
 
 def run(core: Core[T]) -> T:
