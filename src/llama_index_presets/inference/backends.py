@@ -121,7 +121,7 @@ def _automatic(model: ModelFolder, only_torch: str | None, device: str | None) -
         return Choice("torch", "there is a GPU")
     reason = obstacle_of(model)
     if onnx_installed() and reason is None:
-        return Choice("onnx", "the fastest of what is installed on a CPU, and the first to start")
+        return Choice("onnx", "the first to start of what is installed, and exact")
     if _torch_installed():
         return Choice(
             "torch",
