@@ -30,6 +30,7 @@ from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.index.storage import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.project.file import is_project, read_project
 from llama_index_presets.serve.callers.key_file import parse_budget
 from llama_index_presets.serve.callers.limits import Limits
 
@@ -129,7 +130,8 @@ def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> 
         path: The file.
         first: Engines that go before its own, such as that of a project file.
 
-    Paths in it are relative to its folder. Tables other than ``serve`` and ``engines`` are left to others.
+    Paths in it are relative to its folder. A project file may have its own names beside ``serve`` and ``engines``; any
+    other name is refused, since one that were passed over, such as ``keys`` at the top, would open the server.
 
     Raises:
         SettingsError: It cannot be read, or a name or value in it is wrong; all unknown names of a table at once.
@@ -140,6 +142,7 @@ def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> 
         raise SettingsError(f"The configuration '{path}' cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The configuration '{path}' is not TOML ({error}).") from error
+    _refuse_strangers(content, path)
     serve = _table(content, "serve", path)
     limits = Limits(**_known(Limits, _table(serve, "limits", path), f"{path} [serve.limits]"))
     values = {name: value for name, value in serve.items() if name != "limits"}
@@ -157,6 +160,20 @@ def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> 
     if not engines:
         raise SettingsError(f"There is no engine to serve in '{path}'. Write a table: [engines.NAME].")
     return ServeConfig(engines=engines, limits=limits, **values)
+
+
+def _refuse_strangers(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse names at the top of a file that belong nowhere, and say where they belong."""
+    if is_project(content):
+        read_project(path)  # checks them
+        return
+    strangers = [name for name in content if name not in ("serve", "engines")]
+    own = {one.name for one in fields(ServeConfig)}
+    if strangers:
+        said = [
+            f"'{name}' belongs below [serve]" if name in own else f"'{name}' is unknown" for name in strangers
+        ]
+        raise SettingsError(f"{path}: {'; '.join(said)}. It takes the tables [serve] and [engines.NAME].")
 
 
 def _engine(table: Any, path: Path, name: str) -> EngineConfig:

@@ -43,8 +43,6 @@ def test_a_file_names_engines_and_limits(tmp_path: Path) -> None:
             [engines.papers]
             preset = "research-papers"
             storage = "s3://bucket/papers"
-            [other]
-            x = 1
             """,
         )
     )
@@ -242,3 +240,19 @@ def test_the_budget_of_an_engine_holds_for_everybody(tmp_path: Path) -> None:
     with running(config_of(tmp_path, engines={"kb": one})) as server, server.client() as client:
         assert client.post("/query", json=QUESTION).status_code == 402
         assert client.get("/documents").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("top", "says"),
+    [
+        ('keys = "keys.json"', r"'keys' belongs below \[serve\]"),
+        ("[limits]\nbody_mb = 1", r"'limits' belongs below \[serve\]"),
+        ('[server]\nkeys = "keys.json"', r"'server' is unknown"),
+    ],
+)
+def test_a_name_in_the_wrong_place_does_not_open_the_server(tmp_path: Path, top: str, says: str) -> None:
+    """It was passed over, and a server whose keys stood there asked nobody for one."""
+    file = tmp_path / "serve.toml"
+    file.write_text(f'{top}\n[engines.one]\npreset = "healthcare"\nstorage = "a"\n')
+    with pytest.raises(SettingsError, match=says):
+        read_config(file)
