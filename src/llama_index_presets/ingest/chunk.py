@@ -45,6 +45,7 @@ COLUMNS_KEY = "table_columns"
 _BYLINE = 40  # tokens
 _LONGEST_BYLINE = 4_000  # characters
 _BLOCK = 16_384  # characters of a long section that are cut at a time
+_LONG_REST = 1 << 20  # characters behind a long line that are cut at once
 _LONGEST_TOKEN = 16  # characters
 _SPECIAL = 2  # the two special tokens that encoder models add to every text
 _SENTENCE = 80  # tokens, at most, of a model's sentence with its key
@@ -127,7 +128,8 @@ class SentenceChunker:
         chunker = replace(self, language=language)
         source = chunker._with_context(source)
         if isinstance(source.plain, TextInParts):
-            yield from chunker._section(source, Section("", 0, ""), source.plain.parts())
+            for section, parts in chunker._long_sections(source.plain):
+                yield from chunker._section(source, section, parts)
             return
         for section in self._without_bylines(source.plain):
             yield from chunker._section(source, section, [section.text])
@@ -162,6 +164,27 @@ class SentenceChunker:
             else:
                 sections.append(section)
         return sections
+
+    def _long_sections(self, plain: TextInParts) -> Iterator[tuple[Section, Iterable[str]]]:
+        """The same of a text that is read part by part: what is known of a section, and the parts of its text."""
+        waiting: Section | None = None  # short enough to be a byline
+        for heading, runs in plain.sections_in_parts():
+            first = next(runs)
+            start, texts = first.start, [first.text]
+            if waiting and self._joins(waiting, Section(heading, start, "")):
+                start, texts = waiting.start, [waiting.text, first.text]
+            elif waiting:
+                yield waiting, [waiting.text]
+            waiting = None
+            while sum(map(len, texts)) <= _LONGEST_BYLINE and (run := next(runs, None)):
+                texts.append(run.text)
+            section = Section(heading, start, "".join(texts))
+            if len(section.text) > _LONGEST_BYLINE:
+                yield section, itertools.chain([section.text], (run.text for run in runs))
+            else:
+                waiting = section
+        if waiting:
+            yield waiting, [waiting.text]
 
     def _joins(self, above: Section, section: Section) -> bool:
         """A table stays alone, so that what stands above it is not cited as the table."""
@@ -399,7 +422,7 @@ def language_of_nodes(nodes: Sequence[TextNode]) -> str:
 def _blocks(parts: Iterable[str]) -> Iterator[str]:
     """A long text cut at the ends of paragraphs or lines, since the splitter counts what it is given several times.
 
-    Behind a line that is longer than a block nothing is cut.
+    Behind a line that is longer than a block nothing is cut before the end of a line a megabyte further on.
     """
     text, parts = "", iter(parts)
     for part in parts:
@@ -408,12 +431,30 @@ def _blocks(parts: Iterable[str]) -> Iterator[str]:
             end = text.rfind("\n\n", start + _BLOCK // 2, start + _BLOCK) + 2
             end = end if end > 1 else text.rfind("\n", start + _BLOCK // 2, start + _BLOCK) + 1
             if end <= start:
-                text, start = "".join((text[start:], *parts)), 0
-                break
+                text, start = _with_more(text[start:], parts), 0
+                end = _line_end(text, _LONG_REST) if len(text) > _LONG_REST else 0
+                if not end:
+                    break
             yield text[start:end]
             start = end
         text = text[start:]
     yield text
+
+
+def _with_more(text: str, parts: Iterator[str]) -> str:
+    """A text with as many more parts as make it longer than what is cut at once, and one line end behind it."""
+    texts, length = [text], len(text)
+    for part in parts:
+        texts.append(part)
+        length += len(part)
+        if length > _LONG_REST + len(part) and "\n" in part:
+            break
+    return "".join(texts)
+
+
+def _line_end(text: str, start: int) -> int:
+    """Place behind the first line end from a place on; 0 where there is none."""
+    return text.find("\n", start) + 1
 
 
 def _boxes(plain: PlainText, start: int, end: int) -> str | None:

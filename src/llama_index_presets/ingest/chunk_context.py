@@ -64,9 +64,9 @@ def document_title(plain: PlainText, file_name: str) -> str:
         >>> document_title(PlainText("\\n\\nOn Sparse Sums\\n\\nWe add numbers."), "acme_2018_10K.txt")
         'acme 2018 10K: On Sparse Sums'
     """
-    roots = {label.split(" > ")[0] for _, label in plain.headings if label}
+    roots = plain.root_headings
     if len(roots) == 1:
-        return roots.pop()[:_LONGEST]
+        return roots[0][:_LONGEST]
     name, line = _name_words(file_name), "" if roots else _title_line(plain.stretch(0, _TOP))
     said = set(line.lower().split())
     parts = [part for part in (name if set(name.lower().split()) - said else "", line) if part]

@@ -109,6 +109,12 @@ class PlainText:
         """Whether there is nothing but white space."""
         return not self.text.strip()
 
+    @property
+    def root_headings(self) -> Sequence[str]:
+        """First parts of the heading paths, such as ``"Botulism"``, at most two of them."""
+        roots = dict.fromkeys(label.split(" > ")[0] for _, label in self.headings if label)
+        return list(roots)[:2]
+
     def stretch(self, start: int, end: int) -> str:
         """Characters of the text from one offset to another."""
         return self.text[start:end]

@@ -12,7 +12,6 @@ from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.long_text import TextInParts, long_text
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.read import read_file
-from llama_index_presets.ingest.readers import text as reader
 from llama_index_presets.ingest.readers.text import read_text
 from llama_index_presets.ingest.sources.source import file_source
 from llama_index_presets.text.languages import detect_language, detect_language_of_stretches
@@ -32,13 +31,13 @@ TEXTS = {
 @pytest.fixture(autouse=True)
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of a thousand bytes, so that a short text has many."""
-    monkeypatch.setattr(module, "_PART", 1_000)
-    monkeypatch.setattr(reader, "_LONG", 40_000)
+    monkeypatch.setattr(module, "PART", 1_000)
+    monkeypatch.setattr(module, "_LONG", 40_000)
 
 
 def as_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> SourceText:
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "_LONG", 10**9)
+        patch.setattr(module, "_LONG", 10**9)
         return read_file(path, "hash")
 
 

@@ -11,16 +11,17 @@ import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from llama_index_presets.ingest.clean import without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.long_text import PART, Rendered, TextInParts, is_long, survey
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan
-from llama_index_presets.ingest.readers.encoding import read_text_file
+from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start
 
 __all__ = ["CsvDialect", "find_dialect", "plain_from_rows", "read_csv"]
 
@@ -35,6 +36,10 @@ _SEP_LINE: Final = re.compile(r"\A\ufeff?sep=(.)\r?\n")  # Excel writes and obey
 _IN_APOSTROPHES: Final = re.compile(r"(?:^|[,;|\t])'[^'\n]*[,;|\t][^'\n]*'(?=[,;|\t\r]|$)", re.M)
 """A cell in apostrophes that holds a delimiter."""
 _MANY_LINES: Final = 20
+_BETWEEN: Final = "\n\n"  # rows
+_UNCLOSED: Final = "A quotation mark is never closed; the quotation marks were read as characters."
+_LONGEST_CELL: Final = 8_000_000  # characters, in a file that is read part by part
+_FEWEST_ROWS: Final = 12  # of a part, so that the first one holds the names of the columns
 _FIELD_LIMIT_LOCK: Final = threading.Lock()
 
 
@@ -56,8 +61,12 @@ class CsvDialect:
 
     def rows(self, text: str) -> Iterator[list[str]]:
         """Rows of a text, cells without white space around them; empty rows are left out."""
+        return self.rows_of_lines(io.StringIO(text, newline=""))
+
+    def rows_of_lines(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        """The same, of lines with their ends; no line is asked for before a row needs it."""
         reader = csv.reader(
-            io.StringIO(text, newline=""),
+            lines,
             delimiter=self.delimiter,
             quotechar=self.quote,
             quoting=csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE,
@@ -71,9 +80,12 @@ class CsvDialect:
 
 
 def read_csv(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
-    """Rows of a csv or tsv file."""
-    decoded = read_text_file(path, limit)
+    """Rows of a csv or tsv file; a long one is read part by part."""
+    limit.check_file(path)
     prefer = "\t" if path.suffix.lower() in (".tsv", ".tab") else ""
+    if is_long(path) and (plain := _long_rows(path, limit, prefer)):
+        return plain, {}
+    decoded = read_text_file(path, limit)
     return decoded.of(plain_from_rows(decoded.text, limit, delimiter=prefer)), {}
 
 
@@ -99,7 +111,7 @@ def plain_from_rows(text: str, limit: SizeLimit = DEFAULT_LIMIT, *, delimiter: s
         warnings: tuple[str, ...] = ()
         if dialect.quoting and _swallowed_rows(rows, dialect.delimiter):
             rows = list(replace(dialect, quoting=False).rows(text))
-            warnings = ("A quotation mark is never closed; the quotation marks were read as characters.",)
+            warnings = (_UNCLOSED,)
     return replace(_written(rows, limit), warnings=warnings)
 
 
@@ -162,6 +174,138 @@ def _long_fields(characters: int) -> Iterator[None]:
             csv.field_size_limit(before)
 
 
+def _long_rows(path: Path, limit: SizeLimit, prefer: str) -> TextInParts | None:
+    """Rows of a long file in UTF-8; None for any other, which is decoded as a whole."""
+    start = utf8_start(path)
+    if start is None:
+        return None
+    begin, encoding = start
+    with path.open("rb") as file:
+        file.seek(begin)
+        sample = file.read(4 * _SAMPLE).decode("utf-8", "ignore")
+    if stated := _SEP_LINE.match(sample):
+        begin, dialect = begin + len(stated[0].encode()), CsvDialect(stated[1])
+    else:
+        dialect = find_dialect(without_controls(sample), prefer=prefer)
+    try:
+        try:
+            return _surveyed(path, begin, dialect, limit, encoding)
+        except _UnclosedQuoteError:
+            return _surveyed(path, begin, replace(dialect, quoting=False), limit, encoding, (_UNCLOSED,))
+    except (UnicodeDecodeError, csv.Error):
+        return None
+
+
+def _surveyed(
+    path: Path,
+    begin: int,
+    dialect: CsvDialect,
+    limit: SizeLimit,
+    encoding: str,
+    warnings: Sequence[str] = (),
+) -> TextInParts | None:
+    with path.open("rb") as file, _long_fields(_LONGEST_CELL):
+        file.seek(begin)
+        top = list(itertools.islice(dialect.rows_of_lines(_Lines(file)), _SAMPLE_ROWS))
+    above, header, _ = _parts(top)
+    titles = ["; ".join(filter(None, row)) for row in above]
+    left_out = len(above) + bool(header)
+
+    def render(raw: bytes, is_first: bool) -> Rendered:
+        with _long_fields(_LONGEST_CELL):
+            rows = list(dialect.rows(without_controls(raw.decode("utf-8"))))
+        texts = [_row_text(header, row) for row in (rows[left_out:] if is_first else rows)]
+        between = "" if is_first or not texts else _BETWEEN
+        return Rendered(between + _BETWEEN.join([*titles, *texts] if is_first else texts))
+
+    parts = ((raw, render(raw, n == 0)) for n, raw in enumerate(_row_parts(path, begin, dialect)))
+    found = survey(parts, begin, limit)
+    if found is None:
+        return None
+    place = sum(len(title) + len(_BETWEEN) for title in titles)
+    title = " ".join(cell for row in above for cell in row if cell)
+    tables = (TableSpan(place, found.length, title[:200]),) if place < found.length else ()
+    return TextInParts(path, found, render, encoding, tables=tables, warnings=warnings)
+
+
+class _UnclosedQuoteError(Exception):
+    """A cell swallowed the rows behind it."""
+
+
+class _Lines:
+    """Lines of a file as csv cuts them, with the bytes that were read for them."""
+
+    def __init__(self, file: BinaryIO, end: int | None = None) -> None:
+        self._file, self._left = file, end
+        self._waiting: list[str] = []
+        self.raw: list[bytes] = []
+        self.size = 0
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self._waiting:
+            raw = self._file.readline() if self._left is None else self._file.readline(self._left)
+            if not raw:
+                raise StopIteration
+            self._left = None if self._left is None else self._left - len(raw)
+            self.raw.append(raw)
+            self.size += len(raw)
+            self._waiting = list(io.StringIO(without_controls(raw.decode("utf-8")), newline=""))[::-1]
+        self.count += 1
+        return self._waiting.pop()
+
+    @property
+    def is_at_line_feed(self) -> bool:
+        """Whether what was read is what was asked for: old Macs end lines by carriage returns alone."""
+        return not self._waiting
+
+    def taken(self) -> bytes:
+        raw, self.raw, self.size = b"".join(self.raw), [], 0
+        return raw
+
+
+def _row_parts(path: Path, begin: int, dialect: CsvDialect) -> Iterator[bytes]:
+    """Bytes of a file in parts that end where a row does.
+
+    Raises:
+        _UnclosedQuoteError: A quotation mark is never closed.
+    """
+    with path.open("rb") as file:
+        file.seek(begin)
+        lines = _Lines(file, path.stat().st_size - begin)
+        rows = dialect.rows_of_lines(lines)
+        while _read_part(rows, lines, dialect):
+            yield lines.taken()
+        if raw := lines.taken():
+            yield raw
+
+
+def _read_part(rows: Iterator[list[str]], lines: _Lines, dialect: CsvDialect) -> bool:
+    """Read rows until they make a part; whether there may be more."""
+    last, count = lines.count, 0
+    with _long_fields(_LONGEST_CELL):
+        try:
+            for row in rows:
+                if dialect.quoting and lines.count - last > _MANY_LINES:
+                    _check_quotes([row], dialect)
+                last, count = lines.count, count + 1
+                if lines.size >= PART and count >= _FEWEST_ROWS and lines.is_at_line_feed:
+                    return True
+        except csv.Error:  # a cell is too long
+            if dialect.quoting:
+                _check_quotes([[b"".join(lines.raw).decode("utf-8")]], dialect)
+            raise
+    return False
+
+
+def _check_quotes(rows: Sequence[Sequence[str]], dialect: CsvDialect) -> None:
+    if _swallowed_rows(rows, dialect.delimiter):
+        raise _UnclosedQuoteError
+
+
 def _written(rows: Sequence[Sequence[str]], limit: SizeLimit) -> PlainText:
     above, header, body = _parts(rows)
     parts, length, start = list[str](), 0, 0
@@ -169,9 +313,9 @@ def _written(rows: Sequence[Sequence[str]], limit: SizeLimit) -> PlainText:
         line = "; ".join(filter(None, row)) if place < len(above) else _row_text(header, row)
         start = length if place == len(above) else start
         parts.append(line)
-        length += len(line) + 2
+        length += len(line) + len(_BETWEEN)
         limit.check_text(length)
-    text = "\n\n".join(parts)
+    text = _BETWEEN.join(parts)
     title = " ".join(cell for row in above for cell in row if cell)
     tables = (TableSpan(start, len(text), title[:200]),) if body else ()
     return PlainText(text, tables=tables)

@@ -15,8 +15,9 @@ from typing import Any, Final
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import plain_from_text, without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
+from llama_index_presets.ingest.long_text import Rendered, TextInParts, is_long, line_parts, survey
 from llama_index_presets.ingest.plain_text import Mark, PlainText
-from llama_index_presets.ingest.readers.encoding import read_text_file
+from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start
 from llama_index_presets.ingest.readers.epub import plain_from_xhtml
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.packages import local_name
@@ -31,14 +32,21 @@ _MARKUP: Final = re.compile(
     r"</(?:p|div|a|b|i|ul|ol|li|h[1-6]|span|strong|em|table|td)>|<br\s*/?>", re.IGNORECASE
 )
 _LONG: Final = 200  # characters of a value that stands in a paragraph of its own
+_LISTED: Final = 5  # broken lines that a warning names
 _NAMES: Final = ("name", "title", "id", "key")
 
 
 class _Writer:
-    """Writes paragraphs under paths of names."""
+    """Writes paragraphs under paths of names.
 
-    def __init__(self, limit: SizeLimit) -> None:
+    Args:
+        limit: What they may come to.
+        label: The path that stands above the first paragraph; None where that is not known.
+    """
+
+    def __init__(self, limit: SizeLimit, *, label: str | None = "") -> None:
         self._limit = limit
+        self._label = label
         self._parts: list[str] = []
         self._length = 0
         self.headings: list[Mark] = []
@@ -48,14 +56,19 @@ class _Writer:
         if not text.strip():
             return
         label = " > ".join(path)
-        if label != (self.headings[-1][1] if self.headings else ""):
+        if label != self._label:
             self.headings.append((self._length, label))
+            self._label = label
         self._parts.append(text + "\n\n")
         self._length += len(text) + 2
         self._limit.check_text(self._length)
 
     def plain(self, *warnings: str) -> PlainText:
         return PlainText("".join(self._parts), self.headings, warnings=warnings)
+
+    def rendered(self) -> Rendered:
+        """What was written, as a part of a file."""
+        return Rendered("".join(self._parts), self.headings)
 
 
 def read_json(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -81,18 +94,74 @@ def _load(text: str) -> Any:
 
 
 def read_json_lines(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
-    """A value a line; broken lines are read as text, and counted in a warning."""
-    decoded = read_text_file(path, limit)
-    writer, broken = _Writer(limit), 0
-    for line in re.split(r"\r\n|\r|\n", decoded.text):  # others, such as U+2028, may stand in a string
+    """A value a line; broken lines are read as text, and named in a warning. A long file is read part by part."""
+    limit.check_file(path)
+    if is_long(path) and (plain := _long_json_lines(path, limit)):
+        return plain, {}
+    decoded, broken = read_text_file(path, limit), _Broken()
+    writer = _Writer(limit)
+    _write_json_lines(writer, decoded.text, broken)
+    return decoded.of(writer.plain(*broken.warnings())), {}
+
+
+def _long_json_lines(path: Path, limit: SizeLimit) -> TextInParts | None:
+    """A long file in UTF-8; None for any other, which is decoded as a whole."""
+    start, broken = utf8_start(path), _Broken()
+    if start is None:
+        return None
+    parts = ((raw, _rendered_json_lines(raw, limit, broken)) for raw in line_parts(path, start[0]))
+    try:
+        found = survey(parts, start[0], limit)
+    except UnicodeDecodeError:
+        return None
+    return found and TextInParts(
+        path, found, lambda raw, _: _rendered_json_lines(raw, limit), start[1], warnings=broken.warnings()
+    )
+
+
+def _rendered_json_lines(raw: bytes, limit: SizeLimit, broken: _Broken | None = None) -> Rendered:
+    writer = _Writer(limit, label=None)
+    _write_json_lines(writer, raw.decode("utf-8"), broken or _Broken())
+    return writer.rendered()
+
+
+class _Broken:
+    """Lines that are no JSON."""
+
+    def __init__(self) -> None:
+        self.lines = 0  # all, read so far
+        self._count = 0
+        self._first: list[int] = []
+
+    def add(self) -> None:
+        self._count += 1
+        if self._count <= _LISTED:
+            self._first.append(self.lines)
+
+    def warnings(self) -> list[str]:
+        if not self._count:
+            return []
+        more = f" and {self._count - _LISTED:,} more" if self._count > _LISTED else ""
+        where = f"{', '.join(map(str, self._first))}{more}"
+        if self._count == 1:
+            return [f"Line {where} is no JSON; it was read as text."]
+        return [f"{self._count:,} lines are no JSON (lines {where}); they were read as text."]
+
+
+def _write_json_lines(writer: _Writer, text: str, broken: _Broken) -> None:
+    lines = re.split(r"\r\n|\r|\n", text)  # others, such as U+2028, may stand in a string
+    for line in lines if lines[-1] else lines[:-1]:
+        broken.lines += 1
         if line.strip():
             try:
                 _write_json(writer, _load(line), ())
             except json.JSONDecodeError:
-                broken += 1
+                broken.add()
                 writer.write((), line.strip())
-    warning = [f"{broken} lines are no JSON; they were read as text."] if broken else []
-    return decoded.of(writer.plain(*warning)), {}
+            except RecursionError as error:
+                raise IngestError(
+                    f"Line {broken.lines} of the file nests too deep to be read. Flatten it."
+                ) from error
 
 
 def plain_from_json(value: Any, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:

@@ -24,7 +24,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.packages.extras import require
 
-__all__ = ["Decoded", "declared_encoding", "decode", "may_be_utf8", "read_text_file"]
+__all__ = ["Decoded", "declared_encoding", "decode", "read_text_file", "utf8_start"]
 
 _MARKS: Final = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -172,9 +172,18 @@ def decode(raw: bytes, declared: str = "") -> Decoded:
     return Decoded(guess.text, guess.encoding, (*warned, *guess.warnings))
 
 
-def may_be_utf8(head: bytes) -> bool:
-    """Whether `decode` reads a file as UTF-8 where all of it is that: its head names no encoding and is not binary."""
-    return _binary_kind(head) is None and declared_encoding(head) is None and not _has_odd_bytes(head)
+def utf8_start(path: Path) -> tuple[int, str] | None:
+    """Bytes of the byte order mark, and the encoding's name, where `decode` reads a file as UTF-8 if all of it is that.
+
+    None where it names another encoding in its first lines, or is binary.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD + len(codecs.BOM_UTF8))
+    begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    head = head[begin:]
+    if _binary_kind(head) or declared_encoding(head) or _has_odd_bytes(head):
+        return None
+    return begin, "utf-8-sig" if begin else "utf-8"
 
 
 def _decoded(raw: bytes, name: str) -> str | None:
