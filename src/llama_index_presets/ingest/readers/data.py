@@ -114,7 +114,9 @@ def _long_json_lines(path: Path, limit: SizeLimit) -> TextInParts | None:
         found = survey(parts, start[0], limit)
     except UnicodeDecodeError:
         return None
-    return found and TextInParts(
+    if found is None:
+        return None
+    return TextInParts(
         path, found, lambda raw, _: _rendered_json_lines(raw, limit), start[1], warnings=broken.warnings()
     )
 
