@@ -19,6 +19,8 @@ from llama_index_presets.ingest.readers.registry import reader_for
 __all__ = ["file_hash", "read_file"]
 
 _SHEETS: Final = frozenset({".xlsx", ".xlsm", ".xltx", ".xlsb", ".xls", ".ods", ".ots", ".csv", ".tsv"})
+_PANIC: Final = "PanicException"
+"""What a library in Rust raises where it did not expect a file to be so; no Exception, and of no public class."""
 
 
 def file_hash(path: Path) -> str:
@@ -53,6 +55,12 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
     except Exception as error:  # any reader may fail in any way on a damaged file
         cause = error.__cause__ or error
         raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise IngestError(
+            f"The file cannot be read: it is damaged ({_one_line(error)}). Save it again."
+        ) from error
     limit.check_text(plain.length)
     if plain.is_blank:
         raise IngestError(f"The file holds no text ({_reason(path)}).")

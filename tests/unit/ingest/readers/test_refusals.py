@@ -48,6 +48,28 @@ def test_a_refusal_says_the_reason(tmp_path: Path, name: str, content: bytes, me
     assert "\n" not in str(caught.value)
 
 
+def test_a_panic_of_a_library_in_rust_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no `Exception`: a damaged workbook would end the ingest of a folder."""
+
+    class PanicException(BaseException):
+        """As pyo3 makes it."""
+
+    def panic(*_: object) -> None:
+        raise PanicException("range end index 64 out of range")
+
+    (tmp_path / "a.xlsb").write_bytes(b"PK\x03\x04")
+    monkeypatch.setattr("llama_index_presets.ingest.readers.office.sheets.read_xlsb", panic)
+    with pytest.raises(IngestError, match=r"it is damaged .range end index 64 out of range.. Save it again"):
+        read_file(tmp_path / "a.xlsb", "h")
+    (tmp_path / "a.txt").write_text("A text.")
+    monkeypatch.setattr(
+        "llama_index_presets.ingest.readers.text.read_text",
+        lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        read_file(tmp_path / "a.txt", "h")
+
+
 def test_a_presentation_of_keynote_is_known_by_what_it_holds(tmp_path: Path) -> None:
     """Its ending is that of private keys, too, which are text."""
     with zipfile.ZipFile(tmp_path / "talk.key", "w") as archive:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["EdgeLine", "running_lines"]
+__all__ = ["EdgeLine", "line_pattern", "running_lines"]
 
 _PLACE: Final = 6.0  # points by which the same head may stand higher on another page
 _MOST_EDGE_LINES: Final = 4
@@ -62,11 +62,12 @@ def running_lines(lines: Sequence[EdgeLine], pages: int) -> set[tuple[int, int]]
 def _alike(lines: Sequence[EdgeLine]) -> dict[str, list[EdgeLine]]:
     groups: dict[str, list[EdgeLine]] = defaultdict(list)
     for line in lines:
-        groups[_pattern(line.text)].append(line)
+        groups[line_pattern(line.text)].append(line)
     return groups
 
 
-def _pattern(text: str) -> str:
+def line_pattern(text: str) -> str:
+    """A line, whatever its numbers are."""
     text = " ".join(_NUMBER.sub("#", text.casefold()).split())
     return "#" if _ROMAN.match(text) else text
 
@@ -104,7 +105,7 @@ def _steady(group: Sequence[EdgeLine]) -> list[EdgeLine]:
 
 def _is_running(group: Sequence[EdgeLine]) -> bool:
     """Words that repeat; figures alone must count pages, which `_counting` sees."""
-    pattern = _pattern(group[0].text)
+    pattern = line_pattern(group[0].text)
     words = sum(char.isalpha() for char in pattern)
     return words >= 3 and (len({line.text for line in group}) < len(group) or "#" in pattern)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_pdf
 from llama_index_presets.ingest.plain_text import LineBox, Mark, PlainText, TableSpan, is_table_caption
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ, recognized
-from llama_index_presets.ingest.readers.pdf.headers_footers import EdgeLine, running_lines
+from llama_index_presets.ingest.readers.pdf.headers_footers import EdgeLine, line_pattern, running_lines
 from llama_index_presets.ingest.readers.pdf.headings import heading_marks, outline_marks
 from llama_index_presets.ingest.readers.pdf.lines import Line, page_lines
 from llama_index_presets.ingest.readers.pdf.order import reading_order
@@ -31,6 +31,7 @@ _EDGE: Final = 0.14  # of the page's height, in which running heads stand
 _EDGE_LINES: Final = 4
 _LISTED_PAGES: Final = 10
 _SCAN: Final = "it is an image (a scan)"
+_DAMAGED: Final = "it is damaged"
 _HIDDEN: Final = (
     "words that it does not show are left out (white on white, too small, beside it, or not drawn)"
 )
@@ -76,7 +77,7 @@ def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
         raise IngestError(_no_text(pages))
     writer = _Writer(pages, limit)
     writer.write()
-    first = "\n".join(next(filter(None, (list(_texts(page)) for page in pages)), ()))
+    first = "\n".join(next(filter(None, (list(_texts(page.kept)) for page in pages)), ()))
     about = about_pdf(info, first)
     text = "".join(writer.parts)
     starts = dict(writer.pages_at)
@@ -120,20 +121,37 @@ def _pages(document: Any, limit: SizeLimit) -> Iterator[_Page]:
         try:
             page = document[place]
         except Exception as error:  # one damaged page must not take the others with it
-            yield _Page(label, [], (0, 0), Frame((0, 0, 0, 0), 0), f"it is damaged ({error})")
+            yield _damaged(label, error)
             continue
         try:
-            found = page_words(page)
-            laid_out = _laid_out(label, found)
-            if laid_out.problem == _SCAN and limit.ocr:
-                laid_out.recognized = _recognized(page, limit.ocr)
-                laid_out.problem = f"its text is recognized from a picture ({limit.ocr})"
-            yield laid_out
-            characters += len(laid_out.recognized)
-            characters += sum(len(word.text) + 1 for words in found.words.values() for word in words)
-            limit.check_text(characters)
+            read, more = _read_page(page, label, limit)
+        except (
+            ArithmeticError,
+            LookupError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # what it holds is out of all bounds
+            read, more = _damaged(label, error), 0
         finally:
             page.close()
+        yield read
+        characters += more
+        limit.check_text(characters)
+
+
+def _damaged(label: str, error: Exception) -> _Page:
+    return _Page(label, [], (0, 0), Frame((0, 0, 0, 0), 0), f"{_DAMAGED} ({error})")
+
+
+def _read_page(page: Any, label: str, limit: SizeLimit) -> tuple[_Page, int]:
+    """A page, and its characters."""
+    found = page_words(page)
+    read = _laid_out(label, found)
+    if read.problem == _SCAN and limit.ocr:
+        read.recognized = _recognized(page, limit.ocr)
+        read.problem = f"its text is recognized from a picture ({limit.ocr})"
+    words = (word for words in found.words.values() for word in words)
+    return read, len(read.recognized) + sum(len(word.text) + 1 for word in words)
 
 
 def _recognized(page: Any, languages: str) -> str:
@@ -166,9 +184,23 @@ def _laid_out(label: str, found: PageWords) -> _Page:
 
 
 def _drop_running(pages: Sequence[_Page]) -> None:
-    """Fill `kept` of each page with its items but for running heads and feet."""
+    """Fill `kept` of each page with its items but for running heads and feet.
+
+    Pages that are the same from head to foot count as one: otherwise what is at the edges of a page that occurs twice
+    would be lost. Where nothing would be left, all is kept.
+    """
     edges = [edge for number, page in enumerate(pages) for edge in _edge_lines(number, page)]
-    running = running_lines(edges, len(pages)) if len(pages) > 1 else set()
+    firsts: dict[str, int] = {}
+    for number, page in enumerate(pages):
+        firsts.setdefault("\n".join(_texts(page.items)), number)
+    running = running_lines(edges, len(pages)) if len(firsts) > 1 else set()
+    if len(firsts) < len(pages):
+        once = [edge for edge in edges if edge.page in set(firsts.values())]
+        among = running_lines(once, len(firsts)) if running else set()
+        patterns = {line_pattern(edge.text) for edge in once if (edge.page, edge.place) in among}
+        running &= {(edge.page, edge.place) for edge in edges if line_pattern(edge.text) in patterns}
+    if len(running) == sum(len(page.items) for page in pages):
+        running = set()
     for number, page in enumerate(pages):
         page.kept = [item for place, item in enumerate(page.items) if (number, place) not in running]
 
@@ -189,8 +221,8 @@ def _edge_lines(number: int, page: _Page) -> Iterator[EdgeLine]:
             yield EdgeLine(number, place, line.text, line.baseline - height - 1)
 
 
-def _texts(page: _Page) -> Iterator[str]:
-    for _, item in page.kept:
+def _texts(items: Iterable[tuple[Frame, Item]]) -> Iterator[str]:
+    for _, item in items:
         if isinstance(item, Line):
             yield item.text
 
@@ -201,6 +233,8 @@ def _no_text(pages: Sequence[_Page]) -> str:
     if any(page.problem == _SCAN for page in pages):
         count = sum(page.problem == _SCAN for page in pages)
         return f"The PDF holds no text: {count} of {len(pages)} pages are images (a scan). {HOW_TO_READ}"
+    if damaged := [page for page in pages if page.problem.startswith(_DAMAGED)]:
+        return f"The PDF holds no text: {_warning(damaged[0].problem, [page.label for page in damaged])}"
     return f"The PDF holds no text on its {len(pages)} pages."
 
 
@@ -242,7 +276,7 @@ class _Writer:
         self._pages_read = pages
         self._limit = limit
         self._length = 0
-        self._words: WordCounts = word_counts(text for page in pages for text in _texts(page))
+        self._words: WordCounts = word_counts(text for page in pages for text in _texts(page.kept))
         self._last: Line | None = None
         self.parts: list[str] = []
         self.pages: list[Mark] = []

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from llama_index_presets.ingest.readers.pdf.form_fields import filled_fields
 from llama_index_presets.ingest.readers.pdf.hidden import Paint, are_shown
+from llama_index_presets.ingest.readers.pdf.vertical import DOWNWARDS, vertical_words
 from llama_index_presets.packages.extras import require
 
 __all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
@@ -241,7 +243,12 @@ class _TextPage:
                 word.paint = "none"
             if word.text:
                 found.setdefault(turn, []).append(word)
-        return found
+        if upright := found.get(0):
+            rest, lines = vertical_words(upright, self._bounds[2] - self._bounds[0])
+            if lines:
+                found[0] = rest
+                found.setdefault(DOWNWARDS, []).extend(lines)
+        return {turn: words for turn, words in found.items() if words}
 
     def _runs(self) -> Iterator[tuple[int, Word]]:
         raw, text = self._raw, self._text.raw
@@ -285,9 +292,9 @@ class _TextPage:
             elif gap:
                 word.text += gap
             gap = ""
-            if 0xD800 <= code <= 0xDFFF or code == 0xFFFD:
+            if 0xD800 <= code <= 0xDFFF or code == 0xFFFD or code > sys.maxunicode:
                 self.unmapped += 1
-            word.text += _CHARACTERS.get(code) or chr(code)
+            word.text += _CHARACTERS.get(code) or (chr(code) if code <= sys.maxunicode else "\ufffd")
             if turn:
                 self._extend(word, turn, box)
             else:
