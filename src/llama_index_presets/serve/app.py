@@ -24,7 +24,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.answers import Answers
 from llama_index_presets.serve.callers.access import Access
-from llama_index_presets.serve.callers.key_file import KeyFile, default_key_file
+from llama_index_presets.serve.callers.key_file import Caller, KeyFile, default_key_file
 from llama_index_presets.serve.callers.limits import ClientTooSlow, RateLimiter, bounded_receive, bounded_send
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.engines import Engines
@@ -69,7 +69,7 @@ class Server:
         engines: The engines.
         answers: Answers questions.
         jobs: Ingests.
-        keys: The API keys, or None.
+        keys: The API keys, and whether callers need one.
         metrics: What is counted.
     """
 
@@ -77,18 +77,31 @@ class Server:
     engines: Engines
     answers: Answers
     jobs: JobQueue
-    keys: KeyFile | None
+    keys: KeyFile
     metrics: Metrics
     _limits_of: object = None
 
     def refresh_budgets(self) -> None:
         """Hold the engines to the budgets of the keys, when these have changed."""
-        if self.keys is None:
+        if not self.keys.asked:
             return
         callers = self.keys.callers()
         if callers is not self._limits_of:
-            self.engines.hold_to(_budgets(self.keys))
+            self.engines.hold_to(_budgets(self.keys), sums=self.keys.path.with_suffix(".budgets"))
             self._limits_of = callers
+
+    def admit(self, caller: Caller) -> None:
+        """Let work go on that a caller has begun, under the budget that their key has now.
+
+        Raises:
+            Problem: 401, the key was revoked or has expired meanwhile.
+            SettingsError: The keys cannot be read.
+        """
+        self.refresh_budgets()
+        if caller.id and not self.keys.knows(caller):
+            raise Problem(
+                401, f"The key of '{caller.name}' was revoked or has expired.", code="invalid_api_key"
+            )
 
     def open(self, configs: Mapping[str, EngineConfig]) -> None:
         """Open and warm engines, or replace those that have changed; see `Engines.open`."""
@@ -110,22 +123,32 @@ def make_server(config: ServeConfig, *, engines: Engines | None = None) -> Serve
     Raises:
         SettingsError: It would be reachable from other machines without keys, or its keys cannot be read.
     """
-    file = KeyFile(Path(config.keys).expanduser() if config.keys else default_key_file())
-    keys = file if config.keys or file.exists() else None
-    if config.public and (keys is None or not keys.exists()):
+    named = config.keys is not None
+    keys = KeyFile(
+        Path(config.keys).expanduser() if config.keys is not None else default_key_file(), named=named
+    )
+    if config.public and not keys.exists():
         raise SettingsError(
             f"'{config.host}' can be reached from other machines, and there are no keys: anybody could read the index "
             "and spend your money. Make a key (llama-presets key add NAME), or listen on 127.0.0.1."
         )
-    if keys is not None:
+    if config.identity_header and not keys.asked:
+        raise SettingsError(
+            f"identity_header is '{config.identity_header}', and there are no keys: anybody would be let in, whatever "
+            "the proxy says. Make a key for each user (llama-presets key add NAME)."
+        )
+    if keys.asked:
+        if not keys.exists():
+            _log.warning("There is no file '%s': nobody is let in before 'llama-presets key add'.", keys.path)
         keys.callers()  # a damaged file ends the start, not the first request
-    if engines is None:
-        sums = file.path.with_suffix(".budgets") if keys is not None else None
-        engines = Engines(sums=sums)
+    engines = Engines() if engines is None else engines
     metrics, jobs = Metrics(), JobQueue(engines)
     engines.on_change(metrics.follow, metrics.unfollow)
     answers = Answers(engines, config.limits, metrics)
-    return Server(config, engines, answers, jobs, keys, metrics)
+    server = Server(config, engines, answers, jobs, keys, metrics)
+    jobs.admit = server.admit
+    server.refresh_budgets()  # before a job of an earlier process goes on
+    return server
 
 
 def create_app(

@@ -18,6 +18,7 @@ settings = { top_k = 8 }
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -37,6 +38,8 @@ from llama_index_presets.serve.callers.limits import Limits
 __all__ = ["EngineConfig", "ServeConfig", "read_config"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST: Final = re.compile(r"[\w.-]+|\[?[0-9A-Fa-f:.]+\]?")
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,23 @@ class ServeConfig:
             raise SettingsError(
                 "A private key is given without its certificate. Give --certificate FILE, too."
             )
+        if not self.host.strip():
+            raise SettingsError(
+                "The host is empty, which would be every address. Give one, such as 127.0.0.1."
+            )
+        for name in self.hosts:
+            if not isinstance(name, str) or not _HOST.fullmatch(name):
+                raise SettingsError(
+                    f"{name!r} in hosts is no name of a host. Write it without scheme, port and stars: kb.example.com."
+                )
+        for address in self.proxies:
+            if not _is_address(address):
+                raise SettingsError(
+                    f"{address!r} in proxies is no IP address, so no proxy would be believed. Write each proxy's own: "
+                    "10.0.0.7."
+                )
+        if self.identity_header and not _HEADER.fullmatch(self.identity_header):
+            raise SettingsError(f"identity_header is {self.identity_header!r}, which is no name of a header.")
         if bool(self.identity_header) != bool(self.proxies):
             raise SettingsError(
                 "identity_header and proxies belong together: anybody can send a header, so only the proxies named are "
@@ -215,11 +235,23 @@ def _known(kind: type, table: Mapping[str, Any], place: str, without: tuple[str,
         if name not in names:
             near = get_close_matches(name, names, n=1)
             faults.append(f"'{name}' is unknown" + (f", did you mean '{near[0]}'?" if near else ""))
-        elif kind is not Limits and not isinstance(value, _KINDS.get(name, (str,))):
+        elif value == "":
+            faults.append(f"{name} is empty: leave the line out for the default")
+        elif kind is not Limits and (
+            not isinstance(value, kinds := _KINDS.get(name, (str,)))
+            or (isinstance(value, bool) and bool not in kinds)
+        ):
             faults.append(f"{name} is {value!r}")
     if faults:
         raise SettingsError(f"{place}: {'; '.join(faults)}. It takes: {', '.join(names)}.")
     return dict(table)
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
 
 
 def _beside(path: Path, value: str) -> str:

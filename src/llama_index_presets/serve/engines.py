@@ -208,22 +208,27 @@ class Engines:
         gone = [one for one in self._served.values() if one not in served.values()]
         fresh = [one for one in served.values() if one not in self._served.values()]
         self._served = served
+        with self._limiting:
+            self._hold_to_limits()  # before a job of an earlier process goes on in one of them
         for one in fresh:
             for notify in self._on_open:
                 notify(one)
-        with self._limiting:
-            self._hold_to_limits()
         for one in gone:
             for notify in self._on_close:
                 notify(one)
             one.retire()
 
-    def hold_to(self, budgets: Sequence[Budget]) -> None:
+    def hold_to(self, budgets: Sequence[Budget], *, sums: Path | None = None) -> None:
         """Hold the calls of all engines, those opened later included, to budgets that they share.
 
         Returns at once, also while engines are being opened.
+
+        Args:
+            budgets: In place of those before.
+            sums: Folder with their sums, where none was given before.
         """
         with self._limiting:
+            self._sums = self._sums or sums
             self._limits = tuple(budgets)
             self._hold_to_limits()
 

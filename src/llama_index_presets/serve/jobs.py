@@ -5,7 +5,7 @@ for. A job that a restart cut off runs again from its next batch: documents that
 
     queued -> running -> done | failed | cancelled
                  ^
-    waiting <----'      another process ingests into the same storage
+    waiting <----'      another process ingests into the same storage, or the keys cannot be read
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llama_index_presets.errors import (
     BudgetExceededError,
     PresetsError,
+    SettingsError,
     StoreCorruptError,
     StoreError,
     StoreLockedError,
@@ -246,9 +247,11 @@ class JobQueue:
 
     Attributes:
         engines: The engines; each job leases its own while it runs.
+        admit: Called with the caller of a job before each batch; raises where their key no longer counts.
     """
 
     engines: Engines
+    admit: Callable[[Caller], None] = lambda caller: None
     _tables: dict[str, Jobs] = field(default_factory=dict)
     _threads: dict[str, threading.Thread] = field(default_factory=dict)
     _wakes: dict[str, threading.Event] = field(default_factory=dict)
@@ -366,7 +369,7 @@ class JobQueue:
                     return
                 batch = documents[finished : finished + _BATCH]
                 with attributed(tags=(*caller.tags, engine_tag(served.name))):
-                    added = self._ingest(table, job, engine, batch)
+                    added = self._ingest(table, job, caller, engine, batch)
                 if added is None:  # stopped while it waited
                     return
                 report = _sum(report, _shown(added, served.state, caller))
@@ -379,17 +382,33 @@ class JobQueue:
         _forget_texts(job)
 
     def _ingest(
-        self, table: Jobs, job: Job, engine: PresetEngine, batch: Sequence[Any]
+        self, table: Jobs, job: Job, caller: Caller, engine: PresetEngine, batch: Sequence[Any]
     ) -> dict[str, Any] | None:
-        """Ingest a batch; while another process holds the storage, wait for it."""
+        """Ingest a batch; while another process holds the storage, or the keys cannot be read, wait."""
         while not self._stop.is_set():
+            why = self._unreadable_keys(caller)
             try:
-                return _ingest(engine, batch, job.metadata)
+                if not why:
+                    return _ingest(engine, batch, job.metadata)
             except StoreLockedError as error:
-                table.update(job.id, status="waiting", error=f"The storage is in use (process {error.pid}).")
-                if self._stop.wait(_RETRY_S) or table.get(job.id).status == "cancelled":
-                    return None
+                why = f"The storage is in use (process {error.pid})."
+            table.update(job.id, status="waiting", error=why)
+            if self._stop.wait(_RETRY_S) or table.get(job.id).status == "cancelled":
+                return None
         return None
+
+    def _unreadable_keys(self, caller: Caller) -> str:
+        """Why it is unknown whether the caller's key still counts, or empty.
+
+        Raises:
+            Problem: 401, it does not.
+        """
+        try:
+            self.admit(caller)
+        except SettingsError as error:
+            _log.error("%s", error)
+            return "The keys of this server cannot be read."
+        return ""
 
 
 def _ingest(engine: PresetEngine, batch: Sequence[Any], metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from llama_index_presets.serve.config import ServeConfig
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.protocols.problems import log_fault
 
-__all__ = ["Process", "address_of", "listen", "serve"]
+__all__ = ["Process", "address_of", "listen", "serve", "warn_of_what_stays"]
 
 _log = logging.getLogger("llama_index_presets.serve")
 
@@ -137,7 +138,8 @@ class Process:
     def reload(self) -> threading.Thread:
         """Read the configuration again and replace engines that have changed; requests under way end as they began.
 
-        A configuration that cannot be served changes nothing, and is logged. Host, port, keys and limits stay.
+        A configuration that cannot be served changes nothing, and is logged. Host, port, keys and limits stay; the log
+        says so where they differ.
         """
         thread = threading.Thread(target=self._reload, name="reload", daemon=True)
         thread.start()
@@ -147,8 +149,10 @@ class Process:
         if self._reread is None:
             return
         try:
-            self.server.open(self._reread().engines)
+            fresh = self._reread()
+            self.server.open(fresh.engines)
             _log.warning("Reloaded: %s", ", ".join(self.server.engines.names))
+            warn_of_what_stays(self.config, fresh)
         except PresetsError as error:
             _log.error("The configuration was not reloaded: %s", error)
         except Exception as error:
@@ -239,6 +243,17 @@ class _ImpatientProtocol(H11Protocol):
     def _after_a_look(self, close: Callable[[], None]) -> asyncio.TimerHandle:
         """Call a function in the next round of the loop, which reads its sockets before it looks at its timers."""
         return self.loop.call_later(0, close)
+
+
+def warn_of_what_stays(running: ServeConfig, fresh: ServeConfig) -> None:
+    """Log which values of a new configuration do not count before the next start."""
+    names = [one.name for one in fields(ServeConfig) if one.name not in ("engines", "port")]
+    changed = [name for name in names if getattr(running, name) != getattr(fresh, name)]
+    if changed:
+        _log.error(
+            "Engines were reloaded, but %s of the new configuration does not count before the next start.",
+            ", ".join(changed),
+        )
 
 
 def _is_main_thread() -> bool:

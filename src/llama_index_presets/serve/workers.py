@@ -19,7 +19,7 @@ from typing import Any, Final
 from llama_index_presets.errors import PresetsError, ServeError, SettingsError
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
-from llama_index_presets.serve.server import Process, address_of, listen
+from llama_index_presets.serve.server import Process, address_of, listen, warn_of_what_stays
 
 __all__ = ["Workers", "refuse_unshareable", "serve_in_workers"]
 
@@ -187,6 +187,7 @@ class Workers:
                 self._workers[place] = self._ready_one()
                 self._end([old])
             _log.warning("Reloaded: %s", ", ".join(self.config.engines))
+            warn_of_what_stays(before, fresh)
         except PresetsError as error:
             self.config = before
             _log.error("The configuration was not reloaded: %s", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import os
 import re
 import sqlite3
 import stat
@@ -16,14 +17,23 @@ from typing import Any
 import httpx
 import pytest
 from llama_index.core import Document
-from tests.unit.serve.conftest import Running, add_keys, config_of, running
+from tests.unit.serve.conftest import Running, add_keys, config_of, running, wait_for
 from typer.testing import CliRunner
 
 from llama_index_presets.cli import app
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.monitor.audit import AuditLog, audit_key
 from llama_index_presets.monitor.quality import QUALITY_FILE
-from llama_index_presets.serve.callers.key_file import Caller, KeyFile, parse_budget, parse_expiry, parse_rate
+from llama_index_presets.serve.app import make_server
+from llama_index_presets.serve.callers.key_file import (
+    Caller,
+    KeyFile,
+    default_key_file,
+    parse_budget,
+    parse_expiry,
+    parse_rate,
+)
 from llama_index_presets.serve.config import EngineConfig
 
 QUESTION = {"question": "What do cats do all day?"}
@@ -320,6 +330,62 @@ def test_a_proxys_user_is_believed_only_of_the_proxy(tmp_path: Path) -> None:
         )
 
 
+def test_an_identity_that_came_twice_is_refused(tmp_path: Path) -> None:
+    """One of the two may be of the client, and which one a proxy appends is its own affair."""
+    add_keys(tmp_path / "keys.json", {"ada": {"tenant": "acme"}, "eve": {}})
+    options: dict[str, Any] = {"keys": str(tmp_path / "keys.json"), "proxies": ("127.0.0.1",)}
+    with (
+        running(config_of(tmp_path, identity_header="X-Forwarded-User", **options)) as server,
+        server.client() as client,
+    ):
+        twice = [("X-Forwarded-User", "ada"), ("x-forwarded-user", "eve")]
+        assert refusal(client.get("/documents", headers=twice)) == (403, "two_identities")
+
+
+def test_an_identity_header_without_keys_is_no_access(tmp_path: Path) -> None:
+    """Its names are those of keys: without any, everybody was let in."""
+    config = config_of(tmp_path, identity_header="X-User", proxies=("127.0.0.1",))
+    with pytest.raises(SettingsError, match="there are no keys"):
+        make_server(config)
+
+
+def test_a_first_key_closes_a_server_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as there is a file of keys each request needs one; not when the file is gone again either."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    with running(config_of(tmp_path)) as server, server.client() as client:
+        assert client.get("/documents").status_code == 200
+        file = KeyFile(default_key_file())
+        key = file.add(Caller(name="ada", budget="0.0000001/day"))
+        assert refusal(client.get("/documents")) == (401, "missing_api_key")
+        with server.client(key) as ada:
+            assert ada.get("/documents").status_code == 200
+            assert refusal(ada.post("/query", json=QUESTION)) == (402, "budget_exceeded")
+        file.path.unlink()
+        assert refusal(client.get("/documents")) == (401, "missing_api_key")
+
+
+def test_a_link_that_leads_nowhere_is_a_file_of_keys(tmp_path: Path) -> None:
+    """A mount that is late does not open the server."""
+    (tmp_path / "keys.json").symlink_to(tmp_path / "not-mounted-yet")
+    assert KeyFile(tmp_path / "keys.json").asked
+
+
+def test_a_key_revoked_in_an_ingest_ends_it(tmp_path: Path) -> None:
+    """The next batch is not ingested: the key's budget went with the key, so nothing would hold it."""
+    keys = add_keys(tmp_path / "keys.json", {"ada": {}, "bob": {}})
+    with running(config_of(tmp_path, keys=str(tmp_path / "keys.json"))) as server:
+        with server.client(keys["ada"]) as ada, ingest_lock(tmp_path / "kb" / "ingest.lock"):
+            job = ada.post("/ingest", json={"documents": [{"id": "owls", "text": "Owls hunt."}]}).json()["id"]
+            wait_for(lambda: ada.get(f"/ingest/{job}").json()["status"] == "waiting")
+            KeyFile(tmp_path / "keys.json").revoke("ada")
+        table = server.process.server.jobs.table(server.process.server.engines.all()[0])
+        ended = wait_for(
+            lambda: one if (one := table.get(job)).status not in ("waiting", "running") else None
+        )
+        assert (ended.status, "was revoked" in ended.error) == ("failed", True)
+        assert "owls" not in server.engine.documents()
+
+
 def test_a_key_has_one_budget_over_all_engines(tmp_path: Path) -> None:
     """What it spends with one engine is missing at the other; another key is not held to it."""
     keys = add_keys(tmp_path / "keys.json", {"ada": {"budget": "0.00001/day"}, "bob": {}})
@@ -427,3 +493,82 @@ def test_names_are_plain(tmp_path: Path, caller: Caller) -> None:
         parse_expiry("soon")
     with pytest.raises(SettingsError, match="is over already"):
         parse_expiry("2020-01-31")
+
+
+ENTRY: dict[str, Any] = {"name": "ada", "id": "abc", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"tenant": None}, "tenant is None, expected a text"),
+        ({"tenant": []}, r"tenant is \[\], expected a text"),
+        ({"tenant": " "}, "outer spaces"),
+        ({"tenat": "acme"}, "'tenat' is unknown"),
+        ({"groups": "hr"}, "groups is 'hr', expected a list"),
+        ({"groups": None}, "groups is None"),
+        ({"groups": [None]}, r"groups is \[None\]"),
+        ({"groups": [""]}, "group '' is not usable"),
+        ({"groups": ["user:root"]}, "not usable"),
+        ({"budget": None}, "budget is None"),
+        ({"budget": 5}, "budget is 5"),
+        ({"budget": "NaN/day"}, "is no budget"),
+        ({"budget": "-1/day"}, "is no budget"),
+        ({"budget": "€5/day"}, "is no budget"),
+        ({"rate": False}, "rate is False"),
+        ({"rate": "0/minute"}, "is no rate"),
+        ({"expires": None}, "expires is None"),
+        ({"expires": 0}, "expires is 0"),
+        ({"expires": "soon"}, "is no date"),
+        ({"read_only": None}, "read_only is None"),
+        ({"read_only": "yes"}, "read_only is 'yes'"),
+        ({"id": ""}, "id and sha256"),
+        ({"sha256": ""}, "id and sha256"),
+        ({"name": ""}, "is not usable"),
+    ],
+)
+def test_an_entry_that_is_wrong_opens_nothing(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    """A tenant that is null, or a budget, was taken for none at all. No key of such a file counts; it says which."""
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"version": 1, "keys": [{**ENTRY, **change}]}))
+    with pytest.raises(SettingsError, match=f"key 1, .*{reason}.*no key is accepted"):
+        KeyFile(path).callers()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "JSONDecodeError"),
+        ("[]", "expected"),
+        ('{"keys": {}}', "expected"),
+        ('{"version": 2, "keys": []}', "expected"),
+        ('{"keys": [5]}', "key 1 is no object"),
+        ('{"keys": [{"tenant": "acme", "tenant": ""}]}', "'tenant' stands twice"),
+        (json.dumps({"keys": [ENTRY, {**ENTRY, "id": "b"}]}), "two keys have the name 'ada'"),
+        (json.dumps({"keys": [ENTRY, {**ENTRY, "name": "b"}]}), "two keys have the id 'abc'"),
+    ],
+)
+def test_a_file_that_means_two_things_opens_nothing(tmp_path: Path, text: str, reason: str) -> None:
+    """Of two values JSON takes the last, and of two keys one would be found by name and another by id."""
+    (tmp_path / "keys.json").write_text(text)
+    with pytest.raises(SettingsError, match=reason):
+        KeyFile(tmp_path / "keys.json").callers()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")
+def test_a_file_that_anybody_may_write_opens_nothing(tmp_path: Path) -> None:
+    """Any user of the machine could add a key; a change of the mode alone is seen."""
+    file = KeyFile(tmp_path / "keys.json")
+    key = file.add(Caller(name="ada"))
+    assert file.caller(key).name == "ada"
+    file.path.chmod(0o646)
+    with pytest.raises(SettingsError, match="chmod o-w"):
+        file.caller(key)
+
+
+@pytest.mark.parametrize("option", ["--tenant", "--groups", "--budget", "--rate", "--expires"])
+def test_an_empty_option_makes_no_key(tmp_path: Path, option: str) -> None:
+    """`--tenant "$TENANT"` with a variable that is not set made a key that sees every tenant."""
+    path = tmp_path / "keys.json"
+    made = CliRunner().invoke(app, ["key", "add", "ada", option, "", "--keys", str(path)])
+    assert (made.exit_code, f"{option} is empty" in made.output, path.exists()) == (2, True, False)

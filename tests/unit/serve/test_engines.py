@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from tests.unit.serve.conftest import LocalWords, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import SettingsError, StoreError, UnknownPresetError
+from llama_index_presets.monitor.budgets import Budget
+from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.protocols.problems import Problem
@@ -53,6 +56,9 @@ def test_a_file_names_engines_and_limits(tmp_path: Path) -> None:
     assert config.engines["papers"].storage == "s3://bucket/papers"
 
 
+ENGINE = "[engines.a]\npreset = 'healthcare'\nstorage = 'x'"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -71,6 +77,22 @@ def test_a_file_names_engines_and_limits(tmp_path: Path) -> None:
             "[serve.limits]\nrunning = 'x'\n[engines.a]\npreset = 'healthcare'\nstorage = 'x'",
             "running is 'x'",
         ),
+        (f"[serve.limits]\nrunning = 1.5\n{ENGINE}", "running is 1.5. Expected a whole number"),
+        (f"[serve.limits]\nrate = false\n{ENGINE}", "rate is False"),
+        (f"[serve.limits]\nrate = ''\n{ENGINE}", "rate is empty"),
+        (f"[serve]\nworkers = true\n{ENGINE}", "workers is True"),
+        (f"[serve]\nkeys = ''\n{ENGINE}", "keys is empty"),
+        (f"[serve]\ncertificate = ''\n{ENGINE}", "certificate is empty"),
+        (f"[serve]\nhost = ''\n{ENGINE}", "host is empty"),
+        (f"[serve]\nhost = ' '\n{ENGINE}", "every address"),
+        (f"[serve]\nhosts = ['']\n{ENGINE}", "'' in hosts is no name"),
+        (f"[serve]\nhosts = ['https://kb.example.com']\n{ENGINE}", "without scheme"),
+        (f"[serve]\nhosts = ['*']\n{ENGINE}", "without scheme, port and stars"),
+        (f"[serve]\nidentity_header = 'X-User'\nproxies = ['10.0.0.0/8']\n{ENGINE}", "no IP address"),
+        (f"[serve]\nidentity_header = 'X User'\nproxies = ['10.0.0.7']\n{ENGINE}", "no name of a header"),
+        ("[engines.a]\npreset = 'healthcare'\nstorage = ''", "storage is empty"),
+        (f"{ENGINE}\nbudget = ''", "budget is empty"),
+        (f"{ENGINE}\nllm = ''", "llm is empty"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_fault(tmp_path: Path, text: str, reason: str) -> None:
@@ -256,3 +278,23 @@ def test_a_name_in_the_wrong_place_does_not_open_the_server(tmp_path: Path, top:
     file.write_text(f'{top}\n[engines.one]\npreset = "healthcare"\nstorage = "a"\n')
     with pytest.raises(SettingsError, match=says):
         read_config(file)
+
+
+def test_budgets_hold_before_a_job_of_an_earlier_process_goes_on(tmp_path: Path) -> None:
+    """Who is told of an opened engine, such as the queue of ingests, finds it held to the budgets already."""
+    held: list[bool] = []
+    engines = Engines(opener(), sums=tmp_path / "sums")
+    engines.on_change(lambda served: held.append(served.engine.held_to_budgets), lambda served: None)
+    engines.hold_to([Budget(limit_usd=Decimal(5), per="day", by="tag", only="key:ada")])
+    engines.open({"kb": EngineConfig(preset="knowledge-base", storage=str(tmp_path / "kb"))})
+    engines.close()
+    assert held == [True]
+
+
+def test_a_reload_says_what_it_leaves_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys and limits count from the next start; an operator who adds them is not told 'Reloaded' alone."""
+    config = config_of(tmp_path)
+    fresh = config.with_changes(keys=str(tmp_path / "keys.json"), limits=Limits(rate="1/hour"))
+    with running(config, reread=lambda: fresh) as server:
+        server.process.reload().join()
+    assert "keys, limits of the new configuration does not count before the next start" in caplog.text

@@ -91,8 +91,8 @@ def test_a_public_address_needs_keys(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(SettingsError, match="there are no keys"):
         make_server(config_of(tmp_path, host="0.0.0.0", keys=str(tmp_path / "missing.json")))
     add_keys(tmp_path / "keys.json", {"ada": {}})
-    assert make_server(config_of(tmp_path, host="0.0.0.0", keys=str(tmp_path / "keys.json"))).keys is not None
-    assert make_server(config_of(tmp_path)).keys is None
+    assert make_server(config_of(tmp_path, host="0.0.0.0", keys=str(tmp_path / "keys.json"))).keys.asked
+    assert not make_server(config_of(tmp_path)).keys.asked
 
 
 def test_a_port_that_is_taken_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llama_index_presets.cli.app import AsJson, app, complain, emit, print_table, say, table
+from llama_index_presets.errors import SettingsError
 
 __all__ = ["add", "key_app", "list_keys", "revoke"]
 
@@ -23,28 +24,37 @@ KeysFile = Annotated[
 @key_app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Who gets the key; goes into the audit log and the ledger.")],
-    tenant: Annotated[str, typer.Option("--tenant", help="Tenant whose documents the caller sees.")] = "",
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Tenant whose documents the caller sees.")
+    ] = None,
     groups: Annotated[
-        str, typer.Option("--groups", help="Groups whose documents the caller sees: hr,all.")
-    ] = "",
+        str | None, typer.Option("--groups", help="Groups whose documents the caller sees: hr,all.")
+    ] = None,
     budget: Annotated[
-        str, typer.Option("--budget", help="Most US dollars: 5/day, 100/month, 0.05/query.")
-    ] = "",
-    rate: Annotated[str, typer.Option("--rate", help="Most requests: 60/minute.")] = "",
+        str | None, typer.Option("--budget", help="Most US dollars: 5/day, 100/month, 0.05/query.")
+    ] = None,
+    rate: Annotated[str | None, typer.Option("--rate", help="Most requests: 60/minute.")] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="May ask, not ingest or delete.")] = False,
-    expires: Annotated[str, typer.Option("--expires", help="When it ends: 2027-01-31, 90d, 12h.")] = "",
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="When it ends: 2027-01-31, 90d, 12h.")
+    ] = None,
     keys: KeysFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once; the file holds its hash alone."""
     from llama_index_presets.serve.callers.key_file import Caller, parse_expiry
 
+    given = {"tenant": tenant, "groups": groups, "budget": budget, "rate": rate, "expires": expires}
+    if empty := [f"--{option}" for option, value in given.items() if value is not None and not value.strip()]:
+        raise SettingsError(
+            f"{' and '.join(empty)} is empty, so the key would be held to none. Give a value, or leave the option out."
+        )
     caller = Caller(
         name=name,
-        tenant=tenant,
+        tenant=tenant or "",
         groups=tuple(part.strip() for part in groups.split(",")) if groups else (),
-        budget=budget,
-        rate=rate,
+        budget=budget or "",
+        rate=rate or "",
         read_only=read_only,
         expires=parse_expiry(expires) if expires else "",
     )

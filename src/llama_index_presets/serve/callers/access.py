@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from llama_index_presets.errors import SettingsError
 from llama_index_presets.serve.callers.key_file import ANYBODY, Caller, KeyFile
 from llama_index_presets.serve.callers.limits import RateLimiter
 from llama_index_presets.serve.config import ServeConfig
 from llama_index_presets.serve.protocols.problems import Problem, log_fault
 
 __all__ = ["OPEN_PATHS", "Access", "caller_of", "must_write"]
+
+_log = logging.getLogger("llama_index_presets.serve")
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 OPEN_PATHS: Final = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
@@ -46,12 +50,12 @@ class Access:
 
     Attributes:
         config: Hosts, proxies and rates.
-        keys: The API keys; None for a server without.
+        keys: The API keys; whether one is needed, too.
         rates: Counts requests of callers.
     """
 
     config: ServeConfig
-    keys: KeyFile | None
+    keys: KeyFile
     rates: RateLimiter
 
     def check(self, method: str, path: str, headers: Headers, client: str) -> Caller:
@@ -102,9 +106,9 @@ class Access:
             raise _cross_origin()
 
     def _identify(self, headers: Headers, client: str) -> Caller:
-        if self.keys is None:
-            return ANYBODY
         try:
+            if not self.keys.asked:
+                return ANYBODY
             if name := self._vouched(headers, client):
                 caller = self.keys.named(name)
                 if caller is None:
@@ -113,14 +117,30 @@ class Access:
                     )
                 return caller
             return self.keys.caller(_key(headers))
-        except (OSError, ValueError) as error:  # a damaged file lets nobody in
+        except SettingsError as error:  # a damaged file lets nobody in
+            _log.error("%s", error)
+            raise Problem(503, "The keys of this server cannot be read.", code="keys_unreadable") from None
+        except (OSError, ValueError) as error:
             log_fault("reading the keys", error)
             raise Problem(503, "The keys of this server cannot be read.", code="keys_unreadable") from None
 
     def _vouched(self, headers: Headers, client: str) -> str:
-        """Name that a trusted proxy gives, or empty."""
+        """Name that a trusted proxy gives, or empty.
+
+        Raises:
+            Problem: 403, it gives two: one may be of the client, which the proxy has let through.
+        """
         header = self.config.identity_header
-        return headers.get(header, "") if header and client in self.config.proxies else ""
+        if not header or client not in self.config.proxies:
+            return ""
+        names = headers.getlist(header)
+        if len(names) > 1:
+            raise Problem(
+                403,
+                f"The header '{header}' came twice, so who asks is open. The proxy must replace what a client sends.",
+                code="two_identities",
+            )
+        return names[0].strip() if names else ""
 
 
 def _key(headers: Headers) -> str:

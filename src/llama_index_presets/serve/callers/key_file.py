@@ -12,8 +12,9 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -133,6 +134,7 @@ class KeyFile:
 
     Args:
         path: The file.
+        named: Whether the operator named it, so that callers need a key though it is missing.
 
     Example:
         >>> import tempfile
@@ -142,14 +144,41 @@ class KeyFile:
         'acme'
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, named: bool = False) -> None:
         self.path = path
+        self._asked = named
         self._stamp: tuple[int, ...] = ()
         self._by_id: Mapping[str, Caller] = {}
 
+    @property
+    def asked(self) -> bool:
+        """Whether callers need a key: where the file was named, and from the moment on at which it is there.
+
+        Then no request is answered without one, even if the file holds none, or is gone again.
+
+        Raises:
+            SettingsError: Its folder cannot be looked into.
+        """
+        if not self._asked:
+            self._asked = self.exists()
+        return self._asked
+
     def exists(self) -> bool:
-        """Whether there is a file: then no request is answered without a key, even if the file holds none."""
-        return self.path.exists()
+        """Whether there is a file, or a link that leads nowhere yet.
+
+        Raises:
+            SettingsError: Its folder cannot be looked into.
+        """
+        try:
+            self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise SettingsError(
+                f"Whether there are keys in '{self.path}' cannot be seen ({error.strerror}). Fix the rights of its "
+                "folder, or name another file with --keys."
+            ) from error
+        return True
 
     def callers(self) -> Mapping[str, Caller]:
         """Callers by the public part of their key; read again when the file has changed.
@@ -160,9 +189,10 @@ class KeyFile:
         try:
             status = self.path.stat()
         except FileNotFoundError:
-            self._stamp, self._by_id = (), {}
+            if self._stamp or self._by_id:
+                self._stamp, self._by_id = (), {}
             return self._by_id
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode)
         if stamp != self._stamp:
             self._by_id = {caller.id: caller for caller in self._read()}
             self._stamp = stamp
@@ -181,18 +211,25 @@ class KeyFile:
             raise Problem(
                 401, "The API key is not known. Check it, or ask for a new one.", code="invalid_api_key"
             )
-        if found.expires and datetime.now(UTC) >= _moment(found.expires):
+        if _is_over(found):
             raise Problem(
                 401, f"The API key expired on {found.expires}. Ask for a new one.", code="expired_api_key"
             )
         return found
 
+    def knows(self, caller: Caller) -> bool:
+        """Whether the key of a caller, who was let in before, still counts.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        found = self.callers().get(caller.id)
+        return found is not None and not _is_over(found)
+
     def named(self, name: str) -> Caller | None:
         """Caller by name, for an identity that a trusted proxy has checked; None for an unknown or expired one."""
         found = next((caller for caller in self.callers().values() if caller.name == name), None)
-        if found is not None and found.expires and datetime.now(UTC) >= _moment(found.expires):
-            return None
-        return found
+        return None if found is None or _is_over(found) else found
 
     def add(self, caller: Caller) -> str:
         """Make a key; it is returned here and can never be shown again.
@@ -232,14 +269,16 @@ class KeyFile:
 
     def _read(self) -> list[Caller]:
         try:
-            content = json.loads(self.path.read_text("utf-8"))
-            keys = content["keys"]
-            return [Caller(**{**entry, "groups": tuple(entry.get("groups", ()))}) for entry in keys]
+            with self.path.open("rb") as file:
+                _refuse_open_to_all(os.fstat(file.fileno()).st_mode)
+                content = json.loads(file.read().decode("utf-8"), object_pairs_hook=_without_twins)
+            return _callers(content)
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error) if isinstance(error, SettingsError) else type(error).__name__
             raise SettingsError(
-                f"The keys in '{self.path}' cannot be read ({type(error).__name__}). Restore the file, or delete it "
+                f"The keys in '{self.path}' cannot be read ({reason}). Correct or restore the file, or delete it "
                 "and make the keys again; until then no key is accepted."
             ) from error
 
@@ -283,6 +322,73 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+# -- content of the file: what is written by hand is checked as what 'key add' makes ---------------------------------
+
+
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_ID: Final = re.compile(r"[0-9A-Za-z]{1,64}")
+_SHAPES: Final[dict[str, tuple[type, str]]] = {
+    **{one.name: (str, "a text") for one in fields(Caller)},
+    "groups": (list, "a list of texts"),
+    "read_only": (bool, "true or false"),
+}
+
+
+def _refuse_open_to_all(mode: int) -> None:
+    if os.name == "posix" and mode & stat.S_IWOTH:
+        raise SettingsError("every user of this machine can write it and so let themselves in: chmod o-w")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a name given twice, of which JSON readers take the last, is refused."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise SettingsError(
+            f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one entry"
+        )
+    return found
+
+
+def _callers(content: Any) -> list[Caller]:
+    entries = content.get("keys") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or content.get("version", 1) != 1:
+        raise SettingsError('expected {"version": 1, "keys": [...]}')
+    callers = [_caller(entry, place) for place, entry in enumerate(entries, start=1)]
+    for what in ("name", "id"):
+        values = [getattr(caller, what) for caller in callers]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise SettingsError(f"two keys have the {what} {twice[0]!r}")
+    return callers
+
+
+def _caller(entry: Any, place: int) -> Caller:
+    """Caller of an entry. Nothing of it is passed over: a tenant that is null would open the documents of all."""
+    if not isinstance(entry, dict):
+        raise SettingsError(f"key {place} is no object")
+    called = f"key {place}, {entry.get('name')!r}"
+    faults = [f"'{name}' is unknown" for name in entry if name not in _SHAPES]
+    faults += [f"'{name}' is missing" for name in ("name", "id", "sha256") if name not in entry]
+    for name, value in entry.items():
+        kind, expected = _SHAPES.get(name, (object, ""))
+        fits = isinstance(value, kind)
+        if isinstance(value, list):
+            fits = fits and all(isinstance(one, str) for one in value)
+        if not fits and name != "sha256":
+            faults.append(f"{name} is {value!r}, expected {expected}")
+    if faults:
+        raise SettingsError(f"{called}: {'; '.join(faults)}")
+    if not _HEX.fullmatch(str(entry["sha256"])) or not _ID.fullmatch(entry["id"]):
+        raise SettingsError(f"{called}: id and sha256 are not those of a key")
+    caller = Caller(**{**entry, "groups": tuple(entry.get("groups", ()))})
+    try:
+        _check(caller)
+    except SettingsError as error:
+        raise SettingsError(f"{called}: {error}") from error
+    return caller
+
+
 # -- values of a key --------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +397,8 @@ def _check(caller: Caller) -> None:
         raise SettingsError(
             f"The name {caller.name!r} is not usable. Take letters, digits and . _ - + @, 100 at most."
         )
+    if caller.tenant != caller.tenant.strip():
+        raise SettingsError(f"The tenant {caller.tenant!r} has outer spaces. Leave them out.")
     if caller.groups:
         from llama_index_presets.ingest.metadata.permissions import principals
 
@@ -360,6 +468,10 @@ def parse_expiry(text: str, *, now: datetime | None = None) -> str:
             f"'{text}' is over already: the key would be refused from the start. Give a later date."
         )
     return moment.isoformat(timespec="seconds")
+
+
+def _is_over(caller: Caller) -> bool:
+    return bool(caller.expires) and datetime.now(UTC) >= _moment(caller.expires)
 
 
 def _moment(text: str) -> datetime:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import Message, Receive, Send
 
@@ -53,20 +53,23 @@ class Limits:
     stop_s: float = 30.0
 
     def __post_init__(self) -> None:
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        whole = [one.name for one in fields(self) if one.type == "int"]
+        rate = values.pop("rate")
         wrong = [
-            f"{one.name} is {getattr(self, one.name)!r}"
-            for one in fields(self)
-            if one.name != "rate"
-            and (
-                isinstance(getattr(self, one.name), bool)
-                or not isinstance(getattr(self, one.name), int | float)
-                or not getattr(self, one.name) > 0
-            )
+            f"{name} is {value!r}"
+            for name, value in values.items()
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0
         ]
         if wrong:
             raise SettingsError(f"Limits: {'; '.join(wrong)}. Expected a number > 0.")
-        if self.rate:
-            parse_rate(self.rate)
+        wrong = [f"{name} is {values[name]!r}" for name in whole if not isinstance(values[name], int)]
+        if wrong:
+            raise SettingsError(f"Limits: {'; '.join(wrong)}. Expected a whole number > 0.")
+        if not isinstance(rate, str):
+            raise SettingsError(f"Limits: rate is {rate!r}. Expected a text as 600/minute.")
+        if rate:
+            parse_rate(rate)
 
 
 class RateLimiter:
