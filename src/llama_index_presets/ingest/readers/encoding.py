@@ -42,6 +42,8 @@ _COOKIE: Final = re.compile(rb"^[ \t\f]*(?:#|//|/\*|;|%|--).*?coding[:=][ \t]*([
 _HEAD: Final = 4096  # bytes in which a declaration stands
 _SAMPLE: Final = 65_536  # bytes that the detector sees; more make it slower, not better
 _SURE: Final = 0.3  # chardet's scale: what it is surer of than this was right in every sample of 21 languages
+_MOST_BLOCKS: Final = 24  # of 256 characters each, in a text that is not East Asian
+_PRINTABLE: Final = bytes([*range(32, 127), 9, 10, 13])
 _FEWEST: Final = 16  # characters by which a text without Latin letters can be told from other bytes
 _EAST_ASIAN: Final = re.compile("[\u3000-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff00-\uffef -~\\s]")
 _LATIN: Final = (
@@ -272,6 +274,8 @@ def _utf16(raw: bytes) -> Decoded | None:
         if text and odd <= len(text) // 50:
             blocks = len({ord(char) >> 8 for char in text}) - 1
             east_asian = len(_EAST_ASIAN.findall(text)) > 0.95 * len(text)
+            if (blocks > _MOST_BLOCKS and not east_asian) or _is_ascii_in_pairs(raw):
+                continue
             found.append((odd + (min(blocks, 3) if east_asian else blocks), name))
     score, name = min(found, default=(0, ""))
     length = min(len(raw), _HEAD) // 2
@@ -279,6 +283,13 @@ def _utf16(raw: bytes) -> Decoded | None:
         return None
     text = raw.decode(name, "replace")
     return Decoded(text, name, (_guess(name, 0.95 if length >= _FEWEST else 0.7),))
+
+
+def _is_ascii_in_pairs(raw: bytes) -> bool:
+    """Whether the bytes are ASCII with a few control characters, such as a library's record: read in pairs they look
+    like Chinese."""
+    head = raw[:_HEAD]
+    return b"\0" not in head and len(head.translate(None, _PRINTABLE)) < len(head) // 10
 
 
 def _strictly(raw: bytes, name: str) -> str:

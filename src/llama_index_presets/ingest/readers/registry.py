@@ -66,13 +66,13 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".tex .latex .ltx", "latex:read_latex", "readers-all"),
     (".csv .tsv .tab", "csv:read_csv", "readers"),
     (".pdf", "pdf.reader:read_pdf", "readers"),
-    (".docx .docm .dotx", "office.word:read_docx", "readers"),
+    (".docx .docm .dotx .dotm", "office.word:read_docx", "readers"),
     (".rtf", "office.rtf:read_rtf", "readers"),
     (".odt .ott", "office.odf:read_odt", "readers"),
     (".ods .ots", "office.odf:read_ods", "readers"),
     (".odp .otp", "office.odf:read_odp", "readers"),
-    (".pptx .pptm .ppsx .potx", "office.slides:read_pptx", "readers"),
-    (".xlsx .xlsm .xltx", "office.sheets:read_xlsx", "readers"),
+    (".pptx .pptm .ppsx .ppsm .potx .potm", "office.slides:read_pptx", "readers"),
+    (".xlsx .xlsm .xltx .xltm", "office.sheets:read_xlsx", "readers"),
     (".xls", "office.sheets:read_xls", "readers"),
     (".xlsb", "office.sheets:read_xlsb", "readers"),
     (".doc .dot .ppt .pps .hwp .pages .numbers", "office.packages:refuse_old", ""),
@@ -109,12 +109,13 @@ def reader_for(path: Path) -> ReaderEntry:
     if path.is_file() and (suffix not in READERS or suffix in _OFTEN_WRONG):
         with path.open("rb") as file:
             found = _by_content(file.read(_HEAD), path, suffix)
-        return READERS[found] if found else entry
+        return READERS.get(found, TEXT) if found else entry
     return entry
 
 
 _HEAD: Final = 1024  # bytes
-_OFTEN_WRONG: Final = frozenset((".xls", ".xlsx", ".doc", ".docx", ".ppt", ".pptx", ".txt"))
+_OLD: Final = (".doc", ".dot", ".ppt", ".pps")
+_OFTEN_WRONG: Final = frozenset((".xls", ".xlsx", ".docx", ".pptx", ".txt", *_OLD))
 _BEGINNINGS: Final = ((b"%PDF-", ".pdf"), (b"{\\rtf", ".rtf"))
 _HTML: Final = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|table|meta)\b", re.I | re.S
@@ -147,6 +148,8 @@ def _by_content(head: bytes, path: Path, suffix: str) -> str:
         if b"urn:schemas-microsoft-com:office:spreadsheet" in head:
             return ".xml"
         return "" if b"\0" in head else ".csv"
+    if suffix in _OLD and head and b"\0" not in head:  # a text, such as a graph in the language of Graphviz
+        return ".txt"
     return ""
 
 

@@ -206,6 +206,15 @@ def test_a_mailbox_is_its_messages(tmp_path: Path) -> None:
     assert "Message 2 says so.\nFrom here on it goes." in sections(source)["Number 2"]
 
 
+def test_a_message_of_apple_mail_is_read_without_its_property_list(tmp_path: Path) -> None:
+    """Above it stands its length, below it what the program keeps of it."""
+    message = b"From: ada@example.org\nSubject: Pump\n\nThe pump is dry.\n"
+    raw = b"%d      \n%s<?xml version='1.0'?><plist><string>flags</string></plist>" % (len(message), message)
+    text = read(tmp_path, raw, "a.emlx").plain.text
+    assert "Subject: Pump" in text and text.rstrip().endswith("The pump is dry.")
+    assert "plist" not in text
+
+
 def test_an_encrypted_message_and_a_file_that_is_none_say_so(tmp_path: Path) -> None:
     """Both reasons are true ones."""
     encrypted = b"From: a@b.c\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\n\nMIIB"

@@ -29,6 +29,7 @@ def test_every_reader_of_the_table_is_there(entry: object) -> None:
         ("a.xlsx", LOCKED, "has a password"),
         ("a.pptx", OLE, "PowerPoint before 2007. Convert it .soffice --headless --convert-to pptx"),
         ("a.doc", OLE, r"kind .doc are not read. Convert it .soffice --headless --convert-to docx"),
+        ("a.docm", OLE, "of a Word before 2007. Convert it .soffice --headless --convert-to docx FILE"),
         ("a.hwp", OLE, r"kind .hwp are not read. Convert it"),
         ("a.pages", OLE, r"kind .pages are not read. Export it .File, Export To, Word."),
         ("a.numbers", OLE, r"Export To, Excel"),

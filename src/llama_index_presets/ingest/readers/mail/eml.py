@@ -37,6 +37,7 @@ _SIGNATURES: Final = (
 )
 _ENCRYPTED: Final = ("application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted")
 _HEADERS: Final = ("from", "to", "subject", "date", "message-id", "received", "mime-version", "content-type")
+_LENGTH: Final = re.compile(rb"\A\s*(\d{1,10})[ \t]*\r?\n")
 _FROM_LINE: Final = re.compile(rb"^From (?=.*\d{2}:\d{2}.*\n[\w-]+:)", re.MULTILINE)
 
 
@@ -47,8 +48,15 @@ def read_eml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
         IngestError: It is encrypted, is no message, or is larger than `limit`.
     """
     limit.check_file(path)
-    message = message_of(_parsed(path.read_bytes()), limit)
+    message = message_of(_parsed(_of_apple_mail(path.read_bytes())), limit)
     return message_text(message, limit), message_about(message)
+
+
+def _of_apple_mail(raw: bytes) -> bytes:
+    """The message of an emlx file, which has its length above it and a property list below it; any other as it is."""
+    if found := _LENGTH.match(raw):
+        return raw[found.end() : found.end() + int(found[1])]
+    return raw
 
 
 def read_mbox(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:

@@ -39,7 +39,7 @@ def check_package(path: Path, limit: SizeLimit, program: str) -> None:
         if is_encrypted(path):
             raise IngestError("The file has a password. Save it without one.")
         raise IngestError(
-            f"The file is of a {program} before 2007. {_CONVERT.format(new=path.suffix[1:] + 'x')}"
+            f"The file is of a {program} before 2007. {_CONVERT.format(new=path.suffix[1:4].lower() + 'x')}"
         )
     if begin.startswith((b"{\\rtf", b"%PDF", b"<")) or not zipfile.is_zipfile(path):
         raise IngestError(f"The file cannot be read: it is no {program} file, or damaged. Save it again.")

@@ -78,7 +78,7 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         return _values_alone(path, limit, f"{type(error).__name__} of openpyxl"), about
     if not book.worksheets:  # it does not follow every kind of path to a sheet
         return _values_alone(path, limit, "openpyxl finds no sheet"), about
-    plain = plain_from_sheets(map(_of_openpyxl, book.worksheets), limit)
+    plain = plain_from_sheets((_of_openpyxl(sheet, limit) for sheet in book.worksheets), limit)
     return replace(plain, warnings=(*plain.warnings, *_without_results(path))), about
 
 
@@ -117,11 +117,11 @@ def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
         if "encrypted" in str(error).lower():
             raise IngestError(_PASSWORD) from error
         return _values_alone(path, limit, f"{type(error).__name__} of xlrd"), {}
-    sheets = (_of_xlrd(xlrd, book, sheet) for sheet in book.sheets())
+    sheets = (_of_xlrd(xlrd, book, sheet, limit) for sheet in book.sheets())
     return plain_from_sheets(sheets, limit), {}
 
 
-def _of_openpyxl(sheet: Any) -> Sheet:
+def _of_openpyxl(sheet: Any, limit: SizeLimit) -> Sheet:
     merged = {
         (row, column): (area.min_row, area.min_col)
         for area in sheet.merged_cells.ranges
@@ -131,7 +131,7 @@ def _of_openpyxl(sheet: Any) -> Sheet:
         )
     }
     rows, numbers, notes = list[list[Cell]](), set[tuple[int, int]](), list[str]()
-    last = 0
+    last = characters = 0
     for row, width in _used_rows(sheet, merged):
         if last and row > last + 1:
             rows.append([])  # one blank row cuts tables as a million of them do
@@ -144,6 +144,8 @@ def _of_openpyxl(sheet: Any) -> Sheet:
                 numbers.add((len(rows), len(cells)))
             text = without_controls(shown(source.value, source.number_format or "General"))
             cells.append(Cell(text, key=merged.get(at, at)))
+            characters += len(text)
+            limit.check_text(characters)  # many cells may share one long text
             if getattr(one, "comment", None):
                 notes.append(f"Comment on {one.coordinate}: {_comment(one.comment.text)}")
         rows.append(cells)
@@ -168,13 +170,13 @@ def _comment(text: Any) -> str:
     return words.partition(" Comment: ")[2] if words.startswith("[Threaded comment]") else words
 
 
-def _of_xlrd(xlrd: Any, book: Any, sheet: Any) -> Sheet:
+def _of_xlrd(xlrd: Any, book: Any, sheet: Any, limit: SizeLimit) -> Sheet:
     merged = {
         (row, column): (top, left)
         for top, bottom, left, right in sheet.merged_cells
         for row, column in itertools.islice(itertools.product(range(top, bottom), range(left, right)), 10_000)
     }
-    rows, numbers = list[list[Cell]](), set[tuple[int, int]]()
+    rows, numbers, characters = list[list[Cell]](), set[tuple[int, int]](), 0
     for row in range(sheet.nrows):
         cells = list[Cell]()
         for column in range(sheet.row_len(row)):
@@ -183,6 +185,8 @@ def _of_xlrd(xlrd: Any, book: Any, sheet: Any) -> Sheet:
             if is_number:
                 numbers.add((row, column))
             cells.append(Cell(without_controls(value), key=at))
+            characters += len(value)
+            limit.check_text(characters)
         rows.append(cells)
     return Sheet(str(sheet.name), rows, frozenset(numbers), hidden=bool(getattr(sheet, "visibility", 0)))
 
@@ -191,7 +195,7 @@ def _xls_value(xlrd: Any, book: Any, sheet: Any, row: int, column: int) -> tuple
     """A cell as it is shown, and whether it is a number or a date."""
     cell = sheet.cell(row, column)
     form = book.format_map.get(book.xf_list[cell.xf_index].format_key) if cell.xf_index is not None else None
-    code = form.format_str if form is not None else "General"
+    code = (form.format_str if form is not None else "") or "General"
     if cell.ctype == xlrd.XL_CELL_DATE:
         try:
             return shown(xlrd.xldate_as_datetime(cell.value, book.datemode), code), True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -26,6 +28,12 @@ from llama_index_presets.packages.extras import require
 
 __all__ = ["read_pptx"]
 
+_TYPES: Final = "[Content_Types].xml"
+_PRESENTATION: Final = b"application/vnd.openxmlformats-officedocument.presentationml.presentation.main+xml"
+_SHOW_OR_TEMPLATE: Final = re.compile(
+    rb"application/vnd\.(?:openxmlformats-officedocument\.presentationml\.(?:slideshow|template)\.main"
+    rb"|ms-powerpoint\.(?:slideshow|template)\.macroEnabled\.main)\+xml"
+)
 _ROW: Final = 228_600  # EMU, a quarter of an inch: shapes that begin within it stand beside each other
 _SLIDE_NUMBER, _FOOTERS = 13, (15, 16)  # types of placeholders
 
@@ -38,9 +46,9 @@ def read_pptx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     """
     check_package(path, limit, "PowerPoint")
     pptx = require("pptx", extra="readers-all")
-    deck = pptx.Presentation(str(path))
     with zipfile.ZipFile(path) as archive:
         about = plain_values(core_properties(archive))
+        deck = pptx.Presentation(_as_presentation(archive) or str(path))
     warnings = list[str]()
     seen: set[str] = set()
     pages = (
@@ -52,6 +60,22 @@ def read_pptx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         if slide._element.get("show") in ("0", "false"):
             warnings.append(f"Slide {number} is hidden in the show. It was read like the others.")
     return replace(plain, warnings=tuple(warnings)), about
+
+
+def _as_presentation(archive: zipfile.ZipFile) -> io.BytesIO | None:
+    """A show or a template under the type of a presentation, the only one that python-pptx opens; None for one."""
+    types = archive.read(_TYPES) if _TYPES in archive.namelist() else b""
+    changed = _SHOW_OR_TEMPLATE.sub(_PRESENTATION, types)
+    if changed == types:
+        return None
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as written:
+        for member in archive.infolist():
+            written.writestr(
+                member.filename, changed if member.filename == _TYPES else archive.read(member.filename)
+            )
+    copy.seek(0)
+    return copy
 
 
 def _slide(slide: Any, number: int, seen: set[str], warnings: list[str]) -> Iterator[str]:

@@ -30,6 +30,10 @@ from llama_index_presets.packages.extras import require
 __all__ = ["read_docx"]
 
 _BODY: Final = "word/document.xml"
+_STYLES: Final = "word/styles.xml"
+_UNTYPED: Final = re.compile(rb"<(\w+:)style\b(?![^>]*\1type=)")
+_UNNAMED: Final = re.compile(rb"<(\w+:)style\b(?![^>]*\1styleId=)")
+"""Attributes of a style that mammoth asks for, and that may be left out."""
 _MARGIN: Final = re.compile(r"word/(header|footer)\d*\.xml")
 _PAGE_FIELD: Final = re.compile(r"\b(?:PAGE|NUMPAGES|SECTIONPAGES)\b")
 _REWRITTEN: Final = (b"AlternateContent", b"txbxContent", b"oMath")
@@ -68,11 +72,9 @@ def _numbered_notes(html: str) -> str:
 
 def _style_map(archive: zipfile.ZipFile) -> str:
     """Styles that are headings, by their name or their level in the outline; below the title where one is used."""
-    if "word/styles.xml" not in archive.namelist():
+    if _STYLES not in archive.namelist():
         return "comment-reference => sup"
-    styles = {
-        style: (name, level) for style, name, level in _styles(parse_xml(archive.read("word/styles.xml")))
-    }
+    styles = {style: (name, level) for style, name, level in _styles(parse_xml(archive.read(_STYLES)))}
     titles = {style for style, (name, _) in styles.items() if name.lower() == "title"}
     body = archive.read(_BODY).decode("utf-8", "replace") if _BODY in archive.namelist() else ""
     down = any(re.search(rf'pStyle [^>]*val="{re.escape(style)}"', body) for style in titles)
@@ -152,6 +154,12 @@ def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.B
             _open_boxes(root)
             _write_formulas(root)
         changed[name] = require("lxml.etree", extra="readers").tostring(root)
+    if _STYLES in archive.namelist():
+        styles = archive.read(_STYLES)
+        whole = _UNNAMED.sub(
+            rb'<\1style \1styleId="-"', _UNTYPED.sub(rb'<\1style \1type="paragraph"', styles)
+        )
+        changed |= {_STYLES: whole} if whole != styles else {}
     if not changed:
         return io.BytesIO(path.read_bytes())
     file = io.BytesIO()

@@ -1,0 +1,158 @@
+"""Files of a known format that are written in a way their libraries do not take."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import xlrd
+from openpyxl import Workbook
+from pptx import Presentation
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.read import read_file
+from llama_index_presets.ingest.readers.encoding import decode
+from llama_index_presets.ingest.readers.office.sheets import _xls_value
+
+OPEN, MICROSOFT = (
+    "application/vnd.openxmlformats-officedocument.presentationml.",
+    "application/vnd.ms-powerpoint.",
+)
+
+
+def rewrite(path: Path, name: str, old: bytes, new: bytes) -> None:
+    """Replace bytes in a member of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        members = {one: archive.read(one) for one in archive.namelist()}
+    assert old in members[name]
+    members[name] = members[name].replace(old, new)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        ("ppsx", f"{OPEN}slideshow.main+xml"),
+        ("potx", f"{OPEN}template.main+xml"),
+        ("pptm", f"{MICROSOFT}presentation.macroEnabled.main+xml"),
+        ("ppsm", f"{MICROSOFT}slideshow.macroEnabled.main+xml"),
+        ("potm", f"{MICROSOFT}template.macroEnabled.main+xml"),
+    ],
+)
+def test_shows_and_templates_are_read_as_presentations(tmp_path: Path, suffix: str, kind: str) -> None:
+    """python-pptx refuses them for their type alone."""
+    deck = Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[0])
+    slide.shapes.title.text = "The pump is dry"
+    path = tmp_path / f"a.{suffix}"
+    deck.save(str(path))
+    rewrite(path, "[Content_Types].xml", f"{OPEN}presentation.main+xml".encode(), kind.encode())
+    assert "The pump is dry" in read_file(path, "h").plain.text
+
+
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006/"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/"
+
+
+def test_styles_of_word_without_a_type_or_a_name_are_read(tmp_path: Path) -> None:
+    """Both have defaults, which mammoth does not know; headings stay what they are."""
+    path = tmp_path / "a.docx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "[Content_Types].xml",
+            f'<Types xmlns="{PACKAGE}content-types"><Default Extension="xml" ContentType="application/xml"/></Types>',
+        )
+        for name, kind, target in (
+            ("_rels/.rels", "officeDocument", "word/document.xml"),
+            ("word/_rels/document.xml.rels", "styles", "styles.xml"),
+        ):
+            archive.writestr(
+                name,
+                f'<Relationships xmlns="{PACKAGE}relationships"><Relationship Id="r1" Type="{OFFICE}{kind}" '
+                f'Target="{target}"/></Relationships>',
+            )
+        archive.writestr(
+            "word/styles.xml",
+            f'<w:styles xmlns:w="{WORD}"><w:style w:styleId="H1"><w:name w:val="heading 1"/></w:style>'
+            '<w:style w:type="paragraph"><w:name w:val="Aside"/></w:style></w:styles>',
+        )
+        archive.writestr(
+            "word/document.xml",
+            f'<w:document xmlns:w="{WORD}"><w:body><w:p><w:pPr><w:pStyle w:val="H1"/></w:pPr>'
+            "<w:r><w:t>Pumps</w:t></w:r></w:p><w:p><w:r><w:t>The pump is dry.</w:t></w:r></w:p></w:body></w:document>",
+        )
+    plain = read_file(path, "h").plain
+    assert "The pump is dry." in plain.text
+    assert [label for _, label in plain.headings if label] == ["Pumps"]
+
+
+def test_cells_that_share_a_long_text_come_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workbook of kilobytes could hold gigabytes of text; it is refused before they are written."""
+    monkeypatch.setattr(
+        SizeLimit, "check_archive", lambda *_: None
+    )  # openpyxl writes the text into each cell
+    book = Workbook()
+    for row in range(1, 41):
+        book.active.cell(row, 1, ("word " * 6_000).strip())
+    path = tmp_path / "a.xlsx"
+    book.save(path)
+    with pytest.raises(IngestError, match="comes to more than 1 MB of text"):
+        read_file(path, "h", SizeLimit(1))
+
+
+def test_a_date_of_an_old_workbook_without_a_format_is_shown() -> None:
+    """Its format may be named and have no text."""
+    cell = SimpleNamespace(ctype=xlrd.XL_CELL_DATE, value=45_000.0, xf_index=0)
+    book = SimpleNamespace(
+        xf_list=[SimpleNamespace(format_key=7)], format_map={7: SimpleNamespace(format_str=None)}, datemode=0
+    )
+    sheet = SimpleNamespace(cell=lambda *_: cell)
+    assert _xls_value(xlrd, book, sheet, 0, 0) == ("2023-03-15", True)
+
+
+@pytest.mark.parametrize("suffix", ["dot", "doc", "ppt"])
+def test_a_text_under_the_ending_of_an_old_office_file_is_read(tmp_path: Path, suffix: str) -> None:
+    """Graphs of Graphviz end in .dot, and notes of before 1990 in .doc."""
+    path = tmp_path / f"a.{suffix}"
+    path.write_text('digraph { pump -> valve [label="feeds"]; }')
+    assert read_file(path, "h").plain.text == 'digraph { pump -> valve [label="feeds"]; }'
+
+
+def test_ascii_with_control_characters_is_not_read_as_chinese() -> None:
+    """In pairs, its bytes are characters of UTF-16; records of libraries are written so."""
+    record = b"".join(
+        b"\x1e%03d10\x1fa Pumps and valves of the north\x1fb Ada Lovelace\x1d" % n for n in range(40)
+    )
+    record = record.replace(b" ", b"\x1f")
+    with pytest.raises(IngestError, match="binary, not text"):
+        decode(record)
+
+
+def test_binary_bytes_of_many_scripts_are_not_read_as_wide_characters() -> None:
+    """Nearly every pair of bytes is some character; a text has few blocks of them."""
+    raw = b"".join(bytes([n * 7 % 96 + 32, n * 13 % 150 + 6]) for n in range(1, 2_000))
+    with pytest.raises(IngestError, match="binary, not text|no text in any known encoding"):
+        decode(raw.replace(b"\xd8", b"\x20") + b"\0\0")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ポンプは毎月検査される。\n" * 9,
+        "水泵每月检查一次。" * 9,
+        "Насос проверен, 12 раз.\n" * 9,
+        "ねじなしのこえだ、あめ\n" * 9,
+    ],
+)
+def test_wide_characters_without_a_mark_are_still_read(encoding: str, text: str) -> None:
+    """Half of the bytes of such a text may be printable ASCII."""
+    assert decode(text.encode(encoding)).text == text
