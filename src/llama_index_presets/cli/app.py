@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llama_index_presets import __version__
+from llama_index_presets.cli.interrupts import interrupts_noted
 from llama_index_presets.cli.project import STORAGE, ProjectCommand
 from llama_index_presets.cli.terminal import clear_screen, complain, console, print_table, say, table
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
@@ -77,31 +78,37 @@ class _OneLineErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
-        try:
-            with _reader_may_leave():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            complain(f"Stopped. {_SAFE.get(ctx.invoked_subcommand or '', _NOTHING_CHANGED)}")
-            # Under -m, CPython ends by the signal in place of this code if the interrupt came through an exec() of some
-            # import: a mark stays until the next exec().
-            exec("")  # nosec B102  # a fixed text
-            raise typer.Exit(INTERRUPTED) from None
-        except PresetsError as error:
-            self._fail(
-                ctx,
-                str(error),
-                WRONG_USAGE if isinstance(error, SettingsError | FilterError) else FAILED,
-                error,
-            )
-        except (typer.Exit, typer.Abort):
-            raise
-        except Exception as error:
-            if type(error).__module__.startswith(
-                ("typer", "click")
-            ):  # wrong usage: the library's own one line
+        with interrupts_noted() as interrupts:
+            try:
+                with _reader_may_leave():
+                    return super().invoke(ctx)
+            except KeyboardInterrupt:
+                self._stop(ctx)
+            except (typer.Exit, typer.Abort):
                 raise
-            hint = "" if _debug() else " (--debug shows where)"
-            self._fail(ctx, f"{type(error).__name__}: {_first_line(error)}{hint}", FAILED, error)
+            except Exception as error:
+                if interrupts.heard:
+                    self._stop(ctx, error)
+                self._explain(ctx, error)
+
+    def _stop(self, ctx: Any, error: Exception | None = None) -> NoReturn:
+        """End after a Ctrl-C, and say what it leaves; `error` is what a library made of the interrupt."""
+        if error is not None and _debug():
+            traceback.print_exception(error)
+        complain(f"Stopped. {_SAFE.get(ctx.invoked_subcommand or '', _NOTHING_CHANGED)}")
+        # Under -m, CPython ends by the signal in place of this code if the interrupt came through an exec() of some
+        # import: a mark stays until the next exec().
+        exec("")  # nosec B102  # a fixed text
+        raise typer.Exit(INTERRUPTED) from None
+
+    def _explain(self, ctx: Any, error: Exception) -> NoReturn:
+        if isinstance(error, PresetsError):
+            code = WRONG_USAGE if isinstance(error, SettingsError | FilterError) else FAILED
+            self._fail(ctx, str(error), code, error)
+        if type(error).__module__.startswith(("typer", "click")):  # wrong usage: the library's own one line
+            raise error
+        hint = "" if _debug() else " (--debug shows where)"
+        self._fail(ctx, f"{type(error).__name__}: {_first_line(error)}{hint}", FAILED, error)
 
     def _fail(self, ctx: Any, message: str, code: int, error: Exception) -> NoReturn:
         if _debug():

@@ -20,6 +20,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
     Raises:
         MissingExtraError: It is not installed; the message carries the install line.
+        KeyboardInterrupt: Ctrl-C was pressed during the import, which compiled modules report as an `ImportError`.
 
     Example:
         >>> require("json", extra="local").dumps([1])
@@ -31,6 +32,12 @@ def require(module: str, *, extra: str) -> ModuleType:
         missing = error.name or module
         if module == missing or module.startswith(missing + "."):
             raise MissingExtraError(module, extra) from error
+        raise
+    except ImportError as error:
+        if isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):  # a compiled module says that it cannot be initialized
+            raise error.__cause__ from None
         raise
 
 

@@ -412,7 +412,11 @@ def test_an_upload_that_is_listed_before_its_reply_has_one_row(
     page.get_by_role("link", name="Documents").click()
     upload = {"name": "voles.txt", "mimeType": "text/plain", "buffer": b"Voles burrow."}
     page.locator("#files").set_input_files([upload])
-    page.wait_for_function("window.replies.length === 1")
+    deadline = time.monotonic() + 30
+    while (
+        not page.evaluate("window.replies.length") and time.monotonic() < deadline
+    ):  # the page forbids eval()
+        page.wait_for_timeout(20)
     page.get_by_role("link", name="Chat").click()
     page.get_by_role("link", name="Documents").click()
     page.locator(".job", has_text="document").wait_for()
