@@ -6,8 +6,9 @@
     python tools/pythons.py 3.13 -- tests/contracts -k duckdb     # other tests
     python tools/pythons.py --without-torch                       # and without the packages that need torch
 
-Environments are .venv-3.X, kept for the next run. `UV_TORCH_BACKEND=cpu` installs torch without CUDA, where PyTorch's
-own index can be reached; PyPI's torch brings several GB of CUDA. Without torch, tests of what needs it are left out.
+Environments are .venv-3.X, kept for the next run. torch is that of PyTorch's own index, for the CPU. Where that index
+does not answer, torch and the tests of what needs it are left out, and the line of result says so: the torch of PyPI
+brings several GB of CUDA. A UV_TORCH_BACKEND in the environment is taken as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +62,20 @@ TORCH = (
     "llama-index-llms-smollm2",
 )
 """What --without-torch leaves out: torch, and what cannot be imported without it."""
+CPU_INDEX = "https://download.pytorch.org/whl/cpu/torch/"
+
+
+def why_without_torch(asked: bool) -> str:
+    """Why torch is left out; empty where it is installed: by the caller's own choice of backend, or for the CPU."""
+    if asked:
+        return "asked for"
+    if os.environ.get("UV_TORCH_BACKEND"):
+        return ""
+    try:
+        urllib.request.urlopen(CPU_INDEX, timeout=20).close()
+    except OSError as error:
+        return f"{CPU_INDEX} does not answer: {getattr(error, 'reason', error)}"
+    return ""
 
 
 def prepare(python: Path, version: str, *, without_torch: bool = False) -> Path:
@@ -88,14 +105,15 @@ def prepare(python: Path, version: str, *, without_torch: bool = False) -> Path:
             "pip",
             "-e",
             extras,
+            more={} if without_torch else {"UV_TORCH_BACKEND": os.environ.get("UV_TORCH_BACKEND") or "cpu"},
         )
     run(str(inside), "-m", "llama_index_presets", "weights", "pull", "all-MiniLM-L6-v2")
     return inside
 
 
-def run(*command: str) -> None:
-    """Run a command in the repository, and end with its error."""
-    subprocess.run(command, check=True, cwd=ROOT)
+def run(*command: str, more: Mapping[str, str] | None = None) -> None:
+    """Run a command in the repository, with more in its environment, and end with its error."""
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **(more or {})})
 
 
 def suite(inside: Path, tests: list[str]) -> int:
@@ -134,12 +152,15 @@ def main() -> None:
     missing = [version for version in options.versions if found[version] is None]
     if missing or not any(found.values()):
         raise SystemExit(f"Not found: Python {', '.join(missing or SUPPORTED)}. Install it with pyenv or uv.")
+    if why := why_without_torch(options.without_torch):
+        print(f"Without torch and the tests of what needs it ({why})", flush=True)
     codes = {}
     for version, python in found.items():
         if python is not None:
-            codes[version] = suite(prepare(python, version, without_torch=options.without_torch), tests)
+            codes[version] = suite(prepare(python, version, without_torch=bool(why)), tests)
+    how = ", without torch" if why else ""
     for version, code in codes.items():
-        print(f"Python {version}: {'passed' if code == 0 else f'pytest ended with {code}'}", flush=True)
+        print(f"Python {version}{how}: {'passed' if code == 0 else f'pytest ended with {code}'}", flush=True)
     raise SystemExit(int(any(codes.values())))
 
 

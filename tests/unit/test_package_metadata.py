@@ -14,6 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from tests.servers.openai import OpenAIServer
 from tools import extras, pythons
 
 import llama_index_presets
@@ -158,6 +159,45 @@ def test_interpreters_are_found_by_running_them(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     assert pythons.find(version) == place / "python"
     assert not pythons.is_version(shim, version)
+
+
+def test_torch_for_other_pythons_is_never_the_one_with_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv takes PyTorch's own index for the CPU, unless the environment names a backend; or torch is left out."""
+    version, log = pythons.SUPPORTED[-1], tmp_path / "log"
+    interpreter = tmp_path / f".venv-{version}" / "bin" / "python"
+    interpreter.parent.mkdir(parents=True)
+    for stub in (interpreter, tmp_path / "uv"):
+        stub.write_text(f'#!/bin/sh\necho "backend=$UV_TORCH_BACKEND $*" >> {log}\n', encoding="utf-8")
+        stub.chmod(0o755)
+    monkeypatch.setattr(pythons, "ROOT", tmp_path)
+    monkeypatch.setattr(pythons, "UV", str(tmp_path / "uv"))
+
+    def installed(**options: bool) -> str:
+        log.write_text("")
+        pythons.prepare(interpreter, version, **options)
+        return next(line for line in log.read_text().splitlines() if " install " in line)
+
+    monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
+    assert installed().startswith("backend=cpu pip install") and "--override" not in installed()
+    assert "--override" in installed(without_torch=True)
+    monkeypatch.setenv("UV_TORCH_BACKEND", "cu130")
+    assert installed().startswith("backend=cu130 pip install")
+
+
+def test_without_pytorchs_index_torch_is_left_out_and_the_reason_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that answers gives torch; one that does not gives the reason; a backend of one's own asks no one."""
+    monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
+    with OpenAIServer() as server:
+        monkeypatch.setattr(pythons, "CPU_INDEX", f"{server.url}/torch/")
+        assert pythons.why_without_torch(asked=False) == ""
+        assert pythons.why_without_torch(asked=True) == "asked for"
+    assert "does not answer" in pythons.why_without_torch(asked=False)
+    monkeypatch.setenv("UV_TORCH_BACKEND", "cpu")
+    assert pythons.why_without_torch(asked=False) == ""
 
 
 def resolve(tmp_path: Path, wanted: str, *options: str) -> subprocess.CompletedProcess[str]:
