@@ -265,3 +265,36 @@ def test_a_call_that_fails_on_a_full_disk_raises_its_own_error(tmp_path, monkeyp
 
 def _refuse(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_cost_that_could_not_be_booked_is_booked_before_the_next_call(tmp_path, monkeypatch):
+    """While the sums cannot be written no call is made; afterwards the budget has what was spent meanwhile."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        budgets = Budgets(ledger, [Budget(limit_usd=CENT)])
+        budgets.reserve("call-1", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+        with monkeypatch.context() as full:
+            full.setattr(BudgetState, "_write", _refuse)
+            ledger.record(kind="llm", provider="openai", model="gpt-4o-mini", cost_usd=Decimal("0.009"))
+            ledger.flush()
+        with pytest.raises(BudgetExceededError, match=r"\$0.009 of \$0.01 is spent"):
+            budgets.reserve("call-2", "openai", "gpt-4o-mini", Tokens(10_000, 100), attribution())
+
+
+def test_sums_that_were_emptied_are_read_from_the_ledger_again(tmp_path):
+    """A file that another program replaced by an empty one gives no call a fresh budget."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        budgets = Budgets(ledger, [Budget(limit_usd=CENT)])
+        held = budgets.reserve("call-1", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+        budgets.release(held)
+        ledger.record(kind="llm", provider="openai", model="gpt-4o-mini", cost_usd=CENT)
+        ledger.flush()
+        (tmp_path / "calls.duckdb.journal" / "budgets.json").write_text("{}")
+        with pytest.raises(BudgetExceededError, match=r"\$0.01 of \$0.01 is spent"):
+            budgets.reserve("call-2", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+
+
+@pytest.mark.parametrize("limit", ["NaN", "Infinity", "-1", "0"])
+def test_a_limit_that_holds_nothing_is_refused(limit):
+    """Infinity was taken, and held no call."""
+    with pytest.raises(SettingsError, match="expected a Decimal > 0"):
+        Budget(limit_usd=Decimal(limit))

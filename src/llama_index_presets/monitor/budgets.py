@@ -34,6 +34,7 @@ __all__ = ["Budget", "BudgetState", "Budgets", "Reservation", "Shares"]
 
 
 _PATIENCE_S: Final = 10.0
+_TRIES: Final = 3  # to find a period in the file that has been started there
 _LAPSE_S: Final = 900.0
 """A reservation whose process died lapses after this long, in seconds."""
 _FORGET_S: Final = 70 * 86_400.0
@@ -70,6 +71,10 @@ class Shares:
     def drop(self, call_id: str) -> list[Any] | None:
         """Release the reservation of a call."""
         return self._holds.pop(call_id, None)
+
+    def has(self, key: str) -> bool:
+        """Whether a period has been started."""
+        return key in self._spent
 
     def settle(self, call_id: str, keys: list[str], cost: Decimal) -> None:
         """Replace the reservation of a call by its cost; learn when the estimate was too low."""
@@ -196,7 +201,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         faults = []
-        if not isinstance(self.limit_usd, Decimal) or not self.limit_usd > 0:
+        if not isinstance(self.limit_usd, Decimal) or not self.limit_usd.is_finite() or self.limit_usd <= 0:
             faults.append(f"limit_usd is {self.limit_usd!r}, expected a Decimal > 0")
         if self.per not in _PERIODS:
             faults.append(f"per is '{self.per}', expected one of {_PERIODS}")
@@ -303,6 +308,8 @@ class Budgets:
         self.also = tuple(also)
         self._state = BudgetState(ledger.path, sums)
         self._warned: set[str] = set()
+        self._unbooked: list[tuple[Call, list[str]]] = []  # rows whose cost is not yet in the sums
+        self._booking = threading.Lock()
         ledger.subscribe(self._settle)
 
     def close(self) -> None:
@@ -339,10 +346,7 @@ class Budgets:
         if not keys:
             return
         now = datetime.now(UTC)
-        begun = self._begun(keys, who, now, "")
-        with self._state.locked() as shares:
-            for key, spent in begun.items():
-                shares.begin(key, spent)
+        with self._started(keys, who, now, "") as shares:
             for key, budget in keys.items():
                 spent, held = shares.spent(key), shares.held(key)
                 if spent + held >= budget.limit_usd:
@@ -354,7 +358,7 @@ class Budgets:
         A failure is logged and not raised, since the call's own error may be under way; the reservation then stays.
         """
         try:
-            with self._state.locked() as shares:
+            with self._sums() as shares:
                 shares.drop(reservation.call_id)
         except MonitorError as error:
             _log.error("The reservation of call %s was not released: %s", reservation.call_id, error)
@@ -372,10 +376,7 @@ class Budgets:
     ) -> Reservation:
         now = datetime.now(UTC)
         keys = self._keys(who, query_id)
-        begun = self._begun(keys, who, now, query_id)
-        with self._state.locked() as shares:
-            for key, spent in begun.items():
-                shares.begin(key, spent)
+        with self._started(keys, who, now, query_id) as shares:
             factor = Decimal(shares.factors.get(model, "1"))
             for key, budget in keys.items():
                 self._check(budget, key, shares, estimate * factor, now)
@@ -386,6 +387,40 @@ class Budgets:
         """Budgets that apply to a call, by the name of their period."""
         now = datetime.now(UTC)
         return {key: budget for budget in self.budgets if (key := budget.key(who, now, query_id)) is not None}
+
+    @contextlib.contextmanager
+    def _started(
+        self, keys: dict[str, Budget], who: Attribution, now: datetime, query_id: str
+    ) -> Iterator[Shares]:
+        """The sums under the lock, in which each of these periods has been started.
+
+        Raises:
+            MonitorError: Someone deletes or empties the file again and again; a period that begins with nothing would
+                let calls through that its budget has no room for.
+        """
+        for _ in range(_TRIES):
+            begun = self._begun(keys, who, now, query_id)
+            with self._sums() as shares:
+                for key, spent in begun.items():
+                    shares.begin(key, spent)
+                if all(shares.has(key) for key in keys):
+                    yield shares
+                    return
+        raise MonitorError(
+            "The sums of the budgets vanish while they are in use, so the call was not made. Look for what deletes or "
+            "rewrites 'budgets.json'."
+        )
+
+    @contextlib.contextmanager
+    def _sums(self) -> Iterator[Shares]:
+        """The sums under the lock, with the cost of rows that could not be booked before."""
+        with self._booking:
+            waiting = list(self._unbooked)
+            with self._state.locked() as shares:
+                for call, keys in waiting:
+                    shares.settle(call.call_id, keys, call.cost_usd or Decimal(0))
+                yield shares
+            del self._unbooked[: len(waiting)]
 
     def _begun(
         self, keys: dict[str, Budget], who: Attribution, now: datetime, query_id: str
@@ -415,13 +450,14 @@ class Budgets:
             )
 
     def _settle(self, rows: Iterable[Call]) -> None:
-        """Book the true cost of rows, whether they were reserved or not."""
+        """Book the true cost of rows, whether they were reserved or not; what fails is booked before the next call."""
         settled = [(call, keys) for call in rows if (keys := self._keys_of(call))]
         if not settled:
             return
-        with self._state.locked() as shares:
-            for call, keys in settled:
-                shares.settle(call.call_id, keys, call.cost_usd or Decimal(0))
+        with self._booking:
+            self._unbooked += settled
+        with self._sums():
+            pass
 
     def _keys_of(self, call: Call) -> list[str]:
         who = Attribution(call.preset, call.query_id, call.session, call.tenant, call.tags)
