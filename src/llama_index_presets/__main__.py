@@ -3,6 +3,8 @@
 import gc
 import sys
 
+from llama_index_presets.concurrency.interrupts import interrupts_noted
+
 __all__ = ["main"]
 
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
@@ -12,12 +14,17 @@ _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 def main() -> None:
     """Run the command line; a Ctrl-C while it is still being loaded ends it without a word, with code 130."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
-    try:
-        from llama_index_presets.cli import main as run
+    with interrupts_noted() as interrupts:
+        try:
+            from llama_index_presets.cli import main as run
 
-        run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+            run()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except ImportError:
+            if interrupts.heard:
+                sys.exit(130)
+            raise
 
 
 if __name__ == "__main__":

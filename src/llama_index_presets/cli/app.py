@@ -16,9 +16,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llama_index_presets import __version__
-from llama_index_presets.cli.interrupts import interrupts_noted
 from llama_index_presets.cli.project import STORAGE, ProjectCommand
 from llama_index_presets.cli.terminal import clear_screen, complain, console, print_table, say, table
+from llama_index_presets.concurrency.interrupts import interrupts_noted
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
 from llama_index_presets.packages.command_process import run_as_command
 from llama_index_presets.presets.matrix import PRESETS

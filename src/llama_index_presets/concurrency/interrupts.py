@@ -48,10 +48,15 @@ class Interrupts:
 
 @contextmanager
 def interrupts_noted() -> Iterator[Interrupts]:
-    """Note Ctrl-C while a command runs; nothing changes outside the main thread, or where the process ignores it."""
-    interrupts = Interrupts()
+    """Note Ctrl-C while a command runs, from the outermost call on.
+
+    Nothing changes outside the main thread, or where the process ignores the signal or handles it otherwise.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    outer = getattr(handler, "__self__", None)
+    interrupts = outer if isinstance(outer, Interrupts) else Interrupts()
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not is_main or handler is not signal.default_int_handler:
         yield interrupts
         return
     signal.signal(signal.SIGINT, interrupts.on_signal)
