@@ -275,7 +275,7 @@ class _Boundary:
             self._end(scope, begun, time.perf_counter() - began)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, begun: dict[str, Any]) -> None:
-        limits, path = self._server.config.limits, scope["path"]
+        limits, path = self._server.config.limits, _path_within(scope)
         try:
             client = (scope.get("client") or ("", 0))[0]
             caller = self._access.check(scope["method"], path, Headers(scope=scope), client)
@@ -310,6 +310,17 @@ class _Boundary:
             seconds * 1000,
             caller.name if caller else "-",
         )
+
+
+def _path_within(scope: Scope) -> str:
+    """Path of a request below the place at which the application is mounted, as the routes see it.
+
+    Example:
+        >>> _path_within({"path": "/page/documents", "root_path": "/page"})
+        '/documents'
+    """
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def _check_length(headers: Headers, most: int) -> None:

@@ -134,6 +134,7 @@ class ResponsesBody(_Lenient):
     input: str | list[Message]
     stream: bool = False
     previous_response_id: str | None = None
+    conversation: Any = None
 
 
 class EmbeddingsBody(_Lenient):

@@ -88,9 +88,12 @@ class Served:
         Raises:
             Problem: 403, see `engine_of`.
         """
+        held = self.engine.has_permissions
+        if held != self._held:
+            self._views.clear()  # of all: the others were made without permissions, too
+            self._held = held
         view = self._views.get(caller)
-        if view is None or self._held != self.engine.has_permissions:
-            self._held = self.engine.has_permissions
+        if view is None:
             view = engine_of(self.engine, caller)
             if len(self._views) >= _VIEWS:
                 self._views.clear()

@@ -15,6 +15,7 @@ from tests.unit.serve.conftest import Running, add_keys, config_of, running, wai
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.serve.callers.key_file import ANYBODY, Caller
+from llama_index_presets.serve.config import EngineConfig
 from llama_index_presets.serve.jobs import Jobs
 from llama_index_presets.serve.protocols.problems import Problem
 from llama_index_presets.serve.uploads import document_id, file_of, may_remove, safe_name, upload_folder
@@ -270,3 +271,15 @@ def test_a_damaged_or_closed_place_of_jobs_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder" / "jobs.sqlite").mkdir(parents=True)
     with pytest.raises(StoreWriteError, match="cannot be read or written"):
         Jobs(tmp_path / "folder")
+
+
+def test_the_place_of_a_job_names_its_engine(tmp_path: Path) -> None:
+    """A job of another engine than the default was not found where the answer said."""
+    two = {
+        name: EngineConfig(preset="knowledge-base", storage=str(tmp_path / name)) for name in ("kb", "other")
+    }
+    with running(config_of(tmp_path, engines=two)) as server, server.client() as client:
+        body = {"engine": "other", "documents": [{"id": "owls", "text": "Owls hunt mice."}]}
+        assert finished(client, client.post("/ingest", json=body))["status"] == "done"
+        assert "owls" in client.get("/documents?engine=other").text
+        assert "owls" not in client.get("/documents").text

@@ -12,12 +12,15 @@ from typing import Any
 import httpx
 import pytest
 from llama_index.core import Document
-from tests.unit.serve.conftest import LocalWords, PaidLLM, Running, config_of, running
+from tests.unit.serve.conftest import LocalWords, PaidLLM, Running, config_of, opener, running
 
 from llama_index_presets import build
+from llama_index_presets.errors import PermissionsError
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.serve.callers.key_file import Caller, KeyFile
 from llama_index_presets.serve.config import EngineConfig
+from llama_index_presets.serve.engines import Engines
+from llama_index_presets.serve.protocols.problems import Problem
 
 SECRETS = {
     "hr": "Salaries are seven marmots.",
@@ -181,3 +184,26 @@ def test_embeddings_need_groups_too_and_the_audit_log_names_the_key(
     log = Path(server.engine.explain()["state"]) / "audit.jsonl"
     assert re.findall(r'"who": ?"([^"]*)"', log.read_text())[-1] == "ada"
     assert json.loads(log.read_text().splitlines()[-1])["entry"]["who"] == "ada"
+
+
+def test_permissions_that_are_turned_on_meanwhile_hold_for_all_callers(tmp_path: Path) -> None:
+    """The first caller after the change is not the only one whose view is made again."""
+    config = EngineConfig(preset="knowledge-base", storage=str(tmp_path / "kb"))
+    engines = Engines(opener())
+    engines.open({"kb": config})
+    served = engines.all()[0]
+    callers = [Caller(name=name, id=name) for name in ("ada", "bob")]
+    before = [served.view(caller) for caller in callers]
+    build(
+        config.preset,
+        storage=config.storage,
+        embed_model=served.engine.embed_model,
+        llm=served.engine.llm,
+        settings={"permissions": "on"},
+    ).close()
+    for caller, view in zip(callers, before, strict=True):
+        with pytest.raises(Problem, match="caller has none"):
+            served.view(caller)
+        with pytest.raises(PermissionsError, match="user"):
+            view.query("What do cats do?")
+    engines.close()

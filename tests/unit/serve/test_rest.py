@@ -222,3 +222,29 @@ def test_feedback_is_kept_for_answers_of_the_caller(client: httpx.Client, server
     assert client.post("/feedback", json=body).raise_for_status().json() == body
     assert problem(client.post("/feedback", json={**body, "query_id": "no"})) == (404, "query_not_found")
     assert client.post("/feedback", json={**body, "rating": "meh"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/documents/cats.txt?engin=other"),
+        ("DELETE", "/documents/cats.txt?engine=kb&engine=other"),
+        ("POST", "/query?engine=other"),
+        ("POST", "/ingest?engine=other"),
+        ("GET", "/costs?day=1"),
+    ],
+)
+def test_a_query_string_that_is_not_known_reaches_no_engine(
+    client: httpx.Client, method: str, path: str
+) -> None:
+    """It was passed over, and the default engine removed, took or answered what was meant for another."""
+    response = client.request(method, path, json={"question": "What?"} if method == "POST" else None)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "bad_parameter")
+    assert "cats.txt" in client.get("/documents?engine=kb").text
+
+
+def test_a_conversation_that_is_not_stored_is_refused(client: httpx.Client) -> None:
+    """The question alone, without what came before, would be answered as another."""
+    for earlier in ({"previous_response_id": "resp_1"}, {"conversation": "conv_1"}):
+        response = client.post("/v1/responses", json={"model": "kb", "input": "And children?", **earlier})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "unsupported_value")

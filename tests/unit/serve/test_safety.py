@@ -12,11 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tests.fakes import ScriptedLLM
 from tests.unit.serve.conftest import Running, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import ServeError, SettingsError
-from llama_index_presets.serve.app import make_server
+from llama_index_presets.serve.app import create_app, make_server
 from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.server import Process
@@ -61,6 +64,40 @@ def test_a_page_of_this_server_is_served(server: Running) -> None:
         assert client.post("/query", json=QUESTION, headers={"Origin": server.url}).status_code == 200
         navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
         assert client.get("/", headers=navigation).status_code == 200
+
+
+def test_a_navigation_of_another_page_only_reads(server: Running) -> None:
+    """A form that a page elsewhere submits is a navigation, too."""
+    with server.client() as client:
+        navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert code(client.post("/query", json=QUESTION, headers=navigation)) == (403, "cross_origin")
+        assert code(client.delete("/documents/cats.txt", headers=navigation)) == (403, "cross_origin")
+
+
+def test_a_body_with_two_lengths_is_refused(server: Running) -> None:
+    """A proxy may see its end elsewhere, and the rest as another request; the connection is closed."""
+    address = server.url.removeprefix("http://")
+    with socket.create_connection(tuple(address.split(":")), timeout=10) as connection:
+        connection.sendall(
+            f"POST /query HTTP/1.1\r\nHost: {address}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+            f"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
+        )
+        answered = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert b"two_lengths" in answered
+    assert answered.count(b"HTTP/1.1 ") == 1
+
+
+def test_where_an_application_is_mounted_opens_no_route(tmp_path: Path) -> None:
+    """Below /page everything looked like a file of the chat page, and needed no key."""
+    keys = add_keys(tmp_path / "keys.json", {"ada": {}})
+    engine = opener()(config_of(tmp_path).engines["kb"])
+    inner = create_app({"kb": engine}, config=config_of(tmp_path, keys=str(tmp_path / "keys.json")))
+    with TestClient(inner, base_url="http://localhost"):
+        client = TestClient(Starlette(routes=[Mount("/page", inner)]), base_url="http://localhost")
+        assert code(client.get("/page/documents")) == (401, "missing_api_key")
+        with_key = {"Authorization": f"Bearer {keys['ada']}"}
+        assert client.get("/page/documents", headers=with_key).json()["document_count"] == 2
+        assert client.get("/page/healthz").status_code == 200
 
 
 def test_cors_is_off_and_every_response_is_guarded(server: Running) -> None:

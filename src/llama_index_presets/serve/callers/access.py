@@ -61,11 +61,18 @@ class Access:
     def check(self, method: str, path: str, headers: Headers, client: str) -> Caller:
         """Caller of a request.
 
+        Args:
+            method: Of the request.
+            path: Below the place at which the application is mounted.
+            headers: Of the request.
+            client: Address of the other end.
+
         Raises:
-            Problem: 401, 403 or 429.
+            Problem: 400, 401, 403 or 429.
         """
         self._check_host(headers)
-        self._check_origin(headers)
+        self._check_origin(method, headers)
+        _refuse_two_lengths(headers)
         if path in OPEN_PATHS or path.startswith("/page/"):
             return ANYBODY
         caller = self._identify(headers, client)
@@ -93,11 +100,11 @@ class Access:
                 code="unknown_host",
             )
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, method: str, headers: Headers) -> None:
         """Refuse requests that a page of another origin makes its reader's browser send."""
         origin = headers.get("origin")
         cross = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        navigates = headers.get("sec-fetch-mode") == "navigate"
+        navigates = headers.get("sec-fetch-mode") == "navigate" and method in ("GET", "HEAD")
         if origin is None:
             if cross and not navigates:
                 raise _cross_origin()
@@ -141,6 +148,17 @@ class Access:
                 code="two_identities",
             )
         return names[0].strip() if names else ""
+
+
+def _refuse_two_lengths(headers: Headers) -> None:
+    """Refuse a body whose end a proxy and this server may see at different places (request smuggling)."""
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise Problem(
+            400,
+            "The request has both Content-Length and Transfer-Encoding. Send one.",
+            code="two_lengths",
+            headers={"Connection": "close"},
+        )
 
 
 def _key(headers: Headers) -> str:

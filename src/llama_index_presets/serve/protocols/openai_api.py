@@ -151,7 +151,7 @@ class OpenAIRoutes:
     async def responses(self, request: Request) -> Response:
         """A response of the newer protocol, whole or as a stream. Nothing is stored between requests."""
         body = await read_body(request, ResponsesBody)
-        if body.previous_response_id:
+        if body.previous_response_id or body.conversation:
             raise Problem(
                 400, "Responses are not stored; send the conversation in input.", code="unsupported_value"
             )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Rest", "relative_source", "shown"]
 
+Handler = Callable[[Request], Awaitable[Response]]
+
 _OWNERS: Final = frozenset({"tenant", "allowed"})
 
 
@@ -63,19 +66,21 @@ class Rest:
     def routes(self) -> list[Route]:
         """Routes for a Starlette application."""
         return [
-            Route("/query", self.query, methods=["POST"]),
-            Route("/query/stream", self.query_stream, methods=["POST"]),
-            Route("/retrieve", self.retrieve, methods=["POST"]),
-            Route("/feedback", self.feedback, methods=["POST"]),
-            Route("/ingest", self.ingest, methods=["POST"]),
-            Route("/ingest", self.list_jobs, methods=["GET"]),
-            Route("/ingest/{job_id}", self.job, methods=["GET"]),
-            Route("/ingest/{job_id}", self.cancel_job, methods=["DELETE"]),
-            Route("/documents", self.documents, methods=["GET"]),
-            Route("/documents/{document_id:path}", self.delete_document, methods=["DELETE"]),
-            Route("/document-page", self.document_page, methods=["POST"]),
-            Route("/costs", self.costs, methods=["GET"]),
-            Route("/engines", self.engines, methods=["GET"]),
+            Route("/query", _taking(self.query), methods=["POST"]),
+            Route("/query/stream", _taking(self.query_stream), methods=["POST"]),
+            Route("/retrieve", _taking(self.retrieve), methods=["POST"]),
+            Route("/feedback", _taking(self.feedback), methods=["POST"]),
+            Route("/ingest", _taking(self.ingest), methods=["POST"]),
+            Route("/ingest", _taking(self.list_jobs, "engine"), methods=["GET"]),
+            Route("/ingest/{job_id}", _taking(self.job, "engine"), methods=["GET"]),
+            Route("/ingest/{job_id}", _taking(self.cancel_job, "engine"), methods=["DELETE"]),
+            Route("/documents", _taking(self.documents, "engine"), methods=["GET"]),
+            Route(
+                "/documents/{document_id:path}", _taking(self.delete_document, "engine"), methods=["DELETE"]
+            ),
+            Route("/document-page", _taking(self.document_page), methods=["POST"]),
+            Route("/costs", _taking(self.costs, "engine", "days", "by"), methods=["GET"]),
+            Route("/engines", _taking(self.engines), methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
@@ -169,7 +174,8 @@ class Rest:
             job = await self._answers.run(
                 caller, engine, lambda view, served: self._jobs.submit(served, caller, files, texts, metadata)
             )
-        return JSONResponse(job.to_dict(), 202, headers={"Location": f"/ingest/{job.id}"})
+        place = f"/ingest/{job.id}" + (f"?engine={quote(engine)}" if engine is not None else "")
+        return JSONResponse(job.to_dict(), 202, headers={"Location": place})
 
     async def _receive(self, request: Request, folder: Path) -> tuple[str | None, list[Path], dict[str, Any]]:
         """Write the files of a form below a folder."""
@@ -329,6 +335,27 @@ class Rest:
         """Metrics for Prometheus."""
         content, media = await asyncio.to_thread(self._answers.metrics.render)
         return Response(content, media_type=media)
+
+
+def _taking(handler: Handler, *names: str) -> Handler:
+    """A handler that refuses what else stands in the query string: `?engin=hr` would reach the default engine.
+
+    Raises:
+        Problem: 400, a name is unknown or given twice.
+    """
+
+    async def checked_handler(request: Request) -> Response:
+        given = [name for name, _ in request.query_params.multi_items()]
+        wrong = next((name for name in given if name not in names or given.count(name) > 1), None)
+        if wrong is not None:
+            why = "is given twice" if wrong in names else "is unknown"
+            takes = (
+                f"It takes: {', '.join(names)}." if names else "It takes none; name the engine in the body."
+            )
+            raise Problem(400, f"'{wrong[:80]}' in the query string {why}. {takes}", code="bad_parameter")
+        return await handler(request)
+
+    return checked_handler
 
 
 def shown(answer: Answer, states: list[Path], caller: Caller) -> dict[str, Any]:
