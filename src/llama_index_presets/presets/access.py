@@ -66,6 +66,8 @@ def narrowed_access(before: Access | None, user: str, groups: Iterable[str], eve
         SettingsError: Names are missing or not usable.
         PermissionsError: A view is to see everything that does not.
     """
+    if not isinstance(everything, bool):
+        raise SettingsError(f"everything is {everything!r}, expected True or False.")
     if not everything:
         names = principals(user, groups)
         return Access(user or (before.user if before else ""), (*(before.names if before else ()), names))

@@ -204,8 +204,11 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         Raises:
             SettingsError: The tenant is empty.
         """
-        if not tenant:
-            raise SettingsError("The tenant is empty; an engine without one is the shared engine itself.")
+        if not tenant or not isinstance(tenant, str) or not tenant.strip():
+            raise SettingsError(
+                f"The tenant is {'empty' if not tenant else repr(tenant)}; an engine without one is the shared engine "
+                "itself. Give its name."
+            )
         only = MetadataFilters(filters=[MetadataFilter(key=key, value=tenant)])
         metadata = {**self._parts.ingest_metadata, key: tenant}
         return PresetEngine(self._parts.restricted(only, tenant=tenant, ingest_metadata=metadata))

@@ -188,6 +188,53 @@ def test_files_say_who_may_see_them_where_they_are_believed(
     assert names(engine.as_user(groups=["all"])) == expected
 
 
+@pytest.mark.parametrize("said", ["null", "[]", '""', '"  "', "{}"])
+def test_a_sidecar_that_names_nobody_allows_nobody(make: Make, tmp_path: Path, said: str) -> None:
+    """It was taken for a sidecar that says nothing, and the file's own word let all in."""
+    (tmp_path / "a.md").write_text(FRONT)
+    (tmp_path / "a.md.meta.json").write_text(f'{{"allowed": {said}}}')
+    engine = make(settings={"permissions_from": ["sidecar", "front-matter"]})
+    engine.ingest(tmp_path / "a.md", show_progress=False)
+    assert ids(engine.as_user(groups=["all"])) == []
+
+
+def test_a_long_sidecar_keeps_its_names(make: Make, tmp_path: Path) -> None:
+    """Values are cut to what a chunk can carry; who may see the document is not, nor is a name cut to another's."""
+    (tmp_path / "a.md").write_text(FRONT)
+    long = {"abstract": ["x" * 999] * 20, "allowed": "b" * 995 + ", finance-board"}
+    (tmp_path / "a.md.meta.json").write_text(json.dumps(long))
+    (tmp_path / "b.md").write_text(f"---\nallowed: {'b' * 991}, finance-board\n---\nText.")
+    engine = make(settings={"permissions_from": ["sidecar", "front-matter"]})
+    assert engine.ingest(sorted(tmp_path.glob("?.md")), show_progress=False).failed == []
+    assert ids(engine.as_user(groups=["all"])) == []
+    assert names(engine.as_user(groups=["finance-board"])) == {"a.md", "b.md"}
+    assert ids(engine.as_user(groups=["finance", "fin", "f", "finance-"])) == []
+
+
+def test_two_words_on_who_is_allowed_fail_the_document(make: Make, tmp_path: Path) -> None:
+    """JSON and YAML take the last of two; the first may be the one that was meant."""
+    (tmp_path / "a.md").write_text("Text.")
+    (tmp_path / "a.md.meta.json").write_text('{"allowed": ["board"], "Allowed": ["all"]}')
+    (tmp_path / "b.md").write_text("---\nallowed: [board]\nallowed: [all]\n---\nText.")
+    engine = make(settings={"permissions_from": ["sidecar", "front-matter"]})
+    failed = engine.ingest(sorted(tmp_path.glob("?.md")), show_progress=False).failed
+    assert ["twice" in failure.error for failure in failed] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("who", "says"),
+    [
+        ({"groups": None}, "groups is None"),
+        ({"user": None}, "user is None"),
+        ({"user": "ada", "everything": "false"}, "everything is 'false'"),
+    ],
+)
+def test_a_value_of_another_kind_is_no_user(make: Make, who: dict[str, Any], says: str) -> None:
+    """The text 'false' of a configuration counted as True, and showed everything."""
+    with pytest.raises(SettingsError, match=says):
+        make().as_user(**who)
+
+
 class Wiki:
     """A connected source whose pages are files with front matter."""
 

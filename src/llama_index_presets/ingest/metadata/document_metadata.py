@@ -21,6 +21,7 @@ from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.packages.extras import require
 
 __all__ = [
+    "ALLOWED",
     "ALLOWED_KEY",
     "RESERVED",
     "SIDECAR",
@@ -29,11 +30,15 @@ __all__ = [
     "about_html",
     "about_pdf",
     "about_sidecar",
+    "allowed_beside",
     "plain_values",
     "sidecar_of",
 ]
 
 SIDECAR: Final = ".meta.json"
+
+ALLOWED: Final = "allowed"
+"""Field of a document, a sidecar, ``metadata=`` or a data frame that names who may see it."""
 
 ALLOWED_KEY: Final = "permissions:allowed"
 """Metadata key with the names of those who may see a node, where a storage has permissions; see `permissions`."""
@@ -117,6 +122,12 @@ def _without_aliases(yaml: Any) -> Any:
                 raise yaml.composer.ComposerError(problem="aliases, such as *name, are not read")
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [_name(key.value) for key, _ in node.value if isinstance(key.value, str)]
+            if names.count(ALLOWED) > 1:
+                raise yaml.constructor.ConstructorError(problem=_TWICE)
+            return super().construct_mapping(node, deep)
+
     return Loader
 
 
@@ -185,8 +196,24 @@ def about_sidecar(path: Path) -> dict[str, Any]:
     """Values of a file's sidecar; empty where it has none.
 
     Raises:
-        IngestError: The sidecar is not a JSON object, or longer than 1,000,000 bytes.
+        IngestError: The sidecar is not a JSON object, says twice who is allowed, or is longer than 1,000,000 bytes.
     """
+    return plain_values(_sidecar(path))
+
+
+def allowed_beside(path: Path) -> Any:
+    """What the sidecar of a file says of who may see it, as it stands there; None where it does not say.
+
+    A field that is there and empty, or null, is an empty list: it allows nobody, and nothing else is asked.
+
+    Raises:
+        IngestError: As `about_sidecar`.
+    """
+    said = [value for key, value in _sidecar(path).items() if _name(key) == ALLOWED]
+    return (said[0] or []) if said else None
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
     sidecar = sidecar_of(path)
     if sidecar is None:
         return {}
@@ -196,7 +223,7 @@ def about_sidecar(path: Path) -> dict[str, Any]:
             f"The sidecar '{sidecar.name}' has {size:,} bytes; at most {_LONGEST_SIDECAR:,} are read. Shorten it."
         )
     try:
-        values = json.loads(sidecar.read_text(encoding="utf-8"))
+        values = json.loads(sidecar.read_text(encoding="utf-8"), object_pairs_hook=_pairs)
     except (OSError, ValueError, RecursionError) as error:
         raise IngestError(
             f"The sidecar '{sidecar.name}' is not JSON ({type(error).__name__}). Correct it."
@@ -205,7 +232,22 @@ def about_sidecar(path: Path) -> dict[str, Any]:
         raise IngestError(
             f"The sidecar '{sidecar.name}' holds a {type(values).__name__}; expected a JSON object."
         )
-    return plain_values(values)
+    return values
+
+
+_TWICE: Final = f"'{ALLOWED}' stands there twice, so who may see the document is open"
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a field that is given twice readers take the last, which for `ALLOWED` is refused."""
+    if [_name(key) for key, _ in pairs].count(ALLOWED) > 1:
+        raise IngestError(f"{_TWICE}. Keep one in the sidecar.")
+    return dict(pairs)
+
+
+def _name(key: Any) -> str:
+    """Name of a field, however it is written."""
+    return str(_plain(str(key).strip().lower().replace(" ", "_").replace("-", "_")))
 
 
 def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -218,9 +260,11 @@ def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     left = _MOST
     for key, value in values.items():
-        name = _plain(str(key).strip().lower().replace(" ", "_").replace("-", "_"))
+        name = _name(key)
         name = "authors" if name == "author" else name
         plain = _authors(value) if name == "authors" else _year(value) if name == "year" else _plain(value)
+        if name == ALLOWED and isinstance(value, str) and len(value) > _LONGEST:
+            plain = _plain(value.split(","))  # cut in the middle, a name would be that of another group
         if name and name not in RESERVED and plain not in (None, "", []):
             plain, left = _within(plain, left - len(name))
             if plain is not None:

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from llama_index_presets.errors import IngestError, SettingsError
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.images import Picture
-from llama_index_presets.ingest.metadata.document_metadata import ALLOWED_KEY, about_sidecar
+from llama_index_presets.ingest.metadata.document_metadata import ALLOWED, ALLOWED_KEY, allowed_beside
 from llama_index_presets.ingest.sources.source import Source
 
 __all__ = [
@@ -34,9 +34,6 @@ __all__ = [
     "sees",
     "visible_to",
 ]
-
-ALLOWED: Final = "allowed"
-"""Field of a document, a sidecar, ``metadata=`` or a data frame that names who may see it."""
 
 ORIGINS: Final = ("sidecar", "source", "front-matter")
 """Whose word counts beside that of the ingest's caller: the file ``NAME.meta.json``; the source, that is the metadata
@@ -90,6 +87,10 @@ def principals(user: str, groups: Iterable[str]) -> frozenset[str]:
         >>> sorted(principals("ada", ["hr"]))
         ['hr', 'user:ada']
     """
+    if not isinstance(user, str):
+        raise SettingsError(f"The user is {user!r}, expected a text.")
+    if not isinstance(groups, Iterable):
+        raise SettingsError(f"groups is {groups!r}, expected a list of texts.")
     listed = [groups] if isinstance(groups, str) else list(groups)
     for group in listed:
         if (
@@ -190,9 +191,9 @@ class Permissions:
             return names_of(said) if "source" in self.trusted and said is not None else self.default
         if source.allowed is not None and "source" in self.trusted:
             return names_of(source.allowed)
-        beside = about_sidecar(source.file)
-        if ALLOWED in beside:
-            return names_of(beside[ALLOWED]) if "sidecar" in self.trusted else self.default
+        beside = allowed_beside(source.file)
+        if beside is not None:
+            return names_of(beside) if "sidecar" in self.trusted else self.default
         said = metadata.get(ALLOWED) if "front-matter" in self.trusted else None
         return self.default if said is None else names_of(said)
 
