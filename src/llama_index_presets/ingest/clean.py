@@ -39,6 +39,8 @@ def without_controls(text: str) -> str:
         >>> without_controls("a\\x00b")
         'ab'
     """
+    if text.isascii() and text.isprintable():
+        return text
     text = _CONTROL.sub("", whole_characters(text))
     return text if text.isascii() else _INVISIBLE.sub("", text)
 

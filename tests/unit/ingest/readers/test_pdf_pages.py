@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pypdfium2
 import pypdfium2.raw
 import pytest
 from reportlab.lib.pagesizes import A4
@@ -13,6 +14,7 @@ from reportlab.pdfbase.pdfmetrics import registerFont
 from reportlab.pdfgen.canvas import Canvas
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.readers.pdf.characters import Characters
 from llama_index_presets.ingest.readers.pdf.reader import read_pdf
 from llama_index_presets.ingest.readers.pdf.vertical import vertical_words
 from llama_index_presets.ingest.readers.pdf.words import Word
@@ -140,12 +142,15 @@ def test_codes_that_are_no_characters_are_counted_as_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken fonts map letters to numbers beyond Unicode; they end neither the page nor the document."""
-    ask = pypdfium2.raw.FPDFText_GetUnicode
-    monkeypatch.setattr(
-        pypdfium2.raw,
-        "FPDFText_GetUnicode",
-        lambda page, place: 2**32 - 9 if chr(ask(page, place)) in "Xyz" else ask(page, place),
-    )
+    codes_of = Characters._codes
+
+    def broken(self: Characters, count: int) -> object:
+        codes, text = codes_of(self, count)
+        for char in "Xyz":
+            codes[codes == ord(char)] = 2**32 - 9
+        return codes, text
+
+    monkeypatch.setattr(Characters, "_codes", broken)
     text, warnings = read(tmp_path / "a.pdf", two_pages)
     assert text == "The first page is whole. \ufffd\ufffd\ufffd"
     assert warnings == ("Page 2: its fonts do not say which characters they draw.",)
@@ -155,16 +160,39 @@ def test_a_page_that_cannot_be_read_takes_no_other_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is named in a warning; a document of such pages alone is refused with their reason."""
-    ask = pypdfium2.raw.FPDFText_GetUnicode
+    runs_of = Characters.runs
 
-    def broken(page: object, place: int) -> int:
-        if (code := ask(page, place)) == ord("X"):
+    def broken(self: Characters) -> object:
+        if "X" in self.text:
             raise OverflowError("too large")
-        return code
+        return runs_of(self)
 
-    monkeypatch.setattr(pypdfium2.raw, "FPDFText_GetUnicode", broken)
+    monkeypatch.setattr(Characters, "runs", broken)
     text, warnings = read(tmp_path / "a.pdf", two_pages)
     assert text == "The first page is whole."
     assert warnings == ("Page 2: it is damaged (too large).",)
     with pytest.raises(IngestError, match=r"holds no text: Page 1: it is damaged .too large"):
         read(tmp_path / "b.pdf", lambda canvas: canvas.drawString(60, 300, "Xyz"))
+
+
+def test_characters_are_those_that_the_library_gives_one_by_one(tmp_path: Path) -> None:
+    """Their codes and boxes, asked for at once, with white space, hyphens and letters beyond ASCII among them."""
+    canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=A4)
+    for number, line in enumerate(
+        ["The pump is inspec-", "ted \u00e9very month, fi \u2013 12 %.", "", "  \u2022 dry"]
+    ):
+        canvas.drawString(60, HEIGHT - 100 - 14 * number, line)
+    canvas.save()
+    raw, rect = pypdfium2.raw, pypdfium2.raw.FS_RECTF()
+    document = pypdfium2.PdfDocument(tmp_path / "a.pdf")
+    page = document[0].get_textpage()
+    characters = Characters(raw, page)
+    assert len(characters) == page.count_chars() > 50
+    for place in range(len(characters)):
+        assert characters.codes[place] == raw.FPDFText_GetUnicode(page.raw, place)
+        raw.FPDFText_GetLooseCharBox(page.raw, place, rect)
+        assert characters.box(place) == (rect.left, rect.bottom, rect.right, rect.top)
+    words = [characters.text[run.start : run.end] for run in characters.runs()]
+    assert [word for word in words if word.isascii() and word.isprintable()] == [
+        "The", "pump", "is", "month,", "fi", "12", "%.", "dry",
+    ]  # fmt: skip

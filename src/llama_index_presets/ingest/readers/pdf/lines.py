@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from llama_index_presets.ingest.readers.pdf.words import Box, Word, joined
 
 __all__ = ["Cell", "Gutter", "Line", "is_figure", "page_lines"]
@@ -26,6 +28,7 @@ _NARROW: Final = 0.55  # em; a gap that can be part of a gutter
 _SAME_ROW: Final = 0.3  # em between baselines
 _PROSE_WORDS: Final = 4
 _MOST_CENTRES: Final = 80
+_AT_ONCE: Final = 200  # lines compared with all others
 _FIGURE: Final = re.compile(
     r"^[($€£¥+−-]*\s?[$€£¥]?\d[\d.,'\u2019\u202f]*\s?[)%xX*]*$|^[-–—−]$|^n/?[am]\.?$|^[$€£¥(]+$|^[)%]+$",
     re.IGNORECASE,
@@ -34,6 +37,7 @@ _MARKER: Final = re.compile(
     r"^(?:[•▪◦‣·○■□*–—-]|\(?[\dA-Za-z]{1,3}[.)]|\(?[ivxlc]{1,5}[.)]|\d{1,2}(?:\.\d{1,2})*\.?|\[\d{1,3}\])$"
 )
 _BULLET: Final = re.compile(r"^(?:[•▪◦‣·○■□*–—-]|\(?[\dA-Za-z]{1,2}[.)])$")  # of a list in the second column
+_APART: Final = re.compile(r"(?<=^[$€£¥(]) (?=[\d(])| (?=[)%])")
 _LEADERS: Final = re.compile(r"(?:\.\s?){4,}|…{2,}|_{4,}")
 
 
@@ -179,10 +183,12 @@ def _gaps(row: Sequence[Word]) -> Iterator[tuple[Word, Word, float]]:
     """Neighbours in a row and the white between them, in ems; not behind the bullet or number of a list."""
     right, start, apart = row[0], True, True
     for word in row[1:]:
-        gap = (word.x0 - right.x1) / max(min(word.em, right.em), 1.0)
-        marker = (_MARKER if start else _BULLET).match(right.text) and gap < 3
-        if gap >= _NARROW and not ((start or apart) and marker):
-            yield right, word, gap
+        em = word.em if word.em < right.em else right.em
+        gap = (word.x0 - right.x1) / (em if em > 1.0 else 1.0)
+        if gap >= _NARROW:
+            marker = (start or apart) and gap < 3 and (_MARKER if start else _BULLET).match(right.text)
+            if not marker:
+                yield right, word, gap
         start, apart = False, gap >= _WIDE
         right = word if word.x1 >= right.x1 else right
 
@@ -210,7 +216,7 @@ class _Span:
         self.starts = [word.x0 for word in row]
         self.ends = list(itertools.accumulate((word.x1 for word in row), max))
         self.top, self.bottom = _top(row), _bottom(row)
-        self._narrow = _NARROW * min(word.em for word in row)
+        self._narrow = _NARROW * min([word.em for word in row])
 
     def is_white(self, x: float) -> bool:
         """Whether no word stands at x, and no space between two words of one line."""
@@ -248,7 +254,7 @@ def _gutter(x: float, run: Sequence[_Span]) -> Iterator[Gutter]:
 
 
 def _top(row: Sequence[Word]) -> float:
-    return min(word.top for word in row)
+    return min([word.top for word in row])
 
 
 def _middle(row: Sequence[Word]) -> float:
@@ -256,7 +262,7 @@ def _middle(row: Sequence[Word]) -> float:
 
 
 def _bottom(row: Sequence[Word]) -> float:
-    return max(word.bottom for word in row)
+    return max([word.bottom for word in row])
 
 
 def _distinct(gutters: Sequence[Gutter]) -> list[Gutter]:
@@ -394,7 +400,8 @@ def _cut(row: Sequence[Word], gutters: Sequence[Gutter]) -> Iterator[Line]:
 
 def _cells(words: Sequence[Word], gutters: Sequence[Gutter]) -> list[Cell]:
     """Words of a line, cut at wide gaps, and at narrower ones where other rows have them, too."""
-    if _LEADERS.search("".join(word.text for word in words)):
+    text = "".join([word.text for word in words])
+    if (text.count(".") > 3 or "…" in text or "_" in text) and _LEADERS.search(text):
         return [_cell(words)]
     middle = _middle(words)
     xs = [gutter.x for gutter in gutters if gutter.top <= middle <= gutter.bottom]
@@ -422,18 +429,22 @@ def _joins(cell: Sequence[Word], word: Word) -> bool:
 
 def _cell(words: Sequence[Word]) -> Cell:
     text = joined(words)
-    text = re.sub(r"(?<=^[$€£¥(]) (?=[\d(])| (?=[)%])", "", text)
+    if text[:1] in "$€£¥(" or " )" in text or " %" in text:
+        text = _APART.sub("", text)
     return Cell(text, words[0].x0, max(word.x1 for word in words))
 
 
 def _set_columns(lines: Sequence[Line]) -> None:
     """Edges of the column of each line: those of the neighbours above and below that overlap with it."""
-    places = [(line.baseline, line.box) for line in lines]
-    for line, (baseline, (x0, _, x1, _)) in zip(lines, places, strict=True):
-        reach = 12 * line.em
-        near = [
-            box
-            for other, box in places
-            if abs(other - baseline) < reach and min(box[2], x1) - max(box[0], x0) > 0
-        ]
-        line.column = (min(box[0] for box in near), max(box[2] for box in near))
+    places = np.array([(line.baseline, 12 * line.em, line.box[0], line.box[2]) for line in lines])
+    for first in range(0, len(lines), _AT_ONCE):
+        baseline, reach, x0, x1 = places[first : first + _AT_ONCE].T[:, :, None]
+        others, left, right = places[:, 0], places[:, 2], places[:, 3]
+        near = (np.abs(others - baseline) < reach) & (np.minimum(right, x1) - np.maximum(left, x0) > 0)
+        edges = zip(
+            np.where(near, left, np.inf).min(axis=1).tolist(),
+            np.where(near, right, -np.inf).max(axis=1).tolist(),
+            strict=True,
+        )
+        for line, column in zip(lines[first : first + _AT_ONCE], edges, strict=True):
+            line.column = column

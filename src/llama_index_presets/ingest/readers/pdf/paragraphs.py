@@ -59,7 +59,7 @@ def joint(above: Line, below: Line, words: WordCounts) -> tuple[str, int]:
         and not (_is_prose(above) and _is_prose(below))
     ):
         return "\n", 0
-    if hyphen := _HYPHEN_END.search(text):
+    if text.endswith(("-", "\u00ad")) and (hyphen := _HYPHEN_END.search(text)):
         return "", int(_is_soft(hyphen, following, words))
     if text.endswith("-") and text[-2:-1].isalnum():
         return "", 0

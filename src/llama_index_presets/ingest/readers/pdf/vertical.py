@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from llama_index_presets.ingest.readers.pdf.words import Word
 
-__all__ = ["DOWNWARDS", "vertical_words"]
+__all__ = ["DOWNWARDS", "may_be_vertical", "vertical_words"]
 
 DOWNWARDS: Final = 3
 """Quarters by which a page is turned so that such a line runs from left to right, the first one on top."""
@@ -26,6 +26,11 @@ _OVERLAP: Final = 0.5  # share of the narrower of two characters that is below o
 _FEWEST: Final = 4  # characters of a line; a column of a table may have as many cells
 _LONGEST: Final = 3  # characters of a number among them that stands upright
 _LEAST: Final = 0.6  # share of the line's words that are single East Asian characters
+
+
+def may_be_vertical(text: str) -> bool:
+    """Whether a page has characters that are written downwards."""
+    return not text.isascii() and _EAST_ASIAN.search(text) is not None
 
 
 def vertical_words(words: Sequence[Word], width: float) -> tuple[list[Word], list[Word]]:

@@ -8,13 +8,15 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+from llama_index_presets.ingest.readers.pdf.characters import Characters, Run
 from llama_index_presets.ingest.readers.pdf.form_fields import filled_fields
 from llama_index_presets.ingest.readers.pdf.hidden import Paint, are_shown
-from llama_index_presets.ingest.readers.pdf.vertical import DOWNWARDS, vertical_words
+from llama_index_presets.ingest.readers.pdf.vertical import DOWNWARDS, may_be_vertical, vertical_words
 from llama_index_presets.packages.extras import require
 
 __all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
@@ -28,6 +30,7 @@ _CHARACTERS: Final = {
     0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st",
     0x0132: "IJ", 0x0133: "ij", 0xF0B7: "•", 0xF0A7: "•", 0xF0D8: "•", 0xF076: "•", 0x25CF: "•", **_HYPHENS,
 }  # fmt: skip
+_REPLACED: Final = re.compile(f"[{re.escape(''.join(map(chr, _CHARACTERS)))}]")
 _RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _LEFT_TO_RIGHT: Final = re.compile(r"[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]")
 _PRESENTATION: Final = re.compile("[\ufb1d-\ufdff\ufe70-\ufefc]")  # shapes of Arabic and Hebrew letters
@@ -84,8 +87,11 @@ def is_right_to_left(text: str) -> bool:
 def joined(words: Sequence[Word]) -> str:
     """Words that stand from left to right, as one text in the order in which they are read."""
     texts = [word.text for word in words]
+    text = " ".join(texts)
+    if text.isascii():
+        return text
     if not _RIGHT_TO_LEFT.search("".join(texts)) or not is_right_to_left("".join(texts)):
-        return " ".join(texts)
+        return text
     ordered: list[str] = []
     for foreign, run in itertools.groupby(reversed(texts), key=lambda text: not _RIGHT_TO_LEFT.search(text)):
         members = list(run)  # numbers and Latin words among them run from left to right
@@ -217,25 +223,49 @@ def _shown(
     return {frame: words for frame, words in kept.items() if words}
 
 
+class _Look(NamedTuple):
+    """What the characters of a text object have in common.
+
+    Attributes:
+        turn: Quarters by which the page is turned so that they are upright.
+        slant: See `_slant`.
+        em: Font size, as it is drawn.
+        bold: Whether the font is.
+        paint: See `Word`.
+    """
+
+    turn: int
+    slant: float | None
+    em: float
+    bold: bool
+    paint: str
+
+
 class _TextPage:
     """Characters of a page joined to words: the calls into the library are few and direct, since they are the cost."""
 
     def __init__(self, raw: Any, page: Any, bounds: Box) -> None:
         self._raw = raw
         self._text = page.get_textpage()
+        self._characters = Characters(raw, self._text)
         self._bounds = bounds
-        self._rect = raw.FS_RECTF()
         self._matrix = raw.FS_MATRIX()
         self._x, self._y = ctypes.c_double(), ctypes.c_double()
         self._bold: dict[bytes, bool] = {}
         self._flags, self._name = ctypes.c_int(), ctypes.create_string_buffer(_LONGEST_NAME)
         self._paint = Paint(raw, self._text.raw)
+        self._drawn: dict[int, _Look] = {}
         self.unmapped = 0
+
+    @cached_property
+    def _codes(self) -> list[int]:
+        return self._characters.codes.tolist()
 
     def words(self) -> dict[int, list[Word]]:
         found: dict[int, list[Word]] = {}
+        shaped = _PRESENTATION.search(self._characters.text) is not None
         for turn, word in self._runs():
-            if _PRESENTATION.search(word.text):
+            if shaped and _PRESENTATION.search(word.text):
                 word.text = unicodedata.normalize("NFKC", word.text)
             if len(word.text) == 1 and unicodedata.category(word.text) in ("Co", "Cc"):
                 word.text = "•"  # a sign of a symbol font: a bullet, or a box to tick
@@ -243,7 +273,7 @@ class _TextPage:
                 word.paint = "none"
             if word.text:
                 found.setdefault(turn, []).append(word)
-        if upright := found.get(0):
+        if (upright := found.get(0)) and may_be_vertical(self._characters.text):
             rest, lines = vertical_words(upright, self._bounds[2] - self._bounds[0])
             if lines:
                 found[0] = rest
@@ -251,34 +281,53 @@ class _TextPage:
         return {turn: words for turn, words in found.items() if words}
 
     def _runs(self) -> Iterator[tuple[int, Word]]:
-        raw, text = self._raw, self._text.raw
-        unicode_of, loose_box, rect = raw.FPDFText_GetUnicode, raw.FPDFText_GetLooseCharBox, self._rect
-        origin = self._bounds[0]
-        turn, word, edges, slant, gap = 0, None, (0.0, 0.0, 0.0, 0.0), None, ""
-        for place in range(self._text.count_chars()):
-            code = unicode_of(text, place)
+        """Words, each with the frame that it stands in: nearly all are upright, and end at white space."""
+        text, origin, done = self._characters.text, self._bounds[0], 0
+        plain = not _REPLACED.search(text)
+        for run in self._characters.runs():
+            if run.start < done:
+                continue
+            turn, slant, word = self._start(run.start)
+            em = word.em
+            is_word = run.end - run.start == 1 or (
+                run.nearest > -0.6 * em and run.farthest < 0.35 * em and run.shift < 0.6 * em
+            )
+            if turn or slant is not None or run.is_odd or not is_word:
+                done = yield from self._run(run, turn, slant, word)
+                continue
+            word.text = text[run.start : run.end]
+            if not plain:
+                word.text = word.text.translate(_CHARACTERS)
+            word.x0, word.x1 = run.left - origin, run.right - origin
+            yield turn, word
+
+    def _run(
+        self, run: Run, turn: int, slant: float | None, first: Word
+    ) -> Generator[tuple[int, Word], None, int]:
+        """Words of a run that is none by itself, character by character; a slanted one goes on behind white space.
+
+        Returns:
+            The place behind the last character that was read.
+        """
+        codes, box_of = self._codes, self._characters.box
+        word: Word | None = first
+        edges, gap, place = (0.0, 0.0, 0.0, 0.0), "", run.start
+        for place in range(run.start, len(codes)):
+            code = codes[place]
             if (code <= 32 and code != 2) or code == 0xA0:
                 gap = " "
                 if word is not None and slant is None:
                     yield turn, word
                     word = None
+                if word is None and place >= run.end:
+                    return place
                 continue
             if code in _IGNORED:
                 continue
-            loose_box(text, place, rect)
-            left, bottom, right = rect.left, rect.bottom, rect.right
-            box = (left, bottom, right, rect.top)
-            # Nearly every character is upright and follows the last one; a call for each takes as long as the library.
-            follows = (
-                word is not None
-                and turn == 0
-                and slant is None
-                and -0.6 * word.em < left - edges[2] < 0.35 * word.em
-                and abs(bottom - edges[1]) < 0.6 * word.em
-            )
+            box = box_of(place)
             if (
                 word is not None
-                and not follows
+                and word.text
                 and not (
                     _follows(edges, box, turn, word.em)
                     if slant is None
@@ -289,22 +338,17 @@ class _TextPage:
                 word = None
             if word is None:
                 turn, slant, word = self._start(place)
-            elif gap:
+            elif gap and word.text:
                 word.text += gap
             gap = ""
             if 0xD800 <= code <= 0xDFFF or code == 0xFFFD or code > sys.maxunicode:
                 self.unmapped += 1
             word.text += _CHARACTERS.get(code) or (chr(code) if code <= sys.maxunicode else "\ufffd")
-            if turn:
-                self._extend(word, turn, box)
-            else:
-                if left - origin < word.x0:
-                    word.x0 = left - origin
-                if right - origin > word.x1:
-                    word.x1 = right - origin
+            self._extend(word, turn, box)
             edges = box
         if word is not None:
             yield turn, word
+        return place + 1
 
     def _slant(self, place: int) -> float | None:
         """Angle of a character that stands neither upright nor sideways, as those of a watermark, in quarters."""
@@ -312,21 +356,34 @@ class _TextPage:
 
     def _start(self, place: int) -> tuple[int, float | None, Word]:
         """A new word, its frame, and its slant: one that has any stands with those that are sideways."""
+        drawn = self._characters.text_object(place)
+        look = self._drawn.get(drawn)
+        if look is None:
+            look = self._look(place)
+            if drawn:
+                self._drawn[drawn] = look
+        self._raw.FPDFText_GetCharOrigin(self._text.raw, place, self._x, self._y)
+        if look.turn:
+            _, baseline = Frame(self._bounds, look.turn).point(self._x.value, self._y.value)
+        else:
+            baseline = self._bounds[3] - self._y.value
+        self.unmapped += self._characters.has_no_character(place)
+        word = Word("", math.inf, -math.inf, baseline, look.em, look.bold, look.paint)
+        return look.turn, look.slant, word
+
+    def _look(self, place: int) -> _Look:
+        """How the object of a character is drawn."""
         raw, text = self._raw, self._text.raw
         angle = raw.FPDFText_GetCharAngle(text, place)
         slant = _slant(angle) if angle else None
         quarters = round(angle / (math.pi / 2))
         if slant is not None:
             quarters = math.floor(slant) if math.floor(slant) % 2 else math.ceil(slant)
-        turn = -quarters % 4  # the library counts clockwise
         raw.FPDFText_GetMatrix(text, place, self._matrix)
         scale = math.hypot(self._matrix.c, self._matrix.d) or 1.0
         em = abs(raw.FPDFText_GetFontSize(text, place) * scale) or 1.0
-        raw.FPDFText_GetCharOrigin(text, place, self._x, self._y)
-        _, baseline = Frame(self._bounds, turn).point(self._x.value, self._y.value)
-        self.unmapped += raw.FPDFText_HasUnicodeMapError(text, place) == 1
-        word = Word("", math.inf, -math.inf, baseline, em, self._is_bold(place), self._paint.of(place))
-        return turn, slant, word
+        turn = -quarters % 4  # the library counts clockwise
+        return _Look(turn, slant, em, self._is_bold(place), self._paint.of(place))
 
     def _extend(self, word: Word, turn: int, box: Box) -> None:
         frame = Frame(self._bounds, turn)
