@@ -259,7 +259,7 @@ class _TextPage:
 
     @cached_property
     def _codes(self) -> list[int]:
-        return self._characters.codes.tolist()
+        return list(map(int, self._characters.codes))
 
     def words(self) -> dict[int, list[Word]]:
         found: dict[int, list[Word]] = {}
