@@ -556,3 +556,20 @@ def test_watch_follows_a_folder_until_it_is_interrupted(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "Stopped." in errors
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ask", "healthcare", "What?", "--groups", ""],
+        ["ask", "healthcare", "What?", "--user="],
+        ["ask", "healthcare", "What?", "--settings", ""],
+        ["ingest", "healthcare", ".", "--storage", ""],
+        ["serve", "healthcare", "--keys", ""],
+        ["serve", "healthcare", "--allow-host", "a.example", "--allow-host", ""],
+    ],
+)
+def test_an_empty_option_is_no_default(run, words: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """`--groups "$GROUPS"` with a variable that is not set asked as if there were no groups at all."""
+    code, _, error = run(*words)
+    assert (code, "is empty, which would count as not given" in error) == (2, True)

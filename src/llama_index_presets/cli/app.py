@@ -27,6 +27,7 @@ __all__ = [
     "FAILED",
     "STORAGE",
     "AsJson",
+    "Commands",
     "Filters",
     "ModelName",
     "Offline",
@@ -122,7 +123,7 @@ class _OneLineErrors(TyperGroup):
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class _Commands(typer.Typer):
+class Commands(typer.Typer):
     """Typer application whose commands take what they are not told from the project file."""
 
     def command(
@@ -132,7 +133,7 @@ class _Commands(typer.Typer):
         return super().command(name, cls=cls or ProjectCommand, **options)
 
 
-app = _Commands(
+app = Commands(
     name="llama-presets",
     cls=_OneLineErrors,
     rich_markup_mode=None,

@@ -22,6 +22,7 @@ __all__ = ["STORAGE", "ProjectCommand"]
 STORAGE: Final = "llama-presets-storage"
 """Folder of the index where nothing names another."""
 
+_MAY_BE_EMPTY: Final = ("--allowed",)  # nobody
 _TAKERS: Final = frozenset({"preset", "storage", "paths"})
 
 
@@ -34,7 +35,15 @@ class ProjectCommand(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Complete the arguments, then read them."""
+        """Complete the arguments, then read them.
+
+        Raises:
+            SettingsError: An option is empty, or the arguments need what the project file has, and there is none.
+        """
+        if not ctx.resilient_parsing and "" in [
+            word.partition("=")[2] if "=" in word else word for word in args
+        ]:
+            self._refuse_empty(ctx, args)
         names = {parameter.name for parameter in self.params}
         if (
             ctx.resilient_parsing
@@ -63,6 +72,22 @@ class ProjectCommand(TyperCommand):
         if before or after or any(source is not None and source.name == "DEFAULT_MAP" for source in sources):
             typer.echo(f"Project: {project.shown} ({project.preset})", err=True)
         return rest
+
+    def _refuse_empty(self, ctx: Any, args: list[str]) -> None:
+        """Refuse options with nothing in them, such as ``--tenant "$TENANT"`` where the variable is not set."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        empty = [
+            parameter.opts[0]
+            for parameter in self.params
+            if parameter.opts[0] not in _MAY_BE_EMPTY
+            and parameter.param_type_name == "option"
+            and "" in _as_list(given.get(parameter.name or ""))
+        ]
+        if empty:
+            raise SettingsError(
+                f"{' and '.join(empty)} is empty, which would count as not given. Give a value, or leave the option "
+                "out."
+            )
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Arguments as the usage line shows them: those that a project file can give are optional."""
@@ -126,6 +151,10 @@ def _no_preset(command: str | None, *words: str) -> str:
         f"No preset is named, and there is no {PROJECT_FILE} in this folder or above. Name one, "
         f"llama-presets {command} healthcare{' ' + shown if shown else ''}, or make the file: llama-presets init"
     )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _short(text: str) -> str:

@@ -184,11 +184,12 @@ def test_a_tenant_cannot_be_named_in_a_request(server: Running, keys: dict[str, 
     with server.client(keys["bob"]) as bob:
         assert refusal(bob.post("/query", json={**QUESTION, "tenant": "acme"})) == (400, "bad_body")
         narrowed = bob.post(
-            "/retrieve?tenant=acme",
+            "/retrieve",
             json={"question": "Acme sells anvils.", "filters": ["tenant=acme"]},
             headers={"X-Tenant": "acme", "X-Forwarded-User": "ada"},
         )
         assert narrowed.json()["sources"] == []
+        assert refusal(bob.post("/retrieve?tenant=acme", json=QUESTION)) == (400, "bad_parameter")
 
 
 def test_a_read_only_key_changes_nothing(server: Running, keys: dict[str, str]) -> None:
@@ -566,9 +567,9 @@ def test_a_file_that_anybody_may_write_opens_nothing(tmp_path: Path) -> None:
         file.caller(key)
 
 
-@pytest.mark.parametrize("option", ["--tenant", "--groups", "--budget", "--rate", "--expires"])
+@pytest.mark.parametrize("option", ["--tenant", "--groups", "--budget", "--rate", "--expires", "--keys"])
 def test_an_empty_option_makes_no_key(tmp_path: Path, option: str) -> None:
     """`--tenant "$TENANT"` with a variable that is not set made a key that sees every tenant."""
     path = tmp_path / "keys.json"
-    made = CliRunner().invoke(app, ["key", "add", "ada", option, "", "--keys", str(path)])
+    made = CliRunner().invoke(app, ["key", "add", "ada", "--keys", str(path), option, ""])
     assert (made.exit_code, f"{option} is empty" in made.output, path.exists()) == (2, True, False)

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from llama_index_presets.cli.app import AsJson, app, complain, emit, print_table, say, table
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.cli.app import AsJson, Commands, app, complain, emit, print_table, say, table
 
 __all__ = ["add", "key_app", "list_keys", "revoke"]
 
-key_app = typer.Typer(help="API keys of 'llama-presets serve'.", no_args_is_help=True)
+key_app = Commands(help="API keys of 'llama-presets serve'.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
 
 KeysFile = Annotated[
@@ -24,37 +23,28 @@ KeysFile = Annotated[
 @key_app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Who gets the key; goes into the audit log and the ledger.")],
-    tenant: Annotated[
-        str | None, typer.Option("--tenant", help="Tenant whose documents the caller sees.")
-    ] = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant whose documents the caller sees.")] = "",
     groups: Annotated[
-        str | None, typer.Option("--groups", help="Groups whose documents the caller sees: hr,all.")
-    ] = None,
+        str, typer.Option("--groups", help="Groups whose documents the caller sees: hr,all.")
+    ] = "",
     budget: Annotated[
-        str | None, typer.Option("--budget", help="Most US dollars: 5/day, 100/month, 0.05/query.")
-    ] = None,
-    rate: Annotated[str | None, typer.Option("--rate", help="Most requests: 60/minute.")] = None,
+        str, typer.Option("--budget", help="Most US dollars: 5/day, 100/month, 0.05/query.")
+    ] = "",
+    rate: Annotated[str, typer.Option("--rate", help="Most requests: 60/minute.")] = "",
     read_only: Annotated[bool, typer.Option("--read-only", help="May ask, not ingest or delete.")] = False,
-    expires: Annotated[
-        str | None, typer.Option("--expires", help="When it ends: 2027-01-31, 90d, 12h.")
-    ] = None,
+    expires: Annotated[str, typer.Option("--expires", help="When it ends: 2027-01-31, 90d, 12h.")] = "",
     keys: KeysFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once; the file holds its hash alone."""
     from llama_index_presets.serve.callers.key_file import Caller, parse_expiry
 
-    given = {"tenant": tenant, "groups": groups, "budget": budget, "rate": rate, "expires": expires}
-    if empty := [f"--{option}" for option, value in given.items() if value is not None and not value.strip()]:
-        raise SettingsError(
-            f"{' and '.join(empty)} is empty, so the key would be held to none. Give a value, or leave the option out."
-        )
     caller = Caller(
         name=name,
-        tenant=tenant or "",
+        tenant=tenant,
         groups=tuple(part.strip() for part in groups.split(",")) if groups else (),
-        budget=budget or "",
-        rate=rate or "",
+        budget=budget,
+        rate=rate,
         read_only=read_only,
         expires=parse_expiry(expires) if expires else "",
     )
