@@ -276,6 +276,8 @@ class SentenceChunker:
 
     def _add_columns(self, node: TextNode, source: SourceText) -> None:
         """Repeat a table's column names beside a chunk that begins inside the table and does not name them itself."""
+        if not source.plain.tables:
+            return
         start = node.start_char_idx or 0
         for table in source.plain.tables_in(start, start + 1):
             names = [name.strip() for name in table.header.split(";") if name.strip()]
@@ -298,7 +300,7 @@ class SentenceChunker:
         )
         return [
             part
-            for chunk in splitter.split_text(text)
+            for chunk in splitter.chunks(text)
             # Merged sentences can, rarely, have more tokens together than apart: cut such a chunk again.
             for part in (
                 [chunk]
@@ -330,17 +332,15 @@ class SentenceChunker:
         return " ".join(words)
 
     def _node(self, source: SourceText, section: Section, heading: str, text: str, place: int) -> TextNode:
-        start = section.start + place
+        start, plain = section.start + place, source.plain
+        tables = plain.tables_in(start, start + max(len(text), 1)) if plain.tables else ()
         named = not source.title or section.heading.startswith(source.title)
         own = {
             TITLE_KEY: None if named else source.title,
             "heading": heading or None,
-            "page": source.plain.page(start),
-            "table": next(
-                (one.name for one in source.plain.tables_in(start, start + max(len(text), 1)) if one.name),
-                None,
-            ),
-            BOXES_KEY: _boxes(source.plain, start, start + len(text)),
+            "page": plain.page(start),
+            "table": next((one.name for one in tables if one.name), None),
+            BOXES_KEY: _boxes(plain, start, start + len(text)) if plain.lines else None,
             "char_start": start,
             "char_end": start + len(text),
         }
@@ -382,6 +382,10 @@ class _Splitter(SentenceSplitter):
             chunking_tokenizer_fn=sentences,
         )
         self.weight = weight
+
+    def chunks(self, text: str) -> list[str]:
+        """As `split_text`, without a span and an event for each stretch of a long document."""
+        return self._merge(self._split(text, self.chunk_size), self.chunk_size) if text else [text]
 
     def _token_size(self, text: str) -> int:
         return self.weight(text)

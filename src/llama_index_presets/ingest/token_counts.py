@@ -9,13 +9,20 @@ probe. A splitter counts the same line as part of several texts; it is counted o
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["TokenCounter", "token_counter"]
 
-_WORDS: Final = re.compile(r"[A-Za-z0-9]+|[^\sA-Za-z0-9]")
+_Text = TypeVar("_Text", str, bytes)
+
+_WORDS: Final = re.compile(rb"[A-Za-z0-9]+|[^\s\x1c-\x1fA-Za-z0-9]")
+_MARKS: Final = string.punctuation.encode("ascii")
+_SEPARATORS: Final = b"\x1c\x1d\x1e\x1f"  # white space in a text, and none in bytes
+_WITHOUT_MARKS: Final = bytes.maketrans(_MARKS + _SEPARATORS, b" " * (len(_MARKS) + len(_SEPARATORS)))
+_CONTROLS: Final = bytes({*range(32), 127} - {*b"\t\n\v\f\r", *_SEPARATORS})
 _LINES: Final = re.compile(r"[^\n]*(?:\n(?!\S)[^\n]*)*\n?")
 """A line with its end, and with the blank and indented lines below it: white space at a line's ends is one token."""
 _PROBE: Final = (
@@ -42,8 +49,10 @@ class TokenCounter:
 
     def __init__(self, tokenize: Callable[[str], Sequence[Any]]) -> None:
         self._tokenize = tokenize
-        self._words = _Counts(_word_length(tokenize), _MOST_WORDS, _LONGEST_WORD)
-        self._lines = _Counts(self._of_line, _MOST_LINES, _LONGEST_LINE)
+        length = _word_length(tokenize)
+        self._words = _Counts[bytes](lambda word: length(word.decode("ascii")), _MOST_WORDS, _LONGEST_WORD)
+        self._lines = _Counts[str](self._of_line, _MOST_LINES, _LONGEST_LINE)
+        self._marks_are_one = all(length(mark) == 1 for mark in string.punctuation)
         self.by_words = self._sum(_PROBE) == len(tokenize(_PROBE))
         lines = sum(len(tokenize(line)) for line in _LINES.findall(_LINES_PROBE))
         self._by_lines = lines == len(tokenize(_LINES_PROBE))
@@ -61,13 +70,18 @@ class TokenCounter:
         return self.by_words and text.isascii()
 
     def _of_line(self, text: str) -> int:
-        return self._sum(text) if self.adds_up(text) else len(self._tokenize(text))
+        return self._sum(text) if self.by_words and text.isascii() else len(self._tokenize(text))
 
     def _sum(self, text: str) -> int:
-        return sum(map(self._words.__getitem__, _WORDS.findall(text)))
+        """Tokens of ASCII: one for each punctuation mark, and those of the words between the marks."""
+        raw = text.encode("ascii")
+        if not self._marks_are_one or len(raw.translate(None, _CONTROLS)) < len(raw):
+            return sum(map(self._words.__getitem__, _WORDS.findall(raw)))
+        marks = len(raw) - len(raw.translate(None, _MARKS))
+        return marks + sum(map(self._words.__getitem__, raw.translate(_WITHOUT_MARKS).split()))
 
 
-class _Counts(dict[str, int]):
+class _Counts(dict[_Text, int], Generic[_Text]):
     """Tokens of the texts seen last: when there are too many, those are let go that were not asked for since.
 
     Args:
@@ -76,12 +90,12 @@ class _Counts(dict[str, int]):
         longest: Characters of a text that is kept.
     """
 
-    def __init__(self, count: Callable[[str], int], most: int, longest: int) -> None:
+    def __init__(self, count: Callable[[_Text], int], most: int, longest: int) -> None:
         super().__init__()
         self._count, self._most, self._longest = count, most, longest
-        self._older: dict[str, int] = {}
+        self._older: dict[_Text, int] = {}
 
-    def __missing__(self, text: str) -> int:
+    def __missing__(self, text: _Text) -> int:
         tokens = self._older.get(text)
         if tokens is None:
             tokens = self._count(text)
