@@ -92,7 +92,8 @@ class _Counts(dict[_Text, int], Generic[_Text]):
 
     def __init__(self, count: Callable[[_Text], int], most: int, longest: int) -> None:
         super().__init__()
-        self._count, self._most, self._longest = count, most, longest
+        self._count: Callable[[_Text], int] = count
+        self._most, self._longest = most, longest
         self._older: dict[_Text, int] = {}
 
     def __missing__(self, text: _Text) -> int:
