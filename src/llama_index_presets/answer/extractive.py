@@ -57,8 +57,14 @@ _UNDER_A_HEADING: Final = 3
 _ANOTHER_TABLE: Final = 0.4
 """Share of the confidence where a passage with a table lacks what is asked for; see `Reading.lacks`."""
 
+_ANOTHER_SECTION: Final = 0.6
+"""Share of the confidence where the section is headed by something else than what is asked for; see `section_fit`."""
+
 _SECTION: Final = 0.3
 """What a sentence gains below a heading of what is asked for, and loses below another; see `section_fit`."""
+
+_ITS_MATTER: Final = 0.5
+"""Share of that gain that goes by how much of the question the headings hold: another page has such a section, too."""
 
 _LEAD_IN_ITEMS: Final = 6
 """Items that follow a quoted line that ends with a colon."""
@@ -225,6 +231,8 @@ class ExtractiveLLM(LLM):
 
     def _confidence(self, reading: Reading, best: Unit, heading: float) -> float:
         share = _ANOTHER_TABLE if reading.lacks[best.passage] else 1.0
+        if reading.sections[best.passage] < 0:
+            share *= _ANOTHER_SECTION
         if self.calibration is None or reading.goes_by_words:
             return share * best.coverage
         return share * self.calibration.probability(_features(reading, best, heading))
@@ -314,10 +322,14 @@ def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = Mapping
     meaning = unit.similarity or 0.0
     if unit.place < _UNDER_A_HEADING:  # a heading speaks for the first sentences below it
         meaning = max(meaning, headings.get(unit.passage, 0.0))
-    evidence = (
-        unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed + _SECTION * reading.sections[unit.passage]
-    )
+    evidence = unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed + _section(unit.passage, reading)
     return (evidence * unit.shape) * (1 - 0.02 * unit.passage)
+
+
+def _section(passage: int, reading: Reading) -> float:
+    """What a section gains or loses by its heading: most on the aspect asked for, where it names the matter, too."""
+    fit = reading.sections[passage]
+    return _SECTION * (fit if fit < 1 else 1 - _ITS_MATTER * (1 - reading.headed[passage]))
 
 
 def _first_units(reading: Reading, passage: int, most: int) -> list[Unit]:

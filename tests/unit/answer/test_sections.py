@@ -59,3 +59,35 @@ def test_a_large_margin_counts_up_to_a_bound() -> None:
     """Above 0.15 the right document was found, which says nothing of the answer in it."""
     hits = [Passage(1, "", "A sentence.", 0.8, "a"), Passage(2, "", "Another.", 0.3, "b")]
     assert read_passages("What?", hits).margin == 0.15
+
+
+def test_the_name_of_a_document_is_no_aspect_of_it() -> None:
+    """Risk factors and a broken heart are names here, neither what is asked nor what the section is about."""
+    assert section_fit("Can you explain Broken Heart Syndrome?", "Broken Heart Syndrome > What is it?") == 1
+    heading = "Heart Risk Factors > What are Heart Risk Factors?"
+    assert section_fit("What are Heart Risk Factors?", heading) == 1
+    assert section_fit("How are Heart Risk Factors treated?", heading) == -1
+
+
+def test_a_sentence_below_a_heading_of_something_else_is_less_sure() -> None:
+    """What croup is says little of who gets it, however close the words; below "Facts" the sentence counts whole."""
+
+    def confidence(section: str) -> float:
+        passage = f"[1] Croup > {section}\nCroup gets its name from a cough."
+        prompt = f"Context:\n\n{passage}\n\nQuestion: Who gets croup?\nAnswer:"
+        return ExtractiveLLM().answer_with_confidence(prompt)[1]
+
+    assert confidence("What is croup?") == pytest.approx(0.6 * confidence("Facts"))
+    assert confidence("Who is at risk?") == pytest.approx(confidence("Facts"))
+
+
+def test_of_two_sections_on_the_aspect_the_one_that_names_the_matter_answers() -> None:
+    """Two diseases have a section on signs, and the sentences are alike; the heading says which disease is meant."""
+    passages = (
+        "[1] Bronchitis > Signs\nSigns of heart failure and of bronchitis are tiredness and cough.\n\n"
+        "[2] Heart failure > Signs\nSigns of heart failure are tiredness and swollen ankles."
+    )
+    answer = ExtractiveLLM().answer(
+        f"Context:\n\n{passages}\n\nQuestion: What are signs of heart failure?\nAnswer:"
+    )
+    assert answer.endswith("ankles. [2]")

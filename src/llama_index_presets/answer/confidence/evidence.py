@@ -15,7 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llama_index_presets.answer.confidence.question import Question, light_words, typed
@@ -23,6 +23,7 @@ from llama_index_presets.answer.confidence.question_words import without_questio
 from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.sections import section_fit
 from llama_index_presets.answer.confidence.shape import shape_of
+from llama_index_presets.answer.confidence.spelling import slips, spelled_out
 from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.answer.confidence.words import Words, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
@@ -106,6 +107,7 @@ class Reading:
             stand side by side in the question do so in the passage ("Heart Block" is neither a heart nor a block).
         holds_code: Of each passage, whether it holds a code of the question and half of its words.
         sections: Of each passage, whether its section is headed by what is asked: 1, by something else: -1, neither: 0.
+        headed: Of each passage, the share of the question's weighted words that its headings hold, 0 to 1.
         lacks: Of each passage, whether it has a table of something else: a year, a code or a name of the question is
             missing there, or all else that it asks for.
         margin: How far the best cosine stands above that of another document, up to 0.15.
@@ -119,6 +121,7 @@ class Reading:
     names: list[float]
     holds_code: list[bool]
     sections: list[int]
+    headed: list[float]
     lacks: list[bool]
     margin: float
     language: str = ENGLISH
@@ -194,8 +197,8 @@ def read_passages(
     if analyzer is None:
         language = detect_language("\n".join(passage.text for passage in passages)) or ENGLISH
         analyzer = _analyzer(ANALYZED[language])
-    asked = Question.of(without_question_words(question, language), analyzer)
     texts = [_words_of(passage.heading, passage.text, analyzer, language) for passage in passages]
+    asked = _asked(without_question_words(question, language), passages, texts, analyzer)
     weights = _weights(asked, [unit.tokens for text in texts for unit in text.units], analyzer)
     found = [
         Unit(
@@ -224,8 +227,23 @@ def read_passages(
     lacks = [
         _lacks(asked, text, passage.heading, analyzer) for text, passage in zip(texts, passages, strict=True)
     ]
+    headed = [_share(weights, text.heading) for text in texts]
     found_margin = _margin(passages) if margin is None else margin
-    return Reading(asked, passages, found, best, names, codes, sections, lacks, found_margin, language)
+    return Reading(
+        asked, passages, found, best, names, codes, sections, headed, lacks, found_margin, language
+    )
+
+
+def _asked(
+    question: str, passages: Sequence[Passage], texts: Sequence[_PlainPassage], analyzer: Analyzer
+) -> Question:
+    """The question, its abbreviations and its names as the passages write them; embedded as it was asked."""
+    written = spelled_out(question, [f"{one.heading}\n{one.text}" for one in passages])
+    asked = replace(Question.of(written, analyzer), text=question)
+    missing = [name for name in asked.names if not any(held_by(name, text.everything) for text in texts)]
+    if not missing:
+        return asked
+    return asked.respelled(slips(missing, set().union(*(text.everything.tokens for text in texts))))
 
 
 @functools.cache
@@ -319,6 +337,12 @@ def _weights(question: Question, units: Sequence[frozenset[str]], analyzer: Anal
         * (_LITTLE_WEIGHT if heavy and word in light else 1)
         for word in question.words
     }
+
+
+def _share(weights: Mapping[str, float], words: Words) -> float:
+    """Share of the weights whose words are held, 0 to 1."""
+    total = sum(weights.values())
+    return sum(weight * held_by(word, words) for word, weight in weights.items()) / total if total else 0.0
 
 
 def _coverages(weights: Mapping[str, float], text: _PlainPassage, names: frozenset[str]) -> list[float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llama_index_presets.answer.confidence.words import fold, tokens_of
@@ -98,6 +99,21 @@ class Question:
             frozenset(name_pairs),
             frozenset(codes & set(words)),
             _wanted(plain),
+        )
+
+    def respelled(self, slips: Mapping[str, str]) -> Question:
+        """The question with stems of its names as the passages write them; see `spelling.slips`."""
+        if not slips:
+            return self
+
+        def right(token: str) -> str:
+            return slips.get(token, token)
+
+        return replace(
+            self,
+            words=tuple(dict.fromkeys(map(right, self.words))),
+            names=frozenset(map(right, self.names)),
+            name_pairs=frozenset((right(one), right(other)) for one, other in self.name_pairs),
         )
 
 

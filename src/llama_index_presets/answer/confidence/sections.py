@@ -93,10 +93,14 @@ def section_fit(question: str, heading: str) -> int:
         -1
         >>> section_fit("How old is the harbour?", "Harbour > What causes tides?")
         0
+        >>> section_fit("Can you explain Risk Factors?", "Risk Factors > What are Risk Factors?")
+        1
     """
     if _PATH not in heading:
         return 0
-    section = heading.rsplit(_PATH, 1)[-1].strip()
+    title = heading.split(_PATH, 1)[0].strip()
+    question = _without(title, question)
+    section = _without(title, heading.rsplit(_PATH, 1)[-1]).strip()
     asked = {place for place, (asks, _) in enumerate(_ASPECTS) if asks.search(question)}
     headed = {place for place, (_, heads) in enumerate(_ASPECTS) if heads.search(section)}
     if not asked and _MEANS.search(question):
@@ -104,3 +108,8 @@ def section_fit(question: str, heading: str) -> int:
     if asked & headed:
         return 1
     return -1 if asked and (headed or _HEADS_MEANING.search(section)) else 0
+
+
+def _without(title: str, text: str) -> str:
+    """A text without the name of the document: what a thing is called is not what is asked of it."""
+    return re.sub(rf"\b{re.escape(title)}(?!\w)", "it", text, flags=re.IGNORECASE) if title else text
