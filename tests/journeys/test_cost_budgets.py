@@ -20,7 +20,7 @@ from tests.servers.call_shapes import MESSAGES, SHAPES, Models
 from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger
-from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.errors import BudgetExceededError, MonitorError, SettingsError
 from llama_index_presets.monitor.attribution import attributed, attribution
 from llama_index_presets.monitor.budgets import Budget, Budgets, BudgetState
 from llama_index_presets.monitor.prices import Tokens
@@ -298,3 +298,20 @@ def test_a_limit_that_holds_nothing_is_refused(limit):
     """Infinity was taken, and held no call."""
     with pytest.raises(SettingsError, match="expected a Decimal > 0"):
         Budget(limit_usd=Decimal(limit))
+
+
+@pytest.mark.parametrize("way", ["callback", "instrument"])
+def test_no_call_is_made_while_the_sums_cannot_be_written(tmp_path, monkeypatch, way):
+    """A callback handler logged it and let the call through, so it was in no budget."""
+    with OpenAIServer() as server, Ledger(tmp_path / "calls.duckdb") as ledger:
+        handler = CostTrackingHandler(ledger, budgets=[Budget(limit_usd=Decimal(5))])
+        llm = model(server, *([handler] if way == "callback" else []))
+        if way == "instrument":
+            handler.instrument()
+        llm.complete("Hello")
+        with monkeypatch.context() as full:
+            full.setattr(BudgetState, "_write", _refuse)
+            with pytest.raises(MonitorError, match="no call can be held to its budget"):
+                llm.complete("Hello")
+        assert len(server.requests) == 1
+        llm.complete("Hello")

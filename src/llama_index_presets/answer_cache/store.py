@@ -25,7 +25,7 @@ from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite, rewrite
 
-__all__ = ["ANSWERS_FILE", "AnswerCache"]
+__all__ = ["ANSWERS_FILE", "AnswerCache", "SentenceCache"]
 
 ANSWERS_FILE: Final = "answers.sqlite"
 _PATIENCE_S: Final = 5.0  # an answer waits for no cache
@@ -239,3 +239,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class SentenceCache(AnswerCache):
+    """The same file for context sentences, by document, chunk, model and prompt."""
+
+    what: ClassVar[str] = "cache of context sentences"

@@ -35,7 +35,7 @@ Core: TypeAlias = Generator[Step, Any, T]
 StreamCore: TypeAlias = Generator[Step | T, Any, None]
 """Yields steps, and between them the items of a stream."""
 
-_BEGUN: Final[set[Generator[Any, Any, Any]]] = set()
+_OPEN_CORES: Final[set[Generator[Any, Any, Any]]] = set()
 """Stream cores that a driver has begun and not ended. Where a dropped stream is part of a reference cycle, the garbage
 collector would close core and driver in any order, and a core that is closed first cannot take its last steps. A
 core must not refer to its own stream: neither would be collected."""
@@ -93,7 +93,7 @@ def iterate(core: StreamCore[T]) -> Iterator[T]:
     """
     resume: Callable[[Any], Step | T] = core.send
     value: Any = None
-    _BEGUN.add(core)
+    _OPEN_CORES.add(core)
     try:
         while True:
             item = resume(value)
@@ -108,7 +108,7 @@ def iterate(core: StreamCore[T]) -> Iterator[T]:
     except StopIteration:
         return
     finally:
-        _BEGUN.discard(core)
+        _OPEN_CORES.discard(core)
         # An error refers to this frame by its traceback: a cycle would keep a dropped stream open.
         value = None
 
@@ -117,7 +117,7 @@ async def aiterate(core: StreamCore[T]) -> AsyncIterator[T]:
     """`iterate`, without blocking the event loop."""
     resume: Callable[[Any], Step | T] = core.send
     value: Any = None
-    _BEGUN.add(core)
+    _OPEN_CORES.add(core)
     try:
         while True:
             item = resume(value)
@@ -132,6 +132,6 @@ async def aiterate(core: StreamCore[T]) -> AsyncIterator[T]:
     except StopIteration:
         return
     finally:
-        _BEGUN.discard(core)
+        _OPEN_CORES.discard(core)
         # An error refers to this frame by its traceback: a cycle would keep a dropped stream open.
         value = None

@@ -18,7 +18,7 @@ from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation.span import active_span_id
 
 from llama_index_presets._options import refuse_values, strict
-from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.call_events import finish_from_payload, start_from_payload
 from llama_index_presets.monitor.ledger.journal import IN_MEMORY
@@ -269,21 +269,31 @@ class CostTrackingHandler(BaseCallbackHandler):
         kind = _KINDS.get(event_type)
         if kind is not None and self.hears():
             span_id = active_span_id.get()
-            if not self._heard_elsewhere(kind, span_id):
+            if not self._is_opened_by_instrumentation(kind, span_id):
                 self._start(kind, span_id, payload or {}, event_id)
         return event_id
 
     def _start(self, kind: str, span_id: str | None, payload: dict[str, Any], event_id: str) -> None:
-        """Open a call; only a refusal stops it, a fault in the tracking is logged."""
+        """Open a call.
+
+        A fault in the tracking is logged and the call goes on; not where budgets are to hold it.
+
+        Raises:
+            MonitorError: A budget refuses the call, or cannot hold it.
+        """
         try:
             call = start_from_payload(self._tree, kind, span_id, payload)
             self._observer.admit(call, payload)
             self._by_callback[event_id] = call
             if len(self._by_callback) > _MOST_OPEN:
                 self._forget_closed()
-        except BudgetExceededError:
+        except MonitorError:
             raise
-        except Exception:
+        except Exception as error:
+            if self._observer.budgets is not None:
+                raise MonitorError(
+                    f"A {kind} call cannot be held to its budget ({type(error).__name__}), so it was not made."
+                ) from error
             _log.exception("Cost tracking failed at the start of a %s call; the call itself goes on.", kind)
 
     def _forget_closed(self) -> None:
@@ -292,7 +302,7 @@ class CostTrackingHandler(BaseCallbackHandler):
             if call.done:
                 self._by_callback.pop(event_id, None)
 
-    def _heard_elsewhere(self, kind: str, span_id: str | None) -> bool:
+    def _is_opened_by_instrumentation(self, kind: str, span_id: str | None) -> bool:
         if not self.instrumented:
             return False
         return kind in ("retrieval", "query") or self._tree.first(kind, span_id) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,11 @@ from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns
 from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser, ContextWork
-from llama_index_presets.presets.contextual.model import ceiling, writing_contextualiser
+from llama_index_presets.presets.contextual.model import (
+    ceiling,
+    counting_contextualiser,
+    writing_contextualiser,
+)
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
@@ -204,8 +209,18 @@ def estimate(
 ) -> Estimate:
     """See `PresetEngine.estimate`."""
     found = as_sent(_found(parts, data, options), parts.settings.pii)
-    with writing_contextualiser(parts) as contextualiser:
+    with _counting(parts) as contextualiser:
         return _estimate(_estimator(parts, contextualiser), found, options, sample=sample, measure=measure)
+
+
+def _counting(parts: EngineParts) -> AbstractContextManager[Contextualiser | None]:
+    """The contextualiser of an estimate: a model that is named apart needs no key, since nothing is sent to it."""
+    if parts.settings.context_llm is None:
+        return writing_contextualiser(parts)
+    sealer = parts.encryption.sealer if parts.encryption else None
+    return counting_contextualiser(
+        parts.preset, parts.settings, parts.storage.contexts, sealer, parts.ledger.pricer
+    )
 
 
 def _sources(
@@ -226,20 +241,22 @@ def _warn_in_clear(parts: EngineParts, report: IngestReport) -> None:
         return
     if report.personal_data and parts.settings.pii == "report":
         _warn_once(
+            parts,
             f"{len(report.personal_data)} documents with personal data went into a storage that is not encrypted. "
-            f'See encryption and pii in "llama-presets show {parts.preset.name}".'
+            f'See encryption and pii in "llama-presets show {parts.preset.name}".',
         )
     elif parts.settings.encryption == "auto":
-        _warn_once("The storage is not encrypted: encryption is 'auto' and no key was found.")
+        _warn_once(None, "The storage is not encrypted: encryption is 'auto' and no key was found.")
 
 
-_warned: set[str] = set()
+_warned: set[tuple[str, str]] = set()
 
 
-def _warn_once(message: str) -> None:
-    """Log a warning once a process: a command that makes eight indexes says it once."""
-    if message not in _warned:
-        _warned.add(message)
+def _warn_once(parts: EngineParts | None, message: str) -> None:
+    """Log a warning once a process and storage; without parts once a process, however many indexes it makes."""
+    place = parts.storage.shown if parts is not None else ""
+    if (place, message) not in _warned:
+        _warned.add((place, message))
         _log.warning(message)
 
 

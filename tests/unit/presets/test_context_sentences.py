@@ -417,3 +417,14 @@ def test_a_killed_ingest_asks_nothing_more(server: OpenAIServer, tmp_path: Path)
         assert engine.estimate(long).context.known == len(server.served)  # type: ignore[union-attr]
         engine.ingest(long)
         assert len(server.served) == chunks
+
+
+def test_an_estimate_needs_no_key_of_the_model_it_does_not_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model named apart is priced by its name; an ingest still asks for the key."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with opened(tmp_path / "s", llm="extractive", context_llm="openai/gpt-4o-mini") as engine:
+        assert engine.estimate(DOCUMENTS).cost_usd > 0
+        with pytest.raises(SettingsError, match="OPENAI_API_KEY"):
+            engine.ingest(DOCUMENTS)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from llama_index.core.llms.llm import LLM
 
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.answer_cache.store import SentenceCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, context_window_of
@@ -37,12 +37,6 @@ _NO_MODEL: Final = (
     "chunk_context is 'llm', and 'extractive' writes nothing: set context_llm, or llm, to a language model, such as "
     "'ollama/llama3.2', or chunk_context to 'title'."
 )
-
-
-class SentenceCache(AnswerCache):
-    """Sentences by document, chunk, model and prompt; sealed where the storage is encrypted."""
-
-    what: ClassVar[str] = "cache of context sentences"
 
 
 def _cache(path: Path, sealer: Encryptor | None) -> SentenceCache:
@@ -128,7 +122,11 @@ def _limit_of_object(llm: LLM) -> Callable[[int], LLM] | None:
 
 @contextmanager
 def counting_contextualiser(
-    row: Preset, values: Settings, path: Path | None, sealer: Encryptor | None
+    row: Preset,
+    values: Settings,
+    path: Path | None,
+    sealer: Encryptor | None,
+    pricer: Pricer | None = None,
 ) -> Iterator[Contextualiser | None]:
     """A contextualiser that only counts: it needs no key and sends nothing.
 
@@ -137,6 +135,7 @@ def counting_contextualiser(
         values: The settings.
         path: File of the sentences that are there; None where there is no storage.
         sealer: Of an encrypted storage.
+        pricer: Prices; None for the package's.
 
     Raises:
         SettingsError: There is no language model.
@@ -145,7 +144,7 @@ def counting_contextualiser(
         yield None
         return
     options = {} if values.context_llm else row.options.get("llm") or {}
-    pricer = Pricer()
+    pricer = pricer or Pricer()
     about = _named(values.context_llm or row.llm, options, pricer)
     cache = _cache(path, sealer) if path is not None else None
     try:

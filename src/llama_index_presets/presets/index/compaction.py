@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.answer_cache.store import AnswerCache, SentenceCache
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.lock import ingest_lock
@@ -99,7 +99,7 @@ def _steps(place: Storage, store: Any, keyword: Any) -> Iterator[tuple[str, Call
         yield "answers", lambda: _closing(AnswerCache(place.answers, max_bytes=1, max_age_s=1))
     if place.contexts.exists():
         # Sentences about removed chunks; what is in the index keeps its own.
-        yield "contexts", lambda: _closing(AnswerCache(place.contexts, max_bytes=1, max_age_s=1))
+        yield "contexts", lambda: _closing(SentenceCache(place.contexts, max_bytes=1, max_age_s=1))
 
 
 def _closing(part: Any) -> None:

@@ -143,12 +143,12 @@ class DocumentTable:
 
     def kept(self, rows: Sequence[int]) -> DocumentTable:
         """Table in memory with these rows only, in this order."""
-        shelf = DocumentTable()
+        document_table = DocumentTable()
         for row in rows:
             head, body = self._text(row, 0), self._text(row, 1)
-            shelf._added.append((_string(head), _string(body) or None))
-            shelf._parsed.append(self._parsed[row])
-        return shelf
+            document_table._added.append((_string(head), _string(body) or None))
+            document_table._parsed.append(self._parsed[row])
+        return document_table
 
     def write(self, folder: Path, rows: Iterable[int]) -> None:
         """Write these rows, in this order, as the files that `open` reads."""

@@ -392,14 +392,14 @@ class BM25Index:
 
     def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> KeywordHits:
         """Like `search`; the result can also give the nodes, as they were at the time of the search."""
-        view, shelf = self._state.snapshot()
+        view, document_table = self._state.snapshot()
         scores = view.scored(self._parsed(query, view), self._state.settings["pairs"])
         allowed = None
         if filters is not None:
-            allowed = shelf.mask(filters.model_dump_json(), predicate(filters), view.rows)
+            allowed = document_table.mask(filters.model_dump_json(), predicate(filters), view.rows)
         best = scores.best(top_k, allowed)
         pairs = [(view.ids[row] or "", score) for row, score in best]
-        return KeywordHits(pairs, [row for row, _ in best], shelf, self._source, filters, scores)
+        return KeywordHits(pairs, [row for row, _ in best], document_table, self._source, filters, scores)
 
     def filters_in(self, question: str, filters: MetadataFilters | None = None) -> MetadataFilters | None:
         """Filters that a question states ("in 2023", "by Smith") and some node can satisfy; see `question_filters`.

@@ -47,7 +47,7 @@ _ARRAYS = ("lengths", "terms", "starts", "rows", "counts")
 _ORDER = ("order", "pairs", "buckets")
 """Arrays that format 3 has beside the others."""
 _CHECKED_WHEN_READ = "bodies.bin"
-"""By far the largest file: the shelf has a checksum for each text in it, so that opening does not read it all."""
+"""By far the largest file: the document table has a checksum for each text, so that opening does not read it all."""
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OverflowError)
 
 
@@ -150,19 +150,19 @@ class IndexDirectory:
             names = [*_ARRAYS, *(name for name in _ORDER if (folder / f"{name}.npy").exists())]
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-            exported, shelf = (
+            exported, document_table = (
                 {**words, **arrays},
                 DocumentTable.open(folder, checked=manifest.files is not None),
             )
             if manifest.files is None:
-                _check_shapes(exported, len(shelf))
+                _check_shapes(exported, len(document_table))
         except (OSError, StoreCorruptError):
             raise
         except (
             Exception
         ) as error:  # without checksums numpy meets damaged headers, and its errors are of every kind
             raise damaged(folder, str(error) or type(error).__name__) from error
-        return exported, shelf
+        return exported, document_table
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -200,13 +200,15 @@ class IndexDirectory:
         except FileNotFoundError:
             return False
 
-    def commit_snapshot(self, manifest: Manifest, exported: Mapping[str, Any], write_shelf: Any) -> None:
+    def commit_snapshot(
+        self, manifest: Manifest, exported: Mapping[str, Any], write_document_table: Any
+    ) -> None:
         """Write a snapshot and an empty log, and make them current; a crash leaves the old ones current.
 
         Args:
             manifest: What is to be current.
             exported: What `Postings.export` gave.
-            write_shelf: Called with the snapshot's folder, to write the shelf into it.
+            write_document_table: Called with the snapshot's folder, to write the document table into it.
 
         Raises:
             StoreWriteError: The folder cannot be written, or is full; the old files are still current.
@@ -219,7 +221,7 @@ class IndexDirectory:
                 write_array(folder / f"{name}.npy", exported[name])
             words = {name: exported[name] for name in ("ids", "vocabulary")}
             (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
-            write_shelf(folder)
+            write_document_table(folder)
             Journal(self._journal(manifest.generation)).create()
             for file in [*folder.iterdir(), folder, self._journal(manifest.generation)]:
                 _sync(file)

@@ -36,26 +36,26 @@ class KeywordHits(RankedIds):
 
     Args:
         pairs: (node id, score), best first, ties by id.
-        rows: Row of each hit on the shelf.
-        shelf: What was known of the nodes when the search ran.
-        source: Who holds the nodes; None where the shelf does.
+        rows: Row of each hit in the document table.
+        document_table: What was known of the nodes when the search ran.
+        source: Who holds the nodes; None where the document table does.
         filters: What the search was asked to respect.
         scores: Scores of the query; None where nothing beyond the hits is known.
     """
 
-    __slots__ = ("_filters", "_rows", "_scores", "_shelf", "_source")
+    __slots__ = ("_document_table", "_filters", "_rows", "_scores", "_source")
 
     def __init__(
         self,
         pairs: list[tuple[str, float]],
         rows: list[int],
-        shelf: DocumentTable,
+        document_table: DocumentTable,
         source: NodeSource | None,
         filters: MetadataFilters | None,
         scores: QueryScores | None = None,
     ) -> None:
         self.pairs = pairs
-        self._rows, self._shelf, self._source, self._filters = rows, shelf, source, filters
+        self._rows, self._document_table, self._source, self._filters = rows, document_table, source, filters
         self._scores = scores
 
     @property
@@ -84,7 +84,7 @@ class KeywordHits(RankedIds):
         if ids is not None:
             wanted = {name: wanted[name] for name in ids}
         if self._source is None:
-            return {name: self._shelf.node(row) for name, row in wanted.items()}
+            return {name: self._document_table.node(row) for name, row in wanted.items()}
         return self._fetched(list(wanted), self._source) if wanted else {}
 
     def _fetched(self, names: list[str], source: NodeSource) -> dict[str, BaseNode]:

@@ -109,7 +109,7 @@ class KeywordState:
         """Postings and document table of one moment, rows of both the same; refreshes from other writers first."""
         self.refresh()
         with self._changing:
-            return self._postings.view(), self._shelf
+            return self._postings.view(), self._document_table
 
     def mark(self) -> Mark:
         """Current version, after a refresh from other writers."""
@@ -120,12 +120,16 @@ class KeywordState:
     def head(self, node_id: str) -> DocumentEntry | None:
         """Entry of a node, or None where it is not in the index."""
         with self._changing:
-            return self._shelf.head(self._postings.row_of(node_id)) if node_id in self._postings else None
+            return (
+                self._document_table.head(self._postings.row_of(node_id))
+                if node_id in self._postings
+                else None
+            )
 
     def heads(self) -> list[DocumentEntry]:
         """Entry of every node."""
         with self._changing:
-            return [self._shelf.head(self._postings.row_of(name)) for name in self._postings]
+            return [self._document_table.head(self._postings.row_of(name)) for name in self._postings]
 
     def of_documents(self, documents: Iterable[str]) -> list[str]:
         """Ids of the nodes that came from these documents."""
@@ -139,7 +143,7 @@ class KeywordState:
     def nodes(self) -> list[BaseNode]:
         """Every node, of an index that holds its nodes itself."""
         with self._changing:
-            return [self._shelf.node(self._postings.row_of(name)) for name in self._postings]
+            return [self._document_table.node(self._postings.row_of(name)) for name in self._postings]
 
     @property
     def place(self) -> Path | None:
@@ -301,11 +305,11 @@ class KeywordState:
             ids = [DocumentEntry.from_json(entry.head).id for entry in record.put]
             self._remove(record.drop)
             self._remove(ids)
-            self._shelf.extend(record.put)
+            self._document_table.extend(record.put)
             self._postings.add(ids, [entry.tokens for entry in record.put])
             if self._by_document is not None:
                 for name in ids:
-                    head = self._shelf.head(self._postings.row_of(name))
+                    head = self._document_table.head(self._postings.row_of(name))
                     self._by_document.setdefault(head.document, {})[name] = None
             self._unfinished.update(record.begin)
             self._unfinished.difference_update(record.end)
@@ -314,19 +318,21 @@ class KeywordState:
         present = [name for name in ids if name in self._postings]
         if self._by_document is not None:
             for name in present:
-                self._by_document[self._shelf.head(self._postings.row_of(name)).document].pop(name, None)
+                self._by_document[self._document_table.head(self._postings.row_of(name)).document].pop(
+                    name, None
+                )
         self._postings.remove(present)
 
-    def _reset(self, postings: Postings, shelf: DocumentTable, unfinished: Iterable[str]) -> None:
+    def _reset(self, postings: Postings, document_table: DocumentTable, unfinished: Iterable[str]) -> None:
         with self._changing:
-            self._postings, self._shelf = postings, shelf
+            self._postings, self._document_table = postings, document_table
             self._unfinished = set(unfinished)
             self._by_document = None
 
     def _tidy_memory(self, *, always: bool = False) -> None:
         with self._changing:
             if always or (self._postings.rows > _SMALL_BATCH and self._postings.waste > _MEMORY_WASTE):
-                self._shelf = self._shelf.kept(self._live_rows())
+                self._document_table = self._document_table.kept(self._live_rows())
                 self._postings.compact()
 
     def _live_rows(self) -> list[int]:
@@ -339,7 +345,7 @@ class KeywordState:
         manifest = Manifest(generation=number, settings=self.settings, unfinished=sorted(self._unfinished))
         rows = self._live_rows()
         folder.commit_snapshot(
-            manifest, self._postings.export(), lambda place: self._shelf.write(place, rows)
+            manifest, self._postings.export(), lambda place: self._document_table.write(place, rows)
         )
         if folder is self._folder:
             self._load(folder)
@@ -364,10 +370,10 @@ class KeywordState:
 
     def _load_once(self, folder: IndexDirectory, manifest: Manifest) -> None:
         self._resolve_settings(manifest.settings)
-        exported, shelf = folder.load(manifest)
+        exported, document_table = folder.load(manifest)
         postings = Postings.restore(exported, k1=self.settings["k1"], b=self.settings["b"])
         with self._changing:
-            self._reset(postings, shelf, manifest.unfinished)
+            self._reset(postings, document_table, manifest.unfinished)
             self._generation, self._journal = manifest.generation, folder.journal(manifest)
             self._journal_end = self._journal.start
             self._snapshot_bytes = sum(
