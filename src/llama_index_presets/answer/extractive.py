@@ -26,6 +26,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.answer.confidence.calibration import Calibration
 from llama_index_presets.answer.confidence.evidence import Passage, Reading, Unit, read_passages
+from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning
 from llama_index_presets.answer.confidence.sentence_vectors import SentenceVectors
 from llama_index_presets.answer.confidence.units import is_item
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, parse_prompt
@@ -196,7 +197,7 @@ class ExtractiveLLM(LLM):
         floor = self.min_coverage if by_words else self.calibration.floor  # type: ignore[union-attr]
         if confidence < floor:
             return "", confidence
-        if heading > (best.similarity or 0.0):
+        if heading > (best.similarity or 0.0) and _heading_answers(best, reading):
             chosen = _first_units(reading, best.passage, self.max_sentences)
         else:
             figure = reading.question.wants in ("number", "date") and best.typed == 1
@@ -330,6 +331,18 @@ def _section(passage: int, reading: Reading) -> float:
     """What a section gains or loses by its heading: most on the aspect asked for, where it names the matter, too."""
     fit = reading.sections[passage]
     return _SECTION * (fit if fit < 1 else 1 - _ITS_MATTER * (1 - reading.headed[passage]))
+
+
+def _heading_answers(best: Unit, reading: Reading) -> bool:
+    """Whether the first sentences below a heading answer a question that it is closest to, and not the best one.
+
+    They do where the section is headed by what is asked. Else not for a number, a date, a name or a row of a table,
+    which stand somewhere in the section; and what follows a bare title says what its matter is, nothing more.
+    """
+    if reading.sections[best.passage] == 1:
+        return True
+    below = SECTION_PATH in reading.passages[best.passage].heading or asks_meaning(reading.question.text)
+    return below and not reading.question.wants and not best.meaning
 
 
 def _first_units(reading: Reading, passage: int, most: int) -> list[Unit]:

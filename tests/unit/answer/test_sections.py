@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes import WordEmbedding
 
 from llama_index_presets.answer.confidence.evidence import Passage, read_passages
 from llama_index_presets.answer.confidence.sections import section_fit
@@ -91,3 +92,27 @@ def test_of_two_sections_on_the_aspect_the_one_that_names_the_matter_answers() -
         f"Context:\n\n{passages}\n\nQuestion: What are signs of heart failure?\nAnswer:"
     )
     assert answer.endswith("ankles. [2]")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Who founded Acme?", "Henrik Olsen founded it in Aarhus. [1]"),
+        (
+            "What is Acme?",
+            "Acme makes pumps. [1] Water is moved by them. [1] Henrik Olsen founded it in Aarhus. [1]",
+        ),
+    ],
+)
+def test_a_title_answers_what_its_matter_is_and_no_more(question: str, answer: str) -> None:
+    """The title is closer to both questions than any sentence; who founded it stands further down."""
+
+    class TitleFirst(WordEmbedding):
+        """The question and the title are alike, and every sentence is unlike them."""
+
+        def _vector(self, text: str) -> list[float]:
+            return [1.0, 0.0] if text in (question, "Acme") else [0.0, 1.0]
+
+    llm = ExtractiveLLM(min_coverage=0, embed_model=TitleFirst())
+    text = "[1] Acme\nAcme makes pumps. Water is moved by them. Henrik Olsen founded it in Aarhus."
+    assert llm.answer(f"Context:\n\n{text}\n\nQuestion: {question}\nAnswer:") == answer

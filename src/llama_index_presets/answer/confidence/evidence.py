@@ -21,7 +21,7 @@ from typing import Final
 from llama_index_presets.answer.confidence.question import Question, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
-from llama_index_presets.answer.confidence.sections import section_fit
+from llama_index_presets.answer.confidence.sections import SECTION_PATH, section_fit
 from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
 from llama_index_presets.answer.confidence.units import split_units
@@ -39,9 +39,6 @@ _LARGEST_MARGIN: Final = 0.15
 _FURTHEST_HEADING: Final = 0.1
 """How much further from the question than the sentence below it a heading counts: a short one is far from all."""
 _IN_HEADING, _BESIDE, _IN_PASSAGE = 0.75, 0.5, 0.35
-
-_SECTION: Final = " > "
-"""Stands between the title of a document and the heading of a section."""
 
 _SAYS_NOTHING, _SAYS_ALL = 0.3, 0.5
 """Cosines of a question and a heading: up to the first the heading says nothing of the matter."""
@@ -168,7 +165,7 @@ class Reading:
         A section about something else that mentions the matter in passing has a heading that is further away. A bare
         title, and a heading such as "Part II", are far from every question.
         """
-        if heading is None or _SECTION not in self.passages[passage].heading:
+        if heading is None or SECTION_PATH not in self.passages[passage].heading:
             return 0.0
         says = (heading - _SAYS_NOTHING) / (_SAYS_ALL - _SAYS_NOTHING)
         return max(min(max(says, 0.0), 1.0) * (heading - similarity), -_FURTHEST_HEADING)
@@ -418,7 +415,7 @@ def _is_another_name(question: Question, text: _PlainPassage, heading: str, anal
         if not held_by(word, text.everything) and word not in _LEGAL_FORMS and word.isalpha()
     }
     beside = [
-        pair for part in heading.split(_SECTION) for pair in itertools.pairwise(tokens_of(part, analyzer))
+        pair for part in heading.split(SECTION_PATH) for pair in itertools.pairwise(tokens_of(part, analyzer))
     ]
     return any(
         (first == one and second in missing and other not in question.words)

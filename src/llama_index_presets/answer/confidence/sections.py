@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["section_fit"]
+__all__ = ["SECTION_PATH", "asks_meaning", "section_fit"]
 
 _ASPECTS: Final = tuple(
     (re.compile(asks, re.IGNORECASE), re.compile(heads, re.IGNORECASE))
@@ -73,7 +73,18 @@ _HEADS_MEANING: Final = re.compile(
     r"^(?:what (?:is|are)\b|about\b|overview|introduction|definition|background|summary|in short|description)",
     re.IGNORECASE,
 )
-_PATH: Final = " > "
+SECTION_PATH: Final = " > "
+"""Stands between the title of a document and the heading of a section."""
+
+
+def asks_meaning(question: str) -> bool:
+    """Whether a question asks what its matter is, and nothing more of it.
+
+    Example:
+        >>> asks_meaning("What is croup?"), asks_meaning("What helps against croup?")
+        (True, False)
+    """
+    return bool(_MEANS.search(question))
 
 
 def section_fit(question: str, heading: str) -> int:
@@ -96,14 +107,14 @@ def section_fit(question: str, heading: str) -> int:
         >>> section_fit("Can you explain Risk Factors?", "Risk Factors > What are Risk Factors?")
         1
     """
-    if _PATH not in heading:
+    if SECTION_PATH not in heading:
         return 0
-    title = heading.split(_PATH, 1)[0].strip()
+    title = heading.split(SECTION_PATH, 1)[0].strip()
     question = _without(title, question)
-    section = _without(title, heading.rsplit(_PATH, 1)[-1]).strip()
+    section = _without(title, heading.rsplit(SECTION_PATH, 1)[-1]).strip()
     asked = {place for place, (asks, _) in enumerate(_ASPECTS) if asks.search(question)}
     headed = {place for place, (_, heads) in enumerate(_ASPECTS) if heads.search(section)}
-    if not asked and _MEANS.search(question):
+    if not asked and asks_meaning(question):
         return 1 if not headed and _HEADS_MEANING.search(section) else -1 if headed else 0
     if asked & headed:
         return 1
