@@ -17,7 +17,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.readers.pdf.characters import Characters
 from llama_index_presets.ingest.readers.pdf.reader import read_pdf
 from llama_index_presets.ingest.readers.pdf.vertical import vertical_words
-from llama_index_presets.ingest.readers.pdf.words import Word
+from llama_index_presets.ingest.readers.pdf.word import Word
 
 HEIGHT = A4[1]
 

@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from llama_index_presets.ingest.readers.pdf.word import Box
+
 __all__ = ["Characters", "Run"]
 
-Box = tuple[float, float, float, float]
 _Codes = np.ndarray[Any, np.dtype[np.int64]]
 _Edges = np.ndarray[Any, np.dtype[np.float64]]
 

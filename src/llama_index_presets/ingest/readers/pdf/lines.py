@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from llama_index_presets.ingest.readers.pdf.words import Box, Word, joined
+from llama_index_presets.ingest.readers.pdf.word import Box, Word
+from llama_index_presets.ingest.readers.pdf.words import joined
 
 __all__ = ["Cell", "Gutter", "Line", "is_figure", "page_lines"]
 

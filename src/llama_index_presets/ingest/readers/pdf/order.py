@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from llama_index_presets.ingest.readers.pdf.lines import Gutter
-from llama_index_presets.ingest.readers.pdf.words import Box
+from llama_index_presets.ingest.readers.pdf.word import Box
 
 __all__ = ["reading_order"]
 

@@ -20,7 +20,8 @@ from llama_index_presets.ingest.readers.pdf.lines import Line, page_lines
 from llama_index_presets.ingest.readers.pdf.order import reading_order
 from llama_index_presets.ingest.readers.pdf.paragraphs import WordCounts, joint, word_counts
 from llama_index_presets.ingest.readers.pdf.tables import Table, aligned_tables, drawn_tables
-from llama_index_presets.ingest.readers.pdf.words import Box, Frame, PageWords, is_right_to_left, page_words
+from llama_index_presets.ingest.readers.pdf.word import Box
+from llama_index_presets.ingest.readers.pdf.words import Frame, PageWords, is_right_to_left, page_words
 from llama_index_presets.packages.extras import require
 
 __all__ = ["PDFIUM_LOCK", "open_pdf", "read_pdf"]

@@ -14,7 +14,8 @@ from typing import Final
 
 from llama_index_presets.ingest.plain_text import is_table_caption
 from llama_index_presets.ingest.readers.pdf.lines import Cell, Line, is_figure, page_lines
-from llama_index_presets.ingest.readers.pdf.words import Box, Ruling, Word, is_right_to_left, joined
+from llama_index_presets.ingest.readers.pdf.word import Box, Word
+from llama_index_presets.ingest.readers.pdf.words import Ruling, is_right_to_left, joined
 
 __all__ = ["Table", "aligned_tables", "drawn_tables"]
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from llama_index_presets.ingest.readers.pdf.words import Word
+from llama_index_presets.ingest.readers.pdf.word import Word
 
 __all__ = ["DOWNWARDS", "may_be_vertical", "vertical_words"]
 
@@ -40,8 +39,8 @@ def vertical_words(words: Sequence[Word], width: float) -> tuple[list[Word], lis
         words: In the order of the content.
         width: Of the page, in points.
     """
-    rest: list[Word] = []
-    lines: list[Word] = []
+    rest = list[Word]()
+    lines = list[Word]()
     for run in _runs(words):
         single = sum(_is_single(word) for word in run)
         if single >= _FEWEST and single >= _LEAST * len(run):

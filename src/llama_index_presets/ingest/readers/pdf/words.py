@@ -17,14 +17,11 @@ from llama_index_presets.ingest.readers.pdf.characters import Characters, Run
 from llama_index_presets.ingest.readers.pdf.form_fields import filled_fields
 from llama_index_presets.ingest.readers.pdf.hidden import Paint, are_shown
 from llama_index_presets.ingest.readers.pdf.vertical import DOWNWARDS, may_be_vertical, vertical_words
+from llama_index_presets.ingest.readers.pdf.word import Box, Word
 from llama_index_presets.packages.extras import require
 
-__all__ = ["Box", "Frame", "PageWords", "Ruling", "Word", "is_right_to_left", "joined", "page_words"]
+__all__ = ["Frame", "PageWords", "Ruling", "is_right_to_left", "joined", "page_words"]
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in points from the upper left corner."""
-
-_ASCENT, _DESCENT = 0.85, 0.15  # of an em; what a marker pen covers
 _HYPHENS: Final = {0x02: "-", 0xFFFE: "-", 0x00AD: "\u00ad", 0x2010: "-", 0x2011: "-"}
 _CHARACTERS: Final = {
     0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st",
@@ -43,40 +40,6 @@ _THIN: Final = 3.0  # points
 _LARGEST_FILLED: Final = 12.0  # points of a letter in a high field
 _SLANTED: Final = 0.1  # of a quarter turn
 _SLANTED_REACH: Final = 2.0  # em from the middle of a character to that of the next
-
-
-@dataclass(slots=True)
-class Word:
-    """A word in the frame in which it is upright.
-
-    Attributes:
-        text: Its characters.
-        x0: Left edge, in points.
-        x1: Right edge.
-        baseline: Distance of the baseline from the upper edge.
-        em: Font size, as it is drawn.
-        bold: Whether its font is.
-        paint: ``"none"`` where its letters are not drawn or not to be seen, ``"white"`` where they may be as the paper
-            is, else empty.
-    """
-
-    text: str
-    x0: float
-    x1: float
-    baseline: float
-    em: float
-    bold: bool = False
-    paint: str = ""
-
-    @property
-    def top(self) -> float:
-        """Upper edge."""
-        return self.baseline - _ASCENT * self.em
-
-    @property
-    def bottom(self) -> float:
-        """Lower edge."""
-        return self.baseline + _DESCENT * self.em
 
 
 def is_right_to_left(text: str) -> bool:
