@@ -505,6 +505,7 @@ ENTRY: dict[str, Any] = {"name": "ada", "id": "abc", "sha256": "0" * 64}
         ({"tenant": None}, "tenant is None, expected a text"),
         ({"tenant": []}, r"tenant is \[\], expected a text"),
         ({"tenant": " "}, "outer spaces"),
+        ({"tenant": "\0bob"}, "control characters"),  # the folder of uploads of the key bob
         ({"tenat": "acme"}, "'tenat' is unknown"),
         ({"groups": "hr"}, "groups is 'hr', expected a list"),
         ({"groups": None}, "groups is None"),

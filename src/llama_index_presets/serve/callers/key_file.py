@@ -397,8 +397,10 @@ def _check(caller: Caller) -> None:
         raise SettingsError(
             f"The name {caller.name!r} is not usable. Take letters, digits and . _ - + @, 100 at most."
         )
-    if caller.tenant != caller.tenant.strip():
-        raise SettingsError(f"The tenant {caller.tenant!r} has outer spaces. Leave them out.")
+    if caller.tenant != caller.tenant.strip() or not caller.tenant.isprintable():
+        raise SettingsError(
+            f"The tenant {caller.tenant!r} has outer spaces or control characters. Leave them out."
+        )
     if caller.groups:
         from llama_index_presets.ingest.metadata.permissions import principals
 

@@ -111,11 +111,15 @@ def _drop_hidden_text(root: Any) -> None:
 
 
 def _embed(root: Any, archive: zipfile.ZipFile) -> None:
-    """Put what stands in files of their own, formulas and charts, where it is shown."""
+    """Put what stands in files of their own, formulas and charts, where it is first shown.
+
+    Each once: a small file could name one of a megabyte thousands of times.
+    """
     names = set(archive.namelist())
     for place in [one for one in root.iter() if local_name(one.tag) == "object"]:
         name = f"{_attribute(place, 'href').removeprefix('./')}/content.xml"
         if name in names:
+            names.remove(name)
             place.append(parse_xml(archive.read(name)))
 
 
