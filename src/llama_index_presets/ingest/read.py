@@ -59,7 +59,8 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         if type(error).__name__ != _PANIC:
             raise
         raise IngestError(
-            f"The file cannot be read: it is damaged ({_one_line(error)}). Save it again."
+            f"The file cannot be read: its library stopped at what it holds ({_one_line(error)}). Save it again, or in "
+            "another format."
         ) from error
     limit.check_text(plain.length)
     if plain.is_blank:

@@ -170,6 +170,17 @@ def test_an_object_that_is_no_file_is_a_warning(read: object) -> None:
     )
 
 
+def test_an_attachment_without_properties_is_a_warning(read: object) -> None:
+    """Damaged files have such; the message is read all the same."""
+    lost = Storage(path="__attach_version1.0_#00000000", streams=(), storages=())
+    recipient = Storage(path="__recip_version1.0_#00000000", streams=(), storages=())
+    found = read(storage({(BODY, UNICODE): "The pump is dry.".encode("utf-16-le")}, inside=[lost, recipient]))  # type: ignore[operator]
+    assert "The pump is dry." in found.plain.text
+    assert found.plain.warnings == (
+        "Attachment 'attachment' is an object or a link inside the file and was not read.",
+    )
+
+
 def test_an_old_office_file_under_the_name_of_a_message_says_so(read: object) -> None:
     """It begins with the same bytes."""
     with pytest.raises(

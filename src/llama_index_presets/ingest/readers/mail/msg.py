@@ -30,6 +30,7 @@ __all__ = ["read_msg"]
 _HTML, _RTF, _NAME = 0x1013, 0x1009, 0x3704
 _CODEPAGES: Final = (0x3FFD, 0x3FDE)  # of the strings, of the body
 _TEXT, _BYTES = 0x001F, 0x001E
+_OBJECTS: Final = ("__attach", "__recip")
 _PROPERTIES: Final = "__properties_version1.0"
 _INNER: Final = "__substg1.0_3701000D"
 """Where a message that is attached to another one is kept."""
@@ -66,6 +67,14 @@ def _as_unicode(storage: Any, header: int, codepage: str) -> Any:
     own = next((one.bytes_ for one in storage.streams if one.name == _PROPERTIES), b"")
     codepage = _codepage(own[header:]) or codepage
     streams = tuple(_stream(one, header, codepage) for one in storage.streams)
+    if not own and storage.name.startswith(
+        _OBJECTS
+    ):  # it may have lost them; the message has its text all the same
+        streams += (
+            require("oxmsg.storage", extra="readers-all").Stream(
+                f"{storage.path}/{_PROPERTIES}", bytes(header)
+            ),
+        )
     storages = tuple(
         _as_unicode(one, _INNER_HEADER if one.name == _INNER else 8, codepage) for one in storage.storages
     )
