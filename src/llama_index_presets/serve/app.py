@@ -39,7 +39,7 @@ from llama_index_presets.serve.protocols.rest import Rest
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
-__all__ = ["Server", "create_app", "make_server"]
+__all__ = ["Server", "create_app", "make_server", "open_keys"]
 
 _log = logging.getLogger("llama_index_presets.serve")
 PAGE: Final = Path(__file__).parent / "page"
@@ -117,11 +117,12 @@ def _budgets(keys: KeyFile) -> list[Budget]:
     return [limit for caller in keys.callers().values() if (limit := caller.limit()) is not None]
 
 
-def make_server(config: ServeConfig, *, engines: Engines | None = None) -> Server:
-    """A server whose engines are not open yet.
+def open_keys(config: ServeConfig) -> KeyFile:
+    """The keys of a server; what would leave it open by mistake is refused.
 
     Raises:
-        SettingsError: It would be reachable from other machines without keys, or its keys cannot be read.
+        SettingsError: It would be reachable from other machines without keys, believe a proxy without keys, or its keys
+            cannot be read.
     """
     named = config.keys is not None
     keys = KeyFile(
@@ -141,6 +142,16 @@ def make_server(config: ServeConfig, *, engines: Engines | None = None) -> Serve
         if not keys.exists():
             _log.warning("There is no file '%s': nobody is let in before 'llama-presets key add'.", keys.path)
         keys.callers()  # a damaged file ends the start, not the first request
+    return keys
+
+
+def make_server(config: ServeConfig, *, engines: Engines | None = None) -> Server:
+    """A server whose engines are not open yet.
+
+    Raises:
+        SettingsError: As `open_keys`.
+    """
+    keys = open_keys(config)
     engines = Engines() if engines is None else engines
     metrics, jobs = Metrics(), JobQueue(engines)
     engines.on_change(metrics.follow, metrics.unfollow)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from llama_index_presets.errors import PresetsError, ServeError, SettingsError
 from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.serve.app import open_keys
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.server import Process, address_of, listen, warn_of_what_stays
 
@@ -91,6 +92,7 @@ class Workers:
 
     def __init__(self, config: ServeConfig, *, reread: Callable[[], ServeConfig] | None = None) -> None:
         refuse_unshareable(dict(config.engines))
+        open_keys(config)  # before the address is announced
         self.config = config
         self._reread = reread
         self._socket = listen(

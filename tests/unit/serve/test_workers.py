@@ -203,3 +203,9 @@ def race(url: str, key: str, callers: int) -> collections.Counter[int]:
     for thread in threads:
         thread.join()
     return collections.Counter(statuses)
+
+
+def test_workers_without_keys_announce_no_public_address(tmp_path: Path) -> None:
+    """The refusal came after "Listening on http://0.0.0.0"; nothing listened, but it read as if."""
+    with pytest.raises(SettingsError, match="there are no keys"):
+        Workers(config_of(tmp_path, host="0.0.0.0", keys=str(tmp_path / "missing.json"), workers=2))
