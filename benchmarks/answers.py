@@ -1,6 +1,6 @@
 """Answers without a language model: found when they are there, refused when they are not, cited to the right passage.
 
-    python benchmarks/answers.py --data DIR [--pattern simple] [--fit] [--figure docs/images/risk-coverage.svg]
+    python benchmarks/answers.py --data DIR [--pattern simple] [--embedding NAME] [--fit] [--figure FILE.svg]
 
 DIR holds squad-xquad-en (BEIR layout, gold strings in the queries' metadata), documents/clinical, and other
 collections whose questions are far from both. Every fifth of the 240 SQuAD paragraphs is held out: questions about it
@@ -279,6 +279,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pattern", default="simple", choices=("simple", "hybrid"))
     parser.add_argument("--only", choices=("squad", "clinical"))
+    parser.add_argument(
+        "--embedding", help="embedding model of the catalogue; its weights must be in the cache"
+    )
     parser.add_argument("--storage", type=Path, help="keep the indexes here")
     parser.add_argument("--limit", type=int, help="only every n-th question")
     parser.add_argument("--fit", action="store_true")
@@ -291,11 +294,15 @@ def main() -> None:
     }.items():
         if options.only in (None, name):
             asked = asked[:: options.limit or 1]
-            folder = (options.storage or Path(tempfile.mkdtemp())) / f"{name}-{options.pattern}"
+            folder = (options.storage or Path(tempfile.mkdtemp())) / "-".join(
+                filter(None, (name, options.pattern, options.embedding))
+            )
             preset = "healthcare" if options.pattern == "simple" else "financial-documents"
             settings = {"encryption": "off", "pii": "off"} if options.pattern == "simple" else {
                 "store": "duckdb", "llm": "extractive", "monitoring": "basic", "verify_numbers": "off"
             }  # fmt: skip
+            if options.embedding:
+                settings["embedding"] = options.embedding
             with build(preset, storage=folder, offline=True, settings=settings) as engine:
                 engine.ingest(
                     documents if name == "squad" else [str(page) for page in documents], show_progress=False

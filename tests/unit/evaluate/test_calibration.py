@@ -11,6 +11,7 @@ from llama_index.core import Document
 
 from llama_index_presets import build, cli
 from llama_index_presets.answer.confidence.calibration import CALIBRATION_FILE, Calibration, find_calibrations
+from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.experiments.calibration import (
@@ -129,3 +130,15 @@ def test_a_setting_moves_the_floor_alone(tmp_path: Path) -> None:
     found = find_calibrations(tmp_path, known, min_confidence=0.9)
     assert found == {"sentences": Calibration(intercept=-1.0, coverage=2.0, floor=0.9)}
     assert find_calibrations(tmp_path, None, min_confidence=0.9) == {}
+
+
+@pytest.mark.parametrize("model", ["all-MiniLM-L6-v2", "all-mpnet-base-v2"])
+@pytest.mark.parametrize("kind", ["evidence", "sentences"])
+def test_local_models_come_with_calibrations(model: str, kind: str) -> None:
+    """All words and names at the cosine of a paraphrase is an answer; a close neighbour without the name is none."""
+    entry = catalogue()[model]
+    calibration = find_calibrations(Path("nowhere"), {kind: getattr(entry, kind)})[kind]
+    said = (1.0, 0.75, 0.15, 1.0, 1.0, 0.0)  # coverage, similarity, margin, names, typed, heading
+    neighbour = (0.3, 0.45, 0.02, 0.0, 1.0, 0.0)
+    assert calibration.probability(said) >= 0.95 > calibration.floor
+    assert calibration.probability(neighbour) < calibration.floor
