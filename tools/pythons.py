@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 WITHOUT_PINS = ("3.14",)
-"""Versions for which some of constraints.txt have no wheel; they get the newest of everything."""
+"""The newest Python gets the newest release of everything, as a user does, in place of constraints.txt."""
 SUITES = ("tests/unit", "tests/contracts")
 PYTEST = ("-m", "pytest", "-p", "xdist", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not slow")
 UV = str(Path(sys.executable).with_name("uv")) if Path(sys.executable).with_name("uv").exists() else "uv"
