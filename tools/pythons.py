@@ -28,7 +28,18 @@ SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 WITHOUT_PINS = ("3.14",)
 """The newest Python gets the newest release of everything, as a user does, in place of constraints.txt."""
 SUITES = ("tests/unit", "tests/contracts")
-PYTEST = ("-m", "pytest", "-p", "xdist", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not slow")
+PYTEST = (
+    "-m",
+    "pytest",
+    "-rs",
+    "-p",
+    "xdist",
+    "--dist",
+    "loadfile",
+    "--no-loadscope-reorder",
+    "-m",
+    "not slow",
+)
 UV = str(Path(sys.executable).with_name("uv")) if Path(sys.executable).with_name("uv").exists() else "uv"
 
 
