@@ -21,10 +21,12 @@ import numpy as np
 from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.inference.backends import Choice, choose_backend
-from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.inference.long_runs import LongRunEncoder, moves_to_openvino
+from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
+from llama_index_presets.inference.openvino_session import openvino_module
 from llama_index_presets.inference.text_encoder import OnnxTextEncoder
 from llama_index_presets.loading import LoadOnce
-from llama_index_presets.packages.extras import require
+from llama_index_presets.packages.extras import installed, require
 
 __all__ = [
     "Encoder",
@@ -35,6 +37,7 @@ __all__ = [
     "cpu_computes_bfloat16",
     "load_encoder",
     "load_pool",
+    "moves_for_long_runs",
 ]
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
@@ -102,6 +105,8 @@ class TorchEncoder:
         require("transformers", extra="local-torch").utils.logging.disable_progress_bar()
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self.precision = _resolved(precision, self.device, torch)
+        if backend == "openvino" and installed("openvino"):
+            openvino_module()  # before another package imports it with its telemetry
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         more: dict[str, Any] = (
             {"model_kwargs": {"torch_dtype": dtype}} if backend == "torch" else {"backend": backend}
@@ -186,6 +191,11 @@ def backend_of(
     )
 
 
+def moves_for_long_runs(model: ModelFolder, precision: str, backend: str) -> bool:
+    """Whether a model that runs on ONNX Runtime moves to OpenVINO for long runs: where nothing else is asked for."""
+    return backend == precision == "auto" and cpu_computes_bfloat16() and moves_to_openvino(model)
+
+
 def _make_encoder(
     folder: Path,
     precision: Precision,
@@ -197,7 +207,12 @@ def _make_encoder(
 ) -> Encoder:
     choice = backend_of(folder, precision, device, backend, trust_remote_code)
     if choice.backend == "onnx":
-        encoder = OnnxTextEncoder(read_model_folder(folder), max_tokens, int8=precision == "int8")
+        model = read_model_folder(folder)
+        encoder = (
+            LongRunEncoder(model, max_tokens, least_cosine=SAME_VECTORS)
+            if moves_for_long_runs(model, precision, backend)
+            else OnnxTextEncoder(model, max_tokens, int8=precision == "int8")
+        )
         _check_vector(encoder, known_as, folder, 0.99 if precision == "int8" else SAME_VECTORS)
         return encoder
     TORCH.check()

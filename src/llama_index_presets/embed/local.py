@@ -26,6 +26,7 @@ from llama_index_presets.embed.encoders import (
     cpu_computes_bfloat16,
     load_encoder,
     load_pool,
+    moves_for_long_runs,
 )
 from llama_index_presets.embed.huggingface_names import (
     OFFICIAL,
@@ -41,6 +42,7 @@ from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.inference.backends import Backend, Choice
 from llama_index_presets.inference.graphs import INT8_BLOCK
+from llama_index_presets.inference.long_runs import LONG_RUN_TOKENS
 from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
 from llama_index_presets.loading import loading
 
@@ -78,7 +80,8 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         backend: ``"onnx"`` runs the model on ONNX Runtime, in float32 on the CPU, without torch; ``"torch"`` on
             sentence-transformers, ``"openvino"`` on the latter's OpenVINO. ``"auto"`` takes what is installed and
             fastest here: ONNX Runtime, or torch where there is a GPU, where a ``device`` other than the CPU is named,
-            for ``precision="bfloat16"`` and for models that only torch runs. See `explain`.
+            for ``precision="bfloat16"`` and for models that only torch runs. Where the extra ``local-openvino`` is
+            installed and the CPU computes in bfloat16, a long ingest moves to OpenVINO by itself. See `explain`.
         precision: ``"auto"`` is the fastest whose vectors agree with float32 to a cosine of 0.9999: float32 on ONNX
             Runtime, bfloat16 on torch where the hardware computes in it. ``"int8"`` is faster than float32 on a CPU
             and further from it (MiniLM: cosine 0.9996); see `agreement`.
@@ -155,7 +158,10 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         choice = self._choice
         exact = "float32" if choice.backend == "onnx" or not cpu_computes_bfloat16() else "bfloat16"
         precision = exact if self.precision == "auto" else self.precision
-        return f"{self._name} runs on {choice.backend} ({precision}): {choice.reason}"
+        told = f"{self._name} runs on {choice.backend} ({precision}): {choice.reason}"
+        if choice.backend == "onnx" and moves_for_long_runs(self._described, self.precision, self.backend):
+            told += f"; passages beyond {LONG_RUN_TOKENS:,} tokens run on openvino (bfloat16), about twice as fast"
+        return told
 
     @property
     def max_tokens(self) -> int:

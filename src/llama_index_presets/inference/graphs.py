@@ -31,6 +31,7 @@ __all__ = [
     "relative_buckets",
     "unsupported",
     "word_table",
+    "write_encoder",
 ]
 
 GRAPH_VERSION: Final = 1
@@ -353,9 +354,29 @@ def encoder_graph(
     Raises:
         ModelError: The weights are not those of the architecture.
     """
+    writer = GraphWriter(shapes, int8=int8, places=places)
+    return writer.finish(*write_encoder(writer, config, shapes, purpose))
+
+
+def write_encoder(
+    writer: GraphWriter,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    purpose: Purpose,
+) -> tuple[dict[str, tuple[Any, int]], str]:
+    """Add the operations of an encoder to a graph; gives its inputs and the name of its result.
+
+    Args:
+        writer: Of ONNX, or of another runtime's graphs.
+        config: As of `encoder_graph`.
+        shapes: Of the weights, by name.
+        purpose: What the graph gives.
+
+    Raises:
+        ModelError: The weights are not those of the architecture.
+    """
     names = ENCODERS[str(config["model_type"])]
     prefix = word_table(config, shapes).removesuffix(_WORDS)
-    writer = GraphWriter(shapes, int8=int8, places=places)
     inputs: dict[str, tuple[Any, int]] = {
         "word_vectors": (np.float32, 3),
         "attention_mask": (np.int32, 2),
@@ -387,7 +408,7 @@ def encoder_graph(
         raise ModelError(
             f"The weights have '{strange[0]}', which a '{config['model_type']}' has no place for."
         )
-    return writer.finish(inputs, writer.node("Identity", [x], output="output"))
+    return inputs, writer.node("Identity", [x], output="output")
 
 
 def word_table(config: Mapping[str, Any], shapes: Mapping[str, Any]) -> str:

@@ -158,6 +158,9 @@ class GraphSession:
         self._first_position = first_position
         self._words = words
 
+    _length_step = 1
+    """Tokens of which the length of a batch is a multiple; more where a runtime prepares each shape anew."""
+
     @property
     def outputs(self) -> list[str]:
         """Names of what the graph gives."""
@@ -165,7 +168,8 @@ class GraphSession:
 
     def run(self, encodings: Sequence[Any], output: str) -> tuple[np.ndarray, np.ndarray]:
         """One batch of encoded texts: an output of the graph, and the mask of shape (texts, tokens)."""
-        length = max(len(one.ids) for one in encodings)
+        longest = max(len(one.ids) for one in encodings)
+        length = -(-longest // self._length_step) * self._length_step
         feed: dict[str, np.ndarray] = {
             name: np.zeros((len(encodings), length), dtype=np.int64)
             for name in ("input_ids", "attention_mask", "token_type_ids")
@@ -184,7 +188,7 @@ class GraphSession:
             feed["word_vectors"] = self._words[feed["input_ids"]]
         if "buckets" in self._inputs:
             feed["buckets"] = relative_buckets(length)
-        return self._session.run([output], self._typed(feed))[0], mask
+        return self.run_arrays(feed, output), mask
 
     def run_arrays(self, feed: Mapping[str, np.ndarray], output: str) -> np.ndarray:
         """An output of the graph for arrays that are made elsewhere."""

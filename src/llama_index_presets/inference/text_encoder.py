@@ -40,6 +40,7 @@ __all__ = [
     "obstacle_of",
     "onnx_installed",
     "open_session",
+    "weights_file",
 ]
 
 BATCH: Final = 8
@@ -70,7 +71,8 @@ def hub_file(model: ModelFolder, *, int8: bool = False) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _weights_file(model: ModelFolder) -> Path | None:
+def weights_file(model: ModelFolder) -> Path | None:
+    """The weights of a folder in safetensors, or the index of their parts."""
     return next(
         (model.transformer / name for name in _WEIGHT_FILES if (model.transformer / name).is_file()), None
     )
@@ -84,7 +86,7 @@ def obstacle_of(model: ModelFolder) -> str | None:
         return None
     if model.remote_code:
         return "its own code in the repository"
-    if _weights_file(model) is None:
+    if weights_file(model) is None:
         return "its weights: there is no onnx/model.onnx and no model.safetensors"
     return unsupported(model.config)
 
@@ -110,10 +112,10 @@ def open_session(model: ModelFolder, purpose: Purpose, *, int8: bool = False) ->
         ModelError: Nothing in it can be run.
     """
     start = first_position(model.config)
-    written = int8 and _weights_file(model) is not None and unsupported(model.config) is None
+    written = int8 and weights_file(model) is not None and unsupported(model.config) is None
     if not written and (file := hub_file(model, int8=int8)):
         return GraphSession(file, {}, first_position=start, source=str(file))
-    reason, file = obstacle_of(model), _weights_file(model)
+    reason, file = obstacle_of(model), weights_file(model)
     if reason or file is None:
         raise ModelError(
             f"ONNX Runtime cannot run '{model.folder}' because of {reason}. Run: "
@@ -169,16 +171,22 @@ class OnnxTextEncoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         encodings = self._tokenizer.encode(texts)
+        session = self._session_for(encodings, batch_size)
         batches = batches_of_like_length([len(one.ids) for one in encodings], batch_size, self._threads)
         parts = run_side_by_side(
-            lambda places: self._vectors([encodings[place] for place in places]), batches, self._threads
+            lambda places: self._vectors([encodings[place] for place in places], session),
+            batches,
+            self._threads,
         )
         vectors = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
         vectors[[place for places in batches for place in places]] = np.concatenate(parts)
         return vectors
 
-    def _vectors(self, encodings: Sequence[Any]) -> np.ndarray:
-        tokens, mask = self._session.run(encodings, self._output)
+    def _session_for(self, encodings: Sequence[Any], batch_size: int) -> GraphSession:
+        return self._session
+
+    def _vectors(self, encodings: Sequence[Any], session: GraphSession) -> np.ndarray:
+        tokens, mask = session.run(encodings, self._output)
         vectors = (
             tokens
             if tokens.ndim == 2

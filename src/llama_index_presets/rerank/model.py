@@ -12,6 +12,7 @@ from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.backends import Backend, Choice, choose_backend
 from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.inference.openvino_session import openvino_module
 from llama_index_presets.packages.extras import installed, require
 from llama_index_presets.rerank.onnx_model import OnnxPairModel, folder_named, model_folder
 from llama_index_presets.rerank.pair_model import CPU_BATCH_TOKENS, ModelSource, PairModel, Precision
@@ -240,6 +241,8 @@ def _folder(source: ModelSource) -> str | None:
 
 
 def _construct(source: ModelSource, name: str, *, local_files_only: bool) -> CrossEncoder:
+    if source.backend == "openvino" and installed("openvino"):
+        openvino_module()  # before another package imports it with its telemetry
     encoder: CrossEncoder = require("sentence_transformers", extra="local-torch").CrossEncoder(
         name,
         max_length=source.max_length,

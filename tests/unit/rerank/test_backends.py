@@ -14,7 +14,7 @@ from llama_index_presets.packages.extras import installed
 QUERY = "How is botulism treated?"
 # backend -> (module, largest difference of a probability from float32 torch). OpenVINO computes in bfloat16
 # where the processor does.
-BACKENDS = {"onnx": ("onnxruntime", 1e-5), "openvino": ("openvino", 0.05)}
+BACKENDS = {"onnx": ("onnxruntime", 1e-5), "openvino": ("optimum", 0.05)}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
