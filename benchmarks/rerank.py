@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from llama_index.core.postprocessor import SentenceTransformerRerank
@@ -83,18 +84,21 @@ def interleaved(
 def speed(title: str, query: str, texts: list[str], model: str, rounds: int) -> None:
     predict = CrossEncoder(model, device="cpu", max_length=MAX_LENGTH)
     stock = SentenceTransformerRerank(model=model, top_n=10, device="cpu", trust_remote_code=False)
+    ways: dict[str, dict[str, Any]] = {
+        "float32": {"precision": "float32"},
+        "bfloat16, torch": {"precision": "bfloat16"},
+        "bfloat16, OpenVINO": {"backend": "openvino"},
+    }
     ours = {
-        precision: CrossEncoderRerank(
-            model, top_n=10, precision=precision, max_length=MAX_LENGTH, device="cpu"
-        ).warm_up()
-        for precision in ("float32", "bfloat16")
+        name: CrossEncoderRerank(model, top_n=10, max_length=MAX_LENGTH, device="cpu", **way).warm_up()
+        for name, way in ways.items()
     }
     runs: dict[str, Callable[[], object]] = {
         "SentenceTransformerRerank": lambda: stock.postprocess_nodes(nodes_of(texts), query_str=query),
         "CrossEncoder.predict": lambda: predict.predict([(query, text) for text in texts]),
     }
-    for precision, rerank in ours.items():
-        runs[f"CrossEncoderRerank {precision}"] = lambda rerank=rerank: rerank.postprocess_nodes(
+    for name, rerank in ours.items():
+        runs[f"CrossEncoderRerank {name}"] = lambda rerank=rerank: rerank.postprocess_nodes(
             nodes_of(texts), query_str=query
         )
     for run in runs.values():

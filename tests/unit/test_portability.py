@@ -73,6 +73,7 @@ def test_no_source_names_what_only_posix_or_linux_has(name: str) -> None:
     own = {
         "import ctypes": {
             "store/duckdb/database.py",
+            "ingest/readers/pdf/characters.py",
             "ingest/readers/pdf/words.py",
             "ingest/readers/pdf/form_fields.py",
             "ingest/readers/pdf/hidden.py",

@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-import numkong
 import numpy as np
 
 from llama_index_presets.concurrency.forks import TORCH
@@ -23,10 +23,11 @@ from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.inference.backends import Choice, choose_backend
 from llama_index_presets.inference.long_runs import LongRunEncoder, moves_to_openvino
 from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
-from llama_index_presets.inference.openvino_session import openvino_module
+from llama_index_presets.inference.openvino_session import open_openvino
+from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.inference.text_encoder import OnnxTextEncoder
 from llama_index_presets.loading import LoadOnce
-from llama_index_presets.packages.extras import installed, require
+from llama_index_presets.packages.extras import require
 
 __all__ = [
     "Encoder",
@@ -34,7 +35,6 @@ __all__ = [
     "Precision",
     "TorchEncoder",
     "backend_of",
-    "cpu_computes_bfloat16",
     "load_encoder",
     "load_pool",
     "moves_for_long_runs",
@@ -47,8 +47,6 @@ _SLICE: Final = 64
 
 SAME_VECTORS: Final = 0.9999
 """Cosine from which on the vectors of two runtimes count as those of one model."""
-
-_INSTALL: Final = {"openvino": ' The openvino backend needs: pip install "optimum-intel[openvino]".'}
 
 
 class Encoder(Protocol):
@@ -68,16 +66,6 @@ class Encoder(Protocol):
         """Texts to unit vectors, float32, shape (n, dim), in the order of the texts."""
 
 
-def cpu_computes_bfloat16() -> bool:
-    """Whether this x86 CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32.
-
-    `numkong` names the instruction sets by the processors that had them first: AVX512-BF16 came with AMD's Genoa, AMX
-    with Intel's Sapphire Rapids.
-    """
-    has = numkong.get_capabilities()
-    return bool(has.get("genoa") or has.get("sapphireamx"))
-
-
 class TorchEncoder:
     """A loaded sentence-transformers model; one lock, since its tokenizer keeps state between calls.
 
@@ -85,7 +73,6 @@ class TorchEncoder:
         folder: Of the model.
         precision: As of `LocalEmbedding`.
         device: As of `LocalEmbedding`; ``"auto"`` is a GPU where there is one.
-        backend: ``"torch"`` or ``"openvino"``.
         max_tokens: Tokens read; None takes the model's own limit.
         trust_remote_code: Whether code of the model's repository may run here.
     """
@@ -95,7 +82,6 @@ class TorchEncoder:
         folder: Path,
         precision: Precision,
         device: str,
-        backend: str = "torch",
         max_tokens: int | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -105,24 +91,19 @@ class TorchEncoder:
         require("transformers", extra="local-torch").utils.logging.disable_progress_bar()
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self.precision = _resolved(precision, self.device, torch)
-        if backend == "openvino" and installed("openvino"):
-            openvino_module()  # before another package imports it with its telemetry
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        more: dict[str, Any] = (
-            {"model_kwargs": {"torch_dtype": dtype}} if backend == "torch" else {"backend": backend}
-        )
         try:
             self._model = sentence_transformers.SentenceTransformer(
                 str(folder),
                 device=self.device,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
-                **more,
+                model_kwargs={"torch_dtype": dtype},
             )
         except (ImportError, OSError, ValueError, RuntimeError) as error:
             raise ModelError(
                 f"sentence-transformers cannot load '{folder}' ({(str(error).splitlines() or [''])[0][:300]})."
-                f"{_INSTALL.get(backend, ' Download the model again.')}"
+                " Download the model again."
             ) from error
         if max_tokens is not None:
             self._model.max_seq_length = max_tokens
@@ -206,8 +187,12 @@ def _make_encoder(
     known_as: str | None,
 ) -> Encoder:
     choice = backend_of(folder, precision, device, backend, trust_remote_code)
+    model = read_model_folder(folder)
+    if choice.backend == "openvino":
+        other = OnnxTextEncoder(model, max_tokens, open_with=partial(open_openvino, precision=precision))
+        _check_vector(other, known_as, folder, SAME_VECTORS)
+        return other
     if choice.backend == "onnx":
-        model = read_model_folder(folder)
         encoder = (
             LongRunEncoder(model, max_tokens, least_cosine=SAME_VECTORS)
             if moves_for_long_runs(model, precision, backend)
@@ -216,7 +201,7 @@ def _make_encoder(
         _check_vector(encoder, known_as, folder, 0.99 if precision == "int8" else SAME_VECTORS)
         return encoder
     TORCH.check()
-    return TorchEncoder(folder, precision, device, choice.backend, max_tokens, trust_remote_code)
+    return TorchEncoder(folder, precision, device, max_tokens, trust_remote_code)
 
 
 def _check_vector(encoder: Encoder, known_as: str | None, folder: Path, least: float) -> None:

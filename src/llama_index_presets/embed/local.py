@@ -23,7 +23,6 @@ from llama_index_presets.embed.encoders import (
     EncoderPool,
     Precision,
     backend_of,
-    cpu_computes_bfloat16,
     load_encoder,
     load_pool,
     moves_for_long_runs,
@@ -44,6 +43,7 @@ from llama_index_presets.inference.backends import Backend, Choice
 from llama_index_presets.inference.graphs import INT8_BLOCK
 from llama_index_presets.inference.long_runs import LONG_RUN_TOKENS
 from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
+from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.loading import loading
 
 __all__ = [
@@ -77,11 +77,12 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         model_name: A local model of the catalogue (``"all-MiniLM-L6-v2"``, ``"all-mpnet-base-v2"``, one of your own),
             a name on the hub (``"BAAI/bge-small-en-v1.5"``), or the path of a folder in sentence-transformers format.
             Tokenizer, length, pooling and prompts are read from the model's files.
-        backend: ``"onnx"`` runs the model on ONNX Runtime, in float32 on the CPU, without torch; ``"torch"`` on
-            sentence-transformers, ``"openvino"`` on the latter's OpenVINO. ``"auto"`` takes what is installed and
-            fastest here: ONNX Runtime, or torch where there is a GPU, where a ``device`` other than the CPU is named,
-            for ``precision="bfloat16"`` and for models that only torch runs. Where the extra ``local-openvino`` is
-            installed and the CPU computes in bfloat16, a long ingest moves to OpenVINO by itself. See `explain`.
+        backend: ``"onnx"`` runs the model on ONNX Runtime, in float32 on the CPU, without torch; ``"openvino"`` on
+            OpenVINO, in bfloat16 where the CPU computes in it; ``"torch"`` on sentence-transformers. ``"auto"`` takes
+            what is installed and fastest here: ONNX Runtime, or torch where there is a GPU, where a ``device`` other
+            than the CPU is named, for ``precision="bfloat16"`` and for models that only torch runs. Where the extra
+            ``local-openvino`` is installed and the CPU computes in bfloat16, a long ingest moves to OpenVINO by itself.
+            See `explain`.
         precision: ``"auto"`` is the fastest whose vectors agree with float32 to a cosine of 0.9999: float32 on ONNX
             Runtime, bfloat16 on torch where the hardware computes in it. ``"int8"`` is faster than float32 on a CPU
             and further from it (MiniLM: cosine 0.9996); see `agreement`.

@@ -1,4 +1,4 @@
-"""Choice of what runs a local model: ONNX Runtime, or sentence-transformers on torch or OpenVINO."""
+"""Choice of what runs a local model: ONNX Runtime, OpenVINO, or sentence-transformers on torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from llama_index_presets.errors import MissingExtraError, ModelError, SettingsError
 from llama_index_presets.inference.model_folder import ModelFolder
+from llama_index_presets.inference.openvino_session import can_run
+from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.inference.text_encoder import obstacle_of, onnx_installed
 from llama_index_presets.packages.extras import installed
 
@@ -79,17 +81,15 @@ def choose_backend(
     """
     if backend not in BACKENDS:
         raise SettingsError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
-    if (
-        model.remote_code
-        and not trust_remote_code
-        and (backend in ("torch", "openvino") or obstacle_of(model))
-    ):
+    if model.remote_code and not trust_remote_code and (backend == "torch" or obstacle_of(model)):
         raise ModelError(
             f"'{model.folder}' brings Python code of its own, which is not run without consent. Read it, then pass "
             f"trust_remote_code=True (it needs torch: {_TORCH}), or take another model."
         )
-    if backend in ("torch", "openvino"):
+    if backend == "torch":
         return Choice(backend, "asked for")
+    if backend == "openvino":
+        return _asked_for_openvino(model, precision, device)
     only_torch = _only_torch(precision, device)
     if backend == "onnx":
         return _asked_for_onnx(model, only_torch)
@@ -112,6 +112,23 @@ def _asked_for_onnx(model: ModelFolder, only_torch: str | None) -> Choice:
     if reason := obstacle_of(model):
         raise ModelError(f"ONNX Runtime cannot run '{model.folder}' because of {reason}. Run: {_TORCH}")
     return Choice("onnx", "asked for")
+
+
+def _asked_for_openvino(model: ModelFolder, precision: str, device: str | None) -> Choice:
+    if device not in (None, "auto", "cpu"):
+        raise SettingsError(
+            f"backend='openvino' computes on the CPU, not with device='{device}'. Take 'torch'."
+        )
+    if precision == "int8":
+        raise SettingsError("backend='openvino' computes in float32 or bfloat16, not in int8. Take 'onnx'.")
+    if precision == "bfloat16" and not cpu_computes_bfloat16():
+        raise SettingsError("precision='bfloat16' needs a processor that multiplies it (AVX512-BF16 or AMX).")
+    if not installed("openvino"):
+        raise MissingExtraError("openvino", "local-openvino")
+    if not can_run(model):
+        reason = obstacle_of(model) or "its weights: there is no model.safetensors"
+        raise ModelError(f"OpenVINO cannot run '{model.folder}' because of {reason}. Take backend='auto'.")
+    return Choice("openvino", "asked for")
 
 
 def _automatic(model: ModelFolder, only_torch: str | None, device: str | None) -> Choice:

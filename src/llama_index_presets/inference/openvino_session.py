@@ -11,15 +11,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from llama_index_presets.concurrency.forks import ADVICE
 from llama_index_presets.errors import MissingExtraError, ModelError
 from llama_index_presets.inference.graphs import GraphWriter, Purpose, unsupported, word_table, write_encoder
 from llama_index_presets.inference.model_folder import ModelFolder
+from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.inference.safetensors import forget_pages, read_safetensors
 from llama_index_presets.inference.session import GraphSession, cpu_threads
 from llama_index_presets.inference.text_encoder import first_position, weights_file
 from llama_index_presets.packages.extras import require
 
-__all__ = ["OpenVinoSession", "can_run", "openvino_module"]
+__all__ = ["OpenVinoSession", "can_run", "open_openvino", "openvino_module"]
 
 _TELEMETRY: Final = "openvino_telemetry"
 _MASKED: Final = -1e4
@@ -225,7 +227,16 @@ class OpenVinoSession(GraphSession):
         forget_pages(weights)
 
     def run_arrays(self, feed: Mapping[str, np.ndarray], output: str) -> np.ndarray:
-        """The output of the graph for arrays that are made elsewhere."""
+        """The output of the graph for arrays that are made elsewhere.
+
+        Raises:
+            ModelError: This process was forked by the one that loaded it, and has none of its threads.
+        """
+        if self.process != os.getpid():
+            raise ModelError(
+                f"OpenVINO was loaded in process {self.process} before it forked this one, where a call would hang. "
+                f"{ADVICE}"
+            )
         with self._lock:
             request = self._free.pop() if self._free else self._compiled.create_infer_request()
         try:
@@ -235,3 +246,14 @@ class OpenVinoSession(GraphSession):
             with self._lock:
                 self._free.append(request)
         return np.asarray(found)
+
+
+def open_openvino(model: ModelFolder, purpose: Purpose, *, precision: str = "auto") -> OpenVinoSession:
+    """A session in bfloat16 where the processor computes in it, and where `precision` is not ``"float32"``.
+
+    Raises:
+        MissingExtraError: As of `OpenVinoSession`.
+        ModelError: As of `OpenVinoSession`.
+    """
+    fast = precision != "float32" and cpu_computes_bfloat16()
+    return OpenVinoSession(model, purpose, precision="bf16" if fast else "f32")

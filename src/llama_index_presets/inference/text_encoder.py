@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,8 @@ __all__ = [
     "open_session",
     "weights_file",
 ]
+
+OpenSession = Callable[[ModelFolder, Purpose], GraphSession]
 
 BATCH: Final = 8
 """Texts of a run: few, so that little is padded and a core's caches hold them."""
@@ -141,12 +143,13 @@ def open_session(model: ModelFolder, purpose: Purpose, *, int8: bool = False) ->
 
 
 class OnnxTextEncoder:
-    """A text embedding model on ONNX Runtime, in float32; threads may share it.
+    """A text embedding model on ONNX Runtime, in float32, or on another runtime's session; threads may share it.
 
     Args:
         model: The folder.
         max_tokens: Tokens read; None takes the model's own limit.
         int8: Whether dense layers compute in int8.
+        open_with: Opens the session; None takes `open_session`.
 
     Attributes:
         dim: Length of a vector.
@@ -155,11 +158,19 @@ class OnnxTextEncoder:
 
     device = "cpu"
 
-    def __init__(self, model: ModelFolder, max_tokens: int | None = None, *, int8: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelFolder,
+        max_tokens: int | None = None,
+        *,
+        int8: bool = False,
+        open_with: OpenSession | None = None,
+    ) -> None:
         self.max_tokens = max_tokens or model.max_tokens
         self._tokenizer = ModelTokenizer(model.transformer, self.max_tokens, lowercase=model.lowercase)
         self._first_only = model.pooling == ("cls",)
-        self._session = open_session(model, "first" if self._first_only else "tokens", int8=int8)
+        purpose: Purpose = "first" if self._first_only else "tokens"
+        self._session = open_with(model, purpose) if open_with else open_session(model, purpose, int8=int8)
         self._output = _token_output(self._session.outputs)
         self._pooling = model.pooling
         self._dense = [_dense(folder) for folder in model.dense]
@@ -241,11 +252,14 @@ class OnnxPairScorer:
         model: The folder of a sequence classifier with one label.
         max_tokens: Tokens of a pair that are read.
         int8: Whether dense layers compute in int8.
+        open_with: Opens the session; None takes `open_session`.
     """
 
-    def __init__(self, model: ModelFolder, max_tokens: int, *, int8: bool = False) -> None:
+    def __init__(
+        self, model: ModelFolder, max_tokens: int, *, int8: bool = False, open_with: OpenSession | None = None
+    ) -> None:
         self._tokenizer = ModelTokenizer(model.transformer, max_tokens, lowercase=model.lowercase)
-        self._session = open_session(model, "scores", int8=int8)
+        self._session = open_with(model, "scores") if open_with else open_session(model, "scores", int8=int8)
         self._output = next(
             (name for name in ("logits", "scores") if name in self._session.outputs), self._session.outputs[0]
         )

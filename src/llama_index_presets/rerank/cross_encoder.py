@@ -66,7 +66,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     }
     for name, known in choices.items():
         _expect(settings[name] in known, name, settings[name], f"one of {', '.join(known)}")
-    for precision, backends in {"bfloat16": ("torch", "auto"), "int8": ("onnx", "auto")}.items():
+    for precision, backends in {"bfloat16": ("torch", "openvino", "auto"), "int8": ("onnx", "auto")}.items():
         if settings["precision"] == precision and settings["backend"] not in backends:
             raise SettingsError(
                 f"precision='{precision}' needs backend='{backends[0]}', not '{settings['backend']}'. Leave precision "
@@ -201,16 +201,16 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         blend: Weight in [0, 1] of the retrieval score, stretched to [0, 1] over the candidates; the final
             score is ``(1 - blend) * probability + blend * retrieval``. A weak reranker can need 0.5 to help:
             measure it with `ndcg_by_blend`.
-        backend: ``"onnx"`` runs the model on ONNX Runtime without torch, in float32 on the CPU; ``"torch"`` and
-            ``"openvino"`` through sentence-transformers. ``"auto"`` takes what is installed and fastest here; see
-            `explain`.
+        backend: ``"onnx"`` runs the model on ONNX Runtime without torch, in float32 on the CPU; ``"openvino"`` on
+            OpenVINO, in bfloat16 where the processor computes in it; ``"torch"`` on sentence-transformers. ``"auto"``
+            takes what is installed and starts first: ONNX Runtime; see `explain`.
         batch_size: Most pairs in one forward pass; on a CPU batches are smaller where texts are long.
         deadline_ms: Time for the scoring, in milliseconds, without loading the model. When it runs out, the
             texts scored so far come first and the rest follows in retrieval order, with score None and no
             ``"rerank"`` stage. None is no limit.
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one.
         precision: ``"auto"`` is float32 on ONNX Runtime; on torch bfloat16 where the processor computes in it
-            natively, else float32. ``"bfloat16"`` is torch's, ``"int8"`` ONNX Runtime's.
+            natively, else float32. ``"bfloat16"`` is torch's and OpenVINO's, ``"int8"`` ONNX Runtime's.
         max_length: Most tokens of a pair; None is the model's limit.
         long_text: What to do with a longer pair: ``"truncate"`` (counted in the report) or
             ``"best_window"``.

@@ -12,7 +12,6 @@ from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.backends import Backend, Choice, choose_backend
 from llama_index_presets.inference.model_folder import read_model_folder
-from llama_index_presets.inference.openvino_session import openvino_module
 from llama_index_presets.packages.extras import installed, require
 from llama_index_presets.rerank.onnx_model import OnnxPairModel, folder_named, model_folder
 from llama_index_presets.rerank.pair_model import CPU_BATCH_TOKENS, ModelSource, PairModel, Precision
@@ -175,11 +174,6 @@ def _agrees(encoder: CrossEncoder, expected: list[float]) -> bool:
     return all(abs(one - other) <= _TOLERANCE for one, other in zip(found, expected, strict=True))
 
 
-_INSTALL = {
-    "openvino": 'pip install "optimum-intel[openvino]"',
-}
-
-
 def load_pair_model(source: ModelSource) -> PairModel:
     """Load a cross-encoder: from its folder, else the local cache, else the hub.
 
@@ -190,9 +184,8 @@ def load_pair_model(source: ModelSource) -> PairModel:
         MissingExtraError: Nothing that could run it is installed.
     """
     choice = _choose(source)
-    if choice.backend == "onnx":
-        folder = read_model_folder(model_folder(source))
-        return OnnxPairModel(folder, source, backend=f"{choice.backend}: {choice.reason}")
+    if choice.backend in ("onnx", "openvino"):
+        return OnnxPairModel(read_model_folder(model_folder(source)), source, choice)
     TORCH.check()
     source = replace(source, backend=choice.backend)  # type: ignore[arg-type]
     encoder = _load(source)
@@ -205,12 +198,12 @@ def load_pair_model(source: ModelSource) -> PairModel:
 
 
 def _choose(source: ModelSource) -> Choice:
-    if source.backend in ("torch", "openvino"):  # sentence-transformers finds, checks and refuses by itself
-        return Choice(source.backend, "asked for")
+    if source.backend == "torch":  # sentence-transformers finds, checks and refuses by itself
+        return Choice("torch", "asked for")
     try:
         folder = model_folder(source)
     except ModelError:
-        if not installed("sentence_transformers") or source.backend == "onnx":
+        if not installed("sentence_transformers") or source.backend != "auto":
             raise
         return Choice("torch", "it is looked for by sentence-transformers")
     return choose_backend(
@@ -241,8 +234,6 @@ def _folder(source: ModelSource) -> str | None:
 
 
 def _construct(source: ModelSource, name: str, *, local_files_only: bool) -> CrossEncoder:
-    if source.backend == "openvino" and installed("openvino"):
-        openvino_module()  # before another package imports it with its telemetry
     encoder: CrossEncoder = require("sentence_transformers", extra="local-torch").CrossEncoder(
         name,
         max_length=source.max_length,
@@ -258,10 +249,8 @@ def _construct(source: ModelSource, name: str, *, local_files_only: bool) -> Cro
 
 def _cannot_load(source: ModelSource, error: Exception) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    install = _INSTALL.get(source.backend)
-    extra = f" The {source.backend} backend needs: {install}." if install else ""
     return (
-        f"The cross-encoder '{source.model}' could not be loaded: {cause}{extra} Pass the folder of a saved "
+        f"The cross-encoder '{source.model}' could not be loaded: {cause} Pass the folder of a saved "
         "cross-encoder, or download the model once where the hub can be reached."
     )
 

@@ -1,14 +1,17 @@
-"""Cross-encoders on ONNX Runtime, without torch; a model whose scores would mean nothing is refused."""
+"""Cross-encoders on ONNX Runtime or OpenVINO, without torch; a model whose scores would mean nothing is refused."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from llama_index_presets.errors import ModelError
+from llama_index_presets.inference.backends import Choice
 from llama_index_presets.inference.hub import cached_snapshot, download
 from llama_index_presets.inference.model_folder import ModelFolder
+from llama_index_presets.inference.openvino_session import open_openvino
 from llama_index_presets.inference.text_encoder import OnnxPairScorer, first_position
 from llama_index_presets.inference.tokenizer import open_tokenizer
 from llama_index_presets.rerank.pair_model import ModelSource, PairModel
@@ -59,26 +62,33 @@ def model_folder(source: ModelSource) -> Path:
 
 
 class OnnxPairModel(PairModel):
-    """A cross-encoder on ONNX Runtime, in float32 or int8; threads may share it.
+    """A cross-encoder on ONNX Runtime, in float32 or int8, or on OpenVINO; threads may share it.
 
     Args:
         model: Its folder.
         source: Length and precision.
-        backend: What runs it, and why.
+        choice: What runs it, and why.
 
     Raises:
         ModelError: It has no scoring head, or scores more than one label.
     """
 
-    def __init__(self, model: ModelFolder, source: ModelSource, *, backend: str) -> None:
+    def __init__(self, model: ModelFolder, source: ModelSource, choice: Choice) -> None:
         _check_head(model, source.model)
-        self.backend = backend
+        self.backend = f"{choice.backend}: {choice.reason}"
         positions = model.config.get("max_position_embeddings")
         most = model.max_tokens if source.max_length is None else source.max_length
         self.max_tokens = min(most, int(positions) - first_position(model.config)) if positions else most
         self._tokenizer = open_tokenizer(model.transformer)
         self.special = int(self._tokenizer.num_special_tokens_to_add(True))
-        self._scorer = OnnxPairScorer(model, self.max_tokens, int8=source.precision == "int8")
+        self._scorer = OnnxPairScorer(
+            model,
+            self.max_tokens,
+            int8=source.precision == "int8",
+            open_with=partial(open_openvino, precision=source.precision)
+            if choice.backend == "openvino"
+            else None,
+        )
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Character range of each token of a text."""

@@ -14,15 +14,15 @@ from llama_index_presets.packages.extras import installed
 QUERY = "How is botulism treated?"
 # backend -> (module, largest difference of a probability from float32 torch). OpenVINO computes in bfloat16
 # where the processor does.
-BACKENDS = {"onnx": ("onnxruntime", 1e-5), "openvino": ("optimum", 0.05)}
+BACKENDS = {"onnx": ("onnxruntime", 1e-5), "openvino": ("openvino", 0.05)}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_backend_scores_as_torch_does(model: str, hits: list[NodeWithScore], backend: str) -> None:
-    """The exported model gives the probabilities of the original."""
+    """It gives the probabilities of the original."""
     module, tolerance = BACKENDS[backend]
     if not installed(module):
-        pytest.skip(f"{module} is not installed: optimum asks for transformers below 4.58")
+        pytest.skip(f"{module} is not installed")
     expected = CrossEncoderRerank(model, precision="float32").probabilities(QUERY, hits)
     found = CrossEncoderRerank(model, backend=backend).probabilities(QUERY, hits)
     assert found == pytest.approx(expected, abs=tolerance)
@@ -32,7 +32,7 @@ def test_a_backend_scores_as_torch_does(model: str, hits: list[NodeWithScore], b
     ("backend", "module", "line"),
     [
         ("onnx", "onnxruntime", r'pip install "llama-index-presets\[local\]"'),
-        ("openvino", "optimum", r'The openvino backend needs: pip install "optimum-intel\[openvino\]"'),
+        ("openvino", "openvino", r'pip install "llama-index-presets\[local-openvino\]"'),
     ],
 )
 def test_a_missing_backend_says_what_to_install(
