@@ -18,11 +18,10 @@ __all__ = ["TokenCounter", "token_counter"]
 
 _Text = TypeVar("_Text", str, bytes)
 
-_WORDS: Final = re.compile(rb"[A-Za-z0-9]+|[^\s\x1c-\x1fA-Za-z0-9]")
+_WORDS: Final = re.compile(rb"[A-Za-z0-9]+|[^\sA-Za-z0-9]")
 _MARKS: Final = string.punctuation.encode("ascii")
-_SEPARATORS: Final = b"\x1c\x1d\x1e\x1f"  # white space in a text, and none in bytes
-_WITHOUT_MARKS: Final = bytes.maketrans(_MARKS + _SEPARATORS, b" " * (len(_MARKS) + len(_SEPARATORS)))
-_CONTROLS: Final = bytes({*range(32), 127} - {*b"\t\n\v\f\r", *_SEPARATORS})
+_WITHOUT_MARKS: Final = bytes.maketrans(_MARKS, b" " * len(_MARKS))
+_CONTROLS: Final = bytes({*range(32), 127} - {*b"\t\n\r"})  # white space or nothing, by the tokenizer's release
 _LINES: Final = re.compile(r"[^\n]*(?:\n(?!\S)[^\n]*)*\n?")
 """A line with its end, and with the blank and indented lines below it: white space at a line's ends is one token."""
 _PROBE: Final = (
@@ -75,7 +74,9 @@ class TokenCounter:
     def _sum(self, text: str) -> int:
         """Tokens of ASCII: one for each punctuation mark, and those of the words between the marks."""
         raw = text.encode("ascii")
-        if not self._marks_are_one or len(raw.translate(None, _CONTROLS)) < len(raw):
+        if len(raw.translate(None, _CONTROLS)) < len(raw):
+            return len(self._tokenize(text))  # it may drop such a character, and so join what is beside it
+        if not self._marks_are_one:
             return sum(map(self._words.__getitem__, _WORDS.findall(raw)))
         marks = len(raw) - len(raw.translate(None, _MARKS))
         return marks + sum(map(self._words.__getitem__, raw.translate(_WITHOUT_MARKS).split()))
