@@ -190,6 +190,7 @@ def overhead(folder: Path, requests: int, python: Path | None) -> dict[str, Any]
     )
     listening = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio leaves Nagle's algorithm on: 40 ms
     listening.bind(("127.0.0.1", 0))
+    listening.listen()  # a request that comes before the server waits for it
     plain = uvicorn.Server(uvicorn.Config(bare(engine), log_level="error", http="h11", access_log=False))
     in_thread(lambda: asyncio.run(plain.serve(sockets=[listening])))
     port = listening.getsockname()[1]
