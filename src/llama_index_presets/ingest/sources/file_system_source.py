@@ -209,15 +209,24 @@ def source_name(source: Any) -> str:
     return _without_secrets(source).rstrip("/") if isinstance(source, str) else str(source.name)
 
 
-@contextmanager
-def _named(what: str, done: str) -> Iterator[None]:
-    """Errors of any file system as one that names the place."""
-    try:
-        yield
-    except IngestError:
-        raise
-    except Exception as error:
+class _named:
+    """Errors of any file system as one that names the place.
+
+    No `contextmanager`: on Python 3.12 and 3.13 its generator, which raises from the error, leaves a cycle that keeps
+    what the block used, here the source with its copies, until the collector runs.
+    """
+
+    def __init__(self, what: str, done: str) -> None:
+        self._what, self._done = what, done
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, IngestError):
+            return
         said = (str(error).strip().splitlines() or [""])[0][:200]
         raise IngestError(
-            f"'{_without_secrets(what)}' cannot be {done} ({type(error).__name__}: {said}). Nothing was removed."
+            f"'{_without_secrets(self._what)}' cannot be {self._done} ({type(error).__name__}: {said}). Nothing was "
+            "removed."
         ) from error
