@@ -52,6 +52,11 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         about = {**own, **about_sidecar(path)}
     except (IngestError, MissingExtraError):
         raise
+    except RecursionError as error:
+        raise IngestError(
+            "The file cannot be read: something in it, such as lists, tables or attached mails, stands inside itself "
+            "too many times. Flatten it."
+        ) from error
     except Exception as error:  # any reader may fail in any way on a damaged file
         cause = error.__cause__ or error
         raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error

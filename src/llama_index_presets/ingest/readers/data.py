@@ -309,13 +309,11 @@ def read_xml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     writer = _Writer(limit)
     _write_element(writer, root, ())
     damage = [one for one in parser.error_log if one.level_name in ("ERROR", "FATAL")]
-    warning = (
-        [f"The XML is damaged ({damage[0].message}, line {damage[0].line}); what follows may be lost."]
-        if damage
-        else []
-    )
+    found = f"The XML is damaged ({damage[0].message}, line {damage[0].line})" if damage else ""
     encoding = (root.getroottree().docinfo.encoding or "").lower()
-    plain = writer.plain(*warning)
+    plain = writer.plain(*([f"{found}; what follows may be lost."] if found else ()))
+    if found and plain.is_blank:
+        raise IngestError(f"{found}, and no text stands before that. Correct it.")
     return PlainText(plain.text, plain.headings, warnings=plain.warnings, encoding=encoding), {}
 
 

@@ -18,6 +18,7 @@ from llama_index_presets.ingest.metadata.document_metadata import about_html
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.image_text import image_text
+from llama_index_presets.ingest.readers.nesting import check_nesting
 from llama_index_presets.ingest.readers.tables import Cell, TableText, fill_spans, table_text
 from llama_index_presets.ingest.readers.visibility import Rgb, colours, hidden_by_sheet, is_hiding, is_same
 from llama_index_presets.packages.extras import require
@@ -25,62 +26,15 @@ from llama_index_presets.packages.extras import require
 __all__ = ["plain_from_html", "read_html"]
 
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
-_SKIPPED: Final = frozenset(
-    [
-        "script",
-        "style",
-        "noscript",
-        "template",
-        "head",
-        "svg",
-        "nav",
-        "button",
-        "select",
-        "datalist",
-        "object",
-        "embed",
-        "iframe",
-        "canvas",
-        "audio",
-        "video",
-        "map",
-        "annotation",
-        "annotation-xml",
-    ]
-)
-_BLOCKS: Final = frozenset(
-    [
-        "p",
-        "div",
-        "section",
-        "article",
-        "ul",
-        "ol",
-        "dl",
-        "table",
-        "blockquote",
-        "pre",
-        "figure",
-        "main",
-        "hr",
-        "form",
-        "fieldset",
-        "header",
-        "footer",
-        "aside",
-        "address",
-        "details",
-        "summary",
-        "center",
-        "dir",
-        "menu",
-        "hgroup",
-        "dialog",
-        "legend",
-        "body",
-        "search",
-    ]
-)
+_SKIPPED: Final = frozenset([
+    "script", "style", "noscript", "template", "head", "svg", "nav", "button", "select", "datalist", "object",
+    "embed", "iframe", "canvas", "audio", "video", "map", "annotation", "annotation-xml",
+])  # fmt: skip
+_BLOCKS: Final = frozenset([
+    "p", "div", "section", "article", "ul", "ol", "dl", "table", "blockquote", "pre", "figure", "main", "hr",
+    "form", "fieldset", "header", "footer", "aside", "address", "details", "summary", "center", "dir", "menu",
+    "hgroup", "dialog", "legend", "body", "search",
+])  # fmt: skip
 _LINES: Final = frozenset(["li", "br", "figcaption", "caption", "tr", "td", "th", "dt", "dd", "option"])
 _MARGINS: Final = frozenset(("header", "footer", "aside"))
 _MENU_ROLES: Final = frozenset(
@@ -120,12 +74,13 @@ def plain_from_html(html: str, limit: SizeLimit = DEFAULT_LIMIT, *, keep_menus: 
         keep_menus: Whether all blocks of links are text.
 
     Raises:
-        IngestError: The text is longer than `limit`.
+        IngestError: The text is longer than `limit`, or the page nests too deep to be parsed in seconds.
 
     Example:
         >>> plain_from_html("<h1>A</h1><p>b <b>c</b></p><script>x()</script>").text.strip()
         'b c'
     """
+    check_nesting(html)
     parser = require("selectolax.lexbor", extra="readers").LexborHTMLParser(whole_characters(html))
     hidden = hidden_by_sheet(parser) if "<style" in html.lower() else set[int]()
     walker = _Walker(limit, keep_menus=keep_menus, hidden=hidden)

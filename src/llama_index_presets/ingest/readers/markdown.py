@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_front_matter
 from llama_index_presets.ingest.plain_text import PlainText
@@ -18,60 +20,15 @@ from llama_index_presets.packages.extras import require
 __all__ = ["html_from_markdown", "plain_from_markdown", "read_markdown"]
 
 _TAG: Final = re.compile(r"</?([a-zA-Z][\w-]*)")
-_FORMATS: Final = frozenset(
-    [
-        "a",
-        "abbr",
-        "b",
-        "bdi",
-        "bdo",
-        "big",
-        "br",
-        "cite",
-        "code",
-        "data",
-        "del",
-        "dfn",
-        "em",
-        "font",
-        "i",
-        "ins",
-        "kbd",
-        "mark",
-        "q",
-        "rp",
-        "rt",
-        "ruby",
-        "s",
-        "samp",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "time",
-        "tt",
-        "u",
-        "var",
-        "wbr",
-        "img",
-        "p",
-        "div",
-        "center",
-        "details",
-        "summary",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "td",
-        "th",
-        "ul",
-        "ol",
-        "li",
-    ]
-)
+_FORMATS: Final = frozenset([
+    "a", "abbr", "b", "bdi", "bdo", "big", "br", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins",
+    "kbd", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time",
+    "tt", "u", "var", "wbr", "img", "p", "div", "center", "details", "summary", "table", "thead", "tbody", "tr",
+    "td", "th", "ul", "ol", "li",
+])  # fmt: skip
+_EXTENSIONS: Final = ["table", "strikethrough"]
+_DEEPEST: Final = 100  # tokens inside each other; a list takes two
+_MANY_QUOTES: Final = re.compile(r"^[ \t]*(?:>[ \t]*){20,}", re.MULTILINE)
 _HIDING: Final = (
     "script|style|textarea|title|xmp|iframe|noembed|noframes|plaintext|noscript|template|svg|math|select|button|object|"
     "head|frameset|audio|video|canvas|map|nav"
@@ -98,12 +55,14 @@ def plain_from_markdown(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainTex
 
 
 def html_from_markdown(text: str) -> str:
-    """HTML of Markdown; a tag that is named in prose, and would hide what follows, is text."""
+    """HTML of Markdown; a tag that is named in prose, and would hide what follows, is text.
+
+    Raises:
+        IngestError: It nests too deep.
+    """
     library = require("markdown_it", extra="readers")
-    parser = library.MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"])
-    literal = library.MarkdownIt("commonmark", {"html": False, "maxNesting": 100}).enable(
-        ["table", "strikethrough"]
-    )
+    parser = library.MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(_EXTENSIONS)
+    literal = library.MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST}).enable(_EXTENSIONS)
     for one in (
         parser,
         literal,
@@ -112,7 +71,18 @@ def html_from_markdown(text: str) -> str:
         one.add_render_rule("image", lambda _, tokens, at, *__: escape(tokens[at].content))
     parser.add_render_rule("html_inline", lambda _, tokens, at, *__: _inline_html(tokens[at].content))
     parser.add_render_rule("html_block", lambda _, tokens, at, *__: _block_html(tokens[at].content, literal))
-    return str(parser.render(text))
+    environment: dict[str, Any] = {}
+    tokens = parser.parse(text, environment)
+    if _is_cut(tokens):
+        tokens = parser.parse(_MANY_QUOTES.sub("> ", text), environment)
+    if _is_cut(tokens):
+        raise IngestError(f"Its lists stand inside each other {_DEEPEST // 2 - 1} levels deep. Flatten them.")
+    return str(parser.renderer.render(tokens, parser.options, environment))
+
+
+def _is_cut(tokens: Sequence[Any]) -> bool:
+    """Whether the parser may have left out what stands deeper than it goes."""
+    return any(token.level >= _DEEPEST - 1 for token in tokens)
 
 
 def _inline_html(tag: str) -> str:
