@@ -306,9 +306,9 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         return self._stated_prompt(kind) or usual_instruction(self.model_name, kind)
 
     def _stated_prompt(self, kind: str) -> str:
-        """The prompt of the model's own files, by the names that its kind of text goes by."""
+        """The prompt of the model's own files, by the first of its names that they have, as sentence-transformers does."""
         prompts, described = self._described.prompts, self._described
-        names = ("query",) if kind == "query" else ("document", "passage", "text", "corpus")
+        names = ("query",) if kind == "query" else ("document", "passage", "corpus", "text")
         return next((prompts[name] for name in (*names, described.default_prompt) if name in prompts), "")
 
     # -- embedding ------------------------------------------------------------------------------------------------

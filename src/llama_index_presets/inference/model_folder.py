@@ -29,7 +29,7 @@ class ModelFolder:
         pooling: How token vectors become one: names of `POOLINGS`, put side by side.
         dense: Folders of linear layers after the pooling.
         lowercase: Whether texts are lowercased before the tokenizer sees them.
-        prompts: What the model wants before a text, by purpose, such as ``"query"``.
+        prompts: What the model wants before a text, by purpose, such as ``"query"``; empty where it says: nothing.
         default_prompt: Purpose whose prompt stands before every text that names none.
         obstacle: What only sentence-transformers runs, or None.
         remote_code: Whether the model needs Python code of its repository.
@@ -98,7 +98,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
         pooling=pooling,
         dense=tuple(path for kind, path in modules if kind.endswith("Dense")),
         lowercase=bool(reading.get("do_lower_case", False)),
-        prompts={name: text for name, text in (described.get("prompts") or {}).items() if text},
+        prompts={name: text for name, text in (described.get("prompts") or {}).items() if text is not None},
         default_prompt=described.get("default_prompt_name"),
         obstacle=f"its module '{unknown[0]}'" if unknown else obstacle,
         remote_code="auto_map" in config

@@ -66,6 +66,19 @@ def test_a_model_of_the_hub_needs_no_catalogue_entry(in_hub_cache: str, tmp_path
     )
 
 
+def test_an_empty_prompt_in_the_files_is_no_prompt(folder: Path) -> None:
+    """sentence-transformers writes an empty one for documents; no other name and no default takes its place."""
+    prompts = {"query": "query: ", "document": "", "passage": "passage: "}
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": prompts, "default_prompt_name": "query"})
+    )
+    model, plain = LocalEmbedding(str(folder)), LocalEmbedding(MINILM)
+    np.testing.assert_allclose(model.get_text_embedding("pump"), plain.get_text_embedding("pump"), atol=1e-6)
+    np.testing.assert_allclose(
+        model.get_query_embedding("pump"), plain.get_text_embedding("query: pump"), atol=1e-6
+    )
+
+
 def test_prompts_given_by_hand_go_before_those_of_the_files(folder: Path) -> None:
     """As `query_instruction` of the official class does."""
     model = LocalEmbedding(str(folder), query_instruction="ask: ", text_instruction="text: ")
