@@ -306,7 +306,7 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
         return self._stated_prompt(kind) or usual_instruction(self.model_name, kind)
 
     def _stated_prompt(self, kind: str) -> str:
-        """The prompt of the model's own files, by the first of its names that they have, as sentence-transformers does."""
+        """The prompt of the model's own files, by the first of its names there, as sentence-transformers takes it."""
         prompts, described = self._described.prompts, self._described
         names = ("query",) if kind == "query" else ("document", "passage", "corpus", "text")
         return next((prompts[name] for name in (*names, described.default_prompt) if name in prompts), "")
@@ -432,7 +432,9 @@ def _catalogue_entry(name: str) -> EmbeddingModel | None:
         return embedding_model(name)
     except SettingsError:
         organisation, slash, short = name.partition("/")
-        if slash and organisation not in ("", ".", "..", "~") and short and "/" not in short:
+        if slash and organisation in ("", ".", "..", "~"):
+            raise SettingsError(f"There is no folder '{name}'. Give that of a saved model.") from None
+        if slash and short and "/" not in short:
             return None
         raise
 

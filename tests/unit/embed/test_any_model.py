@@ -130,6 +130,8 @@ def test_a_name_without_an_organisation_must_be_in_the_catalogue() -> None:
     """A typo is answered at once, before anything is looked for."""
     with pytest.raises(SettingsError, match="Did you mean 'all-MiniLM-L6-v2'"):
         LocalEmbedding("all-MiniLM-L6-v3")
+    with pytest.raises(SettingsError, match="There is no folder './all-MiniLM-L6-v3'"):
+        LocalEmbedding("./all-MiniLM-L6-v3")
 
 
 # -- the same model, stock --------------------------------------------------------------------------------------------
