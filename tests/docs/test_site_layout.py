@@ -62,7 +62,7 @@ def test_code_of_the_pages_fits_beside_both_menus() -> None:
     """A line of code has at most 100 characters, a line with an address in it aside."""
     long = [
         (page.relative_to(ROOT).as_posix(), line)
-        for page in sorted((ROOT / "docs").rglob("*.md"))
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for language, block in re.findall(
             r"^ *```(\w*)[^\n]*\n(.*?)^ *```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
         )
