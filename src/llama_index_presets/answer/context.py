@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
@@ -30,6 +30,8 @@ __all__ = [
     "heading_of",
     "image_facts",
     "image_name",
+    "is_note",
+    "nothing_for",
     "number_blocks",
     "parse_prompt",
     "render_context",
@@ -302,6 +304,29 @@ def parse_prompt(prompt: str) -> tuple[list[tuple[int, str, str]], str]:
         texts = [text for text in re.split(r"\n{2,}", stock[1]) if text.strip()]
         return [(number, "", text.strip()) for number, text in enumerate(texts, start=1)], stock[2]
     return [], ""
+
+
+# What an extractive answer says beside its quotes
+
+
+_NOTHING_FOR: Final = tuple(
+    f"(Nothing was found for the {which} part of the question.)" for which in ("first", "second", "third")
+)
+
+
+def nothing_for(part: int) -> str:
+    """What an answer says of a part of the question, counted from 0, that it has no answer to.
+
+    Example:
+        >>> nothing_for(1)
+        '(Nothing was found for the second part of the question.)'
+    """
+    return _NOTHING_FOR[part]
+
+
+def is_note(sentence: str) -> bool:
+    """Whether a sentence of an answer is such a note, which states nothing of the passages."""
+    return sentence in _NOTHING_FOR
 
 
 # What an answer says of images: which ones are closest, and where they lie. Nothing is said about what they show.

@@ -26,10 +26,12 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.answer.confidence.calibration import Calibration
 from llama_index_presets.answer.confidence.evidence import Passage, Reading, Unit, read_passages
+from llama_index_presets.answer.confidence.parts import parts_of
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning
 from llama_index_presets.answer.confidence.sentence_vectors import SentenceVectors
 from llama_index_presets.answer.confidence.units import is_item
-from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, parse_prompt
+from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, nothing_for, parse_prompt
+from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.injections.detector import without_instructions
 from llama_index_presets.ranking.bm25 import Analyzer
 
@@ -79,8 +81,9 @@ class ExtractiveLLM(LLM):
     the sentences, list items and table rows of the passage that answers best, with its ``[n]``. A sentence is scored by
     the share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among
     the passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the
-    first sentences below it. Without enough evidence, or asked with a prompt of another kind, it says "I don't know."
-    A sentence that speaks to a language model is not quoted, nor what follows it in its paragraph; see `injection`.
+    first sentences below it. A question of several parts is answered part by part. Without enough evidence, or asked
+    with a prompt of another kind, it says "I don't know." A sentence that speaks to a language model is not quoted, nor
+    what follows it in its paragraph; see `injection`.
     Images among the passages are named, since they cannot be quoted: "Closest images: red-circle.png [1]."
 
     Args:
@@ -163,8 +166,8 @@ class ExtractiveLLM(LLM):
             if not heading.startswith(IMAGE)
         ]
         quotes, confidence = self._quotes(passages, question, margin) if passages else ("", 0.0)
-        parts = [quotes, closest_images(images)]
-        return " ".join(part for part in parts if part) or DONT_KNOW, confidence
+        said = [quotes, closest_images(images)]
+        return " ".join(one for one in said if one) or DONT_KNOW, confidence
 
     def evidence(self, question: str, passages: Sequence[Passage]) -> tuple[float, ...] | None:
         """Features of the sentence that would be quoted, as `evidence.FEATURES`; None without a sentence."""
@@ -186,17 +189,56 @@ class ExtractiveLLM(LLM):
         )
 
     def _quotes(self, passages: Sequence[Passage], question: str, margin: float | None) -> tuple[str, float]:
-        """Sentences that hold the answer, or none; and the confidence in them."""
+        """The quoted sentences that hold the answer, or an empty text; and the confidence in them.
+
+        A question of several parts is answered part by part, and says for which nothing was found; where that is so for
+        all of them it is taken as a whole.
+        """
+        parts = parts_of(question)
+        found = self._parts(passages, parts, margin) if len(parts) > 1 else []
+        if any(units for units, _ in found):
+            confidence = min(confidence for units, confidence in found if units)
+            missing = [place for place, (units, _) in enumerate(found) if not units]
+            quoted = _quoted(passages, [units for units, _ in found])
+            return "\n\n".join([quoted, *(nothing_for(place) for place in missing)]), confidence
+        units, confidence = self._choose(passages, question, margin)
+        return _quoted(passages, [units]), confidence
+
+    def _parts(
+        self, passages: Sequence[Passage], parts: Sequence[str], margin: float | None
+    ) -> list[tuple[list[Unit], float]]:
+        """What answers each part; "it" in a later one is what the part before it was answered from.
+
+        Where that has no name, a part is asked together with the one before, and needs sentences of its own.
+        """
+        found: list[tuple[list[Unit], float]] = []
+        before, topic, said = "", "", set[tuple[int, int]]()
+        for part in parts:
+            asked = make_whole(part, before, topic=topic)
+            units, confidence = self._choose(passages, asked, margin)
+            places = {(unit.passage, unit.place) for unit in units}
+            if before and asked.startswith(before.rstrip("?.! ")) and places <= said:
+                units = []
+            if units:
+                topic = passages[units[0].passage].heading.split(SECTION_PATH, 1)[0]
+            found.append((units, confidence))
+            before, said = asked, said | places
+        return found
+
+    def _choose(
+        self, passages: Sequence[Passage], question: str, margin: float | None
+    ) -> tuple[list[Unit], float]:
+        """Units that hold the answer, or none; and the confidence in them."""
         reading, ranked, headings = self._read(passages, question, margin)
         if not ranked:
-            return "", 0.0
+            return [], 0.0
         best = ranked[0]
         heading = headings.get(best.passage, 0.0)
         confidence = self._confidence(reading, best, heading)
         by_words = self.calibration is None or reading.goes_by_words
         floor = self.min_coverage if by_words else self.calibration.floor  # type: ignore[union-attr]
         if confidence < floor:
-            return "", confidence
+            return [], confidence
         if heading > (best.similarity or 0.0) and _heading_answers(best, reading):
             chosen = _first_units(reading, best.passage, self.max_sentences)
         else:
@@ -209,11 +251,7 @@ class ExtractiveLLM(LLM):
                 if one.passage == best.passage and _score(one, reading) >= least and one.coverage >= own
             ]
             chosen = alike[: self.max_sentences]
-        chosen = _with_items(chosen, reading)
-        number = passages[best.passage].number
-        return " ".join(
-            f"{unit.text} [{number}]" for unit in sorted(chosen, key=lambda unit: unit.place)
-        ), confidence
+        return sorted(_with_items(chosen, reading), key=lambda unit: unit.place), confidence
 
     def _compare(self, reading: Reading) -> dict[int, float]:
         """Give the likeliest units their similarity; return that of the headings, by passage."""
@@ -343,6 +381,12 @@ def _heading_answers(best: Unit, reading: Reading) -> bool:
         return True
     below = SECTION_PATH in reading.passages[best.passage].heading or asks_meaning(reading.question.text)
     return below and not reading.question.wants and not best.meaning
+
+
+def _quoted(passages: Sequence[Passage], answers: Sequence[Sequence[Unit]]) -> str:
+    """The units with the numbers of their passages; one that answers two parts stands once."""
+    units = {(unit.passage, unit.place): unit.text for answer in answers for unit in answer}
+    return " ".join(f"{text} [{passages[passage].number}]" for (passage, _), text in units.items())
 
 
 def _first_units(reading: Reading, passage: int, most: int) -> list[Unit]:

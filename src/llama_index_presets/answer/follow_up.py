@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from llama_index_presets.answer.confidence.parts import parts_of
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["make_whole"]
@@ -92,8 +93,8 @@ def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyz
         'What causes measles?'
     """
     analyzer = analyzer or Analyzer()
-    if not previous.strip() or not _leans(message, analyzer):
-        return message
+    if not previous.strip() or not _leans(parts_of(message)[0], analyzer):
+        return message  # "it" in a second part is what the first part names
     topic = _shared(previous, topic, analyzer)
     other = _other_thing(message)
     if other and (replaced := _replaced(previous, topic, other)):
@@ -104,6 +105,8 @@ def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyz
     if about and not _adds(message):
         return message if _holds(message, about) else _about(message, about)
     carried = previous.rstrip()
+    if len(parts_of(f"{carried.rstrip('?')}? {message.strip()}")) > len(parts_of(message)):
+        return f"{carried.rstrip('?.! ')}: {message.strip()}"  # else what was answered is asked again
     return f"{carried if carried.endswith(('?', '.', '!', ':')) else carried + '?'} {message.strip()}"
 
 

@@ -213,6 +213,51 @@ def test_the_heading_counts_as_context() -> None:
     assert ask("What is the treatment of botulism?", hits) == "Give antitoxin at once. [2]"
 
 
+CROUP = [
+    hit("Croup is a swelling of the windpipe.", title="Croup", heading="What is croup?"),
+    hit("It is treated with cool night air. Wait for the morning.", title="Croup", heading="Treatment"),
+    hit("Measles spreads by coughs.", title="Measles", heading="Spread"),
+]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is croup and how is it treated?",
+        "What is croup? How is it treated?",
+        "What is croup, and how is it treated?",
+    ],
+)
+def test_a_question_of_two_parts_is_answered_part_by_part(question: str) -> None:
+    """Each part has its own passage, and "it" is what the first part was answered from."""
+    assert ask(question, CROUP) == (
+        "Croup is a swelling of the windpipe. [1] It is treated with cool night air. [2]"
+    )
+
+
+def test_the_part_that_has_no_answer_is_named() -> None:
+    """Half an answer says which half it is, and the note is no statement that a passage would have to support."""
+    made = synthesizer(ExtractiveLLM()).answer("What is croup and who won the football match?", CROUP)
+    assert made.text == (
+        "Croup is a swelling of the windpipe. [1]\n\n(Nothing was found for the second part of the question.)"
+    )
+    assert made.known
+    assert [one.supported for one in made.check()] == [True, None]
+
+
+def test_a_part_needs_sentences_of_its_own() -> None:
+    """Where "it" has no name, both parts are asked together, and what answers the first does not answer both."""
+    hits = [hit("Shingles is caused by a virus. It hurts.")]
+    assert ask("What causes shingles and how can it be prevented?", hits).endswith(
+        "(Nothing was found for the second part of the question.)"
+    )
+
+
+def test_no_part_is_answered_of_a_question_that_is_none_of_the_passages() -> None:
+    """Two parts are no easier to answer than one."""
+    assert ask("Who won the football match and how many goals were shot?", CROUP) == DONT_KNOW
+
+
 def test_few_sentences_are_compared_in_meaning() -> None:
     """Of many sentences with the question's words four are embedded, and the headings that stand above them alone."""
     model = WordEmbedding(embedded=[])

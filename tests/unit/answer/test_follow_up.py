@@ -103,3 +103,15 @@ def test_a_question_that_stands_alone_is_left_as_it_is(message: str, before: str
 def test_the_first_message_has_nothing_to_lean_on() -> None:
     """Without a question before there is nothing to carry over."""
     assert make_whole("And for children?", "") == "And for children?"
+
+
+def test_what_a_message_refers_to_may_stand_in_its_own_first_part() -> None:
+    """In "What is croup and how is it treated?" it is croup, whatever was spoken of before."""
+    message = "What is croup and how is it treated?"
+    assert make_whole(message, "How is botulism treated?", topic="Botulism") == message
+
+
+def test_what_was_answered_is_no_part_of_the_next_question() -> None:
+    """Joined to a question with a mark of its own, the one before would be answered again."""
+    whole = make_whole("How long does it take?", "how is glazing done?")
+    assert whole == "how is glazing done: How long does it take?"

@@ -16,6 +16,7 @@ from typing import Any, Final
 from llama_index_presets.answer.citations import markers_in, without_markers
 from llama_index_presets.answer.cited.quotes import Chunk, Quote, find_words, sentence_spans
 from llama_index_presets.answer.cited.verify_numbers import Figures, find_figures, statements
+from llama_index_presets.answer.context import is_note
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["Sentence", "check_sentences"]
@@ -134,7 +135,7 @@ def _checked(
         return Sentence(text, tuple(cites), True, 1.0, verbatim)
     words = set(analyzer.tokens(text))
     lead_in = text.endswith(":") and not find_figures(text)
-    if not words or lead_in or (cites and not any(passages[number - 1] for number in cites)):
+    if not words or lead_in or is_note(text) or (cites and not any(passages[number - 1] for number in cites)):
         return Sentence(text, tuple(cites), None, 0.0, {})
     best: dict[int, tuple[float, Quote]] = {}
     for number in cites:
