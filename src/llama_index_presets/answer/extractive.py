@@ -248,7 +248,10 @@ class ExtractiveLLM(LLM):
             alike = [
                 one
                 for one in ranked
-                if one.passage == best.passage and _score(one, reading) >= least and one.coverage >= own
+                if one.passage == best.passage
+                and _score(one, reading) >= least
+                and one.coverage >= own
+                and not (one.meaning and best.names - one.names)  # the row of another customer
             ]
             chosen = alike[: self.max_sentences]
         return sorted(_with_items(chosen, reading), key=lambda unit: unit.place), confidence

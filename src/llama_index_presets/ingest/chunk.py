@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ COLUMNS_KEY = "table_columns"
 """Metadata of a later part of a table: its column names, where the rows do not state them."""
 
 _BYLINE = 40  # tokens
+_SENTENCE_END = re.compile(r"\w[.!?](?:\s|$)|[。！？।]")
 _LONGEST_BYLINE = 4_000  # characters
 _BLOCK = 16_384  # characters of a long section that are cut at a time
 _LONG_REST = 1 << 20  # characters behind a long line that are cut at once
@@ -153,7 +155,8 @@ class SentenceChunker:
     def _without_bylines(self, plain: PlainText) -> list[Section]:
         """Sections, where a line or two under a title (a byline, a date, a link) joins the first section below it.
 
-        Alone, such a line with its title would be the nearest neighbour of every question about the title.
+        Alone, such a line with its title would be the nearest neighbour of every question about the title. Below a
+        heading of the document, a sentence is what that section says, however short, and stays by itself.
         """
         sections: list[Section] = []
         for section in plain.sections():
@@ -189,8 +192,12 @@ class SentenceChunker:
     def _joins(self, above: Section, section: Section) -> bool:
         """A table stays alone, so that what stands above it is not cited as the table."""
         below = section.heading.startswith(f"{above.heading} > ")
+        says = " > " in above.heading and _SENTENCE_END.search(above.text)
         return (
-            below and self._is_byline(above.text) and not is_table_caption(section.heading.split(" > ")[-1])
+            below
+            and not says
+            and self._is_byline(above.text)
+            and not is_table_caption(section.heading.split(" > ")[-1])
         )
 
     def _is_byline(self, text: str) -> bool:

@@ -24,7 +24,7 @@ from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, section_fit
 from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
-from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.answer.confidence.units import is_title, split_units
 from llama_index_presets.answer.confidence.words import Words, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
@@ -78,6 +78,7 @@ class Unit:
         shape: Below 1 for what is hardly a statement: a title, a letterhead, a menu; and for a row of a table that is
             about more than was asked, or has other columns.
         meaning: What is embedded in its place, or empty: of a row its names, without the figures.
+        names: Names, numbers and codes of the question that stand in it.
         similarity: Cosine to the question; None where it was not embedded.
     """
 
@@ -88,6 +89,7 @@ class Unit:
     typed: float
     shape: float
     meaning: str = ""
+    names: frozenset[str] = frozenset()
     similarity: float | None = None
 
 
@@ -206,10 +208,11 @@ def read_passages(
             typed(asked, plain.text, analyzer) if coverage else 0.0,
             plain.shape if plain.row is None else _fit(plain.row, asked, analyzer),
             _meaning(plain.row, passages[which].heading),
+            asked.names & plain.tokens,
         )
         for which, text in enumerate(texts)
         for place, (plain, coverage) in enumerate(
-            zip(text.units, _coverages(weights, text, asked.names), strict=True)
+            zip(text.units, _coverages(weights, text, asked), strict=True)
         )
     ]
     best = [0.0] * len(texts)
@@ -342,34 +345,47 @@ def _share(weights: Mapping[str, float], words: Words) -> float:
     return sum(weight * held_by(word, words) for word, weight in weights.items()) / total if total else 0.0
 
 
-def _coverages(weights: Mapping[str, float], text: _PlainPassage, names: frozenset[str]) -> list[float]:
+def _coverages(weights: Mapping[str, float], text: _PlainPassage, question: Question) -> list[float]:
     """Share of the weights that each unit of a passage holds by itself, by its heading, its neighbours, its passage.
 
     What stands in a row of a table says nothing of the row beside it: only the names of the question, such as that of a
-    company, may stand elsewhere in its passage.
+    company, may stand elsewhere in its passage. A code such as E4 must stand in the sentence, the one before it or the
+    heading: in a list of error codes, each is near every other.
     """
     total = sum(weights.values())
     if not total:
         return [0.0] * len(text.units)
+    codes = {word for word in question.codes if not word.isdigit()}
     in_heading = {word: held_by(word, text.heading) for word in weights}
     in_passage = {word: held_by(word, text.everything) for word in weights}
-    around = {word: max(_IN_HEADING * in_heading[word], _IN_PASSAGE * in_passage[word]) for word in weights}
-    around_row = {
-        word: max(in_heading[word], _IN_HEADING * in_passage[word] if word in names else 0.0)
+    around = {
+        word: max(_IN_HEADING * in_heading[word], 0 if word in codes else _IN_PASSAGE * in_passage[word])
         for word in weights
     }
+    around_row = {
+        word: max(in_heading[word], _IN_HEADING * in_passage[word] if word in question.names else 0.0)
+        for word in weights
+    }
+    above: dict[str, float] = {}
     own = [{word: held for word in weights if (held := held_by(word, unit))} for unit in text.units]
     beside = [own[place] if unit.row is None else {} for place, unit in enumerate(text.units)]
     nothing: dict[str, float] = {}
     covered = []
     for place, (unit, words) in enumerate(zip(text.units, own, strict=True)):
+        if is_title(unit.text):
+            above = words
         if unit.row is not None:
             near = around_row
         else:
             before = beside[place - 1] if place else nothing
             behind = beside[place + 1] if place + 1 < len(own) else nothing
             near = {
-                word: max(around[word], _BESIDE * max(before.get(word, 0.0), behind.get(word, 0.0)))
+                word: max(
+                    around[word],
+                    _IN_HEADING * above.get(word, 0.0),
+                    _BESIDE * before.get(word, 0.0),
+                    0.0 if word in codes else _BESIDE * behind.get(word, 0.0),
+                )
                 for word in weights
             }
         covered.append(

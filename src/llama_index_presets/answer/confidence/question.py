@@ -17,7 +17,7 @@ __all__ = ["Question", "light_words", "typed"]
 _QUESTION_WORDS: Final = (
     "who whom whose which what when where why how many much percentage percent proportion portion name named number",
     "kind type sort year date day month century likely person people place country city term word use used call called",
-    "tell explain mean give describe list refer happen according long old far amount get",
+    "tell explain mean give describe list refer happen according long old far amount get go goes come comes",
 )
 
 _SPEAKER: Final = re.compile(

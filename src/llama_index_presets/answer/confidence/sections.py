@@ -53,7 +53,7 @@ _ASPECTS: Final = tuple(
             r"\b(?:install\w*|setup|getting started|quick ?start)\b",
         ),
         (
-            r"\b(?:errors?|fails?|broken|fix|does(?:n't| not) work|problems? with)\b",
+            r"^why\b|\b(?:errors?|fails?|broken|fix|does(?:n't| not) work|problems? with|goes? wrong)\b",
             r"\b(?:troubleshoot\w*|errors?|problems?|known issues)\b",
         ),
         (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Final
 
 from llama_index_presets.answer.confidence.rows import read_row
 from llama_index_presets.text.sentences import split_sentences
 
-__all__ = ["is_item", "split_units"]
+__all__ = ["is_item", "is_title", "split_units"]
 
 _ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
@@ -15,10 +17,14 @@ _FIGURES = re.compile(r"^\D{2,80}(?:[$€£]?\s*\(?[$€£]?\d[\d,.]*\)?\s*%?\s*
 """A row of a table that lost its lines: words, then figures to the end."""
 
 
+_LONGEST_TITLE: Final = 60  # characters
+
+
 def split_units(text: str, language: str | None = None) -> list[str]:
     """Cut a text into the units that an answer may quote, each in one line, in reading order.
 
-    A sentence is a unit, and so is every list item and every row of a table, which no full stop ends.
+    A sentence is a unit, and so is every list item and every row of a table, which no full stop ends: not the one of
+    "Novak s.r.o." either.
 
     Example:
         >>> split_units("Take care:\\n - wash hands\\n - wear gloves\\n\\nYear | Sales\\n2018 | 32.8")
@@ -26,7 +32,8 @@ def split_units(text: str, language: str | None = None) -> list[str]:
     """
     return [
         line
-        for sentence in split_sentences(text, language)
+        for paragraph in text.split("\n\n")
+        for sentence in ([paragraph] if read_row(paragraph.strip()) else split_sentences(paragraph, language))
         for part in _lines(sentence)
         if (line := " ".join(part.split()))
     ]
@@ -42,18 +49,36 @@ def is_item(line: str) -> bool:
     return bool(_ITEM.match(line)) or _is_row(line)
 
 
+def is_title(line: str) -> bool:
+    """Whether a line is a heading as plain text has them: capitals throughout, and no full stop.
+
+    Example:
+        >>> is_title("ERROR CODES"), is_title("Error codes"), is_title("DO NOT OPEN.")
+        (True, False, False)
+    """
+    plain = line.strip()
+    return plain.isupper() and len(plain) <= _LONGEST_TITLE and plain[-1] not in ".!?,;"
+
+
 def _lines(sentence: str) -> list[str]:
     """The sentence, or its lines where a line of it is a list item or a row; a wrapped line stays with its item."""
     lines = sentence.splitlines()
+    parts = [lines.pop(0)] if _stands_over(lines) else []
     if not any(is_item(line) for line in lines):
-        return [sentence]
-    parts: list[str] = []
+        return [*parts, "\n".join(lines)] if parts else [sentence]
     for line in lines:
-        if parts and not is_item(line) and not _is_row(parts[-1]):
+        if parts and not _stands_over([parts[-1], line]) and not is_item(line) and not _is_row(parts[-1]):
             parts[-1] += f" {line}"
         else:
             parts.append(line)
     return parts
+
+
+def _stands_over(lines: Sequence[str]) -> bool:
+    """Whether the first line is a title of the second."""
+    return (
+        len(lines) > 1 and is_title(lines[0]) and not (lines[1].isupper() or lines[1].lstrip()[:1].islower())
+    )
 
 
 def _is_row(line: str) -> bool:
