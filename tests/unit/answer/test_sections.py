@@ -42,7 +42,7 @@ def test_the_answer_is_taken_from_the_section_on_what_is_asked() -> None:
         "[2] Croup > Treatment\nSteam and a single dose of a steroid open the airways."
     )
     answer = ExtractiveLLM(min_coverage=0).answer(
-        f"Context:\n\n{passages}\n\nQuestion: Which medicine is given for croup?\nAnswer:"
+        f"Context:\n\n{passages}\n\nQuestion: Which medicine is recommended for croup?\nAnswer:"
     )
     assert answer == "Steam and a single dose of a steroid open the airways. [2]"
 

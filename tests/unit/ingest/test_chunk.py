@@ -64,6 +64,15 @@ def test_a_byline_joins_the_section_below_it() -> None:
     assert headings == ["Botulism > Treatment", "Other"]
 
 
+def test_a_sentence_under_a_heading_of_its_own_stays_there() -> None:
+    """What a short section says is not cited as the section below it."""
+    plain = plain_from_markdown(
+        "# Handbook\n\n## Leave\n\nIt is 28 days.\n\n### Parental leave\n\nIt is 36 months."
+    )
+    headings = [chunk.metadata["heading"] for chunk in WORDS.chunks(SourceText(doc_id="d", plain=plain))]
+    assert headings == ["Handbook > Leave", "Handbook > Leave > Parental leave"]
+
+
 def test_a_long_heading_is_shortened_from_its_front() -> None:
     """Headings take at most a quarter of a chunk, and the nearest one is what stays."""
     plain = plain_from_markdown("# one two three four five six\n\n## near heading\n\nText.")

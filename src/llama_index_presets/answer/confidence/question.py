@@ -78,10 +78,10 @@ class Question:
     def of(cls, text: str, analyzer: Analyzer) -> Question:
         """Read a question; who asks it is none of its matter: "I" is neither a name nor a word to be found."""
         plain = _SPEAKER.sub(r"\1 ", fold(text))
-        words = tuple(dict.fromkeys(analyzer.tokens(plain)))
+        words = tuple(dict.fromkeys(tokens_of(plain, analyzer)))
         raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]
         named = [
-            analyzer.tokens(word) if (place and word[:1].isupper()) or any(map(str.isdigit, word)) else []
+            tokens_of(word, analyzer) if (place and word[:1].isupper()) or any(map(str.isdigit, word)) else []
             for place, word in enumerate(raw)
         ]
         names = {token for tokens in named for token in tokens}
@@ -91,7 +91,7 @@ class Question:
             for first, second in itertools.pairwise(named)
             if first and second and not {first[-1], second[0]} & light
         }
-        codes = {token for word in raw if _CODE.search(word) for token in analyzer.tokens(word)}
+        codes = {token for word in raw if _CODE.search(word) for token in tokens_of(word, analyzer)}
         return cls(
             text,
             words,

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
+from llama_index_presets.answer.confidence.irregular_forms import irregular_forms
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["SAME_BEGINNING", "Words", "fold", "held_by", "share_of", "tokens_of"]
@@ -42,8 +43,9 @@ def fold(text: str) -> str:
 
 
 def tokens_of(text: str, analyzer: Analyzer) -> list[str]:
-    """Stems of a text without its accents."""
-    return analyzer.tokens(fold(text))
+    """Stems of a text without its accents; in English, irregular forms have the stem of their base."""
+    bases = irregular_forms(analyzer)
+    return [bases.get(token, token) for token in analyzer.tokens(fold(text))]
 
 
 def held_by(word: str, words: Words) -> float:

@@ -1,0 +1,69 @@
+"""What is quoted of manuals, handbooks and records, whose lines are no prose."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_index_presets.answer.confidence.evidence import Passage, read_passages
+from llama_index_presets.answer.confidence.sections import section_fit
+from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.answer.extractive import ExtractiveLLM
+
+MANUAL = (
+    "ERROR CODES\nE1  Water supply: the tap is closed. Open the tap.\nE2  Drain: the filter is clogged. Clean it.\n"
+    "E4  Leak: water is in the base. Call service.\n\nCARE\nClean the filter once a month."
+)
+ORDERS = (
+    "order: 1001; customer: Huber GmbH; city: Graz\n\norder: 1002; customer: Novak s.r.o.; city: Brno\n\n"
+    "order: 1003; customer: Keller AG; city: Basel"
+)
+
+
+def _quoted(question: str, text: str) -> str:
+    passages = f"Context:\n\n[1]\n{text}\n\nQuestion: {question}\nAnswer:"
+    return ExtractiveLLM(min_coverage=0).answer(passages).replace(" [1]", "")
+
+
+def test_a_line_in_capitals_stands_over_what_follows() -> None:
+    """It is no part of the sentence below it, unless a sentence in capitals goes on, or begins with an abbreviation."""
+    assert split_units("CARE\nClean the filter.")[0] == "CARE"
+    assert split_units("NO WARRANTY OF ANY\nKIND IS GIVEN.") == ["NO WARRANTY OF ANY KIND IS GIVEN."]
+    assert split_units("IBM\nis a company.") == ["IBM is a company."]
+
+
+@pytest.mark.parametrize(
+    ("question", "quoted"),
+    [
+        ("What does error E4 mean?", "E4 Leak: water is in the base."),
+        ("What does error E2 mean?", "E2 Drain: the filter is clogged."),
+        ("How often should I clean the filter?", "Clean the filter once a month."),
+    ],
+)
+def test_the_line_with_the_code_is_quoted(question: str, quoted: str) -> None:
+    """The heading in capitals counts for each line below it; a code of a neighbour for none."""
+    assert _quoted(question, MANUAL) == quoted
+
+
+def test_a_row_is_whole_and_alone() -> None:
+    """The full stop of a cell does not end its row, and the rows of other customers are not quoted beside it."""
+    assert split_units(ORDERS)[1] == "order: 1002; customer: Novak s.r.o.; city: Brno"
+    assert _quoted("In which city is the customer Novak?", ORDERS) == split_units(ORDERS)[1]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What if I lose my laptop?", "A lost laptop must be reported."),
+        ("Were the children brought?", "Bring the child."),
+        ("Was the cup won in 1999?", "They win the cup in 1999."),
+    ],
+)
+def test_irregular_forms_are_the_same_word(question: str, text: str) -> None:
+    """All words of the question are held, whichever form they have."""
+    assert read_passages(question, [Passage(1, "", text)]).coverage == [1.0]
+
+
+def test_a_question_why_is_answered_below_troubleshooting() -> None:
+    """What went wrong is explained there, too."""
+    assert section_fit("Why is my crumb gummy?", "Sourdough > Troubleshooting") == 1
+    assert section_fit("Why is my crumb gummy?", "Sourdough > Symptoms") == -1
