@@ -54,7 +54,7 @@ def test_a_row_is_whole_and_alone() -> None:
     ("question", "text"),
     [
         ("What if I lose my laptop?", "A lost laptop must be reported."),
-        ("Were the children brought?", "Bring the child."),
+        ("Were the children brought?", "You must bring the child along."),
         ("Was the cup won in 1999?", "They win the cup in 1999."),
     ],
 )
