@@ -382,6 +382,12 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
             self._closed = True
             self._database.close()
 
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """What `from_dict` opens the same store with; in memory a `StoreError`, as the nodes would stay behind."""
+        if self.path == MEMORY and not self._closed and self.node_count():
+            raise StoreError("A store in memory with nodes cannot be a dict. Pickle it, or give it a file.")
+        return super().to_dict(**kwargs)
+
     def __reduce__(self) -> Any:
         _check_picklable(**self._options)
         nodes = self.get_nodes() if self.path == MEMORY else []
