@@ -86,12 +86,21 @@ max_document_mb (1).
         """
         if not zipfile.is_zipfile(path):
             return
-        left = self.units + path.stat().st_size
+        most = self.units + path.stat().st_size
+        left = most
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             for member in archive.infolist():
                 left -= max(member.file_size, _unpacked_size(file, member, left))
-                if left < 0:
-                    raise self._error(f"The file expands to more than {self.megabytes:,} MB")
+                self.check_unpacked(most - left, most)
+
+    def check_unpacked(self, size: int, most: int | None = None) -> None:
+        """Refuse what a packed part of a file comes to, in bytes; `most` replaces the limit.
+
+        Raises:
+            IngestError: It is more.
+        """
+        if size > (self.units if most is None else most):
+            raise self._error(f"The file expands to more than {self.megabytes:,} MB")
 
     def _error(self, fact: str) -> IngestError:
         return IngestError(f"{fact}. Split it, or raise max_document_mb ({self.megabytes:,}).")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,53 @@ def test_a_damaged_member_is_the_readers_to_name(tmp_path: Path) -> None:
     path.write_bytes(raw.replace(raw[60:70], b"\xff" * 10, 1))
     with pytest.raises(IngestError, match="cannot be read"):
         read_file(path, "h", ONE)
+
+
+def _packed_pdf(path: Path, content: bytes, filters: str = "/FlateDecode", listed: int = 1) -> Path:
+    """A page whose content is a packed stream, named several times where `listed` is."""
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents["
+        + b"4 0 R " * listed
+        + b"]/Resources<</Font<</F 5 0 R>>>>>>",
+        f"<</Filter[{filters}]/Length {len(content)}>>stream\n".encode() + content + b"\nendstream",
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    path.write_bytes(
+        b"%PDF-1.5\n"
+        + b"".join(b"%d 0 obj\n%b\nendobj\n" % (number, one) for number, one in enumerate(objects, start=1))
+        + b"trailer\n<</Size 6/Root 1 0 R>>\n%%EOF"
+    )
+    return path
+
+
+def _content(spaces: int) -> bytes:
+    return zlib.compress(b"BT /F 12 Tf 50 700 Td (Words that stay.) Tj ET\n" + b" " * spaces, 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "filters"),
+    [
+        (_content(3_000_000), "/FlateDecode"),
+        (zlib.compress(_content(3_000_000)), "/FlateDecode/FlateDecode"),
+        (base64.a85encode(_content(3_000_000)) + b"~>", "/ASCII85Decode/FlateDecode"),
+        (_content(3_000_000).hex().encode() + b">", "/ASCIIHexDecode/FlateDecode"),
+    ],
+    ids=["flate", "twice", "ascii85", "hex"],
+)
+def test_a_pdf_whose_content_expands_too_far_is_refused(tmp_path: Path, content: bytes, filters: str) -> None:
+    """pdfium would unpack up to a gigabyte of it, and hold it twice; below the limit it is read."""
+    path = _packed_pdf(tmp_path / "a.pdf", content, filters)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(IngestError, match=r"expands to more than 1 MB\. Split it, or raise max_document_mb"):
+        read_file(path, "h", ONE)
+    assert read_file(path, "h", SizeLimit(4)).plain.text.strip() == "Words that stay."
+
+
+def test_content_that_a_pdf_names_again_counts_again(tmp_path: Path) -> None:
+    """Ten times 400 kB on one page are 4 MB."""
+    path = _packed_pdf(tmp_path / "a.pdf", _content(400_000), listed=10)
+    with pytest.raises(IngestError, match="expands to more than 1 MB"):
+        read_file(path, "h", ONE)
+    assert read_file(_packed_pdf(path, _content(400_000)), "h", ONE).plain.text.strip() == "Words that stay."

@@ -19,6 +19,7 @@ from llama_index_presets.ingest.readers.pdf.headings import heading_marks, outli
 from llama_index_presets.ingest.readers.pdf.lines import Line, page_lines
 from llama_index_presets.ingest.readers.pdf.order import reading_order
 from llama_index_presets.ingest.readers.pdf.paragraphs import WordCounts, joint, word_counts
+from llama_index_presets.ingest.readers.pdf.streams import check_streams
 from llama_index_presets.ingest.readers.pdf.tables import Table, aligned_tables, drawn_tables
 from llama_index_presets.ingest.readers.pdf.word import Box
 from llama_index_presets.ingest.readers.pdf.words import Frame, PageWords, is_right_to_left, page_words
@@ -61,10 +62,11 @@ def read_pdf(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     section (``Abstract``, ``2.1 Data``, ``Item 7. …``) or a table, below the file's title.
 
     Raises:
-        IngestError: It is damaged, wants a password, has no page with text (the reason is named), or the pages together
-            have more text than `limit`.
+        IngestError: It is damaged, wants a password, has no page with text (the reason is named), or expands to more
+            than `limit`.
     """
     pdfium = require("pypdfium2", extra="readers")
+    check_streams(path, limit)
     with PDFIUM_LOCK:
         document = open_pdf(pdfium, path)
         try:
