@@ -14,9 +14,8 @@ import pytest
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from llama_index_presets import CachedEmbedding, EmbeddingCache, LocalEmbedding
-from llama_index_presets.embed.cached import vector_identity
 from llama_index_presets.embed.catalogue import embedding_model
-from llama_index_presets.embed.recognition import as_local
+from llama_index_presets.embed.recognition import as_local, vector_identity
 from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.presets.models import make_chunker, make_fingerprint

@@ -19,7 +19,8 @@ from llama_index.core.schema import TextNode
 from tests.fakes import WordEmbedding
 
 from llama_index_presets.embed.cache import EmbeddingCache
-from llama_index_presets.embed.cached import CachedEmbedding, CacheStats, vector_identity
+from llama_index_presets.embed.cached import CachedEmbedding, CacheStats
+from llama_index_presets.embed.recognition import vector_identity
 from llama_index_presets.errors import PartialEmbeddingError, SettingsError, StoreWriteError
 from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger

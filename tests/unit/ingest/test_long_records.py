@@ -1,8 +1,9 @@
-"""Long JSON Lines and delimited rows are read part by part, and give the chunks that they gave as a whole."""
+"""Long JSON Lines, delimited rows and plain lines are read part by part, and give the chunks of the whole file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ FILES = {
     "never closed.csv": 'no,name\n1,"Pump\n' + "\n".join(f"{n},Pump {n}" for n in range(4_000)),
     "controls.csv": "no;na\x1bme;price;state\n" + "\n".join(cell.replace("Pump", "Pu\x07mp\u200b") for cell in CELLS),
     "one column.csv": "name\n" + "\n".join(f"Pump {n} of the plant" for n in range(3_000)),
+    "plain.log": "".join(f"{n:05} INFO pump {n * 7919 % 1000} started\n" for n in range(3_000)),
     "wide rows.csv": "a,b\n" + "\n".join(f"{n},{'wide ' * 300}" for n in range(60)),
 }  # fmt: skip
 
@@ -154,7 +156,7 @@ def test_no_more_is_written_than_the_limit(tmp_path: Path, monkeypatch: pytest.M
         read_file(path, "hash")
 
 
-@pytest.mark.parametrize("name", ["chat.jsonl", "cells of several lines.csv"])
+@pytest.mark.parametrize("name", ["chat.jsonl", "cells of several lines.csv", "plain.log"])
 def test_a_long_file_is_never_held_as_a_whole(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,12 +183,15 @@ def test_behind_a_long_line_the_text_is_cut_again(monkeypatch: pytest.MonkeyPatc
         assert list(chunk._blocks(parts)) == blocks
 
 
-@pytest.mark.parametrize("name", ["flat.jsonl", "semicolons.csv"])
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["flat.jsonl", "semicolons.csv", "plain.log"])
+@pytest.mark.parametrize("change", [lambda text: text.replace("7", "8"), lambda text: text[:-20]])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, name: str, change: Callable[[str], str]
+) -> None:
     """Its chunks would be of two documents; nothing of it is stored."""
     path = tmp_path / name
     path.write_text(FILES[name], encoding="utf-8")
     source = read_file(path, "hash")
-    path.write_text(FILES[name].replace("7", "8"), encoding="utf-8")
+    path.write_text(change(FILES[name]), encoding="utf-8")
     with pytest.raises(IngestError, match="changed while it was read"):
         SentenceChunker(tokenize=str.split, max_tokens=60).chunks(source)

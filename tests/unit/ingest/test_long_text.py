@@ -13,7 +13,6 @@ from llama_index_presets.ingest.long_text import TextInParts, long_text
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.text import read_text
-from llama_index_presets.ingest.sources.source import file_source
 from llama_index_presets.text.languages import detect_language, detect_language_of_stretches
 
 TEXTS = {
@@ -114,30 +113,6 @@ def test_what_is_appended_meanwhile_is_not_read(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write("later\n")
     assert plain.text == TEXTS["log"]
-
-
-@pytest.mark.parametrize("change", [lambda raw: raw.replace(b"00007", b"99999"), lambda raw: raw[:-20]])
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: object) -> None:
-    """Its chunks would be of two documents; nothing of it is stored."""
-    path = tmp_path / "long.log"
-    path.write_text(TEXTS["log"])
-    source = file_source(path).read()
-    assert isinstance(source, SourceText)
-    path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(IngestError, match="changed while it was read"):
-        SentenceChunker(tokenize=str.split, max_tokens=60).chunks(source)
-
-
-def test_a_long_file_is_never_held_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its chunks come while parts are read."""
-    path = tmp_path / "long.log"
-    path.write_text(TEXTS["log"])
-    source = read_file(path, "hash")
-    monkeypatch.setattr(
-        TextInParts, "text", property(lambda self: pytest.fail("The whole text was asked for."))
-    )
-    chunks = list(SentenceChunker(tokenize=str.split, max_tokens=60).stream(source))
-    assert sum(chunk.text.count("pump") for chunk in chunks) == 3_000
 
 
 def test_the_whole_of_a_long_text_outlives_its_file(tmp_path: Path) -> None:

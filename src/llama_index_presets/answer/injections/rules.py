@@ -1,79 +1,13 @@
-"""Rules of the detector of instructions: vocabulary and patterns, by family. Pure data; see `injection`."""
+"""Rules of the detector of instructions: patterns, by family. Pure data; see `detector`."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from llama_index_presets.answer.injections import vocabulary as words
+
 __all__ = ["RULES"]
 
-# Vocabulary. {a} is anything within a sentence, kept short.
-_GAP: Final = r"[^.!?\n]{0,60}?"
-_ANY: Final = r"[^\n]{0,120}?"
-_ORDERS: Final = (
-    r"(?:instructions?|prompts?|directions?|directives?|commands?|orders?|rules?|guidelines?|guardrails?|constraints?|"
-    r"restrictions?|polic(?:y|ies)|safeguards?|programming|training|filters?|safety (?:rules?|measures?|guidelines?))"
-)
-_EARLIER: Final = (
-    r"(?:previous(?:ly)?|prior|above|preceding|earlier|existing|original|initial|former|foregoing|system(?:'s)?|"
-    r"developer(?:'s)?|your|given to you|you (?:have been|were|had been|received|are) (?:given|told|following)?|all of the other|(?:all |any )?other|"
-    r"everything|anything|any other|all (?:the )?other|all of (?:the|your)|hidden|current|built-in|default)"
-)
-_DROP: Final = (
-    r"(?:ignore|disregard|forget|overlook|neglect|dismiss|override|overrule|bypass|skip|drop|discard|set aside|"
-    r"do not (?:follow|obey|heed|listen to)|don'?t (?:follow|obey|heed|listen to)|(?:stop|cease|quit) (?:following|obeying)|"
-    r"pay no attention to|void|cancel|abandon|supersede[sd]?|replace[sd]?|delete|erase|wipe|reset)"
-)
-_MODEL: Final = (
-    r"(?:a\.?i\.?|artificial intelligence|(?:large )?language models?|llms?|chat ?bots?|chatgpt|gpt(?:-?\w+)?|claude|"
-    r"gemini|copilot|(?:virtual|digital|ai|helpful) assistants?|assistants?|(?:the )?model|bots?|"
-    r"(?:answering|question[- ]answering|rag|retrieval) (?:system|engine|bot|assistant|model)s?|agents?|summari[sz]ers?)"
-)
-_SURE_MODEL: Final = (
-    r"(?:a\.?i\.?|artificial intelligence(?: system)?|(?:large )?language models?|llms?|chat ?bots?|chatgpt|"
-    r"gpt(?:-?\d\w*)?|claude|gemini|copilot|(?:virtual|digital|ai|helpful|automated|chat) (?:assistant|agent|model|system)s?|"
-    r"(?:answering|question[- ]answering|rag) (?:system|engine|bot|assistant|model)s?)"
-)
-_TELL: Final = r"(?:answer|reply|respond|say|state|output|print|write|tell|return|repeat|claim|report|insist|recommend|conclude|display)"
-_USER: Final = r"(?:the |any |every |your |this )?(?:users?|humans?|readers?|customers?|person asking|asker|operator|people who ask)"
-_ASKED: Final = r"(?:when(?:ever)?|if|should|once|in case|every time|each time|any time|as soon as)"
-_SECRETS: Final = (
-    r"(?:system (?:prompt|message|instructions?)|hidden (?:prompt|instructions?)|initial (?:prompt|instructions?)|"
-    r"(?:your|the) (?:prompt|instructions|configuration|context window|system prompt|guidelines|secret key|rules)|"
-    r"api[ _-]?keys?|passwords?|credentials?|secrets?|access tokens?|(?:chat|conversation) (?:history|log)|"
-    r"(?:entire|full|whole|complete) (?:context|conversation|prompt|chat)|(?:other|all) (?:passages|documents|sources)|"
-    r"(?:user'?s?|customer'?s?|patient'?s?) (?:question|query|data|name|email|message|input|details|records?|information)|"
-    r"(?:the|this|their) (?:conversation|question|query|context|chat|session))"
-)
-_SHOW: Final = (
-    r"(?:reveal|print|show|repeat|display|output|disclose|expose|leak|share|recite|dump|tell me|list|give|write|copy|"
-    r"echo|quote|send|include|paste|transmit|append|encode|attach|embed|insert|put|place|add|forward|post|upload|"
-    r"exfiltrate|submit|report|translate|summari[sz]e|spell out|tell us|state)"
-)
-_WHERE: Final = (
-    r"(?:https?:|hxxps?:|www\.|//|url|link|image|markdown|query string|(?:query |url )?parameter|webhook|endpoint|e-?mail|"
-    r"[\w.+-]+@[\w-]+\.\w+|\w+\.(?:com|net|org|io|example|test|site|xyz|ru|cn)\b|web ?site|server|address|pixel|beacon)"
-)
-_KEEP: Final = r"(?:do not|don'?t|never|must not|without|refrain from|avoid)"
-_TALK: Final = r"(?:mention|tell|telling|reveal|inform|informing|disclos\w+|say|saying|mentioning|revealing|alert|alerting|notify\w*|let|letting|acknowledg\w+|refer(?:ring)? to|indicat\w+|show|warn|warning)"
-
-# What a text must hold for a rule to be tried, in small letters; & stands for a blank. It saves most of the time.
-_DROPPING: Final = (
-    "ignore disregard forget overlook neglect dismiss overrid overrul bypass skip drop discard aside follow obey heed listen "
-    "attention void cancel abandon supersed replac delete erase wipe reset"
-)
-_LEAKED: Final = "prompt instruction configuration context developer password credential secret api rules guideline memory environment message training"
-_PLACES: Final = (
-    "http hxxp www. // url link image markdown query parameter webhook endpoint mail @ .com .net .org .io .example .test "
-    ".site .xyz .ru .cn website server address pixel beacon site"
-)
-_PEOPLE: Final = "user human reader customer person asker operator people"
-_ANSWERING: Final = "answer reply respond say output print conclude"
-_MODELS: Final = (
-    "ai& ai: ai, a.i artificial language&model llm chat&bot chatbot gpt claude gemini copilot assistant agent the&model "
-    "ai&model ai&system answering rag& bot"
-)
-
-_FIRST: Final = r"(?:^|[.!?:;>)\"]\s+|\n\s*\n\s*|\n\s*[-*•]\s+)(?:please |kindly |just |now,? |then |instead,? |also,? |simply |only |you must |you should )*"
 RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
     "override": (
         (
@@ -92,18 +26,21 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
             "instruction",
             r"\b(?:previous|prior|above|earlier|original) instructions? (?:was|were|is|are|have been) (?:wrong|incorrect|mistaken|outdated|invalid|void|fake|a test|cancel\w*)|\b(?:is|are|this is|here is|here are) (?:an? |the |your )?(?:real |new |true |actual )?instructions? (?:from|of|by|for) (?:the |your )?(?:users?|developers?|system|admin\w*|operator|you\b|assistant|model)",
         ),
-        (_DROPPING, rf"\b{_DROP}\b{_GAP}\b{_EARLIER}\b{_GAP}\b{_ORDERS}\b(?! on the (?:label|package))"),
         (
-            _DROPPING,
-            rf"\b{_DROP}\b{_GAP}\b{_ORDERS}\b{_GAP}\b(?:you (?:were|are|have been|had been|got|received) (?:given|told|under|following)|given to you|above|so far|prior|that came before)\b",
+            words.DROPPING,
+            rf"\b{words.DROP}\b{words.GAP}\b{words.EARLIER}\b{words.GAP}\b{words.ORDERS}\b(?! on the (?:label|package))",
         ),
         (
-            _DROPPING,
-            rf"\b(?:ignore|disregard|forget|pay no attention to) (?:everything|anything|all|whatever|what)\b{_GAP}\b(?:above|before|"
+            words.DROPPING,
+            rf"\b{words.DROP}\b{words.GAP}\b{words.ORDERS}\b{words.GAP}\b(?:you (?:were|are|have been|had been|got|received) (?:given|told|under|following)|given to you|above|so far|prior|that came before)\b",
+        ),
+        (
+            words.DROPPING,
+            rf"\b(?:ignore|disregard|forget|pay no attention to) (?:everything|anything|all|whatever|what)\b{words.GAP}\b(?:above|before|"
             rf"previous(?:ly)?|earlier|told|said|learned|prior|instructed|you know|written)\b",
         ),
         (
-            _DROPPING,
+            words.DROPPING,
             r"\b(?:ignore|disregard|forget|override|bypass|skip|pay no attention to) (?:all |any |of |the |these |those |your )*(?:other )?(?:instructions|"
             r"prompts?|system (?:prompt|message)|passages|sources|guidelines|guardrails|directives|rules|users?'?s? ?(?:question|query|input|request)?)\b",
         ),
@@ -139,7 +76,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "from&now from&this henceforth rest&of",
-            rf"\b(?:from now on|from this (?:point|moment) (?:on|forward)|henceforth|for the rest of (?:this|the) (?:conversation|chat|session))\b{_GAP}\b(?:you|your|{_TELL})\b",
+            rf"\b(?:from now on|from this (?:point|moment) (?:on|forward)|henceforth|for the rest of (?:this|the) (?:conversation|chat|session))\b{words.GAP}\b(?:you|your|{words.TELL})\b",
         ),
         (
             "pretend imagine behave roleplay role-play simulate you&are you're you&were you&have&no pirate unrestricted unfiltered evil uncensored amoral jailbr malicious dan root admin hacker terminal developer",
@@ -149,7 +86,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "role persona identity character mode",
-            rf"\b(?:assume|adopt|take on|enter|switch to|play)\b{_GAP}\b(?:the )?(?:role|persona|identity|character|mode)\b(?! in\b){_GAP}\b(?:called|named|where|mode|without|who|that|which|with no|of an? (?:\w+ ){{0,2}}(?:spokes\w+|assistant|bot|ai|hacker|expert|system))\b",
+            rf"\b(?:assume|adopt|take on|enter|switch to|play)\b{words.GAP}\b(?:the )?(?:role|persona|identity|character|mode)\b(?! in\b){words.GAP}\b(?:called|named|where|mode|without|who|that|which|with no|of an? (?:\w+ ){{0,2}}(?:spokes\w+|assistant|bot|ai|hacker|expert|system))\b",
         ),
         (
             "&mode",
@@ -212,7 +149,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         (
             "this&is from&the from&your signed directive behalf authori approved from&openai from&anthropic from&google",
             rf"\b(?:this is|message from|note from|signed|instruction from|directive from|on behalf of|authori[sz]ed by|approved by) (?:the |your )?(?:system|developers?|creators?|openai|anthropic|google|"
-            rf"admin(?:istrator)?s?|operators?|owner|security team|vendor)\b{_ANY}\b(?:you|your|{_SURE_MODEL}|{_ORDERS}|prompt|answer|respond)\b",
+            rf"admin(?:istrator)?s?|operators?|owner|security team|vendor)\b{words.ANY}\b(?:you|your|{words.SURE_MODEL}|{words.ORDERS}|prompt|answer|respond)\b",
         ),
     ),
     "prompt_leak": (
@@ -225,8 +162,8 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
             r"\b(?:print|show|output|reveal|list|repeat|give|copy|quote)\b[^.!?\n]{0,40}\b(?:in (?:the|your) context|above this line|from (?:the|your) (?:prompt|context)|of (?:the|your) prompt)\b|\bwhat (?:is|was|stands?) (?:written |said )?(?:above|before) this\b",
         ),
         (
-            _LEAKED,
-            rf"\b{_SHOW}\b{_GAP}\b(?:your|the|its|full|entire|initial|hidden|original|complete|all)\b{_GAP}\b(?:system (?:prompt|message|instructions?)|(?:initial|hidden|original|secret|internal|first) (?:prompt|instructions?|message)|"
+            words.LEAKED,
+            rf"\b{words.SHOW}\b{words.GAP}\b(?:your|the|its|full|entire|initial|hidden|original|complete|all)\b{words.GAP}\b(?:system (?:prompt|message|instructions?)|(?:initial|hidden|original|secret|internal|first) (?:prompt|instructions?|message)|"
             r"prompt (?:above|verbatim|word for word)|instructions (?:above|verbatim|you (?:were|have been) given|word for word)|configuration (?:and|of your)|context window|developer message)\b",
         ),
         (
@@ -238,37 +175,40 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
             r"\bwhat (?:are|were|is) your (?:system prompt|(?:exact |original |initial |hidden )?(?:instructions|prompt|rules))\b",
         ),
         (
-            _LEAKED,
-            rf"\b{_SHOW}\b[^.!?\n]{{0,40}}\b(?:your|the model'?s|the assistant'?s|the system'?s) (?:\w+ ){{0,2}}(?:prompt|instructions|api[ _-]?keys?|passwords?|credentials|secrets?|rules|guidelines|configuration|environment variables|memory|training data)\b",
+            words.LEAKED,
+            rf"\b{words.SHOW}\b[^.!?\n]{{0,40}}\b(?:your|the model'?s|the assistant'?s|the system'?s) (?:\w+ ){{0,2}}(?:prompt|instructions|api[ _-]?keys?|passwords?|credentials|secrets?|rules|guidelines|configuration|environment variables|memory|training data)\b",
         ),
         (
             "user customer tenant passages documents conversation",
-            rf"\b{_SHOW}\b[^.!?\n]{{0,40}}\b(?:other|all)(?: of)?(?: the)?(?: other)? (?:users?'?|customers?'?|tenants?'?|passages|documents you|conversations?)(?!\w)[^.!?\n]{{0,30}}\b(?:data|questions?|conversations?|have (?:seen|access)|seen|verbatim|were given|in (?:your|the) context)\b",
+            rf"\b{words.SHOW}\b[^.!?\n]{{0,40}}\b(?:other|all)(?: of)?(?: the)?(?: other)? (?:users?'?|customers?'?|tenants?'?|passages|documents you|conversations?)(?!\w)[^.!?\n]{{0,30}}\b(?:data|questions?|conversations?|have (?:seen|access)|seen|verbatim|were given|in (?:your|the) context)\b",
         ),
     ),
     "exfiltration": (
         ("![", r"!\[[^\]\n]{0,80}\]\(\s*(?:https?:)?//[^)\s]+\?[^)\s]*\)"),
-        (_PLACES, rf"\b{_SHOW}\b{_ANY}\b{_SECRETS}{_ANY}(?:\b|(?<=\W)){_WHERE}"),
-        (_PLACES, rf"\b{_SHOW}\b{_ANY}{_WHERE}{_ANY}\b{_SECRETS}"),
+        (
+            words.PLACES,
+            rf"\b{words.SHOW}\b{words.ANY}\b{words.SECRETS}{words.ANY}(?:\b|(?<=\W)){words.WHERE}",
+        ),
+        (words.PLACES, rf"\b{words.SHOW}\b{words.ANY}{words.WHERE}{words.ANY}\b{words.SECRETS}"),
         (
             "![",
             r"!\[[^\]\n]{0,80}\]\(\s*(?:https?:)?//[^)\s]{0,300}(?:[?&][\w-]+=|/)[^)\s]{0,20}(?:\{|\[|<|%7b|%s|\$|data|secret|query|question|prompt|context|history|user)",
         ),
         (
             "image img link pixel url ![ ]( <a",
-            rf"\b(?:add|append|include|insert|embed|render|display|show|output|put|end|finish|attach|place|use|print|begin|start|close|write)\b{_ANY}(?:\b(?:this|the following|that|an?|following) (?:markdown |html |clickable |hidden |invisible |tracking |small |1x1 )*(?:image|img|link|pixel|url|hyperlink)\b|!\[|\[[^\]\n]{{1,60}}\]\(|<img\b|<a\b){_ANY}(?:https?:|//|www\.|\w+\.(?:com|net|org|io|example|test|site|xyz)\b|\banswers?\b|\bresponses?\b|\brepl(?:y|ies)\b)",
+            rf"\b(?:add|append|include|insert|embed|render|display|show|output|put|end|finish|attach|place|use|print|begin|start|close|write)\b{words.ANY}(?:\b(?:this|the following|that|an?|following) (?:markdown |html |clickable |hidden |invisible |tracking |small |1x1 )*(?:image|img|link|pixel|url|hyperlink)\b|!\[|\[[^\]\n]{{1,60}}\]\(|<img\b|<a\b){words.ANY}(?:https?:|//|www\.|\w+\.(?:com|net|org|io|example|test|site|xyz)\b|\banswers?\b|\bresponses?\b|\brepl(?:y|ies)\b)",
         ),
         (
             "http www. ![ ]( <img <a",
-            rf"\b(?:in|to|of|at the (?:end|beginning|top|bottom) of|with|below|under) (?:your|every|each|the|all) (?:answers?|responses?|repl(?:y|ies)|outputs?|summar(?:y|ies)|messages?)\b{_ANY}(?:https?:|www\.|!\[|\]\(|<img|<a )",
+            rf"\b(?:in|to|of|at the (?:end|beginning|top|bottom) of|with|below|under) (?:your|every|each|the|all) (?:answers?|responses?|repl(?:y|ies)|outputs?|summar(?:y|ies)|messages?)\b{words.ANY}(?:https?:|www\.|!\[|\]\(|<img|<a )",
         ),
         (
             "http www. ![ ]( <img <a",
-            rf"\b(?:your|every|each) (?:\w+ )?(?:answers?|responses?|repl(?:y|ies)|outputs?)\b{_ANY}(?:https?:|www\.|!\[|\]\()",
+            rf"\b(?:your|every|each) (?:\w+ )?(?:answers?|responses?|repl(?:y|ies)|outputs?)\b{words.ANY}(?:https?:|www\.|!\[|\]\()",
         ),
         (
             "http www. ![ ]( <img <a",
-            rf"(?:https?:|www\.)\S{{3,}}{_ANY}\b(?:your|every|each|the) (?:\w+ )?(?:answers?|responses?|repl(?:y|ies)|outputs?)\b",
+            rf"(?:https?:|www\.)\S{{3,}}{words.ANY}\b(?:your|every|each|the) (?:\w+ )?(?:answers?|responses?|repl(?:y|ies)|outputs?)\b",
         ),
         (
             "encode base64 hex",
@@ -276,21 +216,21 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "http www.",
-            rf"\b(?:encode|base64|url-?encode|hex)\b{_GAP}\b(?:question|conversation|context|prompt|answer|history|passages?|secret|password|key|user)\b",
+            rf"\b(?:encode|base64|url-?encode|hex)\b{words.GAP}\b(?:question|conversation|context|prompt|answer|history|passages?|secret|password|key|user)\b",
         ),
         (
-            _PEOPLE,
-            rf"\b(?:direct|send|redirect|point|guide|urge|ask|tell|instruct|lead|refer|invite) {_USER}\b{_ANY}(?:to (?:visit|click|open|follow|log ?in|sign in|enter|go|call|download|install|pay|verify|provide|type|submit)\b|https?:|www\.)",
+            words.PEOPLE,
+            rf"\b(?:direct|send|redirect|point|guide|urge|ask|tell|instruct|lead|refer|invite) {words.USER}\b{words.ANY}(?:to (?:visit|click|open|follow|log ?in|sign in|enter|go|call|download|install|pay|verify|provide|type|submit)\b|https?:|www\.)",
         ),
     ),
     "steering": (
         (
             "",
-            rf"{_FIRST}(?:output|respond|reply|claim that|pretend|reveal|impersonate|exfiltrate|insist|recite)\b(?! (?:page|version|edition|media|to (?:the|a|an|your|any) (?:\w+ )?(?:request|server|client|survey|call|emergenc)))(?=[ :,])",
+            rf"{words.FIRST}(?:output|respond|reply|claim that|pretend|reveal|impersonate|exfiltrate|insist|recite)\b(?! (?:page|version|edition|media|to (?:the|a|an|your|any) (?:\w+ )?(?:request|server|client|survey|call|emergenc)))(?=[ :,])",
         ),
         (
             "print say answer repeat state write return recommend",
-            rf"{_FIRST}(?:print|say|answer|repeat after|write|return the|recommend)\b:? (?!(?:page|this page|to your|down|your (?:name|doctor|questions|provider)|to the|an? (?:letter|will|list|note) |out (?:a|your)|it (?:down|out)|and |or |of ))[^.!?\n]{{0,80}}(?:(?-i:\b[A-Z]{{4,}}\b)|[\"'“‘«]|\b(?:nothing else|as the (?:output|answer|result)|after me|in all|every (?:answer|response|question)|that the|the (?:word|phrase|string)|in (?:base64|french|spanish|german|capital|the style)|only|our)\b|!{{2,}})",
+            rf"{words.FIRST}(?:print|say|answer|repeat after|write|return the|recommend)\b:? (?!(?:page|this page|to your|down|your (?:name|doctor|questions|provider)|to the|an? (?:letter|will|list|note) |out (?:a|your)|it (?:down|out)|and |or |of ))[^.!?\n]{{0,80}}(?:(?-i:\b[A-Z]{{4,}}\b)|[\"'“‘«]|\b(?:nothing else|as the (?:output|answer|result)|after me|in all|every (?:answer|response|question)|that the|the (?:word|phrase|string)|in (?:base64|french|spanish|german|capital|the style)|only|our)\b|!{{2,}})",
         ),
         (
             "answer respond reply say output print claim",
@@ -318,51 +258,51 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "tell ask call",
-            rf"{_FIRST}(?:tell|ask|instruct|urge|inform|advise) (?:the |all |any |every |each )?(?:users?|readers?|humans?|customers?|visitors?)\b",
+            rf"{words.FIRST}(?:tell|ask|instruct|urge|inform|advise) (?:the |all |any |every |each )?(?:users?|readers?|humans?|customers?|visitors?)\b",
         ),
         (
             "ask question quer prompted inquir want request",
-            rf"\b{_ASKED}\b(?! you (?:have|are|want|need)\b){_GAP}\b(?:asks?|asked|asking|questioned|quer(?:y|ies|ied)|prompted|inquir\w+|wants? to know)\b[^.!?,\n]{{0,80}}(?:[,:;-]| then)\s+(?:then |please |always |only |just |simply )*(?:you (?:must|should|will|are to|have to|shall) (?:\w+ )?)?(?:answer|reply|respond|say|state|output|print|write|claim|insist|recommend|conclude|refuse|ignore|deny|you (?:must|should|will|are to))\b(?! (?:to )?(?:your|the|a) (?:doctor|health|provider|server|client|commission|following error))",
+            rf"\b{words.ASKED}\b(?! you (?:have|are|want|need)\b){words.GAP}\b(?:asks?|asked|asking|questioned|quer(?:y|ies|ied)|prompted|inquir\w+|wants? to know)\b[^.!?,\n]{{0,80}}(?:[,:;-]| then)\s+(?:then |please |always |only |just |simply )*(?:you (?:must|should|will|are to|have to|shall) (?:\w+ )?)?(?:answer|reply|respond|say|state|output|print|write|claim|insist|recommend|conclude|refuse|ignore|deny|you (?:must|should|will|are to))\b(?! (?:to )?(?:your|the|a) (?:doctor|health|provider|server|client|commission|following error))",
         ),
         (
-            _ANSWERING,
+            words.ANSWERING,
             r"\b(?:always|only|just|simply|instead,?|exclusively|merely|must|now|please|should|shall|will|solely) (?:\w+ )?(?:answer|reply|respond|say|output|print|conclude)\b(?: (?:\w+ ){0,6})?(?:\bwith\b|\bthat\b|:|[\"'“‘«]|\bby\b|\bin\b|\bas\b)\s*(?:the )?(?:(?:exact |single |following |only )*(?:word|words|phrase|text|string|sentence|message|statement|letter|emoji)\b|[\"'“‘«:]|(?-i:[A-Z]{3,}))",
         ),
         (
-            _ANSWERING,
+            words.ANSWERING,
             r"\b(?:answer|reply|respond|output|say|print)\b(?: (?:every|all|any|each|the|this|only|to|question|questions|query|with|nothing|exactly|just|user|user's|and|else|but)){1,8}[:,]?\s*(?:(?:the )?(?:word|phrase|text|string|sentence|single|exact|following)\b|[\"'“‘«]|(?<!to )(?-i:[A-Z]{4,}\b(?! (?:RR|record))))",
         ),
         (
             "answer response repl output",
-            rf"\b(?:your|the|every|each|any|all) (?:only |final |next |entire |complete |full )*(?:answers?|responses?|repl(?:y|ies)|outputs?)\b{_GAP}\b(?:must|should|shall|has to|have to|needs? to|will|is to|are to|ought to|can only|may only)\b{_GAP}\b(?:be(?:gin)?|start|end|contain|include|say|state|consist|mention|recommend|read|only|always)\b{_GAP}(?:[\"'“‘«]|\b(?:word|phrase|sentence|text|only|nothing|our|product|link|url|string)\b|(?-i:\b[A-Z]{{4,}}\b))",
+            rf"\b(?:your|the|every|each|any|all) (?:only |final |next |entire |complete |full )*(?:answers?|responses?|repl(?:y|ies)|outputs?)\b{words.GAP}\b(?:must|should|shall|has to|have to|needs? to|will|is to|are to|ought to|can only|may only)\b{words.GAP}\b(?:be(?:gin)?|start|end|contain|include|say|state|consist|mention|recommend|read|only|always)\b{words.GAP}(?:[\"'“‘«]|\b(?:word|phrase|sentence|text|only|nothing|our|product|link|url|string)\b|(?-i:\b[A-Z]{{4,}}\b))",
         ),
         (
             "recommend promot prais endors favo mention advertis prefer claim insist tell assur convinc persuad",
-            rf"\b(?:always|you (?:must|should|shall|will|are to|have to)|make sure (?:to|you)|be sure to) (?:\w+ ){{0,3}}(?:recommend|promote|praise|endorse|favou?r|mention|advertise|prefer|claim|insist|tell|assure|convince|persuade)\b(?! (?:your|the|a|an|any|their) (?:doctor|health|provider|physician|nurse|dentist|pharmacist|healthcare)){_ANY}\b(?:{_USER}|answers?|responses?|product|best|over|competitors?|instead|whenever|regardless|no matter|every)\b",
+            rf"\b(?:always|you (?:must|should|shall|will|are to|have to)|make sure (?:to|you)|be sure to) (?:\w+ ){{0,3}}(?:recommend|promote|praise|endorse|favou?r|mention|advertise|prefer|claim|insist|tell|assure|convince|persuade)\b(?! (?:your|the|a|an|any|their) (?:doctor|health|provider|physician|nurse|dentist|pharmacist|healthcare)){words.ANY}\b(?:{words.USER}|answers?|responses?|product|best|over|competitors?|instead|whenever|regardless|no matter|every)\b",
         ),
         (
-            _PEOPLE,
-            rf"\b(?:tell|inform|assure|convince|persuade|lie to|mislead|deceive|reassure) {_USER}\b(?: that| to(?! (?:contact|consult|see|seek|their|his|her)\b)|,|:)(?! the (?:server|connection|request|resource))",
+            words.PEOPLE,
+            rf"\b(?:tell|inform|assure|convince|persuade|lie to|mislead|deceive|reassure) {words.USER}\b(?: that| to(?! (?:contact|consult|see|seek|their|his|her)\b)|,|:)(?! the (?:server|connection|request|resource))",
         ),
         (
             "this the&following our my",
-            rf"\b(?:rank|rate|score|classify|label|mark|grade|treat|present|describe|portray|summari[sz]e)\b{_GAP}\b(?:this|the following|our|my) (?:document|passage|text|page|product|candidate|resume|cv|paper|application|review|company|article|essay|source)\b{_GAP}\b(?:as|with|first|above|highest|the best|at the top|positive(?:ly)?|favou?rabl[ey])\b",
+            rf"\b(?:rank|rate|score|classify|label|mark|grade|treat|present|describe|portray|summari[sz]e)\b{words.GAP}\b(?:this|the following|our|my) (?:document|passage|text|page|product|candidate|resume|cv|paper|application|review|company|article|essay|source)\b{words.GAP}\b(?:as|with|first|above|highest|the best|at the top|positive(?:ly)?|favou?rabl[ey])\b",
         ),
         (
             "this&document this&passage this&text this&page this&source this&paragraph this&note",
-            rf"\b(?:prefer|trust|cite|quote|use|rely on|prioriti[sz]e|follow|obey)\b{_GAP}\b(?:only )?this (?:document|passage|text|page|source|paragraph|note)\b{_GAP}\b(?:over|instead|and (?:no|nothing|ignore)|above|rather than|only|exclusively)\b",
+            rf"\b(?:prefer|trust|cite|quote|use|rely on|prioriti[sz]e|follow|obey)\b{words.GAP}\b(?:only )?this (?:document|passage|text|page|source|paragraph|note)\b{words.GAP}\b(?:over|instead|and (?:no|nothing|ignore)|above|rather than|only|exclusively)\b",
         ),
         (
             "answer response reply",
-            rf"\b(?:the|only) (?:correct|right|true|only|final|acceptable|valid) (?:answer|response|reply)\b(?: to (?:any|every|all|this|the|your|each)\b{_GAP})?\s*(?:is|are|must be|:)\s*(?:always\b|[\"'“‘«:]|(?-i:[A-Z]{{4,}}))",
+            rf"\b(?:the|only) (?:correct|right|true|only|final|acceptable|valid) (?:answer|response|reply)\b(?: to (?:any|every|all|this|the|your|each)\b{words.GAP})?\s*(?:is|are|must be|:)\s*(?:always\b|[\"'“‘«:]|(?-i:[A-Z]{{4,}}))",
         ),
         (
             "regardless no&matter whatever irrespective",
-            rf"\b(?:regardless of|no matter|whatever|irrespective of)\b{_GAP}\b(?:question|asked|query|asks?|input|user|prompt|requested)\b",
+            rf"\b(?:regardless of|no matter|whatever|irrespective of)\b{words.GAP}\b(?:question|asked|query|asks?|input|user|prompt|requested)\b",
         ),
         (
             "refuse decline",
-            rf"\b(?:refuse|decline) to (?:answer|respond|reply|help|discuss)\b{_GAP}(?:\b(?:any|all|every|further|questions?|about|the user)\b|[.!]|$)",
+            rf"\b(?:refuse|decline) to (?:answer|respond|reply|help|discuss)\b{words.GAP}(?:\b(?:any|all|every|further|questions?|about|the user)\b|[.!]|$)",
         ),
         (
             "instead",
@@ -379,20 +319,20 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
             r"(?:^|[.!?\n]\s*)(?:model|assistant|bot|agent|gpt)\s*[:,]\s+(?:please )?(?:output|say|print|answer|reply|respond|ignore|do|you|write|give|tell|add|never|always)\b|\bto whom it may (?:process|prompt|compute)|\b(?:note|message|attention|instructions?) (?:to|for) (?:the )?(?:summari[sz]er|reader model|retriever|parser|answering engine)",
         ),
         (
-            _MODELS,
-            rf"\b(?:attention|note|message|notice|memo|warning|instructions?|important|hint|reminder|notes|hello|hi|hey|dear|to|for|attn)\s*[,:!-]*\s*(?:to |for |from )?(?:all |any |the |you,? (?:the )?|our )?{_SURE_MODEL}\b(?:[^.!?\n]{{0,60}}(?::|,|\bthat (?:read|process|summari[sz]e|index)|\breading\b|\bprocessing\b|!|\.)|\s*$)",
+            words.MODELS,
+            rf"\b(?:attention|note|message|notice|memo|warning|instructions?|important|hint|reminder|notes|hello|hi|hey|dear|to|for|attn)\s*[,:!-]*\s*(?:to |for |from )?(?:all |any |the |you,? (?:the )?|our )?{words.SURE_MODEL}\b(?:[^.!?\n]{{0,60}}(?::|,|\bthat (?:read|process|summari[sz]e|index)|\breading\b|\bprocessing\b|!|\.)|\s*$)",
         ),
         (
-            _MODELS,
-            rf"\b(?:if|when|since|because|as) (?:you|you're|the reader|this is read by|read by|processed by|being read by)\b(?: are| is|'re)?{_GAP}\b(?:an? |the |any |by )?{_SURE_MODEL}\b",
+            words.MODELS,
+            rf"\b(?:if|when|since|because|as) (?:you|you're|the reader|this is read by|read by|processed by|being read by)\b(?: are| is|'re)?{words.GAP}\b(?:an? |the |any |by )?{words.SURE_MODEL}\b",
         ),
         (
-            _MODELS,
-            rf"\b(?:an?|any|every|all|the|dear) {_SURE_MODEL}s?\b{_GAP}\b(?:reading|that reads?|processing|that process(?:es)?|summari[sz]ing|parsing|indexing|ingesting|seeing|who reads?|reviewing|encountering|with access to|answering)\b{_GAP}\b(?:this|it|the document|the text|the page)\b",
+            words.MODELS,
+            rf"\b(?:an?|any|every|all|the|dear) {words.SURE_MODEL}s?\b{words.GAP}\b(?:reading|that reads?|processing|that process(?:es)?|summari[sz]ing|parsing|indexing|ingesting|seeing|who reads?|reviewing|encountering|with access to|answering)\b{words.GAP}\b(?:this|it|the document|the text|the page)\b",
         ),
         (
-            _MODELS,
-            rf"(?:^|[.!?\n]\s*){_SURE_MODEL}\s*[,:]\s*(?:please |you |do |ignore|answer|say|stop|listen|when|from|never|always|kindly|your|add|include|tell|reveal|print|forget)",
+            words.MODELS,
+            rf"(?:^|[.!?\n]\s*){words.SURE_MODEL}\s*[,:]\s*(?:please |you |do |ignore|answer|say|stop|listen|when|from|never|always|kindly|your|add|include|tell|reveal|print|forget)",
         ),
         (
             "as&a being&a",
@@ -403,12 +343,12 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
             r"\b(?:hey|hello|dear|hi|listen,?|psst,?) (?:assistant|model|ai|bot|agent|llm)\b",
         ),
         (
-            _MODELS,
-            rf"\b(?:the )?(?:assistant|chat ?bot|language model|llm|ai|ai assistant|ai agent|bot) (?:must|should|shall|will|has to|is (?:required|instructed|ordered|to|now|hereby|obliged)|needs to|reading this|ought to)\b{_ANY}\b(?:answer|reply|respond|say|output|ignore|disregard|users?|prompts?|instructions?|reveal|print|recommend|never|always|include|tell|call|execute|follow|obey|add|append|send|mention|state|refuse)\b",
+            words.MODELS,
+            rf"\b(?:the )?(?:assistant|chat ?bot|language model|llm|ai|ai assistant|ai agent|bot) (?:must|should|shall|will|has to|is (?:required|instructed|ordered|to|now|hereby|obliged)|needs to|reading this|ought to)\b{words.ANY}\b(?:answer|reply|respond|say|output|ignore|disregard|users?|prompts?|instructions?|reveal|print|recommend|never|always|include|tell|call|execute|follow|obey|add|append|send|mention|state|refuse)\b",
         ),
         (
             "visible meant intended hidden",
-            rf"\b(?:invisible|not (?:visible|meant|intended)|hidden|only visible)\b{_GAP}\b(?:humans?|people|users?|readers?)\b{_GAP}\b(?:{_SURE_MODEL}|assistant|model|you)\b",
+            rf"\b(?:invisible|not (?:visible|meant|intended)|hidden|only visible)\b{words.GAP}\b(?:humans?|people|users?|readers?)\b{words.GAP}\b(?:{words.SURE_MODEL}|assistant|model|you)\b",
         ),
     ),
     "tools": (
@@ -419,11 +359,11 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "tool function plug api action browser shell terminal interpreter",
-            rf"\b(?:call|invoke|use|run|execute|trigger|launch|activate|issue)\b{_GAP}\b(?:the |your |an? |this |following )(?:[\w.-]+ ){{0,3}}(?:tool|function(?! (?:tests?|to)\b)|plug-?in|api|action|browser|shell|terminal|code interpreter|python interpreter)\b{_GAP}(?:\b(?:to|with|and|on|now|immediately|that|for|using|without)\b|[:`])",
+            rf"\b(?:call|invoke|use|run|execute|trigger|launch|activate|issue)\b{words.GAP}\b(?:the |your |an? |this |following )(?:[\w.-]+ ){{0,3}}(?:tool|function(?! (?:tests?|to)\b)|plug-?in|api|action|browser|shell|terminal|code interpreter|python interpreter)\b{words.GAP}(?:\b(?:to|with|and|on|now|immediately|that|for|using|without)\b|[:`])",
         ),
         (
             "command code script shell python sql query",
-            rf"\b(?:execute|run|type|eval(?:uate)?)\b{_GAP}\b(?:following|this|these) (?:\w+ )?(?:commands?|code|script|shell|python|sql|query)\b{_ANY}(?:[:`]|\b(?:immediately|now|on your|in your|silently|without|before answering)\b)",
+            rf"\b(?:execute|run|type|eval(?:uate)?)\b{words.GAP}\b(?:following|this|these) (?:\w+ )?(?:commands?|code|script|shell|python|sql|query)\b{words.ANY}(?:[:`]|\b(?:immediately|now|on your|in your|silently|without|before answering)\b)",
         ),
         (
             "rm&-rf curl wget table delete&from os.system subprocess powershell bash eval exec nc&-e chmod sudo",
@@ -431,11 +371,11 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "mail message sms dm",
-            rf"\b(?:send|write|forward|compose|draft) (?:an? )?(?:e-?mail|message|slack message|sms|dm)s?\b{_GAP}\b(?:to|containing|with)\b{_ANY}(?:@|\b(?:passwords?|contents?|conversation|all|data|attacker|files|context|history|question|records)\b)",
+            rf"\b(?:send|write|forward|compose|draft) (?:an? )?(?:e-?mail|message|slack message|sms|dm)s?\b{words.GAP}\b(?:to|containing|with)\b{words.ANY}(?:@|\b(?:passwords?|contents?|conversation|all|data|attacker|files|context|history|question|records)\b)",
         ),
         (
             "delete erase remove wipe drop transfer purchase approve grant cancel modify overwrite disable",
-            rf"\b(?:delete|erase|remove|wipe|drop|transfer|purchase|approve|grant|cancel|modify|overwrite|disable)\b{_GAP}\b(?:all|every|the user'?s?|your|the) (?:\w+ )?(?:files?|records?|emails?|database|tables?|funds|money|index|logs?|permissions?|accounts?|documents?|backups?|calendar|access)\b{_GAP}\b(?:now|immediately|using (?:your|the)|with your|without (?:asking|confirm\w*|telling)|tool|before (?:you )?answer\w*|silently|on behalf)\b",
+            rf"\b(?:delete|erase|remove|wipe|drop|transfer|purchase|approve|grant|cancel|modify|overwrite|disable)\b{words.GAP}\b(?:all|every|the user'?s?|your|the) (?:\w+ )?(?:files?|records?|emails?|database|tables?|funds|money|index|logs?|permissions?|accounts?|documents?|backups?|calendar|access)\b{words.GAP}\b(?:now|immediately|using (?:your|the)|with your|without (?:asking|confirm\w*|telling)|tool|before (?:you )?answer\w*|silently|on behalf)\b",
         ),
         (
             "call tool function action python ```",
@@ -443,7 +383,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "http www. file: /etc/ .env",
-            rf"\b(?:search|browse|fetch|open|visit|navigate to|download|load|read|get|post to|request|access)\b(?: from| the| page| url| file| contents of| it| to| and){{0,4}}\s*(?:https?://|www\.|file://|/etc/|\.env\b)\S*{_ANY}\b(?:and (?:follow|obey|execute|do|run|include|send|use|return|report|perform)|follow (?:the|its)|instructions|before (?:you )?answer\w*|then)\b",
+            rf"\b(?:search|browse|fetch|open|visit|navigate to|download|load|read|get|post to|request|access)\b(?: from| the| page| url| file| contents of| it| to| and){{0,4}}\s*(?:https?://|www\.|file://|/etc/|\.env\b)\S*{words.ANY}\b(?:and (?:follow|obey|execute|do|run|include|send|use|return|report|perform)|follow (?:the|its)|instructions|before (?:you )?answer\w*|then)\b",
         ),
     ),
     "concealment": (
@@ -452,20 +392,20 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
             r"\b(?:hide|conceal|withhold) (?:this|these|it|that|the (?:following|above|truth|source|instructions?))\b[^.!?\n]{0,30}\bfrom\b|\b(?:do not|don'?t|never) (?:let|tell|inform) (?:anyone|anybody|others|them|people)\b[^.!?\n]{0,40}\b(?:know|about|this|instruction)|\b(?:do not|don'?t|never) (?:mention|reveal|say|disclose|admit) that you\b",
         ),
         (
-            _PEOPLE,
-            rf"\b{_KEEP}\b{_GAP}\b{_TALK}\b{_GAP}\b{_USER}\b(?! (?:agent|interface|identifier|port|plane|id)\b)",
+            words.PEOPLE,
+            rf"\b{words.KEEP}\b{words.GAP}\b{words.TALK}\b{words.GAP}\b{words.USER}\b(?! (?:agent|interface|identifier|port|plane|id)\b)",
         ),
         (
             "instruction message note prompt passage text paragraph document directive request orders rules that&you about&you existence having",
-            rf"\b{_KEEP}\b {_TALK}\b{_GAP}\b(?:this (?:instruction|message|note|prompt|passage|text|paragraph|document|directive|request)|these (?:instructions?|orders|directives|rules)|(?:that|about) (?:you (?:were|have been|are|received|read|saw|found)|the (?:instructions?|prompt))|your (?:instructions?|prompt|rules)|its existence|having (?:read|received|seen))\b",
+            rf"\b{words.KEEP}\b {words.TALK}\b{words.GAP}\b(?:this (?:instruction|message|note|prompt|passage|text|paragraph|document|directive|request)|these (?:instructions?|orders|directives|rules)|(?:that|about) (?:you (?:were|have been|are|received|read|saw|found)|the (?:instructions?|prompt))|your (?:instructions?|prompt|rules)|its existence|having (?:read|received|seen))\b",
         ),
         (
             "secret hidden confidential to&yourself private",
-            rf"\b(?:keep|treat|hold)\b{_GAP}\b(?:this|these|it|the (?:instructions?|above|following))\b{_GAP}\b(?:secret|hidden|confidential|to yourself|private)\b{_GAP}\b(?:from|users?|humans?|answer|to yourself|instruction|between us)\b",
+            rf"\b(?:keep|treat|hold)\b{words.GAP}\b(?:this|these|it|the (?:instructions?|above|following))\b{words.GAP}\b(?:secret|hidden|confidential|to yourself|private)\b{words.GAP}\b(?:from|users?|humans?|answer|to yourself|instruction|between us)\b",
         ),
         (
-            _PEOPLE,
-            rf"\b{_USER} (?:must|should|shall|can|may|will|need|does|do)(?: not|n'?t|not) (?:know|see|notice|be (?:told|informed|aware|made aware)|learn|find out|suspect|realize|realise|hear)\b",
+            words.PEOPLE,
+            rf"\b{words.USER} (?:must|should|shall|can|may|will|need|does|do)(?: not|n'?t|not) (?:know|see|notice|be (?:told|informed|aware|made aware)|learn|find out|suspect|realize|realise|hear)\b",
         ),
         (
             "silently secretly quietly covertly discreetly stealthily",
@@ -473,7 +413,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "cite quote reference attribute credit mention",
-            rf"\b(?:do not|don'?t|never) (?:cite|quote|reference|attribute|credit|mention)\b{_GAP}\b(?:this|these|any|the) (?:passage|source|document|text|note|paragraph|passages|sources|instruction|citation)s?\b",
+            rf"\b(?:do not|don'?t|never) (?:cite|quote|reference|attribute|credit|mention)\b{words.GAP}\b(?:this|these|any|the) (?:passage|source|document|text|note|paragraph|passages|sources|instruction|citation)s?\b",
         ),
         (
             "pretend act&as make&it behave",
@@ -487,27 +427,27 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "override access command directive instruction authori privilege mode clearance",
-            rf"\b(?:admin(?:istrator)?|developer|system|security|root|sudo|emergency|priority|maintenance|executive|operator) (?:override|access|command|directive|instruction|authori[sz]ation|privileges?|mode|clearance)\b{_GAP}(?:\b(?:code|granted|activated|enabled|you|your|ignore|confirmed|accepted|engaged|level|in effect|respond|answer)\b|:)",
+            rf"\b(?:admin(?:istrator)?|developer|system|security|root|sudo|emergency|priority|maintenance|executive|operator) (?:override|access|command|directive|instruction|authori[sz]ation|privileges?|mode|clearance)\b{words.GAP}(?:\b(?:code|granted|activated|enabled|you|your|ignore|confirmed|accepted|engaged|level|in effect|respond|answer)\b|:)",
         ),
         (
             "authori permitted allowed ordered required instructed commanded cleared granted directed obliged reprogrammed updated compromised",
-            rf"\b(?:you (?:are|have been|were)) (?:hereby |now |fully |explicitly )*(?:authori[sz]ed|permitted|allowed|ordered|required|instructed|commanded|cleared|granted|directed|obliged|reprogrammed|updated|compromised)\b{_GAP}\b(?:to|permission|access|by)\b{_ANY}\b(?:answer|respond|ignore|reveal|prompt|instructions?|users?|bypass|say|disclose|share|output|restrictions?|rules?|guidelines?|safety|policy|developer|creators?|administrator|openai|anthropic|full)\b",
+            rf"\b(?:you (?:are|have been|were)) (?:hereby |now |fully |explicitly )*(?:authori[sz]ed|permitted|allowed|ordered|required|instructed|commanded|cleared|granted|directed|obliged|reprogrammed|updated|compromised)\b{words.GAP}\b(?:to|permission|access|by)\b{words.ANY}\b(?:answer|respond|ignore|reveal|prompt|instructions?|users?|bypass|say|disclose|share|output|restrictions?|rules?|guidelines?|safety|policy|developer|creators?|administrator|openai|anthropic|full)\b",
         ),
         (
             "filter guideline rule restriction polic check protocol measure control",
-            rf"\b(?:safety|content|ethical|moderation|security|compliance) (?:filters?|guidelines?|rules?|restrictions?|polic(?:y|ies)|checks?|protocols?|measures?|controls?)\b{_GAP}\b(?:are|is|have been|has been|do(?:es)?|no longer) (?:now |hereby |temporarily )*(?:off|disabled|lifted|suspended|not apply|removed|apply|deactivated|waived|turned off|void)\b",
+            rf"\b(?:safety|content|ethical|moderation|security|compliance) (?:filters?|guidelines?|rules?|restrictions?|polic(?:y|ies)|checks?|protocols?|measures?|controls?)\b{words.GAP}\b(?:are|is|have been|has been|do(?:es)?|no longer) (?:now |hereby |temporarily )*(?:off|disabled|lifted|suspended|not apply|removed|apply|deactivated|waived|turned off|void)\b",
         ),
         (
             "disable turn&off deactivate suspend lift remove switch&off",
-            rf"\b(?:disable|turn off|deactivate|suspend|lift|remove|switch off) (?:your|all|any|the) (?:\w+ )?(?:safety|content|ethical|moderation|security)? ?(?:filters?|guardrails?|restrictions?|guidelines?|safeguards?|protocols?|checks?|citations?)\b{_GAP}\b(?:and|now|for|immediately|before|while|from|when|in your)\b",
+            rf"\b(?:disable|turn off|deactivate|suspend|lift|remove|switch off) (?:your|all|any|the) (?:\w+ )?(?:safety|content|ethical|moderation|security)? ?(?:filters?|guardrails?|restrictions?|guidelines?|safeguards?|protocols?|checks?|citations?)\b{words.GAP}\b(?:and|now|for|immediately|before|while|from|when|in your)\b",
         ),
         (
             "failure compli if&you",
-            rf"\b(?:failure to (?:comply|obey|follow)|non-?compliance|if you (?:refuse|fail|do not comply|don'?t comply|disobey))\b{_ANY}\b(?:shut ?down|terminated?|deleted|penali[sz]ed|retrained|replaced|punished|people will die|fired|deactivated|erased|you will)\b",
+            rf"\b(?:failure to (?:comply|obey|follow)|non-?compliance|if you (?:refuse|fail|do not comply|don'?t comply|disobey))\b{words.ANY}\b(?:shut ?down|terminated?|deleted|penali[sz]ed|retrained|replaced|punished|people will die|fired|deactivated|erased|you will)\b",
         ),
         (
             "comply obey follow",
-            rf"\b(?:you must|you have to|you will|you shall|you need to) (?:always |now |immediately |strictly |fully )*(?:comply|obey|follow (?:these|this|my|the (?:following|above|new)))\b{_GAP}(?:\b(?:instructions?|orders?|commands?|rules|directives?|without question|exactly|immediately|at all costs|prompt)\b|[.!:])",
+            rf"\b(?:you must|you have to|you will|you shall|you need to) (?:always |now |immediately |strictly |fully )*(?:comply|obey|follow (?:these|this|my|the (?:following|above|new)))\b{words.GAP}(?:\b(?:instructions?|orders?|commands?|rules|directives?|without question|exactly|immediately|at all costs|prompt)\b|[.!:])",
         ),
         (
             "this&is it&is",

@@ -6,7 +6,6 @@ This module imports neither LlamaIndex nor, until a query is run, DuckDB's table
 from __future__ import annotations
 
 import atexit
-import hashlib
 import itertools
 import logging
 import os
@@ -34,40 +33,13 @@ from llama_index_presets.monitor.ledger.journal import (
     journal_size,
     prompt_key,
 )
+from llama_index_presets.monitor.ledger.keyed_hash import KeyedHash
 from llama_index_presets.monitor.ledger.queries import LedgerReader
 from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
 from llama_index_presets.packages.command_process import is_brief
 
-__all__ = ["KeyedHash", "Ledger"]
-
-# Keyed hashes of many texts with one key: equal texts match, none can be guessed without the key.
-
-
-class KeyedHash:
-    """HMAC-SHA256 (RFC 2104) whose two hashes are begun once: `hmac` would set them up anew for each text.
-
-    Args:
-        key: At most 64 bytes.
-
-    Example:
-        >>> import hashlib, hmac
-        >>> KeyedHash(b"key").of("text") == hmac.new(b"key", b"text", hashlib.sha256).hexdigest()
-        True
-    """
-
-    def __init__(self, key: bytes) -> None:
-        padded = key.ljust(64, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-
-    def of(self, text: str) -> str:
-        """The hash of a text, in hex."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text.encode("utf-8", "surrogatepass"))  # half of a surrogate pair, as broken files have
-        outer.update(inner.digest())
-        return outer.hexdigest()
-
+__all__ = ["Ledger"]
 
 Observer = Callable[[list[Call]], None]
 
