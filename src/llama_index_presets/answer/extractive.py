@@ -63,6 +63,9 @@ _ANOTHER_TABLE: Final = 0.4
 _ANOTHER_SECTION: Final = 0.6
 """Share of the confidence where the section is headed by something else than what is asked for; see `section_fit`."""
 
+_ANOTHER_KIND: Final = 0.6
+"""The same where the sentence speaks of another kind of what is asked: glaze firing, not bisque firing."""
+
 _SECTION: Final = 0.3
 """What a sentence gains below a heading of what is asked for, and loses below another; see `section_fit`."""
 
@@ -275,6 +278,8 @@ class ExtractiveLLM(LLM):
         share = _ANOTHER_TABLE if reading.lacks[best.passage] else 1.0
         if reading.sections[best.passage] < 0:
             share *= _ANOTHER_SECTION
+        if reading.is_of_another_kind(best):
+            share *= _ANOTHER_KIND
         if self.calibration is None or reading.goes_by_words:
             return share * best.coverage
         return share * self.calibration.probability(_features(reading, best, heading))

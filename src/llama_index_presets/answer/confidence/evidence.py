@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from llama_index_presets.answer.confidence.phrases import is_another_thing
 from llama_index_presets.answer.confidence.question import Question, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
@@ -111,6 +112,8 @@ class Reading:
             missing there, or all else that it asks for.
         margin: How far the best cosine stands above that of another document, up to 0.15.
         language: ISO 639-1 code of the passages; English where the analyzer was given.
+        analyzer: Made the stems.
+        words: Of each passage, those of its headings, too.
     """
 
     question: Question
@@ -123,7 +126,15 @@ class Reading:
     headed: list[float]
     lacks: list[bool]
     margin: float
-    language: str = ENGLISH
+    language: str
+    analyzer: Analyzer
+    words: list[Words]
+
+    def is_of_another_kind(self, unit: Unit) -> bool:
+        """Whether a unit speaks of another kind of what is asked, glaze firing for bisque firing; see `phrases`."""
+        return self.language == ENGLISH and is_another_thing(
+            self.question.text, self.question.words, unit.text, self.words[unit.passage], self.analyzer
+        )
 
     @property
     def goes_by_words(self) -> bool:
@@ -229,8 +240,21 @@ def read_passages(
     ]
     headed = [_share(weights, text.heading) for text in texts]
     found_margin = _margin(passages) if margin is None else margin
+    words = [text.everything for text in texts]
     return Reading(
-        asked, passages, found, best, names, codes, sections, headed, lacks, found_margin, language
+        asked,
+        passages,
+        found,
+        best,
+        names,
+        codes,
+        sections,
+        headed,
+        lacks,
+        found_margin,
+        language,
+        analyzer,
+        words,
     )
 
 
