@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from llama_index_presets.errors import IngestError
 
-__all__ = ["DEFAULT_LIMIT", "SizeLimit"]
+if TYPE_CHECKING:
+    from llama_index.core.schema import TextNode
+
+__all__ = ["DEFAULT_LIMIT", "SizeLimit", "warn_of_many_chunks"]
 
 _BLOCK: Final = 1 << 16  # bytes
+_SAMPLE: Final = 1_000  # chunks
+_MANY: Final = 50_000  # chunks, some 2 GB
+_CHUNK_BYTES: Final = 41_000  # with its vector of 384 numbers, until it is stored
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")
 """Header of a zip member; its last two fields are the lengths of the name and of the extra field behind it."""
 
@@ -107,6 +115,27 @@ max_document_mb (1).
 
 
 DEFAULT_LIMIT: Final = SizeLimit()
+
+
+def warn_of_many_chunks(doc_id: str, length: int, chunks: Iterator[TextNode]) -> None:
+    """Warn of the memory that a document will take, before it is cut and embedded: its chunks are stored together.
+
+    Args:
+        doc_id: The document.
+        length: Its characters.
+        chunks: Its chunks; the first thousand are taken, to tell how many there will be.
+    """
+    first = list(itertools.islice(chunks, _SAMPLE))
+    if not first:
+        return
+    count = round(len(first) * length / max(first[-1].end_char_idx or length, 1) / 1_000) * 1_000
+    if count >= _MANY:
+        warnings.warn(
+            f"'{doc_id}' makes some {count:,} chunks, which are held until they are stored together: about "
+            f"{count * _CHUNK_BYTES / 1e9:,.0f} GB of memory with vectors of 384 numbers, more with longer ones. Split "
+            "the file to hold less.",
+            stacklevel=2,
+        )
 
 
 def _unpacked_size(file: BinaryIO, member: zipfile.ZipInfo, stop: int) -> int:

@@ -20,6 +20,7 @@ from llama_index_presets.ingest.chunk import SentenceChunker, SourceText, langua
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.ingest.failures import Doubts, blame
 from llama_index_presets.ingest.images import Picture
+from llama_index_presets.ingest.limits import warn_of_many_chunks
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 dispatcher = get_dispatcher(__name__)
+_LONG = 10_000_000  # characters; fewer make no chunks for which memory is short
 
 _Cut = tuple[Source, list[TextNode]]
 """A document and its chunks."""
@@ -153,6 +155,8 @@ def cut(
     found = _opened(source, warnings)
     if not isinstance(found, SourceText):
         return _ready(found, chunker)
+    if found.plain.length >= _LONG:
+        warn_of_many_chunks(source.doc_id, found.plain.length, chunker.stream(found))
     nodes = chunker.chunks(found)
     doubts = contextualiser.add(found, nodes, chunker) if contextualiser is not None else []
     if doubts and warnings is not None:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import base64
 import itertools
 import struct
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
 
 import pytest
+from llama_index.core.schema import TextNode
 from PIL import Image
 from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.images import read_picture
-from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.limits import SizeLimit, warn_of_many_chunks
 from llama_index_presets.ingest.metadata.document_metadata import (
     about_front_matter,
     about_head_lines,
     plain_values,
 )
+from llama_index_presets.ingest.pipeline import cut
 from llama_index_presets.ingest.plain_text import is_table_caption
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
+from llama_index_presets.ingest.sources.source import sources
 
 ONE = SizeLimit(1)
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -248,3 +253,32 @@ def test_content_that_a_pdf_names_again_counts_again(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="expands to more than 1 MB"):
         read_file(path, "h", ONE)
     assert read_file(_packed_pdf(path, _content(400_000)), "h", ONE).plain.text.strip() == "Words that stay."
+
+
+def test_a_document_of_many_chunks_says_what_it_takes_before_it_is_cut() -> None:
+    """A thousand chunks of 500 characters are enough to tell that 50 million characters make 100,000."""
+    chunks = [
+        TextNode(text="a" * 500, start_char_idx=at, end_char_idx=at + 500) for at in range(0, 600_000, 500)
+    ]
+    taken = iter(chunks)
+    with pytest.warns(UserWarning, match=r"makes some 100,000 chunks.* about 4 GB of memory.*Split the file"):
+        warn_of_many_chunks("log.txt", 50_000_000, taken)
+    assert len(list(taken)) == len(chunks) - 1_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_many_chunks("log.txt", 20_000_000, iter(chunks))
+
+
+def test_an_ingest_says_what_a_long_document_takes(tmp_path: Path) -> None:
+    """Before its first chunk is made for good."""
+    (tmp_path / "log.txt").write_text("a word of a log, and more\n" * 400_000, encoding="utf-8")
+    chunker = _Stopping(tokenize=str.split, max_tokens=30)
+    with pytest.warns(UserWarning, match=r"log\.txt' makes some"), pytest.raises(StopAsyncIteration):
+        cut(sources(str(tmp_path))[0], chunker)
+
+
+class _Stopping(SentenceChunker):
+    """Cuts nothing for good."""
+
+    def chunks(self, source: SourceText) -> list[TextNode]:
+        raise StopAsyncIteration
