@@ -187,6 +187,15 @@ def test_wrong_options_are_refused(
         PineconeVectorStore(**{"api_key": "k", **options})
 
 
+def test_an_index_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong name in a storage URL is no fault of the service."""
+    with pinecone_server() as server:
+        server.fail = lambda number: (404, {})
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", server.url)
+        with pytest.raises(StoreError, match="no index 'manuals' under this key. Create it"):
+            PineconeVectorStore("manuals", api_key="k")
+
+
 def test_an_id_with_a_nul_character_is_refused(store: PineconeVectorStore) -> None:
     """Pinecone's client would raise an error of its own in the middle of a batch."""
     with pytest.raises(NodeRejectedError, match=r"Node 'k\\x00' .* NUL character"):

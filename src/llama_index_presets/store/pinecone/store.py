@@ -23,6 +23,7 @@ from llama_index_presets.packages.extras import require
 require("llama_index.vector_stores.pinecone", extra="pinecone")
 from llama_index.vector_stores.pinecone import PineconeVectorStore as OfficialStore  # noqa: E402
 from pinecone import Pinecone  # noqa: E402
+from pinecone.errors import NotFoundError  # noqa: E402
 
 from llama_index_presets.store.base import (  # noqa: E402
     CLOSED,
@@ -312,4 +313,12 @@ def _connect(name: str | None, host: str | None, api_key: str | None) -> Any:
             f"index_name is {printable(repr(name))}. Pinecone takes 1 to 45 small letters, digits and -, which stands "
             "neither first nor last."
         )
-    return request(lambda: client.Index(name or ""))
+    try:
+        return request(lambda: client.Index(name or ""))
+    except StoreError as error:
+        if not isinstance(error.__cause__, NotFoundError):
+            raise
+        raise StoreError(
+            f"Pinecone has no index '{name}' under this key. Create it with metric cosine and the dimension of the "
+            "embedding model, or correct the name."
+        ) from error.__cause__
