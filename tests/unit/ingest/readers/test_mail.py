@@ -226,3 +226,34 @@ def test_an_encrypted_message_and_a_file_that_is_none_say_so(tmp_path: Path) -> 
         read(tmp_path, b"just some words", "a.msg")
     with pytest.raises(IngestError, match="no line begins with 'From '"):
         read(tmp_path, b"just some words", "a.mbox")
+
+
+ENVELOPE = b"From ada@example.org Thu Jan  4 10:15:00 2024\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (ENVELOPE + b"\nNo header.\n", "From: ada@example.org\nDate: 2024-01-04T10:15:00\n\nNo header."),
+        (
+            ENVELOPE + b"\nNo header.\n\n" + ENVELOPE + b"Subject: Two\n\nSecond.\n",
+            "From: ada@example.org\nDate: 2024-01-04T10:15:00\n\nNo header.\n\nSubject: Two\n\nSecond.",
+        ),
+        (b"\xef\xbb\xbf" + ENVELOPE + b"Subject: Two\n\nSecond.\n", "Subject: Two\n\nSecond."),
+        (b"Subject: One\n\nAlone.\n", "Subject: One\n\nAlone."),
+        (
+            b"Subject: One\n\nFirst.\n\n" + ENVELOPE + b"Subject: Two\n\nSecond.\n",
+            "Subject: One\n\nFirst.\n\nSubject: Two\n\nSecond.",
+        ),
+    ],
+    ids=["no header", "no header, then another", "byte order mark", "no envelope", "first without envelope"],
+)
+def test_no_message_of_a_mailbox_is_lost(tmp_path: Path, raw: bytes, words: str) -> None:
+    """Messages without headers keep who sent them and when; those without a line above them are messages as well."""
+    assert read(tmp_path, raw, "a.mbox").plain.text.strip() == words
+
+
+def test_words_of_a_message_that_begin_like_an_envelope_stay_its_words(tmp_path: Path) -> None:
+    """A sentence may begin with From and state a time."""
+    raw = ENVELOPE + b"Subject: Hours\n\nOpen.\n\nFrom Monday at 10:00 on\n\nwe are open.\n"
+    assert read(tmp_path, raw, "a.mbox").plain.text.endswith("From Monday at 10:00 on\n\nwe are open.\n\n")

@@ -38,7 +38,12 @@ _SIGNATURES: Final = (
 _ENCRYPTED: Final = ("application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted")
 _HEADERS: Final = ("from", "to", "subject", "date", "message-id", "received", "mime-version", "content-type")
 _LENGTH: Final = re.compile(rb"\A\s*(\d{1,10})[ \t]*\r?\n")
-_FROM_LINE: Final = re.compile(rb"^From (?=.*\d{2}:\d{2}.*\n[\w-]+:)", re.MULTILINE)
+_ENVELOPE: Final = re.compile(rb"From +(\S+) +((?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} .*?)\s*\Z")
+_FROM_LINE: Final = re.compile(
+    rb"^From (?:(?=.*\d{2}:\d{2}.*\n[\w-]+:)|(?=\S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} .*\d{2}:\d{2}.*\n\r?\n))",
+    re.MULTILINE,
+)
+"""Line above a message: of any form above headers, of the usual one above a message without any."""
 
 
 def read_eml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -66,21 +71,39 @@ def read_mbox(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         IngestError: It holds no message, or more text than `limit`.
     """
     limit.check_file(path)
-    raw = path.read_bytes()
+    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
     starts = [match.start() for match in _FROM_LINE.finditer(raw)]
-    if not starts:
-        raise IngestError("The mailbox holds no message: no line begins with 'From '.")
+    if not starts:  # one message, as some programs save it
+        try:
+            return read_eml(path, limit)
+        except IngestError as error:
+            raise IngestError(
+                f"The mailbox holds no message: no line begins with 'From '. {error}"
+            ) from error
+    if starts[0]:
+        starts.insert(0, 0)
     return joined_parts(_messages(raw, starts, limit), limit), {}
 
 
 def _messages(raw: bytes, starts: list[int], limit: SizeLimit) -> Iterator[tuple[str, PlainText]]:
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(raw)], strict=True), start=1):
-        content = raw[start:end].partition(b"\n")[2]
+        content = _without_envelope(raw[start:end])
         content = re.sub(rb"^>(>*From )", rb"\1", content, flags=re.MULTILINE)
         try:
             yield str(number), message_text(message_of(_parsed(content), limit), limit)
         except IngestError as error:
             yield str(number), PlainText("", warnings=(f"Message {number} was not read: {error}",))
+
+
+def _without_envelope(raw: bytes) -> bytes:
+    """A message of a mailbox; one without headers gets those that the line above it states."""
+    if not raw.startswith(b"From "):
+        return raw
+    line, _, content = raw.partition(b"\n")
+    envelope = _ENVELOPE.match(line)
+    if envelope and content.startswith((b"\n", b"\r\n")):
+        return b"From: %b\nDate: %b\n" % envelope.groups() + content
+    return content
 
 
 def _parsed(raw: bytes) -> MimeMessage:
