@@ -63,6 +63,19 @@ def test_irregular_forms_are_the_same_word(question: str, text: str) -> None:
     assert read_passages(question, [Passage(1, "", text)]).coverage == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("At what temperature is it baked?", "It is baked at 250 °C."),
+        ("What is the cost of a ticket?", "A ticket is €28."),
+        ("At what speed was the ferry measured?", "The ferry was measured at 30 knots."),
+    ],
+)
+def test_a_unit_names_its_quantity(question: str, text: str) -> None:
+    """A figure with its unit holds the word that asks for it."""
+    assert read_passages(question, [Passage(1, "", text)]).coverage == [pytest.approx(1, abs=0.06)]
+
+
 def test_a_question_why_is_answered_below_troubleshooting() -> None:
     """What went wrong is explained there, too."""
     assert section_fit("Why is my crumb gummy?", "Sourdough > Troubleshooting") == 1

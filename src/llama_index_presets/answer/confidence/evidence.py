@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from llama_index_presets.answer.confidence.phrases import is_another_thing
+from llama_index_presets.answer.confidence.quantities import implied_words
 from llama_index_presets.answer.confidence.question import Question, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
@@ -276,12 +277,12 @@ def _analyzer(language: str) -> Analyzer:
 
 
 class _PlainUnit(Words):
-    """A unit before any question is asked."""
+    """A unit before any question is asked; its tokens name the quantities whose units it has."""
 
     __slots__ = ("row", "shape", "text")
 
     def __init__(self, text: str, analyzer: Analyzer) -> None:
-        super().__init__(tokens_of(text, analyzer))
+        super().__init__(tokens_of(f"{text} {implied_words(text)}", analyzer))
         self.text, self.shape, self.row = text, shape_of(text), read_row(text)
 
 

@@ -30,7 +30,8 @@ _SPEAKER: Final = re.compile(
 _CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
 _ASKS_NUMBER = re.compile(
     r"\bhow (?:many|much|long|old|far|tall|high|large|big|fast|often|wide|deep|heavy)\b|\bpercent|"
-    r"\bwhat (?:number|amount|portion|proportion|size|age)\b",
+    r"\bwhat (?:(?:is|was|are|were) the )?"
+    r"(?:number|amount|portion|proportion|size|age|temperature|price|cost|speed|weight)\b",
     re.IGNORECASE,
 )
 _ASKS_DATE = re.compile(
