@@ -10,6 +10,16 @@ from tests.tiny_clip import tiny_clip
 from tools.notebooks import ROOT, execute, notebooks, pictures, texts
 
 SHOWN: dict[str, tuple[str, ...]] = {
+    "docs/notebooks/bm25-index.ipynb": (
+        "How is it treated?",
+        "{'insulin-storage.md'}",
+        "6 sections after one",
+    ),
+    "docs/notebooks/clip-embedding.ipynb": (
+        "(9, 512) unit length: True",
+        "red-circle.png",
+        "yellow-triangle.png",
+    ),
     "docs/notebooks/cost-tracking.ipynb": ("acme", "query", "1 unpriced"),
     "docs/notebooks/cross-encoder-rerank.ipynb": ("treatment", "the caller's hits are as they were: True"),
     "docs/notebooks/duckdb-vector-store.ipynb": (
@@ -19,6 +29,12 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "mean_characters",
     ),
     "docs/notebooks/embeddings.ipynb": ("from the cache", "one more", "pool 0.", "truncate "),
+    "docs/notebooks/lancedb-vector-store.ipynb": (
+        "19 vectors of 384",
+        "recipe != healthcare",
+        "Each token attends",
+    ),
+    "docs/notebooks/postgres-vector-store.ipynb": ("T5", "Alan", "5 tickets"),
     "docs/notebooks/hybrid-fusion-retriever.ipynb": ("bm25", "fusion", "valve", "seal"),
     "recipes/customer-chatbot/recipe.ipynb": (
         "Acme takes parcels back within 30 days of delivery",
@@ -95,7 +111,7 @@ def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # where an audit key is made
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.delenv("PINECONE_INDEX", raising=False)
-    if name.startswith("recipes/multi-modal"):
+    if name.startswith("recipes/multi-modal") or "clip" in name:
         monkeypatch.setenv("CLIP_MODEL", str(tiny_clip()))
     notebook = execute(ROOT / name)
     shown = texts(notebook)

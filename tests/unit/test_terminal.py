@@ -205,9 +205,14 @@ def test_a_mistyped_command_names_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "completed"), [("llama-presets inge", "ingest"), ("llama-presets ask hea", "healthcare")]
+    ("words", "completed"),
+    [
+        ("llama-presets inge", "ingest"),
+        ("llama-presets ask hea", "healthcare"),
+        ("llama-presets weights pull clip", "clip-ViT-B-32"),
+    ],
 )
-def test_the_shell_completes_commands_and_presets(tmp_path: Path, words: str, completed: str) -> None:
+def test_the_shell_completes_commands_presets_and_models(tmp_path: Path, words: str, completed: str) -> None:
     """By the protocol that the installed script speaks with bash."""
     code = "import sys; sys.argv[0] = 'llama-presets'; from llama_index_presets.cli import main; main()"
     done = subprocess.run(

