@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.text.utf8 import has_utf8
 
 __all__ = ["JudgedQuestion", "digest", "digests", "read_beir", "read_questions"]
 
 _COLUMNS = {"id", "question", "sources", "answer", "answerable"}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_GRADES: Final = (0.01, 1000.0)
+"""Least and most grade of a relevant source: measures count in hundredths, and up to the highest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,12 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
     """
     place = Path(folder)
     try:
-        lines = (place / "queries.jsonl").read_text(encoding="utf-8").split("\n")
+        lines = (place / "queries.jsonl").read_text(encoding="utf-8-sig").split("\n")
         questions = {str(row["_id"]): str(row["text"]) for row in map(json.loads, filter(str.strip, lines))}
         judged: dict[str, dict[str, float]] = {}
-        for line in (place / "qrels.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]:
+        for line in _without_header((place / "qrels.tsv").read_text(encoding="utf-8-sig")):
             question, document, grade = line.split("\t")
-            judged.setdefault(question, {})[document] = float(grade)
+            judged.setdefault(question, {})[document] = _grade(grade)
         found = [
             JudgedQuestion(questions[name], grades, name)
             for name, grades in judged.items()
@@ -102,6 +107,16 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
             f"No question in '{place}' has a relevant document (a score above 0 in qrels.tsv)."
         )
     return found
+
+
+def _without_header(qrels: str) -> list[str]:
+    """Lines of judgments; a first line that is a judgment is one, since many files come without a header."""
+    lines = qrels.rstrip("\n").split("\n")
+    try:
+        float(lines[0].split("\t")[-1])
+    except ValueError:
+        return lines[1:]
+    return lines
 
 
 def digest(questions: Sequence[JudgedQuestion]) -> str:
@@ -130,13 +145,24 @@ def _json_lines(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SettingsError(f"{place}:{number}: not JSON ({error}).") from error
             yield number, row if isinstance(row, dict) else {}
 
 
 def _csv_rows(place: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    for number in itertools.count(2):
+        try:
+            row: dict[Any, Any] | None = next(rows, None)
+        except csv.Error as error:
+            raise SettingsError(f"{place}:{number}: not CSV ({error}).") from error
+        if row is None:
+            return
+        if None in row:
+            raise SettingsError(
+                f"{place}:{number}: the row has more cells than the header. Quote a cell that holds a comma."
+            )
         given = {name: value for name, value in row.items() if value is not None}
         if "sources" in given:
             given["sources"] = [part.strip() for part in given["sources"].split(";") if part.strip()]
@@ -148,31 +174,58 @@ def _question(place: Path, line: int, row: Mapping[str, Any]) -> JudgedQuestion:
     unknown = sorted(set(map(str, row)) - _COLUMNS)
     if unknown:
         raise SettingsError(f"{where}: unknown {', '.join(unknown)}; expected {', '.join(sorted(_COLUMNS))}.")
-    text = str(row.get("question") or "").strip()
+    text = _text(where, row, "question", numbers=False).strip()
     if not text:
         raise SettingsError(f"{where}: there is no 'question'.")
+    if not has_utf8(text):
+        raise SettingsError(f"{where}: the question has half a character (a lone surrogate). Write it again.")
     relevance = _relevance(where, row.get("sources", []))
     said = row.get("answerable", None if "sources" not in row else bool(relevance))
-    answerable = _WORDS.get(said.lower(), said) if isinstance(said, str) else said
-    if answerable not in (True, False, None):
+    answerable = None if said is None else _WORDS.get(str(said).strip().lower())
+    if answerable is None and said is not None:
         raise SettingsError(f"{where}: answerable is {said!r}; expected true or false.")
-    answer = row.get("answer")
-    return JudgedQuestion(
-        text, relevance, str(row.get("id") or ""), None if answer is None else str(answer), answerable
-    )
+    answer = None if row.get("answer") is None else _text(where, row, "answer")
+    return JudgedQuestion(text, relevance, _text(where, row, "id"), answer, answerable)
+
+
+def _text(where: str, row: Mapping[str, Any], name: str, *, numbers: bool = True) -> str:
+    """A field that is text, or a number where that is meant as its text; empty where it is missing or null."""
+    value = row.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float) if numbers else str):
+        raise SettingsError(f"{where}: {name} is {value!r}; expected text.")
+    return str(value)
 
 
 def _relevance(where: str, sources: Any) -> dict[str, float]:
     if isinstance(sources, str):
         sources = [sources]
     try:
-        if isinstance(sources, Mapping):
-            return {str(name): float(grade) for name, grade in sources.items()}
-        return {str(name): 1.0 for name in list(sources)}
+        graded = dict(sources if isinstance(sources, Mapping) else dict.fromkeys(sources, 1.0))
+        found = {str(name): _grade(grade) for name, grade in graded.items()}
     except (TypeError, ValueError) as error:
         raise SettingsError(
-            f"{where}: sources is {sources!r}; expected a list, or an object with grades."
+            f"{where}: sources is {sources!r} ({error}); expected a list, or an object with grades."
         ) from error
+    if any(not isinstance(name, str | int) or not str(name).strip() for name in graded):
+        raise SettingsError(
+            f"{where}: sources is {sources!r}; expected names of documents, none of them empty."
+        )
+    return found
+
+
+def _grade(value: Any) -> float:
+    """A grade that measures can count with.
+
+    Raises:
+        ValueError: It is no number or none of this size.
+        TypeError: It is neither a number nor text.
+    """
+    grade, (least, most) = float(value), _GRADES
+    if not math.isfinite(grade) or abs(grade) > most or 0 < grade < least:
+        raise ValueError(f"a grade is {grade:g}, and one is 0 or from {least:g} to {most:g}")
+    return grade
 
 
 def _with_ids(place: Path, questions: Sequence[JudgedQuestion]) -> list[JudgedQuestion]:

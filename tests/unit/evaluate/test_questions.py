@@ -59,6 +59,19 @@ def test_csv_has_the_same_columns(tmp_path: Path) -> None:
         ("q.jsonl", '{"question": "A?", "answerable": "maybe"}', "expected true or false"),
         ("q.jsonl", '{"question": "A?", "id": "1"}\n' * 2, "has the id '1' twice"),
         ("q.csv", "question\n,\n", "q.csv:2"),
+        ("q.csv", "question,sources\nA?,a.md,b.md\n", "q.csv:2: the row has more cells than the header"),
+        ("q.csv", f'question\nA?\n"{"x" * 140_000}"\n', "q.csv:3: not CSV .*limit"),
+        ("q.jsonl", "[" * 100_000, "q.jsonl:1: not JSON"),
+        ("q.jsonl", '{"question": ["A?"]}', r"q.jsonl:1: question is \['A\?'\]; expected text"),
+        ("q.jsonl", '{"question": "A?", "answer": ["a", "b"]}', "answer is .*; expected text"),
+        ("q.jsonl", '{"question": "A \\ud800?"}', "half a character"),
+        ("q.jsonl", '{"question": "A?", "sources": ""}', "none of them empty"),
+        ("q.jsonl", '{"question": "A?", "sources": [null]}', "none of them empty"),
+        ("q.jsonl", '{"question": "A?", "sources": [["a.md"]]}', "expected a list, or an object"),
+        ("q.jsonl", '{"question": "A?", "sources": {"a": NaN}}', "a grade is nan, and one is 0 or from 0.01"),
+        ("q.jsonl", '{"question": "A?", "sources": {"a": Infinity}}', "a grade is inf"),
+        ("q.jsonl", '{"question": "A?", "sources": {"a": 1e300}}', "a grade is 1e\\+300"),
+        ("q.jsonl", '{"question": "A?", "sources": {"a": 0.001}}', "a grade is 0.001"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -117,3 +130,31 @@ def test_a_checkpoint_is_never_written_over(tmp_path: Path, monkeypatch: pytest.
     path.write_text('{"a": 1}\n', encoding="utf-8")
     with pytest.raises(SettingsError, match="is no file of an unfinished run"):
         Checkpoint(path)
+
+
+def test_an_id_is_taken_as_it_is_given(tmp_path: Path) -> None:
+    """Zero is an id, and only a question without one gets the number of its place."""
+    path = write(
+        tmp_path, "q.jsonl", '{"question": "A?", "id": 0}\n{"question": "B?", "id": 1}\n{"question": "C?"}\n'
+    )
+    assert [one.id for one in read_questions(path)] == ["0", "1", "3"]
+
+
+@pytest.mark.parametrize(("said", "meant"), [("1", True), ("0", False), ("true", True), ('" No "', False)])
+def test_answerable_is_true_or_false_however_it_is_written(tmp_path: Path, said: str, meant: bool) -> None:
+    """A measure asks whether it is True, which 1 is not."""
+    path = write(tmp_path, "q.jsonl", f'{{"question": "A?", "answerable": {said}}}')
+    assert read_questions(path)[0].answerable is meant
+
+
+def test_no_judgment_of_a_beir_folder_is_lost(tmp_path: Path) -> None:
+    """Neither the first one of a file without a header, nor any behind a byte order mark."""
+    write(tmp_path, "queries.jsonl", '\ufeff{"_id": "1", "text": "A?"}\n{"_id": "2", "text": "B?"}\n')
+    write(tmp_path, "qrels.tsv", "1\ta.md\t1\n2\tb.md\t2\n")
+    assert [(one.id, dict(one.relevance)) for one in read_questions(tmp_path)] == [
+        ("1", {"a.md": 1.0}),
+        ("2", {"b.md": 2.0}),
+    ]
+    write(tmp_path, "qrels.tsv", "query-id\tcorpus-id\tscore\n1\ta.md\tnan\n")
+    with pytest.raises(SettingsError, match="a grade is nan"):
+        read_questions(tmp_path)
