@@ -159,7 +159,19 @@ def test_its_parts_are_plain_llamaindex(engine: PresetEngine) -> None:
     assert engine.retriever.retrieve(QUESTION)[0].score > 0.5
     explained = engine.explain()
     assert explained["cells"]["store"] == "lancedb" and explained["documents"] == 5
-    assert explained["settings"]["top_k"] == {"value": 5, "from": "default"}
+    assert explained["settings"]["top_k"] == {"value": 8, "from": "default"}
+
+
+def test_more_passages_are_read_where_they_cost_nothing(tmp_path: Path) -> None:
+    """Eight where passages are quoted, five where a language model is paid by the token, and what the settings say."""
+
+    def top_k(llm: ScriptedLLM | None, settings: dict[str, int] | None) -> int:
+        with build("healthcare", storage=tmp_path / "s", llm=llm, settings=settings, offline=True) as engine:
+            return engine.settings.top_k
+
+    assert top_k(None, None) == 8
+    assert top_k(ScriptedLLM(says="Ok."), None) == 5
+    assert top_k(None, {"top_k": 5}) == 5
 
 
 def test_any_llm_can_take_the_place_of_quoting(tmp_path: Path) -> None:

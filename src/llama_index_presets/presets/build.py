@@ -53,6 +53,7 @@ from llama_index_presets.presets.models import (
     make_embedding,
     make_fingerprint,
     open_embedding,
+    reads_images,
     with_cache,
 )
 from llama_index_presets.presets.monitoring import open_audit, start_monitoring
@@ -157,6 +158,10 @@ class _Choice:
         return self.encryption.sealer if self.encryption else None
 
 
+_EXTRACTIVE_TOP_K = 8
+"""Passages that are read where no language model writes, unless the settings say how many: they cost no tokens."""
+
+
 def _choose(
     preset: str,
     storage: str | Path,
@@ -186,8 +191,11 @@ def _choose(
         row, values, location, local=local, queries=row.monitoring != "local",
         hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
+    writes = _writes(given["llm"], row)
+    if not writes and not reads_images(embed_model) and origins["top_k"] == "default":
+        values = replace(values, top_k=max(values.top_k, _EXTRACTIVE_TOP_K))
     check_pattern(
-        row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=_writes(given["llm"], row)
+        row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=writes
     )  # fmt: skip
     second = _second_embedding(values, location, local=local)
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)

@@ -41,7 +41,8 @@ class Settings:
             see `language_models.read_name`.
         llm_options: Its temperature, max_tokens, timeout_s, context_window, headers, endpoint, and ``key``, the
             variable with the key; in TOML the table ``[llm]``, with ``name`` for the model.
-        top_k: Passages that an answer may use.
+        top_k: Passages that an answer may use; 8 where none is set and no language model writes, since a further
+            passage costs no tokens then.
         candidates: Hits that each leg of a hybrid search, or a re-ranker, is given; None takes 100 and 50.
         fusion: How a hybrid search fuses its legs; see `ranking.fusion.FUSIONS`.
         vector_weight: Weight of the vector leg in a fusion, 0 to 1; the keyword leg has the rest. None: alike.
