@@ -32,11 +32,11 @@ from llama_index.core.evaluation import FaithfulnessEvaluator, RetrieverEvaluato
 from llama_index.core.extractors import KeywordExtractor, TitleExtractor
 from llama_index.core.indices.property_graph import SimpleLLMPathExtractor, VectorContextRetriever
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
-from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.ingestion import DocstoreStrategy, IngestionCache, IngestionPipeline
 from llama_index.core.llms import ChatMessage, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.llms.mock import MockFunctionCallingLLM
-from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.memory import ChatMemoryBuffer, Memory, VectorMemoryBlock
 from llama_index.core.node_parser import (
     HierarchicalNodeParser,
     SentenceSplitter,
@@ -45,7 +45,10 @@ from llama_index.core.node_parser import (
 )
 from llama_index.core.objects import ObjectIndex
 from llama_index.core.postprocessor import (
+    FixedRecencyPostprocessor,
+    LongContextReorder,
     MetadataReplacementPostProcessor,
+    PrevNextNodePostprocessor,
     SentenceTransformerRerank,
     SimilarityPostprocessor,
 )
@@ -77,6 +80,7 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 from llama_index.core.vector_stores.types import MetadataInfo, VectorStoreInfo
+from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 from llama_index.vector_stores.lancedb import LanceDBVectorStore
 from tests.fakes import WordEmbedding
 from tests.unit.rerank.conftest import save_model
@@ -760,6 +764,118 @@ def token_counting_of_streams(parts: types.SimpleNamespace) -> Any:
         counter.completion_llm_token_count,
         counter.total_llm_token_count,
     )
+
+
+@program
+def cached_ingestion(parts: types.SimpleNamespace) -> Any:
+    """A pipeline with a cache and a docstore, written to a folder and gone on with: only what is new is cut again."""
+    store = parts.LanceDBVectorStore("vectors")
+    steps: list[TransformComponent] = [SentenceSplitter(chunk_size=24, chunk_overlap=0), embedding()]
+    pipeline = IngestionPipeline(
+        transformations=steps, vector_store=store, cache=IngestionCache(), docstore=SimpleDocumentStore()
+    )
+    first = pipeline.run(documents=documents())
+    pipeline.persist("pipeline")
+    again = IngestionPipeline(transformations=steps, vector_store=store, docstore=SimpleDocumentStore())
+    again.load("pipeline")
+    second = again.run(documents=[*documents()[:3], Document(text="The roof leaks.", doc_id="roof")])
+    index = VectorStoreIndex.from_vector_store(store, embed_model=embedding())
+    hits = index.as_retriever(similarity_top_k=9).retrieve(QUESTION)
+    return len(first), len(second), [(hit.node.ref_doc_id, hit.node.text) for hit in hits]
+
+
+@program
+def chain_of_postprocessors(parts: types.SimpleNamespace) -> Any:
+    """Re-ranked, with the neighbours of each hit from the docstore, the newest of them, the best at both ends."""
+    dated = [
+        Document(text=text, doc_id=name, metadata={"date": f"{YEARS[name]}-01-01"})
+        for name, text in TEXTS.items()
+    ]
+    splitter = SentenceSplitter(
+        chunk_size=24, chunk_overlap=0, id_func=lambda place, document: f"{document.id_} {place}"
+    )
+    nodes = splitter.get_nodes_from_documents(dated)
+    storage = StorageContext.from_defaults(vector_store=parts.VectorStore(), docstore=SimpleDocumentStore())
+    storage.docstore.add_documents(nodes)
+    engine = VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding()).as_query_engine(
+        llm=MockLLM(),
+        similarity_top_k=6,
+        node_postprocessors=[
+            parts.Rerank(model="model", top_n=4),
+            PrevNextNodePostprocessor(docstore=storage.docstore, num_nodes=1, mode="both"),
+            FixedRecencyPostprocessor(top_k=4, date_key="date"),
+            LongContextReorder(),
+        ],
+    )
+    answer = engine.query(QUESTION)
+    return str(answer), [hit.node.node_id for hit in answer.source_nodes]
+
+
+class Retrieved(Event):
+    """Passages of a question."""
+
+    nodes: list[NodeWithScore]
+
+
+class Word(Event):
+    """A piece of an answer."""
+
+    text: str
+
+
+@program
+def workflow_with_streaming(parts: types.SimpleNamespace) -> Any:
+    """Retrieval, re-ranking and a streamed answer as the steps of a workflow."""
+
+    class Ask(Workflow):
+        @step
+        async def retrieve(self, context: Context, event: StartEvent) -> Retrieved:
+            retriever = parts.FusionRetriever(
+                [index_in(parts.VectorStore()).as_retriever(similarity_top_k=4)],
+                llm=MockLLM(),
+                mode="relative_score",
+                similarity_top_k=3,
+                num_queries=1,
+            )
+            nodes = await retriever.aretrieve(QUESTION)
+            rerank = parts.Rerank(model="model", top_n=2)
+            return Retrieved(nodes=await rerank.apostprocess_nodes(nodes, query_str=QUESTION))
+
+        @step
+        async def answer(self, context: Context, event: Retrieved) -> StopEvent:
+            synthesizer = get_response_synthesizer(llm=RuleLLM(), streaming=True, use_async=True)
+            answer: Any = await synthesizer.asynthesize(QUESTION, nodes=event.nodes)
+            async for text in answer.async_response_gen():
+                context.write_event_to_stream(Word(text=text))
+            return StopEvent(result=[hit.node.ref_doc_id for hit in event.nodes])
+
+    async def main() -> Any:
+        handler = Ask(timeout=60).run()
+        words = [event.text async for event in handler.stream_events() if isinstance(event, Word)]
+        return words, await handler
+
+    return asyncio.run(main())
+
+
+@program
+def vector_memory(parts: types.SimpleNamespace) -> Any:
+    """What leaves a short chat memory goes into the store, and comes back by its meaning, of its session alone."""
+
+    async def main() -> Any:
+        block = VectorMemoryBlock(
+            vector_store=parts.LanceDBVectorStore("memory"), embed_model=embedding(), similarity_top_k=2
+        )
+        memory = Memory.from_defaults(
+            session_id="one", token_limit=60, token_flush_size=10, memory_blocks=[block]
+        )
+        for text in TEXTS.values():
+            await memory.aput(ChatMessage(role="user", content=text))
+        other = Memory.from_defaults(session_id="two", token_limit=60, memory_blocks=[block])
+        return [
+            [message.content for message in await one.aget("Who has spare lamps?")] for one in (memory, other)
+        ]
+
+    return asyncio.run(main())
 
 
 def calls_the_tool(messages: Sequence[ChatMessage], **_: Any) -> ChatMessage:
