@@ -56,10 +56,7 @@ class Table:
         """Each row as text in which every cell stands with the name of its column, with its rectangle."""
         if is_right_to_left(" ".join(cell for row in self.body for cell in row.cells)):
             self.body = [Row(row.cells[::-1], row.box, row.bold) for row in self.body]
-        heads = self._heads()
-        names = _names([row.cells for row in self.body[:heads]], len(self.body[0].cells))
-        if heads == len(self.body):
-            names, heads = [], 0
+        names, heads = self.header()
         group = ""
         for row in self.body[heads:]:
             if row.filled == 1 and row.cells[0] and len(row.cells) > 1:
@@ -67,6 +64,12 @@ class Table:
                 yield group, row.box
             elif row.filled:
                 yield _row_text(names, row.cells), row.box
+
+    def header(self) -> tuple[list[str], int]:
+        """Names of the columns, and how many rows they take; neither where no row is below them."""
+        heads = self._heads()
+        names = _names([row.cells for row in self.body[:heads]], len(self.body[0].cells))
+        return (names, heads) if heads < len(self.body) else ([], 0)
 
     def _heads(self) -> int:
         """Rows above the first one with figures; of words alone, a bold first row, or the first of three columns."""
