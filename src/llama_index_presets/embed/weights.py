@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from llama_index_presets.embed.catalogue import EmbeddingModel
-from llama_index_presets.errors import ModelError
+from llama_index_presets.errors import MissingExtraError, ModelError
 from llama_index_presets.inference.hub import cache_folder, cached_snapshot, download
 
 __all__ = [
@@ -58,6 +58,8 @@ def find_hub_model(name: str, *, allow_download: bool = True, hub_cache: str | N
         raise ModelError(f"The model '{name}' is not on this machine. {advice}")
     try:
         return download(name, hub_cache=hub_cache)
+    except MissingExtraError:
+        raise
     except (
         Exception
     ) as error:  # the hub's library, and those that it stands on, each have errors of their own
@@ -168,6 +170,8 @@ def _from_hub(model: EmbeddingModel, hub_cache: str | None = None) -> Path | Non
         return None
     try:
         return download(model.hub, hub_cache=hub_cache)
+    except MissingExtraError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{_not_found(model)} The hub could not be reached ({type(error).__name__})."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from llama_index_presets.errors import ModelError
+from llama_index_presets.errors import MissingExtraError, ModelError
 from llama_index_presets.inference.backends import Choice
 from llama_index_presets.inference.hub import cached_snapshot, download
 from llama_index_presets.inference.model_folder import ModelFolder
@@ -41,6 +41,7 @@ def model_folder(source: ModelSource) -> Path:
 
     Raises:
         ModelError: It is on this machine nowhere, and could not be downloaded.
+        MissingExtraError: What downloads it is not installed.
     """
     found = folder_named(source) or cached_snapshot(
         source.model, revision=source.revision, hub_cache=source.cache_folder
@@ -51,6 +52,8 @@ def model_folder(source: ModelSource) -> Path:
     if not source.local_files_only and not os.environ.get("HF_HUB_OFFLINE"):
         try:
             return download(source.model, revision=source.revision, hub_cache=source.cache_folder)
+        except MissingExtraError:
+            raise
         except (
             Exception
         ) as error:  # the hub's library, and those that it stands on, each have errors of their own
