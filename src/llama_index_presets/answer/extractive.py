@@ -63,6 +63,9 @@ _ANOTHER_TABLE: Final = 0.4
 _ANOTHER_SECTION: Final = 0.6
 """Share of the confidence where the section is headed by something else than what is asked for; see `section_fit`."""
 
+_ANOTHER_CODE: Final = 0.4
+"""Share of the score and of the confidence where the passage has not the code that is asked for, such as HTTP/3."""
+
 _ANOTHER_KIND: Final = 0.6
 """The same where the sentence speaks of another kind of what is asked: glaze firing, not bisque firing."""
 
@@ -278,6 +281,8 @@ class ExtractiveLLM(LLM):
         share = _ANOTHER_TABLE if reading.lacks[best.passage] else 1.0
         if reading.sections[best.passage] < 0:
             share *= _ANOTHER_SECTION
+        if reading.other_code[best.passage]:
+            share *= _ANOTHER_CODE
         if reading.is_of_another_kind(best):
             share *= _ANOTHER_KIND
         if self.calibration is None or reading.goes_by_words:
@@ -370,7 +375,8 @@ def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = Mapping
     if unit.place < _UNDER_A_HEADING:  # a heading speaks for the first sentences below it
         meaning = max(meaning, headings.get(unit.passage, 0.0))
     evidence = unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed + _section(unit.passage, reading)
-    return (evidence * unit.shape) * (1 - 0.02 * unit.passage)
+    share = _ANOTHER_CODE if reading.other_code[unit.passage] else 1.0
+    return (evidence * unit.shape) * (1 - 0.02 * unit.passage) * share
 
 
 def _section(passage: int, reading: Reading) -> float:

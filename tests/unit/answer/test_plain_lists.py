@@ -44,6 +44,14 @@ def test_the_line_with_the_code_is_quoted(question: str, quoted: str) -> None:
     assert _quoted(question, MANUAL) == quoted
 
 
+def test_a_passage_without_the_code_is_about_another() -> None:
+    """The parts of a code may stand apart, and what is said of another version is not said of this one."""
+    texts = ["HTTP/1.1 is a protocol of 3 parts.", "HTTP 3 is a protocol.", "HTTP/3.1 is a protocol."]
+    reading = read_passages("What is HTTP/3?", [Passage(n, "", text) for n, text in enumerate(texts, 1)])
+    assert reading.other_code == [True, False, True]
+    assert _quoted("What is HTTP/3?", f"{texts[0]}\n\n[2]\n{texts[1]}") == "HTTP 3 is a protocol. [2]"
+
+
 def test_a_row_is_whole_and_alone() -> None:
     """The full stop of a cell does not end its row, and the rows of other customers are not quoted beside it."""
     assert split_units(ORDERS)[1] == "order: 1002; customer: Novak s.r.o.; city: Brno"

@@ -20,7 +20,7 @@ from typing import Final
 
 from llama_index_presets.answer.confidence.phrases import is_another_thing
 from llama_index_presets.answer.confidence.quantities import implied_words
-from llama_index_presets.answer.confidence.question import Question, light_words, typed
+from llama_index_presets.answer.confidence.question import Question, holds_code, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, section_fit
@@ -111,6 +111,7 @@ class Reading:
         headed: Of each passage, the share of the question's weighted words that its headings hold, 0 to 1.
         lacks: Of each passage, whether it has a table of something else: a year, a code or a name of the question is
             missing there, or all else that it asks for.
+        other_code: Of each passage, whether a code such as HTTP/3 is missing: HTTP/1.1 is something else.
         margin: How far the best cosine stands above that of another document, up to 0.15.
         language: ISO 639-1 code of the passages; English where the analyzer was given.
         analyzer: Made the stems.
@@ -126,6 +127,7 @@ class Reading:
     sections: list[int]
     headed: list[float]
     lacks: list[bool]
+    other_code: list[bool]
     margin: float
     language: str
     analyzer: Analyzer
@@ -231,8 +233,15 @@ def read_passages(
     for unit in found:
         best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
     names = [_names(asked, text) for text in texts]
+    other_code = [
+        not all(holds_code(code, f"{one.heading}\n{one.text}") for code in asked.long_codes)
+        for one in passages
+    ]
     codes = [
-        bool(asked.codes) and share_of(asked.codes, text.everything) == 1 and best[which] >= 0.5
+        bool(asked.codes)
+        and share_of(asked.codes, text.everything) == 1
+        and not other_code[which]
+        and best[which] >= 0.5
         for which, text in enumerate(texts)
     ]
     sections = [section_fit(question, passage.heading) if language == ENGLISH else 0 for passage in passages]
@@ -252,6 +261,7 @@ def read_passages(
         sections,
         headed,
         lacks,
+        other_code,
         found_margin,
         language,
         analyzer,

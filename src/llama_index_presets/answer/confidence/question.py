@@ -12,7 +12,7 @@ from typing import Final
 from llama_index_presets.answer.confidence.words import fold, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 
-__all__ = ["Question", "light_words", "typed"]
+__all__ = ["Question", "holds_code", "light_words", "typed"]
 
 _QUESTION_WORDS: Final = (
     "who whom whose which what when where why how many much percentage percent proportion portion name named number",
@@ -28,6 +28,8 @@ _SPEAKER: Final = re.compile(
 )
 """The first person where it is a pronoun; the numeral stands behind a noun, as in "World War I" and "type I"."""
 _CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
+_LONG_CODE = re.compile(r"[A-Z][A-Za-z]*[-/.]\d[\w.-]*|\d+-[A-Z]+")
+"""A code of several tokens; "2-yard" is none."""
 _ASKS_NUMBER = re.compile(
     r"\bhow (?:many|much|long|old|far|tall|high|large|big|fast|often|wide|deep|heavy)\b|\bpercent|"
     r"\bwhat (?:(?:is|was|are|were) the )?"
@@ -65,6 +67,7 @@ class Question:
         names: Those of names, numbers and codes.
         name_pairs: Those that stand side by side, as in "Heart Block".
         codes: Those with a digit beside a letter, and numbers of three digits and more.
+        long_codes: Codes of several tokens, such as "HTTP/3" and "B-12", as they are written.
         wants: ``"number"``, ``"date"``, ``"name"``, or empty.
     """
 
@@ -73,6 +76,7 @@ class Question:
     names: frozenset[str]
     name_pairs: frozenset[tuple[str, str]]
     codes: frozenset[str]
+    long_codes: frozenset[str]
     wants: str
 
     @classmethod
@@ -99,6 +103,7 @@ class Question:
             frozenset(names & set(words)),
             frozenset(name_pairs),
             frozenset(codes & set(words)),
+            frozenset(word for word in raw if _LONG_CODE.fullmatch(word)),
             _wanted(plain),
         )
 
@@ -116,6 +121,22 @@ class Question:
             names=frozenset(map(right, self.names)),
             name_pairs=frozenset((right(one), right(other)) for one, other in self.name_pairs),
         )
+
+
+@functools.lru_cache(maxsize=512)
+def _as_written(code: str) -> re.Pattern[str]:
+    parts = r"[\s/.-]?".join(re.findall(r"[A-Za-z]+|\d+", code))
+    return re.compile(rf"(?<!\w){parts}s?(?!\w|[./-]\d)", re.IGNORECASE)
+
+
+def holds_code(code: str, text: str) -> bool:
+    """Whether a text has a code, its parts apart or not: "B-12" is "B12" and "B 12", and "HTTP/1" is not "HTTP/1.1".
+
+    Example:
+        >>> holds_code("B-12", "Vitamin B12 helps."), holds_code("HTTP/1", "HTTP/1.1 is newer.")
+        (True, False)
+    """
+    return bool(_as_written(code).search(text))
 
 
 def _wanted(question: str) -> str:
