@@ -307,7 +307,10 @@ def read_xml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     if local_name(root.tag) == "html":
         return plain_from_xhtml(read_text_file(path, limit).text, limit), {}
     writer = _Writer(limit)
-    _write_element(writer, root, ())
+    if local_name(root.tag) == "svg":
+        _write_drawing(writer, root)
+    else:
+        _write_element(writer, root, ())
     damage = [one for one in parser.error_log if one.level_name in ("ERROR", "FATAL")]
     found = f"The XML is damaged ({damage[0].message}, line {damage[0].line})" if damage else ""
     encoding = (root.getroottree().docinfo.encoding or "").lower()
@@ -315,6 +318,13 @@ def read_xml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     if found and plain.is_blank:
         raise IngestError(f"{found}, and no text stands before that. Correct it.")
     return PlainText(plain.text, plain.headings, warnings=plain.warnings, encoding=encoding), {}
+
+
+def _write_drawing(writer: _Writer, root: Any) -> None:
+    """Titles, descriptions and labels of a drawing."""
+    for element in root.iter():
+        if local_name(element.tag) in ("title", "desc", "text"):
+            writer.write((), " ".join("".join(element.itertext()).split()))
 
 
 def _write_element(writer: _Writer, root: Any, path: tuple[str, ...]) -> None:

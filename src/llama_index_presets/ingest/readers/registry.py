@@ -82,7 +82,7 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".epub", "epub:read_epub", "readers"),
     (".json .geojson", "data:read_json", ""),
     (".jsonl .ndjson", "data:read_json_lines", ""),
-    (".xml .rss .atom", "data:read_xml", "readers"),
+    (".xml .rss .atom .svg", "data:read_xml", "readers"),
     (".ipynb", "code:read_notebook", "readers"),
     (
         ".py .pyi .js .jsx .mjs .cjs .ts .tsx .java .kt .kts .scala .go .rs .rb .php .c .h .cc .cpp .cxx .hpp .hh .cs "

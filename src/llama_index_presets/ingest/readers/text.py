@@ -24,10 +24,11 @@ __all__ = ["read_text", "with_tables"]
 _TOP: Final = 100_000  # bytes; more than the lines that say something of a document may have
 _FIGURES: Final = re.compile(r"\S(?: {2,}|\t\s*)[$€£(-]*\s*\d[\d.,]*[%)]*(?: {2,}|\t\s*)[$€£(-]*\s*\d")
 _RULE: Final = re.compile(
-    r"(?=.*(?:[-=_]{3}|<[sc]>))(?:[-=_+| ]|</?(?:table|caption|[sc])>)+\s*", re.IGNORECASE
+    r"(?=.*(?:[-=_]{3}|<[sc]>))(?:[-=_+|: ]|</?(?:table|caption|[sc])>)+\s*", re.IGNORECASE
 )
 _TAG: Final = re.compile(r"\s*</?(?:table|caption|page)>\s*", re.IGNORECASE)
 _DOTS: Final = re.compile(r"(?<=\S)(?: ?\.){3,}(?=\s)")
+_BAR: Final = re.compile(r"(?<!\S)\|(?!\S)")
 _APART: Final = re.compile(r"([$€£(]+)( +)(?=[\d(])")
 _CELL: Final = re.compile(r"\S+(?: \S+)*")
 _WORD: Final = re.compile(r"\S+")
@@ -78,8 +79,9 @@ def with_tables(text: str) -> PlainText:
         ('Item: Pumps; High: 12.5; Low: 10.1', 'Table 1')
     """
     lines = text.split("\n")
+    spaced = [_BAR.sub(" ", line) for line in lines] if "|" in text else lines
     written, tables, length, place = list[str](), list[TableSpan](), 0, 0
-    for start, end, table in _tables(lines):
+    for start, end, table in _tables(spaced):
         caption = next((line for line in reversed(lines[max(place, start - 3) : start]) if line.strip()), "")
         name = caption.strip() if is_table_caption(caption.strip()) else f"Table {len(tables) + 1}"
         before = "\n".join([*lines[place:start], ""]) + "\n" * (start > 0)

@@ -79,3 +79,29 @@ def test_two_tables_stand_where_they_stood() -> None:
 def test_what_is_no_certain_table_stays_as_it_is(kind: str) -> None:
     """Columns without names say no more in another form, and a wrong name is worse than none."""
     assert with_tables(KEPT[kind]).text == KEPT[kind]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "+----+-------+-------+\n| id | high  | low   |\n+----+-------+-------+\n|  1 | 12.50 |  0.31 |\n"
+        "|  2 | 13.75 |  0.34 |\n|  3 | 14.10 |  0.35 |\n+----+-------+-------+\n",
+        " id | high  | low\n----+-------+------\n  1 | 12.50 | 0.31\n  2 | 13.75 | 0.34\n  3 | 14.10 | 0.35\n",
+        "id | high | low\n---|-----:|----\n1 | 12.50 | 0.31\n2 | 13.75 | 0.34\n3 | 14.10 | 0.35\n",
+    ],
+    ids=["mysql", "psql", "pipes"],
+)
+def test_a_table_between_bars_is_one(table: str) -> None:
+    """As database programs print the result of a query."""
+    rows = with_tables(table).text.strip().split("\n\n")
+    assert rows == [
+        "id: 1; high: 12.50; low: 0.31",
+        "id: 2; high: 13.75; low: 0.34",
+        "id: 3; high: 14.10; low: 0.35",
+    ]
+
+
+def test_bars_outside_of_a_table_stay() -> None:
+    """The same sign separates other things."""
+    text = "a | b || c\nls | wc -l | 3 | 4\n"
+    assert with_tables(text).text == text

@@ -156,3 +156,33 @@ def test_binary_bytes_of_many_scripts_are_not_read_as_wide_characters() -> None:
 def test_wide_characters_without_a_mark_are_still_read(encoding: str, text: str) -> None:
     """Half of the bytes of such a text may be printable ASCII."""
     assert decode(text.encode(encoding)).text == text
+
+
+def test_names_that_come_again_below_the_names_of_groups_name_their_columns(tmp_path: Path) -> None:
+    """As halves of a year below "Plan" and "Actual", each a merged cell."""
+    book = Workbook()
+    sheet = book.active
+    for row in (
+        ["", "Plan", "", "Actual", ""],
+        ["", "H1", "H2", "H1", "H2"],
+        ["Travel", 1, 2, 3, 4],
+        ["Staff", 5, 6, 7, 8],
+    ):
+        sheet.append(row)
+    sheet.merge_cells("B1:C1")
+    sheet.merge_cells("D1:E1")
+    book.save(tmp_path / "a.xlsx")
+    text = read_file(tmp_path / "a.xlsx", "h").plain.text
+    assert text.strip().split("\n\n") == [
+        "Travel; Plan H1: 1; Plan H2: 2; Actual H1: 3; Actual H2: 4",
+        "Staff; Plan H1: 5; Plan H2: 6; Actual H1: 7; Actual H2: 8",
+    ]
+
+
+def test_a_drawing_is_its_words(tmp_path: Path) -> None:
+    """Title, description and labels of an SVG file, not its lines."""
+    (tmp_path / "a.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"><title>Flow</title><style>.a{fill:red}</style>'
+        '<g><text x="1">Start <tspan>here</tspan></text><path d="M0 0L1 1"/></g></svg>'
+    )
+    assert read_file(tmp_path / "a.svg", "h").plain.text.split("\n\n") == ["Flow", "Start here", ""]

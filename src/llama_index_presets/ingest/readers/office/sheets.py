@@ -357,8 +357,9 @@ def _with_names(rows: Sequence[tuple[int, list[Cell]]], sheet: Sheet, first: int
     ):
         body[at] = [body[at][0]] * width
         at += 1
-    names = 0
-    while names < 3 and at + names + 1 < len(body) and _may_name(rows[at + names], sheet, first):
+    names, above = 0, [Cell()] * width
+    while names < 3 and at + names + 1 < len(body) and _may_name(rows[at + names], sheet, first, above):
+        above = body[at + names]
         names += 1
         keys = [cell.key for cell in body[at + names - 1] if cell.text]
         if len(set(keys)) == len(keys):  # a row of merged cells has the names of single columns below it
@@ -374,8 +375,8 @@ def _with_names(rows: Sequence[tuple[int, list[Cell]]], sheet: Sheet, first: int
     return body
 
 
-def _may_name(row: tuple[int, list[Cell]], sheet: Sheet, first: int) -> bool:
-    """Different short texts, or years, and few gaps."""
+def _may_name(row: tuple[int, list[Cell]], sheet: Sheet, first: int, above: Sequence[Cell]) -> bool:
+    """Different short texts, or years, and few gaps; below different names of groups the same may come again."""
     number, cells = row
     filled = [(at, cell) for at, cell in enumerate(cells) if cell.text]
     texts = {cell.key: cell.text for _, cell in filled}
@@ -383,7 +384,7 @@ def _may_name(row: tuple[int, list[Cell]], sheet: Sheet, first: int) -> bool:
     return (
         len(filled) > 1
         and len(filled) * 2 >= len(cells)
-        and len(set(texts.values())) == len(texts)
+        and len({(above[at].text, cell.text) for at, cell in filled}) == len(texts)
         and all(len(text) <= _LONGEST_NAME for text in texts.values())
         and all(len(text) == 4 and text[:2] in ("19", "20") for text in numeric)
         and len(numeric) < len(filled) + (len(cells) > len(filled))
