@@ -334,6 +334,8 @@ def _write_element(writer: _Writer, root: Any, path: tuple[str, ...]) -> None:
         element, above = stack.pop()
         children = [one for one in element if local_name(one.tag)]
         if _is_prose(element, children):
+            for empty in (one for one in element.iter() if not len(one) and not one.text):
+                empty.text = " "  # a line or a page ends there
             writer.write(above, " ".join(_without_tags("".join(element.itertext())).split()))
             continue
         leaves = [one for one in children if not len(one) and len((one.text or "").strip()) <= _LONG]

@@ -185,16 +185,9 @@ class _Walker:
         elif (tag == "table" and self._table(node)) or self._special(node, tag):
             return None
         coloured = _coloured(node, above)
-        return _Frame(
-            tag,
-            node.child,
-            _gap_of(tag),
-            above.verbatim or tag in ("pre", "textarea"),
-            in_menu,
-            node,
-            coloured.letters,
-            coloured.behind,
-        )
+        verbatim = above.verbatim or tag in ("pre", "textarea")
+        letters, behind = coloured.letters, coloured.behind
+        return _Frame(tag, node.child, _gap_of(tag), verbatim, in_menu, node, letters, behind)
 
     def _special(self, node: Any, tag: str) -> bool:
         """Tags whose text is not what stands between them; whether it was written."""
@@ -208,6 +201,9 @@ class _Walker:
                 self._words(f" {value} ", verbatim=False)
         elif tag == "sup":
             return self._superscript(node)
+        elif tag == "noframes":  # a parser takes it for text; it is the page of those who see no frames
+            self._words(plain_from_html(node.text(deep=True), self._limit).text, verbatim=True)
+            return True
         elif tag == "img":
             if alt := image_text(node, described=not self._keep_menus):
                 self._words(f" [Image: {alt}] ", verbatim=False)

@@ -177,11 +177,35 @@ def _name_rows(rows: Sequence[Sequence[Cell]], first_row_names: bool | None) -> 
         return marked
     if first_row_names is not None:
         return int(first_row_names and len(rows) > 1)
-    return int(not marked and _looks_like_names(rows))
+    if marked:
+        return 0
+    return 2 if _looks_like_groups(rows) else int(_looks_like_names(rows))
 
 
 def _is_all_names(row: Sequence[Cell]) -> bool:
     return all(cell.is_name or not cell.text for cell in row)
+
+
+def _looks_like_groups(rows: Sequence[Sequence[Cell]]) -> bool:
+    """A first row of cells that span columns, below it different names within each, and figures below these."""
+    if (
+        len(rows) < 3
+        or len({len(row) for row in rows[:3]}) > 1
+        or any(cell.is_name for row in rows for cell in row)
+    ):
+        return False
+    groups, names, below = rows[:3]
+    spans = [one.key for one, other in itertools.pairwise(groups) if one.text and one.key == other.key]
+    pairs = [(group.text, name.text) for group, name in zip(groups, names, strict=True)]
+    figures = [name.text for name in names if _FIGURE.match(name.text) and not _YEAR.fullmatch(name.text)]
+    return (
+        bool(spans)
+        and not figures
+        and all(one.key != other.key for one, other in itertools.pairwise(names))
+        and all(name.text and len(name.text) <= _LONGEST_NAME for name in names[1:])
+        and len(set(pairs)) == len(pairs)
+        and all(_FIGURE.match(cell.text) for cell in below[1:] if cell.text)
+    )
 
 
 def _looks_like_names(rows: Sequence[Sequence[Cell]]) -> bool:

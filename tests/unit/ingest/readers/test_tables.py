@@ -162,3 +162,27 @@ def test_text_outside_of_tables_cites_none() -> None:
 def test_numbers_are_as_the_cell_shows_them(value: object, code: str, text: str) -> None:
     """Excel's codes for signs, places, thousands, percents, currencies and words."""
     assert shown(value, code) == text
+
+
+HALVES = (
+    "<tr><td></td><td colspan=2>2023</td><td>2024</td></tr>"
+    "<tr><td>Region</td><td>Q1</td><td>Q2</td><td>Q1</td></tr>"
+)
+
+
+def test_two_rows_of_names_are_found_by_their_look() -> None:
+    """Cells of the first span columns, figures stand below the second; nothing marks them, as in most files of Word."""
+    page = f"<table>{HALVES}<tr><td>EU</td><td>5</td><td>6</td><td>7</td></tr></table>"
+    assert plain_from_html(page).text.strip() == "Region: EU; 2023 Q1: 5; 2023 Q2: 6; 2024 Q1: 7"
+
+
+def test_rows_of_words_below_a_spanning_cell_are_no_names() -> None:
+    """Without figures below, a second row may be the first of the data."""
+    page = f"<table>{HALVES}<tr><td>EU</td><td>five</td><td>six</td><td>seven</td></tr></table>"
+    assert "2023 Q1" not in plain_from_html(page).text
+
+
+def test_text_for_those_who_see_no_frames_is_read() -> None:
+    """A parser takes it for letters, tags and all."""
+    page = "<frameset><frame src=a><noframes><body><p>Old <b>words</b>.</p></body></noframes></frameset>"
+    assert plain_from_html(page).text.strip() == "Old words."

@@ -186,3 +186,9 @@ def test_a_drawing_is_its_words(tmp_path: Path) -> None:
         '<g><text x="1">Start <tspan>here</tspan></text><path d="M0 0L1 1"/></g></svg>'
     )
     assert read_file(tmp_path / "a.svg", "h").plain.text.split("\n\n") == ["Flow", "Start here", ""]
+
+
+def test_an_empty_element_within_prose_of_xml_ends_a_word(tmp_path: Path) -> None:
+    """As the ends of lines in TEI and JATS."""
+    (tmp_path / "a.xml").write_text("<text><p>Dear <name>Bo</name>,<lb/>come<pb n='2'/>soon.</p></text>")
+    assert read_file(tmp_path / "a.xml", "h").plain.text.strip() == "Dear Bo, come soon."
