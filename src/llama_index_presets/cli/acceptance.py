@@ -130,6 +130,15 @@ def make_acceptance(
             "--fail-under, --fail-over, --baseline, --junit, --markdown and --save judge one engine's answers; leave "
             "out --against, --with, --reranking and --calibrate."
         )
+    named: dict[Path, str] = {}
+    files = {"--baseline": baseline, "--save": save, "--junit": junit, "--markdown": markdown}
+    for option, file in files.items():
+        if file and (file.is_file() or not file.exists()):  # a device may be named twice
+            if other := named.get(file.resolve()):
+                raise SettingsError(
+                    f"{other} and {option} both name '{file}', so one would be lost to the other. Name two files."
+                )
+            named[file.resolve()] = option
     for file in filter(None, (junit, markdown, save)):
         if file.is_dir() or (file.parent.exists() and not file.parent.is_dir()):
             raise StoreWriteError(f"'{file}' is no file that can be written. Name another one.")

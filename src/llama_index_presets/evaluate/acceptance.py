@@ -28,6 +28,9 @@ __all__ = [
 LEVEL: Final = 0.025
 """Probability of an alarm when nothing but chance changed, over all measures together."""
 
+_FEWEST: Final = math.floor(-math.log2(LEVEL)) + 1
+"""Questions with which a loss can be told from chance: of fewer, all may lose and chance does that as often."""
+
 _NEVER_A_LOSS: Final = frozenset({"latency_ms", "cost_usd"})
 """Compared, but never an alarm: they move with the machine and the price list. `--fail-over` bounds them."""
 
@@ -205,6 +208,11 @@ def compare_with(baseline: Result, result: Result, *, other_corpus: bool = False
     checks = [_loss(one, chances[one.measure]) for one in differences if one.measure in chances]
     if lost:
         warnings.append(f"Only the baseline has {', '.join(lost)}.")
+    if len(common) < _FEWEST:
+        warnings.append(
+            f"Of {len(common)} questions no loss can be told from chance, so the baseline passes whatever they lose; "
+            f"it takes {_FEWEST}. Bound the means with --fail-under."
+        )
     return Comparison(differences=differences, checks=checks, warnings=warnings, questions=len(common))
 
 

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.files.disk_faults import write_all
 
-__all__ = ["Checkpoint", "Outcome", "named_sources"]
+__all__ = ["NO_DOCUMENT", "Checkpoint", "Outcome", "missing_sources", "named_sources"]
+
+NO_DOCUMENT: Final = "No document goes by this name, so a question that names it is held against nothing."
+"""What is said of each of `missing_sources`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +147,29 @@ def named_sources(found: Iterable[Sequence[str]], expected: Iterable[str]) -> li
     return list(dict.fromkeys(_name(names, wanted) for names in found))
 
 
+def missing_sources(
+    questions: Iterable[JudgedQuestion], outcomes: Iterable[Outcome], documents: Iterable[str]
+) -> list[str]:
+    """Sources that no document goes by, sorted: a question that names only such can measure nothing but 0.
+
+    Args:
+        questions: What was asked.
+        outcomes: What came of it; a source that some search found is there, whatever its document's id.
+        documents: Ids of the documents.
+
+    Example:
+        >>> missing_sources([JudgedQuestion("?", {"a.md": 1.0, "b.md": 1.0})], [], ["/docs/a.md"])
+        ['b.md']
+    """
+    found = {name for one in outcomes for name in one.ranking}
+    ids = list(documents)
+    wanted = {name for one in questions for name in one.relevant} - found
+    return sorted(name for name in wanted if not _goes_by(ids, name))
+
+
 def _name(names: Sequence[str], wanted: Sequence[str]) -> str:
-    for expected in wanted:
-        if any(name == expected or name.endswith(f"/{expected}") for name in names):
-            return expected
-    return names[0]
+    return next((expected for expected in wanted if _goes_by(names, expected)), names[0])
+
+
+def _goes_by(names: Sequence[str], expected: str) -> bool:
+    return any(name == expected or name.endswith(f"/{expected}") for name in names)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.text.utf8 import has_utf8
 
 __all__ = ["JudgedQuestion", "digest", "digests", "read_beir", "read_questions"]
 
@@ -177,8 +176,6 @@ def _question(place: Path, line: int, row: Mapping[str, Any]) -> JudgedQuestion:
     text = _text(where, row, "question", numbers=False).strip()
     if not text:
         raise SettingsError(f"{where}: there is no 'question'.")
-    if not has_utf8(text):
-        raise SettingsError(f"{where}: the question has half a character (a lone surrogate). Write it again.")
     relevance = _relevance(where, row.get("sources", []))
     said = row.get("answerable", None if "sources" not in row else bool(relevance))
     answerable = None if said is None else _WORDS.get(str(said).strip().lower())

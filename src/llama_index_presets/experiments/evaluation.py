@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.agreement import answer_f1, exact_match
-from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, missing_sources, named_sources
 from llama_index_presets.evaluate.questions import JudgedQuestion, digest
 from llama_index_presets.evaluate.results import Result, make_result
 from llama_index_presets.ingest.progress import progress_bar
@@ -232,7 +233,8 @@ class Evaluation:
             left = [one for one in self.questions if one.id not in kept.outcomes]
             bar.advance(len(self.questions) - len(left))
             if left:
-                self._rank(left[0])  # models load at first use: that is no question's latency
+                with suppress(Exception):  # it is asked again below, and named where it fails
+                    self._rank(left[0])  # models load at first use: that is no question's latency
             for one in left:
                 try:
                     kept.add(self.outcome(one))
@@ -245,6 +247,10 @@ class Evaluation:
         if not failed:
             kept.discard()
         return result
+
+    def missing_sources(self, result: Result) -> list[str]:
+        """Sources of the questions that no document goes by, as `outcomes.missing_sources` finds them."""
+        return missing_sources(self.questions, result.outcomes, self.engine._parts.manifest.hashes())
 
     # -- one question -----------------------------------------------------------------------------------------------
 

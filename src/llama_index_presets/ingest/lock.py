@@ -17,7 +17,7 @@ __all__ = ["ingest_lock"]
 
 
 @contextmanager
-def ingest_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+def ingest_lock(path: Path, *, wait: bool = True, doing: str = "ingests into") -> Iterator[None]:
     """Hold the ingest lock of an index for a `with` block.
 
     Two runs at once would both find a document new, and both would pay for its vectors. The system lets go of the lock
@@ -27,6 +27,7 @@ def ingest_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     Args:
         path: The lock's file; made when missing, never removed.
         wait: Whether to wait until the one who holds it is done.
+        doing: What the holder does with the folder, for the message.
 
     Raises:
         StoreLockedError: Someone holds it, and `wait` is False; names the process.
@@ -45,7 +46,7 @@ def ingest_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     with _opened(path) as lock:
         if not lock.acquire(timeout_s=0):
             if not wait:
-                raise _held(path, lock)
+                raise _held(path, lock, doing)
             lock.acquire()
         try:
             lock.write_note(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": _now()}))
@@ -63,7 +64,7 @@ def _opened(path: Path) -> FileLock:
         ) from error
 
 
-def _held(path: Path, lock: FileLock) -> StoreLockedError:
+def _held(path: Path, lock: FileLock, doing: str) -> StoreLockedError:
     try:
         holder = json.loads(lock.read_note())
     except ValueError:  # it has the lock and did not write its name yet
@@ -71,7 +72,7 @@ def _held(path: Path, lock: FileLock) -> StoreLockedError:
     pid = holder.get("pid")
     who = f"Process {pid} on {holder['host']}" if pid else "Another process"
     since = f" since {holder['since']}" if pid else ""
-    return StoreLockedError(f"{who} ingests into '{path.parent}'{since}. Wait until it is done.", pid=pid)
+    return StoreLockedError(f"{who} {doing} '{path.parent}'{since}. Wait until it is done.", pid=pid)
 
 
 def _now() -> str:

@@ -116,6 +116,22 @@ def test_a_question_that_fails_costs_no_other(engine: PresetEngine, tmp_path: Pa
             evaluate(empty, tmp_path / "out2")
 
 
+def test_a_first_question_that_fails_costs_no_other(
+    engine: PresetEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is also asked once unmeasured, so that the models are loaded."""
+    whole = Evaluation._rank
+
+    def rank(self: Evaluation, one: JudgedQuestion) -> tuple[str, ...]:
+        if one.id == "pump":
+            raise ConnectionError("stopped")
+        return whole(self, one)
+
+    monkeypatch.setattr(Evaluation, "_rank", rank)
+    result = evaluate(engine, tmp_path / "out", retrieval_only=True)
+    assert set(result.failed) == {"pump"} and [one.question for one in result.outcomes] == ["lift", "cup"]
+
+
 def test_a_judge_says_yes_or_no_and_is_billed_apart(engine: PresetEngine, tmp_path: Path) -> None:
     """Through LlamaIndex's evaluators, on answers alone; the answer's own cost stays the answer's."""
     with OpenAIServer(prompt=100, completion=1) as server:

@@ -22,6 +22,7 @@ from llama_index_presets.experiments.tuning.report import TuneReport
 from llama_index_presets.experiments.tuning.runner import Runner, check_measure
 from llama_index_presets.experiments.tuning.search import Interval, Point, Tuned, choose, front, halve, tune
 from llama_index_presets.experiments.tuning.space import configurations, index_of, parse_axes
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.settings import Settings
 
 QUESTIONS = [f"q{number}" for number in range(60)]
@@ -248,6 +249,18 @@ def test_dollars_are_agreed_to_before_anything_is_sent(works: Path, monkeypatch:
     assert not (works / "k" / "tune" / "indexes").exists()
 
 
+def test_one_search_at_a_time_tunes_in_a_folder(works: Path, tmp_path: Path) -> None:
+    """Of two the first that ends would remove the indexes of the other."""
+    (tmp_path / "out").mkdir()
+    with ingest_lock(tmp_path / "out" / "tune.lock"):
+        found = call(works, "--out", str(tmp_path / "out"))
+    assert found.exit_code == 1 and f"tunes in '{tmp_path / 'out'}' since" in found.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tune.lock"]
+    (tmp_path / "file").touch()
+    blocked = call(works, "--out", str(tmp_path / "file" / "out"))
+    assert blocked.exit_code == 1 and "cannot be made (Not a directory)" in blocked.output
+
+
 def test_a_stopped_search_goes_on_and_ends_with_settings_and_a_page(
     works: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +326,7 @@ def test_another_run_searches_its_own_documents(works: Path, tmp_path: Path) -> 
         told = call(tmp_path, "--json", questions=str(works / "q.jsonl"))
         assert told.exit_code == 0, told.output
         means.append(json.loads(told.stdout)["current"]["mean"])
+        assert told.stderr.count("No document goes by this name") == 10 * (len(means) - 1)
     assert means == pytest.approx([1.0, 2 / 3, 1 / 3], abs=0.01)
 
 

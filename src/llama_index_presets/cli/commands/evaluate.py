@@ -143,6 +143,7 @@ def evaluate(
     if offline and judge:
         raise SettingsError("A judge is a language model; with --offline there is none.")
     from llama_index_presets.evaluate.questions import read_questions
+    from llama_index_presets.evaluate.results import read_results
     from llama_index_presets.experiments.evaluation import Variant, parse_settings
     from llama_index_presets.presets.index.storage import resolve_storage
 
@@ -158,6 +159,8 @@ def evaluate(
     if against or changes:
         variants.append(variants[0].other(against, changes, against_storage))
     folder = out or resolve_storage(storage).folder / "evaluations"
+    if plot:
+        read_results(folder)  # a damaged one is told before a question is paid
     options = {"retrieval_only": retrieval_only, "keep_answers": keep_answers}
     if reranking:
         _show_reranking(_reranking(variants[0], asked, offline), as_json)
@@ -194,6 +197,7 @@ def _run(
     acceptance: Acceptance,
     **options: bool,
 ) -> Result:
+    from llama_index_presets.evaluate.outcomes import NO_DOCUMENT
     from llama_index_presets.evaluate.results import save_result
     from llama_index_presets.experiments.evaluation import Evaluation
     from llama_index_presets.providers.language_models import make_language_model
@@ -204,9 +208,12 @@ def _run(
         )
         acceptance.check_baseline(evaluation.described(), asked)
         result = evaluation.run(variant.label, folder, fresh=fresh)
+        missing = evaluation.missing_sources(result)
     complain(f"Kept: {save_result(result, folder)}")
     for question, error in result.failed.items():
         complain(f"Question {question} failed: {error}")
+    for source in missing:
+        complain(f"Warning: {source}: {NO_DOCUMENT}")
     return result
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.embed.catalogue import catalogue
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.evaluate.outcomes import NO_DOCUMENT
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.experiments.evaluation import Variant
 from llama_index_presets.experiments.tuning.report import TuneReport
@@ -27,6 +28,7 @@ from llama_index_presets.experiments.tuning.runner import (
 )
 from llama_index_presets.experiments.tuning.search import FEWEST, tune
 from llama_index_presets.experiments.tuning.space import Configuration, configurations, index_of, parse_axes
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.packages.extras import require
 from llama_index_presets.presets.checks.local_weights import find_reranker
@@ -230,8 +232,22 @@ def run_plan(
         show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
 
     Raises:
+        StoreLockedError: Another process tunes in the same folder.
+        StoreWriteError: The folder cannot be made or written.
         PresetsError: Today's settings cannot be built, or a question failed.
     """
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreWriteError(
+            f"'{plan.folder}' cannot be made ({error.strerror}). Give another folder with --out."
+        ) from error
+    # Both would make the same indexes, and the first that ends removes them.
+    with ingest_lock(plan.folder / "tune.lock", wait=False, doing="tunes in"):
+        return _search(plan, warn, show_progress)
+
+
+def _search(plan: Plan, warn: Callable[[str, str], None], show_progress: bool | None) -> TuneReport:
     whole = Part(name="all")
     order = sorted(plan.questions)
     random.Random(_SEED).shuffle(order)  # nosec B311  # an order without meaning, the same in every run
@@ -246,6 +262,8 @@ def run_plan(
             warn(source, error)
         progress.start(math.ceil(len(runner.options) * len(order) * _ASKED))
         tuned = tune(len(runner.options), order, runner.ask)
+        for source in runner.missing_sources():
+            warn(source, NO_DOCUMENT)
         runner.remove_indexes()
     return TuneReport(
         preset=plan.variant.preset,

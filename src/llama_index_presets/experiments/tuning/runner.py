@@ -16,7 +16,7 @@ from llama_index.core.schema import MetadataMode, QueryBundle
 
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.evaluate.measures import LOWER_IS_BETTER, MEASURES, measure
-from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, named_sources
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, missing_sources, named_sources
 from llama_index_presets.evaluate.questions import JudgedQuestion, digests
 from llama_index_presets.experiments.evaluation import Evaluation, Variant, corpus_digest, source_names
 from llama_index_presets.experiments.tuning.search import Point
@@ -128,6 +128,7 @@ class Runner:
     _asked: dict[int, dict[str, Outcome]] = field(default_factory=dict)
     _points: dict[int, dict[str, Point]] = field(default_factory=dict)
     _corpora: dict[str, str] = field(default_factory=dict)
+    _documents: set[str] = field(default_factory=set)
 
     def prepare(self) -> dict[str, str]:
         """Make the indexes; each text is embedded once by each model.
@@ -166,6 +167,7 @@ class Runner:
             report = engine.ingest(list(self.documents), sync=True)  # a run before may have had more
             self.failed |= {failure.source: failure.error for failure in report.failed}
             self._corpora[key] = corpus_digest(engine)
+            self._documents.update(engine._parts.manifest.hashes())
             chunks = engine.explain()["chunks"]
         part.detail = f"{chunks:,} chunks, {report.embedded:,} of them embedded in this run"
         self.parts.append(part)
@@ -205,6 +207,11 @@ class Runner:
             self._ask(number, self.order[: -(-last // _STEP) * _STEP])
             points.update(self._measured(number))
         return {one: points[one] for one in questions}
+
+    def missing_sources(self) -> list[str]:
+        """Sources of the questions that no document goes by, as `outcomes.missing_sources` finds them."""
+        outcomes = [one for asked in self._asked.values() for one in asked.values()]
+        return missing_sources(self.questions.values(), outcomes, self._documents)
 
     def _ask(self, number: int, questions: Sequence[str]) -> None:
         one = self.options[number]
