@@ -17,6 +17,7 @@ _FIGURES = re.compile(r"^\D{2,80}(?:[$€£]?\s*\(?[$€£]?\d[\d,.]*\)?\s*%?\s*
 """A row of a table that lost its lines: words, then figures to the end."""
 
 
+_NUMBERED = re.compile(r"\d{1,2}(?:\.\d{1,2})+\.? {1,3}[\dA-Z]")
 _LONGEST_TITLE: Final = 60  # characters
 
 
@@ -50,14 +51,15 @@ def is_item(line: str) -> bool:
 
 
 def is_title(line: str) -> bool:
-    """Whether a line is a heading as plain text has them: capitals throughout, and no full stop.
+    """Whether a line is a heading as plain text has them: capitals throughout or a number of parts, and no full stop.
 
     Example:
-        >>> is_title("ERROR CODES"), is_title("Error codes"), is_title("DO NOT OPEN.")
-        (True, False, False)
+        >>> is_title("ERROR CODES"), is_title("Error codes"), is_title("DO NOT OPEN."), is_title("4.2 Error codes")
+        (True, False, False, True)
     """
     plain = line.strip()
-    return plain.isupper() and len(plain) <= _LONGEST_TITLE and plain[-1] not in ".!?,;"
+    like_one = plain.isupper() or _NUMBERED.match(plain)
+    return bool(like_one) and len(plain) <= _LONGEST_TITLE and plain[-1] not in ".!?,;"
 
 
 def _lines(sentence: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from llama_index_presets.ingest.long_text import TextInParts, is_long, long_text
 from llama_index_presets.ingest.metadata.document_metadata import about_head_lines
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan, is_table_caption
 from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start
+from llama_index_presets.ingest.readers.numbered_headings import numbered_headings
 
 if TYPE_CHECKING:
     from llama_index_presets.ingest.readers.pdf.lines import Line
@@ -46,13 +48,16 @@ _FEWEST_ROWS: Final = 3
 def read_text(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Text of a file as it is, and the ``Title: …`` lines at its top; a long file is read part by part.
 
-    In a file of less than 2 MB each cell of a table whose columns have names stands with them.
+    In a file of less than 2 MB each cell of a table whose columns have names stands with them, and numbered headings
+    count as such.
     """
     limit.check_file(path)
     if is_long(path) and (found := _long_text(path)):
         return found
     decoded = read_text_file(path, limit)
-    return decoded.of(with_tables(plain_from_text(decoded.text).text)), about_head_lines(decoded.text)
+    plain = with_tables(plain_from_text(decoded.text).text)
+    headed = replace(plain, headings=numbered_headings(plain.text))
+    return decoded.of(headed), about_head_lines(decoded.text)
 
 
 def _long_text(path: Path) -> tuple[TextInParts, dict[str, Any]] | None:
