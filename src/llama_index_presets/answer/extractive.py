@@ -245,7 +245,7 @@ class ExtractiveLLM(LLM):
         floor = self.min_coverage if by_words else self.calibration.floor  # type: ignore[union-attr]
         if confidence < floor:
             return [], confidence
-        if heading > (best.similarity or 0.0) and _heading_answers(best, reading):
+        if _heading_answers(best, reading, is_closest=heading > (best.similarity or 0.0)):
             chosen = _first_units(reading, best.passage, self.max_sentences)
         else:
             figure = reading.question.wants in ("number", "date") and best.typed == 1
@@ -385,14 +385,17 @@ def _section(passage: int, reading: Reading) -> float:
     return _SECTION * (fit if fit < 1 else 1 - _ITS_MATTER * (1 - reading.headed[passage]))
 
 
-def _heading_answers(best: Unit, reading: Reading) -> bool:
-    """Whether the first sentences below a heading answer a question that it is closest to, and not the best one.
+def _heading_answers(best: Unit, reading: Reading, *, is_closest: bool) -> bool:
+    """Whether the first sentences below a heading answer a question, and not the best one.
 
-    They do where the section is headed by what is asked. Else not for a number, a date, a name or a row of a table,
+    They do where the section is headed by what is asked, and the heading is closest to it in meaning or the question is
+    what something is. Else not for a number, a date, a name or a row of a table,
     which stand somewhere in the section; and what follows a bare title says what its matter is, nothing more.
     """
-    if reading.sections[best.passage] == 1:
+    if reading.sections[best.passage] == 1 and (is_closest or asks_meaning(reading.question.text)):
         return True
+    if not is_closest:
+        return False
     below = SECTION_PATH in reading.passages[best.passage].heading or asks_meaning(reading.question.text)
     return below and not reading.question.wants and not best.meaning
 

@@ -116,3 +116,15 @@ def test_a_title_answers_what_its_matter_is_and_no_more(question: str, answer: s
     llm = ExtractiveLLM(min_coverage=0, embed_model=TitleFirst())
     text = "[1] Acme\nAcme makes pumps. Water is moved by them. Henrik Olsen founded it in Aarhus."
     assert llm.answer(f"Context:\n\n{text}\n\nQuestion: {question}\nAnswer:") == answer
+
+
+def test_what_a_section_is_named_after_is_explained_by_its_first_sentences() -> None:
+    """A sentence further down that names it more often does not stand for them."""
+    passages = (
+        "[1] Manual > 4.3 Leak sensor\nIt closes the valve when the floor is wet. A red lamp is lit. "
+        "The leak sensor of a leak sensor kit is sold apart."
+    )
+    answer = ExtractiveLLM(min_coverage=0, max_sentences=2).answer(
+        f"Context:\n\n{passages}\n\nQuestion: What is the leak sensor?\nAnswer:"
+    )
+    assert answer == "It closes the valve when the floor is wet. [1] A red lamp is lit. [1]"

@@ -23,7 +23,7 @@ from llama_index_presets.answer.confidence.quantities import implied_words
 from llama_index_presets.answer.confidence.question import Question, holds_code, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
-from llama_index_presets.answer.confidence.sections import SECTION_PATH, section_fit
+from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning, section_fit
 from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
 from llama_index_presets.answer.confidence.units import is_title, split_units
@@ -244,7 +244,12 @@ def read_passages(
         and best[which] >= 0.5
         for which, text in enumerate(texts)
     ]
-    sections = [section_fit(question, passage.heading) if language == ENGLISH else 0 for passage in passages]
+    sections = [
+        (section_fit(question, passage.heading) or _is_headed_by(asked, passage.heading, analyzer))
+        if language == ENGLISH
+        else 0
+        for passage in passages
+    ]
     lacks = [
         _lacks(asked, text, passage.heading, analyzer) for text, passage in zip(texts, passages, strict=True)
     ]
@@ -378,6 +383,15 @@ def _share(weights: Mapping[str, float], words: Words) -> float:
     """Share of the weights whose words are held, 0 to 1."""
     total = sum(weights.values())
     return sum(weight * held_by(word, words) for word, weight in weights.items()) / total if total else 0.0
+
+
+def _is_headed_by(question: Question, heading: str, analyzer: Analyzer) -> int:
+    """1 where a question asks what something is, and a section is named after it: "4.3 Leak sensor"; else 0."""
+    if not asks_meaning(question.text) or SECTION_PATH not in heading:
+        return 0
+    matter = set(question.words) - light_words(analyzer)
+    own = set(tokens_of(heading.rsplit(SECTION_PATH, 1)[1], analyzer))
+    return int(bool(matter & own) and matter <= set(tokens_of(heading, analyzer)))
 
 
 def _coverages(weights: Mapping[str, float], text: _PlainPassage, question: Question) -> list[float]:
