@@ -25,6 +25,7 @@ _STYLE: Final = (
 )
 Series = Mapping[str, Sequence[float]]
 _GAP, _ZERO = "#7f7f7f22", "#7f7f7f"
+_NOTHING: Final = "nothing recorded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Chart:
     Attributes:
         title: Caption, and alternative text for screen readers.
         svg: Inline SVG, escaped; each mark has its value as a tooltip.
-        legend: Colour and name of each series.
+        legend: Colour and name of each series, and of shaded days where there are some.
     """
 
     title: str
@@ -200,6 +201,7 @@ class _Drawing:
         # Browsers draw the page's font wider and higher than matplotlib measures its own.
         self._figure.get_layout_engine().set(w_pad=0.11, h_pad=0.11)
         self._hints: dict[str, str] = {}
+        self._further_keys: tuple[tuple[str, str], ...] = ()
         self.bottom = 0.0
         self.axes = self._figure.add_subplot()
         self.axes.set_xlabel(x_label, fontsize=11, labelpad=14)
@@ -218,8 +220,10 @@ class _Drawing:
 
     def shade(self, days: Sequence[str], empty: Sequence[int]) -> None:
         """Shade days of which nothing is known over the whole height."""
+        if empty:
+            self._further_keys = ((_GAP, _NOTHING),)
         for day in empty:
-            shade = self.hint(f"{days[day]}: nothing recorded")
+            shade = self.hint(f"{days[day]}: {_NOTHING}")
             self.axes.axvspan(
                 day - 0.45, day + 0.45, facecolor=_GAP, linewidth=0, zorder=0, clip_on=False, gid=shade
             )
@@ -239,7 +243,7 @@ class _Drawing:
         """Finish the figure."""
         legend = tuple((_colour(number), name) for number, name in enumerate(names))
         self.axes.set_ylim(bottom=self.bottom, top=None if self._has_height() else 1)
-        return Chart(title=title, svg=self._svg(title), legend=legend)
+        return Chart(title=title, svg=self._svg(title), legend=legend + self._further_keys)
 
     def _has_height(self) -> bool:
         return bool(self.axes.dataLim.y1 > 0)

@@ -164,6 +164,8 @@ def test_a_day_of_zero_is_not_a_day_without_data():
     chart = bars("Cost", days, {"m": [2.0, 0.0, 0.0]}, "USD", empty=[2])
     hints = re.findall(r"<title>([^<]+)</title>", chart.svg)
     assert sorted(hints) == ["Mon m: 2 USD", "Tue: 0 USD", "Wed: nothing recorded"]
+    assert [name for _, name in chart.legend] == ["m", "nothing recorded"]
+    assert [name for _, name in bars("Cost", days, {"m": [2.0, 0.0, 0.0]}, "USD").legend] == ["m"]
     line = lines("Latency", days, {"p50": [1.0, 0.0, 3.0]}, "ms", empty=[1])
     assert sorted(re.findall(r"<title>([^<]+)</title>", line.svg)) == [
         "Mon p50: 1 ms",
