@@ -192,3 +192,22 @@ def test_an_empty_element_within_prose_of_xml_ends_a_word(tmp_path: Path) -> Non
     """As the ends of lines in TEI and JATS."""
     (tmp_path / "a.xml").write_text("<text><p>Dear <name>Bo</name>,<lb/>come<pb n='2'/>soon.</p></text>")
     assert read_file(tmp_path / "a.xml", "h").plain.text.strip() == "Dear Bo, come soon."
+
+
+def test_names_of_which_some_are_merged_are_names(tmp_path: Path) -> None:
+    """A merged cell of the second row stands below two names of groups, and is one name."""
+    book = Workbook()
+    sheet = book.active
+    rows = (
+        ["Part", "Balance", "Sold", ""],
+        ["", "Ending", "", "Debit"],
+        ["Pump", 800, "", 200],
+        ["Seal", 400, "", 100],
+    )
+    for row in rows:
+        sheet.append(row)
+    sheet.merge_cells("C1:D1")
+    sheet.merge_cells("B2:C2")
+    book.save(tmp_path / "a.xlsx")
+    text = read_file(tmp_path / "a.xlsx", "h").plain.text
+    assert "Sold Debit: 200" in text and "Balance Ending: 800" in text

@@ -380,11 +380,12 @@ def _may_name(row: tuple[int, list[Cell]], sheet: Sheet, first: int, above: Sequ
     number, cells = row
     filled = [(at, cell) for at, cell in enumerate(cells) if cell.text]
     texts = {cell.key: cell.text for _, cell in filled}
+    pairs = {cell.key: (above[at].text, cell.text) for at, cell in filled}
     numeric = [cell.text for at, cell in filled if (number, first + at) in sheet.numbers]
     return (
         len(filled) > 1
         and len(filled) * 2 >= len(cells)
-        and len({(above[at].text, cell.text) for at, cell in filled}) == len(texts)
+        and len(set(pairs.values())) == len(texts)
         and all(len(text) <= _LONGEST_NAME for text in texts.values())
         and all(len(text) == 4 and text[:2] in ("19", "20") for text in numeric)
         and len(numeric) < len(filled) + (len(cells) > len(filled))
