@@ -219,6 +219,7 @@ class Evaluation:
 
         Raises:
             SettingsError: There is no question, or the judge would send text away from a local preset.
+            StoreWriteError: An outcome could not be kept; the run goes on from there when it is started again.
         """
         self._check()
         place = folder / f"unfinished-{self._name()}.jsonl"
@@ -237,9 +238,11 @@ class Evaluation:
                     self._rank(left[0])  # models load at first use: that is no question's latency
             for one in left:
                 try:
-                    kept.add(self.outcome(one))
+                    outcome = self.outcome(one)
                 except Exception as error:  # a client may raise anything; the other questions go on
                     failed[one.id] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                else:
+                    kept.add(outcome)  # on a full disk the run ends: no other answer is paid and lost
                 bar.advance()
             if len(failed) == len(self.questions):
                 raise SettingsError(f"Every question failed; the first with {next(iter(failed.values()))}")

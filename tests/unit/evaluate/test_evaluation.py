@@ -15,7 +15,8 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.servers.openai import OpenAIServer
 
 from llama_index_presets import build, cli
-from llama_index_presets.errors import SettingsError
+from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.experiments.evaluation import Evaluation, Variant, parse_settings
 from llama_index_presets.presets.engine import PresetEngine
@@ -114,6 +115,25 @@ def test_a_question_that_fails_costs_no_other(engine: PresetEngine, tmp_path: Pa
         empty.ingest([Document(text="The valve of the pump leaks.")])
         with pytest.raises(SettingsError, match="Every question failed; the first with ConnectionError"):
             evaluate(empty, tmp_path / "out2")
+
+
+def test_a_full_disk_ends_the_run_before_another_answer_is_paid(
+    engine: PresetEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept is kept, and the next run goes on behind it."""
+    add, asked = Checkpoint.add, []
+
+    def full(self: Checkpoint, outcome: Outcome) -> None:
+        asked.append(outcome.question)
+        if len(asked) == 2:
+            raise StoreWriteError("No space left on device")
+        add(self, outcome)
+
+    monkeypatch.setattr(Checkpoint, "add", full)
+    with pytest.raises(StoreWriteError, match="No space left"):
+        evaluate(engine, tmp_path / "out")
+    result = evaluate(engine, tmp_path / "out")
+    assert asked == ["pump", "lift", "lift", "cup"] and result.failed == {}
 
 
 def test_a_first_question_that_fails_costs_no_other(
