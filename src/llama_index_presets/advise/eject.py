@@ -23,7 +23,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import DEFAULT_RERANKER, LONGEST_CHUNK, find_reranker
 from llama_index_presets.presets.retrieval import LEG_CANDIDATES, RERANK_CANDIDATES
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.settings_sources import load_settings, reading_more
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
 from llama_index_presets.providers.language_models import PROVIDERS, plain_arguments, read_name
 from llama_index_presets.values import Fingerprint
@@ -92,13 +92,15 @@ def eject(
         ('README.md', 'app.py', 'pyproject.toml', 'requirements.txt')
     """
     row = find_preset(preset)
-    values, _ = load_settings(settings, preset)
+    values, origins = load_settings(settings, preset)
     row = row.with_settings(values)
     target, notices = Path(folder).expanduser(), []
     if offline:
         found = go_offline(row, target / "storage", values, ())
         row, notices = found.row, list(found.notices)
     pieces = _pieces(row, values)
+    if row.llm == "extractive" and embedding_model(row.embedding).modality != "image":
+        values = reading_more(values, origins)
     _check(target, force)
     notices += _left_behind(values)
     extras = _extras(row)

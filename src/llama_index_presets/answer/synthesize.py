@@ -32,7 +32,7 @@ from llama_index_presets.answer.cited.support import Similarities
 from llama_index_presets.answer.cited.verify_numbers import VERBATIM_PROMPT, NumberVerifier
 from llama_index_presets.answer.cited_answer import CitedAnswer, link_filter, suspicious_passages
 from llama_index_presets.answer.confidence.calibration import Calibration
-from llama_index_presets.answer.confidence.floor import EvidenceFloor, cosine_of
+from llama_index_presets.answer.confidence.floor import ALONGSIDE, EvidenceFloor, cosine_of
 from llama_index_presets.answer.context import (
     DONT_KNOW,
     QUESTION_PROMPT,
@@ -92,7 +92,8 @@ class CitedSynthesizer(BaseSynthesizer):
             its words is judged by them: see `floor.EvidenceFloor`.
         cross_floor: The same for a hit of the other kind than the question, an image for a text.
         calibration: Turns cosine, words, names and agreement into the probability that the passages hold the answer;
-            below its floor the answer is "I don't know." None goes by `floor`.
+            below its floor the answer is "I don't know." None goes by `floor`. An `ExtractiveLLM` is shown all hits
+            where one is evidence: it tells by them which words are rare.
         context_tokens: Token budget of the passages.
         count_tokens: Tokens of a text, for the budget; None takes LlamaIndex's tokenizer.
         verify_numbers: Whether a statement whose figures do not stand in what it cites is marked or removed.
@@ -138,7 +139,12 @@ class CitedSynthesizer(BaseSynthesizer):
             chat_prompt_helper=ChatPromptHelper(tokenizer=_tokens),
             empty_response=DONT_KNOW,
         )
-        self.evidence = EvidenceFloor(floor=floor, cross_floor=cross_floor, calibration=calibration)
+        self.evidence = EvidenceFloor(
+            floor=floor,
+            cross_floor=cross_floor,
+            calibration=calibration,
+            alongside=0.0 if isinstance(self._llm, ExtractiveLLM) else ALONGSIDE,
+        )
         self.context_tokens = context_tokens
         self.count_tokens = count_tokens or _count_tokens
         self.verify_numbers = verify_numbers

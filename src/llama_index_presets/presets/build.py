@@ -59,7 +59,7 @@ from llama_index_presets.presets.models import (
 from llama_index_presets.presets.monitoring import open_audit, start_monitoring
 from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import Origins, load_settings
+from llama_index_presets.presets.settings_sources import Origins, load_settings, reading_more
 from llama_index_presets.providers.embedding_models import embeds_on_this_machine, read_embedding_name
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.options import of_any_model
@@ -158,10 +158,6 @@ class _Choice:
         return self.encryption.sealer if self.encryption else None
 
 
-_EXTRACTIVE_TOP_K = 8
-"""Passages that are read where no language model writes, unless the settings say how many: they cost no tokens."""
-
-
 def _choose(
     preset: str,
     storage: str | Path,
@@ -192,8 +188,8 @@ def _choose(
         hash_key=encryption.sealer.hash_key if encryption else None,
     )  # fmt: skip
     writes = _writes(given["llm"], row)
-    if not writes and not reads_images(embed_model) and origins["top_k"] == "default":
-        values = replace(values, top_k=max(values.top_k, _EXTRACTIVE_TOP_K))
+    if not writes and not reads_images(embed_model):
+        values = reading_more(values, origins)
     check_pattern(
         row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=writes
     )  # fmt: skip

@@ -6,12 +6,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from inspect import getdoc
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import PRESETS
@@ -29,6 +29,7 @@ __all__ = [
     "load_settings",
     "options_of",
     "read_settings_file",
+    "reading_more",
 ]
 
 Origins = dict[str, str]
@@ -79,6 +80,26 @@ def describe_settings(preset: str | None) -> list[SettingInfo]:
         )
         for name, default in defaults.items()
     ]
+
+
+_READ_FOR_NOTHING: Final = 8
+"""Passages that are read where no language model is paid for them; see docs/decisions/0209."""
+
+
+def reading_more(values: Settings, origins: Origins) -> Settings:
+    """Settings for answers that are quoted: more passages are read, which costs nothing, where nobody chose `top_k`.
+
+    Args:
+        values: Of a preset without a language model that writes, and without images.
+        origins: Where each came from; see `load_settings`.
+
+    Example:
+        >>> [reading_more(*load_settings(given, "healthcare")).top_k for given in ({}, {"top_k": 3})]
+        [8, 3]
+    """
+    if origins["top_k"] != "default":
+        return values
+    return replace(values, top_k=max(values.top_k, _READ_FOR_NOTHING))
 
 
 def load_settings(

@@ -159,6 +159,16 @@ def test_below_the_calibrated_floor_no_model_is_called() -> None:
     assert 0 < answer.metadata()["confidence"] < 0.5
 
 
+def test_what_is_quoted_is_chosen_among_all_hits() -> None:
+    """A hit that is no evidence tells which words are rare; a language model would be paid for reading it."""
+    hits = [found("Cats purr when they are content.", cosine=0.8), found("Ships sail.", cosine=0.05)]
+    quoting = CitedSynthesizer(llm=ExtractiveLLM(), calibration=CALIBRATION)
+    writing = CitedSynthesizer(llm=ScriptedLLM(says="Yes. [1]"), calibration=CALIBRATION)
+    assert len(quoting.blocks("When do cats purr?", hits)) == 2
+    assert len(writing.blocks("When do cats purr?", hits)) == 1
+    assert quoting.blocks("Who won the cup?", hits) == []
+
+
 def test_the_extractive_model_says_how_sure_it_is() -> None:
     """The confidence of its own calibration reaches the metadata, streamed or not."""
     llm = ExtractiveLLM(calibration=Calibration(intercept=-1.0, coverage=3.0, floor=0.5))

@@ -20,7 +20,7 @@ __all__ = ["WORDS", "EvidenceFloor", "Judgement", "cosine_of", "passages_of"]
 WORDS: Final = Calibration(intercept=-2.46, coverage=3.85, names=1.15, floor=0.6)
 """Calibration of words alone, for a hit whose embedding model has none; see docs/decisions/0172."""
 
-_ALONGSIDE: Final = 0.2
+ALONGSIDE: Final = 0.2
 """Share of the floor that a hit needs beside one that passes it: neighbours give context."""
 
 
@@ -56,12 +56,14 @@ class EvidenceFloor:
         cross_floor: The same between a text and an image.
         calibration: Of the embedding model; None goes by `floor`.
         analyzer: Makes stems of question and passages; None takes that of their language.
+        alongside: Share of the calibration's floor that a hit needs beside one that passes it, 0 to 1.
     """
 
     floor: float | None = None
     cross_floor: float | None = None
     calibration: Calibration | None = None
     analyzer: Analyzer | None = None
+    alongside: float = ALONGSIDE
 
     def judge(self, question: str, hits: Sequence[NodeWithScore]) -> Judgement:
         """Keep the hits that are evidence.
@@ -82,7 +84,7 @@ class EvidenceFloor:
             }
             kept = [hit for hit in hits if self._is_close(hit) or by_words.get(id(hit))]
             return Judgement(kept, confidence, reading.margin)
-        needed = self.calibration.floor * (_ALONGSIDE if confidence >= self.calibration.floor else 1)
+        needed = self.calibration.floor * (self.alongside if confidence >= self.calibration.floor else 1)
         kept = [
             hit for hit in hits if chances.get(id(hit), needed if self._is_close(hit) else -1.0) >= needed
         ]
