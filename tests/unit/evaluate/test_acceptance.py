@@ -394,6 +394,29 @@ def test_two_options_name_two_files(clinic: Path, options: tuple[str, ...]) -> N
     assert found.exit_code == 2 and f"{options[0]} and {options[2]} both name" in found.output
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("top_k=0", "top_k is 0"), ("chunk_tokens=64", "no index for 'healthcare chunk_tokens=64'")],
+)
+def test_the_second_engine_is_checked_before_the_first_is_asked(
+    clinic: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    """A wrong setting, or an index that nobody made, was told after all questions of the first were paid."""
+    with build("healthcare", storage=tmp_path / "s", settings={"pii": "off"}) as engine:
+        engine.ingest([str(clinic / "documents")], show_progress=False)
+    options = [
+        "evaluate",
+        "healthcare",
+        "--questions",
+        str(clinic / "q.jsonl"),
+        "--storage",
+        str(tmp_path / "s"),
+    ]
+    found = CliRunner().invoke(cli.app, [*options, "--retrieval-only", "--with", change])
+    assert found.exit_code == 2 and message in found.output
+    assert not (tmp_path / "s" / "evaluations").exists()
+
+
 def test_a_source_without_a_document_is_told(clinic: Path, tmp_path: Path) -> None:
     """Deleted or misspelt: the question is held against nothing, and the mean falls for no fault of the engine."""
     rows = [*(clinic / "q.jsonl").read_text(encoding="utf-8").splitlines()]

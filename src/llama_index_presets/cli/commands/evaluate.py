@@ -158,6 +158,8 @@ def evaluate(
     ]
     if against or changes:
         variants.append(variants[0].other(against, changes, against_storage))
+    for variant in variants:
+        _check(variant, documents)  # of all, before a question of the first is paid
     folder = out or resolve_storage(storage).folder / "evaluations"
     if plot:
         read_results(folder)  # a damaged one is told before a question is paid
@@ -217,19 +219,26 @@ def _run(
     return result
 
 
+def _check(variant: Variant, documents: Sequence[Path] | None) -> None:
+    """Refuse an engine that has wrong settings, or nothing to search."""
+    from llama_index_presets.presets.settings_sources import load_settings
+
+    load_settings(variant.given(), variant.preset)
+    if documents:
+        must_find(documents)
+        return
+    try:
+        need_index(variant.storage)
+    except Exception as error:
+        raise SettingsError(
+            f"There is no index for '{variant.label}' in '{variant.storage}'. Ingest into it, or give "
+            "--documents, so that it is made now."
+        ) from error
+
+
 def _open(variant: Variant, documents: Sequence[Path] | None, offline: bool) -> PresetEngine:
     from llama_index_presets.presets.build import build
 
-    if not documents:
-        try:
-            need_index(variant.storage)
-        except Exception as error:
-            raise SettingsError(
-                f"There is no index for '{variant.label}' in '{variant.storage}'. Ingest into it, or give "
-                "--documents, so that it is made now."
-            ) from error
-    else:
-        must_find(documents)
     with working("Opening the index"):
         engine = build(variant.preset, storage=variant.storage, offline=offline, settings=variant.given())
     if documents:
