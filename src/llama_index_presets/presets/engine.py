@@ -383,8 +383,8 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         """`stream`, without blocking the event loop."""
         return await self._ask(str_or_query_bundle).astream()
 
-    def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        """Find the passages for an answer, best first.
+    def retrieve(self, query_bundle: QueryType) -> list[NodeWithScore]:
+        """Find the passages for an answer, best first; a question may be a string, as for LlamaIndex's own engines.
 
         Raises:
             AnswerError: The engine is closed.
@@ -392,7 +392,7 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         self._parts.check_open(AnswerError, "ask")
         return run(search(self._parts, query_bundle))
 
-    async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+    async def aretrieve(self, query_bundle: QueryType) -> list[NodeWithScore]:
         """`retrieve`, without blocking the event loop."""
         self._parts.check_open(AnswerError, "ask")
         return await arun(search(self._parts, query_bundle))

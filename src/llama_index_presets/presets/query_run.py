@@ -40,8 +40,9 @@ __all__ = ["QueryRun", "search"]
 dispatcher = get_dispatcher(__name__)
 
 
-def search(parts: EngineParts, query: QueryBundle) -> Core[list[NodeWithScore]]:
+def search(parts: EngineParts, question: QueryType) -> Core[list[NodeWithScore]]:
     """Find the passages for an answer, best first."""
+    query = QueryBundle(question) if isinstance(question, str) else question
     # A copy, since retrievers write the embedding into the object that they are passed.
     asked = QueryBundle(query.query_str, image_path=query.image_path)
     parts.check_user()
