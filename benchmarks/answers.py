@@ -52,7 +52,7 @@ WORDINGS = (
     (r"^what (?:is|are) (?!the )", ("Can you explain {t}?", "What does {t} mean?", "Tell me what {t} is.")),
 )
 NOT_A_DISEASE = re.compile(
-    "Prevent diabetes|Causes of|Lower My Risk|Diagnosis of|Steps|What I need|Monitor|Financial|^$"
+    "Prevent diabetes|Causes of|Lower My Risk|Diagnosis of|Steps|What I need|Monitor|Financial|Pituitary Program|^$"
 )
 
 

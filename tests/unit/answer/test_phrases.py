@@ -42,6 +42,9 @@ def test_a_noun_with_another_modifier_is_another_thing(question: str, sentence: 
         ("What causes child labor?", "Child labour is caused by poverty."),
         ("Which company agreed to sell?", "Acme agreed to sell its kilns."),
         ("How long does bisque firing take?", "It takes nine hours."),
+        ("Within how many days does the shop take parcels back?", "Acme takes parcels back within 30 days."),
+        ("Where do customers pay?", "Visitors pay at the desk."),
+        ("When can the guests use the pool?", "You may use the pool until ten."),
         ("How did they take control?", "The army took control at night."),
     ],
 )

@@ -40,6 +40,10 @@ _OF_ANY_NOUN: Final = re.compile(
 )
 """Words that say which or how, and are easily said by another: numerals, superlatives, adverbs."""
 _VERB: Final = re.compile(r".{2,}ed", re.IGNORECASE)
+_BE: Final = _words_of("is are was were been")
+_SURELY_A_NOUN: Final = re.compile(
+    r".{2,}(?:ing|[st]ion|ment|ness|ity|ism|a?e?nce|ure|er|or)s?", re.IGNORECASE
+)
 _LONGEST: Final = 3
 """Words behind "of" up to which the last is a noun."""
 _ALIKE: Final = 4
@@ -117,9 +121,17 @@ def _asked_phrases(tokens: list[_Token], light: frozenset[str]) -> Iterator[_Phr
             or before[-1].endswith(("'s", "’s", "s'", "s’"))
             or (len(before) == 2 and before[0] in _DETERMINERS)
         )
+        if begins and _is_subject(before, modifier.word) and not _SURELY_A_NOUN.fullmatch(head.word):
+            continue  # "does the shop take" names no kind of taking
         if begins and _is_phrase(modifier, head, light) and not _OF_ANY_NOUN.fullmatch(modifier.word):
             yield _Phrase(modifier.stem, head.stem)
     yield from _of_phrases(tokens, light)
+
+
+def _is_subject(before: list[str], word: str) -> bool:
+    """Whether a word by itself is what an auxiliary asks of, before its verb: "does the shop", "do shops"."""
+    with_determiner = len(before) == 2 and before[0] in _AUXILIARIES - _BE and before[1] in _DETERMINERS
+    return with_determiner or (word.endswith("s") and any(one in _AUXILIARIES - _BE for one in before[-1:]))
 
 
 def _phrases(tokens: list[_Token], light: frozenset[str]) -> Iterator[_Phrase]:
