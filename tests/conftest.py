@@ -17,6 +17,8 @@ for _home in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # an audit key, the local p
 
 WITH_TORCH = (
     "unit/embed/test_any_model.py",
+    "unit/inference/test_long_runs.py",
+    "unit/inference/test_openvino.py",
     "unit/inference/test_runtime.py",
     "unit/rerank/test_cross_encoder.py",
     "unit/rerank/test_first_token.py",
