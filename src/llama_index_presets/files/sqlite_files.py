@@ -49,13 +49,25 @@ def open_sqlite(
     connection = sqlite3.connect(path, timeout=timeout_s, check_same_thread=False)
     try:
         for pragma in pragmas:
-            connection.execute(f"pragma {pragma}")
+            _set(connection, pragma, time.monotonic() + timeout_s)
         if schema:
             connection.executescript(schema)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set(connection: sqlite3.Connection, pragma: str, until: float) -> None:
+    """Set a pragma. SQLite does not wait for a connection that changes the journal mode of a new file as well."""
+    while True:
+        try:
+            connection.execute(f"pragma {pragma}")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() >= until:
+                raise
+        time.sleep(_POLL_S)
 
 
 def is_locked(error: sqlite3.Error) -> bool:
