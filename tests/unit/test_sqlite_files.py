@@ -1,4 +1,4 @@
-"""SQLite files that are rewritten while other processes use them: the wait for a turn, and what is said without one."""
+"""SQLite files that other processes make, use or rewrite: the wait for a turn, and what is said without one."""
 
 from __future__ import annotations
 
@@ -116,3 +116,20 @@ def test_an_emptied_embedding_cache_keeps_no_lock(tmp_path: Path) -> None:
         assert other.execute("select count(*) from vectors").fetchone() == (0,)
         other.rollback()
     cache.close()
+
+
+def test_the_journal_mode_waits_for_another_connection(tmp_path: Path) -> None:
+    """SQLite itself waits for no one there; past the timeout its error is raised."""
+    path = tmp_path / "new.sqlite"
+    holder = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    holder.execute("create table one (a)")
+    holder.execute("begin exclusive")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        open_sqlite(path, timeout_s=0.05, pragmas=[WRITE_AHEAD])
+    release = threading.Timer(0.2, holder.execute, ["commit"])
+    release.start()
+    connection = open_sqlite(path, timeout_s=30, pragmas=[WRITE_AHEAD])
+    release.join()
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+    holder.close()
