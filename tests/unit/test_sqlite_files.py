@@ -123,7 +123,7 @@ def test_the_journal_mode_waits_for_another_connection(tmp_path: Path) -> None:
     path = tmp_path / "new.sqlite"
     holder = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     holder.execute("create table one (a)")
-    holder.execute("begin exclusive")
+    holder.execute("begin immediate")
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         open_sqlite(path, timeout_s=0.05, pragmas=[WRITE_AHEAD])
     release = threading.Timer(0.2, holder.execute, ["commit"])
