@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["parts_of"]
+__all__ = ["AUXILIARIES", "parts_of"]
+
+AUXILIARIES: Final = (
+    "is|are|was|were|does|do|did|has|have|had|can|could|may|might|must|shall|should|will|would"
+)
+"""Verbs that an English question puts before its subject, as alternatives of a pattern."""
 
 _ASKS: Final = r"(?:what|which|who|whom|whose|when|where|why|how)"
 _PREPOSITION: Final = r"(?:(?:at|by|for|from|in|of|on|to|under|with)\s+)?"
-_AUXILIARY: Final = (
-    r"(?:is|are|was|were|does|do|did|has|have|had|can|could|may|might|must|shall|should|will|would)"
-)
+_AUXILIARY: Final = rf"(?:{AUXILIARIES})"
 _SUBJECT: Final = r"(?:it|they|he|she|there|this|that|these|those|you|we|i)"
 _STARTS: Final = re.compile(
     rf"^\s*(?:{_PREPOSITION}{_ASKS}\b|{_AUXILIARY}\b|(?:please\s+)?(?:explain|describe|define|tell|list|name|give|say)\b)",

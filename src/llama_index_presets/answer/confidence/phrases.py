@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
+from llama_index_presets.answer.confidence.parts import AUXILIARIES
 from llama_index_presets.answer.confidence.question import light_words
 from llama_index_presets.answer.confidence.spelling import slips
 from llama_index_presets.answer.confidence.words import Words, fold, held_by
@@ -28,9 +29,7 @@ _PREPOSITIONS: Final = _words_of(
     "within without against along across near around until since while whether via"
 )
 _QUESTION_WORDS: Final = _words_of("which whose many much")
-_AUXILIARIES: Final = _words_of(
-    "is are was were do does did has have had can could may might must shall should will would be been"
-)
+_AUXILIARIES: Final = {*AUXILIARIES.split("|"), "be", "been"}
 _NUMERAL: Final = re.compile(r"\d.*|one|two|three|four|five|six|seven|eight|nine|ten", re.IGNORECASE)
 _OF_ANY_NOUN: Final = re.compile(
     rf"{_NUMERAL.pattern}|.*(?:ly|est)|first|second|third|last|next|final|other|another|"
