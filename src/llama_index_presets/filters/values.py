@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 from llama_index_presets.errors import FilterError
 from llama_index_presets.text.utf8 import has_utf8, printable
 
-__all__ = ["ORDERINGS", "NumberBounds", "check", "fold", "number_bounds", "number_of", "scalars"]
+__all__ = ["ORDERINGS", "NumberBounds", "canonical", "check", "fold", "number_bounds", "number_of", "scalars"]
 
 ORDERINGS = {
     FilterOperator.GT: ">",
@@ -150,3 +151,14 @@ def scalars(values: list[Any]) -> tuple[list[str], list[int | float]]:
     strings = list(dict.fromkeys(value for value in values if isinstance(value, str)))
     numbers = list(dict.fromkeys(value for value in values if isinstance(value, (int, float))))
     return strings, numbers
+
+
+def canonical(value: Any) -> Any:
+    """One spelling for values that Python calls equal: 1, 1.0 and True."""
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: canonical(item) for key, item in value.items()}
+    if isinstance(value, (bool, float)) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value

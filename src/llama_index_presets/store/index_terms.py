@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from llama_index_presets.errors import FilterError
 from llama_index_presets.filters import Dialect
+from llama_index_presets.filters.values import canonical
 
 __all__ = ["LabelDialect", "label", "labels_of"]
 
@@ -47,22 +48,11 @@ def label(key: str, *parts: Any) -> str:
         '["page",3]'
     """
     text = json.dumps(
-        [key, *map(_canonical, parts)], ensure_ascii=False, separators=(",", ":"), sort_keys=True
+        [key, *map(canonical, parts)], ensure_ascii=False, separators=(",", ":"), sort_keys=True
     )
     if len(text) <= LABEL_CHARACTERS:
         return text
     return "#" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    """One spelling for values that Python calls equal: 1, 1.0 and True."""
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, (bool, float)) and math.isfinite(value) and value == int(value):
-        return int(value)
-    return value
 
 
 # Metadata filters for managed services: exact by labels and numbers, or refused before anything is sent.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_index_presets.filters import Dialect
-from llama_index_presets.filters.values import fold
+from llama_index_presets.filters.values import canonical, fold
 
 __all__ = ["PostgresDialect", "fields_of", "folded_of", "unstorable"]
 
@@ -20,7 +20,7 @@ def fields_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
         >>> fields_of({"page": 1.0, "draft": True, "none": None})
         {'page': 1, 'draft': 1}
     """
-    return {key: _canonical(value) for key, value in metadata.items() if value is not None}
+    return {key: canonical(value) for key, value in metadata.items() if value is not None}
 
 
 def folded_of(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -72,7 +72,7 @@ class PostgresDialect(Dialect):
             return f"(CASE jsonb_typeof({found}) WHEN 'string' THEN {test} ELSE FALSE END)"
         if math.isnan(value):
             return self.false
-        number = self.bind(repr(_canonical(value)).replace("inf", "Infinity"))
+        number = self.bind(repr(canonical(value)).replace("inf", "Infinity"))
         test = f"({found} #>> '{{}}')::numeric {operator} {number}::numeric"
         return f"(CASE jsonb_typeof({found}) WHEN 'number' THEN {test} ELSE FALSE END)"
 
@@ -105,7 +105,7 @@ class PostgresDialect(Dialect):
         return f"{self.bind(_NOWHERE if unstorable(text) else text)}::text"
 
     def _json(self, value: Any) -> str:
-        return f"{self.bind(json.dumps(_canonical(value), ensure_ascii=False))}::jsonb"
+        return f"{self.bind(json.dumps(canonical(value), ensure_ascii=False))}::jsonb"
 
 
 _NOWHERE = "\U0010fffe llama-index-presets: no such key \U0010fffe"
@@ -120,13 +120,3 @@ def unstorable(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(unstorable(key) or unstorable(one) for key, one in value.items())
     return isinstance(value, list) and any(map(unstorable, value))
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, (bool, float)) and math.isfinite(value) and value == int(value):
-        return int(value)
-    return value
