@@ -10,7 +10,7 @@ import re
 import zipfile
 from typing import Any, Final
 
-from llama_index_presets.ingest.readers.office.packages import local_name, parse_xml
+from llama_index_presets.ingest.readers.office.packages import attribute, local_name, parse_xml
 
 __all__ = ["HiddenText"]
 
@@ -38,7 +38,7 @@ class HiddenText:
         self.parts = [name for name in names if _PART.fullmatch(name)]
         styles = parse_xml(archive.read(_STYLES)) if _STYLES in names else []
         self._styles = {
-            _value(style, "styleId"): style for style in styles if local_name(style.tag) == "style"
+            attribute(style, "styleId"): style for style in styles if local_name(style.tag) == "style"
         }
         self._white = not any(_BEHIND.search(archive.read(name)) for name in self.parts)
         self._in_styles = _STYLES in names and _MARKS.search(archive.read(_STYLES)) is not None
@@ -60,11 +60,11 @@ class HiddenText:
         own, of_paragraph = _child(run, "rPr"), _child(paragraph, "pPr")
         layers = [own, *self._of_style(own, "rStyle"), *self._of_style(of_paragraph, "pStyle")]
         vanish, size, colour = (_first(layers, name) for name in ("vanish", "sz", "color"))
-        if vanish is not None and _value(vanish) not in _OFF:
+        if vanish is not None and attribute(vanish) not in _OFF:
             return True
-        if size is not None and _value(size).isdecimal() and int(_value(size)) <= _TINY:
+        if size is not None and attribute(size).isdecimal() and int(attribute(size)) <= _TINY:
             return True
-        if colour is None or not _WHITE.fullmatch(_value(colour)) or not self._white:
+        if colour is None or not _WHITE.fullmatch(attribute(colour)) or not self._white:
             return False
         shaded = _first([*layers, of_paragraph, *self._paragraph_layers(of_paragraph)], "shd") is not None
         boxed = any(local_name(one.tag) in ("tbl", "txbxContent", "framePr") for one in above)
@@ -74,7 +74,7 @@ class HiddenText:
         """The style that properties name, and those that it is based on."""
         named, chain = _child(properties, kind), list[Any]()
         while named is not None and len(chain) < 10:
-            style = self._styles.get(_value(named))
+            style = self._styles.get(attribute(named))
             if style is None:
                 break
             chain.append(style)
@@ -97,7 +97,3 @@ def _child(element: Any, name: str) -> Any:
 def _first(layers: list[Any], name: str) -> Any:
     """The property of the nearest layer that has it."""
     return next((found for layer in layers if (found := _child(layer, name)) is not None), None)
-
-
-def _value(element: Any, name: str = "val") -> str:
-    return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")

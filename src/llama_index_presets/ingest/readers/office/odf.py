@@ -13,7 +13,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
-from llama_index_presets.ingest.readers.office.packages import check_package, local_name, parse_xml
+from llama_index_presets.ingest.readers.office.packages import attribute, check_package, local_name, parse_xml
 from llama_index_presets.ingest.readers.office.sheets import Sheet, plain_from_sheets
 from llama_index_presets.ingest.readers.parts import joined_parts
 from llama_index_presets.ingest.readers.tables import Cell
@@ -64,9 +64,9 @@ def read_ods(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     unseen = _hidden_styles(body)
     sheets = (
         Sheet(
-            _attribute(table, "name"),
+            attribute(table, "name"),
             list(_rows(table)),
-            hidden=_attribute(table, "style-name") in unseen,
+            hidden=attribute(table, "style-name") in unseen,
         )
         for table in body
         if local_name(table.tag) == "table"
@@ -98,12 +98,12 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
 def _drop_hidden_text(root: Any) -> None:
     """Remove words and paragraphs whose style says that they are not shown."""
     unseen = {
-        _attribute(part.getparent(), "name")
+        attribute(part.getparent(), "name")
         for part in root.iter()
-        if local_name(part.tag) == "text-properties" and _attribute(part, "display") == "none"
+        if local_name(part.tag) == "text-properties" and attribute(part, "display") == "none"
     }
     for part in list(root.iter()) if unseen else ():
-        if local_name(part.tag) in ("span", "p", "h") and _attribute(part, "style-name") in unseen:
+        if local_name(part.tag) in ("span", "p", "h") and attribute(part, "style-name") in unseen:
             tail, attributes = part.tail, dict(part.attrib)
             part.clear()
             part.tail = tail
@@ -117,7 +117,7 @@ def _embed(root: Any, archive: zipfile.ZipFile) -> None:
     """
     names = set(archive.namelist())
     for place in [one for one in root.iter() if local_name(one.tag) == "object"]:
-        name = f"{_attribute(place, 'href').removeprefix('./')}/content.xml"
+        name = f"{attribute(place, 'href').removeprefix('./')}/content.xml"
         if name in names:
             names.remove(name)
             place.append(parse_xml(archive.read(name)))
@@ -134,9 +134,9 @@ def _formula(frame: Any) -> str:
 def _hidden_styles(body: Any) -> set[str]:
     """Names of the styles of sheets that are hidden."""
     return {
-        _attribute(part.getparent(), "name")
+        attribute(part.getparent(), "name")
         for part in body.getroottree().iter()
-        if local_name(part.tag) == "table-properties" and _attribute(part, "display") == "false"
+        if local_name(part.tag) == "table-properties" and attribute(part, "display") == "false"
     }
 
 
@@ -147,12 +147,8 @@ def _about(meta: Any) -> dict[str, Any]:
     )
 
 
-def _attribute(element: Any, name: str) -> str:
-    return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")
-
-
 def _count(element: Any, name: str, most: int) -> int:
-    text = _attribute(element, name)
+    text = attribute(element, name)
     return min(int(text), most) if text.isdecimal() and len(text) < 9 else 1
 
 
@@ -181,7 +177,7 @@ def _part(part: Any, limit: SizeLimit) -> Iterator[str]:
     elif name == "h":
         level = min(_count(part, "outline-level", 6), 6)
         yield f"<h{level}>{''.join(_html(part, limit))}</h{level}>"
-    elif name == "p" and _attribute(part, "style-name") == "Title":
+    elif name == "p" and attribute(part, "style-name") == "Title":
         yield f"<h1>{''.join(_html(part, limit))}</h1>"
     elif name == "table":
         yield from _table(part, limit)
@@ -189,7 +185,7 @@ def _part(part: Any, limit: SizeLimit) -> Iterator[str]:
         yield f" [{''.join(_html(part, limit)).replace('<p>', '').replace('</p>', '')}]"
     elif name == "note-citation":
         return
-    elif name == "frame" and _attribute(part, "class") == "title":
+    elif name == "frame" and attribute(part, "class") == "title":
         yield f"<h1>{''.join(_html(part, limit)).replace('<p>', ' ').replace('</p>', '')}</h1>"
     elif name == "frame" and (formula := _formula(part)):
         yield f" {escape(formula)} "

@@ -12,6 +12,7 @@ from llama_index_presets.packages.extras import require
 
 __all__ = [
     "OLD_OFFICE",
+    "attribute",
     "check_package",
     "core_properties",
     "is_encrypted",
@@ -106,3 +107,8 @@ def core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:
         for key, value in values.items()
         if value and value not in ("python-docx", "PowerPoint Presentation")
     }
+
+
+def attribute(element: Any, name: str = "val") -> str:
+    """Attribute of an element by its name without a namespace; empty where it has none."""
+    return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")

@@ -20,6 +20,7 @@ from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.hidden import HiddenText
 from llama_index_presets.ingest.readers.office.packages import (
+    attribute,
     check_package,
     core_properties,
     local_name,
@@ -89,23 +90,19 @@ def _styles(root: Any) -> Any:
     """Id, name and level (from 0) of each paragraph style; None for one that is no heading."""
     own: dict[str, tuple[str, int | None, str]] = {}
     for style in root.iter():
-        if local_name(style.tag) == "style" and _value(style, "type") == "paragraph":
+        if local_name(style.tag) == "style" and attribute(style, "type") == "paragraph":
             parts = {local_name(part.tag): part for part in style.iter()}
-            name, base = (_value(parts[key]) if key in parts else "" for key in ("name", "basedOn"))
+            name, base = (attribute(parts[key]) if key in parts else "" for key in ("name", "basedOn"))
             named = _HEADING.fullmatch(name)
-            outline = _value(parts["outlineLvl"]) if "outlineLvl" in parts else ""
+            outline = attribute(parts["outlineLvl"]) if "outlineLvl" in parts else ""
             level = int(named[1]) - 1 if named else int(outline) if outline.isdecimal() else None
-            own[_value(style, "styleId")] = (name, level, base)
+            own[attribute(style, "styleId")] = (name, level, base)
     for style, (name, level, base) in own.items():
         for _ in range(10):  # a style takes after its base, which may take after another
             if level is not None or base not in own:
                 break
             _, level, base = own[base]
         yield style, name, level if level is not None and level < 9 else None
-
-
-def _value(element: Any, name: str = "val") -> str:
-    return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")
 
 
 def _margins(archive: zipfile.ZipFile, kind: str, hidden: HiddenText) -> str:
@@ -125,7 +122,7 @@ def _margins(archive: zipfile.ZipFile, kind: str, hidden: HiddenText) -> str:
 def _instructions(paragraph: Any) -> str:
     """Codes of the fields in a paragraph, such as the number of the page."""
     return " ".join(
-        (element.text or "") + _value(element, "instr")
+        (element.text or "") + attribute(element, "instr")
         for element in paragraph.iter()
         if local_name(element.tag) in ("instrText", "fldSimple")
     )
@@ -243,7 +240,7 @@ def _formula(element: Any) -> str:
         return f"{inner.get('deg', '')}√({inner.get('e', '')})"
     if name == "nary":
         sign = (
-            next((_value(one) for one in parts["naryPr"].iter() if local_name(one.tag) == "chr"), "∫")
+            next((attribute(one) for one in parts["naryPr"].iter() if local_name(one.tag) == "chr"), "∫")
             if "naryPr" in parts
             else "∫"
         )
