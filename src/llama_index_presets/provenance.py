@@ -7,9 +7,9 @@ LLM prompt, nor the text that is embedded, nor the node's hash ever sees it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from llama_index.core.schema import NodeWithScore
+from llama_index.core.schema import BaseNode, NodeWithScore
 from pydantic import Field
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "RankedIds",
     "RankedNode",
     "StageRank",
+    "document_id",
     "ranked",
+    "source_name",
 ]
 
 # Stage names, the keys of `RankedNode.stages`. They are in traces and in users' code: the texts never change.
@@ -102,3 +104,13 @@ def ranked(hit: NodeWithScore, score: float, **stages: StageRank) -> RankedNode:
     if not isinstance(hit, RankedNode):
         return RankedNode(node=hit.node, score=score, stages=stages)
     return RankedNode(node=hit.node, score=score, stages={**hit.stages, **stages}, degraded=hit.degraded)
+
+
+def document_id(node: BaseNode) -> str:
+    """Id of the document that a node is cut from; its own where it is a document by itself."""
+    return node.ref_doc_id or node.node_id
+
+
+def source_name(node: BaseNode) -> Any:
+    """Name of a node's source, as an answer shows it: that of its metadata, else the id of its document."""
+    return node.metadata.get("source") or document_id(node)

@@ -20,7 +20,7 @@ from llama_index_presets.answer.finish import finish_reason, no_answer
 from llama_index_presets.answer.injections.detector import find_instructions
 from llama_index_presets.answer.injections.links import LinkFilter
 from llama_index_presets.answer.thinking import ThinkingFilter
-from llama_index_presets.provenance import RankedNode
+from llama_index_presets.provenance import RankedNode, source_name
 
 __all__ = ["CitedAnswer", "link_filter", "suspicious_passages"]
 
@@ -177,7 +177,7 @@ def suspicious_passages(hits: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
             found.append(
                 {
                     "node_id": hit.node.node_id,
-                    "source": hit.node.metadata.get("source") or hit.node.ref_doc_id or hit.node.node_id,
+                    "source": source_name(hit.node),
                     "families": sorted({one.family for one in instructions}),
                     "text": text[instructions[0].start : instructions[0].end].strip(),
                 }
@@ -206,12 +206,12 @@ def _citation(block: Block) -> dict[str, Any]:
     return {
         "n": block.number,
         "valid": True,
-        "source": metadata.get("source") or block.hit.node.ref_doc_id or block.hit.node.node_id,
+        "source": source_name(node),
         "page": metadata.get("page"),
         "heading": None if image else metadata.get("heading") or None,
         "score": block.hit.score,
         "text": block.text,
-        "node_id": block.hit.node.node_id,
+        "node_id": node.node_id,
         **image,
         **_work(block),
     }

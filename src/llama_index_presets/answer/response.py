@@ -9,6 +9,8 @@ from typing import Any, Final
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
+from llama_index_presets.provenance import source_name
+
 __all__ = ["AsyncCitedStream", "CitedResponse", "CitedStream", "PlainResult", "result_dict"]
 
 _PREVIEW: Final = 200
@@ -49,7 +51,7 @@ def _source(hit: NodeWithScore) -> dict[str, Any]:
     return {
         "id": node.node_id,
         "text": text[:_PREVIEW],
-        "source": metadata.get("source") or node.ref_doc_id or node.node_id,
+        "source": source_name(node),
         "page": metadata.get("page"),
         "score": hit.score,
     }

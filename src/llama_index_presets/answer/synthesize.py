@@ -50,6 +50,7 @@ from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.answer.response import CitedResponse
 from llama_index_presets.answer.thinking import without_thinking
 from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
+from llama_index_presets.provenance import document_id
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = ["CitedAnswer", "CitedSynthesizer"]
@@ -344,10 +345,9 @@ class CitedSynthesizer(BaseSynthesizer):
         """What retrieval knows of the passages, as numbers, for `ExtractiveLLM`; nothing for other models."""
         if not isinstance(self._llm, ExtractiveLLM):
             return {}
-        documents = list(
-            dict.fromkeys(block.hit.node.ref_doc_id or block.hit.node.node_id for block in blocks)
-        )
-        named = [documents.index(block.hit.node.ref_doc_id or block.hit.node.node_id) + 1 for block in blocks]
+        ids = [document_id(block.hit.node) for block in blocks]
+        documents = list(dict.fromkeys(ids))
+        named = [documents.index(one) + 1 for one in ids]
         cosines = [cosine_of(block.hit) for block in blocks]
         return {"cosines": cosines, "documents": named, "margin": margin}
 

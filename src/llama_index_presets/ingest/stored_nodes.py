@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
-__all__ = ["stored_nodes"]
+__all__ = ["batches", "stored_nodes"]
+
+_AT_ONCE: Final = 100
 
 
 def stored_nodes(
@@ -21,3 +25,10 @@ def stored_nodes(
         return store.get_nodes(None if ids is None else list(ids), filters)
     except NotImplementedError:
         return []
+
+
+def batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Ids in lists that a store can be asked for at once."""
+    rest = iter(ids)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some

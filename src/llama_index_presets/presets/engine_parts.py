@@ -39,6 +39,7 @@ from llama_index_presets.presets.monitoring import AuditTrail
 from llama_index_presets.presets.retrieval import RetrievalPattern
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import Origins
+from llama_index_presets.provenance import document_id
 from llama_index_presets.values import Fingerprint
 
 if TYPE_CHECKING:
@@ -192,9 +193,7 @@ class EngineParts:
             return list(nodes)
         pending = self.manifest.pending_permissions()
         return [
-            node
-            for node in nodes
-            if self.access.sees(node.metadata) and (node.ref_doc_id or node.node_id) not in pending
+            node for node in nodes if self.access.sees(node.metadata) and document_id(node) not in pending
         ]
 
     def visible_hits(self, hits: Sequence[NodeWithScore]) -> list[NodeWithScore]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
@@ -22,7 +21,9 @@ from llama_index_presets.ingest.metadata.permissions import (
     put_names,
 )
 from llama_index_presets.ingest.sources.source import Source
+from llama_index_presets.ingest.stored_nodes import batches
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.provenance import document_id
 
 __all__ = [
     "finish_permissions",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 100  # documents read and written together
 _UNSEEN = "The index holds a document of this id, which this user does not see; it was kept. Give this one another id."
 
 
@@ -78,10 +78,10 @@ def seen_only(parts: EngineParts, vanished: Callable[[str], bool] | None) -> Cal
 def _unseen(parts: EngineParts, doc_ids: Iterable[str]) -> set[str]:
     """Those of these documents that are stored with a node that the user does not see."""
     unseen: set[str] = set()
-    for some in _batches(doc_ids):
+    for some in batches(doc_ids):
         stored = [node for nodes in _nodes_of(parts, some).values() for node in nodes]
         seen = {node.node_id for node in parts.visible(stored)}
-        unseen |= {_document_of(node) for node in stored if node.node_id not in seen}
+        unseen |= {document_id(node) for node in stored if node.node_id not in seen}
     return unseen
 
 
@@ -111,7 +111,7 @@ def list_permissions(parts: EngineParts, doc_ids: Sequence[str] | None) -> dict[
         sorted(known) if doc_ids is None else [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]
     )
     found: dict[str, list[str]] = {}
-    for some in _batches(_within_filters(parts, wanted)):
+    for some in batches(_within_filters(parts, wanted)):
         for doc_id, nodes in _nodes_of(parts, some).items():
             allowed = {name for node in nodes for name in names_of(node.metadata.get(ALLOWED_KEY))}
             found[doc_id] = sorted(allowed)
@@ -133,7 +133,7 @@ def _within_filters(parts: EngineParts, doc_ids: list[str]) -> list[str]:
     test = predicate(parts.filters)
     return [
         doc_id
-        for some in _batches(doc_ids)
+        for some in batches(doc_ids)
         for doc_id, nodes in _nodes_of(parts, some).items()
         if nodes and all(test(filterable_metadata(node)) for node in nodes)
     ]
@@ -151,7 +151,7 @@ def finish_permissions(parts: EngineParts) -> None:
 
 def _write(parts: EngineParts, allowed: Mapping[str, Sequence[str]]) -> None:
     """Write permissions to the store and the keyword index, with the vectors that are there."""
-    for some in _batches(allowed):
+    for some in batches(allowed):
         nodes = _nodes_of(parts, some)
         for doc_id, own in nodes.items():
             for node in own:
@@ -177,16 +177,6 @@ def _nodes_of(parts: EngineParts, doc_ids: list[str]) -> dict[str, list[BaseNode
         *store.get_nodes(filters=MetadataFilters(filters=[of_documents])),
         *store.get_nodes(doc_ids),
     ]:
-        if (doc_id := _document_of(node)) in found:  # metadata may have a ref_doc_id of its own
+        if (doc_id := document_id(node)) in found:  # metadata may have a ref_doc_id of its own
             found[doc_id][node.node_id] = node
     return {doc_id: list(nodes.values()) for doc_id, nodes in found.items()}
-
-
-def _document_of(node: BaseNode) -> str:
-    return node.ref_doc_id or node.node_id
-
-
-def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while some := list(islice(rest, _AT_ONCE)):
-        yield some

@@ -19,6 +19,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
 from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.provenance import source_name
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.callers.limits import Limits, Slots
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
@@ -80,7 +81,7 @@ def source_dict(hit: NodeWithScore) -> dict[str, Any]:
     return {
         "id": node.node_id,
         "text": node.get_content(MetadataMode.NONE),
-        "source": metadata.get("source") or node.ref_doc_id or node.node_id,
+        "source": source_name(node),
         "page": metadata.get("page"),
         "score": hit.score,
     }

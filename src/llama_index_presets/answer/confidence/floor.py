@@ -12,7 +12,16 @@ from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 from llama_index_presets.answer.confidence.calibration import Calibration
 from llama_index_presets.answer.confidence.evidence import Passage, Reading, read_passages
 from llama_index_presets.answer.context import heading_of
-from llama_index_presets.provenance import BM25, CROSS_MODAL, FUSION, KEYWORD, RETRIEVAL, VECTOR, RankedNode
+from llama_index_presets.provenance import (
+    BM25,
+    CROSS_MODAL,
+    FUSION,
+    KEYWORD,
+    RETRIEVAL,
+    VECTOR,
+    RankedNode,
+    document_id,
+)
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["WORDS", "EvidenceFloor", "Judgement", "cosine_of", "passages_of"]
@@ -128,7 +137,7 @@ def passages_of(hits: Sequence[NodeWithScore]) -> list[Passage]:
             heading_of(hit),
             hit.node.get_content(MetadataMode.NONE),
             cosine_of(hit),
-            hit.node.ref_doc_id or hit.node.node_id,
+            document_id(hit.node),
         )
         for number, hit in enumerate(hits, start=1)
     ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from llama_index.core.schema import BaseNode
@@ -19,14 +18,14 @@ from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources.source import Source
-from llama_index_presets.ingest.stored_nodes import stored_nodes
+from llama_index_presets.ingest.stored_nodes import batches, stored_nodes
+from llama_index_presets.provenance import document_id
 
 __all__ = ["TENANT_KEY", "Ownership"]
 
 TENANT_KEY = "tenant"
 """Metadata key that names a tenant wherever it is put on a document; `for_tenant` can be given others."""
 
-_ASKED_FOR = 200  # ids in one request to the store
 _TAKEN = (
     "The index holds a document of this id that is another tenant's, or the shared index's; it was kept. Give this one "
     "an id of its own, or ingest it through the engine that it belongs to."
@@ -109,9 +108,9 @@ class Ownership:
     def _views(self, doc_ids: Sequence[str]) -> dict[str, bool]:
         """For stored documents, whether all their nodes are the run's; empty where the store cannot tell."""
         wanted, views = set(doc_ids), dict[str, bool]()
-        for some in _batches(doc_ids):
+        for some in batches(doc_ids):
             for node in self._nodes_of(some):
-                doc_id = _document_of(node)
+                doc_id = document_id(node)
                 if doc_id in wanted:  # metadata may have a ref_doc_id of its own
                     views[doc_id] = views.get(doc_id, True) and self._is_mine(doc_id, node)
         return views
@@ -125,9 +124,9 @@ class Ownership:
         """Of documents without a recorded owner, those that name the stored tenant themselves: the shared engine's."""
         unsure = [source for source in sources if not self.tenant and source.doc_id not in self.owners]
         stored: dict[str, set[Any]] = {}
-        for some in _batches(source.doc_id for source in unsure):
+        for some in batches(source.doc_id for source in unsure):
             for node in self._nodes_of(some):
-                stored.setdefault(_document_of(node), set()).add(node.metadata.get(TENANT_KEY))
+                stored.setdefault(document_id(node), set()).add(node.metadata.get(TENANT_KEY))
         return {source.doc_id for source in unsure if stored.get(source.doc_id) == {_named_tenant(source)}}
 
     def _nodes_of(self, doc_ids: list[str]) -> list[BaseNode]:
@@ -141,9 +140,9 @@ class Ownership:
         """Documents whose ready nodes have the id of a node that is stored in another document, and why."""
         document = {node_id: source.doc_id for source in sources for node_id in source.node_ids}
         taken: dict[str, str] = {}
-        for some in _batches(document):
+        for some in batches(document):
             for node in stored_nodes(self.store, some):
-                if (doc_id := document.get(node.node_id)) not in (None, _document_of(node)):
+                if (doc_id := document.get(node.node_id)) not in (None, document_id(node)):
                     taken[doc_id] = (
                         f"The index holds its node '{node.node_id}' in another document, which would lose it. Give the "
                         "node an id of its own."
@@ -158,13 +157,3 @@ def _named_tenant(source: Source) -> Any:
     except Exception:  # the ingest reads it again, and reports what is wrong
         return None
     return content.metadata.get(TENANT_KEY) if isinstance(content, SourceText) else None
-
-
-def _document_of(node: BaseNode) -> str:
-    return node.ref_doc_id or node.node_id
-
-
-def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while some := list(islice(rest, _ASKED_FOR)):
-        yield some

@@ -33,6 +33,7 @@ from llama_index_presets.ingest.sources.document_source import DocumentSource, S
 from llama_index_presets.ingest.sources.file_system_source import FileSystemSource, is_url
 from llama_index_presets.ingest.sources.files import FileEntry, find_files
 from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns, frame_rows, is_frame
+from llama_index_presets.provenance import document_id
 
 __all__ = ["Source", "file_source", "sources"]
 
@@ -350,7 +351,7 @@ def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
             raise IngestError(
                 f"Node '{node.node_id}' is a {type(node).__name__}; give TextNodes or Documents."
             )
-        doc_id, state = node.ref_doc_id or node.node_id, _state_of(node)
+        doc_id, state = document_id(node), _state_of(node)
         by_document.setdefault(doc_id, {}).setdefault((node.node_id, state), node)
         by_id.setdefault(node.node_id, set()).add((doc_id, state))
     repeated = {node_id for node_id, places in by_id.items() if len(places) > 1}

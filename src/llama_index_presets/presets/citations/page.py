@@ -19,6 +19,7 @@ from llama_index_presets.packages.extras import require
 from llama_index_presets.presets.citations.store import StoredCitation, read_citation
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.index.contents import document_nodes
+from llama_index_presets.provenance import source_name
 
 __all__ = ["CitationPage", "citation_page"]
 
@@ -93,7 +94,7 @@ def citation_page(parts: EngineParts, query_id: str, n: int) -> CitationPage:
     ]
     body = _pdf_body(cited, boxes) or _text_body(parts, cited, spans)
     texts = [(nodes[node_id], start, end) for node_id, start, end in spans]
-    source = str(cited.metadata.get("source") or cited.ref_doc_id or cited.node_id)
+    source = str(source_name(cited))
     page = cited.metadata.get("page")
     return CitationPage(
         query_id=kept.query_id,

@@ -13,6 +13,7 @@ from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter
 from llama_index_presets.errors import StoreError
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingestion import remove
+from llama_index_presets.provenance import document_id
 
 __all__ = ["DocumentInfo", "delete", "describe", "document_nodes", "document_text", "documents"]
 
@@ -56,7 +57,7 @@ def documents(parts: EngineParts) -> list[DocumentInfo]:
 def _visible(parts: EngineParts) -> set[str]:
     """Ids of documents with a node that satisfies the engine's filters: asked of the store, which decides alike for
     every question."""
-    return {node.ref_doc_id or node.node_id for node in _nodes(parts, parts.filters)}
+    return {document_id(node) for node in _nodes(parts, parts.filters)}
 
 
 def _nodes(parts: EngineParts, filters: MetadataFilters | None) -> list[BaseNode]:
