@@ -38,7 +38,9 @@ from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
+from llama_index_presets.serve.job_reports import all_failed, shown, sum_of
 from llama_index_presets.serve.protocols.problems import Problem, log_fault
+from llama_index_presets.serve.turns import JOBS_LOCK, let_removals_pass
 from llama_index_presets.serve.uploads import document_id, is_upload, keep_upload, upload_folder
 
 if TYPE_CHECKING:
@@ -168,9 +170,12 @@ class Jobs:
             raise Problem(404, "There is no such job.", code="job_not_found")
         return found[0]
 
-    def recent(self, most: int = 100) -> list[Job]:
-        """The newest jobs, newest first."""
-        return self._select("ORDER BY created DESC, rowid DESC LIMIT ?", [most])
+    def recent(self, caller: Caller, most: int = 100) -> list[Job]:
+        """The newest jobs of a caller, newest first."""
+        whose = "WHERE json_extract(caller, '$.name') = ? AND json_extract(caller, '$.tenant') = ?"
+        return self._select(
+            f"{whose} ORDER BY created DESC, rowid DESC LIMIT ?", [caller.name, caller.tenant, most]
+        )
 
     def unfinished(self) -> list[Job]:
         """Jobs to run, oldest first."""
@@ -348,7 +353,7 @@ class JobQueue:
             table = self.table(served)
             if not table.unfinished():
                 return False
-            with FileLock(served.state / "jobs.lock") as turn:
+            with FileLock(served.state / JOBS_LOCK) as turn:
                 while not turn.acquire(timeout_s=0):
                     if self._stop.wait(_TURN_S) or not table.unfinished():
                         return False
@@ -367,15 +372,16 @@ class JobQueue:
             while finished < len(documents):
                 if self._stop.is_set() or table.get(job.id).status == "cancelled":
                     return
+                let_removals_pass(served.state)
                 batch = documents[finished : finished + _BATCH]
                 with attributed(tags=(*caller.tags, engine_tag(served.name))):
                     added = self._ingest(table, job, caller, engine, batch)
                 if added is None:  # stopped while it waited
                     return
-                report = _sum(report, _shown(added, served.state, caller))
+                report = sum_of(report, shown(added, served.state, caller))
                 finished += len(batch)
                 table.update(job.id, finished=finished, report=report, status="running", error="")
-            table.update(job.id, status="failed" if _all_failed(report, job.total) else "done")
+            table.update(job.id, status="failed" if all_failed(report, job.total) else "done")
         except Exception as error:
             table.update(job.id, status="failed", error=_reason(error))
             log_fault(f"ingest job {job.id}", error)
@@ -420,9 +426,9 @@ def _ingest(engine: PresetEngine, batch: Sequence[Any], metadata: Mapping[str, A
     for data in (there, others):
         if data:
             added = engine.ingest(data, wait=False, show_progress=False, metadata=metadata)
-            report = _sum(report, added.to_dict())
+            report = sum_of(report, added.to_dict())
     gone = [{"source": path, "error": "The upload is gone."} for path in paths if path not in there]
-    return _sum(report, {"failed": gone}) if gone else report
+    return sum_of(report, {"failed": gone}) if gone else report
 
 
 def _documents(job: Job) -> list[Any]:
@@ -437,46 +443,6 @@ def _documents(job: Job) -> list[Any]:
         rows = json.loads(Path(item).read_text("utf-8"))
         found += [Document(text=row["text"], id_=row["id"], metadata=row["metadata"]) for row in rows]
     return found
-
-
-def _sum(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two reports as one: numbers and lists are added, an unknown cost stays unknown."""
-    total = dict(first)
-    for name, value in second.items():
-        before = total.get(name)
-        if name in first and (value is None or before is None):
-            total[name] = None
-        elif isinstance(value, dict):
-            total[name] = {**(before or {}), **value}
-        elif before is not None and isinstance(value, int | float | list):
-            total[name] = before + value
-        else:
-            total[name] = value
-    return total
-
-
-def _shown(report: Mapping[str, Any], state: Path, caller: Caller) -> dict[str, Any]:
-    """A report without the server's folders."""
-    failed = [
-        {
-            **one,
-            "source": document_id(state, caller, str(one["source"])),
-            "error": _without(state, str(one["error"])),
-        }
-        for one in report.get("failed", ())
-    ]
-    personal = {
-        document_id(state, caller, name): counts for name, counts in report.get("personal_data", {}).items()
-    }
-    return {**report, "failed": failed, "personal_data": personal}
-
-
-def _without(state: Path, text: str) -> str:
-    return text.replace(state.as_posix() + "/", "")
-
-
-def _all_failed(report: Mapping[str, Any], total: int) -> bool:
-    return total > 0 and len(report.get("failed", ())) >= total
 
 
 def _reason(error: Exception) -> str:

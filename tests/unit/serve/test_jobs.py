@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 from tests.unit.serve.conftest import Running, add_keys, config_of, running, wait_for
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
+from llama_index_presets.files.locks import FileLock
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.serve.callers.key_file import ANYBODY, Caller
 from llama_index_presets.serve.config import EngineConfig
 from llama_index_presets.serve.jobs import Jobs
 from llama_index_presets.serve.protocols.problems import Problem
+from llama_index_presets.serve.turns import JOBS_LOCK, between_batches, let_removals_pass
 from llama_index_presets.serve.uploads import document_id, file_of, may_remove, safe_name, upload_folder
 
 
@@ -113,6 +116,67 @@ def test_a_removal_does_not_wait_for_an_ingest(server: Running, tmp_path: Path) 
             assert (response.status_code, response.json()["error"]["code"]) == (409, "storage_in_use")
             assert response.headers["retry-after"]
         assert client.delete("/documents/cats.txt").status_code == 200
+
+
+def test_a_removal_comes_between_two_batches_of_a_job(tmp_path: Path) -> None:
+    """It was refused for as long as anybody's jobs ran."""
+    running, over, batches = threading.Event(), threading.Event(), []
+
+    def job() -> None:
+        with FileLock(tmp_path / JOBS_LOCK) as turn:
+            turn.acquire()
+            while not over.is_set() and len(batches) < 100:
+                let_removals_pass(tmp_path)
+                with ingest_lock(tmp_path / "ingest.lock"):
+                    running.set()
+                    time.sleep(0.05)
+                batches.append(1)
+
+    def remove() -> int:
+        with ingest_lock(tmp_path / "ingest.lock", wait=False):
+            return len(batches)
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    running.wait(30)
+    before = len(batches)
+    try:
+        assert between_batches(tmp_path, remove) - before <= 2
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_removal_over_http_takes_its_turn(server: Running) -> None:
+    """Of 12 batches of a job not all are over when it has happened."""
+    texts = [{"id": f"t{number}", "text": f"Text number {number}."} for number in range(8 * 12)]
+    with server.client() as client:
+        place = client.post("/ingest", json={"documents": texts}).headers["location"]
+        wait_for(lambda: client.get(place).json()["finished"])
+        assert client.delete("/documents/cats.txt").status_code == 200
+        assert client.get(place).json()["status"] == "running"
+        wait_for(lambda: client.get(place).json()["status"] == "done")
+        assert "cats.txt" not in client.get("/documents").text
+
+
+def test_a_storage_in_use_is_said_without_the_server_s_folders(server: Running, tmp_path: Path) -> None:
+    """Whoever has a key learns neither path, machine nor process."""
+    with server.client() as client, ingest_lock(tmp_path / "kb" / "ingest.lock"):
+        message = client.delete("/documents/cats.txt").json()["error"]["message"]
+    assert message == "The index is in use: something is ingested or removed. Try again in a moment."
+
+
+def test_a_caller_sees_their_jobs_however_many_others_send(tmp_path: Path) -> None:
+    """The newest 100 of all callers hid the jobs of one who sends few."""
+    jobs = Jobs(tmp_path)
+    ada, bob = (Caller(name=name, tenant="t", id=name) for name in ("ada", "bob"))
+    of_ada = jobs.add(ada, "first", [], 1, {})
+    for number in range(101):
+        jobs.add(bob, f"b{number}", [], 1, {})
+    assert jobs.recent(ada) == [of_ada]
+    assert [one.id for one in jobs.recent(bob)][:2] == ["b100", "b99"]
+    assert len(jobs.recent(bob)) == 100
+    assert jobs.recent(Caller(name="ada", tenant="u", id="ada")) == []
 
 
 def test_a_job_is_cancelled(server: Running, tmp_path: Path) -> None:

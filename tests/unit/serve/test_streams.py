@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from llama_index.core import Document
 from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen
 from llama_index.core.llms.callbacks import llm_completion_callback
 from tests.unit.serve.conftest import PaidLLM, Running, add_keys, config_of, opener, running, wait_for
+
+from llama_index_presets.serve.protocols.sse import EventStream
 
 ASKED = "What do cats do all day?"
 QUESTION = {"question": ASKED}
@@ -149,3 +153,35 @@ def test_answers_of_many_callers_are_never_crossed(tmp_path: Path) -> None:
             ).fetchall()
         )
         assert by_tenant == dict.fromkeys(names, 4)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+def test_a_client_that_leaves_at_the_end_leaves_no_word_in_the_log(rounds: int) -> None:
+    """asyncio logged "Task exception was never retrieved" where the events ended in the moment of leaving."""
+    faults: list[Any] = []
+
+    async def leave() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["message"]))
+        end = asyncio.Event()
+
+        async def events() -> AsyncIterator[bytes]:
+            await end.wait()
+            return
+            yield b""
+
+        pieces = EventStream(events())._pieces
+        reader = asyncio.ensure_future(anext(pieces))
+        await asyncio.sleep(0.01)
+        end.set()
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        await pieces.aclose()
+        del reader, pieces
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    assert faults == []

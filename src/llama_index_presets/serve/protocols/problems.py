@@ -96,10 +96,16 @@ def problem_of(error: BaseException) -> Problem:
             return known
         if isinstance(known, BudgetExceededError):
             return _over_budget(known)
+    if isinstance(error, StoreLockedError):  # its message has a folder and a process of the server
+        return Problem(
+            409,
+            "The index is in use: something is ingested or removed. Try again in a moment.",
+            code="storage_in_use",
+            headers={"Retry-After": "5"},
+        )
     for kinds, status, code in _STATUSES:
         if isinstance(error, kinds):
-            headers = {"Retry-After": "5"} if status == 409 else {}
-            return Problem(status, str(error), code=code, headers=headers)
+            return Problem(status, str(error), code=code)
     log_fault("a request", error)
     names = " from ".join(type(one).__name__ for one in chain)
     if isinstance(error, PresetsError):
@@ -112,7 +118,6 @@ def problem_of(error: BaseException) -> Problem:
 
 
 _STATUSES: tuple[tuple[tuple[type[BaseException], ...], int, str], ...] = (
-    ((StoreLockedError,), 409, "storage_in_use"),
     ((AnswerError, QueryError, FilterError, ImageError), 400, "bad_question"),
     ((PermissionsError,), 403, "not_permitted"),
     ((MissingExtraError,), 501, "missing_extra"),

@@ -38,6 +38,7 @@ from llama_index_presets.serve.jobs import Job, JobQueue, Text
 from llama_index_presets.serve.pages import picture_of
 from llama_index_presets.serve.protocols.problems import Problem, problem_of
 from llama_index_presets.serve.protocols.sse import EventStream, event
+from llama_index_presets.serve.turns import between_batches
 from llama_index_presets.serve.uploads import document_id, file_of, may_remove, safe_name
 
 if TYPE_CHECKING:
@@ -208,8 +209,8 @@ class Rest:
     async def list_jobs(self, request: Request) -> Response:
         """Jobs of the caller, newest first."""
         caller = caller_of(request)
-        jobs = await self._free(request, lambda view, served: self._jobs.table(served).recent())
-        return JSONResponse({"jobs": [job.to_dict() for job in jobs if _owns(caller, job)]})
+        jobs = await self._free(request, lambda view, served: self._jobs.table(served).recent(caller))
+        return JSONResponse({"jobs": [job.to_dict() for job in jobs]})
 
     async def job(self, request: Request) -> Response:
         """One job and its progress."""
@@ -255,7 +256,7 @@ class Rest:
             stored = file_of(served.state, caller, name)
             if not may_remove(served.state, caller, stored):
                 return 0
-            removed = view.delete([stored], wait=False)
+            removed = between_batches(served.state, lambda: view.delete([stored], wait=False))
             if removed and stored != name:
                 Path(stored).unlink(missing_ok=True)
             return removed

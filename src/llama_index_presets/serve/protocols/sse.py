@@ -71,9 +71,9 @@ async def _with_pings(events: AsyncIterator[bytes]) -> AsyncGenerator[bytes, Non
             waiting = None
             yield piece
     finally:
-        if waiting is not None and not waiting.done():
+        if waiting is not None:
             waiting.cancel()
-            with suppress(BaseException):
+            with suppress(BaseException):  # also where it has ended: asyncio logs an end that nobody looks at
                 await waiting
         aclose = getattr(events, "aclose", None)
         if aclose is not None:
