@@ -114,9 +114,9 @@ def _embedding(
 
 def _answers(prices: Pricer, row: Preset, asked: int) -> BillLine:
     what: str = "writing the answers"
-    if row.parts()["llm"].local:
-        return BillLine(what=what, per="month", usd=Decimal(0), arithmetic=f"{row.llm} runs on your machine")
     answer = estimate_answer(row, settings_class(row.name)(), prices)
+    if answer.usd == 0:
+        return BillLine(what=what, per="month", usd=Decimal(0), arithmetic=f"{row.llm} runs on your machine")
     arithmetic = (
         f"{asked:,} answers x ({answer.prompt_tokens:,} tokens read x {_dollars(answer.read_usd)} "
         f"+ {answer.answer_tokens} written x {_dollars(answer.written_usd)} per million)"

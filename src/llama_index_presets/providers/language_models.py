@@ -25,6 +25,7 @@ from pydantic import Field, PrivateAttr, create_model
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.hidden_keys import SECRET_FIELDS, HidesKey
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Rates
 from llama_index_presets.packages.extras import require
 from llama_index_presets.providers.names import (
     CLASS,
@@ -51,6 +52,7 @@ __all__ = [
     "check_options",
     "endpoint_of",
     "is_on_this_machine",
+    "language_model_rates",
     "make_language_model",
     "named_class",
     "plain_arguments",
@@ -164,6 +166,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
         endpoints=("OLLAMA_HOST",),
         endpoint="http://localhost:11434",
         names={"endpoint": "base_url", "timeout_s": "request_timeout", "max_tokens": "num_predict"},
+        prices=FREE_PROVIDER,
     ),
     "llamacpp": Provider(
         about="a GGUF file on this machine",
@@ -179,6 +182,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
         },
         fixed={"verbose": False},
         on_this_machine=True,
+        prices=FREE_PROVIDER,
     ),
     "smollm2": Provider(
         about="SmolLM2 135M, a weak model in this process, for trying the whole path",
@@ -188,6 +192,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
         packages=("transformers", "gguf"),
         names={"endpoint": "", "timeout_s": "", "headers": "", "api_key": ""},
         on_this_machine=True,
+        prices=FREE_PROVIDER,
     ),
     "http": Provider(
         about="a server of OpenAI's protocol",
@@ -252,6 +257,30 @@ def endpoint_of(name: ModelName, options: Mapping[str, Any]) -> tuple[str, str]:
 def is_on_this_machine(name: ModelName, options: Mapping[str, Any]) -> bool:
     """Whether asking a model sends nothing elsewhere; a class of the application's own is judged once it is made."""
     return stays_here(name, PROVIDERS, options, "llm")
+
+
+def language_model_rates(name: ModelName, pricer: Pricer, *, local: bool) -> tuple[str, Rates | None]:
+    """Provider and prices of a model, as the ledger bills its calls.
+
+    A vendor's model is priced wherever it is asked, since a gateway on this machine passes the bill on.
+
+    Args:
+        name: See `read_name`.
+        pricer: Knows the prices.
+        local: Whether asking it sends nothing elsewhere: it is free then, unless the list of prices knows it.
+
+    Example:
+        >>> language_model_rates(read_name("ollama/llama3.2"), Pricer(), local=True)[0]
+        'local'
+        >>> language_model_rates(read_name("openai/gpt-4o-mini"), Pricer(), local=True)[1].output
+        Decimal('0.6')
+    """
+    known = PROVIDERS.get(name.provider)
+    provider = known.prices if known else FREE_PROVIDER if name.provider == "extractive" else ""
+    rates = pricer.rates(provider, name.model)
+    if rates is None and local:
+        return FREE_PROVIDER, pricer.rates(FREE_PROVIDER, name.model)
+    return provider, rates
 
 
 # -- the model --------------------------------------------------------------------------------------------------------

@@ -188,3 +188,21 @@ def test_an_answer_is_priced_by_the_length_of_one_prompt() -> None:
     unknown = row.with_cells({"llm": "openai/of-next-year"})
     assert estimate_answer(unknown, defaults).usd is None
     assert estimate_answer(row.with_cells({"llm": "ollama/llama3.2"}), defaults).usd == 0
+
+
+@pytest.mark.parametrize(
+    ("llm", "usd"),
+    [
+        ("openai/gpt-4o-mini", (150 + 5 * 512) * Decimal("0.15e-6") + 150 * Decimal("0.60e-6")),
+        ("http://localhost:4000/v1#gpt-4o-mini", (150 + 5 * 512) * Decimal("0.15e-6") + 150 * Decimal("0.60e-6")),
+        ("http://localhost:4000/v1#qwen3-of-ours", Decimal(0)),
+        ("ollama/deepseek-chat", Decimal(0)),
+    ],
+)  # fmt: skip
+def test_an_answer_by_a_gateway_of_this_machine_costs_what_the_ledger_will_say(
+    llm: str, usd: Decimal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address says where a request goes first, not who sends the bill; what runs here is free by any name."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:4000/v1")
+    row = PRESETS["knowledge-base"].with_cells({"llm": llm})
+    assert estimate_answer(row, Settings()).usd == usd

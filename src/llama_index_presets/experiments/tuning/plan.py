@@ -215,7 +215,7 @@ def _cost(plan: Plan, values: Settings, estimates: Sequence[Estimate]) -> Decima
     if None in costs:
         return None
     total = sum((one for one in costs if one is not None), Decimal(0))
-    if plan.measure in RETRIEVAL_MEASURES or plan.row.parts()["llm"].local:
+    if plan.measure in RETRIEVAL_MEASURES:
         return total
     usd = estimate_answer(plan.row, values).usd
     return None if usd is None else total + usd * math.ceil(len(plan.options) * len(plan.questions) * _ASKED)

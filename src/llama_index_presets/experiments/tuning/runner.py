@@ -22,12 +22,12 @@ from llama_index_presets.experiments.evaluation import Evaluation, Variant, corp
 from llama_index_presets.experiments.tuning.search import Point
 from llama_index_presets.experiments.tuning.space import AXES, Configuration, index_of
 from llama_index_presets.ingest.progress import Progress
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Rates, Tokens
+from llama_index_presets.monitor.prices import Pricer, Rates, Tokens
 from llama_index_presets.presets.build import build
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.estimates.answer import ANSWER_TOKENS, PROMPT_TOKENS
 from llama_index_presets.presets.matrix import Preset
-from llama_index_presets.providers.language_models import PROVIDERS, read_name
+from llama_index_presets.providers.language_models import language_model_rates, read_name
 
 __all__ = ["RETRIEVAL_MEASURES", "Part", "Runner", "answer_rates", "check_measure", "label"]
 
@@ -54,11 +54,7 @@ def check_measure(name: str) -> str:
 
 def answer_rates(row: Preset) -> Rates | None:
     """Prices of the language model that would read the passages; None when they are unknown."""
-    if row.parts()["llm"].local:
-        return Pricer().rates(FREE_PROVIDER, row.llm)
-    name = read_name(row.llm)
-    provider = PROVIDERS.get(name.provider)
-    return Pricer().rates(provider.prices if provider else "", name.model)
+    return language_model_rates(read_name(row.llm), Pricer(), local=row.parts()["llm"].local)[1]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer_cache.store import SentenceCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.encryption import Encryptor
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, context_window_of
+from llama_index_presets.monitor.prices import Pricer, context_window_of
 from llama_index_presets.monitor.usage import provider_of
 from llama_index_presets.presets.checks.offline import refuse_remote
 from llama_index_presets.presets.contextual.contextualiser import ContextModel, Contextualiser
@@ -25,6 +25,7 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.language_models import (
     PROVIDERS,
     is_on_this_machine,
+    language_model_rates,
     make_language_model,
     read_name,
 )
@@ -48,10 +49,7 @@ def _named(name: str, options: Mapping[str, Any], pricer: Pricer) -> ContextMode
     read = read_name(name)
     if read.provider == "extractive":
         raise SettingsError(_NO_MODEL)
-    known = PROVIDERS.get(read.provider)
-    provider = known.prices if known else ""
-    if pricer.rates(provider, read.model) is None and is_on_this_machine(read, options):
-        provider = FREE_PROVIDER
+    provider, _ = language_model_rates(read, pricer, local=is_on_this_machine(read, options))
     window = options.get("context_window") or context_window_of(provider, read.model)
     return ContextModel(name=str(name), provider=provider, model=read.model, window_tokens=window)
 

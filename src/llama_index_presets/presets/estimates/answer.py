@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from llama_index_presets.embed.catalogue import catalogue
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
+from llama_index_presets.monitor.prices import Pricer, Tokens
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
-from llama_index_presets.providers.language_models import PROVIDERS, read_name
+from llama_index_presets.providers.language_models import language_model_rates, read_name
 
 __all__ = ["ANSWER_TOKENS", "PROMPT_TOKENS", "AnswerEstimate", "estimate_answer"]
 
@@ -66,11 +66,7 @@ def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = Non
     longest = catalogue()[read.model].max_tokens if read.provider == CATALOGUE else _CHUNK_TOKENS
     passage = min(longest, settings.chunk_tokens or _CHUNK_TOKENS)
     prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
-    name = read_name(row.llm)
-    provider = PROVIDERS.get(name.provider)
-    local = row.parts()["llm"].local
-    paid = FREE_PROVIDER if local else provider.prices if provider else ""
-    rates = prices.rates(paid, name.model)
+    _, rates = language_model_rates(read_name(row.llm), prices, local=row.parts()["llm"].local)
     at = rates.at(prompt) if rates is not None else None
     return AnswerEstimate(
         model=row.llm,
