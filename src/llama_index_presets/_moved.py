@@ -6,7 +6,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
@@ -64,7 +63,7 @@ REMOVED: Final[dict[str, str]] = {
 """Old path of a module that left the package -> what to use instead."""
 
 
-class MovedModules(MetaPathFinder, Loader):
+class MovedModules:
     """Import finder for modules under their old path; last in line, so that current paths cost nothing."""
 
     def find_spec(
@@ -72,7 +71,8 @@ class MovedModules(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         """Spec of an old path, None for every other name."""
         old = fullname.removeprefix(_PACKAGE + ".")
-        return ModuleSpec(fullname, self) if fullname != old and (old in MOVED or old in REMOVED) else None
+        known = fullname != old and (old in MOVED or old in REMOVED)
+        return ModuleSpec(fullname, self) if known else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Module that forwards every name to the new one.
