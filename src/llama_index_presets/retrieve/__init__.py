@@ -8,9 +8,10 @@ check_consistency      compare a keyword index with the store beside it, and rep
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from typing import Any
+
+from llama_index_presets.packages.lazy_names import lazy_names
 
 __all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "check_consistency"]
 
@@ -20,6 +21,7 @@ _PUBLIC = {
     "HybridFusionRetriever": "hybrid",
     "check_consistency": "bm25.consistency",
 }
+_load = lazy_names(__name__, _PUBLIC)
 
 _OLD = {"verify_in_step": "check_consistency"}
 """Old name -> new name, for one release."""
@@ -30,6 +32,4 @@ def __getattr__(name: str) -> Any:
     if name in _OLD:
         warnings.warn(f"{name} is now called {_OLD[name]}.", DeprecationWarning, stacklevel=2)
         name = _OLD[name]
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    return _load(name)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from llama_index_presets.packages.lazy_names import lazy_names
 
 _PUBLIC = {"PineconeVectorStore": "store"}
 
 __all__ = [*_PUBLIC]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+__getattr__ = lazy_names(__name__, _PUBLIC)
