@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 from llama_index.core import Document
+from tests.fakes import ScriptedLLM
 from typer.testing import CliRunner
 
 from llama_index_presets import build
+from llama_index_presets.answer.cited.quotes import Chunk
+from llama_index_presets.answer.cited.support import check_sentences
 from llama_index_presets.cli import app
 from llama_index_presets.errors import AnswerError
 
@@ -122,3 +125,60 @@ def test_old_citations_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         )
     with sqlite3.connect(tmp_path / "citations.sqlite") as connection:
         assert connection.execute("select count(*), min(query_id) from citations").fetchone() == (4, "q5")
+
+
+WARRANTY = "Steel frames carry a warranty of ten years. Carbon frames carry a warranty of five years."
+
+
+@pytest.mark.parametrize(
+    ("says", "missing"),
+    [
+        ("Carbon frames carry a warranty of 99 years. [1]", ["99"]),
+        ("Carbon frames carry a warranty of 5 years. [1]", []),
+        ("Carbon is covered for seven years, steel for ten.", ["seven"]),
+        ("Yes, carbon frames carry a warranty of five years. [1]", []),
+        ("Yes. [1]", []),
+    ],
+)
+def test_a_figure_that_stands_nowhere_in_the_cited_passage_is_told(
+    tmp_path: Path, says: str, missing: list[str]
+) -> None:
+    """In the dictionary, the notebook and the terminal; a figure that stands there is not."""
+    storage = tmp_path / "s"
+    with build(
+        "healthcare", storage=storage, settings={"encryption": "off"}, llm=ScriptedLLM(says=says)
+    ) as engine:
+        engine.ingest([Document(text=WARRANTY, id_="warranty.txt")])
+        response = engine.query("How long is the warranty on carbon frames?")
+    told = [figure for one in response.to_dict().get("unsupported", []) for figure in one["missing"]]
+    assert told == missing
+    for shown in (repr(response), response._repr_html_()):
+        assert ("Not in what it cites" in shown) is bool(missing)
+        assert all(f"Not in what it cites: {figure}" in shown for figure in missing)
+
+
+def test_a_yes_alone_is_no_statement(tmp_path: Path) -> None:
+    """Nothing is said of it; a sentence behind it is judged without it."""
+    passages = [[Chunk("n", WARRANTY, 0, {})]]
+    judged = [
+        one.supported for one in check_sentences("Yes. [1] No, steel frames carry ten years. [1]", passages)
+    ]
+    assert judged == [None, True]
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_the_commands_name_a_figure_that_is_not_in_what_is_cited(tmp_path: Path, command: str) -> None:
+    """Below the sources, where who reads the answer looks; `--json` lists the sentence."""
+    storage = tmp_path / "s"
+    with build("healthcare", storage=storage, settings={"encryption": "off"}) as engine:
+        engine.ingest([Document(text=WARRANTY, id_="warranty.txt")])
+    question = "How long is the warranty on carbon frames?"
+    llm = "tests.fakes:ScriptedLLM?says=Carbon frames carry a warranty of 99 years. [1]"
+    arguments = ["healthcare", "--storage", str(storage), "--llm", llm]
+    if command == "chat":
+        shown = CliRunner().invoke(app, ["chat", *arguments], input=f"{question}\n\n").output
+    else:
+        shown = CliRunner().invoke(app, ["ask", *arguments, question]).output
+        found = json.loads(CliRunner().invoke(app, ["ask", *arguments, question, "--json"]).stdout)
+        assert found["unsupported"][0]["missing"] == ["99"]
+    assert "Not in what it cites: 99 (“Carbon frames carry a warranty of 99 years.”)" in shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
@@ -11,7 +11,15 @@ from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
 from llama_index_presets.provenance import source_name
 
-__all__ = ["AsyncCitedStream", "CitedResponse", "CitedStream", "PlainResult", "result_dict"]
+__all__ = [
+    "AsyncCitedStream",
+    "CitedResponse",
+    "CitedStream",
+    "PlainResult",
+    "figures_to_check",
+    "result_dict",
+    "unsupported_sentences",
+]
 
 _PREVIEW: Final = 200
 """Characters of a source that `to_dict` shows."""
@@ -30,10 +38,11 @@ def result_dict(
     Returns:
         ``answer``, ``sources`` (``id``, the first 200 characters of ``text``, ``source``, ``page``, ``score``),
         ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and
-        where they apply ``degraded``, ``numbers``, ``suspicious`` and ``cached``. What is not known yet, as in a stream
-        that is not used up, is None.
+        where they apply ``unsupported`` (see `unsupported_sentences`), ``degraded``, ``numbers``, ``suspicious`` and
+        ``cached``. What is not known yet, as in a stream that is not used up, is None.
     """
     known = metadata or {}
+    unsupported = unsupported_sentences(known)
     keys = ("known", "confidence", "citations", "cost_usd", "latency_ms", "query_id")
     extra = ("degraded", "numbers", "suspicious", "failed_legs", "cached")
     return {
@@ -41,8 +50,30 @@ def result_dict(
         "sources": [_source(hit) for hit in sources],
         "source_count": len(sources),
         **{key: known.get(key) for key in keys},
+        **({"unsupported": unsupported} if unsupported else {}),
         **{key: known[key] for key in extra if known.get(key)},
     }
+
+
+def unsupported_sentences(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Sentences of an answer whose words are not in what they cite: ``text``, ``cites`` and the figures ``missing``.
+
+    Example:
+        >>> checked = {"text": "Ten years.", "cites": [1], "supported": False, "score": 0.0, "missing": ["Ten"]}
+        >>> unsupported_sentences({"sentences": [checked]})
+        [{'text': 'Ten years.', 'cites': [1], 'missing': ['Ten']}]
+    """
+    checked = [one for one in metadata.get("sentences") or () if one["supported"] is False]
+    return [{key: one.get(key, []) for key in ("text", "cites", "missing")} for one in checked]
+
+
+def figures_to_check(metadata: Mapping[str, Any]) -> list[str]:
+    """A line for people for each sentence of an answer with a figure that is not in what it cites."""
+    return [
+        f"Not in what it cites: {', '.join(one['missing'])} (“{one['text']}”)"
+        for one in unsupported_sentences(metadata)
+        if one["missing"]
+    ]
 
 
 def _source(hit: NodeWithScore) -> dict[str, Any]:
@@ -74,6 +105,7 @@ class PlainResult:
         """Answer, then one line a cited source: what a terminal shows."""
         lines = [self._text() or "(no answer yet)"]
         lines += [f"  [{citation['n']}] {_place(citation)}" for citation in self._cited()]
+        lines += [f"  {line}" for line in figures_to_check(self.metadata or {})]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -87,7 +119,10 @@ class PlainResult:
         confidence = (self.metadata or {}).get("confidence")
         sure = "" if confidence is None else f"<p><small>confidence {confidence:.2f}</small></p>"
         answer = f"<p style='white-space:pre-wrap'>{html.escape(self._text())}</p>"
-        return f"<div>{answer}{sure}{''.join(rows)}</div>"
+        doubts = [
+            f"<p><strong>{html.escape(line)}</strong></p>" for line in figures_to_check(self.metadata or {})
+        ]
+        return f"<div>{answer}{''.join(doubts)}{sure}{''.join(rows)}</div>"
 
     def _cited(self) -> list[dict[str, Any]]:
         citations = (self.metadata or {}).get("citations") or []

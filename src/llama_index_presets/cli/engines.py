@@ -27,7 +27,13 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
-from llama_index_presets.cli.terminal import can_ask, is_terminal, model_loads_shown, working
+from llama_index_presets.cli.terminal import (
+    can_ask,
+    is_terminal,
+    model_loads_shown,
+    printable,
+    working,
+)
 from llama_index_presets.errors import (
     BudgetExceededError,
     IngestError,
@@ -226,13 +232,15 @@ def ask(
         bill: dict[str, Any] = {
             key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms", "finish_reason")
         }
-        extra: dict[str, Any] = {key: metadata[key] for key in ("numbers", "degraded") if key in metadata}
+        told = response.to_dict()
+        extra = {key: told[key] for key in ("unsupported", "numbers", "degraded") if key in told}
         answer = str(response)
         emit({"answer": answer, "known": metadata["known"], "citations": citations, **bill, **extra})
         return
     if not live:
         say(str(response))
     show_sources(response.to_dict()["answer"], cited)
+    _warn_of_figures(metadata)
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
     _warn_when_cut(metadata)
 
@@ -317,7 +325,16 @@ def chat(
             metadata: dict[str, Any] = response.metadata or {}
             cited = [citation for citation in metadata.get("citations", []) if citation["valid"]]
             show_sources(str(response), cited)
+            _warn_of_figures(metadata)
             _warn_when_cut(metadata)
+
+
+def _warn_of_figures(metadata: dict[str, Any]) -> None:
+    """Say which figures of an answer are not in what it cites."""
+    from llama_index_presets.answer.response import figures_to_check
+
+    for line in figures_to_check(metadata):
+        say(f"  {printable(line)}")
 
 
 def _warn_when_cut(metadata: dict[str, Any]) -> None:

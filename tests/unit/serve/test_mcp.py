@@ -38,7 +38,7 @@ async def test_tools_answer_search_and_list(server: Running) -> None:
         assert "ctx" not in json.dumps(tools["ask"].input_schema)
         answer = await call(client, "ask", question=QUESTION)
         assert (answer["answer"], answer["known"]) == ("Yes [1].", True)
-        assert answer["citations"][0]["source"] == "cats.txt"
+        assert answer["citations"][0]["source"] == "cats.txt" and answer["unsupported"] == []
         found = await call(client, "search", query="Cats purr all day", top_k=1)
         assert [one["source"] for one in found["passages"]] == ["cats.txt"]
         listed = await call(client, "list_documents")

@@ -75,6 +75,24 @@ def test_a_marker_without_a_passage_is_no_citation_of_the_protocols(
         llm.says = "Yes [1]."
 
 
+def test_a_sentence_that_its_passage_does_not_hold_is_named_by_every_protocol(
+    client: httpx.Client, server: Running
+) -> None:
+    """With the figures that are missing; an answer that is held says nothing of it."""
+    llm: Any = server.engine.llm
+    asked = {"question": "What do cats do all day?"}
+    body = {"model": "kb", "messages": [{"role": "user", "content": "What do cats do all day?"}]}
+    assert "unsupported" not in client.post("/query", json=asked).raise_for_status().json()
+    llm.says = "Cats purr 14 hours a day [1]."
+    wanted = [{"text": "Cats purr 14 hours a day.", "cites": [1], "missing": ["14"]}]
+    try:
+        assert client.post("/query", json=asked).raise_for_status().json()["unsupported"] == wanted
+        chat = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        assert chat["llama_presets"]["unsupported"] == wanted
+    finally:
+        llm.says = "Yes [1]."
+
+
 def test_a_stream_gives_sources_then_text_then_the_bill(client: httpx.Client) -> None:
     """Sources come before the first word; the bill comes last and has the whole answer."""
     text = client.post("/query/stream", json={"question": "What do cats do all day?"}).raise_for_status().text

@@ -33,6 +33,11 @@ _NOT: Final = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|without|fail(?:s|ed)? to)\b|n['’]t\b", re.IGNORECASE
 )
 _NAME: Final = re.compile(r"(?<![.!?:•\-*] )(?<!^)(?<!\w)[A-Z][\w’'-]{2,}")
+_YES_OR_NO: Final = re.compile(
+    r"(?:yes|no|ja|nein|oui|non|sí|sì|sim|não|да|нет|はい|いいえ|是的?|不是?|نعم|لا)(?:\s*[,.:;!、。，،–—-]+\s*|\s*$)",
+    re.IGNORECASE,
+)
+"""What an answer begins with that says nothing by itself."""
 _LIST_MARK: Final = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 Similarities = Callable[[str, Sequence[str]], list[float]]
@@ -49,6 +54,7 @@ class Sentence:
         supported: Whether they say so; None for a sentence without a statement, such as a lead-in.
         score: Share of its words that its best stretch holds, 0 to 1.
         quotes: By passage: the stretch that it rests on.
+        missing: Its figures that stand nowhere in what it cites; where it cites nothing, in no passage.
     """
 
     text: str
@@ -56,6 +62,7 @@ class Sentence:
     supported: bool | None
     score: float
     quotes: dict[int, Quote]
+    missing: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; ``spans`` are in the source document's text."""
@@ -64,6 +71,7 @@ class Sentence:
             "cites": list(self.cites),
             "supported": self.supported,
             "score": round(self.score, 3),
+            "missing": list(self.missing),
             "spans": [
                 {"n": number, "span": list(quote.span) if quote.span else None, "quote": quote.text}
                 for number, quote in self.quotes.items()
@@ -130,10 +138,11 @@ def _checked(
     similarities: Similarities | None,
     analyzer: Analyzer,
 ) -> Sentence:
-    verbatim = {number: quote for number in cites if (quote := find_words(text, passages[number - 1]))}
+    said = text[found.end() :] if (found := _YES_OR_NO.match(text)) else text
+    verbatim = {number: quote for number in cites if (quote := find_words(said, passages[number - 1]))}
     if verbatim:
         return Sentence(text, tuple(cites), True, 1.0, verbatim)
-    words = set(analyzer.tokens(text))
+    words = set(analyzer.tokens(said))
     lead_in = text.endswith(":") and not find_figures(text)
     if not words or lead_in or is_note(text) or (cites and not any(passages[number - 1] for number in cites)):
         return Sentence(text, tuple(cites), None, 0.0, {})
@@ -145,11 +154,27 @@ def _checked(
     score = max((share for share, _ in best.values()), default=0.0)
     quotes = {number: quote for number, (share, quote) in best.items() if share >= max(_AT_LEAST, score / 2)}
     supported = any(
-        _says_so(text, share, quote, passages[number - 1], similarities)
+        _says_so(said, share, quote, passages[number - 1], similarities)
         for number, (share, quote) in best.items()
         if share >= _WORDS_BESIDE
     )
-    return Sentence(text, tuple(cites), supported, score, quotes)
+    missing = () if supported else _missing_figures(said, cites, passages, headings)
+    return Sentence(text, tuple(cites), supported, score, quotes, missing)
+
+
+def _missing_figures(
+    text: str, cites: Sequence[int], passages: Sequence[Sequence[Chunk]], headings: Sequence[str]
+) -> tuple[str, ...]:
+    """Figures of a sentence that no passage holds which it cites; of all passages where it cites none."""
+    read = [number - 1 for number in cites] or range(len(passages))
+    held = [
+        Figures("\n".join([*headings[place : place + 1], *(chunk.text for chunk in passages[place])]))
+        for place in read
+    ]
+    figures = sorted(find_figures(text), key=lambda figure: text.find(figure.text))
+    return tuple(
+        dict.fromkeys(figure.text for figure in figures if not any(passage.holds(figure) for passage in held))
+    )
 
 
 def _best_stretch(

@@ -162,6 +162,8 @@ class Turn {
     this.#draw((number) => citationButton(number, citations.get(number), answer));
     if (!answer.known) this.#unknown(answer);
     else if (citations.size) this.answer.append(sourceList([...citations.values()], answer));
+    const doubtful = (answer.unsupported || []).filter((one) => one.missing.length);
+    if (doubtful.length) this.answer.append(doubts(doubtful));
     this.answer.append(facts(answer));
     announce(`${answer.known ? "Answer" : "No answer"}: ${this.body.textContent}`);
     if (!byId("passage").contains(document.activeElement)) this.element.scrollIntoView({ block: "nearest" });
@@ -203,6 +205,12 @@ function citationButton(number, citation, answer) {
     type: "button", class: "cite", "aria-label": `Citation ${number}: ${place(citation)}`, "aria-controls": "passage",
     click: (event) => opened(event.currentTarget, number, citation, answer),
   }, String(number));
+}
+
+/** Sentences with figures that are not in what they cite. */
+function doubts(sentences) {
+  return el("ul", { class: "doubts", "aria-label": "Figures to check" }, ...sentences.map((one) => el("li", {},
+    el("strong", {}, `Not in what it cites: ${one.missing.join(", ")}`), ` (“${one.text}”)`)));
 }
 
 function sourceList(citations, answer) {

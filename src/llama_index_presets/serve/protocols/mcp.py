@@ -71,6 +71,9 @@ class Answered(BaseModel):
     answer: str
     known: bool
     citations: list[Citation]
+    unsupported: list[str] = Field(
+        description="Sentences of the answer whose words, figures or names are not in what they cite."
+    )
     cost_usd: float | None
     query_id: str
 
@@ -164,6 +167,7 @@ class _Tools:
                 for one in found["citations"]
                 if one.get("valid", True)
             ],
+            unsupported=[one["text"] for one in found.get("unsupported", ())],
             cost_usd=found["cost_usd"],
             query_id=str(found["query_id"]),
         )

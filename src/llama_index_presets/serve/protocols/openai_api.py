@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIRoutes", "annotations_of"]
 
-_EXTRA: Final = ("citations", "known", "confidence", "cost_usd", "latency_ms", "query_id", "sources")
+_EXTRA: Final = (
+    "citations",
+    "known",
+    "confidence",
+    "cost_usd",
+    "latency_ms",
+    "query_id",
+    "sources",
+    "unsupported",
+)
 _FINISH: Final = {"length": "length", "content_filter": "content_filter"}
 _MOST_TEXTS: Final = 2_048  # as OpenAI's
 
@@ -272,7 +281,7 @@ class OpenAIRoutes:
     def _extra(self, answer: Answer, caller: Caller) -> dict[str, Any]:
         found = self._shown(answer, caller)
         found["citations"] = [one for one in found["citations"] or () if one.get("valid", True)]
-        return {name: found[name] for name in _EXTRA}
+        return {name: found[name] for name in _EXTRA if name in found}
 
     def _usage(self, answer: Answer) -> dict[str, int]:
         used = self._answers.metrics.usage(str(answer.metadata.get("query_id", "")))
