@@ -22,7 +22,7 @@ _STARTS: Final = re.compile(
 )
 _BETWEEN: Final = re.compile(
     rf"\?\s+(?:(?:and|or|but|also|then)\s+)*(?={_PREPOSITION}{_ASKS}\s+\w|{_AUXILIARY}\s+\w)|"
-    rf"\s*,?\s+(?:and|or|but)\s+(?:(?:also|then|if so)\s*,?\s+)?"
+    rf"(?<!\s)(?:\s*+,)?\s+(?:and|or|but)\s+(?:(?:also|then|if so)(?:\s*+,)?\s+)?"
     rf"(?={_PREPOSITION}{_ASKS}\s+\w|{_AUXILIARY}\s+(?:not\s+)?{_SUBJECT}\s+\w)",
     re.IGNORECASE,
 )

@@ -11,7 +11,7 @@ __all__ = ["Row", "read_row"]
 _LONGEST_PART: Final = 160
 """Characters of a label or a cell; what is longer is prose with semicolons."""
 
-_PART = re.compile(r";\s+|\s+\|\s*|^\|\s*|\s+—\s+")
+_PART = re.compile(r";\s+|(?<!\s)\s+\|\s*|^\|\s*|(?<!\s)\s+—\s+")
 _CELL = re.compile(r"(?P<name>[^:]{1,80}):\s+(?P<value>.+)", re.DOTALL)
 _FIGURE = re.compile(
     r"[(\[$€£¥+−–-]*\s*[$€£¥]?\s*\d[\d.,\s]*(?:%|[kKmMbB]n?|million|billion)?[)\]%*$€£\s]*|[-–—]+%?"

@@ -13,8 +13,10 @@ __all__ = ["is_item", "is_title", "split_units"]
 
 _ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
-_FIGURES = re.compile(r"^\D{2,80}(?:[$€£]?\s*\(?[$€£]?\d[\d,.]*\)?\s*%?\s*[*)]?\s*){2,}$")
-"""A row of a table that lost its lines: words, then figures to the end."""
+_FIGURES = re.compile(
+    r"^(?=\D*\d\D*\d)\D{2,80}(?:[$€£]?+\s*+\(?+[$€£]?+\d[\d,.]*+\)?+\s*+%?+\s*+[*)]?+\s*+)++$"
+)
+"""A row of a table that lost its lines: words, then figures to the end. Possessive, as digits can be split at will."""
 
 
 _NUMBERED = re.compile(r"\d{1,2}(?:\.\d{1,2})+\.? {1,3}[\dA-Z]")

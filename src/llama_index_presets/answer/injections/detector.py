@@ -35,6 +35,8 @@ _BEFORE: Final = ' \t\r\n.!?:;>)"*'
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]"
 )
+_LONG_RUN: Final = re.compile(r"(?<=[\s=*#_.>|-]{40})[\s=*#_.>|-]+(?=[\s=*#_.>|-]{40})")
+"""The middle of a long gap or line, which says nothing; rules would try each of its characters with all others."""
 _TAGS: Final = re.compile("[\U000e0020-\U000e007e]{4,}")
 _BASE64: Final = re.compile(
     r"(?<![\w+/])(?:[A-Za-z0-9+/]{4}){6,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])"
@@ -132,11 +134,12 @@ def _rule_matches(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _folded(text: str) -> tuple[str, list[int] | range]:
     """The text as it is read: without invisible characters, in compatible forms; and where each character stood."""
-    if text.isascii():
+    skipped = {place for run in _LONG_RUN.finditer(text) for place in range(*run.span())}
+    if text.isascii() and not skipped:
         return text, range(len(text))
     parts, places = list[str](), list[int]()
     for place, character in enumerate(text):
-        if _INVISIBLE.match(character):
+        if place in skipped or _INVISIBLE.match(character):
             continue
         plain = unicodedata.normalize("NFKC", character) or character
         plain = {"’": "'", "‘": "'", "“": '"', "”": '"'}.get(plain, plain)

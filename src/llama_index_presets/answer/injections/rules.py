@@ -208,7 +208,7 @@ RULES: Final[dict[str, tuple[str | tuple[str, str], ...]]] = {
         ),
         (
             "http www. ![ ]( <img <a",
-            rf"(?:https?:|www\.)\S{{3,}}{words.ANY}\b(?:your|every|each|the) (?:\w+ )?(?:answers?|responses?|repl(?:y|ies)|outputs?)\b",
+            rf"(?:https?:|www\.)\S{{3,500}}+{words.ANY}\b(?:your|every|each|the) (?:\w+ )?(?:answers?|responses?|repl(?:y|ies)|outputs?)\b",
         ),
         (
             "encode base64 hex",
