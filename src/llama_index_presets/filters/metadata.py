@@ -8,7 +8,7 @@ from typing import Any
 from llama_index.core.schema import BaseNode
 from pydantic_core import to_json
 
-__all__ = ["REFERENCE_KEYS", "filterable_metadata", "metadata_json"]
+__all__ = ["REFERENCE_KEYS", "filterable_fields", "filterable_metadata", "metadata_json"]
 
 REFERENCE_KEYS = ("ref_doc_id", "doc_id", "document_id")
 """Keys that stand for the node's source document where its metadata does not use them itself."""
@@ -28,10 +28,15 @@ def filterable_metadata(node: BaseNode) -> dict[str, Any]:
         >>> filterable_metadata(TextNode(text="a", metadata={"tags": ("x",)}))["tags"]
         ['x']
     """
-    metadata: dict[str, Any] = json.loads(metadata_json(node.metadata))
+    return filterable_fields(metadata_json(node.metadata), node.ref_doc_id)
+
+
+def filterable_fields(metadata: str, ref_doc_id: str | None) -> dict[str, Any]:
+    """`filterable_metadata` of a node whose metadata is written already, by `metadata_json`."""
+    fields: dict[str, Any] = json.loads(metadata)
     for key in REFERENCE_KEYS:
-        metadata.setdefault(key, node.ref_doc_id)
-    return metadata
+        fields.setdefault(key, ref_doc_id)
+    return fields
 
 
 def metadata_json(metadata: dict[str, Any]) -> str:

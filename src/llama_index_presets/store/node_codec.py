@@ -22,7 +22,7 @@ from llama_index.core.schema import (
 from pydantic_core import PydanticSerializationError, to_json
 
 from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
-from llama_index_presets.filters.metadata import metadata_json
+from llama_index_presets.filters.metadata import filterable_fields, metadata_json
 from llama_index_presets.text.utf8 import has_utf8, printable
 
 __all__ = ["Row", "restricting_ids", "to_node", "to_row"]
@@ -46,6 +46,10 @@ class Row(NamedTuple):
     metadata: str
     kind: str
     node: str
+
+    def filterable(self) -> dict[str, Any]:
+        """Mapping that filters see; see `filters.filterable_metadata`."""
+        return filterable_fields(self.metadata, self.ref_doc_id)
 
 
 _TYPES: dict[str, type[BaseNode]] = {

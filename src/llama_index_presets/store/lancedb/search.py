@@ -17,10 +17,11 @@ from llama_index.core.vector_stores.types import (
 from numpy.typing import NDArray
 
 from llama_index_presets.filters import predicate, render
+from llama_index_presets.filters.metadata import filterable_fields
 from llama_index_presets.store.base import NodeQuery
 from llama_index_presets.store.lancedb.filters import READS_ROWS, InexpressibleError, LanceDialect, one_of
-from llama_index_presets.store.lancedb.table import LanceColumns, filterable, read_nodes
-from llama_index_presets.store.node_codec import Row, restricting_ids
+from llama_index_presets.store.lancedb.table import LanceColumns, read_nodes
+from llama_index_presets.store.node_codec import restricting_ids
 from llama_index_presets.store.query_modes import answer, empty_result
 from llama_index_presets.store.vectors import checked_question
 
@@ -99,11 +100,7 @@ def _matching(table: Any, columns: LanceColumns, filters: MetadataFilters, where
     wanted = predicate(filters)
     found = table.search().where(where).select(["id", columns.doc_id, "metadata"]).limit(None).to_arrow()
     rows = zip(*(found[name].to_pylist() for name in ("id", columns.doc_id, "metadata")), strict=True)
-    return [
-        node_id
-        for node_id, doc_id, metadata in rows
-        if wanted(filterable(Row(node_id, doc_id, None, metadata, "", "")))
-    ]
+    return [node_id for node_id, doc_id, metadata in rows if wanted(filterable_fields(metadata, doc_id))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreEr
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.private_files import private_folder
-from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.store.base import FIXED_LIMITS
 from llama_index_presets.store.index_terms import labels_of
 from llama_index_presets.store.lancedb.filters import fields_of
@@ -40,7 +39,6 @@ __all__ = [
     "WriteLock",
     "check_names",
     "connect",
-    "filterable",
     "local_folder",
     "official_fields",
     "open_table",
@@ -425,7 +423,7 @@ class LanceColumns:
             NodeRejectedError: A node has no JSON form.
         """
         rows = [to_row(node) for node in nodes]
-        metadata = [filterable(row) for row in rows]
+        metadata = [row.filterable() for row in rows]
         storage = pa.array([json.dumps(fields_of(one), ensure_ascii=False) for one in metadata], pa.string())
         arrays = [
             *(pa.array([getattr(row, name) for row in rows], pa.string()) for name in _ROW_FIELDS),
@@ -437,14 +435,6 @@ class LanceColumns:
 
 
 _ROW_FIELDS = ("node_id", "ref_doc_id", "text", "metadata", "kind", "node")
-
-
-def filterable(row: Row) -> dict[str, Any]:
-    """Give the mapping that filters see, as `filters.filterable_metadata` does, from a row."""
-    metadata: dict[str, Any] = json.loads(row.metadata)
-    for key in REFERENCE_KEYS:
-        metadata.setdefault(key, row.ref_doc_id)
-    return metadata
 
 
 def read_nodes(rows: pa.Table, columns: LanceColumns) -> list[BaseNode]:

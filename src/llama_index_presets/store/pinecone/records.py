@@ -12,7 +12,6 @@ import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
-from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.store.index_terms import labels_of
 from llama_index_presets.store.node_codec import Row, to_node, to_row
 from llama_index_presets.store.pinecone.filters import NUMBER
@@ -65,9 +64,7 @@ def record_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> Record:
         NodeRejectedError: Its metadata is over 40 kB or its id over 512 bytes; refused before sending.
     """
     row = to_row(node)
-    fields: dict[str, Any] = json.loads(row.metadata)
-    for key in REFERENCE_KEYS:
-        fields.setdefault(key, row.ref_doc_id)
+    fields = row.filterable()
     metadata: dict[str, Any] = {
         NUMBER + key: float(value) for key, value in fields.items() if isinstance(value, (int, float))
     }

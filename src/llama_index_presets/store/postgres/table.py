@@ -15,7 +15,6 @@ import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import NodeRejectedError, SettingsError, StoreError
-from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.store.base import agreed_fingerprint
 from llama_index_presets.store.node_codec import Row, to_node, to_row
 from llama_index_presets.store.postgres.connection import quoted
@@ -75,9 +74,7 @@ def copy_stream(nodes: Sequence[BaseNode], vectors: npt.NDArray[np.float32], *, 
 
 
 def _values(row: Row) -> list[bytes]:
-    metadata: dict[str, Any] = json.loads(row.metadata)
-    for key in REFERENCE_KEYS:
-        metadata.setdefault(key, row.ref_doc_id)
+    metadata = row.filterable()
     plain = (row.node_id, row.ref_doc_id, row.text, row.metadata, row.kind, row.node)
     fields = json.dumps(fields_of(metadata), ensure_ascii=False)
     if any("\0" in one for one in plain if one) or ("\\u0000" in fields and unstorable(fields_of(metadata))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any
 
@@ -12,7 +11,6 @@ from llama_index.core.schema import BaseNode
 from weaviate.classes.data import DataObject
 
 from llama_index_presets.errors import StoreCorruptError
-from llama_index_presets.filters import REFERENCE_KEYS
 from llama_index_presets.store.index_terms import label, labels_of
 from llama_index_presets.store.node_codec import Row, to_node, to_row
 from llama_index_presets.store.weaviate.filters import EVERY, number_property
@@ -71,9 +69,7 @@ def object_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> DataObject[Any
         NodeRejectedError: It has no JSON form.
     """
     row = to_row(node)
-    fields: dict[str, Any] = json.loads(row.metadata)
-    for key in REFERENCE_KEYS:
-        fields.setdefault(key, row.ref_doc_id)
+    fields = row.filterable()
     stored = dict(
         zip(
             NODE_PROPERTIES,
