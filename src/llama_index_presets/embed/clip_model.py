@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_index_presets.embed.clip_towers import ClipTowers, open_towers
+from llama_index_presets.embed.tokens import Tokenizer
 from llama_index_presets.errors import ModelError
-from llama_index_presets.inference.tokenizer import open_tokenizer
 from llama_index_presets.loading import LoadOnce
 
 if TYPE_CHECKING:
@@ -186,26 +186,8 @@ def _inner(folder: Path) -> Path:
         return folder
 
 
-class ClipTokenizer:
-    """The tokenizer of a CLIP folder, never truncating; safe to share between threads.
-
-    Args:
-        folder: See `ClipCard.folder`.
-
-    Raises:
-        ModelError: The folder has no tokenizer.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer: Any = open_tokenizer(folder)
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Length of each text in tokens, special tokens included."""
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+class ClipTokenizer(Tokenizer):
+    """The tokenizer of a CLIP folder; see `ClipCard.folder`."""
 
     def padded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Ids and mask, shape (texts, tokens); a text is padded with its own last token, which ends it."""
