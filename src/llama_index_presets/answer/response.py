@@ -145,27 +145,23 @@ class CitedResponse(PlainResult, Response):
     """
 
 
-class CitedStream(PlainResult, StreamingResponse):
-    """`StreamingResponse` with `to_dict`, which is complete when the pieces are used up.
+class _PlainStream(PlainResult):
+    """`to_dict` of a stream, complete when the pieces are used up.
 
     Attributes:
         written: Gives the text so far.
     """
 
+    response_txt: str | None
     written: Callable[[], str] | None = None
 
     def _text(self) -> str:
         return self.written() if self.written else self.response_txt or ""
 
 
-class AsyncCitedStream(PlainResult, AsyncStreamingResponse):
-    """`AsyncStreamingResponse` with `to_dict`, which is complete when the pieces are used up.
+class CitedStream(_PlainStream, StreamingResponse):
+    """`StreamingResponse` with `to_dict`."""
 
-    Attributes:
-        written: Gives the text so far.
-    """
 
-    written: Callable[[], str] | None = None
-
-    def _text(self) -> str:
-        return self.written() if self.written else self.response_txt or ""
+class AsyncCitedStream(_PlainStream, AsyncStreamingResponse):
+    """`AsyncStreamingResponse` with `to_dict`."""
