@@ -30,9 +30,11 @@ CREATE TABLE IF NOT EXISTS documents (
     ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT, language TEXT
 );
 CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS removals (doc_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS permissions (doc_id TEXT PRIMARY KEY, allowed TEXT NOT NULL, pending INTEGER NOT NULL);
 """
-"""``changes`` holds what is about to change; ``permissions`` what was set by hand, ``pending`` until it is stored."""
+"""``changes`` holds what is about to change, ``removals`` what of it is to leave; ``permissions`` what was set by hand,
+``pending`` until it is stored."""
 
 _ADDED_LATER = ("owner", "language")
 """Columns that manifests of earlier releases lack; NULL where they were never recorded."""
@@ -186,6 +188,11 @@ class Manifest:
         )
         return [self._show(doc_id) for (doc_id,) in rows]
 
+    def removals(self) -> list[str]:
+        """Of the `leftovers`, those whose removal did not come to its end."""
+        rows = self._rows("SELECT doc_id FROM removals ORDER BY rowid")
+        return [self._show(doc_id) for (doc_id,) in rows]
+
     def totals(self) -> tuple[int, int]:
         """Number of documents and of chunks."""
         with self._using():
@@ -216,6 +223,7 @@ class Manifest:
         ids = self._ids(doc_ids)
         with self._changing():
             self._mark(ids)
+            self._connection.executemany("INSERT OR IGNORE INTO removals (doc_id) VALUES (?)", ids)
             self._connection.executemany("DELETE FROM documents WHERE doc_id = ?", ids)
             self._connection.executemany("DELETE FROM permissions WHERE doc_id = ?", ids)
 
@@ -338,6 +346,7 @@ class Manifest:
 
     def _unmark(self, ids: list[tuple[str]]) -> None:
         self._connection.executemany("DELETE FROM changes WHERE doc_id = ?", ids)
+        self._connection.executemany("DELETE FROM removals WHERE doc_id = ?", ids)
 
 
 def _damaged(path: Path, error: Exception) -> StoreCorruptError:

@@ -46,6 +46,7 @@ from llama_index_presets.presets.index.storage import (
     resolve_storage,
 )
 from llama_index_presets.presets.index.stores import check_place, make_index, open_store, refuse_lost_vectors
+from llama_index_presets.presets.ingestion import finish_removals
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import (
@@ -124,6 +125,7 @@ def build(
     choice = _choose(preset, storage, given, offline=offline, settings=settings)
     with closes_on_error("closing a part of the engine") as opened:
         parts = _open(choice, opened, filters=filters, repair=repair, rebuild=rebuild)
+        finish_removals(parts)
         choice.location.protect()
     return PresetEngine(parts)
 

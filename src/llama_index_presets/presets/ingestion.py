@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
-from llama_index_presets.errors import BudgetExceededError, SettingsError
+from llama_index_presets.errors import BudgetExceededError, SettingsError, StoreError, StoreLockedError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
@@ -51,7 +51,7 @@ from llama_index_presets.presets.permissions import (
 )
 from llama_index_presets.presets.ray_workers import check_ray, ray_worker
 
-__all__ = ["IngestOptions", "compact", "estimate", "ingest", "remove"]
+__all__ = ["IngestOptions", "compact", "estimate", "finish_removals", "ingest", "remove"]
 
 dispatcher = get_dispatcher(__name__)
 _log = logging.getLogger(__name__)
@@ -324,14 +324,35 @@ def _estimator(parts: EngineParts, contextualiser: Contextualiser | None = None)
 
 
 def remove(parts: EngineParts, doc_ids: Iterable[str], *, wait: bool = True) -> int:
-    """Remove documents that the engine may change, under the ingest lock; returns how many were there."""
+    """Remove documents that the engine may change, under the ingest lock; returns how many were there.
+
+    A document whose first ingest, or removal, was cut short is there, too: the store may hold passages of it.
+    """
     with ingest_lock(parts.storage.lock, wait=wait):
         _repair_keyword(parts)
-        known = parts.manifest.hashes()
+        known = {*parts.manifest.hashes(), *parts.manifest.leftovers()}
         wanted = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in known]
-        ownership = _ownership(parts, None, IngestOptions())
-        mine = ownership.may_change(wanted)
-        return _pipeline(parts, _estimator(parts)).remove(doc_id for doc_id in wanted if doc_id in mine)
+        mine = _ownership(parts, None, IngestOptions()).may_change(wanted)
+        _pipeline(parts, _estimator(parts)).remove([*mine, *parts.manifest.removals()])
+        return len(mine)
+
+
+def finish_removals(parts: EngineParts) -> None:
+    """Finish the removals that a process, now dead, has begun: what was removed is not found again.
+
+    Where another process holds the ingest lock, or the store cannot be changed now, the next ingest or removal does.
+    """
+    if not parts.manifest.removals():
+        return
+    try:
+        remove(parts, (), wait=False)
+    except StoreLockedError:
+        pass
+    except StoreError as error:
+        _log.warning(
+            "A removal that was cut short is not finished: %d documents may still be found (%s). Remove them again.",
+            len(parts.manifest.removals()), error,
+        )  # fmt: skip
 
 
 def _pipeline(parts: EngineParts, estimator: Estimator) -> Pipeline:
