@@ -285,6 +285,7 @@ class ExtractiveLLM(LLM):
             share *= _ANOTHER_CODE
         if reading.is_of_another_kind(best):
             share *= _ANOTHER_KIND
+        share *= reading.decides(best)
         if self.calibration is None or reading.goes_by_words:
             return share * best.coverage
         return share * self.calibration.probability(_features(reading, best, heading))

@@ -23,10 +23,11 @@ from llama_index_presets.answer.confidence.quantities import implied_words
 from llama_index_presets.answer.confidence.question import Question, holds_code, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import Row, read_row
-from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning, section_fit
+from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning, aspects_of, section_fit
 from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
 from llama_index_presets.answer.confidence.units import is_title, split_units
+from llama_index_presets.answer.confidence.whether import share_decided
 from llama_index_presets.answer.confidence.words import Words, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
@@ -139,6 +140,18 @@ class Reading:
             self.question.text, self.question.words, unit.text, self.words[unit.passage], self.analyzer
         )
 
+    def decides(self, unit: Unit) -> float:
+        """How far a unit can say yes or no, 0 to 1; 1 where that is not asked; see `whether`."""
+        asked, which = self.question, unit.passage
+        if asked.wants != "whether" or self.language != ENGLISH:
+            return 1.0
+        near = [one.text for one in self.units if one.passage == which and abs(one.place - unit.place) <= 1]
+        if self.sections[which] == 1:
+            near.append(aspects_of(asked.text))
+        around = Words(tokens_of("\n".join([self.passages[which].heading, *near]), self.analyzer))
+        words = set(asked.words) - light_words(self.analyzer)
+        return share_decided(words, asked.names, around, self.words[which], self.analyzer)
+
     @property
     def goes_by_words(self) -> bool:
         """Whether the passages are in another language and were found by their words: no vector says anything here."""
@@ -171,7 +184,7 @@ class Reading:
             cosine if similarity is None else similarity,
             self.margin,
             self.names[passage],
-            typed if self.question.wants else 1.0,
+            typed if self.question.wants in ("number", "date", "name") else 1.0,
             self._heading(passage, heading, cosine if similarity is None else similarity),
         )
 

@@ -25,7 +25,7 @@ _FORMS: Final = (
     "mouse mice; wife wives; knife knives; leaf leaves; half halves; thief thieves; wolf wolves; die dead death; "
     "live life lives; high height; long length; wide width; deep depth; strong strength; lose loss; sell sale; grow "
     "growth; choose choice; speak speech; believe belief; destroy destruction; bear born birth; prove proof; marry "
-    "marriage; hot heat; arrive arrival; weigh weight"
+    "marriage; hot heat; arrive arrival; weigh weight; cure curable; treat treatable; wash washable; use usable"
 )
 """The base first. Forms that are words of their own, such as found, left and saw, are not here."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from llama_index_presets.answer.confidence.whether import asks_whether
 from llama_index_presets.answer.confidence.words import fold, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 
@@ -27,6 +28,8 @@ _SPEAKER: Final = re.compile(
     re.IGNORECASE,
 )
 """The first person where it is a pronoun; the numeral stands behind a noun, as in "World War I" and "type I"."""
+_ARTICLE: Final = re.compile(r"\ba (?=[a-z])")
+"""No stop word of the analyzer, since letters alone are names: vitamin A."""
 _CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
 _LONG_CODE = re.compile(r"[A-Z][A-Za-z]*[-/.]\d[\w.-]*|\d+-[A-Z]+")
 """A code of several tokens; "2-yard" is none."""
@@ -68,7 +71,7 @@ class Question:
         name_pairs: Those that stand side by side, as in "Heart Block".
         codes: Those with a digit beside a letter, and numbers of three digits and more.
         long_codes: Codes of several tokens, such as "HTTP/3" and "B-12", as they are written.
-        wants: ``"number"``, ``"date"``, ``"name"``, or empty.
+        wants: ``"number"``, ``"date"``, ``"name"``, ``"whether"`` for yes or no, or empty.
     """
 
     text: str
@@ -82,7 +85,7 @@ class Question:
     @classmethod
     def of(cls, text: str, analyzer: Analyzer) -> Question:
         """Read a question; who asks it is none of its matter: "I" is neither a name nor a word to be found."""
-        plain = _SPEAKER.sub(r"\1 ", fold(text))
+        plain = _ARTICLE.sub("", _SPEAKER.sub(r"\1 ", fold(text)))
         words = tuple(dict.fromkeys(tokens_of(plain, analyzer)))
         raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]
         named = [
@@ -140,6 +143,8 @@ def holds_code(code: str, text: str) -> bool:
 
 
 def _wanted(question: str) -> str:
+    if asks_whether(question):
+        return "whether"
     asks = {"number": _ASKS_NUMBER, "date": _ASKS_DATE, "name": _ASKS_NAME}
     return next((kind for kind, pattern in asks.items() if pattern.search(question)), "")
 

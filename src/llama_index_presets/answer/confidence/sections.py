@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["SECTION_PATH", "asks_meaning", "section_fit"]
+__all__ = ["SECTION_PATH", "asks_meaning", "aspects_of", "section_fit"]
 
 _ASPECTS: Final = tuple(
     (re.compile(asks, re.IGNORECASE), re.compile(heads, re.IGNORECASE))
@@ -85,6 +85,16 @@ def asks_meaning(question: str) -> bool:
         (True, False)
     """
     return bool(_MEANS.search(question))
+
+
+def aspects_of(question: str) -> str:
+    """The words of a question that ask for an aspect, such as its treatment: a heading says them in other words.
+
+    Example:
+        >>> aspects_of("Is there a test for croup?")
+        'test for'
+    """
+    return " ".join(found[0] for asks, _ in _ASPECTS for found in asks.finditer(question))
 
 
 def section_fit(question: str, heading: str) -> int:
