@@ -24,6 +24,7 @@ from tests.servers.openai import OpenAIServer
 from llama_index_presets import cli
 from llama_index_presets.cli.answer_output import show_sources
 from llama_index_presets.cli.terminal import Working, model_loads_shown, print_table, table
+from llama_index_presets.ingest.progress import TerminalBar
 from llama_index_presets.loading import LoadOnce, loading
 
 HERE = Path(__file__).parents[2]
@@ -107,6 +108,18 @@ def test_a_model_is_named_while_it_is_loaded() -> None:
     with model_loads_shown(Line("Opening the index")), loading("MiniLM", "embedding"):
         load("MiniLM")
     assert said == ["Loading MiniLM", "reads MiniLM", "done"]
+
+
+def test_a_model_s_folder_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder called "[/old]" ended the command, one called "[old]" was left out of the line."""
+    monkeypatch.setattr("llama_index_presets.cli.terminal.is_terminal", lambda stream: True)
+    status = Working("Answering")
+    status._show()
+    status.begin("Loading /models/[/old]/[new]")
+    assert str(status._status.status) == "Loading /models/[/old]/[new] …"
+    status.stop()
+    bar = TerminalBar("Loading [/old]", "documents")
+    assert "Loading [/old]" in "".join(str(cell) for cell in bar._bar.columns[0].render(bar._bar.tasks[0]))
 
 
 @pytest.mark.slow("a process that loads an engine and a model on loopback")

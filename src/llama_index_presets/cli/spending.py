@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from decimal import Decimal
 
 import typer
 
 from llama_index_presets.cli.terminal import can_ask, is_terminal
-from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.errors import BudgetExceededError, SettingsError
 
 __all__ = ["agree_to_cost"]
 
@@ -29,6 +30,8 @@ def agree_to_cost(
     Raises:
         BudgetExceededError: It is above the limit, or nobody has agreed.
     """
+    if max_cost is not None and math.isnan(max_cost):
+        raise SettingsError("--max-cost is nan; expected US dollars, 0 or more.")
     if cost == 0:
         return
     amount = f"an unknown amount ({unpriced})" if cost is None else f"at most about ${cost:.4f}"

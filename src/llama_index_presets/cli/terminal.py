@@ -171,7 +171,7 @@ class Working:
     def _show(self) -> None:
         with self._lock:
             if not self._over and self._status is None:
-                self._status = console(stderr=True).status(f"{self._doing[-1]} …")
+                self._status = console(stderr=True).status(self._line())
                 self._status.start()
 
     def begin(self, doing: str) -> None:
@@ -187,9 +187,15 @@ class Working:
                 self._doing.pop()
             self._update()
 
+    def _line(self) -> Any:
+        """What is being done, as text: a model's folder may have brackets in its name, which are no markup."""
+        from rich.text import Text
+
+        return Text(f"{self._doing[-1]} …")
+
     def _update(self) -> None:
         if self._status is not None:
-            self._status.update(f"{self._doing[-1]} …")
+            self._status.update(self._line())
 
     def stop(self) -> None:
         """Take the line away: there is something to show."""

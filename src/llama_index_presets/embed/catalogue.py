@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.toml_files import read_toml
 
 __all__ = ["MODELS_FILE", "EmbeddingModel", "catalogue", "embedding_model", "shipped"]
 
@@ -110,12 +111,12 @@ def shipped() -> Mapping[str, EmbeddingModel]:
 @cache
 def _with_own(path: Path) -> Mapping[str, EmbeddingModel]:
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))
+        rows = read_toml(path)
     except OSError as error:
         raise SettingsError(
             f"The models file '{path}' ({MODELS_FILE}) cannot be read ({error.strerror})."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"The models file '{path}' ({MODELS_FILE}) is not TOML ({error}).") from error
     return {**shipped(), **{name: _own_model(name, row, path) for name, row in rows.items()}}
 

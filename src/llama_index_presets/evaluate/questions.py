@@ -96,7 +96,7 @@ def read_beir(folder: str | Path) -> list[JudgedQuestion]:
             for name, grades in judged.items()
             if max(grades.values()) > 0
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(
             f"'{place}' is not a folder in BEIR layout ({type(error).__name__}: {error}). It needs queries.jsonl "
             "with _id and text, and qrels.tsv with a header and query-id, corpus-id, score."

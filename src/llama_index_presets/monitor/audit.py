@@ -100,7 +100,7 @@ class AuditHead:
         try:
             content = json.loads(Path(path).read_text("utf-8"))
             return cls(number=int(content["number"]), mac=str(content["mac"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise AuditError(
                 f"'{path}' is no exported head: {error!r}. Expected JSON with number and mac."
             ) from error
@@ -394,7 +394,7 @@ def _last(descriptor: int, path: Path) -> AuditHead:
         if not tail.endswith(b"\n") or _as_line(content) != line:
             raise ValueError("its last line is not complete, or was edited")
         return AuditHead(number=int(content["entry"]["number"]), mac=str(content["mac"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AuditError(
             f"Audit log '{path}' cannot be continued: {error!r}. Run verify, keep the file, and start a new log."
         ) from error

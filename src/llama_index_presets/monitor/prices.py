@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import tomllib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.toml_files import read_toml
 
 __all__ = ["FREE_PROVIDER", "PriceBook", "Pricer", "Rates", "Tokens", "context_window_of"]
 
@@ -128,8 +128,8 @@ class PriceBook:
             SettingsError: The file is not TOML, or a key or number in it is wrong; all mistakes are listed.
         """
         try:
-            raw = tomllib.loads(Path(path).read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            raw = read_toml(Path(path))
+        except (OSError, ValueError) as error:
             raise SettingsError(
                 f"Price book '{path}' cannot be read: {error}. Expected a TOML file."
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
+from threading import TIMEOUT_MAX
 from typing import Any, Literal
 
 from llama_index_presets.errors import SettingsError
@@ -206,8 +207,10 @@ class Settings:
             raise SettingsError(f"candidates is {self.candidates}; it must be at least 1.")
         if self.vector_weight is not None and not 0 <= self.vector_weight <= 1:
             raise SettingsError(f"vector_weight is {self.vector_weight}; a weight lies between 0 and 1.")
-        if self.leg_timeout_s is not None and not self.leg_timeout_s > 0:
-            raise SettingsError(f"leg_timeout_s is {self.leg_timeout_s}; it must be above 0.")
+        if self.leg_timeout_s is not None and not 0 < self.leg_timeout_s <= TIMEOUT_MAX:
+            raise SettingsError(
+                f"leg_timeout_s is {self.leg_timeout_s}; it must be above 0, and none for no limit."
+            )
         if not self.context_max_usd >= 0:
             raise SettingsError(f"context_max_usd is {self.context_max_usd}; it cannot be negative.")
         if not 0 <= self.blend <= 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.toml_files import read_toml
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.project.file import is_project, project_settings
 from llama_index_presets.presets.settings import SETTINGS, Settings, settings_class
@@ -166,10 +166,10 @@ def read_settings_file(path: Path, preset: str | None) -> dict[str, Any]:
         SettingsError: It cannot be read, is not TOML, or names what is unknown.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except OSError as error:
         raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
     if is_project(content):
         content = project_settings(content, path, preset)
@@ -266,7 +266,17 @@ def _checked(kind: type[Settings], name: str, value: Any, origin: str) -> Any:
             return tuple(value)
         if _fits(value, option):
             return value
-    raise SettingsError(f"{name} is {value!r} (from {origin}); expected {_accepts(kinds[name])}.")
+    shown = (
+        repr(value)
+        if _may_be_shown(kind, name)
+        else f"no {_accepts(kinds[name])} but a {type(value).__name__}"
+    )
+    raise SettingsError(f"{name} is {shown} (from {origin}); expected {_accepts(kinds[name])}.")
+
+
+def _may_be_shown(kind: type[Settings], name: str) -> bool:
+    """Whether a setting holds no secret: what stays out of ``repr`` stays out of errors, too."""
+    return next(field.repr for field in fields(kind) if field.name == name)
 
 
 def _fits(value: Any, option: Any) -> bool:

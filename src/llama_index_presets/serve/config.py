@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -29,6 +28,7 @@ from typing import Any, Final
 
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.toml_files import read_toml
 from llama_index_presets.presets.index.storage import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import is_project, read_project
@@ -157,10 +157,10 @@ def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> 
         SettingsError: It cannot be read, or a name or value in it is wrong; all unknown names of a table at once.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = read_toml(path)
     except OSError as error:
         raise SettingsError(f"The configuration '{path}' cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"The configuration '{path}' is not TOML ({error}).") from error
     _refuse_strangers(content, path)
     serve = _table(content, "serve", path)

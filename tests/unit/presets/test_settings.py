@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.prices import PriceBook
 from llama_index_presets.presets import settings as module
 from llama_index_presets.presets.matrix import PRESETS
+from llama_index_presets.presets.project.file import read_project
 from llama_index_presets.presets.settings import HealthcareSettings, Settings
 from llama_index_presets.presets.settings_sources import describe_settings, load_settings
+from llama_index_presets.serve.config import read_config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,3 +153,45 @@ def test_a_setting_that_is_no_number_is_refused(name: str) -> None:
     """TOML knows nan, and nothing is ever above it or past it."""
     with pytest.raises(SettingsError, match=f"{name} is nan; it must be above 0"):
         Settings(**{name: float("nan")})
+
+
+def test_a_leg_cannot_wait_for_ever() -> None:
+    """No function that waits takes infinity, so that every question failed; none is no limit."""
+    with pytest.raises(SettingsError, match="leg_timeout_s is inf; .* none for no limit"):
+        Settings(leg_timeout_s=float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"top_k = " + b"9" * 5_000, "not TOML"),
+        (b"x = " + b"[" * 5_000, "not TOML .it nests too deeply"),
+        (b"x = \xff", "not TOML"),
+    ],
+    ids=["digits", "depth", "encoding"],
+)
+def test_a_file_that_python_cannot_read_is_no_toml(tmp_path: Path, text: bytes, reason: str) -> None:
+    """The same for the files of settings, projects, servers, models and prices."""
+    file = tmp_path / "llama-presets.toml"
+    file.write_bytes(text)
+    for read in (load_settings, read_project, read_config):
+        with pytest.raises(SettingsError, match=reason):
+            read(file)  # type: ignore[operator]
+    with pytest.raises(SettingsError, match="cannot be read"):
+        PriceBook.load(file)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Windows' Notepad writes one."""
+    file = tmp_path / "settings.toml"
+    file.write_text("top_k = 3\n", encoding="utf-8-sig")
+    assert load_settings(file)[0].top_k == 3
+
+
+@pytest.mark.parametrize("name", ["llm_options", "embedding_options", "reranker_options", "alert_webhook"])
+def test_what_may_hold_a_secret_is_not_shown_where_it_is_wrong(name: str) -> None:
+    """Errors end up in logs."""
+    value = {"key": "sk-secret"} if name == "alert_webhook" else "https://me:sk-secret@host"
+    with pytest.raises(SettingsError, match=f"{name} is no (dict|str) or none but a (str|dict)") as refused:
+        load_settings({name: value}, "healthcare")
+    assert "sk-secret" not in str(refused.value)

@@ -476,7 +476,7 @@ def test_budgets_are_amounts_and_periods(text: str) -> None:
         parse_budget(text)
 
 
-@pytest.mark.parametrize("text", ["many/minute", "0/minute", "5/year", "5", "1.5/minute"])
+@pytest.mark.parametrize("text", ["many/minute", "²/minute", "0/minute", "5/year", "5", "1.5/minute"])
 def test_rates_are_counts_and_periods(text: str) -> None:
     """Anything else is refused where the key is made."""
     with pytest.raises(SettingsError, match="is no rate"):

@@ -323,6 +323,8 @@ def test_limits_are_numbers_above_zero() -> None:
     """All faults at once."""
     with pytest.raises(SettingsError, match=r"answer_s is -1; running is 0"):
         Limits(running=0, answer_s=-1)
+    with pytest.raises(SettingsError, match=r"stop_s is inf. Expected a number > 0, at most 1,000,000,000"):
+        Limits(stop_s=float("inf"))  # which no function that waits takes
     with pytest.raises(SettingsError, match="is no rate"):
         Limits(rate="fast")
 

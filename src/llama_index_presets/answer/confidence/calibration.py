@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.toml_files import read_toml
 
 __all__ = ["CALIBRATION_FILE", "FEATURES", "Calibration", "calibration_of", "find_calibrations"]
 
@@ -109,7 +109,7 @@ def find_calibrations(
 
 def _tables(file: Path) -> Mapping[str, Any]:
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        tables = read_toml(file)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"The calibration '{file}' cannot be read ({error}). Remove it, or calibrate again."

@@ -433,8 +433,8 @@ def refuse_beyond(estimate: Estimate, max_cost_usd: float | Decimal) -> None:
         BudgetExceededError: The estimate is above it, or the model's price is unknown.
     """
     limit = Decimal(str(max_cost_usd))
-    if limit < 0:
-        raise SettingsError(f"The cost limit is {limit}; it cannot be negative.")
+    if limit.is_nan() or limit < 0:
+        raise SettingsError(f"The cost limit is {limit}; expected US dollars, 0 or more.")
     if estimate.context is not None and estimate.context.cost_usd is None:
         error = BudgetExceededError(
             f"The price of '{estimate.context.model}' is unknown, so its {estimate.context.calls:,} context sentences "

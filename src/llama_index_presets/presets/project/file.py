@@ -12,7 +12,6 @@ top_k = 8
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.toml_files import read_toml
 from llama_index_presets.presets.index.storage import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.values import PROJECT_FILE
@@ -154,10 +154,10 @@ def project_settings(content: Mapping[str, Any], path: Path, preset: str | None)
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise SettingsError(f"The project file '{path}' cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"The project file '{path}' is not TOML ({error}).") from error
 
 

@@ -441,7 +441,7 @@ def parse_rate(text: str) -> tuple[float, float]:
         (60.0, 60.0)
     """
     count, _, period = text.partition("/")
-    if not count.strip().isdigit() or int(count) < 1 or period.strip() not in _PERIODS:
+    if not count.strip().isdecimal() or int(count) < 1 or period.strip() not in _PERIODS:
         raise SettingsError(
             f"'{text}' is no rate. Write requests and a period: 60/minute, 5/second, 1000/hour."
         )

@@ -15,6 +15,8 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.serve.callers.key_file import parse_rate
 from llama_index_presets.serve.protocols.problems import Problem
 
+_MOST: Final = 1_000_000_000  # no limit can be meant beyond, and waiting functions take no infinity
+
 __all__ = ["ClientTooSlow", "Limits", "RateLimiter", "Slots", "bounded_receive", "bounded_send"]
 
 
@@ -59,10 +61,10 @@ class Limits:
         wrong = [
             f"{name} is {value!r}"
             for name, value in values.items()
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST
         ]
         if wrong:
-            raise SettingsError(f"Limits: {'; '.join(wrong)}. Expected a number > 0.")
+            raise SettingsError(f"Limits: {'; '.join(wrong)}. Expected a number > 0, at most {_MOST:,}.")
         wrong = [f"{name} is {values[name]!r}" for name in whole if not isinstance(values[name], int)]
         if wrong:
             raise SettingsError(f"Limits: {'; '.join(wrong)}. Expected a whole number > 0.")
