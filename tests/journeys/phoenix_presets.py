@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core import Document
+from tests.fixtures.browser import BROWSER
 from tests.servers.openai import OpenAIServer
 from tests.servers.phoenix import Phoenix
 from tests.unit.rerank.conftest import save_model
@@ -115,16 +115,13 @@ def spans_of(phoenix: Phoenix, project: str) -> list[dict[str, Any]]:
 
 def picture(url: str, path: Path) -> str:
     """Open a page in headless Chromium, save its picture, give its text; empty where there is no Chromium."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
+    if BROWSER is None:
         return ""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
     options += [f"--user-data-dir={path.parent / 'chromium'}", "--window-size=1440,760"]
     options += ["--virtual-time-budget=20000"]
-    subprocess.run([chromium, *options, f"--screenshot={path}", url], capture_output=True, timeout=120)
-    done = subprocess.run(
-        [chromium, *options, "--dump-dom", url], capture_output=True, text=True, timeout=120
-    )
+    subprocess.run([BROWSER, *options, f"--screenshot={path}", url], capture_output=True, timeout=120)
+    done = subprocess.run([BROWSER, *options, "--dump-dom", url], capture_output=True, text=True, timeout=120)
     return done.stdout
 
 

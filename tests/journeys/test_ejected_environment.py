@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.fixtures.package_index import skip_without_index
 from tests.servers.openai import OpenAIServer
 from tools.pythons import UV
 
@@ -19,9 +20,6 @@ from llama_index_presets.advise.eject import eject
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "recipes" / "healthcare" / "documents"
-NETWORK = re.compile(
-    r"[Ff]ailed to fetch|[Dd]ns error|[Cc]onnection (?:refused|reset|error)|error sending request|timed out"
-)
 
 
 def run(
@@ -49,8 +47,7 @@ def install(folder: Path, wheels: Path) -> None:
     wanted = ("-r", "requirements.txt", "--find-links", wheels, "--link-mode", "copy")
     filled = run(folder, UV, "pip", "install", "--quiet", "--python", ".venv", *wanted)
     for done in (built, made, filled):
-        if done.returncode and NETWORK.search(done.stderr):
-            pytest.skip(f"no package index can be reached: {done.stderr.strip().splitlines()[-1][:160]}")
+        skip_without_index(done)
         assert done.returncode == 0, done.stderr
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.servers.phoenix import NoPhoenixError, executable, isolated
+from tests.fixtures.browser import BROWSER, NO_BROWSER
+from tests.servers.phoenix import executable, isolated
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -56,10 +56,7 @@ def folder() -> Iterator[Path]:
 
     Not below pytest's own folder: as root, Postgres runs as another user, whom each new pytest session locks out of it.
     """
-    try:
-        command = executable()
-    except NoPhoenixError as error:
-        pytest.skip(f"Phoenix cannot be installed on this machine: {error}")
+    command = executable()
     with tempfile.TemporaryDirectory(prefix="phoenix-") as name:
         Path(name).chmod(0o755)
         run_program(command, Path(name))
@@ -194,11 +191,10 @@ def test_no_text_reached_phoenix(seen: dict[str, Any]) -> None:
     assert "sha256:" in told
 
 
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 @pytest.mark.parametrize("preset", TREES)
 def test_a_browser_shows_the_tree(folder: Path, seen: dict[str, Any], preset: str) -> None:
     """Phoenix's own page, in headless Chromium."""
-    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        pytest.skip("no Chromium on this machine; the other tests ask Phoenix's API")
     page = seen["presets"][preset]["page"]
     for name in ("retrieve", "embed", "llm"):
         assert name in page

@@ -14,6 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from tests.fixtures.package_index import skip_without_index
 from tests.servers.openai import OpenAIServer
 from tools import extras, pythons
 
@@ -206,8 +207,7 @@ def resolve(tmp_path: Path, wanted: str, *options: str) -> subprocess.CompletedP
     source.write_text(wanted, encoding="utf-8")
     command = [pythons.UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", *options, str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    if done.returncode and re.search(r"[Ff]ailed to fetch|dns error|[Cc]onnection|timed out", done.stderr):
-        pytest.skip(f"the package index cannot be reached: {done.stderr.splitlines()[0][:120]}")
+    skip_without_index(done)
     return done
 
 
