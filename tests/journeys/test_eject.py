@@ -17,7 +17,7 @@ from tests.servers.pinecone import pinecone_server
 from tests.tiny_clip import PAIRS, draw, tiny_clip
 from tests.unit.rerank.conftest import save_model
 
-from llama_index_presets import PRESETS, build, cli
+from llama_index_presets import PRESETS, build
 from llama_index_presets.advise.eject import eject
 from llama_index_presets.embed.clip import ClipEmbedding
 from llama_index_presets.errors import MonitorError, SettingsError, UnknownPresetError
@@ -274,14 +274,8 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
         eject("helthcare", tmp_path / "other")
 
 
-def test_the_command_writes_the_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_project(tmp_path: Path, run: Any) -> None:
     """One JSON object, notices on standard error."""
-    arguments = ["eject", "healthcare", str(tmp_path / "p"), "--json"]
-    monkeypatch.setattr(sys, "argv", ["llama-presets", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    captured = capsys.readouterr()
-    assert (stopped.value.code or 0) == 0 and "in clear" in captured.err
-    assert set(json.loads(captured.out)) == {"folder", "files", "extras"}
+    code, out, err = run("eject", "healthcare", tmp_path / "p", "--json")
+    assert code == 0 and "in clear" in err
+    assert set(json.loads(out)) == {"folder", "files", "extras"}

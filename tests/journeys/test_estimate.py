@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core import Document
@@ -14,7 +14,7 @@ from llama_index.embeddings.openai import OpenAIEmbedding
 from tests.fakes import WordEmbedding
 from tests.servers.openai import OpenAIServer
 
-from llama_index_presets import build, cli
+from llama_index_presets import build
 from llama_index_presets.errors import BudgetExceededError, FingerprintError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.estimates import ingestion
@@ -182,17 +182,9 @@ def test_another_model_is_refused_and_nothing_is_written(tmp_path: Path) -> None
 
 
 def test_the_command_estimates_and_ingest_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     """One object with --json; exit code 1 when the limit is passed, and no request was made."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llama-presets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     code, out, err = run("estimate", "knowledge-base", DOCUMENTS, "--storage", tmp_path / "s", "--json")
     assert (code, err) == (0, "") and json.loads(out)["documents"] == 5 and json.loads(out)["cost_usd"] > 0

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 from tests.servers.openai import OpenAIServer
 
-from llama_index_presets import cli
 from llama_index_presets.cli.answer_output import show_sources
 from llama_index_presets.cli.terminal import Working, model_loads_shown, print_table, table
 from llama_index_presets.ingest.progress import TerminalBar
@@ -251,14 +250,9 @@ def test_a_document_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]
     assert "\x1b" not in out and "\x07" not in out and "[red]last[/red]" in out and "[red]y[/red]" in out
 
 
-def test_json_is_one_object_without_a_status(
-    capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+def test_json_is_one_object_without_a_status(run, monkeypatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Also at a width that breaks tables."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["llama-presets", "list", "--json"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    captured = capsys.readouterr()
-    assert captured.err == "" and len(json.loads(captured.out)["presets"]) == 7
+    code, out, err = run("list", "--json")
+    assert (code, err) == (0, "") and len(json.loads(out)["presets"]) == 7

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core import Document
 
-from llama_index_presets import build, cli
+from llama_index_presets import build
 from llama_index_presets.answer.confidence.calibration import CALIBRATION_FILE, Calibration, find_calibrations
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import SettingsError
@@ -91,9 +91,7 @@ FAR = ("Who won the cup of {}?", "Which song did {} write for the choir?")
 
 
 @pytest.mark.slow("three engines and forty questions: 4 s of CPU")
-def test_the_command_calibrates_the_storage_and_the_next_engine_goes_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_calibrates_the_storage_and_the_next_engine_goes_by_it(tmp_path: Path, run: Any) -> None:
     """Questions from a file, cross-validated, to `calibration.toml`; no model is asked on the way."""
     documents = [
         Document(text=f"The {name} valve opens at {place + 2} bar.", doc_id=name)
@@ -110,11 +108,9 @@ def test_the_command_calibrates_the_storage_and_the_next_engine_goes_by_it(
     file.write_text("\n".join(map(json.dumps, questions)))
     options = ["--questions", str(file), "--storage", str(tmp_path / "s"), "--calibrate", "--json"]
     options += ["--false-answers", "0"]
-    monkeypatch.setattr(sys, "argv", ["llama-presets", "evaluate", "healthcare", *options])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    shown = json.loads(capsys.readouterr().out)
-    assert (stopped.value.code or 0) == 0 and shown["file"] == str(tmp_path / "s" / CALIBRATION_FILE)
+    code, out, _ = run("evaluate", "healthcare", *options)
+    shown = json.loads(out)
+    assert code == 0 and shown["file"] == str(tmp_path / "s" / CALIBRATION_FILE)
     assert shown["sentences"]["answered"] >= 0.9 and shown["sentences"]["wrongly_answered"] <= 0.1
     with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
         made = engine.synthesizer.evidence.calibration

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from llama_index.llms.openai import OpenAI
 from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.servers.openai import OpenAIServer
 
-from llama_index_presets import build, cli
+from llama_index_presets import build
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome
 from llama_index_presets.evaluate.questions import JudgedQuestion
@@ -195,20 +194,6 @@ def test_a_variants_settings_go_before_the_file(tmp_path: Path) -> None:
     base = Variant(preset="healthcare", storage="s", settings=tmp_path / "s.toml")
     assert base.given() == tmp_path / "s.toml"
     assert base.other(None, {"top_k": 8}, None).given() == {"top_k": 8, "blend": 0.5}
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """Run a command line in this process."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llama-presets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_the_command_compares_two_chunkings_on_files(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

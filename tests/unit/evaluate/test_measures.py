@@ -6,12 +6,12 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from tests.fixtures.browser import BROWSER, NO_BROWSER
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.compare import compare
@@ -139,18 +139,16 @@ def test_a_line_that_was_cut_short_is_asked_again(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 def test_the_name_of_a_run_is_not_one_letter_a_line(tmp_path: Path) -> None:
     """Beside eleven measures its column keeps room for words, in a window and on a telephone."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no browser on this machine (apt-get install chromium)")
     measure = "<script>document.title = 'width ' + document.querySelector('td').offsetWidth</script>"
     page = quality_page([make_result("healthcare chunking=sentence-window", {}, ASKED, OUTCOMES, {})])
     file = tmp_path / "page.html"
     file.write_text(page + measure, encoding="utf-8")
     for width in (1400, 390):
         flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
-        command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
+        command = [BROWSER, *flags, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
         environment = {**os.environ, "HOME": str(tmp_path)}
         done = subprocess.run(
             command, check=True, timeout=120, capture_output=True, text=True, env=environment

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core import Document
 from tests.unit.rerank.conftest import save_model
 
-from llama_index_presets import build, cli
+from llama_index_presets import build
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.questions import read_beir
 from llama_index_presets.experiments.reranking import reranking_report
@@ -49,9 +49,7 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
         read_beir(tmp_path)
 
 
-def test_the_report_has_every_blend_and_ends_with_the_retrieval_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_has_every_blend_and_ends_with_the_retrieval_order(tmp_path: Path, run: Any) -> None:
     """Blend 1 is what retrieval gives by itself; nothing can be said to pay against a perfect one."""
     settings = {"pattern": "advanced", "reranker": save_model(tmp_path / "model"), "candidates": 3}
     (tmp_path / "settings.toml").write_text(
@@ -68,11 +66,9 @@ def test_the_report_has_every_blend_and_ends_with_the_retrieval_order(
         "--reranking",
         "--json",
     ]
-    monkeypatch.setattr(sys, "argv", ["llama-presets", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    report = json.loads(capsys.readouterr().out)
-    assert stopped.value.code == 0
+    code, out, _ = run(*arguments)
+    report = json.loads(out)
+    assert code == 0
     assert report["questions"] == 2 and report["ndcg_at_10"]["1.0"] == 1.0
     assert (report["best_blend"], report["pays"]) == (1.0, False)
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from tests.fixtures.browser import BROWSER, NO_BROWSER
 
 from llama_index_presets.charts import Chart, bars, lines
 from llama_index_presets.errors import MissingExtraError, MonitorError, SettingsError
@@ -30,7 +30,6 @@ from llama_index_presets.monitor.ledger.report import (
     write_cost_page,
 )
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOSTILE = "<script>alert(1)</script>[bold]"
 
 
@@ -192,19 +191,15 @@ def test_a_line_has_a_point_for_each_day():
     assert len(points) == 2 and float(points[1]) < float(points[0])
 
 
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 def test_a_real_browser_draws_the_page(ledger, tmp_path):
     """Headless Chromium renders the report: bars in their colours, text in place, on a page of full height."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(
-            f"no browser on this machine: none of {', '.join(BROWSERS)} is on the PATH (apt-get install chromium)"
-        )
     image = pytest.importorskip("PIL.Image", reason="Pillow reads the screenshot")
     page, shot = write_cost_page(ledger, tmp_path / "report.html"), tmp_path / "report.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,1600"]
     environment = {**os.environ, "HOME": str(tmp_path)}
     command = [
-        browser,
+        BROWSER,
         *flags,
         f"--user-data-dir={tmp_path / 'profile'}",
         f"--screenshot={shot}",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_index_presets import PRESETS, build, cli
+from llama_index_presets import PRESETS, build
 from llama_index_presets.diagnose.doctor import examine
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.presets.checks import readiness
@@ -33,13 +32,6 @@ def lines(name: str, **settings: Any) -> list[str]:
     return [one.line for one in obstacles(preset(name).with_settings(values), values)]
 
 
-def listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
-    monkeypatch.setattr(sys, "argv", ["llama-presets", *words, "--json"])
-    with pytest.raises(SystemExit):
-        cli.main()
-    return json.loads(capsys.readouterr().out)
-
-
 def test_every_kind_of_obstacle_is_found() -> None:
     """Keys with what they are for, weights with the command that fetches them."""
     assert lines("healthcare") == []
@@ -55,13 +47,11 @@ def test_a_key_that_no_server_needs_is_no_obstacle() -> None:
     assert here == []
 
 
-def test_list_and_show_say_the_same_as_the_list(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_and_show_say_the_same_as_the_list(run: Any) -> None:
     """Ready means that nothing is missing."""
-    for row in listed(capsys, monkeypatch, "list")["presets"]:
+    for row in json.loads(run("list", "--json")[1])["presets"]:
         assert row["missing"] == lines(row["name"]) and row["ready"] is (row["missing"] == [])
-    assert listed(capsys, monkeypatch, "show", "research-papers")["missing"] == lines("research-papers")
+    assert json.loads(run("show", "research-papers", "--json")[1])["missing"] == lines("research-papers")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_index_presets import PRESETS, cli, recommend
+from llama_index_presets import PRESETS, recommend
 from llama_index_presets.advise.cost_estimate import estimate_bill
 from llama_index_presets.advise.recommend import rules
 from llama_index_presets.advise.requirements import Requirements
@@ -135,20 +134,6 @@ def test_when_nothing_fits_the_error_names_the_rules() -> None:
     empty = type(found)(requirements=found.requirements, ranked=(), ruled_out=found.ruled_out)
     with pytest.raises(SettingsError, match=r"No preset fits: the rules .*images-need-clip"):
         _ = empty.best
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """Run a command line in this process."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llama-presets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_the_command_takes_flags_and_quotes_rules(run) -> None:  # type: ignore[no-untyped-def]
