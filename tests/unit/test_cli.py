@@ -107,6 +107,35 @@ def test_debug_shows_the_traceback_wherever_it_stands(run) -> None:  # type: ign
     assert "Traceback" in run("--debug", "show", "helthcare")[2]
 
 
+def test_what_cannot_be_read_any_more_and_is_answered_from_is_named(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An emptied file and one in a folder that is closed now keep their text in the index, and the run says so."""
+    folder, storage = tmp_path / "docs", tmp_path / "s"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "valve.md").write_text("The valve opens at four bar.")
+    (folder / "sub" / "pump.md").write_text("The pump runs at 50 Hz.")
+    (folder / "lamp.md").write_text("The lamp is green.")
+    (folder / "new.md").write_text("")
+    ingest = ("ingest", "healthcare", folder, "--storage", storage, "--sync")
+    _, _, err = run(*ingest)
+    assert "new.md" in err and "Still answered from" not in err
+    (folder / "valve.md").write_text("")
+    scandir = os.scandir
+
+    def closed(path: Path) -> object:  # which root, who may run the tests, is never told
+        if Path(path) == folder / "sub":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    code, _, err = run(*ingest)
+    kept = [str(folder / "sub" / "pump.md"), str(folder / "valve.md")]
+    assert (code, err.splitlines()[-2:]) == (1, [f"  {name}" for name in kept])
+    assert "Still answered from, as read last" in err.splitlines()[-3]
+    assert json.loads(run(*ingest, "--json")[1])["kept"] == kept
+
+
 def test_ask_answers_with_sources_and_cost(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
     """The JSON has the promised keys, and the answer stands in its source."""
     code, out, err = run("ask", "healthcare", "How is botulism treated?", "--storage", clinic, "--json")

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ask", "chat", "existing_storage", "ingest", "must_find", "need_index", "open_engine"]
 
+_MOST_KEPT: Final = 20
+"""Names of documents that are printed of those kept as they were."""
 
 User = Annotated[str, typer.Option("--user", help="Who asks, where the storage has permissions.")]
 Groups = Annotated[str, typer.Option("--groups", help="Their groups: hr,all.")]
@@ -166,6 +168,12 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
         for warning in warnings:
             complain(f"{source}: warning: {warning}")
     complain_of_failures(report.failed)
+    if report.kept:
+        complain("Still answered from, as read last; to take one out, delete the file and use --sync:")
+        for source in report.kept[:_MOST_KEPT]:
+            complain(f"  {source}")
+        if (more := len(report.kept) - _MOST_KEPT) > 0:
+            complain(f"  and {more:,} more; --json lists all")
 
 
 def complain_of_failures(failed: Sequence[FailedSource]) -> None:

@@ -67,6 +67,8 @@ class IngestReport:
         unchanged: Documents that were there already.
         removed: Documents that vanished and were taken out (`sync`).
         failed: Documents that were left out.
+        kept: Of these, and of those below a folder that was left out, the ones that are answered from as they were
+            read last.
         chunks: Chunks of the documents written.
         embedded: Chunks that the model was asked for in this run; a cache answered the others.
         tokens: Their tokens.
@@ -82,6 +84,7 @@ class IngestReport:
     unchanged: int = 0
     removed: int = 0
     failed: list[FailedSource] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     chunks: int = 0
     embedded: int = 0
     tokens: int = 0

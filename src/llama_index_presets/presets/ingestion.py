@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
@@ -135,6 +135,7 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
         if watch is not None:
             report.personal_data = watch.found
             report.removed += pipeline.remove(watch.refused)
+        report.kept = _kept(parts, report, ownership)
         if parts.retrieval.second is not None:
             parts.retrieval.second.refresh()
         if options.compact:
@@ -145,6 +146,19 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
         report.estimated_tokens = expected.tokens
         report.estimated_cost_usd = None if expected.cost_usd is None else float(expected.cost_usd)
     return report
+
+
+def _kept(parts: EngineParts, report: IngestReport, ownership: Ownership) -> list[str]:
+    """Documents that could not be read, and that the engine goes on to answer from."""
+    failed = {one.source for one in report.failed}
+    if not failed:
+        return []
+    stored = (
+        doc_id
+        for doc_id in parts.manifest.hashes()
+        if doc_id in failed or any(parent.as_posix() in failed for parent in PurePath(doc_id).parents)
+    )
+    return sorted(filter(seen_only(parts, ownership.within(lambda _: True)), stored))
 
 
 def _ownership(parts: EngineParts, data: Any, options: IngestOptions) -> Ownership:
