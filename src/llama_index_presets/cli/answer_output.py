@@ -22,7 +22,7 @@ __all__ = ["cited_words", "show_pieces", "show_sources"]
 _MOST_WORDS: Final = 240
 """Characters of a passage that are shown."""
 
-_MARKERS = re.compile(r"((?:\s*\[\d+\])+)")
+_MARKERS = re.compile(r"((?<!\s)(?:\s*+\[\d+\])+)")
 
 
 def show_pieces(pieces: Iterable[str], status: Working) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 
 __all__ = ["answer_f1", "exact_match"]
 
-_MARKERS = re.compile(r"\s*\[\d+\]")
+_MARKERS = re.compile(r"(?<!\s)\s*+\[\d+\]")
 _ARTICLES = frozenset({"a", "an", "the"})
 
 

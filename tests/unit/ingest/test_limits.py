@@ -235,8 +235,9 @@ def _content(spaces: int) -> bytes:
         (zlib.compress(_content(3_000_000)), "/FlateDecode/FlateDecode"),
         (base64.a85encode(_content(3_000_000)) + b"~>", "/ASCII85Decode/FlateDecode"),
         (_content(3_000_000).hex().encode() + b">", "/ASCIIHexDecode/FlateDecode"),
+        (_content(3_000_000).hex().encode()[:-1] + b"\n>", "/ASCIIHexDecode/FlateDecode"),
     ],
-    ids=["flate", "twice", "ascii85", "hex"],
+    ids=["flate", "twice", "ascii85", "hex", "odd hex"],
 )
 def test_a_pdf_whose_content_expands_too_far_is_refused(tmp_path: Path, content: bytes, filters: str) -> None:
     """pdfium would unpack up to a gigabyte of it, and hold it twice; below the limit it is read."""
@@ -253,6 +254,33 @@ def test_content_that_a_pdf_names_again_counts_again(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="expands to more than 1 MB"):
         read_file(path, "h", ONE)
     assert read_file(_packed_pdf(path, _content(400_000)), "h", ONE).plain.text.strip() == "Words that stay."
+
+
+def test_a_string_that_looks_like_a_stream_hides_none(tmp_path: Path) -> None:
+    """What a string says ends nothing: the stream behind it is measured, whatever number it seems to have."""
+    path = _packed_pdf(tmp_path / "a.pdf", _content(3_000_000))
+    for hiding in (b"(stream\n)", b"(9 0 obj)", b"(obj)"):
+        path.write_bytes(path.read_bytes().replace(b"<</Filter", b"<</A" + hiding + b"/Filter"))
+        with pytest.raises(IngestError, match="expands to more than 1 MB"):
+            read_file(path, "h", ONE)
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [
+        b"1 0 obj<<>>stream\nx\nendstream endobj " * 20_000,
+        b"0" * 1_000_000 + b"stream\n",
+        b"(stream) " * 200_000,
+        b"/Contents [" + b"1" * 1_000_000,
+    ],
+    ids=["many streams", "digits", "words", "contents"],
+)
+def test_streams_are_found_in_one_pass(tmp_path: Path, filler: bytes) -> None:
+    """A megabyte of many small streams, or of what begins like one, does not take minutes to look through."""
+    path = _packed_pdf(tmp_path / "a.pdf", _content(3_000_000))
+    path.write_bytes(b"%PDF-1.5\n" + filler + b"\n" + path.read_bytes())
+    with pytest.raises(IngestError, match="expands to more than 1 MB"):
+        read_file(path, "h", ONE)
 
 
 def test_a_document_of_many_chunks_says_what_it_takes_before_it_is_cut() -> None:

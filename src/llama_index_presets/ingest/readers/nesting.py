@@ -57,13 +57,14 @@ or save its text.
     if len(html) < _LONG_TAG and html.count("<") < _FEWEST:
         return
     html = html.lower()
-    count, floor, hidden_to = _Count(), Counter[str](), 0
+    count, hidden_to = _Count(), 0
     for tag in _TAG.finditer(html):
         if tag["hides"]:
             if tag.start() >= hidden_to:
-                floor, hidden_to = count.open.copy(), _end_of_hidden(html, tag)
+                count.opened_inside.clear()
+                hidden_to = _end_of_hidden(html, tag)
         elif tag["end"]:
-            count.close(tag["name"], floor[tag["name"]] if tag.start() < hidden_to else 0)
+            count.close(tag["name"], hidden=tag.start() < hidden_to)
         else:
             count.start(tag["name"], tag["rest"])
 
@@ -85,6 +86,7 @@ class _Count:
 
     def __init__(self) -> None:
         self.open: Counter[str] = Counter()
+        self.opened_inside: Counter[str] = Counter()  # since the last script or comment began
         self._blocks = self._others = 0
         self._formats: dict[str, list[str]] = {name: [] for name in _FORMATS}  # attributes of the open ones
         self._equal: Counter[tuple[str, str]] = Counter()
@@ -99,6 +101,7 @@ class _Count:
         if name in _FLAT or (rest.endswith("/") and self._in_drawing and name not in _BLOCKS | _FORMATS):
             return
         self.open[name] += 1
+        self.opened_inside[name] += 1
         if name in _BLOCKS:
             self._blocks += 1
             if self._blocks > _DEEPEST:
@@ -109,11 +112,12 @@ class _Count:
             self._formats[name].append(rest)
             self._count_equal(name, rest, 1)
 
-    def close(self, name: str, floor: int) -> None:
+    def close(self, name: str, *, hidden: bool) -> None:
         self._charge()
-        if self.open[name] <= floor:
+        if (self.opened_inside if hidden else self.open)[name] <= 0:
             return
         self.open[name] -= 1
+        self.opened_inside[name] -= 1
         if name in _BLOCKS:
             self._blocks -= 1
         else:

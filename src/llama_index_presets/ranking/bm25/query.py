@@ -12,7 +12,7 @@ from llama_index_presets.ranking.bm25.analyzer import EXTRA, GAP, Analyzer
 
 __all__ = ["KeywordQuery", "parse_in_languages", "parse_query"]
 
-_PHRASE = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
+_PHRASE = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|«([^«»]*)»')
 _PREFIX = re.compile(r"(?<![\w*])(\w[\w./&'’-]*)\*(?![\w*])")
 _SYNTAX = '"“„«*'
 _JOINT = re.compile(r"[./&'’-]+")

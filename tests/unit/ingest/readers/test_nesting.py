@@ -10,6 +10,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
+from llama_index_presets.ingest.readers.nesting import check_nesting
 
 MANY = 200_000
 MISNESTED = (
@@ -67,6 +68,11 @@ def test_a_page_that_would_take_minutes_or_gigabytes_is_refused(page: str, reaso
 def test_a_page_with_many_tags_that_nothing_closes_is_read(page: str, words: int) -> None:
     """Tags that another one closes, formats that a parser forgets, scripts and drawings are not taken for depth."""
     assert plain_from_html(page).text.split() == ["word"] * words
+
+
+def test_comments_among_many_open_tags_take_no_time() -> None:
+    """The open tags are not gone through at each comment."""
+    check_nesting("".join(f"<x{number}>" for number in range(100_000)) + "<!-- -->" * 100_000)
 
 
 def test_quotations_in_markdown_lose_nothing_however_deep() -> None:

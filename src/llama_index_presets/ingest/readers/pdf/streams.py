@@ -15,10 +15,11 @@ from llama_index_presets.ingest.limits import SizeLimit
 
 __all__ = ["check_streams"]
 
-_DICTIONARY: Final = re.compile(rb"(\d+)\s+\d+\s+obj((?:(?!\bobj\b).)*)\Z", re.DOTALL)
+_NUMBER: Final = re.compile(rb"(?<!\d)(\d{1,10})\s+\d{1,5}\s+\Z")
 _LONGEST_DICTIONARY: Final = 4_000  # bytes
+_LONGEST_NUMBER: Final = 40  # bytes, with the generation behind it
 _CONTENTS: Final = re.compile(rb"/Contents\s*(?:\[([\d\sR]+)\]|(\d+\s+\d+\s+R))")
-_REFERENCE: Final = re.compile(rb"(\d+)\s+\d+\s+R")
+_REFERENCE: Final = re.compile(rb"(?<!\d)(\d{1,10})\s+\d{1,5}\s+R")
 _NO_TEXT: Final = re.compile(rb"/Subtype\s*/Image|/EmbeddedFile")
 _BLOCK: Final = 1 << 16  # bytes
 _PART: Final = 1 << 20
@@ -50,18 +51,25 @@ def check_streams(path: Path, limit: SizeLimit) -> None:
 
 
 def _streams(data: mmap.mmap) -> Iterator[tuple[int, bytes, int, int]]:
-    """Number, dictionary, first byte and end of each stream."""
+    """Number, dictionary, first byte and end of each stream; -1 where no number is found.
+
+    What stands inside a stream or a string may look like the beginning of one, and is given, too: passing over it could
+    pass over a true one.
+    """
+    end = 0
     at = data.find(b"stream")
     while at >= 0:
-        start, end = at + len("stream"), data.find(b"endstream", at)
-        before = _DICTIONARY.search(data[max(0, at - _LONGEST_DICTIONARY) : at])
-        if before and data[start : start + 1] in (b"\r", b"\n"):
-            start += 2 if data[start : start + 2] == b"\r\n" else 1
-            end = end if end >= 0 else len(data)
-            yield int(before[1]), before[2], start, end
-            at = data.find(b"stream", end + len("endstream"))
-        else:
-            at = data.find(b"stream", start)
+        start = at + len("stream")
+        if data[start : start + 1] in (b"\r", b"\n") and data[max(0, at - 3) : at] != b"end":
+            if end < start:
+                end = data.find(b"endstream", start)
+                end = end if end >= 0 else len(data)
+            begun = data.rfind(b"obj", max(0, at - _LONGEST_DICTIONARY), at)
+            number = _NUMBER.search(data[max(0, begun - _LONGEST_NUMBER) : begun]) if begun >= 0 else None
+            dictionary = data[begun + len("obj") if begun >= 0 else max(0, at - _LONGEST_DICTIONARY) : at]
+            first = start + (2 if data[start : start + 2] == b"\r\n" else 1)
+            yield int(number[1]) if number else -1, dictionary, first, end
+        at = data.find(b"stream", start)
 
 
 def _blocks(data: mmap.mmap, dictionary: bytes, start: int, end: int) -> Iterator[bytes]:
@@ -70,7 +78,8 @@ def _blocks(data: mmap.mmap, dictionary: bytes, start: int, end: int) -> Iterato
         if b"ASCII85" in dictionary:
             yield base64.a85decode(data[start:end].split(b"~>")[0])
         elif b"ASCIIHex" in dictionary:
-            yield bytes.fromhex(data[start:end].split(b">")[0].decode("ascii", "ignore"))
+            digits = b"".join(data[start:end].split(b">")[0].split())
+            yield binascii.unhexlify(digits + b"0" * (len(digits) % 2))  # the last may be left out
         else:
             yield from (data[at : min(at + _BLOCK, end)] for at in range(start, end, _BLOCK))
     except (ValueError, binascii.Error):
