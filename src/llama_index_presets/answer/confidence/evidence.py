@@ -14,19 +14,17 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from llama_index_presets.answer.confidence.passage_words import PassageWords, passage_words
 from llama_index_presets.answer.confidence.phrases import is_another_thing
-from llama_index_presets.answer.confidence.quantities import implied_words
 from llama_index_presets.answer.confidence.question import Question, holds_code, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
-from llama_index_presets.answer.confidence.rows import Row, read_row
+from llama_index_presets.answer.confidence.rows import Row
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning, aspects_of, section_fit
-from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
-from llama_index_presets.answer.confidence.units import is_title, split_units
 from llama_index_presets.answer.confidence.whether import share_decided
 from llama_index_presets.answer.confidence.words import Words, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
@@ -223,7 +221,7 @@ def read_passages(
     if analyzer is None:
         language = detect_language("\n".join(passage.text for passage in passages)) or ENGLISH
         analyzer = _analyzer(ANALYZED[language])
-    texts = [_words_of(passage.heading, passage.text, analyzer, language) for passage in passages]
+    texts = [passage_words(passage.heading, passage.text, analyzer, language) for passage in passages]
     asked = _asked(without_question_words(question, language), passages, texts, analyzer)
     weights = _weights(asked, [unit.tokens for text in texts for unit in text.units], analyzer)
     found = [
@@ -288,7 +286,7 @@ def read_passages(
 
 
 def _asked(
-    question: str, passages: Sequence[Passage], texts: Sequence[_PlainPassage], analyzer: Analyzer
+    question: str, passages: Sequence[Passage], texts: Sequence[PassageWords], analyzer: Analyzer
 ) -> Question:
     """The question, its abbreviations and its names as the passages write them; embedded as it was asked."""
     written = spelled_out(question, [f"{one.heading}\n{one.text}" for one in passages])
@@ -302,40 +300,6 @@ def _asked(
 @functools.cache
 def _analyzer(language: str) -> Analyzer:
     return Analyzer(language=language)
-
-
-class _PlainUnit(Words):
-    """A unit before any question is asked; its tokens name the quantities whose units it has."""
-
-    __slots__ = ("row", "shape", "text")
-
-    def __init__(self, text: str, analyzer: Analyzer) -> None:
-        super().__init__(tokens_of(f"{text} {implied_words(text)}", analyzer))
-        self.text, self.shape, self.row = text, shape_of(text), read_row(text)
-
-
-class _PlainPassage:
-    """A passage before any question is asked."""
-
-    __slots__ = ("everything", "heading", "pairs", "units")
-
-    def __init__(self, heading: str, text: str, analyzer: Analyzer, language: str) -> None:
-        self.units = [_PlainUnit(unit, analyzer) for unit in split_units(text, language)]
-        self.heading = Words(tokens_of(heading, analyzer))
-        self.everything = Words(
-            [*tokens_of(heading, analyzer), *(token for unit in self.units for token in unit.tokens)]
-        )
-        self.pairs = frozenset(
-            pair
-            for line in (heading, *(unit.text for unit in self.units))
-            for pair in _pairs(tokens_of(line, analyzer))
-        )
-
-
-@functools.lru_cache(maxsize=512)
-def _words_of(heading: str, text: str, analyzer: Analyzer, language: str) -> _PlainPassage:
-    """The passage cut into units; floor and extractive model read it twice, and questions meet it again."""
-    return _PlainPassage(heading, text, analyzer, language)
 
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
@@ -407,7 +371,7 @@ def _is_headed_by(question: Question, heading: str, analyzer: Analyzer) -> int:
     return int(bool(matter & own) and matter <= set(tokens_of(heading, analyzer)))
 
 
-def _coverages(weights: Mapping[str, float], text: _PlainPassage, question: Question) -> list[float]:
+def _coverages(weights: Mapping[str, float], text: PassageWords, question: Question) -> list[float]:
     """Share of the weights that each unit of a passage holds by itself, by its heading, its neighbours, its passage.
 
     What stands in a row of a table says nothing of the row beside it: only the names of the question, such as that of a
@@ -418,8 +382,9 @@ def _coverages(weights: Mapping[str, float], text: _PlainPassage, question: Ques
     if not total:
         return [0.0] * len(text.units)
     codes = {word for word in question.codes if not word.isdigit()}
-    in_heading = {word: held_by(word, text.heading) for word in weights}
     in_passage = {word: held_by(word, text.everything) for word in weights}
+    present = [word for word, held in in_passage.items() if held]
+    in_heading = {word: held_by(word, text.heading) if in_passage[word] else 0.0 for word in weights}
     around = {
         word: max(_IN_HEADING * in_heading[word], 0 if word in codes else _IN_PASSAGE * in_passage[word])
         for word in weights
@@ -429,12 +394,12 @@ def _coverages(weights: Mapping[str, float], text: _PlainPassage, question: Ques
         for word in weights
     }
     above: dict[str, float] = {}
-    own = [{word: held for word in weights if (held := held_by(word, unit))} for unit in text.units]
+    own = [{word: held for word in present if (held := held_by(word, unit))} for unit in text.units]
     beside = [own[place] if unit.row is None else {} for place, unit in enumerate(text.units)]
     nothing: dict[str, float] = {}
     covered = []
     for place, (unit, words) in enumerate(zip(text.units, own, strict=True)):
-        if is_title(unit.text):
+        if unit.is_title:
             above = words
         if unit.row is not None:
             near = around_row
@@ -456,7 +421,7 @@ def _coverages(weights: Mapping[str, float], text: _PlainPassage, question: Ques
     return covered
 
 
-def _names(question: Question, text: _PlainPassage) -> float:
+def _names(question: Question, text: PassageWords) -> float:
     share = share_of(question.names, text.everything)
     if not question.name_pairs:
         return share
@@ -464,7 +429,7 @@ def _names(question: Question, text: _PlainPassage) -> float:
     return share * (1 + together / len(question.name_pairs)) / 2
 
 
-def _lacks(question: Question, text: _PlainPassage, heading: str, analyzer: Analyzer) -> bool:
+def _lacks(question: Question, text: PassageWords, heading: str, analyzer: Analyzer) -> bool:
     """Whether a passage with a table is about another year, code or name than the question, or none of its matter.
 
     The rows of a table are alike but for these, so that the row of another year or company looks like the answer, and
@@ -484,7 +449,7 @@ def _lacks(question: Question, text: _PlainPassage, heading: str, analyzer: Anal
     )
 
 
-def _is_another_name(question: Question, text: _PlainPassage, heading: str, analyzer: Analyzer) -> bool:
+def _is_another_name(question: Question, text: PassageWords, heading: str, analyzer: Analyzer) -> bool:
     """Whether the heading has half of a name beside another word: Harbour Foods where Harbour Motors is asked for."""
     missing = {
         word
@@ -501,12 +466,6 @@ def _is_another_name(question: Question, text: _PlainPassage, heading: str, anal
         for first, second in question.name_pairs
         for one, other in beside
     )
-
-
-def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Tokens that follow each other, or have one between them."""
-    yield from itertools.pairwise(tokens)
-    yield from zip(tokens, tokens[2:], strict=False)
 
 
 def _margin(passages: Sequence[Passage]) -> float:

@@ -12,6 +12,8 @@ _LONGEST_PART: Final = 160
 """Characters of a label or a cell; what is longer is prose with semicolons."""
 
 _PART = re.compile(r";\s+|(?<!\s)\s+\|\s*|^\|\s*|(?<!\s)\s+—\s+")
+_MARKS: Final = ";|—"
+"""One of them stands between the parts of a row."""
 _CELL = re.compile(r"(?P<name>[^:]{1,80}):\s+(?P<value>.+)", re.DOTALL)
 _FIGURE = re.compile(
     r"[(\[$€£¥+−–-]*\s*[$€£¥]?\s*\d[\d.,\s]*(?:%|[kKmMbB]n?|million|billion)?[)\]%*$€£\s]*|[-–—]+%?"
@@ -53,6 +55,8 @@ def read_row(line: str) -> Row | None:
         Row(label='Cost of sales', group='', cells=(('2021', '362.1'), ('2020', '290.0')))
         >>> read_row("It rained; we stayed: nobody minded.")
     """
+    if not any(mark in line for mark in _MARKS):  # most lines
+        return None
     parts = [part.strip() for part in _PART.split(line) if part.strip()]
     if len(parts) < 2 or _SENTENCE_END.search(line) or max(map(len, parts)) > _LONGEST_PART:
         return None

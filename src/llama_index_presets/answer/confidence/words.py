@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from llama_index_presets.answer.confidence.irregular_forms import irregular_forms
@@ -20,14 +20,25 @@ _BEGINNING, _SHARED = 5, 0.6
 class Words:
     """Tokens of a text, and the longer ones by their beginning."""
 
-    __slots__ = ("by_beginning", "tokens")
+    __slots__ = ("_by_beginning", "tokens")
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self.tokens = frozenset(tokens)
-        self.by_beginning: dict[str, list[str]] = {}
-        for token in self.tokens:
-            if len(token) >= _BEGINNING:
-                self.by_beginning.setdefault(token[:_BEGINNING], []).append(token)
+        self._by_beginning: dict[str, list[str]] | None = None
+
+    def beginning_like(self, word: str) -> Sequence[str]:
+        """Tokens that share the first five letters of a word; none for a shorter one."""
+        if len(word) < _BEGINNING:
+            return ()
+        if (
+            self._by_beginning is None
+        ):  # sorted on demand: most texts are never asked for a word that they have not
+            by_beginning: dict[str, list[str]] = {}
+            for token in self.tokens:
+                if len(token) >= _BEGINNING:
+                    by_beginning.setdefault(token[:_BEGINNING], []).append(token)
+            self._by_beginning = by_beginning
+        return self._by_beginning.get(word[:_BEGINNING], ())
 
 
 def fold(text: str) -> str:
@@ -56,8 +67,7 @@ def held_by(word: str, words: Words) -> float:
     """
     if word in words.tokens:
         return 1.0
-    alike = words.by_beginning.get(word[:_BEGINNING], ()) if len(word) >= _BEGINNING else ()
-    shares = (_beginning(word, one) / max(len(word), len(one)) for one in alike)
+    shares = (_beginning(word, one) / max(len(word), len(one)) for one in words.beginning_like(word))
     return SAME_BEGINNING if any(share >= _SHARED for share in shares) else 0.0
 
 

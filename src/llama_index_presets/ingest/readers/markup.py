@@ -63,10 +63,12 @@ def _role(found: re.Match[str]) -> str:
     return re.sub(r"\s*<[^<>]*>$", "", found["text"]).lstrip("~!")
 
 
-_ORG_HEADING: Final = re.compile(r"(\*+)\s+(?:(?:TODO|DONE)\s+)?(?:\[#\w\]\s+)?(.*?)(?:\s+:[\w@#%:]+:)?\s*$")
+_ORG_HEADING: Final = re.compile(
+    r"(\*+)\s++(?:(?:TODO|DONE)\s++)?(?:\[#\w\]\s++)?(.*?)(?:\s+:[\w@#%:]+:)?\s*$"
+)
 _ORG_KEYWORD: Final = re.compile(r"\s*#\+(\w+):\s*(.*)$")
 _ORG_BLOCK: Final = re.compile(r"\s*#\+(begin|end)_(\w+)", re.IGNORECASE)
-_ORG_ITEM: Final = re.compile(r"\s*(?:[-+]|\d+[.)])\s+(?:\[[ xX-]\]\s+)?(?:(.+?)\s+::\s+)?(.*)$")
+_ORG_ITEM: Final = re.compile(r"\s*(?:[-+]|\d+[.)])\s++(?:\[[ xX-]\]\s++)?(?:(.+?)\s+::\s++)?(.*)$")
 _ORG_LINK: Final = re.compile(r"\[\[([^\]\[]+)\](?:\[([^\]\[]+)\])?\]")
 _ORG_MARK: Final = re.compile(r"(?<![\w*/=~+_])([*/=~+_])(?=\S)([^\n]*?\S)\1(?!\w)")
 
