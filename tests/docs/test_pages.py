@@ -134,6 +134,55 @@ def test_settings_of_the_pages_exist() -> None:
     assert unknown == []
 
 
+OF_OTHERS = {
+    "json_get_int", "partial_format", "post_fork", "ts_rank",  # functions of other programs
+    "async_engine", "halfvec_l2_ops", "num_ctx", "sample_rate", "test_forks",  # names in them, in requests, in tests
+    "data_lorem_ipsum_embedding_idx", "part_no_7",  # examples
+}  # fmt: skip
+"""Names on the pages that are not ours."""
+FROM_OUTSIDE = {"PGPASSWORD", "PHOENIX_GRPC_PORT", "PHOENIX_HOST"}
+"""Variables that a library or a server reads."""
+
+
+def source() -> str:
+    """Everything in the package that is text."""
+    files = [path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return "\n".join(path.read_text("utf-8", "ignore") for path in files)
+
+
+def test_names_on_the_pages_occur_in_the_code() -> None:
+    """A function, a key, a metric or a variable that was renamed keeps its old name on no page."""
+    words = set(re.findall(r"\w+", source())) | OF_OTHERS | FROM_OUTSIDE
+    words |= {f"llama_presets_{word}_total" for word in words} | {
+        f"LLAMA_PRESETS_{one.upper()}" for one in SETTINGS
+    }
+    unknown = [
+        (page.name, name)
+        for page in PAGES
+        if page.parent.name != "decisions"
+        for name in re.findall(
+            r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+|[A-Z]+(?:_[A-Z]+)+)`", page.read_text("utf-8")
+        )
+        if name not in words
+    ]
+    assert unknown == []
+
+
+def test_files_on_the_pages_exist() -> None:
+    """Benchmarks, tests and recipes are named where they are; so is what decisions say of today's tree elsewhere."""
+    missing = [
+        (page.name, name)
+        for page in PAGES
+        if page.parent.name != "decisions"
+        for name in re.findall(
+            r"(?<![\w/.-])((?:benchmarks|deploy|docs|recipes|tests|tools)/[\w./-]+\.\w+)",
+            page.read_text("utf-8"),
+        )
+        if not (ROOT / name).exists()
+    ]
+    assert missing == []
+
+
 WITH_TOML = [page for page in PAGES if "```toml" in page.read_text("utf-8")]
 
 

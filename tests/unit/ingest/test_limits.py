@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from llama_index.core.schema import TextNode
 from PIL import Image
+from selectolax.lexbor import LexborHTMLParser as HTMLParser
 from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets.errors import IngestError
@@ -29,6 +30,7 @@ from llama_index_presets.ingest.plain_text import is_table_caption
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
+from llama_index_presets.ingest.readers.visibility import hidden_by_sheet
 from llama_index_presets.ingest.sources.source import sources
 
 ONE = SizeLimit(1)
@@ -171,6 +173,14 @@ def test_white_space_between_authors_takes_no_time() -> None:
 def test_html_that_is_never_closed_is_read(opening: str) -> None:
     """Python's parser searches to the end of the file for each opening: minutes for these 200 to 450 kB."""
     assert plain_from_html("<p>Text.</p>" + opening * 50_000).text.startswith("Text.")
+
+
+@pytest.mark.parametrize("sheet", ["x", "/* ", "@media ", "@media{", "a{", "<style>"])
+def test_a_style_sheet_that_never_ends_is_looked_through_once(sheet: str) -> None:
+    """A page that was cut off in its style sheet has no end of it, and a megabyte without a brace is no rule."""
+    assert (
+        hidden_by_sheet(HTMLParser(f"<p>Cats purr.</p><style>{sheet * (1_000_000 // len(sheet))}")) == set()
+    )
 
 
 def test_html_that_nests_deeper_than_python_recurses_is_read() -> None:

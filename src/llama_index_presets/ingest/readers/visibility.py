@@ -42,10 +42,10 @@ _HEX: Final = re.compile(r"#([0-9a-f]{3,8})\b", re.IGNORECASE)
 _FUNCTION: Final = re.compile(
     r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([\d.]+%?))?\s*\)", re.IGNORECASE
 )
-_RULE: Final = re.compile(r"([^{}@]+)\{([^{}]*)\}")
-_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+_RULE: Final = re.compile(r"(?:\A|(?<=[{}@]))([^{}@]++)\{([^{}]*+)\}")
+_COMMENT: Final = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _CONDITIONAL: Final = re.compile(
-    r"@(?:media|supports|container|keyframes|-webkit-keyframes)[^{}]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}"
+    r"@(?:media|supports|container|keyframes|-webkit-keyframes)[^{}@]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}"
 )
 _NEAR: Final = 24  # of 765: the sum of the differences of red, green and blue
 _MOST_RULES: Final = 500
