@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
-from llama_index.core import MockEmbedding, VectorStoreIndex
-from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen, LLMMetadata
+from llama_index.core import MockEmbedding, PromptTemplate, VectorStoreIndex
+from llama_index.core.base.llms.types import (
+    ChatResponse,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+)
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.llms import ChatMessage, CustomLLM
-from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
@@ -252,6 +257,52 @@ def _asked_meanwhile(_: Any) -> None:
             llm.complete("hi")
 
 
+class Slow(Speaking):
+    """Answers when the test is over."""
+
+    begun: Any = None
+
+    async def _never(self) -> None:
+        self.begun.set()
+        await asyncio.sleep(60)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        await self._never()
+        return CompletionResponse(text="never")
+
+    @llm_chat_callback()
+    async def achat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+        await self._never()
+        return ChatResponse(message=ChatMessage("never"))
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Any, **kwargs: Any) -> Any:
+        async def pieces() -> AsyncIterator[ChatResponse]:
+            await self._never()
+            yield ChatResponse(message=ChatMessage("never"))
+
+        return pieces()
+
+
+def _cancel(way: str, around: Callable[[Any], Any] = lambda model: model) -> None:
+    """Ask, and cancel the question while the model works."""
+
+    async def ask() -> None:
+        begun = asyncio.Event()
+        asked = around(Slow(begun=begun))
+        if way == "astream_chat":
+            work = _astream(asked, way)
+        else:
+            work = getattr(asked, way)("red" if way == "aquery" else MESSAGES)
+        task = asyncio.ensure_future(work)
+        await asyncio.wait_for(begun.wait(), 30)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(ask())
+
+
 def _fail(work: Callable[[], object], error: type[BaseException] = ConnectionError) -> None:
     with pytest.raises(error, match=r"no route|gone|Budget|price"):
         work()
@@ -279,6 +330,7 @@ SAID = Expected("llm", tokens=(10, 5), source="reported")
 GUESSED = Expected("llm", tokens=(1 + 4 + 3, 4), source="estimated")
 BROKEN = Expected("llm", status="error")
 ONE_PIECE = (1 + 4 + 3, 1)
+GIVEN_UP = Expected("llm", status="abandoned", tokens=(2 + 4 + 3, 0), source="estimated")  # "user: hi"
 EMBEDDED = Expected("embedding", tokens=(1, 0), source="estimated")
 ASKED = [
     Expected("query"),
@@ -322,6 +374,21 @@ SEQUENCES: dict[str, Sequence] = {
     "a stream that is never read": Sequence(
         lambda _: _abandon(Speaking(), 0),
         [Expected("llm", status="abandoned", tokens=(1 + 4 + 3, 0), source="estimated")],
+    ),
+    # -- calls that are cancelled while the model works
+    "a chat that is cancelled": Sequence(lambda _: _cancel("achat"), [GIVEN_UP]),
+    "a chat stream that is cancelled": Sequence(lambda _: _cancel("astream_chat"), [GIVEN_UP]),
+    "a retried chat that is cancelled": Sequence(
+        lambda _: _cancel("achat", lambda model: retrying(model, RETRY)), [GIVEN_UP]
+    ),
+    "a question that is cancelled": Sequence(
+        lambda _: _cancel("aquery", lambda model: engine(model, text_qa_template=PromptTemplate("hi"))),
+        [
+            Expected("query", status="error"),
+            Expected("retrieval", "query"),
+            Expected("embedding", "retrieval", tokens=(1, 0), source="estimated"),
+            GIVEN_UP._replace(below="query", tokens=(1 + 4 + 3, 0)),
+        ],
     ),
     # -- models around models
     "router": Sequence(lambda _: Routing(inner=Speaking()).complete("hi"), [SAID]),

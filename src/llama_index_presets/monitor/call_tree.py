@@ -6,13 +6,14 @@ ledger rows or trace spans of what the tree says. The rules, held by `tests/cont
 * A call of a language model with another one inside, however deep, is a wrapper: only the innermost counts, so
   `CustomLLM.chat` and retrying or routing models are counted once.
 * An embedding call with embedding calls inside gives way to them, unless its model said itself what it used.
-* A stream ends when it has been read; one that its reader leaves is abandoned. What a stream said before it was left
-  or broke counts, since it is billed.
+* A stream ends when it has been read; one that is left, or a call of a language model that is cancelled, is abandoned.
+  Its prompt, and what a stream said before it was left or broke, count, since they are billed.
 * A span that begins while a stream is read is inside the call that gave the stream out (`open_streams`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import threading
@@ -46,6 +47,7 @@ _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
 _NO_USAGE: Final = Usage()
 _UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
 _MODELS: Final = ("llm", "embedding", "rerank")
+_GIVEN_UP: Final = (asyncio.CancelledError, KeyboardInterrupt)
 _MOST_SPANS: Final = 50_000
 Report = EmbeddingUsageEvent | RerankUsageEvent | ModelLoadEvent
 
@@ -347,8 +349,9 @@ class CallTree:
         self._end(call, usage=None, response=response)
 
     def fail(self, call: OpenCall, error: BaseException) -> None:
-        """Close a call that raised; a stream that its reader left is abandoned, not failed."""
-        if isinstance(error, GeneratorExit):
+        """Close a call that raised; one of a language model that its caller gave up is abandoned, not failed."""
+        given_up = call.kind == "llm" and isinstance(error, _GIVEN_UP)
+        if given_up or isinstance(error, GeneratorExit):
             self.abandon(call)
             return
         refused = isinstance(error, BudgetExceededError) and call.kind in _MODELS
@@ -362,7 +365,10 @@ class CallTree:
         )
 
     def abandon(self, call: OpenCall) -> None:
-        """Close a stream that is abandoned by its reader; what it said is counted, since it is billed."""
+        """Close a call that its caller gave up, or a stream that its reader left.
+
+        The prompt has been sent then: it and what was said are counted, since they are billed.
+        """
         if not call.done:
             self._end(call, "abandoned", usage=None, response=call.chunk)
 
