@@ -25,7 +25,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.manifest import ManifestEntry
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import FailedSource, IngestReport, Pipeline
-from llama_index_presets.ingest.privacy import PrivacyWatch
+from llama_index_presets.ingest.privacy.watch import PrivacyWatch
 from llama_index_presets.ingest.progress import Progress, Silent
 from llama_index_presets.ingest.sources.source import Source, file_source
 from llama_index_presets.packages.extras import require

@@ -20,7 +20,7 @@ from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
-from llama_index_presets.ingest.privacy import PrivacyWatch, as_sent
+from llama_index_presets.ingest.privacy.watch import PrivacyWatch, as_sent
 from llama_index_presets.ingest.progress import progress_bar
 from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources.document_source import DocumentSource

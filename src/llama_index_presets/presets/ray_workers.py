@@ -13,7 +13,7 @@ from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import Pipeline
-from llama_index_presets.ingest.privacy import PrivacyWatch
+from llama_index_presets.ingest.privacy.watch import PrivacyWatch
 from llama_index_presets.ingest.ray import OpenedWorker, Recorder
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.estimates.ingestion import Estimator

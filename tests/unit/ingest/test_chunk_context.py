@@ -17,7 +17,7 @@ from llama_index_presets.ingest.chunk_context import (
     names_nothing,
 )
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.privacy import PrivacyWatch
+from llama_index_presets.ingest.privacy.watch import PrivacyWatch
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources.source import sources
 from llama_index_presets.ingest.strategies import CHUNKERS

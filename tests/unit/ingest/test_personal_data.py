@@ -12,14 +12,8 @@ from llama_index.core.schema import TextNode
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunk import SourceText
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.privacy import (
-    KINDS,
-    PrivacyWatch,
-    as_sent,
-    find_personal_data,
-    redacted,
-    redacted_plain,
-)
+from llama_index_presets.ingest.privacy.personal_data import KINDS, find_personal_data, redacted
+from llama_index_presets.ingest.privacy.watch import PrivacyWatch, as_sent, redacted_plain
 from llama_index_presets.ingest.sources.source import Source
 
 FOUND = [
@@ -163,7 +157,7 @@ def test_redact_replaces_in_text_headings_and_metadata() -> None:
     assert content.plain.text == "[EMAIL] is the contact."
     assert content.plain.headings == [(0, "File > Of [EMAIL]")]
     assert content.metadata == {"note": {"x": "[PHONE]"}, "source": "b@example.org", "page": 3}
-    assert watched.content_hash == "hash;pii=redact"
+    assert watched.content_hash == "hash;pii=redact2"
 
 
 def test_redact_gives_up_the_vector_of_a_text_that_changed() -> None:
@@ -240,3 +234,60 @@ def test_numbers_are_found_in_logs_full_of_digits(kind: str, value: str) -> None
     lines = "2026-05-01T10:22:33 id=48213 10:22:33 1.2.3\n" * 50
     for text in (f"{lines}{value}\n{lines}", f"é{lines}{value}\n{lines}"):
         assert [text[one.start : one.end] for one in find_personal_data(text) if one.kind == kind] == [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("IBAN: DE89 3704 0044 0532 0130 00 BIC: COBADEFFXXX", "IBAN: [IBAN] BIC: COBADEFFXXX"),
+        ("NL91ABNA0417164300 BIC ABNANL2A", "[IBAN] BIC ABNANL2A"),
+        ("4111 1111 1111 1111 12/27", "[CARD] 12/27"),
+        ("4111-1111-1111-1111 123", "[CARD] 123"),
+        ("Order 1234 4111 1111 1111 1111", "Order 1234 [CARD]"),
+        ("Tel. +49 30 901820 2026-11-27", "Tel. [PHONE]-11-27"),
+    ],
+)
+def test_what_follows_or_precedes_a_number_does_not_hide_it(text: str, left: str) -> None:
+    """A bank's code, the end of a card's validity, a number of another kind, a date."""
+    assert redacted(text, find_personal_data(text)) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("DE89 3704 0044\n0532 0130 00", "[IBAN]"),
+        ("4111 1111\n1111 1111", "[CARD]"),
+        ("3782 822463\n10005", "[CARD]"),
+        ("212-\n555-0187", "[PHONE]"),
+        ("212-555-\n0187", "[PHONE]"),
+        ("(212)\n555-0187", "[PHONE]"),
+        ("4111\n1111\n1111\n1111", "4111\n1111\n1111\n1111"),
+        ("212\n555\n0187", "212\n555\n0187"),
+    ],
+)
+def test_a_number_goes_on_in_the_next_line(text: str, left: str) -> None:
+    """Where a line was broken; a column of numbers is none."""
+    for surrounding in ("{}", "First line.\n{}\nlast line", "Öffnungszeiten {} täglich"):
+        shown = surrounding.format(text)
+        assert redacted(shown, find_personal_data(shown)) == surrounding.format(left)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("+33\u202f6\u00a012\u00a034\u00a056\u00a078", "[PHONE]"),
+        ("212\u2011555\u20110187", "[PHONE]"),
+        ("２１２-555-０１８７", "[PHONE]"),
+        ("+٩٦٦ ٥٠ ١٢٣ ٤٥٦٧", "[PHONE]"),
+        ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "[IBAN]"),
+        ("4111\u00a01111\u00a01111\u00a01111", "[CARD]"),
+        ("SSN 536\u201122\u20111234", "SSN [SSN]"),
+        ("ada＠example.org", "[EMAIL]"),
+        ("info@bücher.example", "[EMAIL]"),
+        ("o'brien@example.org", "[EMAIL]"),
+        ("'ada@example.org'", "'[EMAIL]'"),
+    ],
+)
+def test_typography_and_other_scripts_hide_nothing(text: str, left: str) -> None:
+    """Hard spaces and hyphens of Word and HTML, wide and Arabic digits, letters beyond ASCII in an address."""
+    assert redacted(text, find_personal_data(text)) == left

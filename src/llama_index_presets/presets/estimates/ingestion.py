@@ -19,7 +19,7 @@ from llama_index_presets.ingest.estimate import Work, count_work
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import FailedSource
-from llama_index_presets.ingest.privacy import as_sent
+from llama_index_presets.ingest.privacy.watch import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens

@@ -1,36 +1,23 @@
-"""Detection of personal data during an ingest: counted, redacted, or the document left out."""
+"""Personal data that has a form: numbers and addresses that a pattern and a check digit can tell. Pure.
+
+Found are e-mail addresses, telephone numbers, US social security and Medicare numbers, payment cards (Luhn), IBANs
+(mod 97), IP addresses, and, where a label says what they are, dates of birth and record numbers. **Not** found are
+names, postal addresses, faces, and everything that only its meaning gives away: this reports and reduces, it does not
+de-identify. See docs/how-to/personal-data.md.
+"""
 
 from __future__ import annotations
 
 import heapq
 import ipaddress
 import re
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from operator import itemgetter
-from typing import Any, Literal
 
-from llama_index.core.schema import TextNode
-
-from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import PLACE_KEYS, SourceText
-from llama_index_presets.ingest.images import Picture
-from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
-from llama_index_presets.ingest.sources.source import Source
-
-__all__ = ["KINDS", "Finding", "PrivacyWatch", "as_sent", "find_personal_data", "redacted", "redacted_plain"]
-
-# Personal data that has a form: numbers and addresses that a pattern and a check digit can tell. Pure.
-#
-# Found are e-mail addresses, telephone numbers, US social security and Medicare numbers, payment cards (Luhn), IBANs
-# (mod 97), IP addresses, and, where a label says what they are, dates of birth and record numbers. **Not** found are
-# names, postal addresses, faces, and everything that only its meaning gives away: this reports and reduces,
-# it does not
-# de-identify. See docs/how-to/personal-data.md.
+__all__ = ["KINDS", "Finding", "find_personal_data", "personal_data_in", "redacted"]
 
 _WINDOW = 1 << 20  # characters that are put into lower case at a time
 _LONGEST_NEED = 32  # characters; more than any of `_Pattern.needs`
@@ -74,11 +61,21 @@ class Finding:
 class _Pattern:
     kind: str
     regex: re.Pattern[str]
-    holds: Callable[[str], bool] = lambda text: True
+    holds: Callable[[str], bool | int] = lambda text: True
+    """Whether a match is one, or how many of its characters are."""
     needs: tuple[str, ...] = ()
     """Lower-case texts of which one must occur for the pattern to be tried at all."""
+    over_lines: bool = False
+    """Whether a line break stands for a space, once, and what fails may hide one that begins within it."""
     shapes: tuple[str, ...] = ()
     """The same for a text in ASCII whose digits are all written as 0: a long log has many digits and few numbers."""
+
+
+def _in_groups(*digits: int) -> tuple[str, ...]:
+    """Shapes of a number in groups, with spaces, hyphens, or one line break among the spaces."""
+    groups = ["0" * count for count in digits]
+    broken = [" ".join(groups[:place]) + "\n" + " ".join(groups[place:]) for place in range(1, len(groups))]
+    return (" ".join(groups), "-".join(groups), *broken)
 
 
 _OCTETS = {str(number): number for number in range(256)}
@@ -98,14 +95,29 @@ def _is_card(text: str) -> bool:
 
 
 def _is_iban(text: str) -> bool:
-    compact = text.replace(" ", "").upper()
-    if len(compact) != _IBAN_LENGTH.get(compact[:2]):
-        return False
+    compact = "".join(text.split())
     return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1
 
 
-def _is_phone(text: str) -> bool:
-    return 8 <= sum(char.isdigit() for char in text) <= 15
+def _iban_digits() -> str:
+    """For the countries of each length, as many characters as theirs have: words behind a number are not its own."""
+    by_length: dict[int, list[str]] = {}
+    for country, length in _IBAN_LENGTH.items():
+        by_length.setdefault(length, []).append(country)
+    return "|".join(
+        rf"(?<={'|'.join(rf'{country}..' for country in countries)})(?:[ \n]?[A-Z0-9]){{{length - 4}}}"
+        for length, countries in by_length.items()
+    )
+
+
+def _phone_length(text: str) -> int:
+    """Characters of the longest beginning with 8 to 15 digits that ends with a group: a date may follow a number."""
+    ends = [found.start() for found in re.finditer(r"[ .-]", text)]
+    for end in (len(text), *reversed(ends)):
+        digits = sum(char.isdigit() for char in text[:end])
+        if digits <= 15:
+            return end if digits >= 8 else 0
+    return 0
 
 
 def _is_address(text: str) -> bool:
@@ -145,21 +157,28 @@ def _regex(pattern: str) -> re.Pattern[str]:
 # search skips to the next candidate.
 _PATTERNS = (
     _Pattern(
-        "email", _regex(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}(?![\w-])"), needs=("@",)
+        "email",
+        _regex(
+            r"(?<![\w.+-])(?<!\w['’])[\w.+-]{1,64}(?:['’][\w.+-]{1,64}){0,2}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w-])"
+        ),
+        needs=("@",),
     ),
-    _Pattern("iban", re.compile(r"[A-Z](?<!\w[A-Z])[A-Z]\d\d(?: ?[A-Z0-9]){11,27}(?!\w)"), _is_iban),
+    _Pattern("iban", re.compile(rf"[A-Z](?<!\w[A-Z])[A-Z]\d\d(?:{_iban_digits()})(?!\w)"), _is_iban),
+    _Pattern(
+        "credit_card",
+        re.compile(r"\d(?<![\w.-]\d)\d{3}([ -])(?:\d{4}\1){3}\d{3}(?![\w-])"),
+        _is_card,
+        over_lines=True,
+        shapes=_in_groups(4, 4, 4, 4, 3),
+    ),
     _Pattern(
         "credit_card",
         re.compile(
-            r"\d(?<![\w.-]\d)(?:\d{12,18}|\d{3}([ -])(?:\d{4}\1){2}\d{1,4}(?:\1\d{1,3})?|\d{3}([ -])\d{6}\2\d{4,5})"
-            r"(?![\w-])"
+            r"\d(?<![\w.-]\d)(?:\d{12,18}|\d{3}([ -])(?:\d{4}\1){2}\d{1,4}|\d{3}([ -])\d{6}\2\d{4,5})(?![\w-])"
         ),
         _is_card,
-        shapes=(
-            "0" * 13,
-            *(f"0000{mark}0000{mark}0000{mark}0" for mark in " -"),
-            *(f"0000{mark}000000{mark}0000" for mark in " -"),
-        ),
+        over_lines=True,
+        shapes=("0" * 13, *_in_groups(4, 4, 4, 1), *_in_groups(4, 6, 4)),
     ),
     _Pattern(
         "us_ssn",
@@ -211,18 +230,27 @@ _PATTERNS = (
         "phone",
         re.compile(
             r"[+(1-9](?<![\w.+-][+(1-9])"
-            r"(?:(?:(?<=\+)1|(?<=1))[-. ]?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])|(?<=\()[2-9]\d\d\) ?|(?<=[2-9])\d\d[-. ])"
-            r"[2-9]\d\d[-. ]\d{4}(?![\w-])"
+            r"(?:(?:(?<=\+)1|(?<=1))[-. ]?(?:\([2-9]\d\d\)[ \n]?|[2-9]\d\d(?:-\n?|[. ]))"
+            r"|(?<=\()[2-9]\d\d\)[ \n]?|(?<=[2-9])\d\d(?:-\n?|[. ]))"
+            r"[2-9]\d\d(?:-\n?|[. ])\d{4}(?![\w-])"
         ),
-        shapes=("000-0000", "000.0000", "000 0000"),
+        shapes=("000-0000", "000.0000", "000 0000", "000-\n0000"),
     ),
     _Pattern(
         "phone",
         re.compile(r"\+(?<![\w+]\+)[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,5}\)|\d{1,5})){2,6}(?!\w)"),
-        _is_phone,
+        _phone_length,
         needs=("+",),
     ),
 )
+
+_PLAIN = {
+    **dict.fromkeys("\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
+    **dict(zip("＠．＋（）：＃", "@.+():#", strict=True)),
+}
+"""Characters of typography and of East Asian text that stand for one of ASCII."""
+_OTHER_FORM = re.compile(rf"(?![0-9])\d|[{''.join(_PLAIN)}]")
 
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
@@ -252,13 +280,15 @@ def find_personal_data(text: str) -> list[Finding]:
         >>> find_personal_data("DOB: 3/4/1950")
         [Finding(kind='birth_date', start=5, end=13)]
     """
-    return list(_findings(text))
+    return list(personal_data_in(text))
 
 
-def _findings(text: str) -> Iterator[Finding]:
+def personal_data_in(text: str) -> Iterator[Finding]:
     """Findings one after the other, so that those of a long log can be counted without being kept."""
     overlapping: list[tuple[int, Finding]] = []
     end = 0
+    if not text.isascii() and _OTHER_FORM.search(text):
+        text = _OTHER_FORM.sub(lambda found: _PLAIN.get(found[0]) or str(int(found[0])), text)
     shape = text.translate(_DIGITS) if text.isascii() else ""
     tried = [place for place, one in enumerate(_PATTERNS) if _may_match(one, text, shape)]
     del shape
@@ -321,9 +351,25 @@ def redacted(text: str, findings: list[Finding]) -> str:
 def _matches(pattern: _Pattern, text: str) -> Iterator[Finding]:
     group = "data" if "data" in pattern.regex.groupindex else 0
     regex = _of_ascii(pattern.regex) if text.isascii() else pattern.regex
+    if pattern.over_lines:
+        yield from _over_lines(pattern, regex, text)
+        return
     for match in regex.finditer(text):
-        if pattern.holds(match[group]):
-            yield Finding(pattern.kind, *match.span(group))
+        if holds := pattern.holds(match[group]):
+            start, end = match.span(group)
+            yield Finding(pattern.kind, start, end if holds is True else start + holds)
+
+
+def _over_lines(pattern: _Pattern, regex: re.Pattern[str], text: str) -> Iterator[Finding]:
+    """Matches in which one line break is a space; another one may begin within what looks like one and is none."""
+    one_line, place = text.replace("\n", " "), 0
+    while match := regex.search(one_line, place):
+        start, end = match.span()
+        if text.count("\n", start, end) <= 1 and pattern.holds(match[0]):
+            yield Finding(pattern.kind, start, end)
+            place = end
+        else:
+            place = start + 1
 
 
 @cache
@@ -332,166 +378,3 @@ def _of_ascii(regex: re.Pattern[str]) -> re.Pattern[str]:
     pattern = regex.pattern
     first = "[0-9]" + pattern.removeprefix(r"\d") if pattern.startswith(r"\d(") else pattern
     return re.compile(first, regex.flags & ~re.UNICODE | re.ASCII)
-
-
-@dataclass(slots=True)
-class PrivacyWatch:
-    """Watch over one run of an ingest.
-
-    Attributes:
-        mode: ``report`` counts; ``redact`` also replaces, before anything is cut, embedded or stored; ``refuse`` leaves
-            the document out.
-        found: Document -> kind -> how often; only documents that have any. Never a value.
-        refused: Documents that were left out for it.
-    """
-
-    mode: Literal["report", "redact", "refuse"]
-    found: dict[str, dict[str, int]] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-
-    def over(self, sources: Iterable[Source]) -> list[Source]:
-        """The same documents, watched when they are read.
-
-        A document that was ingested under another rule counts as changed: the rule is part of its content hash, except
-        for ``report``, which changes nothing in the index.
-        """
-        return [self._watched(source) for source in sources]
-
-    def _watched(self, source: Source) -> Source:
-        rule = "" if self.mode == "report" or not source.content_hash else f";pii={self.mode}"
-        return replace(
-            source,
-            content_hash=source.content_hash + rule,
-            read=lambda: self._read(source),
-        )
-
-    def _read(self, source: Source) -> SourceText | Picture | list[TextNode]:
-        content = source.read()
-        counts: Counter[str] = Counter()
-        watched: SourceText | Picture | list[TextNode]
-        if isinstance(content, SourceText):
-            _count(content, counts)
-            watched = _of_text(content) if self.mode == "redact" else content
-        elif isinstance(content, Picture):
-            watched = _of_picture(content, counts)
-        else:
-            watched = [_of_node(node, counts) for node in content]
-        if counts:
-            self.found[source.doc_id] = dict(sorted(counts.items()))
-            if self.mode == "refuse":
-                self.refused.append(source.doc_id)
-                raise IngestError(
-                    f"It holds personal data ({_listed(counts)}) and pii is 'refuse'. Remove it there, or set pii to "
-                    "'redact' or 'report'."
-                )
-        return watched if self.mode == "redact" else content
-
-
-def as_sent(sources: list[Source], mode: Literal["off", "report", "redact", "refuse"]) -> list[Source]:
-    """Documents as an ingest sends them to the model, for an estimate: what is redacted or refused is not sent.
-
-    Args:
-        sources: The documents.
-        mode: The setting ``pii``. With ``report`` nothing is searched, since a search changes nothing.
-    """
-    return PrivacyWatch(mode).over(sources) if mode in ("redact", "refuse") else sources
-
-
-def redacted_plain(plain: PlainText, findings: list[Finding]) -> PlainText:
-    """Plain text without these findings, with headings and pages still at their places.
-
-    Example:
-        >>> plain = PlainText("Mail a@b.org now. Next.", headings=[(18, "Next")])
-        >>> done = redacted_plain(plain, find_personal_data(plain.text))
-        >>> done.text, done.headings
-        ('Mail [EMAIL] now. Next.', [(18, 'Next')])
-    """
-    longer = list(accumulate(len(KINDS[one.kind]) - (one.end - one.start) for one in findings))
-    ends = [one.end for one in findings]
-    starts = [one.start for one in findings]
-
-    def moved(offset: int) -> int:
-        before = bisect_right(ends, offset)
-        inside = before < len(starts) and starts[before] < offset
-        return (starts[before] if inside else offset) + (longer[before - 1] if before else 0)
-
-    def marks(given: Sequence[Mark]) -> list[Mark]:
-        return [(moved(offset), label) for offset, label in given]
-
-    return replace(
-        plain.whole(),
-        text=redacted(plain.text, findings),
-        headings=marks(plain.headings),
-        pages=marks(plain.pages),
-        tables=[
-            TableSpan(
-                moved(one.start), moved(one.end), _clean(one.name, Counter()), _clean(one.header, Counter())
-            )
-            for one in plain.tables
-        ],
-        lines=[replace(line, start=moved(line.start), end=moved(line.end)) for line in plain.lines],
-    )
-
-
-def _count(source: SourceText, counts: Counter[str]) -> None:
-    """Count what a document has, each heading once; nothing is copied."""
-    labels = {label for _, label in source.plain.headings}
-    for text in (source.plain.text, *{part for label in labels for part in label.split(" > ")}):
-        counts.update(one.kind for one in _findings(text))
-    _clean_metadata(source.metadata, counts)
-
-
-def _of_text(source: SourceText) -> SourceText:
-    plain = redacted_plain(source.plain, find_personal_data(source.plain.text))
-    labels = {label: _clean(label, Counter()) for _, label in plain.headings}
-    return replace(
-        source,
-        plain=replace(plain, headings=[(offset, labels[label]) for offset, label in plain.headings]),
-        metadata=_clean_metadata(source.metadata, Counter()),
-        title=_clean(source.title, Counter()),
-    )
-
-
-def _of_picture(picture: Picture, counts: Counter[str]) -> Picture:
-    """Caption only, since the pixels are not read. The image's own text repeats the caption and is not counted."""
-    if picture.caption:
-        _count(picture.caption, counts)
-    caption = _of_text(picture.caption) if picture.caption else None
-    repeated: Counter[str] = Counter() if caption else counts
-    text, metadata = _clean(picture.node.text, repeated), _clean_metadata(picture.node.metadata, repeated)
-    return Picture(node=picture.node.model_copy(update={"text": text, "metadata": metadata}), caption=caption)
-
-
-def _of_node(node: TextNode, counts: Counter[str]) -> TextNode:
-    """Redacted copy; a changed text loses its vector, which would still encode the data."""
-    text, metadata = _clean(node.text, counts), _clean_metadata(node.metadata, counts)
-    changed = text != node.text or metadata != node.metadata
-    return node.model_copy(
-        update={"text": text, "metadata": metadata, **({"embedding": None} if changed else {})}
-    )
-
-
-def _clean_metadata(metadata: Mapping[str, Any], counts: Counter[str]) -> dict[str, Any]:
-    return {
-        key: value if key in PLACE_KEYS else _clean_value(value, counts) for key, value in metadata.items()
-    }
-
-
-def _clean_value(value: Any, counts: Counter[str]) -> Any:
-    if isinstance(value, str):
-        return _clean(value, counts)
-    if isinstance(value, list):
-        return [_clean_value(item, counts) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _clean_value(item, counts) for key, item in value.items()}
-    return value
-
-
-def _clean(text: str, counts: Counter[str]) -> str:
-    findings = find_personal_data(text)
-    counts.update(one.kind for one in findings)
-    return redacted(text, findings) if findings else text
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items()))

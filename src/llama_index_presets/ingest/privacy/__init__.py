@@ -1,0 +1,1 @@
+"""Personal data in documents: its forms, and the watch over an ingest."""
