@@ -382,7 +382,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         """Logits by text, what it took, and how many texts the cache knew."""
         if not texts:
             return {}, Outcome(), 0
-        model, name = self._loaded(), self._cache_name()
+        model, name = self._loaded(), f"{self._source()}|{self.long_text}"
         held = {text: logit for text in texts if (logit := self._cache.get(name, query, text)) is not None}
         missing = [text for text in dict.fromkeys(texts) if text not in held]
         outcome = score_texts(
@@ -417,7 +417,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         rest = [(None, None, index) for index in unscored] if self.min_score is None else []
         ordered = [*kept, *rest][: self.top_n]
         if self.keep_retrieval_score:
-            nodes = [_noted(hit) for hit in nodes]
+            nodes = [with_retrieval_score(hit) for hit in nodes]
         return [
             place(nodes[index], before=index + 1, after=after, score=score, p=p)
             for after, (score, p, index) in enumerate(ordered, start=1)
@@ -455,16 +455,8 @@ class CrossEncoderRerank(BaseNodePostprocessor):
     def _source(self) -> ModelSource:
         return ModelSource(**{field.name: getattr(self, field.name) for field in fields(ModelSource)})
 
-    def _cache_name(self) -> str:
-        return f"{self._source()}|{self.long_text}"
-
     def _text(self, hit: NodeWithScore) -> str:
         return hit.node.get_content(metadata_mode=self.metadata_mode)
-
-
-def _noted(hit: NodeWithScore) -> NodeWithScore:
-    """The same hit with a node that says the retrieval score; the hit itself is left as it was."""
-    return hit.model_copy(update={"node": with_retrieval_score(hit)})
 
 
 def _picklable(manager: CallbackManager) -> CallbackManager | None:

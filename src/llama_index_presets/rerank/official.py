@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, NodeWithScore
+from llama_index.core.schema import NodeWithScore
 
 from llama_index_presets._options import Limits, one_value, refuse_unknown, refuse_values
 from llama_index_presets.errors import SettingsError
@@ -88,19 +88,19 @@ def check_model(model: object) -> None:
         )
 
 
-def with_retrieval_score(hit: NodeWithScore) -> BaseNode:
-    """Copy of a hit's node with the score that it came with in its metadata, hidden from prompts and embeddings.
+def with_retrieval_score(hit: NodeWithScore) -> NodeWithScore:
+    """Copy of a hit with its score in the metadata of its node, hidden from prompts and embeddings.
 
     Example:
         >>> from llama_index.core.schema import TextNode
-        >>> with_retrieval_score(NodeWithScore(node=TextNode(text="red"), score=0.5)).metadata
+        >>> with_retrieval_score(NodeWithScore(node=TextNode(text="red"), score=0.5)).node.metadata
         {'retrieval_score': 0.5}
     """
     node = hit.node.model_copy()
     node.metadata = {**node.metadata, SCORE_KEY: hit.score}
     node.excluded_embed_metadata_keys = _also(node.excluded_embed_metadata_keys)
     node.excluded_llm_metadata_keys = _also(node.excluded_llm_metadata_keys)
-    return node
+    return hit.model_copy(update={"node": node})
 
 
 def _also(keys: list[str]) -> list[str]:

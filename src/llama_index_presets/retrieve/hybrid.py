@@ -376,8 +376,9 @@ class HybridFusionRetriever(BaseRetriever):
 
     def shares(self) -> dict[str, float]:
         """Leg name -> share of the fused score that it decides, in [0, 1]; they sum up to 1."""
+        by_words = {leg.name for leg in self.legs if _index_behind(leg.retriever) is not None}
         known = {
-            leg.name: weight * (_INDEX_TRUST if self.fusion == "auto" and _is_own_index(leg) else 1)
+            leg.name: weight * (_INDEX_TRUST if self.fusion == "auto" and leg.name in by_words else 1)
             for leg, weight in zip(self.legs, self.weights, strict=True)
         }
         total = math.fsum(known.values())
@@ -395,11 +396,6 @@ class HybridFusionRetriever(BaseRetriever):
             "hyde": self.generation.hyde,
             "question_filters": self.question_filters,
         }
-
-
-def _is_own_index(leg: Leg) -> bool:
-    """Whether the leg's scores have a known ceiling for each query."""
-    return isinstance(leg.retriever, KeywordRetriever) and isinstance(leg.retriever.index, BM25Index)
 
 
 def _leg_event(outcome: LegResult) -> LegEndEvent:
