@@ -16,7 +16,8 @@ from tests.servers.pinecone import PineconeServer, pinecone_server
 from llama_index_presets import LanceDBVectorStore, build, embedded_postgres
 from llama_index_presets.errors import FingerprintError, SettingsError, StoreError
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.index.storage import read_address, resolve_storage
+from llama_index_presets.presets.index.address import read_address
+from llama_index_presets.presets.index.storage import resolve_storage
 
 DOCUMENTS = [
     Document(text="Pumps of type A are greased every month.", doc_id="a", metadata={"plant": "north"}),

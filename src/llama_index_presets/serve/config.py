@@ -29,7 +29,7 @@ from typing import Any, Final
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
-from llama_index_presets.presets.index.storage import is_url
+from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import is_project, read_project
 from llama_index_presets.serve.callers.key_file import parse_budget

@@ -18,7 +18,8 @@ from llama_index_presets.cli.terminal import can_ask, working
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.estimates.model_uses import model_uses
-from llama_index_presets.presets.index.storage import is_url, resolve_storage
+from llama_index_presets.presets.index.address import is_url
+from llama_index_presets.presets.index.storage import resolve_storage
 from llama_index_presets.presets.matrix import PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.schema import SCHEMA_URL

@@ -17,7 +17,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_presets.errors import SettingsError, StoreCorruptError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.checks.readiness import STORE_KEYS
-from llama_index_presets.presets.index.storage import SCHEMES, Address, Storage
+from llama_index_presets.presets.index.address import SCHEMES, Address
+from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["check_place", "make_index", "open_store", "refuse_lost_vectors"]

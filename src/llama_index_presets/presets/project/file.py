@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
-from llama_index_presets.presets.index.storage import is_url
+from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.values import PROJECT_FILE
 
