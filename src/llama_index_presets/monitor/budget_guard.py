@@ -18,7 +18,7 @@ from llama_index.core.instrumentation.span import active_span_id
 
 from llama_index_presets._options import strict
 from llama_index_presets.monitor.budgets import Budgets
-from llama_index_presets.monitor.call_tree import OpenCall
+from llama_index_presets.monitor.calls.model_call import OpenCall
 from llama_index_presets.monitor.prices import Tokens
 from llama_index_presets.monitor.usage import most_tokens
 

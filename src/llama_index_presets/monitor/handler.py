@@ -20,7 +20,7 @@ from llama_index.core.instrumentation.span import active_span_id
 from llama_index_presets._options import refuse_values, strict
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.call_events import finish_from_payload, start_from_payload
+from llama_index_presets.monitor.calls.call_events import finish_from_payload, start_from_payload
 from llama_index_presets.monitor.ledger.journal import IN_MEMORY
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.recorder import CallRecorder

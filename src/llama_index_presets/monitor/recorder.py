@@ -18,8 +18,9 @@ from llama_index_presets.events import AttemptFailedEvent
 from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.monitor.budget_guard import BudgetGuard, admit
 from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.call_events import COMPLETIONS, ENDS, STARTS
-from llama_index_presets.monitor.call_tree import CallEnded, CallTree, OpenCall, prompt_texts
+from llama_index_presets.monitor.calls.call_events import COMPLETIONS, ENDS, STARTS
+from llama_index_presets.monitor.calls.call_tree import CallTree
+from llama_index_presets.monitor.calls.model_call import CallEnded, OpenCall, prompt_texts
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method

@@ -13,7 +13,7 @@ from llama_index.core.callbacks.token_counting import get_llm_token_counts
 from llama_index.core.utilities.token_counting import TokenCounter
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.monitor.call_tree import CallEnded, prompt_texts
+from llama_index_presets.monitor.calls.model_call import CallEnded, prompt_texts
 from llama_index_presets.monitor.usage import Usage
 
 __all__ = ["TokenCount", "TokenCounts"]

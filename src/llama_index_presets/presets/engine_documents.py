@@ -23,8 +23,8 @@ from llama_index_presets.presets.index.contents import (
     document_text,
     documents,
 )
+from llama_index_presets.presets.index.permissions import list_permissions, set_permissions
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
-from llama_index_presets.presets.permissions import list_permissions, set_permissions
 
 __all__ = ["EngineDocuments"]
 

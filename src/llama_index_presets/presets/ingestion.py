@@ -38,16 +38,16 @@ from llama_index_presets.presets.contextual.model import (
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator, refuse_beyond
 from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
-from llama_index_presets.presets.index.storage import open_storage
-from llama_index_presets.presets.models import (
-    reads_images,
-)
-from llama_index_presets.presets.permissions import (
+from llama_index_presets.presets.index.permissions import (
     finish_permissions,
     forget_replaced,
     permissions_of_run,
     refuse_unseen,
     seen_only,
+)
+from llama_index_presets.presets.index.storage import open_storage
+from llama_index_presets.presets.models import (
+    reads_images,
 )
 from llama_index_presets.presets.ray_workers import check_ray, ray_worker
 

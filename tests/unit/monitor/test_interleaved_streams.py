@@ -18,7 +18,7 @@ from tests.unit.monitor.test_traces import Seen, values
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget, Budgets
-from llama_index_presets.monitor.open_streams import OpenStreams
+from llama_index_presets.monitor.calls.open_streams import OpenStreams
 from llama_index_presets.monitor.prices import PriceBook, Rates
 from llama_index_presets.monitor.retry import retrying
 from llama_index_presets.monitor.traces.tracing import trace_to

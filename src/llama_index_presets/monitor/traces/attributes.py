@@ -20,7 +20,7 @@ from openinference.semconv.trace import DocumentAttributes, MessageAttributes, R
 from openinference.semconv.trace import SpanAttributes as Keys
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.monitor.call_tree import CallEnded
+from llama_index_presets.monitor.calls.model_call import CallEnded
 from llama_index_presets.monitor.prices import Pricer, Tokens
 from llama_index_presets.monitor.usage import Usage
 

@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent,
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from llama_index_presets.events import DocumentEndEvent, FusionEvent, LegEndEvent, RunEndEvent, RunStartEvent
-from llama_index_presets.monitor import call_events
+from llama_index_presets.monitor.calls import call_events
 from llama_index_presets.monitor.listener import DispatcherListener
 from llama_index_presets.monitor.traces.attributes import Hit, label
 from llama_index_presets.monitor.traces.spans import OpenSpan, SpanTree

@@ -25,7 +25,8 @@ from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.attribution import attempt_number, attribution
-from llama_index_presets.monitor.call_tree import CallEnded, CallTree, OpenCall
+from llama_index_presets.monitor.calls.call_tree import CallTree
+from llama_index_presets.monitor.calls.model_call import CallEnded, OpenCall
 from llama_index_presets.monitor.traces.attributes import Billed, Message, Outgoing, attributes
 
 __all__ = ["EndedSpan", "OpenSpan", "SpanTree", "resume_instrumentation", "suppress_instrumentation"]

@@ -21,157 +21,36 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
-from llama_index_presets.monitor.attribution import attempt_number, attribution
-from llama_index_presets.monitor.ledger.row import LOAD_KIND, covered_s
-from llama_index_presets.monitor.open_streams import OpenStreams
+from llama_index_presets.monitor.calls.model_call import (
+    NO_USAGE,
+    CallEnded,
+    CallSink,
+    OpenCall,
+    response_text,
+)
+from llama_index_presets.monitor.calls.open_streams import OpenStreams
+from llama_index_presets.monitor.ledger.row import LOAD_KIND
 from llama_index_presets.monitor.prices import FREE_PROVIDER
 from llama_index_presets.monitor.usage import (
     Usage,
-    count_embedding,
-    estimate_chat,
-    estimate_text,
     merged,
     provider_of,
     reported_usage,
     reranker_model,
 )
 
-__all__ = ["CallEnded", "CallSink", "CallTree", "OpenCall", "prompt_texts", "response_text"]
+__all__ = ["CallTree"]
 
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
-_NO_USAGE: Final = Usage()
 _UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
 _MODELS: Final = ("llm", "embedding", "rerank")
 _GIVEN_UP: Final = (asyncio.CancelledError, KeyboardInterrupt)
 _MOST_SPANS: Final = 50_000
-Report = EmbeddingUsageEvent | RerankUsageEvent | ModelLoadEvent
-
-
-class OpenCall:
-    """A call that has begun. Plain mutable fields with class defaults: one is made for each call, so few are set.
-
-    Attributes:
-        kind: As in the ledger: ``"llm"``, ``"embedding"``, ``"rerank"``, ``"retrieval"``, ``"query"`` or ``"load"``.
-        span_id: The dispatcher's span that it is open in; None for what is over when it is heard of.
-        parent: The nearest call that is open around it.
-        serves: Of the calls around it, the nearest of the same kind: its wrapper.
-        wraps: Whether it leaves counting to calls inside it.
-        nested: Ends of embedding calls inside.
-        shown: What a sink keeps of it.
-    """
-
-    provider = ""
-    model = ""
-    prompt_sha256 = ""
-    instance: Any = None
-    parent: OpenCall | None = None
-    serves: OpenCall | None = None
-    prompt: Any = None
-    reservation: Any = None
-    chunk: Any = None
-    pieces: list[str] | None = None
-    stream_usage: Usage | None = None
-    wraps = False
-    nested: list[CallEnded] | None = None
-    done = False
-    loads: list[tuple[float, float]] | None = None  # beginnings and ends, on the performance counter
-    shown: Any = None
-
-    def __init__(self, kind: str, span_id: str | None, call_id: str) -> None:
-        self.kind = kind
-        self.span_id = span_id
-        self.call_id = call_id
-        self.who = who = attribution()
-        self.query_id = who.query_id
-        self.attempt = attempt_number.get()
-        self.started = time.perf_counter()
-
-    def loaded(self, latency_ms: float) -> None:
-        """Note that a model was loaded inside this call until now."""
-        now = time.perf_counter()
-        self.loads = [*(self.loads or ()), (now - latency_ms / 1000, now)]
-
-    @property
-    def elapsed_ms(self) -> float:
-        """How long it has taken so far, in milliseconds, without the loading of models."""
-        now = time.perf_counter()
-        waited_s = covered_s(self.loads, self.started) if self.loads else 0.0
-        return (now - self.started - waited_s) * 1000
-
-    def said(self, response: Any) -> str:
-        """The text of its last response, or of the pieces of a stream whose responses have only what is new."""
-        return response_text(response if response is not None else self.chunk) or "".join(self.pieces or ())
-
-
-class CallEnded(NamedTuple):
-    """What became of a call; frozen.
-
-    Attributes:
-        call: The call.
-        status: As in the ledger.
-        latency_ms: How long it took, in milliseconds, without the loading of models.
-        ended_us: When it ended, in microseconds since 1970.
-        counts: Whether it is a call of its own; False for one that passed the call on to calls inside it.
-        error_type: Class name of the exception that ended it.
-        attempt: 1-based.
-        cache_hit: Whether a cache answered.
-        usage: Tokens, where they were reported or there are none; None leaves it to `measure`.
-        source: Who counted `usage`.
-        response: Last response of a language model, or texts that were embedded: what `measure` reads.
-        report: The event that said it, where one did.
-    """
-
-    call: OpenCall
-    status: str
-    latency_ms: float
-    ended_us: int
-    counts: bool = True
-    error_type: str = ""
-    attempt: int = 1
-    cache_hit: bool = False
-    usage: Usage | None = _NO_USAGE
-    source: str = ""
-    response: Any = None
-    report: Report | None = None
-
-    def measure(self) -> tuple[Usage, str]:
-        """Read or count what was used, and say who counted; may take milliseconds, so a sink may do it later."""
-        call = self.call
-        if self.usage is not None:
-            return self.usage, self.source
-        if call.kind == "embedding":
-            texts = [text for text in self.response if isinstance(text, str)]
-            tokens, source = count_embedding(call.provider, call.model, texts)
-            return Usage(tokens), source
-        usage = reported_usage(self.response)
-        if call.stream_usage is not None:
-            usage = merged(call.stream_usage, usage)
-        if usage is not None:
-            return usage, "reported"
-        prompt = estimate_chat(call.provider, call.model, prompt_texts(call.prompt))
-        said = estimate_text(call.provider, call.model, [call.said(self.response)])
-        return Usage(prompt, said), "estimated"
-
-
-class CallSink(Protocol):
-    """Takes what a `CallTree` decides. Called by the thread that makes the call, so it should be quick."""
-
-    def started(self, call: OpenCall) -> None:
-        """A call begins; not called for calls that are over when they are heard of."""
-
-    def first_chunk(self, call: OpenCall) -> None:
-        """A stream gave its first piece; the rest is in its end."""
-
-    def attempt_failed(self, call: OpenCall, event: AttemptFailedEvent) -> None:
-        """An attempt failed inside a call that goes on."""
-
-    def ended(self, end: CallEnded) -> None:
-        """A call is over; said once of each."""
 
 
 class CallTree:
@@ -360,7 +239,7 @@ class CallTree:
             call,
             "refused" if refused else "error",
             error_type=type(error).__name__,
-            usage=None if spoke else _NO_USAGE,
+            usage=None if spoke else NO_USAGE,
             response=call.chunk,
         )
 
@@ -492,24 +371,3 @@ def _reported(call: OpenCall, event: EmbeddingUsageEvent) -> dict[str, Any]:
 def _describe(call: OpenCall, described: dict[str, Any]) -> None:
     call.model = described.get("model_name") or described.get("model") or ""
     call.provider = _provider_of(described.get("class_name") or "", call.model)
-
-
-def prompt_texts(prompt: Any) -> list[str]:
-    """Give the texts of a prompt, which is a text, chat messages (with their roles), or None."""
-    if isinstance(prompt, str):
-        return [prompt]
-    return [
-        f"{getattr(message.role, 'value', message.role)}: {message.content or ''}" for message in prompt or ()
-    ]
-
-
-def response_text(response: Any) -> str:
-    """Give the text of a chat or completion response, so far; empty where there is none."""
-    if response is None:
-        return ""
-    own = getattr(response, "__dict__", ())  # asking a pydantic model for what it lacks takes microseconds
-    if "text" in own and "message" not in own:
-        return response.text or ""
-    message = getattr(response, "message", None)
-    text = getattr(response, "text", None) if message is None else message.content
-    return text or ""

@@ -22,7 +22,8 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent,
 
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
-from llama_index_presets.monitor.call_tree import CallTree, OpenCall
+from llama_index_presets.monitor.calls.call_tree import CallTree
+from llama_index_presets.monitor.calls.model_call import OpenCall
 
 __all__ = ["COMPLETIONS", "ENDS", "STARTS", "finish_from_payload", "start_from_payload"]
 
