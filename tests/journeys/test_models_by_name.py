@@ -24,7 +24,8 @@ from tests.servers.openai import Fault, OpenAIServer
 from llama_index_presets import CostTrackingHandler, Ledger, build
 from llama_index_presets.advise.eject import eject
 from llama_index_presets.monitor.retry import RetryPolicy
-from llama_index_presets.providers.language_models import PROVIDERS, make_language_model
+from llama_index_presets.providers.language_models import make_language_model
+from llama_index_presets.providers.language_providers import PROVIDERS
 
 FISH = [Document(text=f"The {word} fish lives in lake {word}.", doc_id=word) for word in ("red", "blue")]
 PLAIN = {"store": "duckdb", "embedding_cache": "off", "answer_floor": -1.0}

@@ -25,7 +25,8 @@ from llama_index_presets.presets.retrieval import LEG_CANDIDATES, RERANK_CANDIDA
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings, reading_more
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
-from llama_index_presets.providers.language_models import PROVIDERS, plain_arguments, read_name
+from llama_index_presets.providers.language_models import plain_arguments, read_name
+from llama_index_presets.providers.language_providers import PROVIDERS
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["Ejected", "eject"]

@@ -33,7 +33,7 @@ from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, EMBEDDING_PROVIDERS, read_embedding_name
-from llama_index_presets.providers.language_models import PROVIDERS
+from llama_index_presets.providers.language_providers import PROVIDERS
 from llama_index_presets.providers.rerankers import CROSS_ENCODER, RERANKER_PROVIDERS, read_reranker_name
 from llama_index_presets.providers.variables import find_variable
 

@@ -26,7 +26,7 @@ from llama_index_presets.diagnose.loopback_model import LoopbackModel
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.packages.extras import installed
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.providers.language_models import PROVIDERS
+from llama_index_presets.providers.language_providers import PROVIDERS
 from llama_index_presets.providers.names import SERVER
 
 __all__ = [

@@ -40,7 +40,7 @@ from llama_index_presets.embed.weights import find_hub_model, find_weights, weig
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.inference.backends import Backend, Choice
-from llama_index_presets.inference.graphs import INT8_BLOCK
+from llama_index_presets.inference.graph_writer import INT8_BLOCK
 from llama_index_presets.inference.long_runs import LONG_RUN_TOKENS
 from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
 from llama_index_presets.inference.processor import cpu_computes_bfloat16

@@ -18,7 +18,8 @@ from llama_index_presets.errors import AnswerError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.ingest.previews.preview import FilePreview
 from llama_index_presets.monitor.prices import Pricer, Tokens
-from llama_index_presets.providers.language_models import PROVIDERS, read_name
+from llama_index_presets.providers.language_models import read_name
+from llama_index_presets.providers.language_providers import PROVIDERS
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from llama_index_presets.inference.graphs import GraphWriter, WrittenGraph
+from llama_index_presets.inference.graph_writer import GraphWriter, WrittenGraph
 from llama_index_presets.inference.safetensors import Place
 
 __all__ = ["clip_obstacle", "image_graph", "last_places", "text_graph"]

@@ -12,7 +12,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
-from llama_index_presets.inference.graphs import GRAPH_VERSION, WrittenGraph
+from llama_index_presets.inference.graph_writer import GRAPH_VERSION, WrittenGraph
 from llama_index_presets.inference.hub import cache_folder
 from llama_index_presets.inference.safetensors import Place
 

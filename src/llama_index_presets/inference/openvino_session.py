@@ -13,7 +13,8 @@ import numpy as np
 
 from llama_index_presets.concurrency.forks import ADVICE
 from llama_index_presets.errors import MissingExtraError, ModelError
-from llama_index_presets.inference.graphs import GraphWriter, Purpose, unsupported, word_table, write_encoder
+from llama_index_presets.inference.graph_writer import GraphWriter
+from llama_index_presets.inference.graphs import Purpose, unsupported, word_table, write_encoder
 from llama_index_presets.inference.model_folder import ModelFolder
 from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.inference.safetensors import forget_pages, read_safetensors

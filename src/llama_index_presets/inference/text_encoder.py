@@ -11,16 +11,8 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.graph_cache import cached_graph, graph_key
-from llama_index_presets.inference.graphs import (
-    CODES,
-    ENCODERS,
-    SCALES,
-    Purpose,
-    encoder_graph,
-    int8_weight,
-    unsupported,
-    word_table,
-)
+from llama_index_presets.inference.graph_writer import CODES, SCALES, int8_weight
+from llama_index_presets.inference.graphs import ENCODERS, Purpose, encoder_graph, unsupported, word_table
 from llama_index_presets.inference.model_folder import ModelFolder
 from llama_index_presets.inference.safetensors import forget_pages, places_in_files, read_safetensors
 from llama_index_presets.inference.session import (

@@ -19,12 +19,8 @@ from llama_index_presets.providers.embedding_models import (
     embeds_on_this_machine,
     read_embedding_name,
 )
-from llama_index_presets.providers.language_models import (
-    PROVIDERS,
-    is_on_this_machine,
-    read_name,
-    required_modules,
-)
+from llama_index_presets.providers.language_models import is_on_this_machine, read_name, required_modules
+from llama_index_presets.providers.language_providers import PROVIDERS
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.settings import Settings

@@ -1,4 +1,4 @@
-"""Language models by name: the table of providers, the spellings of a name, the LlamaIndex class behind it.
+"""Language models by name: the spellings of a name, and the LlamaIndex class behind it.
 
     extractive                          quotes the passages; no model
     openai/gpt-5-mini                   a provider of the table and its model
@@ -27,11 +27,11 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.hidden_keys import SECRET_FIELDS, HidesKey
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Rates
 from llama_index_presets.packages.extras import require
+from llama_index_presets.providers.language_providers import PROVIDERS
 from llama_index_presets.providers.names import (
     CLASS,
     SERVER,
     ModelName,
-    Provider,
     refuse_unknown_name,
     spelt,
 )
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from llama_index.core.llms.llm import LLM
 
 __all__ = [
-    "PROVIDERS",
     "check_options",
     "endpoint_of",
     "is_on_this_machine",
@@ -62,149 +61,6 @@ __all__ = [
 
 TEMPERATURE: Final = 0.1
 """Of answers from passages: close to the text, and still fluent."""
-
-_OPENAI_NAMES: Final = {
-    "endpoint": "api_base",
-    "timeout_s": "timeout",
-    "headers": "default_headers",
-}
-
-PROVIDERS: Final[dict[str, Provider]] = {
-    "openai": Provider(
-        about="OpenAI",
-        module="llama_index_presets.providers.openai_llm",
-        kind="OpenAI",
-        extra="openai",
-        keys=("OPENAI_API_KEY",),
-        endpoints=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-        packages=(
-            "llama_index.llms.openai",
-        ),  # behind our own class stands the official one, which may be missing
-        bare=("gpt-", "chatgpt-", "o1", "o3", "o4"),
-        names=_OPENAI_NAMES,
-        prices="openai",
-    ),
-    "azure": Provider(
-        about="a deployment at Azure OpenAI",
-        module="llama_index.llms.azure_openai",
-        kind="AzureOpenAI",
-        extra="azure",
-        keys=("AZURE_OPENAI_API_KEY",),
-        endpoints=("AZURE_OPENAI_ENDPOINT",),
-        names={**_OPENAI_NAMES, "model": "engine", "endpoint": "azure_endpoint"},
-        variables={"OPENAI_API_VERSION": "api_version"},
-        prices="azure",
-    ),
-    "anthropic": Provider(
-        about="Anthropic",
-        module="llama_index.llms.anthropic",
-        kind="Anthropic",
-        extra="anthropic",
-        keys=("ANTHROPIC_API_KEY",),
-        endpoints=("ANTHROPIC_BASE_URL",),
-        bare=("claude-",),
-        names={"endpoint": "base_url", "timeout_s": "timeout", "headers": "default_headers"},
-        prices="anthropic",
-    ),
-    "gemini": Provider(
-        about="Google Gemini",
-        module="llama_index.llms.google_genai",
-        kind="GoogleGenAI",
-        extra="gemini",
-        keys=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        endpoints=("GOOGLE_GEMINI_BASE_URL",),
-        bare=("gemini-",),
-        names={"endpoint": "base_url", "timeout_s": "timeout"},
-        fixed={"max_tokens": 8_192},  # without one, the class asks Google for the model as soon as it is made
-        prices="google",
-    ),
-    "mistral": Provider(
-        about="Mistral",
-        module="llama_index.llms.mistralai",
-        kind="MistralAI",
-        extra="mistral",
-        keys=("MISTRAL_API_KEY",),
-        endpoints=("MISTRAL_ENDPOINT",),
-        bare=("mistral-", "ministral-", "codestral-", "magistral-"),
-        names={"timeout_s": "timeout", "headers": ""},
-        prices="mistral",
-    ),
-    "groq": Provider(
-        about="Groq",
-        module="llama_index.llms.groq",
-        kind="Groq",
-        extra="groq",
-        keys=("GROQ_API_KEY",),
-        endpoints=("GROQ_BASE_URL",),
-        names=_OPENAI_NAMES,
-        prices="groq",
-    ),
-    "deepseek": Provider(
-        about="DeepSeek",
-        module="llama_index.llms.deepseek",
-        kind="DeepSeek",
-        extra="deepseek",
-        keys=("DEEPSEEK_API_KEY",),
-        bare=("deepseek-",),
-        names=_OPENAI_NAMES,
-        prices="deepseek",
-    ),
-    "bedrock": Provider(
-        about="Amazon Bedrock",
-        module="llama_index.llms.bedrock_converse",
-        kind="BedrockConverse",
-        extra="bedrock",
-        endpoints=("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"),
-        names={"endpoint": "endpoint_url", "timeout_s": "timeout", "headers": ""},
-        prices="aws",
-    ),
-    "ollama": Provider(
-        about="Ollama",
-        module="llama_index.llms.ollama",
-        kind="Ollama",
-        extra="ollama",
-        endpoints=("OLLAMA_HOST",),
-        endpoint="http://localhost:11434",
-        names={"endpoint": "base_url", "timeout_s": "request_timeout", "max_tokens": "num_predict"},
-        prices=FREE_PROVIDER,
-    ),
-    "llamacpp": Provider(
-        about="a GGUF file on this machine",
-        module="llama_index.llms.llama_cpp",
-        kind="LlamaCPP",
-        extra="llamacpp",
-        names={
-            "model": "model_path",
-            "max_tokens": "max_new_tokens",
-            "endpoint": "",
-            "timeout_s": "",
-            "headers": "",
-        },
-        fixed={"verbose": False},
-        on_this_machine=True,
-        prices=FREE_PROVIDER,
-    ),
-    "smollm2": Provider(
-        about="SmolLM2 135M, a weak model in this process, for trying the whole path",
-        module="llama_index_presets.providers.smollm2",
-        kind="SmolLM2",
-        extra="smollm2",
-        packages=("transformers", "gguf"),
-        names={"endpoint": "", "timeout_s": "", "headers": "", "api_key": ""},
-        on_this_machine=True,
-        prices=FREE_PROVIDER,
-    ),
-    "http": Provider(
-        about="a server of OpenAI's protocol",
-        module="llama_index.llms.openai_like",
-        kind="OpenAILike",
-        extra="openai-like",
-        names=_OPENAI_NAMES,
-        fixed={"is_chat_model": True, "is_function_calling_model": True},
-    ),
-}
-"""Name before the slash -> provider; ``http`` stands for every ``http://…#model``."""
-
 
 _ALONE: Final = ("extractive", "smollm2")
 """Names that stand without a provider."""

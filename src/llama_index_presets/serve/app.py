@@ -28,7 +28,7 @@ from llama_index_presets.serve.callers.key_file import Caller, KeyFile, default_
 from llama_index_presets.serve.callers.limits import ClientTooSlow, RateLimiter, bounded_receive, bounded_send
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.engines import Engines
-from llama_index_presets.serve.jobs import JobQueue
+from llama_index_presets.serve.job_queue import JobQueue
 from llama_index_presets.serve.metrics import Metrics
 from llama_index_presets.serve.protocols.mcp import make_mcp_server
 from llama_index_presets.serve.protocols.openai_api import OpenAIRoutes

@@ -22,13 +22,13 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.models import make_embedding, make_llm
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.language_models import (
-    PROVIDERS,
     check_options,
     endpoint_of,
     is_on_this_machine,
     make_language_model,
     read_name,
 )
+from llama_index_presets.providers.language_providers import PROVIDERS
 
 FISH = [Document(text=f"The {word} fish lives in lake {word}.", doc_id=word) for word in ("red", "blue")]
 PLAIN = {"store": "duckdb", "embedding_cache": "off", "answer_floor": -1.0}

@@ -23,12 +23,12 @@ from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.language_models import (
-    PROVIDERS,
     is_on_this_machine,
     language_model_rates,
     make_language_model,
     read_name,
 )
+from llama_index_presets.providers.language_providers import PROVIDERS
 
 __all__ = ["ceiling", "counting_contextualiser", "writing_contextualiser"]
 

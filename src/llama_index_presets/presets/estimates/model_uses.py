@@ -9,7 +9,7 @@ from typing import Any
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.providers import embedding_models, language_models, rerankers
+from llama_index_presets.providers import embedding_models, language_models, language_providers, rerankers
 from llama_index_presets.providers.embedding_models import CATALOGUE, EMBEDDING_PROVIDERS
 from llama_index_presets.providers.names import ModelName, Provider
 from llama_index_presets.providers.variables import first_variable
@@ -96,7 +96,7 @@ def _uses(row: Preset, settings: Settings) -> Iterator[ModelUse]:
         )  # fmt: skip
     llm = language_models.read_name(row.llm)
     yield _use(
-        "llm", row.llm, llm, language_models.PROVIDERS.get(llm.provider), row.options.get("llm", {}),
+        "llm", row.llm, llm, language_providers.PROVIDERS.get(llm.provider), row.options.get("llm", {}),
         language_models.endpoint_of, language_models.is_on_this_machine,
     )  # fmt: skip
 

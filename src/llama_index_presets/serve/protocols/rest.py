@@ -34,7 +34,8 @@ from llama_index_presets.serve.bodies import Message as MessageBody
 from llama_index_presets.serve.callers.access import caller_of, must_write
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.engines import Served
-from llama_index_presets.serve.jobs import Job, JobQueue, Text
+from llama_index_presets.serve.job_queue import JobQueue
+from llama_index_presets.serve.jobs import Job, Text
 from llama_index_presets.serve.pages import picture_of
 from llama_index_presets.serve.protocols.problems import Problem, problem_of
 from llama_index_presets.serve.protocols.sse import EventStream, event
