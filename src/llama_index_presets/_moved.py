@@ -17,6 +17,7 @@ MOVED: Final[dict[str, str]] = {
     "embed.cached_images": "embed.cached",
     "embed.frames": "embed.dataframes",
     "encryption": "files.encryption",
+    "ingest.chunk": "ingest.chunking.chunk",
     "ingest.document_source": "ingest.sources.document_source",
     "ingest.frames": "ingest.sources.frames",
     "ingest.preview": "ingest.previews.preview",

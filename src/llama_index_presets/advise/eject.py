@@ -15,7 +15,7 @@ from typing import Any
 from llama_index_presets import __version__
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
-from llama_index_presets.ingest.strategies import CHUNKERS
+from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.presets.answering import calibration_tables, system_prompt
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.matrix import COLUMNS, Preset

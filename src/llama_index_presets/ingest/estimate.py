@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.ingest.pipeline import (
     Contextualiser,

@@ -11,7 +11,7 @@ from llama_index.core.schema import ImageDocument, ImageNode, NodeRelationship, 
 
 from llama_index_presets.errors import ImageError, IngestError
 from llama_index_presets.images import MAX_PIXELS, OpenedImage, is_image_file, open_image
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.read import file_hash, read_file

@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.errors import IngestError, ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText, language_of_nodes
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText, language_of_nodes
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.ingest.failures import Doubts, blame
 from llama_index_presets.ingest.images import Picture

@@ -9,8 +9,8 @@ from typing import Final
 
 from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.images import SUFFIXES
-from llama_index_presets.ingest.chunk import SourceText
-from llama_index_presets.ingest.chunk_context import document_title
+from llama_index_presets.ingest.chunking.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk_context import document_title
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_sidecar, sidecar_of
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ

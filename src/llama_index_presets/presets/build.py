@@ -22,7 +22,7 @@ from llama_index_presets.concurrency.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.files.encryption import Encryptor
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.answering import make_synthesizer

@@ -24,7 +24,7 @@ from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.forks import ADVICE
 from llama_index_presets.errors import AnswerError, MonitorError, PermissionsError, PresetsError
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.handler import CostTrackingHandler

@@ -17,9 +17,9 @@ from llama_index_presets.embed.cached import CachedEmbedding, CachedMultiModalEm
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.embed.recognition import as_local
 from llama_index_presets.errors import PresetsError, SettingsError
-from llama_index_presets.ingest.chunk import SentenceChunker
-from llama_index_presets.ingest.chunk_context import ChunkContext
-from llama_index_presets.ingest.strategies import CHUNKERS
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk_context import ChunkContext
+from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.matrix import Preset
@@ -159,7 +159,7 @@ def make_chunker(
     Args:
         embed_model: What the chunks are for.
         chunk_tokens: Longest chunk; None takes what the model reads, at most 512.
-        chunking: Key of `ingest.strategies.CHUNKERS`.
+        chunking: Key of `ingest.chunking.strategies.CHUNKERS`.
         context: What chunks are given of their document.
 
     A `HuggingFaceEmbedding` of a model of the catalogue is measured with that. Any other model that is not ours has no

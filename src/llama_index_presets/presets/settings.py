@@ -68,7 +68,7 @@ class Settings:
             None takes the calibration's own. Holds where `answer_floor` is not set.
         system_prompt: Rules that a language model is told, in any language; None takes ours.
         answer_language: Language of its answers, such as German; None answers in the language of the question.
-        chunking: How documents are cut; see `ingest.strategies`.
+        chunking: How documents are cut; see `ingest.chunking.strategies`.
         chunk_tokens: Longest chunk, in tokens of the embedding model; None takes what it reads, at most 512.
         chunk_context: What is embedded and indexed with a chunk beside its headings: ``title``, that of its document,
             where no heading says it; ``lead``, the document's lead sentence too, with chunks that name nothing;

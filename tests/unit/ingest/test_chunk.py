@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llama_index.core.schema import MetadataMode, NodeRelationship
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.clean import plain_from_pages
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown

@@ -9,18 +9,18 @@ import pytest
 from llama_index.core.schema import MetadataMode
 
 from llama_index_presets import BM25Index
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
-from llama_index_presets.ingest.chunk_context import (
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk_context import (
     ChunkContext,
     document_title,
     lead_sentence,
     names_nothing,
 )
+from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources.source import sources
-from llama_index_presets.ingest.strategies import CHUNKERS
 
 REPORT = (
     "ACME HOLDINGS\nForm 10-K\n\nThe Company makes pumps for ships.\n\nIt sold nine of them. They were red."

@@ -18,7 +18,7 @@ from tests.fakes import WordEmbedding
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest import ray as distributed
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent

@@ -17,7 +17,7 @@ from selectolax.lexbor import LexborHTMLParser as HTMLParser
 from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.images import read_picture
 from llama_index_presets.ingest.limits import SizeLimit, warn_of_many_chunks
 from llama_index_presets.ingest.metadata.document_metadata import (

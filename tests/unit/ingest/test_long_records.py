@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest import chunk, long_text
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking import chunk, long_text
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.long_text import TextInParts
 from llama_index_presets.ingest.limits import SizeLimit
-from llama_index_presets.ingest.long_text import TextInParts
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers import csv as rows
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest import long_text as module
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
-from llama_index_presets.ingest.long_text import TextInParts, long_text
+from llama_index_presets.ingest.chunking import long_text as module
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.long_text import TextInParts, long_text
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.text import read_text

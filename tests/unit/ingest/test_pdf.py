@@ -8,7 +8,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.read import read_file
 
 ROWS = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llama_index.core.schema import TextNode
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.privacy.personal_data import KINDS, find_personal_data, redacted
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch, as_sent, redacted_plain

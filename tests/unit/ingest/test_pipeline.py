@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import VectorStoreQuery
 from tests.fakes import WordEmbedding
 
 from llama_index_presets.errors import StoreCorruptError, StoreError
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent

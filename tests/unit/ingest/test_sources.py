@@ -11,7 +11,7 @@ import pytest
 from llama_index.core.schema import Document, ImageNode, TextNode
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.sources.frames import FrameColumns
 from llama_index_presets.ingest.sources.source import sources
 

@@ -13,10 +13,10 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
 from llama_index_presets.errors import FingerprintError, SettingsError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
+from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
-from llama_index_presets.ingest.strategies import CHUNKERS
 from llama_index_presets.presets.models import make_chunker
 from llama_index_presets.provenance import RankedNode, StageRank
 from llama_index_presets.retrieve.context_expansion import ParentMerge, SentenceWindow

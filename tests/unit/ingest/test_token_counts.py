@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llama_index_presets.embed.tokens import Tokenizer
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.token_counts import TokenCounter, token_counter
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.token_counts import TokenCounter, token_counter
 from llama_index_presets.text.tiktoken_files import carried_encoding
 
 

@@ -20,7 +20,7 @@ from tests.servers.openai import Fault, OpenAIServer
 from llama_index_presets import build
 from llama_index_presets.advise.eject import eject
 from llama_index_presets.errors import BudgetExceededError, SettingsError
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.presets.contextual.contextualiser import ContextModel, Contextualiser
 from llama_index_presets.presets.contextual.prompts import clean_sentence, stretches

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk_context import CONTEXT_KEYS
+from llama_index_presets.ingest.chunking.chunk_context import CONTEXT_KEYS
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.packages.extras import require
 

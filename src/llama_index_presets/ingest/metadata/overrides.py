@@ -12,7 +12,7 @@ from typing import Any
 from llama_index.core.schema import BaseNode
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.metadata.document_metadata import RESERVED
 from llama_index_presets.ingest.metadata.permissions import Permissions

@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
 )
 
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources.source import Source

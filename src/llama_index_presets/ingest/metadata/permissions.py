@@ -17,7 +17,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_presets.errors import IngestError, SettingsError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.metadata.document_metadata import ALLOWED, ALLOWED_KEY, allowed_beside
 from llama_index_presets.ingest.sources.source import Source

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.pipeline import failed_source

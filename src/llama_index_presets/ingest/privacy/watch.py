@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from llama_index.core.schema import TextNode
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import PLACE_KEYS, SourceText
+from llama_index_presets.ingest.chunking.chunk import PLACE_KEYS, SourceText
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.privacy.personal_data import (

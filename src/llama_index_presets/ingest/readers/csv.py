@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from llama_index_presets.ingest.chunking.long_text import PART, Rendered, TextInParts, is_long, survey
 from llama_index_presets.ingest.clean import without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.long_text import PART, Rendered, TextInParts, is_long, survey
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunking.long_text import Rendered, TextInParts, is_long, line_parts, survey
 from llama_index_presets.ingest.clean import plain_from_text, without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.long_text import Rendered, TextInParts, is_long, line_parts, survey
 from llama_index_presets.ingest.plain_text import Mark, PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start
 from llama_index_presets.ingest.readers.epub import plain_from_xhtml

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llama_index_presets.ingest.chunking.long_text import TextInParts, is_long, long_text
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.long_text import TextInParts, is_long, long_text
 from llama_index_presets.ingest.metadata.document_metadata import about_head_lines
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan, is_table_caption
 from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start

@@ -14,7 +14,7 @@ from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.images import is_image_file
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_pages, plain_from_text, whole_characters
 from llama_index_presets.ingest.images import (
     Picture,

@@ -18,7 +18,7 @@ from llama_index.core.schema import TextNode
 from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.errors import BudgetExceededError, ModelError, PresetsError
-from llama_index_presets.ingest.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.prices import Pricer, Tokens

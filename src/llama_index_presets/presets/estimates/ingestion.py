@@ -14,7 +14,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.files.encryption import Encryptor
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.estimate import Work, count_work
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest

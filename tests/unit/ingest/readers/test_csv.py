@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.csv import find_dialect, plain_from_rows
 

@@ -11,7 +11,7 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.mail.history import split_history
 

@@ -12,7 +12,7 @@ import pytest
 from oxmsg.storage import Storage, Stream
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import SourceText
+from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.mail.compressed_rtf import decompressed_rtf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk import COLUMNS_KEY, SentenceChunker, SourceText
+from llama_index_presets.ingest.chunking.chunk import COLUMNS_KEY, SentenceChunker, SourceText
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan
 from llama_index_presets.ingest.readers.html import plain_from_html

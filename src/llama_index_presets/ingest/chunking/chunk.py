@@ -16,7 +16,7 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeI
 from pydantic import Field
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.chunk_context import (
+from llama_index_presets.ingest.chunking.chunk_context import (
     CONTEXT_KEYS,
     LEAD_KEY,
     SENTENCE_KEY,
@@ -25,9 +25,9 @@ from llama_index_presets.ingest.chunk_context import (
     lead_sentence,
     names_nothing,
 )
-from llama_index_presets.ingest.long_text import TextInParts
+from llama_index_presets.ingest.chunking.long_text import TextInParts
+from llama_index_presets.ingest.chunking.token_counts import token_counter
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
-from llama_index_presets.ingest.token_counts import token_counter
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
 from llama_index_presets.text.languages import ENGLISH, detect_language_of_stretches, language_code
 from llama_index_presets.text.sentences import split_sentences

@@ -26,7 +26,7 @@ from llama_index.core.node_parser import (
 )
 from llama_index.core.schema import MetadataMode, TextNode
 
-from llama_index_presets.ingest.chunk import SentenceChunker
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.plain_text import Section
 from llama_index_presets.text.sentences import split_sentences
 from llama_index_presets.values import PARENT_KEYS, WINDOW_KEY
