@@ -257,3 +257,23 @@ def test_words_of_a_message_that_begin_like_an_envelope_stay_its_words(tmp_path:
     """A sentence may begin with From and state a time."""
     raw = ENVELOPE + b"Subject: Hours\n\nOpen.\n\nFrom Monday at 10:00 on\n\nwe are open.\n"
     assert read(tmp_path, raw, "a.mbox").plain.text.endswith("From Monday at 10:00 on\n\nwe are open.\n\n")
+
+
+@pytest.mark.parametrize(("levels", "lost"), [(7, False), (8, True)])
+def test_a_message_inside_eight_others_is_named_and_not_lost(tmp_path: Path, levels: int, lost: bool) -> None:
+    """Messages attached to each other are read to the eighth; a warning says that there is more."""
+    message = EmailMessage()
+    message["From"] = "a@example.org"
+    message.set_content("Valves close at 40 bar.")
+    for level in range(levels):
+        around = EmailMessage()
+        around["From"] = "b@example.org"
+        around.set_content(f"Forwarded {level}.")
+        around.add_attachment(message)
+        message = around
+    path = tmp_path / "a.eml"
+    path.write_bytes(message.as_bytes())
+    plain = read_file(path, "h").plain
+    assert plain.text.count("Forwarded") == levels
+    assert ("Valves close" in plain.text) is not lost
+    assert any("A message inside 8 others was not read" in one for one in plain.warnings) is lost

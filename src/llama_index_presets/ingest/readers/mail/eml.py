@@ -119,11 +119,13 @@ def message_of(message: MimeMessage, limit: SizeLimit, depth: int = 0) -> Messag
     """Values of a parsed message."""
     texts, pages, warnings, encoding = list[str](), list[str](), list[str](), ""
     attachments = list[Attachment]()
-    for part in _leaves(message, depth):
+    for part in _leaves(message):
         kind, name = part.get_content_type(), _file_name(part)
         if kind in _SIGNATURES:
             continue
-        if kind.startswith("message/") and part.is_multipart():
+        if kind.startswith("message/") and part.is_multipart() and depth + 1 >= _DEEPEST:
+            warnings.append(f"A message inside {_DEEPEST} others was not read, nor what is in it.")
+        elif kind.startswith("message/") and part.is_multipart():
             attachments.append(_attached_message(part, limit, depth))
         elif (
             kind in ("text/plain", "text/html")
@@ -154,16 +156,14 @@ def message_of(message: MimeMessage, limit: SizeLimit, depth: int = 0) -> Messag
     )
 
 
-def _leaves(message: MimeMessage, depth: int) -> Iterator[MimeMessage]:
+def _leaves(message: MimeMessage) -> Iterator[MimeMessage]:
     """Parts that hold content; of alternatives all, since `body_of` chooses; messages within are one part."""
-    if depth >= _DEEPEST:
-        return
     if message.get_content_type() == "multipart/encrypted":
         return
     if message.is_multipart() and not message.get_content_type().startswith("message/"):
         for part in message.get_payload():
             if isinstance(part, MimeMessage):
-                yield from _leaves(part, depth)
+                yield from _leaves(part)
     else:
         yield message
 
