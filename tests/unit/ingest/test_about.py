@@ -11,6 +11,7 @@ from llama_index.core.schema import TextNode
 from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
+from llama_index_presets.ingest.metadata.document_metadata import allowed_beside
 from llama_index_presets.ingest.metadata.overrides import Stamp, stamped
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources.files import find_files
@@ -71,6 +72,15 @@ def test_a_sidecar_wins_and_counts_as_a_change(tmp_path: Path) -> None:
     sidecar.write_text("[1]")
     with pytest.raises(IngestError, match="holds a list; expected a JSON object"):
         read_file(path, "h")
+
+
+def test_a_sidecar_of_notepad_is_read(tmp_path: Path) -> None:
+    """A byte order mark, which editors on Windows write, is no part of it."""
+    path = tmp_path / "a.md"
+    path.write_text("Cats purr.")
+    (tmp_path / "a.md.meta.json").write_text('{"year": 2022, "allowed": ["hr"]}', encoding="utf-8-sig")
+    assert read_file(path, "h").metadata["year"] == 2022
+    assert allowed_beside(path) == ["hr"]
 
 
 def test_front_matter_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ from tests.servers.openai import OpenAIServer
 from llama_index_presets import build
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer
 from llama_index_presets.presets.models import make_embedding, make_llm
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.language_models import (
     check_options,
     endpoint_of,
     is_on_this_machine,
+    language_model_rates,
     make_language_model,
     read_name,
 )
@@ -295,3 +297,13 @@ def test_a_named_model_is_pickled_without_its_key(monkeypatch: pytest.MonkeyPatc
     data = pickle.dumps(model)
     assert b"sk-secret" not in data
     assert type(pickle.loads(data)).__name__ == type(model).__name__ == type(copy.deepcopy(model)).__name__
+
+
+def test_who_is_billed_for_a_model() -> None:
+    """A class of one's own has no price that anybody knows, and is free only where it asks nobody."""
+    own = read_name("my_app.models:Mine")
+    assert language_model_rates(own, Pricer(), local=False) == ("", None)
+    provider, rates = language_model_rates(own, Pricer(), local=True)
+    assert provider == FREE_PROVIDER and rates is not None and rates.output == 0
+    extractive, free = language_model_rates(read_name("extractive"), Pricer(), local=False)
+    assert extractive == FREE_PROVIDER and free is not None and free.output == 0

@@ -442,6 +442,14 @@ def test_the_file_holds_hashes_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_file_of_keys_that_notepad_saved_is_read(tmp_path: Path) -> None:
+    """A byte order mark is no reason to let nobody in."""
+    file = KeyFile(tmp_path / "keys.json")
+    key = file.add(Caller(name="ada"))
+    file.path.write_text(file.path.read_text("utf-8"), encoding="utf-8-sig")
+    assert KeyFile(file.path).caller(key).name == "ada"
+
+
 def test_commands_add_list_and_revoke(tmp_path: Path) -> None:
     """The key is printed once, alone on standard output; a list has no hash."""
     runner, path = CliRunner(), str(tmp_path / "keys.json")

@@ -223,7 +223,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
             f"The sidecar '{sidecar.name}' has {size:,} bytes; at most {_LONGEST_SIDECAR:,} are read. Shorten it."
         )
     try:
-        values = json.loads(sidecar.read_text(encoding="utf-8"), object_pairs_hook=_pairs)
+        values = json.loads(sidecar.read_text(encoding="utf-8-sig"), object_pairs_hook=_pairs)
     except (OSError, ValueError, RecursionError) as error:
         raise IngestError(
             f"The sidecar '{sidecar.name}' is not JSON ({type(error).__name__}). Correct it."

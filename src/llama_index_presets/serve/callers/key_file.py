@@ -271,7 +271,7 @@ class KeyFile:
         try:
             with self.path.open("rb") as file:
                 _refuse_open_to_all(os.fstat(file.fileno()).st_mode)
-                content = json.loads(file.read().decode("utf-8"), object_pairs_hook=_without_twins)
+                content = json.loads(file.read().decode("utf-8-sig"), object_pairs_hook=_without_twins)
             return _callers(content)
         except FileNotFoundError:
             return []

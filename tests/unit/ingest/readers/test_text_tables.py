@@ -105,3 +105,16 @@ def test_bars_outside_of_a_table_stay() -> None:
     """The same sign separates other things."""
     text = "a | b || c\nls | wc -l | 3 | 4\n"
     assert with_tables(text).text == text
+
+
+@pytest.mark.parametrize("above", ["", "------------------\n"])
+def test_a_text_may_be_a_table_between_rules_alone(above: str) -> None:
+    """The first line has none before it: the rule at the end is not taken for it."""
+    table = (
+        "Item    High   Low\nPumps   12.5  10.1\nValves  13.0  11.0\nSeals   14.2  12.0\n------------------"
+    )
+    assert with_tables(above + table).text.strip().split("\n\n") == [
+        "Item: Pumps; High: 12.5; Low: 10.1",
+        "Item: Valves; High: 13.0; Low: 11.0",
+        "Item: Seals; High: 14.2; Low: 12.0",
+    ]
