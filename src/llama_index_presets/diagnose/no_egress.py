@@ -253,7 +253,6 @@ def run_without_network(
     preset: str,
     *,
     documents: Path | None = None,
-    question: str | None = None,
     settings: Path | None = None,
     offline: bool = False,
 ) -> EgressReport:
@@ -262,7 +261,6 @@ def run_without_network(
     Args:
         preset: A row of the matrix.
         documents: A file or folder; None takes two short texts.
-        question: What is asked; None takes one about these texts.
         settings: A TOML file.
         offline: See `build`; a preset with network services is only silent with it.
 
@@ -272,7 +270,6 @@ def run_without_network(
     task = {
         "preset": preset,
         "documents": str(documents.resolve()) if documents else None,
-        "question": question or _QUESTION,
         "settings": str(settings.resolve()) if settings else None,
         "offline": offline,
     }
@@ -354,11 +351,11 @@ def _work(task: dict[str, Any], folder: Path, steps: list[str]) -> int:
     with engine:
         report = engine.ingest(task["documents"] or samples, show_progress=False)
         steps.append("ingest")
-        engine.query(task["question"])
+        engine.query(_QUESTION)
         steps.append("query")
-        asyncio.run(engine.aquery(task["question"]))
+        asyncio.run(engine.aquery(_QUESTION))
         steps.append("aquery")
-        "".join(engine.stream(task["question"]).response_gen)
+        "".join(engine.stream(_QUESTION).response_gen)
         steps.append("stream")
     steps.append("close")
     if find_preset(task["preset"]).monitoring == "local" and installed(PROVIDERS[SERVER].module):
@@ -382,7 +379,7 @@ def _prove_refusal(task: dict[str, Any], storage: Path, steps: list[str]) -> Non
     else:
         raise PresetsError(f"A model at {_CONTROL[0]} was taken, although nothing may leave the machine.")
     with LoopbackModel() as model, build(task["preset"], llm=model.name, **settings) as engine:
-        engine.query(task["question"])
+        engine.query(_QUESTION)
         if model.requests != 1:
             raise PresetsError(f"A model on loopback was asked {model.requests} times; expected once.")
     steps.append("query of a model on loopback")

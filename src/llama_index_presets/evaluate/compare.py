@@ -41,13 +41,9 @@ class Difference:
         """Second less first."""
         return self.second - self.first
 
-    def verdict(self, level: float = 0.05) -> str:
-        """``"better"``, ``"worse"``, or ``"no difference shown"`` of the second against the first.
-
-        Args:
-            level: p-value below which a difference counts, 0 to 1.
-        """
-        if self.p_value is None or self.p_value >= level:
+    def verdict(self) -> str:
+        """``"better"``, ``"worse"``, or, with p = 0.05 and above, ``"no difference shown"`` of the second run."""
+        if self.p_value is None or self.p_value >= 0.05:
             return "no difference shown"
         return "better" if (self.change < 0) == (self.measure in LOWER_IS_BETTER) else "worse"
 

@@ -248,7 +248,7 @@ def _open(
             store=vector_store if location.address and choice.encryption is None else None,
         ),
         overrides=choice.overrides, closers=[opened.pop_all().close], rebuild=rebuild, answers=answers,
-        fallback=language_fallback(choice.embed_model, vector_store, manifest, retrieval.keyword),
+        language_fallback=language_fallback(choice.embed_model, vector_store, manifest, retrieval.keyword),
     )  # fmt: skip
 
 

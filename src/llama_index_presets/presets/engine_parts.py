@@ -101,7 +101,7 @@ class EngineParts:
         user: User of the application who asks, for the audit log; empty means the name that the process runs under.
         tenant: Tenant that calls are charged to, or empty.
         ingest_metadata: Metadata that every document ingested here is given.
-        fallback: Finds documents in languages that the embedding model does not know, or None.
+        language_fallback: Finds documents in languages that the embedding model does not know, or None.
         answers: The answer cache, or None.
         permissions: Whether the storage has permissions.
         access: What its user may see; None for an engine without a user.
@@ -135,7 +135,7 @@ class EngineParts:
     ingest_metadata: Mapping[str, Any] = field(default_factory=dict)
     permissions: StoragePermissions
     access: Access | None = None
-    fallback: LanguageFallback | None = None
+    language_fallback: LanguageFallback | None = None
     answers: AnswerCache | None = None
     life: _Life = field(default_factory=_Life)
     rebuild: Callable[..., Any] | None = field(default=None, repr=False)  # its arguments may hold keys

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
@@ -38,6 +38,7 @@ from llama_index_presets.presets.models import reads_images
 __all__ = ["QueryRun", "search"]
 
 dispatcher = get_dispatcher(__name__)
+_Stream = TypeVar("_Stream", CitedStream, AsyncCitedStream)
 
 
 def search(parts: EngineParts, question: QueryType) -> Core[list[NodeWithScore]]:
@@ -46,9 +47,9 @@ def search(parts: EngineParts, question: QueryType) -> Core[list[NodeWithScore]]
     # A copy, since retrievers write the embedding into the object that they are passed.
     asked = QueryBundle(query.query_str, image_path=query.image_path)
     parts.check_user()
-    retriever, fallback = parts.retriever, parts.fallback
-    if fallback is not None and fallback.covers(query.query_str):
-        words = functools.partial(fallback.retrieve, asked, parts.settings.top_k, parts.filters)
+    retriever, by_words = parts.retriever, parts.language_fallback
+    if by_words is not None and by_words.covers(query.query_str):
+        words = functools.partial(by_words.retrieve, asked, parts.settings.top_k, parts.filters)
         found: list[NodeWithScore] = yield Step(words, lambda: asyncio.to_thread(words))
         found = parts.visible_hits(found)
         if found:  # a re-ranker of English would put them in any order
@@ -136,18 +137,17 @@ class QueryRun:
     def stream(self) -> CitedStream:
         """Answer piece by piece; see `PresetEngine.stream`."""
         answering = run(self._begin_stream())
-        pieces = iterate(self._pieces(answering))
-        self._abandon_with(pieces)
-        response = CitedStream(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
-        response.written = lambda: answering.answer.text
-        return response
+        return self._streamed(CitedStream, answering, iterate(self._pieces(answering)))
 
     async def astream(self) -> AsyncCitedStream:
         """`stream`, without blocking the event loop."""
         answering = await arun(self._begin_stream())
-        pieces = aiterate(self._pieces(answering))
-        self._abandon_with(pieces)
-        response = AsyncCitedStream(pieces, answering.answer.source_nodes, answering.metadata)  # type: ignore[arg-type]
+        return self._streamed(AsyncCitedStream, answering, aiterate(self._pieces(answering)))
+
+    def _streamed(self, kind: type[_Stream], answering: _Streaming, pieces: Any) -> _Stream:
+        # The question ends when its stream is dropped before the first piece was read.
+        weakref.finalize(pieces, self._abandon).atexit = False
+        response = kind(pieces, answering.answer.source_nodes, answering.metadata)
         response.written = lambda: answering.answer.text
         return response
 
@@ -259,10 +259,6 @@ class QueryRun:
         except BaseException as error:
             self.end(None, "", [], f"failed: {type(error).__name__}", error)
             raise
-
-    def _abandon_with(self, pieces: object) -> None:
-        """End the question when its stream is dropped before the first piece was read."""
-        weakref.finalize(pieces, self._abandon).atexit = False
 
     def _abandon(self) -> None:
         if not self.ended:

@@ -17,7 +17,6 @@ def fit_logistic(
     *,
     weights: Sequence[float] | None = None,
     ridge: float = 1.0,
-    steps: int = 50,
 ) -> tuple[float, list[float]]:
     """Fit by Newton's method, with a ridge on the standardised features.
 
@@ -26,7 +25,6 @@ def fit_logistic(
         labels: Whether it happened.
         weights: How much each event counts, > 0; None means 1 each.
         ridge: Strength of the penalty, >= 0: keeps weights small where the data do not tell them.
-        steps: Most iterations.
 
     Returns:
         Intercept, and one weight a feature, in the features' own units.
@@ -49,7 +47,7 @@ def fit_logistic(
     counts = np.ones(len(raw)) if weights is None else np.asarray(weights, dtype=np.float64)
     penalty = np.diag([ridge] * raw.shape[1] + [1e-6])
     found = np.zeros(matrix.shape[1])
-    for _ in range(steps):
+    for _ in range(50):
         chance = 1 / (1 + np.exp(-np.clip(matrix @ found, -50, 50)))
         gradient = matrix.T @ (counts * (chance - target)) + penalty @ found
         curvature = (matrix * (counts * chance * (1 - chance))[:, None]).T @ matrix + penalty

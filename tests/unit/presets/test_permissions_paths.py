@@ -175,7 +175,7 @@ def test_other_languages_keep_permissions(tmp_path: Path) -> None:
     ]
     with build("healthcare", storage=tmp_path, settings={"permissions": "on"}) as engine:
         engine.ingest(documents, show_progress=False)
-        assert engine._parts.fallback is not None and engine._parts.fallback.covers(thai)
+        assert engine._parts.language_fallback is not None and engine._parts.language_fallback.covers(thai)
         found = {
             name: {hit.node.ref_doc_id for hit in engine.as_user(groups=[name]).retrieve(QueryBundle(thai))}
             for name in ("hr", "all", "sales")

@@ -63,7 +63,7 @@ class CostReport:
         today: Since midnight, UTC.
         week: The last 7 days.
         by: Lines by group (``"model"``, ``"preset"``, ``"tenant"``) of the last 7 days.
-        dearest: The most expensive queries of the last 7 days.
+        dearest: The ten most expensive queries of the last 7 days.
         unpriced: Models without a known price in the last 7 days.
     """
 
@@ -78,19 +78,14 @@ _DEAREST = f"""
     SELECT query_id, max(preset), coalesce(sum(cost_usd), 0)::DECIMAL(38,12), count(*) FILTER ({BILLABLE}),
         coalesce(max(latency_ms) FILTER (kind = 'query'), sum(latency_ms))
     FROM llm_calls WHERE query_id <> '' AND timestamp >= make_timestamp(?)
-    GROUP BY query_id ORDER BY 3 DESC, query_id LIMIT ?"""  # noqa: S608 (constants)
+    GROUP BY query_id ORDER BY 3 DESC, query_id LIMIT 10"""  # noqa: S608 (constants)
 
 
-def cost_report(ledger: Ledger, *, dearest: int = 10) -> CostReport:
-    """Data of `llama-presets costs`.
-
-    Args:
-        ledger: What is read.
-        dearest: How many of the most expensive queries to list.
-    """
+def cost_report(ledger: Ledger) -> CostReport:
+    """Data of `llama-presets costs`."""
     now = time.time()
     week_ago = int((now - 7 * 86_400) * 1e6)
-    rows = ledger.sql(_DEAREST, [week_ago, dearest]).fetchall()
+    rows = ledger.sql(_DEAREST, [week_ago]).fetchall()
     by = {group: ledger.costs(group, days=7) for group in ("model", "preset", "tenant")}
     return CostReport(
         today=ledger.get_usage_stats(days=(now % 86_400) / 86_400),

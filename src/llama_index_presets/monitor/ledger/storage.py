@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _READER_PATIENCE_S = 30.0
 _FULL: Final = "The rows are safe in the journals beside it: make room, and the next close folds them in."
 _MANY: Final = 8
+_WAIT_S: Final = 5.0  # of a fold, for readers and for others that fold
 _SMALL_BYTES: Final = 2**20
 # In the journal, times are microseconds and dollars are text.
 _STORED = {
@@ -235,13 +236,12 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def fold(ledger: Path, *, keep_days: float | None = None, timeout_s: float = 5.0) -> int:
+def fold(ledger: Path, *, keep_days: float | None = None) -> int:
     """Move the rows of journals without a writer into the DuckDB file, and drop old rows.
 
     Args:
         ledger: Path of the DuckDB file; made when missing.
         keep_days: Rows older than this many days are deleted; None keeps all.
-        timeout_s: How long to wait for readers and others that fold.
 
     Returns:
         How many journals were folded; 0 when the lock could not be had in time, which loses nothing.
@@ -249,12 +249,12 @@ def fold(ledger: Path, *, keep_days: float | None = None, timeout_s: float = 5.0
     folder = journal_folder(ledger)
     if not folder.exists():
         return 0
-    with _explained(ledger), locked(folder / "lock", exclusive=True, timeout_s=timeout_s) as taken:
+    with _explained(ledger), locked(folder / "lock", exclusive=True, timeout_s=_WAIT_S) as taken:
         if not taken:
             _log.info(
                 "Ledger '%s' was not folded: its lock was held for %.1f s. The next close will.",
                 ledger,
-                timeout_s,
+                _WAIT_S,
             )
             return 0
         delete_old_drafts(folder)

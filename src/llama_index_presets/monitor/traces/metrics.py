@@ -45,7 +45,7 @@ _MOST_OPEN: Final = 4_096
 
 
 class RunMetrics:
-    """Metrics of one ledger's calls and questions, sent in the background every `interval_s`.
+    """Metrics of one ledger's calls and questions, sent in the background every 15 seconds.
 
     A collector that is down, or takes no metrics, costs metrics and no time. Thread safe.
 
@@ -54,17 +54,12 @@ class RunMetrics:
         project: Name of the service's project, as of the traces.
         ledger: Whose calls and questions count.
         preset: Label of the questions.
-        interval_s: Seconds between two exports, > 0.
     """
 
-    def __init__(
-        self, endpoint: str, *, project: str, ledger: Ledger, preset: str, interval_s: float = 15.0
-    ) -> None:
+    def __init__(self, endpoint: str, *, project: str, ledger: Ledger, preset: str) -> None:
         url = traces_url(endpoint).removesuffix("/").removesuffix("/v1/traces") + "/v1/metrics"
         resource = Resource({"service.name": "llama-index-presets", "openinference.project.name": project})
-        self._reader = PeriodicExportingMetricReader(
-            _QuietExporter(url), export_interval_millis=interval_s * 1000
-        )
+        self._reader = PeriodicExportingMetricReader(_QuietExporter(url), export_interval_millis=15_000)
         views = [
             View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(bounds))
             for name, bounds in (
