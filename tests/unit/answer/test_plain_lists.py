@@ -31,6 +31,15 @@ def test_a_line_in_capitals_stands_over_what_follows() -> None:
     assert split_units("IBM\nis a company.") == ["IBM is a company."]
 
 
+def test_a_wrapped_line_that_ends_in_a_number_is_no_row() -> None:
+    """A sentence is quoted whole where a line of it ends with a year; lines of a price list stay apart."""
+    assert split_units("However, RFC 1521\ndiscusses mail.") == ["However, RFC 1521 discusses mail."]
+    assert split_units("The mill opened\nin 1994\nand closed in 2003 after a fire.") == [
+        "The mill opened in 1994 and closed in 2003 after a fire."
+    ]
+    assert split_units("Espresso 2.50\nLatte 3.20") == ["Espresso 2.50", "Latte 3.20"]
+
+
 @pytest.mark.parametrize(
     ("question", "quoted"),
     [

@@ -68,13 +68,17 @@ def _lines(sentence: str) -> list[str]:
     """The sentence, or its lines where a line of it is a list item or a row; a wrapped line stays with its item."""
     lines = sentence.splitlines()
     parts = [lines.pop(0)] if _stands_over(lines) else []
-    if not any(is_item(line) for line in lines):
+    rows = [_is_row(line, below) for line, below in zip(lines, [*lines[1:], ""], strict=True)]
+    items = [row or bool(_ITEM.match(line)) for line, row in zip(lines, rows, strict=True)]
+    if not any(items):
         return [*parts, "\n".join(lines)] if parts else [sentence]
-    for line in lines:
-        if parts and not _stands_over([parts[-1], line]) and not is_item(line) and not _is_row(parts[-1]):
+    row_above = False
+    for line, item, row in zip(lines, items, rows, strict=True):
+        if parts and not _stands_over([parts[-1], line]) and not item and not row_above:
             parts[-1] += f" {line}"
         else:
             parts.append(line)
+        row_above = row
     return parts
 
 
@@ -85,6 +89,9 @@ def _stands_over(lines: Sequence[str]) -> bool:
     )
 
 
-def _is_row(line: str) -> bool:
+def _is_row(line: str, below: str = "") -> bool:
+    """Whether a line is a row; a line that ends in figures is none where the line below goes on in small letters."""
     plain = line.strip()
-    return bool(_CELLS.search(plain) or _FIGURES.match(plain)) or read_row(plain) is not None
+    if _CELLS.search(plain) or read_row(plain) is not None:
+        return True
+    return bool(_FIGURES.match(plain)) and not below.lstrip()[:1].islower()
