@@ -61,6 +61,19 @@ def test_a_passage_without_the_code_is_about_another() -> None:
     assert _quoted("What is HTTP/3?", f"{texts[0]}\n\n[2]\n{texts[1]}") == "HTTP 3 is a protocol. [2]"
 
 
+def test_a_passage_of_another_year_is_about_another() -> None:
+    """One that states no year may be of the year asked for; a century, a quantity and a figure are no years."""
+    texts = [
+        "A 2013 report says that growth has risen.",
+        "The report of 2015, unlike that of 2013, says so.",
+        "The report says that growth has risen to 1,900 m.",
+        "The report of the 1800s says so.",
+    ]
+    reading = read_passages("What does the 2015 report say?", [Passage(1, "", text) for text in texts])
+    assert reading.other_code == [True, False, False, False]
+    assert _quoted("What does the 2015 report say?", f"{texts[0]}\n\n[2]\n{texts[1]}") == f"{texts[1]} [2]"
+
+
 def test_a_row_is_whole_and_alone() -> None:
     """The full stop of a cell does not end its row, and the rows of other customers are not quoted beside it."""
     assert split_units(ORDERS)[1] == "order: 1002; customer: Novak s.r.o.; city: Brno"

@@ -110,7 +110,8 @@ class Reading:
         headed: Of each passage, the share of the question's weighted words that its headings hold, 0 to 1.
         lacks: Of each passage, whether it has a table of something else: a year, a code or a name of the question is
             missing there, or all else that it asks for.
-        other_code: Of each passage, whether a code such as HTTP/3 is missing: HTTP/1.1 is something else.
+        other_code: Of each passage, whether a code such as HTTP/3 is missing, and HTTP/1.1 is something else; or a year
+            where it states others.
         margin: How far the best cosine stands above that of another document, up to 0.15.
         language: ISO 639-1 code of the passages; English where the analyzer was given.
         analyzer: Made the stems.
@@ -244,10 +245,7 @@ def read_passages(
     for unit in found:
         best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
     names = [_names(asked, text) for text in texts]
-    other_code = [
-        not all(holds_code(code, f"{one.heading}\n{one.text}") for code in asked.long_codes)
-        for one in passages
-    ]
+    other_code = [_is_of_another_code(asked, f"{one.heading}\n{one.text}") for one in passages]
     codes = [
         bool(asked.codes)
         and share_of(asked.codes, text.everything) == 1
@@ -303,6 +301,8 @@ def _analyzer(language: str) -> Analyzer:
 
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_ANY_YEAR: Final = re.compile(r"(?<![\d.,])(?:1\d|20)\d\d(?![\d%]|[.,]\d|['’]?s\b)")
+"""Of prose of any time; "the 1700s" are a century."""
 _LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
 _OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
 _LEGAL_FORMS: Final = frozenset(
@@ -427,6 +427,14 @@ def _names(question: Question, text: PassageWords) -> float:
         return share
     together = sum(pair in text.pairs or pair[::-1] in text.pairs for pair in question.name_pairs)
     return share * (1 + together / len(question.name_pairs)) / 2
+
+
+def _is_of_another_code(question: Question, text: str) -> bool:
+    """Whether a text lacks a code of the question, or a year of it where the text states others."""
+    if not all(holds_code(code, text) for code in question.long_codes):
+        return True
+    years, stated = set(_ANY_YEAR.findall(question.text)), set(_ANY_YEAR.findall(text))
+    return bool(stated) and not years <= stated
 
 
 def _lacks(question: Question, text: PassageWords, heading: str, analyzer: Analyzer) -> bool:
