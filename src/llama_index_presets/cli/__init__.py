@@ -1,16 +1,14 @@
 """Command line. Commands that only read tables start fast: they never import LlamaIndex."""
 
-from llama_index_presets.cli import engines
 from llama_index_presets.cli.app import app, main
 from llama_index_presets.cli.commands import (
-    answers,
-    citation,
-    compact,
+    ask,
     costs,
     doctor,
     eject,
     estimate,
     evaluate,
+    ingest,
     init,
     key,
     move,
@@ -19,21 +17,20 @@ from llama_index_presets.cli.commands import (
     questions,
     recommend,
     serve,
+    storage,
     tune,
     weights,
 )
 
 __all__ = [
-    "answers",
     "app",
-    "citation",
-    "compact",
+    "ask",
     "costs",
     "doctor",
     "eject",
-    "engines",
     "estimate",
     "evaluate",
+    "ingest",
     "init",
     "key",
     "main",
@@ -43,6 +40,7 @@ __all__ = [
     "questions",
     "recommend",
     "serve",
+    "storage",
     "tune",
     "weights",
 ]

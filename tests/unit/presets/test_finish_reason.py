@@ -13,7 +13,7 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.cli.engines import _warn_when_cut
+from llama_index_presets.cli.commands.ask import _warn_when_cut
 from llama_index_presets.presets.engine import PresetEngine
 
 QUESTION = "When are parcels returned?"

@@ -467,7 +467,10 @@ def test_the_command_shows_and_sets_permissions(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who may see a document, before and after; questions of the command name their user."""
-    monkeypatch.setattr("llama_index_presets.cli.engines.open_engine", lambda *args, **options: make())
+    for command in ("ask", "storage"):
+        monkeypatch.setattr(
+            f"llama_index_presets.cli.commands.{command}.open_engine", lambda *args, **options: make()
+        )
     engine = make()
     engine.ingest([PAY, CATS])
     place = ["--storage", str(tmp_path / "index"), "--json"]

@@ -23,7 +23,7 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
-from llama_index_presets.cli.engines import complain_of_failures
+from llama_index_presets.cli.commands.ingest import complain_of_failures
 from llama_index_presets.cli.terminal import working
 from llama_index_presets.presets.matrix import preset as find_preset
 
