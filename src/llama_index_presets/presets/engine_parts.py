@@ -23,7 +23,13 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Filter
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.forks import ADVICE
-from llama_index_presets.errors import AnswerError, MonitorError, PermissionsError, PresetsError
+from llama_index_presets.errors import (
+    AnswerError,
+    MonitorError,
+    PermissionsError,
+    PresetsError,
+    SettingsError,
+)
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.monitor.attribution import attributed
@@ -150,7 +156,16 @@ class EngineParts:
         return replace(self, synthesizer=copy.copy(self.synthesizer), **changes)
 
     def restricted(self, filters: MetadataFilters, **changes: Any) -> EngineParts:
-        """The same parts behind more filters; those that hold already cannot be dropped."""
+        """The same parts behind more filters; those that hold already cannot be dropped.
+
+        Raises:
+            SettingsError: It is something else than `MetadataFilters`.
+        """
+        if not isinstance(filters, MetadataFilters):
+            raise SettingsError(
+                f"The filters are of type {type(filters).__name__}; give MetadataFilters(filters=[MetadataFilter("
+                "key='department', value='hr')])."
+            )
         both = (
             filters
             if self.filters is None

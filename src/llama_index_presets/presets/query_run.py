@@ -34,6 +34,7 @@ from llama_index_presets.presets.citations.store import keep_citations
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
 from llama_index_presets.presets.fallback import end_broken_answer, fallback_answer
 from llama_index_presets.presets.models import reads_images
+from llama_index_presets.retrieve.legs import copied_query
 
 __all__ = ["QueryRun", "search"]
 
@@ -43,9 +44,8 @@ _Stream = TypeVar("_Stream", CitedStream, AsyncCitedStream)
 
 def search(parts: EngineParts, question: QueryType) -> Core[list[NodeWithScore]]:
     """Find the passages for an answer, best first."""
-    query = QueryBundle(question) if isinstance(question, str) else question
-    # A copy, since retrievers write the embedding into the object that they are passed.
-    asked = QueryBundle(query.query_str, image_path=query.image_path)
+    query = _bundle(question)
+    asked = copied_query(query)  # since retrievers write the embedding into the object that they are passed
     parts.check_user()
     retriever, by_words = parts.retriever, parts.language_fallback
     if by_words is not None and by_words.covers(query.query_str):
@@ -66,6 +66,19 @@ def search(parts: EngineParts, question: QueryType) -> Core[list[NodeWithScore]]
     return parts.visible_hits(hits)[: parts.settings.top_k]
 
 
+def _bundle(question: QueryType) -> QueryBundle:
+    """A question as LlamaIndex's bundle.
+
+    Raises:
+        AnswerError: It is something else.
+    """
+    if isinstance(question, str):
+        return QueryBundle(question)
+    if not isinstance(question, QueryBundle):
+        raise AnswerError(f"The question is of type {type(question).__name__}; give a text or a QueryBundle.")
+    return question
+
+
 @dataclass(slots=True)
 class QueryRun:
     """A question under way.
@@ -75,6 +88,7 @@ class QueryRun:
         asked: What the user asked.
         question: What is searched and answered: the same, or what a conversation made of it.
         image_path: An image that is asked about, or None.
+        searched: Bundle that was given, which may say what is embedded in the place of the question.
         callback_manager: LlamaIndex's callbacks around the question; None takes those of the parts.
         query_id: Joins response, ledger and audit log.
         started: When it began, on the performance counter.
@@ -85,6 +99,7 @@ class QueryRun:
     asked: str
     question: str
     image_path: str | None = None
+    searched: QueryBundle | None = None
     callback_manager: CallbackManager | None = None
     query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
@@ -104,8 +119,8 @@ class QueryRun:
         """
         parts.check_open(AnswerError, "ask")
         parts.check_user()
-        asked = question if isinstance(question, str) else question.query_str
-        image = None if isinstance(question, str) else question.image_path
+        bundle = _bundle(question)
+        asked, image = bundle.query_str, bundle.image_path
         if image and not reads_images(parts.embed_model):
             raise AnswerError(
                 "The embedding model of this engine reads text only. Use the preset multi-modal, with CLIP's weights."
@@ -118,7 +133,9 @@ class QueryRun:
                 f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
                 "long text as a document and ask about it."
             )
-        return cls(parts, asked=asked, question=asked, image_path=image, callback_manager=callback_manager)
+        return cls(
+            parts, asked=asked, question=asked, image_path=image, searched=bundle, callback_manager=callback_manager
+        )  # fmt: skip
 
     # -- ways to be answered ---------------------------------------------------------------------------------------
 
@@ -166,7 +183,9 @@ class QueryRun:
     def _find(self) -> Core[list[NodeWithScore] | CitedAnswer | CachedAnswer]:
         """Hits to answer from; or the answer itself, from the cache or as an apology for a search that is down."""
         begin = functools.partial(Lookup.of, self.parts, self.question, self.query_id, self.image_path)
-        lookup: Lookup | None = (yield _step(begin)) if self.parts.answers is not None else None
+        # What was found for another text answers that text.
+        own_words = self._query.embedding is None and not self._query.custom_embedding_strs
+        lookup: Lookup | None = (yield _step(begin)) if self.parts.answers is not None and own_words else None
         self.lookup = lookup
         cached: CachedAnswer | None = (yield _step(lookup.unchanged)) if lookup is not None else None
         if cached is not None:
@@ -234,7 +253,9 @@ class QueryRun:
 
     @property
     def _query(self) -> QueryBundle:
-        return QueryBundle(self.question, image_path=self.image_path)
+        if self.searched is None or self.searched.query_str != self.question:  # condensed by a conversation
+            return QueryBundle(self.question, image_path=self.image_path)
+        return copied_query(self.searched)
 
     @property
     def _callbacks(self) -> CallbackManager:

@@ -98,3 +98,14 @@ def test_two_columns_of_one_name_are_refused() -> None:
     frame = pd.DataFrame([["x", "y"]], columns=["t", "t"])
     with pytest.raises(IngestError, match="more than one column 't'"):
         list(frame_rows(frame, FrameColumns(text="t")))
+
+
+def test_an_id_is_the_same_where_another_row_lacks_its_own() -> None:
+    """pandas makes floats of whole numbers in a column with a gap: 7.0 would be a second document beside 7."""
+    columns = FrameColumns(text="text", id="id")
+    rows = {"text": ["The pump is red.", "The lamp is green."]}
+    full = pd.DataFrame({**rows, "id": [7, 8]})
+    gap = pd.DataFrame({**rows, "id": [7, None]})
+    measures = pd.DataFrame({**rows, "id": [7.5, None]})
+    found = [next(iter(frame_rows(frame, columns))).doc_id for frame in (full, gap, measures)]
+    assert found == ["row-7", "row-7", "row-7.5"]

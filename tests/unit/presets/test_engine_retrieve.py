@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import pytest
 from llama_index.core import Document
 from llama_index.core.schema import QueryBundle
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
+from llama_index_presets.errors import AnswerError, SettingsError
 
 
 def test_a_question_may_be_a_string(tmp_path: Path) -> None:
@@ -25,3 +28,48 @@ def test_a_question_may_be_a_string(tmp_path: Path) -> None:
             asyncio.run(engine.aretrieve("When are parcels returned?")),
         ]
     assert [[hit.node.ref_doc_id for hit in hits] for hits in found] == [["returns"]] * 3
+
+
+@pytest.mark.parametrize("settings", [{}, {"pattern": "hybrid"}, {"answer_cache": "on"}])
+def test_what_a_bundle_has_embedded_is_searched(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """As for `RetrieverQueryEngine`: a transform such as HyDE puts another text, or a vector, beside the question."""
+    bundles = [
+        QueryBundle("When is that?", custom_embedding_strs=["Parcels are returned within 30 days."]),
+        QueryBundle(
+            "When is that?", embedding=WordEmbedding().get_text_embedding("Parcels are returned within 30 days.")
+        ),
+    ]  # fmt: skip
+    with build(
+        "knowledge-base", storage=tmp_path, llm=ScriptedLLM(), embed_model=WordEmbedding(),
+        settings={"store": "duckdb", "answer_floor": -1.0, "top_k": 1, **settings},
+    ) as engine:  # fmt: skip
+        engine.ingest(
+            [
+                Document(text="Parcels are returned within 30 days.", doc_id="returns"),
+                Document(text="That lamp is when green.", doc_id="lamp"),
+            ]
+        )
+        assert [hit.node.ref_doc_id for hit in engine.query("When is that?").source_nodes] == ["lamp"]
+        for bundle in bundles:
+            asked = [
+                engine.retrieve(bundle),
+                engine.query(bundle).source_nodes,
+                asyncio.run(engine.aquery(bundle)).source_nodes,
+                engine.stream(bundle).source_nodes,
+            ]
+            assert [[hit.node.ref_doc_id for hit in hits] for hits in asked] == [["returns"]] * 4
+        assert bundles[0].embedding is None
+
+
+def test_what_is_no_question_and_no_filter_is_refused(tmp_path: Path) -> None:
+    """With what to give instead."""
+    settings = {"store": "duckdb", "answer_floor": -1.0}
+    with build(
+        "knowledge-base", storage=tmp_path, llm=ScriptedLLM(), embed_model=WordEmbedding(), settings=settings
+    ) as engine:
+        for ask in (engine.query, engine.retrieve, engine.stream):
+            for question in (None, 5):
+                with pytest.raises(AnswerError, match="give a text or a QueryBundle"):
+                    ask(question)  # type: ignore[operator]
+        with pytest.raises(SettingsError, match="of type dict; give MetadataFilters"):
+            engine.with_filters({"department": "hr"})  # type: ignore[arg-type]

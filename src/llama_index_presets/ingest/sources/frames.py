@@ -111,7 +111,10 @@ def frame_rows(frame: Any, columns: FrameColumns) -> Iterator[Row]:
     kept = [name for name in names if name not in {*texts, columns.id}]
     if columns.metadata is not None:
         kept = list(dict.fromkeys(columns.metadata))
+    whole = columns.id if columns.id is not None and _is_whole_with_gaps(frame, columns.id) else None
     for number, row in enumerate(_records(frame), start=1):
+        if whole is not None and row[whole] is not None:
+            row[whole] = int(row[whole])
         try:
             yield _row(row, number, columns, texts, kept)
         except Exception as error:  # a cell may hold any object
@@ -181,6 +184,15 @@ def _pandas_records(frame: Any) -> Iterator[dict[str, Any]]:
             str(key): None if missing.iloc[place, at] else value
             for at, (key, value) in enumerate(row.items())
         }
+
+
+def _is_whole_with_gaps(frame: Any, column: str) -> bool:
+    """Whether pandas made floats of whole numbers, as it does where one is missing: the id is 7, not 7.0."""
+    if not hasattr(frame, "isna"):
+        return False
+    values = frame.iloc[:, [str(name) for name in frame.columns].index(column)]
+    there = values.dropna()
+    return values.dtype.kind == "f" and len(there) < len(values) and bool((there % 1 == 0).all())
 
 
 def _check_column(column: str, columns: Sequence[str]) -> None:
