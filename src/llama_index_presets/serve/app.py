@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -25,7 +25,7 @@ from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.answers import Answers
 from llama_index_presets.serve.callers.access import Access
 from llama_index_presets.serve.callers.key_file import Caller, KeyFile, default_key_file
-from llama_index_presets.serve.callers.limits import ClientTooSlow, RateLimiter, bounded_receive, bounded_send
+from llama_index_presets.serve.callers.limits import ClientGone, RateLimiter, bounded_receive, bounded_send
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.job_queue import JobQueue
@@ -251,6 +251,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(problem.to_dict(), error.status_code, headers=problem.headers)
 
 
+_LEFT: Final = (ClientGone, ClientDisconnect)  # before its body was read, or its response sent
+
+
 class _Boundary:
     """What every request passes: access, bounds of size and time, errors as JSON, headers, metrics and the log.
 
@@ -280,7 +283,7 @@ class _Boundary:
         sending = bounded_send(send, limits.send_s)
         try:
             await self._handle(scope, receive, answer, begun)
-        except (ClientTooSlow, OSError):
+        except _LEFT:
             pass  # nobody reads any more
         finally:
             self._end(scope, begun, time.perf_counter() - began)
@@ -296,7 +299,7 @@ class _Boundary:
             _check_length(Headers(scope=scope), most)
             bounded = bounded_receive(receive, most, limits.body_s * (10 if path == "/ingest" else 1))
             await self._app(scope, bounded, send)
-        except OSError:
+        except _LEFT:
             raise
         except Exception as error:
             problem = problem_of(error)

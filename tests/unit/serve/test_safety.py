@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
 import socket
 import ssl
@@ -19,9 +20,11 @@ from tests.fakes import ScriptedLLM
 from tests.unit.serve.conftest import Running, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import ServeError, SettingsError
+from llama_index_presets.serve import jobs
 from llama_index_presets.serve.app import create_app, make_server
 from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.engines import Engines
+from llama_index_presets.serve.protocols import rest
 from llama_index_presets.serve.server import Process
 
 QUESTION = {"question": "What do cats do all day?"}
@@ -216,6 +219,40 @@ def test_slow_clients_are_dropped(tmp_path: Path) -> None:
         assert b"408" in body.recv(1_000)
         for one in (silent, head, body):
             one.close()
+
+
+def test_a_full_disk_is_answered_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counted as a client that has left: an answer without JSON, and not a word in the log."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with running(config_of(tmp_path)) as server, server.client() as client:
+        monkeypatch.setattr(rest, "_write", full)
+        assert code(client.post("/ingest", files={"f": ("a.txt", "Owls hunt.")})) == (507, "disk_full")
+        monkeypatch.undo()
+        monkeypatch.setattr(jobs, "_keep_texts", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
+        body = {"documents": [{"id": "owls", "text": "Owls hunt."}]}
+        assert code(client.post("/ingest", json=body)) == (500, "internal")
+        metrics = client.get("/metrics").text
+    assert "a request failed: OSError" in caplog.text and "a request failed: PermissionError" in caplog.text
+    assert 'route="/ingest",status="507"' in metrics
+
+
+def test_a_client_that_leaves_amid_its_body_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody could fill the log with failures of the server, and raise its alarms."""
+    head = b"POST /query HTTP/1.1\r\nHost: localhost\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
+    with running(config_of(tmp_path)) as server:
+        with socket.create_connection(server.process._socket.getsockname(), timeout=20) as leaving:
+            leaving.sendall(head)
+            time.sleep(0.2)
+        with server.client() as client:
+            wait_for(lambda: 'route="/query",status="499"' in client.get("/metrics").text)
+    assert "failed" not in caplog.text
 
 
 def test_a_client_that_does_not_read_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

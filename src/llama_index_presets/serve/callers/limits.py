@@ -17,7 +17,7 @@ from llama_index_presets.serve.protocols.problems import Problem
 
 _MOST: Final = 1_000_000_000  # no limit can be meant beyond, and waiting functions take no infinity
 
-__all__ = ["ClientTooSlow", "Limits", "RateLimiter", "Slots", "bounded_receive", "bounded_send"]
+__all__ = ["ClientGone", "ClientTooSlow", "Limits", "RateLimiter", "Slots", "bounded_receive", "bounded_send"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,11 @@ def _busy() -> Problem:
     )
 
 
-class ClientTooSlow(OSError):
+class ClientGone(OSError):
+    """A response could not be sent: its client has left. Not every `OSError`: a full disk of the server is another."""
+
+
+class ClientTooSlow(ClientGone):
     """A client does not read its response."""
 
 
@@ -205,6 +209,7 @@ def bounded_send(send: Send, limit_s: float) -> Send:
 
     Raises:
         ClientTooSlow: A piece was not read in time.
+        ClientGone: The connection is closed.
     """
 
     async def bounded(message: Message) -> None:
@@ -213,5 +218,7 @@ def bounded_send(send: Send, limit_s: float) -> Send:
                 await send(message)
         except TimeoutError:
             raise ClientTooSlow(f"A piece of the response was not read within {limit_s:g} s.") from None
+        except OSError as error:
+            raise ClientGone(*error.args) from error
 
     return bounded

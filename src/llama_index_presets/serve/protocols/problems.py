@@ -5,7 +5,7 @@
     402 budget used up; says when it resets      422 cannot be ingested      503 not ready, overloaded
     403 not allowed for this caller, wrong host  429 too many requests       504 took too long
     404 unknown path, engine, model, document    408 body came too slowly
-    409 storage in use by an ingest
+    409 storage in use by an ingest              507 the server's disk is full
 
 A message says what the caller can act on. What only the operator can act on is in the log, and never the text of a
 question, a passage or an error of a library.
@@ -32,6 +32,7 @@ from llama_index_presets.errors import (
     SettingsError,
     StoreLockedError,
 )
+from llama_index_presets.files.disk_faults import is_full
 
 __all__ = ["Problem", "log_fault", "problem_of"]
 
@@ -107,6 +108,8 @@ def problem_of(error: BaseException) -> Problem:
         if isinstance(error, kinds):
             return Problem(status, str(error), code=code)
     log_fault("a request", error)
+    if isinstance(error, OSError | PresetsError) and any(is_full(one) for one in chain):
+        return Problem(507, "The server's disk is full. Its operator makes room.", code="disk_full")
     names = " from ".join(type(one).__name__ for one in chain)
     if isinstance(error, PresetsError):
         return Problem(
