@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -166,6 +169,32 @@ def test_names_on_the_pages_occur_in_the_code() -> None:
         if name not in words
     ]
     assert unknown == []
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module of ours, or something in one."""
+    parts = name.split(".")
+    for place in range(len(parts), 0, -1):
+        with contextlib.suppress(ModuleNotFoundError):
+            found: Any = importlib.import_module(".".join(parts[:place]))
+            with contextlib.suppress(AttributeError):
+                functools.reduce(getattr, parts[place:], found)
+                return True
+            return False
+    return False
+
+
+def test_dotted_names_on_the_pages_resolve() -> None:
+    """What a page says where to import from is there, in its text as in its code, which is run."""
+    named = {
+        (page.name, name)
+        for page in PAGES
+        if page.parent.name != "decisions"
+        for name in re.findall(r"`(llama_index_presets(?:\.\w+)+)", page.read_text("utf-8"))
+        if not name.endswith((".py", ".toml"))
+    }
+    assert len(named) > 20
+    assert sorted((page, name) for page, name in named if not resolves(name)) == []
 
 
 def test_files_on_the_pages_exist() -> None:

@@ -258,6 +258,15 @@ def test_a_pdf_whose_content_expands_too_far_is_refused(tmp_path: Path, content:
     assert read_file(path, "h", SizeLimit(4)).plain.text.strip() == "Words that stay."
 
 
+@pytest.mark.parametrize("end", [b"\r\n", b"\r"])
+def test_a_stream_begins_behind_its_line_end(tmp_path: Path, end: bytes) -> None:
+    """As programs on Windows and old ones write it; a byte too early it would look like no packed stream."""
+    path = _packed_pdf(tmp_path / "a.pdf", _content(3_000_000))
+    path.write_bytes(path.read_bytes().replace(b">>stream\n", b">>stream" + end))
+    with pytest.raises(IngestError, match="expands to more than 1 MB"):
+        read_file(path, "h", ONE)
+
+
 def test_content_that_a_pdf_names_again_counts_again(tmp_path: Path) -> None:
     """Ten times 400 kB on one page are 4 MB."""
     path = _packed_pdf(tmp_path / "a.pdf", _content(400_000), listed=10)
