@@ -32,7 +32,8 @@ _LEAST: Final = 0.5  # share of rows of one width, below which a file has one co
 _NUMBER: Final = re.compile(r"[-+(]?[$€£¥]?\s?\d[\d.,'\u00a0 ]*\s?[%€$)]?$")
 _YEAR: Final = re.compile(r"(?:FY\s?)?(?:19|20)\d\d[A-Z]?$")
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[ T]\d{1,2}:\d{2}.*)?$")
-_SEP_LINE: Final = re.compile(r"\A\ufeff?sep=(.)\r?\n")  # Excel writes and obeys it
+_SEP_LINE: Final = re.compile(r"\A\ufeff?sep=([^\s\"]|\t)\r?\n")
+"""Excel writes and obeys it. Blanks, line ends and quotation marks are no delimiters, and Python 3.13 refuses them."""
 _IN_APOSTROPHES: Final = re.compile(r"(?:^|[,;|\t])'[^'\n]*[,;|\t][^'\n]*'(?=[,;|\t\r]|$)", re.M)
 """A cell in apostrophes that holds a delimiter."""
 _MANY_LINES: Final = 20

@@ -23,6 +23,7 @@ from llama_index_presets.ingest.readers.csv import find_dialect, plain_from_rows
         ("a,b,c\n1,2\n3,4,5,6\n7,8,9\n", "a: 1; b: 2"),
         ("1,5;2,5;3\n4,5;6,1;7\n", "column 1: 1,5; column 2: 2,5; column 3: 3"),
         ("sep=;\na;b\n1;2\n", "a: 1; b: 2"),
+        ("sep=\t\na\tb\n1\t2\n", "a: 1; b: 2"),
         ("Item,2023,2024\nRevenue,1,2\n", "Item: Revenue; 2023: 1; 2024: 2"),
         ("a,b,\n1,2,\n3,4,\n", "a: 1; b: 2"),
         ("a,a,b\n1,2,3\n", "a: 1; a: 2; b: 3"),
@@ -35,6 +36,13 @@ from llama_index_presets.ingest.readers.csv import find_dialect, plain_from_rows
 def test_each_cell_stands_with_its_column(text: str, first_row: str) -> None:
     """Semicolons with decimal commas, tabs, bars, quoted line ends, one column, ragged rows, no header, years."""
     assert plain_from_rows(text).text.split("\n\n")[0] == first_row
+
+
+@pytest.mark.parametrize("line", ["sep=", "sep= ", 'sep="'])
+def test_a_line_that_names_no_delimiter_is_a_row(line: str) -> None:
+    """Python's csv takes neither a line end nor a quotation mark for one, and says so from 3.13 on."""
+    rows = plain_from_rows(f"{line}\r\na;b\r\n1;2\r\n3;4\r\n").text.split("\n\n")
+    assert rows[1:] == ["a: 1; b: 2", "a: 3; b: 4"]
 
 
 def test_cells_beyond_the_header_keep_a_name() -> None:
