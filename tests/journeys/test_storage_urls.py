@@ -186,6 +186,7 @@ def test_one_place_has_one_state_folder_whoever_logs_in() -> None:
     [
         ("postgresql://localhost:5432/db", True),
         ("postgresql:///db?host=/run/postgresql", True),
+        ("postgresql://127.0.0.2/db", True),
         ("postgresql://localhost.example.com/db", False),
         ("postgresql://127.0.0.1/db?host=db.example.com", False),
         ("pinecone://index", False),

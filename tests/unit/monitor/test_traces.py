@@ -483,6 +483,7 @@ def test_other_wrong_arguments_are_refused() -> None:
     """A remote endpoint where nothing may leave, an unknown choice, no time."""
     with pytest.raises(SettingsError, match="nothing may leave it"):
         trace_to("http://collector.example:4318", local_only=True)
+    trace_to("http://127.0.0.2:4318", local_only=True).close()
     with pytest.raises(SettingsError, match="Expected one of hash, text, none"):
         trace_to(content="all")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="Expected seconds > 0"):

@@ -23,10 +23,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["Sender", "is_loopback", "is_reachable", "post_session", "quieten", "sending", "traces_url"]
+__all__ = ["Sender", "is_reachable", "post_session", "quieten", "sending", "traces_url"]
 
 _log = logging.getLogger(__name__)
-_LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _PORTS: Final = {"http": 80, "https": 443}
 _CONNECT_S: Final = 0.5
 _REQUEST_S: Final = 5.0
@@ -54,11 +53,6 @@ def traces_url(endpoint: str) -> str:
     if parts.path.rstrip("/").endswith("/v1/traces"):
         return endpoint
     return f"{endpoint.rstrip('/')}/v1/traces"
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether an address stays on this machine."""
-    return (_split(endpoint).hostname or "") in _LOOPBACK
 
 
 def _split(endpoint: str) -> SplitResult:
@@ -199,7 +193,7 @@ def post_session(url: str) -> requests.Session:
     """Follow no redirection, and ask no proxy for a collector on this machine: spans go where they were sent."""
     session = requests.Session()
     session.max_redirects = 0
-    if is_loopback(url):
+    if _split(url).hostname in ("localhost", "127.0.0.1", "::1"):  # by name alone: this waits for no resolver
         session.trust_env = False
     return session
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from llama_index_presets._addresses import is_loopback
 from llama_index_presets._options import strict
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import SettingsError
@@ -80,7 +81,7 @@ def trace_to(
     require("opentelemetry.exporter.otlp.proto.http.trace_exporter", extra="tracing")
     require("openinference.semconv.trace", extra="tracing")
     from llama_index_presets.monitor.traces.attributes import Redactor
-    from llama_index_presets.monitor.traces.exporter import is_loopback, traces_url
+    from llama_index_presets.monitor.traces.exporter import traces_url
 
     url = traces_url(endpoint)
     if local_only and not is_loopback(url):

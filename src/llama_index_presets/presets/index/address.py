@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["SCHEMES", "Address", "is_url", "read_address"]
@@ -28,7 +29,6 @@ _FORMS = (
     "postgresql://user@host/database, s3://bucket/folder, gs://…, az://…, pinecone://index/namespace or "
     "weaviate://host/collection"
 )
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SECRET = re.compile(r"pass|key|secret|token", re.IGNORECASE)
 _OPTIONS = {"pgvector": {"table", "schema", "dim"}}
 _WINDOWS_DRIVE = 1  # letters
@@ -65,7 +65,7 @@ class Address:
         host = self.query.get("host") or named or os.environ.get("PGHOST", "")
         if host.startswith("/") or not host:
             return True
-        return urlsplit(host if "//" in host else f"//{host}").hostname in _LOOPBACK
+        return is_loopback(host)
 
     @property
     def slug(self) -> str:
