@@ -14,7 +14,14 @@ from llama_index_presets.inference.backends import Backend, Choice, choose_backe
 from llama_index_presets.inference.model_folder import read_model_folder
 from llama_index_presets.packages.extras import installed, require
 from llama_index_presets.rerank.onnx_model import OnnxPairModel, folder_named, model_folder
-from llama_index_presets.rerank.pair_model import CPU_BATCH_TOKENS, ModelSource, PairModel, Precision
+from llama_index_presets.rerank.pair_model import (
+    CPU_BATCH_TOKENS,
+    ModelSource,
+    PairModel,
+    Precision,
+    cannot_load,
+    check_head,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -189,7 +196,9 @@ def load_pair_model(source: ModelSource) -> PairModel:
     TORCH.check()
     source = replace(source, backend=choice.backend)  # type: ignore[arg-type]
     encoder = _load(source)
-    _check_head(encoder, source.model)
+    has_own_head = hasattr(encoder, "__len__") and len(encoder) > 1
+    architectures = () if has_own_head else getattr(encoder.config, "architectures", None) or ()
+    check_head(source.model, architectures, encoder.num_labels)
     device = encoder.device.type
     tail = read_first_token_only(encoder) if source.backend == "torch" and device == "cpu" else []
     if source.backend == "torch" and _wants_bfloat16(source, device):
@@ -221,11 +230,11 @@ def _load(source: ModelSource) -> CrossEncoder:
         return _construct(source, folder or source.model, local_files_only=True)
     except Exception as error:
         if folder is not None or source.local_files_only:
-            raise ModelError(_cannot_load(source, error)) from error
+            raise cannot_load(source, _cause(error)) from error
     try:
         return _construct(source, source.model, local_files_only=False)
     except Exception as error:
-        raise ModelError(_cannot_load(source, error)) from error
+        raise cannot_load(source, _cause(error)) from error
 
 
 def _folder(source: ModelSource) -> str | None:
@@ -247,28 +256,8 @@ def _construct(source: ModelSource, name: str, *, local_files_only: bool) -> Cro
     return encoder
 
 
-def _cannot_load(source: ModelSource, error: Exception) -> str:
-    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"The cross-encoder '{source.model}' could not be loaded: {cause} Pass the folder of a saved "
-        "cross-encoder, or download the model once where the hub can be reached."
-    )
-
-
-def _check_head(encoder: CrossEncoder, name: str) -> None:
-    """Refuse a bi-encoder: it loads too, with a head of random numbers."""
-    classes = list(getattr(encoder.config, "architectures", None) or [])
-    has_own_head = hasattr(encoder, "__len__") and len(encoder) > 1
-    if classes and not has_own_head and not any(c.endswith("ForSequenceClassification") for c in classes):
-        raise ModelError(
-            f"'{name}' is a {classes[0]} and has no scoring head; its scores would be random. Use a "
-            "cross-encoder, or train one from it with llama_index_presets.rerank.fine_tune."
-        )
-    if encoder.num_labels != 1:
-        raise ModelError(
-            f"'{name}' scores {encoder.num_labels} labels; a reranker needs one. "
-            "Use a model that was trained for ranking."
-        )
+def _cause(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _wants_bfloat16(source: ModelSource, device: str) -> bool:

@@ -14,7 +14,7 @@ from llama_index_presets.inference.model_folder import ModelFolder
 from llama_index_presets.inference.openvino_session import open_openvino
 from llama_index_presets.inference.text_encoder import OnnxPairScorer, first_position
 from llama_index_presets.inference.tokenizer import open_tokenizer
-from llama_index_presets.rerank.pair_model import ModelSource, PairModel
+from llama_index_presets.rerank.pair_model import ModelSource, PairModel, cannot_load, check_head
 
 __all__ = ["OnnxPairModel", "folder_named", "model_folder"]
 
@@ -58,10 +58,7 @@ def model_folder(source: ModelSource) -> Path:
             Exception
         ) as error:  # the hub's library, and those that it stands on, each have errors of their own
             cause = f"the hub could not be reached ({type(error).__name__})."
-    raise ModelError(
-        f"The cross-encoder '{source.model}' could not be loaded: {cause} Pass the folder of a saved cross-encoder, or "
-        "download the model once where the hub can be reached."
-    )
+    raise cannot_load(source, cause)
 
 
 class OnnxPairModel(PairModel):
@@ -77,7 +74,8 @@ class OnnxPairModel(PairModel):
     """
 
     def __init__(self, model: ModelFolder, source: ModelSource, choice: Choice) -> None:
-        _check_head(model, source.model)
+        labels = len(model.config.get("id2label") or range(int(model.config.get("num_labels", 2))))
+        check_head(source.model, model.config.get("architectures") or (), labels)
         self.backend = f"{choice.backend}: {choice.reason}"
         positions = model.config.get("max_position_embeddings")
         most = model.max_tokens if source.max_length is None else source.max_length
@@ -107,18 +105,3 @@ class OnnxPairModel(PairModel):
     def _count(self, texts: Sequence[str]) -> list[int]:
         found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding.ids) for encoding in found]
-
-
-def _check_head(model: ModelFolder, name: str) -> None:
-    """Refuse a bi-encoder, which has no head, and a classifier of several labels."""
-    classes = list(model.config.get("architectures") or [])
-    if classes and not any(one.endswith("ForSequenceClassification") for one in classes):
-        raise ModelError(
-            f"'{name}' is a {classes[0]} and has no scoring head; its scores would be random. Use a "
-            "cross-encoder, or train one from it with llama_index_presets.rerank.fine_tune."
-        )
-    labels = len(model.config.get("id2label") or range(int(model.config.get("num_labels", 2))))
-    if labels != 1:
-        raise ModelError(
-            f"'{name}' scores {labels} labels; a reranker needs one. Use a model that was trained for ranking."
-        )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.backends import Backend
 
-__all__ = ["CPU_BATCH_TOKENS", "ModelSource", "PairModel", "Precision"]
+__all__ = ["CPU_BATCH_TOKENS", "ModelSource", "PairModel", "Precision", "cannot_load", "check_head"]
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -86,3 +87,33 @@ class PairModel(ABC):
     @abstractmethod
     def _count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens left out."""
+
+
+def cannot_load(source: ModelSource, cause: str) -> ModelError:
+    """Error for a model that is nowhere, or is no cross-encoder; the cause ends in a full stop."""
+    return ModelError(
+        f"The cross-encoder '{source.model}' could not be loaded: {cause} Pass the folder of a saved cross-encoder, or "
+        "download the model once where the hub can be reached."
+    )
+
+
+def check_head(name: str, architectures: Sequence[str], labels: int) -> None:
+    """Refuse a bi-encoder, whose head would be of random numbers, and a classifier of several labels.
+
+    Args:
+        name: Of the model.
+        architectures: As its configuration names them; empty where they say nothing of its head.
+        labels: How many scores it gives.
+
+    Raises:
+        ModelError: It is one of these.
+    """
+    if architectures and not any(one.endswith("ForSequenceClassification") for one in architectures):
+        raise ModelError(
+            f"'{name}' is a {architectures[0]} and has no scoring head; its scores would be random. Use a "
+            "cross-encoder, or train one from it with llama_index_presets.rerank.fine_tune."
+        )
+    if labels != 1:
+        raise ModelError(
+            f"'{name}' scores {labels} labels; a reranker needs one. Use a model that was trained for ranking."
+        )
