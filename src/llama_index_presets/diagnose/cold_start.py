@@ -12,16 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index_presets.diagnose.samples import SAMPLE_QUESTION, write_samples
 from llama_index_presets.errors import PresetsError
 from llama_index_presets.packages.command_process import run_as_command
 
 __all__ = ["Step", "time_cold_question"]
-
-_QUESTION = "How is botulism treated?"
-_TEXTS = {
-    "botulism.md": "# Botulism\n\nBotulism is treated with an antitoxin, as soon as it is suspected.\n",
-    "insulin.md": "# Insulin\n\nA pen in use may be kept at room temperature for 28 days.\n",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +65,7 @@ def time_cold_question(
             "offline": offline,
         }
         if storage is None:
-            documents = Path(folder) / "documents"
-            documents.mkdir()
-            for name, text in _TEXTS.items():
-                (documents / name).write_text(text, encoding="utf-8")
-            _run("_prepare", {**job, "documents": str(documents)})
+            _run("_prepare", {**job, "documents": str(write_samples(Path(folder)))})
         steps = [Step(**step) for step in _run("_measure", job)]
     *cold, again = steps
     whole = Step(
@@ -142,13 +133,13 @@ def _ask(clock: _Clock, job: dict[str, Any]) -> None:
     if engine.has_permissions:
         engine = engine.as_user(user="doctor", everything=True)
     clock.lap("import the parts, open the storage")
-    engine.embed_model.get_query_embedding(_QUESTION)
+    engine.embed_model.get_query_embedding(SAMPLE_QUESTION)
     clock.lap("load the model, embed the question")
-    hits = engine.retriever.retrieve(_QUESTION)
+    hits = engine.retriever.retrieve(SAMPLE_QUESTION)
     clock.lap("first search")
-    engine.query(_QUESTION)
+    engine.query(SAMPLE_QUESTION)
     clock.lap(f"answer from {len(hits)} passages")
-    engine.query(_QUESTION)
+    engine.query(SAMPLE_QUESTION)
     clock.lap("second question")
     engine.close()
 

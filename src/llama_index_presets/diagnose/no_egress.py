@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.diagnose.loopback_model import LoopbackModel
+from llama_index_presets.diagnose.samples import SAMPLE_QUESTION, write_samples
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.packages.extras import installed
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -213,11 +214,6 @@ def _deliver_everything_here(family: socket.AddressFamily) -> None:
 _LONGEST_S = 1_800
 _CONTROL = ("192.0.2.1", 443, "control.invalid")
 """An address and a name that are reserved for documentation and tests: that the watch sees them shows that it works."""
-_SAMPLES = {
-    "botulism.md": "# Botulism\n\n## Treatment\n\nBotulism is treated with an antitoxin, as early as possible.\n",
-    "insulin.md": "# Insulin\n\n## Storage\n\nAn insulin pen in use is kept at room temperature for 28 days.\n",
-}
-_QUESTION = "How is botulism treated?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,10 +336,7 @@ def _try_to_leave() -> None:
 def _work(task: dict[str, Any], folder: Path, steps: list[str]) -> int:
     from llama_index_presets.presets.build import build
 
-    samples = folder / "documents"
-    samples.mkdir()
-    for name, text in _SAMPLES.items():
-        (samples / name).write_text(text, encoding="utf-8")
+    samples = write_samples(folder)
     engine = build(
         task["preset"], storage=folder / "storage", offline=task["offline"], settings=task["settings"]
     )
@@ -351,11 +344,11 @@ def _work(task: dict[str, Any], folder: Path, steps: list[str]) -> int:
     with engine:
         report = engine.ingest(task["documents"] or samples, show_progress=False)
         steps.append("ingest")
-        engine.query(_QUESTION)
+        engine.query(SAMPLE_QUESTION)
         steps.append("query")
-        asyncio.run(engine.aquery(_QUESTION))
+        asyncio.run(engine.aquery(SAMPLE_QUESTION))
         steps.append("aquery")
-        "".join(engine.stream(_QUESTION).response_gen)
+        "".join(engine.stream(SAMPLE_QUESTION).response_gen)
         steps.append("stream")
     steps.append("close")
     if find_preset(task["preset"]).monitoring == "local" and installed(PROVIDERS[SERVER].module):
@@ -379,7 +372,7 @@ def _prove_refusal(task: dict[str, Any], storage: Path, steps: list[str]) -> Non
     else:
         raise PresetsError(f"A model at {_CONTROL[0]} was taken, although nothing may leave the machine.")
     with LoopbackModel() as model, build(task["preset"], llm=model.name, **settings) as engine:
-        engine.query(_QUESTION)
+        engine.query(SAMPLE_QUESTION)
         if model.requests != 1:
             raise PresetsError(f"A model on loopback was asked {model.requests} times; expected once.")
     steps.append("query of a model on loopback")
