@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-__all__ = ["PARENT_KEYS", "PROJECT_FILE", "WINDOW_KEY", "Fingerprint"]
+__all__ = ["PARENT_KEYS", "PERMISSION_ORIGINS", "PROJECT_FILE", "WINDOW_KEY", "Fingerprint"]
 
 WINDOW_KEY = "window"
 """Metadata of a sentence: the sentence with its neighbours, which is what an answer is shown."""
 
 PARENT_KEYS = ("parent_id", "parent_text", "parent_leaves")
 """Metadata of a part: id and text of its chunk, and into how many parts that was cut."""
+
+PERMISSION_ORIGINS = ("sidecar", "source", "front-matter")
+"""Whose word counts beside that of the ingest's caller: the file ``NAME.meta.json``; the source, that is the metadata
+of a `Document`, a node or a row, and what a connected source says; what the file says of itself."""
 
 PROJECT_FILE = "llama-presets.toml"
 """Name of a folder's project file, which is no document of it."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from threading import TIMEOUT_MAX
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.providers.options import check_options
+from llama_index_presets.values import PERMISSION_ORIGINS
 
 __all__ = [
+    "MODELS",
     "CustomerChatbotSettings",
     "FinancialDocumentsSettings",
     "HealthcareSettings",
@@ -19,7 +21,8 @@ __all__ = [
 ]
 
 
-_ORIGINS = ("sidecar", "source", "front-matter")  # `permissions.ORIGINS`, which is too heavy to import here
+MODELS: Final = ("llm", "embedding", "reranker")
+"""Settings that name a model, each with a setting of its options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +194,9 @@ class Settings:
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if unknown := sorted(set(self.permissions_from) - set(_ORIGINS)):
+        if unknown := sorted(set(self.permissions_from) - set(PERMISSION_ORIGINS)):
             raise SettingsError(
-                f"permissions_from names '{unknown[0]}'; it takes any of {', '.join(_ORIGINS)}."
+                f"permissions_from names '{unknown[0]}'; it takes any of {', '.join(PERMISSION_ORIGINS)}."
             )
         if unknown := sorted(set(self.alert_by) - {"tenant", "caller"}):
             raise SettingsError(f"alert_by names '{unknown[0]}'; it takes any of tenant, caller.")
@@ -222,7 +225,7 @@ class Settings:
                 f"min_confidence is {self.min_confidence}; a probability lies between 0 and 1."
             )
 
-        for name in ("llm", "embedding", "reranker"):
+        for name in MODELS:
             check_options(getattr(self, f"{name}_options") or {}, name)
         for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio", "answer_cache_hours"):
             if not getattr(self, name) > 0:  # nan is not

@@ -16,7 +16,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.project.file import is_project, project_settings
-from llama_index_presets.presets.settings import SETTINGS, Settings, settings_class
+from llama_index_presets.presets.settings import MODELS, SETTINGS, Settings, settings_class
 from llama_index_presets.providers.options import of_any_model
 from llama_index_presets.providers.variables import use_env_file
 
@@ -36,7 +36,6 @@ Origins = dict[str, str]
 """Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
 
 _PREFIX = "LLAMA_PRESETS_"
-_MODELS = ("llm", "embedding", "reranker")
 
 NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "MODELS", "SETTINGS"})
 """Environment names, without their prefix, that are no settings: secrets, and what belongs to the machine."""
@@ -194,7 +193,7 @@ def _is_preset_table(name: str, value: Any) -> bool:
 def _with_model_tables(values: Mapping[str, Any]) -> dict[str, Any]:
     """Each table ``[llm]``, ``[embedding]``, ``[reranker]`` as two settings: its ``name``, and its other options."""
     flat = dict(values)
-    for setting in _MODELS:
+    for setting in MODELS:
         table = flat.get(setting)
         if isinstance(table, Mapping):
             del flat[setting]
@@ -207,7 +206,7 @@ def _with_model_tables(values: Mapping[str, Any]) -> dict[str, Any]:
 def _without_foreign_options(values: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Values without the key, headers and address of a model, where a layer above names another one."""
     kept = dict(values)
-    for setting in _MODELS:
+    for setting in MODELS:
         options = kept.get(f"{setting}_options")
         if options and setting in above and f"{setting}_options" not in above:
             kept[f"{setting}_options"] = of_any_model(options)

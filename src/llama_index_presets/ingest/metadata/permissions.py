@@ -25,7 +25,6 @@ from llama_index_presets.ingest.sources.source import Source
 __all__ = [
     "ALLOWED",
     "ALLOWED_KEY",
-    "ORIGINS",
     "Permissions",
     "check_names",
     "names_of",
@@ -34,10 +33,6 @@ __all__ = [
     "sees",
     "visible_to",
 ]
-
-ORIGINS: Final = ("sidecar", "source", "front-matter")
-"""Whose word counts beside that of the ingest's caller: the file ``NAME.meta.json``; the source, that is the metadata
-of a `Document`, a node or a row, and what a connected source says; what the file says of itself."""
 
 _USER: Final = "user:"
 _NOBODY: Final = (_USER,)  # the user without a name, whom `principals` never gives
@@ -138,7 +133,7 @@ class Permissions:
     In the run of a user, `overrides` come first.
 
     Attributes:
-        trusted: Of `ORIGINS`.
+        trusted: Of `values.PERMISSION_ORIGINS`.
         overrides: Document -> names, as `PresetEngine.set_permissions` has set them.
         default: Names for documents of which nobody says anything; empty for nobody.
         of_user: Whether a user's view ingests.

@@ -34,7 +34,7 @@ from llama_index_presets.monitor.calls.model_call import (
     response_text,
 )
 from llama_index_presets.monitor.calls.open_streams import OpenStreams
-from llama_index_presets.monitor.ledger.row import LOAD_KIND
+from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, LOAD_KIND
 from llama_index_presets.monitor.prices import FREE_PROVIDER
 from llama_index_presets.monitor.usage import (
     Usage,
@@ -48,7 +48,6 @@ __all__ = ["CallTree"]
 
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
 _UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
-_MODELS: Final = ("llm", "embedding", "rerank")
 _GIVEN_UP: Final = (asyncio.CancelledError, KeyboardInterrupt)
 _MOST_SPANS: Final = 50_000
 
@@ -233,7 +232,7 @@ class CallTree:
         if given_up or isinstance(error, GeneratorExit):
             self.abandon(call)
             return
-        refused = isinstance(error, BudgetExceededError) and call.kind in _MODELS
+        refused = isinstance(error, BudgetExceededError) and call.kind in BILLABLE_KINDS
         spoke = call.chunk is not None
         self._end(
             call,

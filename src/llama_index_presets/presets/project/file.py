@@ -22,19 +22,17 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
 from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.settings import MODELS
 from llama_index_presets.values import PROJECT_FILE
 
-__all__ = ["MODELS", "Project", "find_project", "is_project", "project_settings", "read_project"]
-
-MODELS: Final = ("llm", "embedding", "reranker")
-"""Settings that may stand at the top, as a name or as a table with ``name`` and options."""
+__all__ = ["Project", "find_project", "is_project", "project_settings", "read_project"]
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "preset": (str,),
     "storage": (str,),
     "sources": (list,),
     "offline": (bool,),
-    **dict.fromkeys(MODELS, (str, dict)),
+    **dict.fromkeys(MODELS, (str, dict)),  # a name, or a table with ``name`` and options
     "settings": (dict,),
     "serve": (dict,),
     "engines": (dict,),

@@ -426,15 +426,12 @@ class LanceColumns:
         metadata = [row.filterable() for row in rows]
         storage = pa.array([json.dumps(fields_of(one), ensure_ascii=False) for one in metadata], pa.string())
         arrays = [
-            *(pa.array([getattr(row, name) for row in rows], pa.string()) for name in _ROW_FIELDS),
+            *(pa.array([getattr(row, name) for row in rows], pa.string()) for name in Row._fields),
             pa.ExtensionArray.from_storage(pa.json_(pa.utf8()), storage),
             pa.array([labels_of(one) for one in metadata], pa.list_(pa.string())),
             pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
         ]
         return pa.Table.from_arrays(arrays, schema=schema)
-
-
-_ROW_FIELDS = ("node_id", "ref_doc_id", "text", "metadata", "kind", "node")
 
 
 def read_nodes(rows: pa.Table, columns: LanceColumns) -> list[BaseNode]:

@@ -35,7 +35,7 @@ __all__ = [
 # Nodes as Postgres' binary COPY format, and rows as nodes again.
 
 
-NODE_COLUMNS = ("node_id", "ref_doc_id", "text", "metadata", "kind", "node")
+NODE_COLUMNS = Row._fields
 """Columns of a node, in the order of `Row`."""
 
 COLUMNS = (*NODE_COLUMNS, "fields", "folded", "embedding")
