@@ -182,3 +182,19 @@ def test_the_commands_name_a_figure_that_is_not_in_what_is_cited(tmp_path: Path,
         found = json.loads(CliRunner().invoke(app, ["ask", *arguments, question, "--json"]).stdout)
         assert found["unsupported"][0]["missing"] == ["99"]
     assert "Not in what it cites: 99 (“Carbon frames carry a warranty of 99 years.”)" in shown
+
+
+@pytest.mark.parametrize("chunking", ["sentence", "sentence-window"])
+def test_words_under_a_title_are_cited_under_it(tmp_path: Path, chunking: str) -> None:
+    """The lines above the first section are in its chunk, and are no part of it."""
+    text = (
+        "# Returns\n\nA bicycle may be sent back within 30 days of delivery. Opened tubes are not taken back.\n\n"
+        "## Refunds\n\nRefunds are paid to the original card within seven working days."
+    )
+    (tmp_path / "returns.md").write_text(text)
+    settings = {"encryption": "off", "chunking": chunking}
+    with build("healthcare", storage=tmp_path / "s", settings=settings) as engine:
+        engine.ingest(tmp_path / "returns.md")
+        asked = ("Within how many days may a bicycle be sent back?", "How are refunds paid?")
+        headings = [engine.query(question).metadata["citations"][0]["heading"] for question in asked]
+    assert headings == ["Returns", "Returns > Refunds"]

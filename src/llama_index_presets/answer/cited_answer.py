@@ -118,7 +118,10 @@ class CitedAnswer:
 
     def citations(self) -> list[dict[str, Any]]:
         """Cited passages in order of first mention; invented numbers last, with ``valid`` False."""
-        cited = [{**_citation(self.blocks[n - 1]), **self._words(n)} for n in self.markers.cited]
+        cited = [
+            _under_its_heading({**_citation(block := self.blocks[n - 1]), **self._words(n)}, block)
+            for n in self.markers.cited
+        ]
         return cited + [{"n": number, "valid": False} for number in self.markers.invented]
 
     def _words(self, number: int) -> dict[str, Any]:
@@ -215,6 +218,14 @@ def _citation(block: Block) -> dict[str, Any]:
         **image,
         **_work(block),
     }
+
+
+def _under_its_heading(citation: dict[str, Any], block: Block) -> dict[str, Any]:
+    """The citation; of words that stand above the heading of their chunk, with the title that they stand under."""
+    below, span = block.hit.node.metadata.get("heading_start"), citation["span"]
+    if isinstance(below, int) and span and span[1] <= below and citation["heading"]:
+        citation["heading"] = citation["heading"].split(" > ")[0]
+    return citation
 
 
 def _work(block: Block) -> dict[str, Any]:

@@ -36,11 +36,13 @@ class Section:
         heading: Path of headings, such as ``"Botulism > Treatment"``; empty above the first.
         start: Offset of ``text`` in the whole, in characters.
         text: The stretch.
+        own_start: Offset from which on it stands under its heading, where lines under the title above come first.
     """
 
     heading: str
     start: int
     text: str
+    own_start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,3 +126,27 @@ def test_a_word_without_end_is_cut_by_its_length() -> None:
     chunks = WORDS.chunks(source("QUJD" * 5_000))
     assert max(len(chunk.text) for chunk in chunks) <= 24 * 16
     assert "".join(chunk.text for chunk in chunks) == "QUJD" * 5_000
+
+
+RETURNS = (
+    "# Returns\n\nA bicycle may be sent back within 30 days.\n\n## Refunds\n\nThey are paid to the card."
+)
+
+
+@pytest.mark.parametrize("max_tokens", [100, 24])
+def test_what_stands_under_a_title_is_not_told_as_the_section_below_it(max_tokens: int) -> None:
+    """A chunk of both says, but not to models, where its heading begins; one of the title's text alone is under it."""
+    plain = plain_from_markdown(RETURNS)
+    chunker = SentenceChunker(tokenize=str.split, max_tokens=max_tokens)
+    chunks = chunker.chunks(SourceText(doc_id="d", plain=plain))
+    told = [(chunk.metadata["heading"], chunk.metadata.get("heading_start")) for chunk in chunks]
+    refunds = plain.text.index("They are paid")
+    assert (
+        told
+        == {
+            100: [("Returns > Refunds", refunds)],
+            24: [("Returns", None), ("Returns > Refunds", None)],
+        }[max_tokens]
+    )
+    read = (MetadataMode.EMBED, MetadataMode.LLM)
+    assert all("heading_start" not in chunk.get_content(mode) for chunk in chunks for mode in read)

@@ -24,6 +24,7 @@ from llama_index_presets.ingest.chunking.chunk_context import (
     ChunkContext,
     lead_sentence,
     names_nothing,
+    tell_heading,
 )
 from llama_index_presets.ingest.chunking.long_text import TextInParts
 from llama_index_presets.ingest.chunking.token_counts import token_counter
@@ -163,7 +164,7 @@ class SentenceChunker:
             above = sections[-1] if sections else None
             if above and self._joins(above, section):
                 text = plain.text[above.start : section.start + len(section.text)]
-                sections[-1] = Section(section.heading, above.start, text)
+                sections[-1] = Section(section.heading, above.start, text, section.start)
             else:
                 sections.append(section)
         return sections
@@ -173,15 +174,15 @@ class SentenceChunker:
         waiting: Section | None = None  # short enough to be a byline
         for heading, runs in plain.sections_in_parts():
             first = next(runs)
-            start, texts = first.start, [first.text]
+            start, texts, own_start = first.start, [first.text], None
             if waiting and self._joins(waiting, Section(heading, start, "")):
-                start, texts = waiting.start, [waiting.text, first.text]
+                start, texts, own_start = waiting.start, [waiting.text, first.text], start
             elif waiting:
                 yield waiting, [waiting.text]
             waiting = None
             while sum(map(len, texts)) <= _LONGEST_BYLINE and (run := next(runs, None)):
                 texts.append(run.text)
-            section = Section(heading, start, "".join(texts))
+            section = Section(heading, start, "".join(texts), own_start)
             if len(section.text) > _LONGEST_BYLINE:
                 yield section, itertools.chain([section.text], (run.text for run in runs))
             else:
@@ -219,7 +220,7 @@ class SentenceChunker:
         start = section.start
         for block in _blocks(parts):
             yield from self._block(
-                source, Section(section.heading, start, block), heading, self.max_tokens - overhead
+                source, replace(section, start=start, text=block), heading, self.max_tokens - overhead
             )
             start += len(block)
 
@@ -229,6 +230,8 @@ class SentenceChunker:
         for text in self.pieces(section.text, budget):
             place = section.text.index(text, place)
             nodes.append(self._node(source, section, heading, text, place))
+            if section.own_start is not None and heading == section.heading:
+                tell_heading(nodes[-1], section.own_start)
             self._add_columns(nodes[-1], source)
             if source.lead and source.lead not in text and names_nothing(text, source.title):
                 nodes[-1].metadata[LEAD_KEY] = source.lead

@@ -6,11 +6,14 @@ import re
 from pathlib import PurePath
 from typing import Final, Literal
 
+from llama_index.core.schema import TextNode
+
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
     "CONTEXT_KEYS",
+    "HEADING_START_KEY",
     "LEAD_KEY",
     "SENTENCE_KEY",
     "TITLE_KEY",
@@ -18,6 +21,7 @@ __all__ = [
     "document_title",
     "lead_sentence",
     "names_nothing",
+    "tell_heading",
 ]
 
 ChunkContext = Literal["none", "title", "lead", "llm"]
@@ -32,6 +36,9 @@ LEAD_KEY: Final = "document_lead"
 
 SENTENCE_KEY: Final = "document_context"
 """Metadata of a chunk: a language model's sentence that situates it in its document. Embedded and indexed."""
+
+HEADING_START_KEY: Final = "heading_start"
+"""Metadata of a chunk that begins with lines under the title: offset in the document where its heading stands."""
 
 CONTEXT_KEYS: Final = (TITLE_KEY, LEAD_KEY, SENTENCE_KEY)
 
@@ -132,3 +139,20 @@ def lead_sentence(plain: PlainText, language: str | None = None) -> str:
         if _SHORTEST_LEAD <= len(line) <= _LONGEST_LEAD and re.search(r"[.!?。।؟]$", line):
             return line
     return ""
+
+
+def tell_heading(node: TextNode, own_start: int) -> None:
+    """Put a chunk of what stands under the title under the title; of one that goes on below, say where that begins."""
+    title, start, end = (
+        node.metadata["heading"].split(" > ")[0],
+        node.start_char_idx or 0,
+        node.end_char_idx or 0,
+    )
+    if start >= own_start:
+        return
+    if end <= own_start:
+        node.metadata["heading"] = title
+        return
+    node.metadata[HEADING_START_KEY] = own_start
+    node.excluded_embed_metadata_keys.append(HEADING_START_KEY)
+    node.excluded_llm_metadata_keys.append(HEADING_START_KEY)

@@ -49,6 +49,7 @@ RESERVED: Final = frozenset(
         "file_name",
         "page",
         "heading",
+        "heading_start",
         "table",
         "table_columns",
         *CONTEXT_KEYS,
