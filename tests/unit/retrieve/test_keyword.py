@@ -162,6 +162,21 @@ def test_filters_follow_every_change(index: BM25Index) -> None:
     assert sorted(name for name, _ in index.search("fees", 99, mine)) == ["new", "y2", "y3"]
 
 
+@pytest.mark.parametrize("deleted", [1, 400], ids=["asked for", "by itself"])
+def test_nodes_are_whole_after_compaction(index: BM25Index, tmp_path: Path, deleted: int) -> None:
+    """What stays has its text and metadata, in the index, in a copy of it on disk, and beside what is added later."""
+    index.add([node(str(number), f"fee {number}", page=number) for number in range(500)])
+    index.delete([str(number) for number in range(deleted)])
+    if deleted == 1:
+        index.compact()
+    index.add([node("new", "fee new", page=0)])
+    index.persist(tmp_path / "copy")
+    expected = [("499", "fee 499", 499), ("new", "fee new", 0)]
+    for one in (index, BM25Index(tmp_path / "copy")):
+        hits = [one.as_retriever(top_k=1).retrieve(query)[0] for query in ("499", "new")]
+        assert [(hit.node_id, hit.text, hit.metadata["page"]) for hit in hits] == expected
+
+
 values = st.sampled_from(["a", "b", 1, 2.5, ["a", "b"], None])
 
 
