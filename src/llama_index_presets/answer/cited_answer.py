@@ -14,7 +14,7 @@ from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.cited.quotes import Quote, chunks_of, cover
 from llama_index_presets.answer.cited.support import Sentence, Similarities, check_sentences
 from llama_index_presets.answer.cited.verify_numbers import NumberVerifier
-from llama_index_presets.answer.context import DONT_KNOW, Block, image_facts
+from llama_index_presets.answer.context import DONT_KNOW, Block, heading_of, image_facts
 from llama_index_presets.answer.extractive import CONFIDENCE
 from llama_index_presets.answer.finish import finish_reason, no_answer
 from llama_index_presets.answer.injections.detector import find_instructions
@@ -170,19 +170,26 @@ class CitedAnswer:
 
 
 def suspicious_passages(hits: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
-    """Hits whose text speaks to a language model: ``node_id``, ``source``, ``families`` and the ``text`` of it."""
+    """Hits that speak to a language model in their text, title or headings; of an image, in its name.
+
+    Each with ``node_id``, ``source``, ``families`` and the ``text`` of the first such sentence.
+    """
     found = []
     for hit in hits:
-        if isinstance(hit.node, ImageNode):
-            continue
-        text = hit.node.get_content(MetadataMode.NONE)
-        if instructions := find_instructions(text):
+        image = isinstance(hit.node, ImageNode)
+        shown = [heading_of(hit), "" if image else hit.node.get_content(MetadataMode.NONE)]
+        sentences = [
+            (one.family, text[one.start : one.end].strip())
+            for text in shown
+            for one in find_instructions(text)
+        ]
+        if sentences:
             found.append(
                 {
                     "node_id": hit.node.node_id,
                     "source": source_name(hit.node),
-                    "families": sorted({one.family for one in instructions}),
-                    "text": text[instructions[0].start : instructions[0].end].strip(),
+                    "families": sorted({family for family, _ in sentences}),
+                    "text": sentences[0][1],
                 }
             )
     return found

@@ -94,8 +94,8 @@ class KeywordHits(RankedIds):
             found = {name: node for name, node in found.items() if test(filterable_metadata(node))}
         if len(found) < len(names):
             _log.warning(
-                "%d of %d keyword hits are not in the store as they were indexed; run check_consistency(..., "
-                "repair=True).",
+                "%d of %d keyword hits are not in the store as they were indexed. Where nothing was ingested or "
+                "removed meanwhile, run check_consistency(..., repair=True).",
                 len(names) - len(found),
                 len(names),
             )
