@@ -34,6 +34,7 @@ from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images,
 from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.injections.detector import without_instructions
 from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.text.languages import ENGLISH
 
 __all__ = ["CONFIDENCE", "ExtractiveLLM"]
 
@@ -364,8 +365,11 @@ def _candidates(reading: Reading) -> list[Unit]:
 def _features(reading: Reading, unit: Unit, heading: float) -> tuple[float, ...]:
     if unit.similarity is None:
         return reading.features(unit.passage, None, unit.coverage, typed=unit.typed)
-    similarity = max(unit.similarity, heading)
     below = heading / _HEADING if heading else None
+    sectioned = reading.language == ENGLISH and SECTION_PATH in reading.passages[unit.passage].heading
+    if below and sectioned and reading.sections[unit.passage] < 1:
+        heading, below = 0.0, min(below, unit.similarity)  # it names the matter, and not what is asked of it
+    similarity = max(unit.similarity, heading)
     return reading.features(unit.passage, similarity, unit.coverage, below, unit.typed)
 
 

@@ -74,6 +74,28 @@ def test_a_passage_of_another_year_is_about_another() -> None:
     assert _quoted("What does the 2015 report say?", f"{texts[0]}\n\n[2]\n{texts[1]}") == f"{texts[1]} [2]"
 
 
+@pytest.mark.parametrize(
+    ("asked", "text", "other"),
+    [
+        ("4.1.2", "4.1.3 fixes a leak.", True),
+        ("v4.1.2", "Version v4.1.2 fixes a leak.", False),
+        ("4.1.3", "4.1.3 fixes a leak.", False),
+        ("12.5.2026", "Decided on 12 May 2026.", False),  # a date, which is written in many ways
+    ],
+)
+def test_another_version_is_another_thing(asked: str, text: str, other: bool) -> None:
+    """Their numbers are alike but for one part."""
+    reading = read_passages(f"What was fixed in {asked}?", [Passage(1, "", text)])
+    assert reading.other_code == [other]
+
+
+def test_a_month_is_no_name() -> None:
+    """A sentence that says when does not say where, though the month has a capital."""
+    text = "The final exam is on 3 June. The final exam is in Hall C."
+    when, where = read_passages("Where is the final exam?", [Passage(1, "", text)]).units
+    assert (when.typed, where.typed) == (0, 1)
+
+
 def test_a_row_is_whole_and_alone() -> None:
     """The full stop of a cell does not end its row, and the rows of other customers are not quoted beside it."""
     assert split_units(ORDERS)[1] == "order: 1002; customer: Novak s.r.o.; city: Brno"

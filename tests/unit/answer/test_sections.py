@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fakes import WordEmbedding
 
+from llama_index_presets.answer.confidence.calibration import FEATURES
 from llama_index_presets.answer.confidence.evidence import Passage, read_passages
 from llama_index_presets.answer.confidence.sections import section_fit
 from llama_index_presets.answer.extractive import ExtractiveLLM
@@ -80,6 +81,21 @@ def test_a_sentence_below_a_heading_of_something_else_is_less_sure() -> None:
 
     assert confidence("What is croup?") == pytest.approx(0.6 * confidence("Facts"))
     assert confidence("Who is at risk?") == pytest.approx(confidence("Facts"))
+
+
+def test_a_section_that_is_named_after_the_matter_speaks_for_no_sentence_in_it() -> None:
+    """Its heading is close to every question about the matter; one of what is asked says more."""
+
+    def features(question: str, section: str) -> dict[str, float]:
+        passage = Passage(1, f"Harbour > {section}", "Lockers are emptied every night.", 0.6)
+        found = ExtractiveLLM(embed_model=WordEmbedding()).evidence(question, [passage])
+        assert found is not None
+        return dict(zip(FEATURES, found, strict=True))
+
+    owner = features("Who owns the harbour gym?", "The harbour gym")
+    assert owner["heading"] == 0 and owner["similarity"] < 0.4
+    fee = features("What does the harbour gym cost?", "What the harbour gym does cost")
+    assert fee["heading"] > 0 and fee["similarity"] > 0.6
 
 
 def test_of_two_sections_on_the_aspect_the_one_that_names_the_matter_answers() -> None:

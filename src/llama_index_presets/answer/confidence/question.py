@@ -31,8 +31,8 @@ _SPEAKER: Final = re.compile(
 _ARTICLE: Final = re.compile(r"\ba (?=[a-z])")
 """No stop word of the analyzer, since letters alone are names: vitamin A."""
 _CODE = re.compile(r"^(?=.*\d)(?=.*[A-Za-z])[\w./-]+$|^\d[\d.,-]{2,}$")
-_LONG_CODE = re.compile(r"[A-Z][A-Za-z]*[-/.]\d[\w.-]*|\d+-[A-Z]+")
-"""A code of several tokens; "2-yard" is none."""
+_LONG_CODE = re.compile(r"[A-Z][A-Za-z]*[-/.]\d[\w.-]*|\d+-[A-Z]+|[vV]?\d+(?:\.\d+)*\.\d+\.\d{1,3}")
+"""A code of several tokens, such as a version 4.1.2; "2-yard" is none, and neither is a date."""
 _ASKS_NUMBER = re.compile(
     r"\bhow (?:many|much|long|old|far|tall|high|large|big|fast|often|wide|deep|heavy)\b|\bpercent|"
     r"\bwhat (?:(?:is|was|are|were) the )?"
@@ -57,7 +57,10 @@ _DATE = re.compile(
     r"years?|ago|decade|spring|summer|autumn|winter|era|today|until|since)\b",
     re.IGNORECASE,
 )
-_CAPITALISED = re.compile(r"\b[A-Z][\w’'.-]*")
+_CAPITALISED = re.compile(
+    r"\b(?!(?:January|February|March|April|May|June|July|August|September|October|November|"
+    r"December|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b)[A-Z][\w’'.-]*"
+)
 
 
 @dataclass(frozen=True, slots=True)
