@@ -293,7 +293,8 @@ class _Boundary:
         try:
             client = (scope.get("client") or ("", 0))[0]
             caller = self._access.check(scope["method"], path, Headers(scope=scope), client)
-            scope.setdefault("state", {})["caller"] = caller
+            scope.setdefault("state", {})["caller"] = caller  # the log names who is held back, too
+            self._access.hold_rate(caller)
             self._server.refresh_budgets()
             most = limits.upload_mb << 20 if path == "/ingest" else limits.body_kb << 10
             _check_length(Headers(scope=scope), most)

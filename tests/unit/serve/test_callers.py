@@ -246,14 +246,16 @@ def test_a_stream_over_budget_ends_with_the_refusal(server: Running, keys: dict[
     assert (name, error["status"], error["error"]["code"]) == ("event: error", 402, "budget_exceeded")
 
 
-def test_a_rate_is_kept(server: Running, keys: dict[str, str]) -> None:
-    """429 with the seconds to wait, for that caller alone."""
+def test_a_rate_is_kept(server: Running, keys: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """429 with the seconds to wait, for that caller alone; the log says who is held back."""
+    caplog.set_level("INFO", logger="llama_index_presets.serve")
     with server.client(keys["eager"]) as eager, server.client(keys["free"]) as free:
         assert [eager.get("/v1/models").status_code for _ in range(3)] == [200, 200, 429]
         response = eager.get("/v1/models")
         assert refusal(response) == (429, "rate_limited")
         assert 0 < int(response.headers["retry-after"]) <= 1_800
         assert free.get("/v1/models").status_code == 200
+    assert [one.args[-1] for one in caplog.records if one.args and 429 in one.args] == ["eager"] * 2
 
 
 def test_groups_without_permissions_are_refused(server: Running, keys: dict[str, str]) -> None:

@@ -68,14 +68,21 @@ class Access:
             client: Address of the other end.
 
         Raises:
-            Problem: 400, 401, 403 or 429.
+            Problem: 400, 401 or 403.
         """
         self._check_host(headers)
         self._check_origin(method, headers)
         _refuse_two_lengths(headers)
         if path in OPEN_PATHS or path.startswith("/page/"):
             return ANYBODY
-        caller = self._identify(headers, client)
+        return self._identify(headers, client)
+
+    def hold_rate(self, caller: Caller) -> None:
+        """Refuse a caller who asks too often.
+
+        Raises:
+            Problem: 429, with the seconds to wait.
+        """
         rate = caller.rate or (self.config.limits.rate if caller.id else "")
         wait = self.rates.retry_after(caller.name, rate)
         if wait:
@@ -85,7 +92,6 @@ class Access:
                 code="rate_limited",
                 headers={"Retry-After": str(math.ceil(wait))},
             )
-        return caller
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse names that are not this server's: a page elsewhere may have pointed its name at us (DNS rebinding)."""
