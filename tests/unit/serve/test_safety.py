@@ -20,7 +20,7 @@ from tests.fakes import ScriptedLLM
 from tests.unit.serve.conftest import Running, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import ServeError, SettingsError
-from llama_index_presets.serve import jobs
+from llama_index_presets.serve import job_queue
 from llama_index_presets.serve.app import create_app, make_server
 from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.engines import Engines
@@ -233,7 +233,9 @@ def test_a_full_disk_is_answered_and_logged(
         monkeypatch.setattr(rest, "_write", full)
         assert code(client.post("/ingest", files={"f": ("a.txt", "Owls hunt.")})) == (507, "disk_full")
         monkeypatch.undo()
-        monkeypatch.setattr(jobs, "_keep_texts", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
+        monkeypatch.setattr(
+            job_queue, "_keep_texts", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no"))
+        )
         body = {"documents": [{"id": "owls", "text": "Owls hunt."}]}
         assert code(client.post("/ingest", json=body)) == (500, "internal")
         metrics = client.get("/metrics").text
