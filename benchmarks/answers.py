@@ -70,6 +70,7 @@ class Asked:
     confidence: float = 0.0
     reached: bool = False
     ms: float = 0.0
+    wall_ms: float = 0.0
     tried: tuple[float, list[str], bool] = (0.0, [], False)
     evidence: tuple[float, ...] = ()
     sentence: tuple[float, ...] = ()
@@ -147,11 +148,11 @@ def section_of(node: Any) -> str:
 
 
 def ask(engine: Any, one: Asked, *, gold_of: Any, keen: CitedSynthesizer | None = None) -> None:
-    """Ask, and take the CPU time of what comes beyond retrieval."""
+    """Ask, and take the time of what comes beyond retrieval."""
     hits = engine.retrieve(QueryBundle(one.text))
-    begun = time.process_time()
+    begun, started = time.process_time(), time.perf_counter()
     answer = engine.synthesizer.answer(one.text, hits)
-    one.ms = (time.process_time() - begun) * 1000
+    one.ms, one.wall_ms = (time.process_time() - begun) * 1000, (time.perf_counter() - started) * 1000
     one.known, one.confidence = answer.known, answer.confidence or 0.0
     one.reached = bool(answer.blocks)
     one.cited, one.right = judged(one, answer, gold_of)
@@ -196,7 +197,6 @@ def report(name: str, asked: list[Asked]) -> None:
 
     cited = [one for one in of["answerable"] if one.known and one.cited]
     gold = sum(set(one.cited) <= one.gold for one in cited) / max(len(cited), 1)
-    times = sorted(one.ms for one in asked)
     print(
         f"{name}: {', '.join(f'{len(ones)} {kind}' for kind, ones in of.items())}\n"
         f"  answered {share('answerable', 'known'):.3f}, right {share('answerable', 'right'):.3f}, cited is gold "
@@ -205,10 +205,17 @@ def report(name: str, asked: list[Asked]) -> None:
         f"  reach a language model: answerable {share('answerable', 'reached'):.3f}, "
         f"near {share('near', 'reached'):.3f}, "
         f"far {share('far', 'reached'):.3f} ({sum(one.reached for one in of['far'])} of {len(of['far'])})\n"
-        f"  CPU beyond retrieval: median {times[len(times) // 2]:.1f} ms, mean {sum(times) / len(times):.1f} ms, "
-        f"95 % below {times[len(times) * 95 // 100]:.1f} ms",
+        f"  beyond retrieval: CPU {spread([one.ms for one in asked])}; "
+        f"wall {spread([one.wall_ms for one in asked])}",
         flush=True,
     )
+
+
+def spread(times: list[float]) -> str:
+    """Median, mean and 95th percentile of milliseconds."""
+    ordered = sorted(times)
+    median, most = ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100]
+    return f"median {median:.1f} ms, mean {sum(ordered) / len(ordered):.1f} ms, 95 % below {most:.1f} ms"
 
 
 def fit(sets: dict[str, list[Asked]]) -> None:

@@ -46,6 +46,9 @@ _EMBEDDED_UNITS: Final = 4
 """Sentences of a question whose meaning is compared: those that its words point to. Embedding them is most of what an
 answer costs, and the fifth was quoted for one question in a hundred; see docs/decisions/0197."""
 
+_TOO_FAR_BEHIND: Final = 0.3
+"""Words that score so much less than the best ones are hardly made up for in meaning; see docs/decisions/0197."""
+
 _LIKE_THE_BEST: Final = 0.85
 """Share of the best score that a further sentence needs."""
 
@@ -267,8 +270,10 @@ class ExtractiveLLM(LLM):
         """Give the likeliest units their similarity; return that of the headings, by passage."""
         if self._vectors is None or reading.goes_by_words:
             return {}
-        likely = sorted(reading.units, key=lambda unit: (-_score(unit, reading), unit.passage, unit.place))
-        likely = likely[:_EMBEDDED_UNITS]
+        scores = {id(unit): _score(unit, reading) for unit in reading.units}
+        likely = sorted(reading.units, key=lambda unit: (-scores[id(unit)], unit.passage, unit.place))
+        least = scores[id(likely[0])] - _TOO_FAR_BEHIND if likely else 0.0
+        likely = [unit for unit in likely[:_EMBEDDED_UNITS] if scores[id(unit)] >= least]
         headed = sorted({unit.passage for unit in likely if reading.passages[unit.passage].heading})
         texts = [unit.meaning or unit.text for unit in likely] + [
             reading.passages[which].heading for which in headed
