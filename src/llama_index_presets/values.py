@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-__all__ = ["PARENT_KEYS", "PERMISSION_ORIGINS", "PROJECT_FILE", "WINDOW_KEY", "Fingerprint"]
+__all__ = ["PARENT_KEYS", "PERMISSION_ORIGINS", "PROJECT_FILE", "WINDOW_KEY", "Fingerprint", "map_leaves"]
 
 WINDOW_KEY = "window"
 """Metadata of a sentence: the sentence with its neighbours, which is what an answer is shown."""
@@ -47,3 +49,17 @@ class Fingerprint:
         if not self.encryption:
             del parts["encryption"]
         return ";".join(f"{name}={value}" for name, value in parts.items())
+
+
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A JSON value with what is no list and no object changed, at any depth; keys stay as they are.
+
+    Example:
+        >>> map_leaves({"a": [1, {"b": 2}]}, lambda leaf: leaf * 10)
+        {'a': [10, {'b': 20}]}
+    """
+    if isinstance(value, list):
+        return [map_leaves(item, change) for item in value]
+    if isinstance(value, Mapping):
+        return {key: map_leaves(item, change) for key, item in value.items()}
+    return change(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 
 from llama_index_presets.errors import FilterError
 from llama_index_presets.text.utf8 import has_utf8, printable
+from llama_index_presets.values import map_leaves
 
 __all__ = ["ORDERINGS", "NumberBounds", "canonical", "check", "fold", "number_bounds", "number_of", "scalars"]
 
@@ -155,10 +155,10 @@ def scalars(values: list[Any]) -> tuple[list[str], list[int | float]]:
 
 def canonical(value: Any) -> Any:
     """One spelling for values that Python calls equal: 1, 1.0 and True."""
-    if isinstance(value, list):
-        return [canonical(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: canonical(item) for key, item in value.items()}
+    return map_leaves(value, _whole_number)
+
+
+def _whole_number(value: Any) -> Any:
     if isinstance(value, (bool, float)) and math.isfinite(value) and value == int(value):
         return int(value)
     return value

@@ -23,6 +23,7 @@ from llama_index_presets.ingest.privacy.personal_data import (
     redacted,
 )
 from llama_index_presets.ingest.sources.source import Source
+from llama_index_presets.values import map_leaves
 
 __all__ = ["PrivacyWatch", "as_sent", "redacted_plain"]
 
@@ -168,19 +169,10 @@ def _of_node(node: TextNode, counts: Counter[str]) -> TextNode:
 
 
 def _clean_metadata(metadata: Mapping[str, Any], counts: Counter[str]) -> dict[str, Any]:
-    return {
-        key: value if key in PLACE_KEYS else _clean_value(value, counts) for key, value in metadata.items()
-    }
+    def clean(leaf: Any) -> Any:
+        return _clean(leaf, counts) if isinstance(leaf, str) else leaf
 
-
-def _clean_value(value: Any, counts: Counter[str]) -> Any:
-    if isinstance(value, str):
-        return _clean(value, counts)
-    if isinstance(value, list):
-        return [_clean_value(item, counts) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _clean_value(item, counts) for key, item in value.items()}
-    return value
+    return {key: value if key in PLACE_KEYS else map_leaves(value, clean) for key, value in metadata.items()}
 
 
 def _clean(text: str, counts: Counter[str]) -> str:

@@ -20,6 +20,7 @@ from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.queries import BILLABLE, GROUPS, CostRow, UsageStats
 from llama_index_presets.monitor.ledger.row import LOAD_KIND
 from llama_index_presets.monitor.quality import quality
+from llama_index_presets.values import map_leaves
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,16 +113,11 @@ def costs_json(
     stats = asdict(ledger.get_usage_stats(days=days, tenant=tenant, tag=tag))
     names = ("total_calls", "total_tokens", "total_cost_usd", "avg_latency_ms", "unpriced_calls")
     lines = [asdict(row) for row in ledger.costs(by, days=days, tenant=tenant, tag=tag)]
-    found: dict[str, Any] = _plain({**{name: stats[name] for name in names}, "by": lines})
+    found: dict[str, Any] = map_leaves(
+        {**{name: stats[name] for name in names}, "by": lines},
+        lambda leaf: float(leaf) if isinstance(leaf, Decimal) else leaf,
+    )
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return float(value) if isinstance(value, Decimal) else value
 
 
 def report_tables(report: CostReport) -> list[Table]:
