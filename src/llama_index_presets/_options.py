@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 from llama_index_presets.errors import SettingsError, UnknownOptionError
 
-__all__ = ["one_value", "option_names", "refuse_unknown", "refuse_values", "strict"]
+__all__ = ["did_you_mean", "one_value", "option_names", "refuse_unknown", "refuse_values", "strict"]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -44,8 +44,26 @@ def refuse_unknown(owner: str, options: Iterable[str], known: Iterable[str]) -> 
         raise UnknownOptionError(owner, {name: _nearest(name, known) for name in unknown}, known)
 
 
-def _nearest(name: str, known: list[str]) -> str | None:
-    return next(iter(get_close_matches(name, known, n=1)), None)
+def _nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    return next(iter(get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, listed: str = "Known", cutoff: float = 0.6) -> str:
+    """Last sentence of a message about an unknown name: the nearest known one, else all of them.
+
+    Args:
+        name: What was written.
+        known: What there is.
+        listed: What comes before all of them.
+        cutoff: How near a name has to be, 0 to 1; lower is farther.
+
+    Example:
+        >>> did_you_mean("tabel", ["table", "path"]), did_you_mean("x", ["table", "path"])
+        ("Did you mean 'table'?", 'Known: table, path.')
+    """
+    names = list(known)
+    near = _nearest(name, names, cutoff)
+    return f"{listed}: {', '.join(names)}." if near is None else f"Did you mean '{near}'?"
 
 
 def refuse_values(owner: str, options: Mapping[str, Any], limits: Limits) -> None:

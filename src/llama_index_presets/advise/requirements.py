@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["Priority", "Requirements", "requirements_from"]
@@ -83,9 +83,7 @@ def requirements_from(given: Mapping[str, Any] | Requirements) -> Requirements:
     known = [field.name for field in fields(Requirements)]
     for name in given:
         if name not in known:
-            nearest = get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(known)}."
-            raise SettingsError(f"There is no requirement '{name}'. {hint}")
+            raise SettingsError(f"There is no requirement '{name}'. {did_you_mean(str(name), known)}")
     return Requirements(**given)
 
 

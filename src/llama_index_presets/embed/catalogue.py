@@ -6,14 +6,14 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.files.toml_files import read_toml
+from llama_index_presets.files.toml_files import read_settings_toml
 
 __all__ = ["MODELS_FILE", "EmbeddingModel", "catalogue", "embedding_model", "shipped"]
 
@@ -110,14 +110,7 @@ def shipped() -> Mapping[str, EmbeddingModel]:
 
 @cache
 def _with_own(path: Path) -> Mapping[str, EmbeddingModel]:
-    try:
-        rows = read_toml(path)
-    except OSError as error:
-        raise SettingsError(
-            f"The models file '{path}' ({MODELS_FILE}) cannot be read ({error.strerror})."
-        ) from error
-    except ValueError as error:
-        raise SettingsError(f"The models file '{path}' ({MODELS_FILE}) is not TOML ({error}).") from error
+    rows = read_settings_toml(path, f"models file of {MODELS_FILE}")
     return {**shipped(), **{name: _own_model(name, row, path) for name, row in rows.items()}}
 
 
@@ -166,6 +159,6 @@ def embedding_model(name: str) -> EmbeddingModel:
     short = name.rsplit("/", 1)[-1]
     if short in models:
         return models[short]
-    nearest = get_close_matches(short, models, n=1)
-    hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(models)}."
-    raise SettingsError(f"The embedding model '{name}' is not in the catalogue. {hint}")
+    raise SettingsError(
+        f"The embedding model '{name}' is not in the catalogue. {did_you_mean(short, models)}"
+    )

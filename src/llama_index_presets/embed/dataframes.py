@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index_presets._moved import EMBED_TO_FILE_REMOVED
-from llama_index_presets._options import strict
+from llama_index_presets._options import did_you_mean, strict
 from llama_index_presets.errors import ModelError, SettingsError
 
 __all__ = ["embed_dataframe"]
@@ -70,8 +69,7 @@ def embed_dataframe(
 
 def _check_columns(columns: Sequence[str], text_column: str, embedding_column: str) -> None:
     if text_column not in columns:
-        nearest = get_close_matches(text_column, columns, n=1)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Columns: {', '.join(map(str, columns))}."
+        hint = did_you_mean(text_column, map(str, columns), listed="Columns")
         raise SettingsError(f"There is no column '{text_column}'. {hint}")
     if embedding_column in columns:
         raise SettingsError(

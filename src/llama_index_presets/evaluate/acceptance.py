@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.compare import Difference, compare, family_p_values
 from llama_index_presets.evaluate.measures import LOWER_IS_BETTER, MEASURES, Scores
@@ -128,8 +128,7 @@ def _bound(pair: str, option: str, lower: bool) -> Bound:
     if not equals:
         raise SettingsError(f"{option} is '{pair}'; expected MEASURE=VALUE, such as {_example(option)}.")
     if name not in _NAMES:
-        near = get_close_matches(name, _NAMES, n=1, cutoff=0.5)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(_NAMES)}."
+        hint = did_you_mean(name, _NAMES, listed="Choose one of", cutoff=0.5)
         raise SettingsError(f"{option} names '{name}', which is no measure. {hint}")
     if (name in _LOWER) is not lower:
         other, why = ("--fail-over", "lower") if name in _LOWER else ("--fail-under", "higher")

@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_toml"]
+from llama_index_presets.errors import SettingsError
+
+__all__ = ["read_settings_toml", "read_toml"]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -20,3 +22,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+
+
+def read_settings_toml(path: Path, what: str) -> dict[str, Any]:
+    """`read_toml`, with what is wrong in words for the user.
+
+    Args:
+        path: The file.
+        what: What it is, such as ``"project file"``.
+
+    Raises:
+        SettingsError: It cannot be read, or is not TOML.
+    """
+    try:
+        return read_toml(path)
+    except OSError as error:
+        raise SettingsError(f"The {what} '{path}' cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise SettingsError(f"The {what} '{path}' is not TOML ({error}).") from error

@@ -6,14 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from inspect import getdoc
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.files.toml_files import read_toml
+from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.project.file import is_project, project_settings
 from llama_index_presets.presets.settings import MODELS, SETTINGS, Settings, settings_class
@@ -164,12 +164,7 @@ def read_settings_file(path: Path, preset: str | None) -> dict[str, Any]:
     Raises:
         SettingsError: It cannot be read, is not TOML, or names what is unknown.
     """
-    try:
-        content = read_toml(path)
-    except OSError as error:
-        raise SettingsError(f"The settings file '{path}' cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise SettingsError(f"The settings file '{path}' is not TOML ({error}).") from error
+    content = read_settings_toml(path, "settings file")
     if is_project(content):
         content = project_settings(content, path, preset)
     content = _with_model_tables(content)
@@ -178,7 +173,9 @@ def read_settings_file(path: Path, preset: str | None) -> dict[str, Any]:
     }
     for name, table in tables.items():
         if name not in PRESETS:
-            raise SettingsError(f"There is no preset '{name}' (table of {path}). {_nearest(name, PRESETS)}")
+            raise SettingsError(
+                f"There is no preset '{name}' (table of {path}). {did_you_mean(name, sorted(PRESETS))}"
+            )
         for key, value in table.items():
             _checked(settings_class(name), key, value, f"{path} [{name}]")
     top = {name: value for name, value in content.items() if name not in tables}
@@ -228,7 +225,7 @@ def _environment(kind: type[Settings]) -> dict[str, Any]:
             continue
         if name not in anywhere:
             raise SettingsError(
-                f"The environment variable {variable} names no setting. {_nearest(name, anywhere)}"
+                f"The environment variable {variable} names no setting. {did_you_mean(name, sorted(anywhere))}"
             )
         if name in names:
             found[name] = _parsed(text, kinds_of(kind)[name])
@@ -328,12 +325,7 @@ def _whose(name: str, known: Mapping[str, Any]) -> str:
         for preset, kind in SETTINGS.items()
         if name in kinds_of(kind) and name not in kinds_of(Settings)
     ]
-    return f"It is a setting of '{owners[0]}'." if owners else _nearest(name, known)
-
-
-def _nearest(name: str, known: Any) -> str:
-    nearest = get_close_matches(name, known, n=1)
-    return f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(sorted(known))}."
+    return f"It is a setting of '{owners[0]}'." if owners else did_you_mean(name, sorted(known))
 
 
 def documented(kind: type[Settings]) -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from llama_index_presets._addresses import is_loopback
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.providers.names import ModelName, Provider
 from llama_index_presets.providers.variables import first_variable
@@ -67,9 +67,9 @@ def check_options(options: Mapping[str, Any], setting: str = "llm") -> dict[str,
     known = _KNOWN[setting]
     for name, value in options.items():
         if name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Known: {', '.join(known)}."
-            raise SettingsError(f"There is no option '{name}' of {_WHAT[setting]}. {hint}")
+            raise SettingsError(
+                f"There is no option '{name}' of {_WHAT[setting]}. {did_you_mean(name, known)}"
+            )
         kinds = known[name]
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise SettingsError(

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.files.toml_files import read_toml
+from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import is_project, read_project
@@ -156,12 +156,7 @@ def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> 
     Raises:
         SettingsError: It cannot be read, or a name or value in it is wrong; all unknown names of a table at once.
     """
-    try:
-        content = read_toml(path)
-    except OSError as error:
-        raise SettingsError(f"The configuration '{path}' cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise SettingsError(f"The configuration '{path}' is not TOML ({error}).") from error
+    content = read_settings_toml(path, "configuration")
     _refuse_strangers(content, path)
     serve = _table(content, "serve", path)
     limits = Limits(**_known(Limits, _table(serve, "limits", path), f"{path} [serve.limits]"))

@@ -6,9 +6,9 @@ import itertools
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.experiments.evaluation import parse_settings
 from llama_index_presets.presets.settings import Settings
@@ -60,8 +60,7 @@ def parse_axes(pairs: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         if not equals or not values:
             raise SettingsError(f"--try is '{pair}'; expected AXIS=VALUE,VALUE, such as top_k=3,8.")
         if name not in AXES:
-            near = get_close_matches(name, AXES, n=1, cutoff=0.5)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(AXES)}."
+            hint = did_you_mean(name, AXES, listed="Choose one of", cutoff=0.5)
             raise SettingsError(f"--try names '{name}', which is no axis of the tuner. {hint}")
         parsed = [
             None if value.lower() == "none" else parse_settings([f"x={value}"])["x"] for value in values

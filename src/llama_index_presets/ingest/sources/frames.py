@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
+from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import IngestError
 
 __all__ = ["NO_COLUMNS", "FrameColumns", "Row", "frame_rows", "is_frame"]
@@ -197,8 +197,7 @@ def _is_whole_with_gaps(frame: Any, column: str) -> bool:
 
 def _check_column(column: str, columns: Sequence[str]) -> None:
     if column not in columns:
-        nearest = get_close_matches(column, columns, n=1)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"Its columns: {', '.join(columns)}."
+        hint = did_you_mean(column, columns, listed="Its columns")
         raise IngestError(f"The data frame has no column '{column}'. {hint}")
 
 

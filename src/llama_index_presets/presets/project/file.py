@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.files.toml_files import read_toml
+from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings import MODELS
@@ -108,10 +108,8 @@ def read_project(path: Path) -> Project:
     Raises:
         SettingsError: It cannot be read, or a name or value is wrong; all of the top level in one message.
     """
-    content = _load(path)
-    faults = list(_faults(content))
-    if faults:
-        raise SettingsError(f"{path}: {'; '.join(faults)}. It takes: {', '.join(_KINDS)}.")
+    content = read_settings_toml(path, "project file")
+    _check(content, path)
     row = find_preset(content["preset"])
     folder = path.absolute().parent
     storage = content.get("storage")
@@ -136,9 +134,7 @@ def project_settings(content: Mapping[str, Any], path: Path, preset: str | None)
     Raises:
         SettingsError: It is the project of another preset, or a name or value of its top level is wrong.
     """
-    faults = list(_faults(content))
-    if faults:
-        raise SettingsError(f"{path}: {'; '.join(faults)}. It takes: {', '.join(_KINDS)}.")
+    _check(content, path)
     if preset is not None and content["preset"] != preset:
         raise SettingsError(
             f"'{path}' is the project file of '{content['preset']}', not of '{preset}'. Give another settings file."
@@ -150,16 +146,8 @@ def project_settings(content: Mapping[str, Any], path: Path, preset: str | None)
     return {**content.get("settings", {}), **models}
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return read_toml(path)
-    except OSError as error:
-        raise SettingsError(f"The project file '{path}' cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise SettingsError(f"The project file '{path}' is not TOML ({error}).") from error
-
-
-def _faults(content: Mapping[str, Any]) -> list[str]:
+def _check(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse names and values that no project file has, all in one message."""
     faults = [] if "preset" in content else ["it has no 'preset' (llama-presets list shows them)"]
     for name, value in content.items():
         if name not in _KINDS:
@@ -171,7 +159,8 @@ def _faults(content: Mapping[str, Any]) -> list[str]:
         ):
             expected = " or ".join(_WORDS[kind] for kind in _KINDS[name])
             faults.append(f"{name} is {value!r}, expected {expected}")
-    return faults
+    if faults:
+        raise SettingsError(f"{path}: {'; '.join(faults)}. It takes: {', '.join(_KINDS)}.")
 
 
 def _beside(folder: Path, value: str) -> str:
