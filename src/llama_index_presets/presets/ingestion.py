@@ -40,9 +40,9 @@ from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator,
 from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
 from llama_index_presets.presets.index.permissions import (
     finish_permissions,
-    forget_replaced,
     permissions_of_run,
     refuse_unseen,
+    replace_set_permissions,
     seen_only,
 )
 from llama_index_presets.presets.index.storage import open_storage
@@ -120,7 +120,7 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
             stamp = _stamp(parts, data, options)
             if stamp.permissions != judged:  # changed since the documents were listed
                 found, watch = _sources(parts, data, options)
-            forget_replaced(parts, found, stamp)
+            replace_set_permissions(parts, found, stamp, _ownership(parts, data, options))
         estimator = _estimator(parts, contextualiser)
         ownership = _ownership(parts, data, options)
         found = refuse_unseen(parts, ownership.over(found, estimator.known), estimator.known)

@@ -365,6 +365,47 @@ def test_changing_permissions_embeds_nothing(make: Make, settings: dict[str, Any
     assert ids(engine.as_user(user="ada")) == []
 
 
+@pytest.mark.parametrize("settings", [{}, {"store": "duckdb"}, {"pattern": "hybrid"}], ids=str)
+@pytest.mark.parametrize("said", [["hr"], []])
+def test_an_ingest_that_says_the_same_again_replaces_what_was_set(
+    make: Make, settings: dict[str, Any], said: list[str]
+) -> None:
+    """The document counted as unchanged and stayed open to those whom nobody allowed any more."""
+    engine = make(settings=settings)
+    engine.ingest([PAY, CATS], metadata={"allowed": said})
+    engine.set_permissions(["pay"], ["all"])
+    report = engine.ingest([PAY], metadata={"allowed": said})
+    assert (report.unchanged, report.failed) == (1, [])
+    assert engine.permissions(["pay"]) == {"pay": said}
+    assert ids(engine.as_user(groups=["all"])) == []
+    assert not engine.as_user(groups=["all"]).retrieve(QueryBundle("ada earns"))
+    engine.ingest([Document(text="Ada earns eight.", id_="pay")])  # what was set holds no longer
+    assert engine.permissions(["pay"]) == {"pay": []}
+
+
+def test_an_ingest_replaces_what_was_set_of_a_file_that_cannot_be_read(make: Make, tmp_path: Path) -> None:
+    """What the caller says is no matter of what stands in the file."""
+    engine, file = make(), tmp_path / "pay.txt"
+    file.write_text("Ada earns seven.")
+    engine.ingest(file, metadata={"allowed": ["hr"]})
+    engine.set_permissions([str(file)], ["all"])
+    file.write_bytes(b"\x00\x01\x02" * 500)
+    assert len(engine.ingest(file, metadata={"allowed": []}).failed) == 1
+    assert ids(engine.as_user(groups=["all"])) == []
+
+
+def test_an_ingest_of_a_tenant_does_not_replace_what_was_set_for_another(make: Make) -> None:
+    """Whoever knows an id could undo what was set."""
+    engine = make()
+    acme, globex = engine.for_tenant("acme"), engine.for_tenant("globex")
+    acme.ingest([PAY], metadata={"allowed": ["hr"]})
+    engine.set_permissions(["pay"], ["board"])
+    assert len(globex.ingest([PAY], metadata={"allowed": ["all"]}).failed) == 1
+    assert engine.permissions(["pay"]) == {"pay": ["board"]}
+    acme.ingest([Document(text="Ada earns eight.", id_="pay")])
+    assert engine.permissions(["pay"]) == {"pay": ["board"]}
+
+
 @pytest.mark.parametrize("settings", [{}, {"pattern": "hybrid"}], ids=str)
 def test_a_change_that_dies_in_the_middle_shows_nobody(
     make: Make, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]

@@ -12,6 +12,7 @@ from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.metadata.permissions import (
     ALLOWED,
     ALLOWED_KEY,
@@ -27,10 +28,10 @@ from llama_index_presets.provenance import document_id
 
 __all__ = [
     "finish_permissions",
-    "forget_replaced",
     "list_permissions",
     "permissions_of_run",
     "refuse_unseen",
+    "replace_set_permissions",
     "seen_only",
     "set_permissions",
 ]
@@ -53,10 +54,24 @@ def permissions_of_run(parts: EngineParts) -> Permissions | None:
     return Permissions(overrides=overrides, default=parts.access.default, of_user=True)
 
 
-def forget_replaced(parts: EngineParts, found: Sequence[Source], stamp: Stamp) -> None:
-    """Let what the caller of this run says of documents replace what was set by hand before."""
-    if stamp.permissions is not None and not stamp.permissions.of_user:
-        parts.manifest.forget_permissions(s.doc_id for s in found if ALLOWED in stamp.of(s.doc_id))
+def replace_set_permissions(
+    parts: EngineParts, found: Sequence[Source], stamp: Stamp, ownership: Ownership
+) -> None:
+    """Let what the caller of this run says of documents replace what was set by hand before, at once.
+
+    It does not wait for a document to be written again: one whose text is as it was is not, and one that cannot be read
+    is not either.
+    """
+    if stamp.permissions is None or stamp.permissions.of_user:
+        return
+    by_hand = parts.manifest.permissions()
+    put = {one.doc_id: stamp.of(one.doc_id) for one in found if one.doc_id in by_hand}
+    said = {doc_id: check_names(own[ALLOWED]) for doc_id, own in put.items() if ALLOWED in own}
+    mine = ownership.may_change(said)
+    said = {doc_id: names for doc_id, names in said.items() if doc_id in mine}
+    parts.manifest.begin_permissions(said)
+    _write(parts, said)
+    parts.manifest.forget_permissions(said)
 
 
 def refuse_unseen(parts: EngineParts, found: Sequence[Source], known: Container[str]) -> list[Source]:
