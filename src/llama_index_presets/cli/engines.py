@@ -58,9 +58,9 @@ def need_index(storage: str) -> None:
     """Fail when the folder has no index yet; vectors on a server may come from another machine."""
     from llama_index_presets.presets.index.storage import read_metadata, resolve_storage
 
-    place = resolve_storage(storage)
-    if place.address is None:
-        read_metadata(place)
+    location = resolve_storage(storage)
+    if location.address is None:
+        read_metadata(location)
 
 
 def existing_storage(storage: str) -> Storage:
@@ -71,9 +71,9 @@ def existing_storage(storage: str) -> Storage:
     """
     from llama_index_presets.presets.index.storage import resolve_storage
 
-    place = resolve_storage(storage)
-    if not place.folder.is_dir():
+    location = resolve_storage(storage)
+    if not location.folder.is_dir():
         raise SettingsError(
-            f"There is no storage folder '{place.shown}'. Give the --storage of an earlier ingest."
+            f"There is no storage folder '{location.shown}'. Give the --storage of an earlier ingest."
         )
-    return place
+    return location

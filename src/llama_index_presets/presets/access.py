@@ -83,50 +83,50 @@ def narrowed_access(before: Access | None, user: str, groups: Iterable[str], eve
 class StoragePermissions:
     """Whether a storage has permissions; never forgotten once it was seen.
 
-    The card of the storage is looked at again whenever it may have changed, so that a process that began before
+    The storage's metadata file is looked at again whenever it may have changed, so that a process that began before
     permissions were turned on refuses from then on. Vectors on a server may have been given permissions by another
     machine: they are asked once.
 
     Args:
-        place: The storage.
+        location: The storage.
         wanted: Whether the settings turn them on.
         store: Asked once, at the first question; None where that is not needed.
         dim: Dimensions of its vectors.
     """
 
     def __init__(
-        self, place: Storage, *, wanted: bool, store: BasePydanticVectorStore | None = None, dim: int = 1
+        self, location: Storage, *, wanted: bool, store: BasePydanticVectorStore | None = None, dim: int = 1
     ) -> None:
-        self._place = place
+        self._location = location
         self._dim = dim
         self._on = wanted
         self._store = store
         self._stamp: tuple[int, ...] | None = None
         if wanted:
-            turn_on_permissions(place)
+            turn_on_permissions(location)
 
     def on(self) -> bool:
         """Whether the storage has permissions.
 
         Raises:
-            StoreCorruptError: The card of the storage cannot be read.
+            StoreCorruptError: The metadata file of the storage cannot be read.
         """
         if self._on:
             return True
-        stamp = self._stamp_of_card()
+        stamp = self._stamp_of_metadata()
         if stamp != self._stamp:
-            self._on = has_permissions(self._place)
+            self._on = has_permissions(self._location)
             self._stamp = stamp
         if not self._on and self._store is not None:
             self._on = _holds_permissions(self._store, self._dim)
             self._store = None
             if self._on:
-                turn_on_permissions(self._place)
+                turn_on_permissions(self._location)
         return self._on
 
-    def _stamp_of_card(self) -> tuple[int, ...] | None:
+    def _stamp_of_metadata(self) -> tuple[int, ...] | None:
         try:
-            status = self._place.metadata_file.stat()
+            status = self._location.metadata_file.stat()
         except FileNotFoundError:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino

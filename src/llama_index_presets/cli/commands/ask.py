@@ -189,8 +189,8 @@ def show_citation(
     """Open the page that an answer cited, with the words marked."""
     from llama_index_presets.presets.index.storage import read_metadata
 
-    card = read_metadata(storage)
-    with open_engine(str(card["preset"]), storage, offline, settings) as engine:
+    preset = str(read_metadata(storage)["preset"])
+    with open_engine(preset, storage, offline, settings) as engine:
         page = engine.citation_page(query_id, n)
     if file is not None:
         file.write_text(page.html, encoding="utf-8")

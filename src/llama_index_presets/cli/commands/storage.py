@@ -34,19 +34,19 @@ def answers(
     """Answers that the answer cache of a storage holds."""
     from llama_index_presets.answer_cache.store import AnswerCache
 
-    place = existing_storage(storage)
-    cache = AnswerCache(place.answers, max_bytes=1, max_age_s=1)
+    location = existing_storage(storage)
+    cache = AnswerCache(location.answers, max_bytes=1, max_age_s=1)
     try:
         removed = cache.clear() if clear else 0
         held, size = len(cache), cache.path.stat().st_size if cache.path.exists() else 0
     finally:
         cache.close()
     if as_json:
-        emit({"storage": place.shown, "answers": held, "bytes": size, "removed": removed})
+        emit({"storage": location.shown, "answers": held, "bytes": size, "removed": removed})
     elif clear:
-        say(f"{removed} answers removed from '{place.shown}'.")
+        say(f"{removed} answers removed from '{location.shown}'.")
     else:
-        say(f"{held} answers in '{place.shown}', {size / 1e6:.1f} MB. Remove them with --clear.")
+        say(f"{held} answers in '{location.shown}', {size / 1e6:.1f} MB. Remove them with --clear.")
 
 
 @app.command()

@@ -52,54 +52,54 @@ def compact_storage(storage: str | Path, *, progress: Progress | None = None) ->
     Raises:
         StoreError: There is no index, or another process has its DuckDB file open.
     """
-    place = resolve_storage(storage)
-    card = read_metadata(place)
-    with ExitStack() as opened, ingest_lock(place.lock):
-        store = _open(place, str(card["fingerprint"]), opened)
-        keyword = _keyword_index(place)
-        return compact_parts(place, store=store, keyword=keyword, progress=progress)
+    location = resolve_storage(storage)
+    metadata = read_metadata(location)
+    with ExitStack() as opened, ingest_lock(location.lock):
+        store = _open(location, str(metadata["fingerprint"]), opened)
+        keyword = _keyword_index(location)
+        return compact_parts(location, store=store, keyword=keyword, progress=progress)
 
 
 def compact_parts(
-    place: Storage, *, store: Any, keyword: Any = None, progress: Progress | None = None
+    location: Storage, *, store: Any, keyword: Any = None, progress: Progress | None = None
 ) -> CompactReport:
     """Compact a storage whose parts are open, under its ingest lock. Each part is safe to interrupt and to repeat.
 
     Args:
-        place: The storage.
+        location: The storage.
         store: Its vector store; one of a managed service has nothing on a disk of ours, and is left out.
         keyword: Its keyword index, where there is one.
         progress: Called with the name of each part before its turn.
     """
-    before, done = _size(place.folder), []
-    for name, compact in _steps(place, store, keyword):
+    before, done = _size(location.folder), []
+    for name, compact in _steps(location, store, keyword):
         if progress is not None:
             progress(name)
         compact()
         done.append(name)
-    place.protect()
+    location.protect()
     return CompactReport(
-        storage=place.shown, parts=tuple(done), bytes_before=before, bytes_after=_size(place.folder)
+        storage=location.shown, parts=tuple(done), bytes_before=before, bytes_after=_size(location.folder)
     )
 
 
-def _steps(place: Storage, store: Any, keyword: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+def _steps(location: Storage, store: Any, keyword: Any) -> Iterator[tuple[str, Callable[[], object]]]:
     if hasattr(store, "compact"):
-        own_server = place.address is None and type(store).__name__ == "PostgresVectorStore"
+        own_server = location.address is None and type(store).__name__ == "PostgresVectorStore"
         yield "vectors", (lambda: store.compact(own_server=True)) if own_server else store.compact
     if hasattr(keyword, "compact"):
         yield "keywords", keyword.compact
-    if place.manifest.exists():
-        yield "documents", lambda: _closing(Manifest(place.manifest))
-    if place.embeddings.is_dir():
+    if location.manifest.exists():
+        yield "documents", lambda: _closing(Manifest(location.manifest))
+    if location.embeddings.is_dir():
         # It is not known which vectors belong to removed texts, and a vector tells something of its text.
-        yield "embeddings", lambda: _closing(EmbeddingCache(place.embeddings))
-    if place.answers.exists():
+        yield "embeddings", lambda: _closing(EmbeddingCache(location.embeddings))
+    if location.answers.exists():
         # Which answers were written from removed texts is not asked: all go.
-        yield "answers", lambda: _closing(AnswerCache(place.answers, max_bytes=1, max_age_s=1))
-    if place.contexts.exists():
+        yield "answers", lambda: _closing(AnswerCache(location.answers, max_bytes=1, max_age_s=1))
+    if location.contexts.exists():
         # Sentences about removed chunks; what is in the index keeps its own.
-        yield "contexts", lambda: _closing(SentenceCache(place.contexts, max_bytes=1, max_age_s=1))
+        yield "contexts", lambda: _closing(SentenceCache(location.contexts, max_bytes=1, max_age_s=1))
 
 
 def _closing(part: Any) -> None:
@@ -109,49 +109,49 @@ def _closing(part: Any) -> None:
         part.close()
 
 
-def _open(place: Storage, fingerprint: str, opened: ExitStack) -> Any:
+def _open(location: Storage, fingerprint: str, opened: ExitStack) -> Any:
     dim = re.search(r"(?:^|;)dim=(\d+)", fingerprint)
-    kind = place.address.store if place.address else _kind(place)
+    kind = location.address.store if location.address else _kind(location)
     opener = _OPENERS.get(kind or "")
     if opener is None:
         return None
-    store = opener(place, int(dim[1]) if dim else 0, opened)
+    store = opener(location, int(dim[1]) if dim else 0, opened)
     opened.callback(store.close)
     return store
 
 
-def _kind(place: Storage) -> str | None:
-    if place.vectors.with_suffix(".duckdb").exists():
+def _kind(location: Storage) -> str | None:
+    if location.vectors.with_suffix(".duckdb").exists():
         return "duckdb"
-    if (place.vectors / "PG_VERSION").exists():
+    if (location.vectors / "PG_VERSION").exists():
         return "pgvector"
-    return "lancedb" if place.vectors.is_dir() else None
+    return "lancedb" if location.vectors.is_dir() else None
 
 
-def _duckdb(place: Storage, dim: int, opened: ExitStack) -> Any:
+def _duckdb(location: Storage, dim: int, opened: ExitStack) -> Any:
     from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
-    return DuckDBVectorStore(place.vectors.with_suffix(".duckdb"))
+    return DuckDBVectorStore(location.vectors.with_suffix(".duckdb"))
 
 
-def _lancedb(place: Storage, dim: int, opened: ExitStack) -> Any:
+def _lancedb(location: Storage, dim: int, opened: ExitStack) -> Any:
     from llama_index_presets.store.lancedb.store import LanceDBVectorStore
 
-    return LanceDBVectorStore(place.address.url if place.address else str(place.vectors))
+    return LanceDBVectorStore(location.address.url if location.address else str(location.vectors))
 
 
-def _pgvector(place: Storage, dim: int, opened: ExitStack) -> Any:
+def _pgvector(location: Storage, dim: int, opened: ExitStack) -> Any:
     from llama_index_presets.store.postgres.embedded import embedded_postgres
     from llama_index_presets.store.postgres.store import PostgresVectorStore
 
     if not dim:
         raise SettingsError(
-            f"'{place.metadata_file}' does not say how long the vectors are. Restore it from a backup."
+            f"'{location.metadata_file}' does not say how long the vectors are. Restore it from a backup."
         )
-    url = place.address.url.partition("#")[0] if place.address else ""
-    options = place.address.options if place.address else {}
+    url = location.address.url.partition("#")[0] if location.address else ""
+    options = location.address.options if location.address else {}
     return PostgresVectorStore.from_url(
-        url or opened.enter_context(embedded_postgres(place.vectors)),
+        url or opened.enter_context(embedded_postgres(location.vectors)),
         embed_dim=dim,
         table_name=options.get("table", "chunks"),
         schema_name=options.get("schema", "public"),
@@ -165,10 +165,10 @@ _OPENERS: dict[str, Callable[[Storage, int, ExitStack], Any]] = {
 }
 
 
-def _keyword_index(place: Storage) -> Any:
+def _keyword_index(location: Storage) -> Any:
     from llama_index_presets.retrieve.bm25.index import BM25Index
 
-    return BM25Index(place.keywords) if (place.keywords / "MANIFEST.json").exists() else None
+    return BM25Index(location.keywords) if (location.keywords / "MANIFEST.json").exists() else None
 
 
 def _size(folder: Path) -> int:

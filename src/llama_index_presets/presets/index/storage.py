@@ -33,10 +33,10 @@ __all__ = [
     "resolve_storage",
 ]
 
-_CARD = "preset.json"
+_METADATA = "preset.json"
 _FORMAT = 1
 _WITH_PERMISSIONS = 2
-"""Format of a card with permissions: releases that know nothing of them refuse the storage."""
+"""Format of a metadata file with permissions: releases that know nothing of them refuse the storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Storage:
     @property
     def metadata_file(self) -> Path:
         """File that names the preset and model of the folder."""
-        return self.folder / _CARD
+        return self.folder / _METADATA
 
     @property
     def vectors(self) -> Path:
@@ -145,8 +145,8 @@ def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage
         SettingsError: The URL cannot be read, or was turned into a `Path`, which drops one of its slashes.
 
     Example:
-        >>> place = resolve_storage("pinecone://papers/tenant-1", state="/var/lib/app")
-        >>> place.shown, place.folder.name
+        >>> location = resolve_storage("pinecone://papers/tenant-1", state="/var/lib/app")
+        >>> location.shown, location.folder.name
         ('pinecone://papers/tenant-1', 'pinecone-papers-tenant-1-881cba22a8d8')
     """
     if is_url(storage):
@@ -162,18 +162,18 @@ def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage
     return Storage(Path(text).expanduser().resolve())
 
 
-def prepare_storage(place: Storage, preset: str, fingerprint: Fingerprint) -> None:
-    """Make the folder when it is missing, and refuse one that something else made; its card comes with `open_storage`.
+def prepare_storage(location: Storage, preset: str, fingerprint: Fingerprint) -> None:
+    """Make the folder when it is missing, and refuse one that something else made; `open_storage` writes its metadata.
 
-    A folder without a card belongs to no preset yet: an engine that never ingests leaves it open to every preset.
+    A folder without metadata belongs to no preset yet: an engine that never ingests leaves it open to every preset.
 
     Raises:
         StoreWriteError: It cannot be written.
         StoreError: As `check_metadata`.
     """
-    _make(place)
-    if place.metadata_file.exists():
-        check_metadata(place, preset, fingerprint)
+    _make(location)
+    if location.metadata_file.exists():
+        check_metadata(location, preset, fingerprint)
 
 
 def open_storage(
@@ -183,57 +183,58 @@ def open_storage(
 
     With `permissions` a new one has them from its first document on; an existing one keeps what it has.
 
-    Of several processes that make the same folder at once, one writes the card; the others find it and are held to it.
+    Of several processes that make the same folder at once, one writes the metadata; the others find it and are held to
+    it.
 
     Raises:
         StoreWriteError: It cannot be written.
-        StoreCorruptError: Its card cannot be read.
+        StoreCorruptError: Its metadata file cannot be read.
         StoreError: Another preset made it.
         FingerprintError: Another embedding model or chunk size made it.
     """
-    place = storage if isinstance(storage, Storage) else resolve_storage(storage)
-    _make(place)
-    if not place.metadata_file.exists():
-        card: dict[str, object] = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
+    location = storage if isinstance(storage, Storage) else resolve_storage(storage)
+    _make(location)
+    if not location.metadata_file.exists():
+        metadata: dict[str, object] = {"format": _FORMAT, "preset": preset, "fingerprint": str(fingerprint)}
         if permissions:
-            card |= {"format": _WITH_PERMISSIONS, "permissions": "on"}
-        if place.address:
-            card["vectors"] = place.address.shown
-        _write_once(place.metadata_file, json.dumps(card, indent=1) + "\n")
-    check_metadata(place, preset, fingerprint)  # it may be another process's, made since we looked
-    return place
+            metadata |= {"format": _WITH_PERMISSIONS, "permissions": "on"}
+        if location.address:
+            metadata["vectors"] = location.address.shown
+        _write_once(location.metadata_file, json.dumps(metadata, indent=1) + "\n")
+    check_metadata(location, preset, fingerprint)  # it may be another process's, made since we looked
+    return location
 
 
-def has_permissions(place: Storage) -> bool:
+def has_permissions(location: Storage) -> bool:
     """Whether permissions were turned on for a storage; False where nothing was ingested yet.
 
     Raises:
-        StoreCorruptError: The card cannot be read.
+        StoreCorruptError: The metadata file cannot be read.
     """
-    return place.metadata_file.exists() and read_metadata(place)["format"] == _WITH_PERMISSIONS
+    return location.metadata_file.exists() and read_metadata(location)["format"] == _WITH_PERMISSIONS
 
 
-def turn_on_permissions(place: Storage) -> bool:
-    """Write on the card of an existing storage that it has permissions, for good; False where there is no card yet.
+def turn_on_permissions(location: Storage) -> bool:
+    """Write into the metadata of an existing storage that it has permissions, for good; False where there is none yet.
 
     Raises:
-        StoreWriteError: The card cannot be written; it is as it was.
+        StoreWriteError: The metadata file cannot be written; it is as it was.
     """
-    if not place.metadata_file.exists() or has_permissions(place):
-        return place.metadata_file.exists()
+    if not location.metadata_file.exists() or has_permissions(location):
+        return location.metadata_file.exists()
     try:
-        card = json.loads(place.metadata_file.read_text(encoding="utf-8"))
-        text = json.dumps(card | {"format": _WITH_PERMISSIONS, "permissions": "on"}, indent=1) + "\n"
-        draft = place.folder / f".{_CARD}-{os.getpid()}"
+        metadata = json.loads(location.metadata_file.read_text(encoding="utf-8"))
+        text = json.dumps(metadata | {"format": _WITH_PERMISSIONS, "permissions": "on"}, indent=1) + "\n"
+        draft = location.folder / f".{_METADATA}-{os.getpid()}"
         with private_open(draft, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(place.metadata_file)
+        draft.replace(location.metadata_file)
     except OSError as error:
         raise StoreWriteError(
-            f"'{place.metadata_file}' cannot be written ({error.strerror}), so permissions are not on. Make room, or "
-            "check the folder, and build again."
+            f"'{location.metadata_file}' cannot be written ({error.strerror}), so permissions are not on. Make room, "
+            "or check the folder, and build again."
         ) from error
     return True
 
@@ -243,16 +244,16 @@ def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
 
     Raises:
         StoreError: The folder holds no index.
-        StoreCorruptError: The card cannot be read.
+        StoreCorruptError: The metadata file cannot be read.
     """
-    place = storage if isinstance(storage, Storage) else resolve_storage(storage)
-    card = place.metadata_file
-    if not card.exists():
+    location = storage if isinstance(storage, Storage) else resolve_storage(storage)
+    file = location.metadata_file
+    if not file.exists():
         raise StoreError(
-            f"'{place.shown}' holds no index. Run 'llama-presets ingest' with this --storage first."
+            f"'{location.shown}' holds no index. Run 'llama-presets ingest' with this --storage first."
         )
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
         return {
             "format": int(content["format"]),
             "preset": str(content["preset"]),
@@ -260,7 +261,7 @@ def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(
-            f"'{card}' is damaged ({type(error).__name__}). Restore it from a backup, or ingest into a new folder."
+            f"'{file}' is damaged ({type(error).__name__}). Restore it from a backup, or ingest into a new folder."
         ) from error
 
 
@@ -305,25 +306,25 @@ def check_metadata(storage: Storage, preset: str, fingerprint: Fingerprint) -> N
     """Refuse a storage that another preset or program made.
 
     Raises:
-        StoreCorruptError: Its card cannot be read.
+        StoreCorruptError: Its metadata file cannot be read.
         StoreError: Another preset made it.
         FingerprintError: Another embedding model or chunk size made it.
     """
-    card = read_metadata(storage)
-    if card["format"] not in (_FORMAT, _WITH_PERMISSIONS):
+    metadata = read_metadata(storage)
+    if metadata["format"] not in (_FORMAT, _WITH_PERMISSIONS):
         raise StoreError(
-            f"'{storage.shown}' has format {card['format']}; this release reads {_FORMAT} and {_WITH_PERMISSIONS}. "
+            f"'{storage.shown}' has format {metadata['format']}; this release reads {_FORMAT} and {_WITH_PERMISSIONS}. "
             "Upgrade."
         )
-    if card["preset"] != preset:
+    if metadata["preset"] != preset:
         raise StoreError(
-            f"'{storage.shown}' was made by the preset '{card['preset']}', not '{preset}'. Use another --storage."
+            f"'{storage.shown}' was made by the preset '{metadata['preset']}', not '{preset}'. Use another --storage."
         )
-    if card["fingerprint"] != str(fingerprint):
+    if metadata["fingerprint"] != str(fingerprint):
         raise FingerprintError(
-            f"'{storage.shown}' was made with {card['fingerprint']}; you are using {fingerprint}. Vectors of two "
+            f"'{storage.shown}' was made with {metadata['fingerprint']}; you are using {fingerprint}. Vectors of two "
             "models cannot be mixed: use the original settings, or ingest into a new --storage.",
-            stored=str(card["fingerprint"]),
+            stored=str(metadata["fingerprint"]),
             given=str(fingerprint),
         )
 
