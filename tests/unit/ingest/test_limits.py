@@ -183,6 +183,16 @@ def test_a_style_sheet_that_never_ends_is_looked_through_once(sheet: str) -> Non
     )
 
 
+@pytest.mark.parametrize("gap", [" ", "\t", " | "])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv"])
+def test_a_long_gap_in_a_line_is_looked_through_once(tmp_path: Path, name: str, gap: str) -> None:
+    """Records of a fixed length are filled up with blanks."""
+    path = tmp_path / name
+    path.write_text(f"Pump{gap * (200_000 // len(gap))}closed\nValve,open\nSeal,tight\nSump,dry\n")
+    text = read_file(path, "h", ONE).plain.text
+    assert all(word in text for word in ("Pump", "closed", "Valve", "dry"))
+
+
 def test_html_that_nests_deeper_than_python_recurses_is_read() -> None:
     """Pages of old have thousands of tags that nothing closes; a table in a table is read once."""
     assert plain_from_html("<p>word " * 3_000).text.split() == ["word"] * 3_000

@@ -361,6 +361,6 @@ def _row_text(header: Sequence[str], row: Sequence[str]) -> str:
         name = header[place] if place < len(header) else ""
         if cell:
             name = name or (f"column {place + 1}" if len(row) > 1 or header else "")
-            cell = re.sub(r"\s*\n\s*", "\n", cell)  # a blank line would end the row
+            cell = re.sub(r"(?<!\s)[^\S\n]*+\n\s*+", "\n", cell)  # a blank line would end the row
             cells.append(f"{name}: {cell}" if name else cell)
     return "; ".join(cells)

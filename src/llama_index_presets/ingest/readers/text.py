@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["read_text", "with_tables"]
 
 _TOP: Final = 100_000  # bytes; more than the lines that say something of a document may have
-_FIGURES: Final = re.compile(r"\S(?: {2,}|\t\s*)[$€£(-]*\s*\d[\d.,]*[%)]*(?: {2,}|\t\s*)[$€£(-]*\s*\d")
+_NEXT_FIGURE: Final = r"(?: {2}|\t)\s*+[$€£(-]*+\s*+\d"  # behind a gap
+_FIGURES: Final = re.compile(rf"\S{_NEXT_FIGURE}[\d.,]*+[%)]*+{_NEXT_FIGURE}")
 _RULE: Final = re.compile(
-    r"(?=.*(?:[-=_]{3}|<[sc]>))(?:[-=_+|: ]|</?(?:table|caption|[sc])>)+\s*", re.IGNORECASE
+    r"(?=.*(?:[-=_]{3}|<[sc]>))(?:[-=_+|: ]|</?(?:table|caption|[sc])>)++\s*+", re.IGNORECASE
 )
 _TAG: Final = re.compile(r"\s*</?(?:table|caption|page)>\s*", re.IGNORECASE)
 _DOTS: Final = re.compile(r"(?<=\S)(?: ?\.){3,}(?=\s)")
 _BAR: Final = re.compile(r"(?<!\S)\|(?!\S)")
-_APART: Final = re.compile(r"([$€£(]+)( +)(?=[\d(])")
+_APART: Final = re.compile(r"(?<![$€£(])([$€£(]++)( ++)(?=[\d(])")
 _CELL: Final = re.compile(r"\S+(?: \S+)*")
 _WORD: Final = re.compile(r"\S+")
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
