@@ -136,6 +136,34 @@ def test_what_cannot_be_read_any_more_and_is_answered_from_is_named(  # type: ig
     assert json.loads(run(*ingest, "--json")[1])["kept"] == kept
 
 
+def test_documents_are_listed_and_those_of_a_folder_that_is_gone_removed(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--sync` knows the folders that are named, and nobody can name one that was renamed."""
+    for name in ("old/a.md", "old/deep/b.md", "older/c.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"The valve of {name} opens at four bar.")
+    storage, where = tmp_path / "s", ("healthcare", "--storage", tmp_path / "s", "--json")
+    run("ingest", "healthcare", tmp_path / "old", tmp_path / "older", "--storage", storage)
+    (tmp_path / "old").rename(tmp_path / "new")
+    listed = {Path(one["id"]).name: one for one in json.loads(run("documents", *where)[1])["documents"]}
+    assert {name: one["file_missing"] for name, one in listed.items()} == {
+        "a.md": True,
+        "b.md": True,
+        "c.md": False,
+    }
+    assert all(one["chunks"] == 1 and one["tokens"] > 0 for one in listed.values())
+    code, _, err = run("documents", *where, "old", "nothing", "--delete")
+    assert code == 2 and "no document 'old'" in err
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("documents", *where, "old", "nothing", "--delete")
+    assert code == 2 and "no document 'nothing'" in err
+    assert json.loads(run("documents", *where, "old/", "--delete")[1])["deleted"] == 2
+    left = json.loads(run("documents", *where)[1])["documents"]
+    assert [Path(one["id"]).name for one in left] == ["c.md"]
+    assert run("documents", *where, "--delete")[0] == 2
+
+
 def test_ask_answers_with_sources_and_cost(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
     """The JSON has the promised keys, and the answer stands in its source."""
     code, out, err = run("ask", "healthcare", "How is botulism treated?", "--storage", clinic, "--json")

@@ -55,6 +55,7 @@ _SAFE = {
     "evaluate": "Questions answered so far are kept; run the same command again to go on.",
     "questions": "What was drafted or decided so far is kept; run the same command again to go on.",
     "tune": "Runs made so far are kept; run the same command again to go on.",
+    "documents": "Documents removed so far are gone; run the same command again.",
     "compact": "Files written afresh are in place, the others as they were; run the same command again.",
     "move": "The source is as it was; what was copied stays, and the same command goes on.",
     "serve": "What was committed is in the index.",

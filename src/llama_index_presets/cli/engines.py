@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from llama_index_presets.cli.terminal import working
 from llama_index_presets.errors import SettingsError
@@ -15,7 +17,22 @@ if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
     from llama_index_presets.presets.index.storage import Storage
 
-__all__ = ["existing_storage", "must_find", "need_index", "open_engine"]
+__all__ = [
+    "Everything",
+    "Groups",
+    "User",
+    "as_user",
+    "existing_storage",
+    "must_find",
+    "need_index",
+    "open_engine",
+]
+
+User = Annotated[str, typer.Option("--user", help="Who asks, where the storage has permissions.")]
+Groups = Annotated[str, typer.Option("--groups", help="Their groups: hr,all.")]
+Everything = Annotated[
+    bool, typer.Option("--everything", help="See every document; with --user, for the record.")
+]
 
 
 def open_engine(
@@ -77,3 +94,11 @@ def existing_storage(storage: str) -> Storage:
             f"There is no storage folder '{location.shown}'. Give the --storage of an earlier ingest."
         )
     return location
+
+
+def as_user(engine: PresetEngine, user: str, groups: str, everything: bool) -> PresetEngine:
+    """The engine for whom the options name; itself where they name nobody."""
+    if not (user or groups or everything):
+        return engine
+    listed = [group.strip() for group in groups.split(",")] if groups else []
+    return engine.as_user(user=user, groups=listed, everything=everything)

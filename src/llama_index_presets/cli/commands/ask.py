@@ -26,20 +26,14 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
-from llama_index_presets.cli.engines import need_index, open_engine
+from llama_index_presets.cli.engines import Everything, Groups, User, as_user, need_index, open_engine
 from llama_index_presets.cli.terminal import can_ask, is_terminal, model_loads_shown, printable, working
 from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
-    from llama_index_presets.presets.engine import PresetEngine
+    pass
 
 __all__ = ["ask", "chat", "show_citation"]
-
-User = Annotated[str, typer.Option("--user", help="Who asks, where the storage has permissions.")]
-Groups = Annotated[str, typer.Option("--groups", help="Their groups: hr,all.")]
-Everything = Annotated[
-    bool, typer.Option("--everything", help="See every document; with --user, for the record.")
-]
 
 
 @app.command()
@@ -68,7 +62,7 @@ def ask(
         )
     need_index(storage)
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
-        view = _as_user(engine, user, groups, everything)
+        view = as_user(engine, user, groups, everything)
         query = _query(question or "", image)
         live = not as_json and is_terminal(sys.stdout)
         with working("Answering") as status, model_loads_shown(status):
@@ -116,7 +110,7 @@ def chat(
     """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
     need_index(storage)
     with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
-        conversation = _as_user(engine, user, groups, everything).as_chat_engine()
+        conversation = as_user(engine, user, groups, everything).as_chat_engine()
         live = is_terminal(sys.stdout)
         for line in iter(_prompt, "") if can_ask() else sys.stdin or ():
             if not line.strip():
@@ -141,14 +135,6 @@ def _prompt() -> str:
         return input("> ")
     except EOFError:
         return ""
-
-
-def _as_user(engine: PresetEngine, user: str, groups: str, everything: bool) -> PresetEngine:
-    """The engine for whom the options name; itself where they name nobody."""
-    if not (user or groups or everything):
-        return engine
-    listed = [group.strip() for group in groups.split(",")] if groups else []
-    return engine.as_user(user=user, groups=listed, everything=everything)
 
 
 def _shown(citation: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Commands on a storage: `answers`, `compact`, and `permissions` of its documents."""
+"""Commands on a storage: `answers`, `compact`, and its `documents` with their `permissions`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,12 +19,23 @@ from llama_index_presets.cli.app import (
     app,
     complain,
     emit,
+    print_table,
     say,
+    table,
 )
-from llama_index_presets.cli.engines import existing_storage, need_index, open_engine
+from llama_index_presets.cli.engines import (
+    Everything,
+    Groups,
+    User,
+    as_user,
+    existing_storage,
+    need_index,
+    open_engine,
+)
+from llama_index_presets.cli.terminal import printable
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["answers", "compact", "permissions"]
+__all__ = ["answers", "compact", "documents", "permissions"]
 
 
 @app.command()
@@ -72,6 +85,69 @@ def compact(
         f"{report.storage}: {', '.join(report.parts) or 'nothing'} written afresh, "
         f"{report.bytes_before / 1e6:.1f} MB before, {report.bytes_after / 1e6:.1f} MB after."
     )
+
+
+@app.command()
+def documents(
+    preset: PresetName,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DOCUMENT]...", help="Ids, paths, or folders with all that was in them."),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove those named from the index.")] = False,
+    storage: StorageFolder = STORAGE,
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    user: User = "",
+    groups: Groups = "",
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Documents of the index, and whether their files are there; with --delete, remove some of them."""
+    if delete and not names:
+        raise SettingsError("--delete removes the documents named: name one or more, or a folder.")
+    need_index(storage)
+    with open_engine(preset, storage, offline, settings) as engine:
+        view = as_user(engine, user, groups, everything)
+        listed = {one.id: one for one in view.documents()}
+        chosen = _documents_named(names, listed) if names else [*listed]
+        deleted = view.delete(chosen) if delete else 0
+    if as_json:
+        rows = [{**listed[one].to_dict(), "file_missing": _file_missing(one)} for one in chosen]
+        emit({"documents": rows, **({"deleted": deleted} if delete else {})})
+        return
+    shown = table("Document", "Chunks", "Ingested", "")
+    for one in chosen:
+        info = listed[one]
+        shown.add_row(
+            printable(one), f"{info.chunks:,}", info.ingested_at, "no such file" if _file_missing(one) else ""
+        )
+    print_table(shown)
+    if delete:
+        say(f"{deleted} documents removed. 'llama-presets compact' takes their text off the disk, too.")
+
+
+def _documents_named(names: Sequence[str], listed: Iterable[str]) -> list[str]:
+    """Ids of documents by id, by path, or by a folder above them.
+
+    Raises:
+        SettingsError: A name is none of a document; nothing has been done then.
+    """
+    chosen: dict[str, None] = {}
+    for name in names:
+        places = {name, Path(name).absolute().as_posix()}
+        found = [one for one in listed if one in places or one.startswith(tuple(f"{at}/" for at in places))]
+        if not found:
+            raise SettingsError(
+                f"The index has no document '{name}', and none below it. 'llama-presets documents' lists them."
+            )
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def _file_missing(document: str) -> bool:
+    """Whether an id is the path of a file, and no such file is there."""
+    return document.startswith("/") and not Path(document).exists()
 
 
 @app.command()
