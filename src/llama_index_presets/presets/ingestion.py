@@ -116,13 +116,12 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
             parts.storage, parts.preset.name, parts.fingerprint, permissions=parts.permissions.on()
         )  # there is something to ingest
         finish_permissions(parts)
-        if parts.permissions.on():
-            stamp = _stamp(parts, data, options)
-            if stamp.permissions != judged:  # changed since the documents were listed
-                found, watch = _sources(parts, data, options)
-            replace_set_permissions(parts, found, stamp, _ownership(parts, data, options))
-        estimator = _estimator(parts, contextualiser)
         ownership = _ownership(parts, data, options)
+        if parts.permissions.on():
+            if ownership.stamp.permissions != judged:  # changed since the documents were listed
+                found, watch = _sources(parts, data, options)
+            replace_set_permissions(parts, found, ownership)
+        estimator = _estimator(parts, contextualiser)
         found = refuse_unseen(parts, ownership.over(found, estimator.known), estimator.known)
         expected = _allowed(parts, estimator, found, options)
         _repair_keyword(parts)

@@ -11,7 +11,6 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
-from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.metadata.permissions import (
     ALLOWED,
@@ -54,14 +53,13 @@ def permissions_of_run(parts: EngineParts) -> Permissions | None:
     return Permissions(overrides=overrides, default=parts.access.default, of_user=True)
 
 
-def replace_set_permissions(
-    parts: EngineParts, found: Sequence[Source], stamp: Stamp, ownership: Ownership
-) -> None:
+def replace_set_permissions(parts: EngineParts, found: Sequence[Source], ownership: Ownership) -> None:
     """Let what the caller of this run says of documents replace what was set by hand before, at once.
 
     It does not wait for a document to be written again: one whose text is as it was is not, and one that cannot be read
     is not either.
     """
+    stamp = ownership.stamp
     if stamp.permissions is None or stamp.permissions.of_user:
         return
     by_hand = parts.manifest.permissions()
