@@ -51,7 +51,6 @@ __all__ = [
     "EncoderPool",
     "LocalEmbedding",
     "Precision",
-    "cpu_computes_bfloat16",
     "load_encoder",
     "load_pool",
 ]

@@ -13,7 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["private_file", "private_folder", "private_open", "tighten"]
+__all__ = ["configuration_file", "private_file", "private_folder", "private_open", "tighten"]
+
+
+def configuration_file(name: str) -> Path:
+    """Path of a file of this package in the user's configuration folder."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "llama-index-presets" / name
 
 
 def private_folder(folder: Path) -> None:

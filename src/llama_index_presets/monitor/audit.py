@@ -24,7 +24,7 @@ from typing import Any, Final, NoReturn
 
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
 from llama_index_presets.files.disk_faults import BINARY, is_full, write_all
-from llama_index_presets.files.private_files import private_file
+from llama_index_presets.files.private_files import configuration_file, private_file
 from llama_index_presets.monitor.ledger.journal import locked
 
 __all__ = [
@@ -426,8 +426,7 @@ AUDIT_KEY: Final = "LLAMA_PRESETS_AUDIT_KEY"
 
 def audit_key_file() -> Path:
     """Default file of the key, in the user's configuration folder."""
-    configuration = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(configuration).expanduser() / "llama-index-presets" / "audit.key"
+    return configuration_file("audit.key")
 
 
 def audit_key(*, make: bool) -> bytes:

@@ -12,6 +12,7 @@ from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.backends import Backend, Choice, choose_backend
 from llama_index_presets.inference.model_folder import read_model_folder
+from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.packages.extras import installed, require
 from llama_index_presets.rerank.onnx_model import OnnxPairModel, folder_named, model_folder
 from llama_index_presets.rerank.pair_model import (
@@ -263,15 +264,9 @@ def _cause(error: Exception) -> str:
 def _wants_bfloat16(source: ModelSource, device: str) -> bool:
     if source.precision != "auto":
         return source.precision == "bfloat16"
-    torch = require("torch", extra="local-torch")
     if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device == "cpu" and _cpu_has_bfloat16(torch)
-
-
-def _cpu_has_bfloat16(torch: Any) -> bool:
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+        return bool(require("torch", extra="local-torch").cuda.is_bf16_supported())
+    return device == "cpu" and cpu_computes_bfloat16()
 
 
 def _to_bfloat16(encoder: CrossEncoder, tail: Sequence[Any]) -> None:

@@ -17,10 +17,11 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
 from llama_index_presets.embed.catalogue import MODELS_FILE, catalogue, embedding_model
-from llama_index_presets.embed.local import LocalEmbedding, cpu_computes_bfloat16
+from llama_index_presets.embed.local import LocalEmbedding
 from llama_index_presets.embed.weights import find_weights, verify
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
+from llama_index_presets.inference.processor import cpu_computes_bfloat16
 
 MINILM = "all-MiniLM-L6-v2"
 TEXTS = [

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.locks import FileLock
-from llama_index_presets.files.private_files import private_folder, private_open
+from llama_index_presets.files.private_files import configuration_file, private_folder, private_open
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.protocols.problems import Problem
 
@@ -125,8 +125,7 @@ def engine_of(engine: PresetEngine, caller: Caller) -> PresetEngine:
 
 def default_key_file() -> Path:
     """File of the keys where none is named: in the user's configuration folder."""
-    configuration = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(configuration).expanduser() / "llama-index-presets" / "keys.json"
+    return configuration_file("keys.json")
 
 
 class KeyFile:
