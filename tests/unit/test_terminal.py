@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tests.servers.openai import OpenAIServer
 
-from llama_index_presets.cli.answer_output import show_sources
+from llama_index_presets.cli.answer_output import show_pieces, show_sources
 from llama_index_presets.cli.terminal import Working, model_loads_shown, print_table, table
 from llama_index_presets.ingest.progress import TerminalBar
 from llama_index_presets.loading import LoadOnce, loading
@@ -256,3 +256,24 @@ def test_json_is_one_object_without_a_status(run, monkeypatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
     code, out, err = run("list", "--json")
     assert (code, err) == (0, "") and len(json.loads(out)["presets"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"), [(["Ten", " years."], "Ten years.\n"), (["Ten", " ye"], "Ten ye …\n"), ([], "")]
+)
+def test_an_answer_that_breaks_off_ends_its_line(
+    pieces: list[str], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an ellipsis; the error is said on the next line, and not where it reads like the answer."""
+
+    def answer() -> Iterator[str]:
+        yield from pieces
+        if shown != "Ten years.\n":
+            raise ConnectionError("the server has gone")
+
+    if shown == "Ten years.\n":
+        show_pieces(answer(), Working("Answering"))
+    else:
+        with pytest.raises(ConnectionError, match="has gone"):
+            show_pieces(answer(), Working("Answering"))
+    assert capsys.readouterr().out == shown

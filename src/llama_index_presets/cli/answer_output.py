@@ -26,16 +26,24 @@ _MARKERS = re.compile(r"((?<!\s)(?:\s*+\[\d+\])+)")
 
 
 def show_pieces(pieces: Iterable[str], status: Working) -> None:
-    """Print an answer as it comes; the status line goes when its first piece is there."""
-    shown = False
-    for piece in pieces:
-        if piece and not shown:
-            status.stop()
-            shown = True
-        sys.stdout.write(printable(piece))
-        sys.stdout.flush()
-    status.stop()
-    sys.stdout.write("\n")
+    """Print an answer as it comes; the status line goes when its first piece is there.
+
+    One that breaks off ends with an ellipsis and its line, before the error is said.
+    """
+    shown, end = False, " …\n"
+    try:
+        for piece in pieces:
+            if piece and not shown:
+                status.stop()
+                shown = True
+            sys.stdout.write(printable(piece))
+            sys.stdout.flush()
+        shown, end = True, "\n"
+    finally:
+        status.stop()
+        if shown:
+            sys.stdout.write(end)
+            sys.stdout.flush()
 
 
 def show_sources(answer: str, cited: Sequence[dict[str, Any]]) -> None:
