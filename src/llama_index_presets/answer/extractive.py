@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,7 +31,7 @@ from llama_index_presets.answer.confidence.evidence import Passage, Reading, Uni
 from llama_index_presets.answer.confidence.parts import parts_of
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning
 from llama_index_presets.answer.confidence.sentence_vectors import SentenceVectors
-from llama_index_presets.answer.confidence.units import is_item
+from llama_index_presets.answer.confidence.units import is_item, is_question
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, nothing_for, parse_prompt
 from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.injections.detector import without_instructions
@@ -78,6 +80,9 @@ _SECTION: Final = 0.3
 
 _ITS_MATTER: Final = 0.5
 """Share of that gain that goes by how much of the question the headings hold: another page has such a section, too."""
+
+_LIST_OF_QUESTIONS: Final = 2
+"""Questions with something behind each that make a passage a list of questions with answers."""
 
 _LEAD_IN_ITEMS: Final = 6
 """Items that follow a quoted line that ends with a colon."""
@@ -194,7 +199,9 @@ class ExtractiveLLM(LLM):
         headings = self._compare(reading)
         return (
             reading,
-            sorted(_candidates(reading), key=lambda unit: -_score(unit, reading, headings)),
+            sorted(
+                _candidates(reading, self.max_sentences), key=lambda unit: -_score(unit, reading, headings)
+            ),
             headings,
         )
 
@@ -251,6 +258,8 @@ class ExtractiveLLM(LLM):
             return [], confidence
         if _heading_answers(best, reading, is_closest=heading > (best.similarity or 0.0)):
             chosen = _first_units(reading, best.passage, self.max_sentences)
+        elif is_question(best.text):
+            chosen = _behind(best, reading, self.max_sentences)
         else:
             figure = reading.question.wants in ("number", "date") and best.typed == 1
             least = (_ANOTHER_FIGURE if figure else _LIKE_THE_BEST) * _score(best, reading)
@@ -261,6 +270,7 @@ class ExtractiveLLM(LLM):
                 if one.passage == best.passage
                 and _score(one, reading) >= least
                 and one.coverage >= own
+                and not is_question(one.text)
                 and not (one.meaning and best.names - one.names)  # the row of another customer
             ]
             chosen = alike[: self.max_sentences]
@@ -362,9 +372,32 @@ _HEADING: Final = 0.9
 """A heading counts a little less than a sentence: it says what its section is about, not what it says."""
 
 
-def _candidates(reading: Reading) -> list[Unit]:
+def _answering(reading: Reading, most: int) -> list[Unit]:
+    """Units that answer: statements, and of a list of questions with answers the questions that have one.
+
+    A question repeats the words of the one that is asked, and says nothing; so one by itself is left out.
+    """
+    units, questions = [], [unit for unit in reading.units if is_question(unit.text)]
+    behind = {(unit.passage, unit.place): _behind(unit, reading, most) for unit in questions}
+    answered = Counter(passage for (passage, _), answer in behind.items() if answer)
+    for unit in reading.units:
+        answer = behind.get((unit.passage, unit.place))
+        if answer is None or (answer and answered[unit.passage] >= _LIST_OF_QUESTIONS):
+            unit.typed = max(one.typed for one in answer or [unit])
+            units.append(unit)
+    return units
+
+
+def _behind(question: Unit, reading: Reading, most: int) -> list[Unit]:
+    """What follows a question in its passage, up to the next one: its answer, where questions are listed."""
+    units = [one for one in reading.units if one.passage == question.passage and one.place > question.place]
+    return list(itertools.takewhile(lambda one: not is_question(one.text), units))[:most]
+
+
+def _candidates(reading: Reading, most: int) -> list[Unit]:
     """Units that were compared with the question, where any was."""
-    return [unit for unit in reading.units if unit.similarity is not None] or reading.units
+    units = _answering(reading, most)
+    return [unit for unit in units if unit.similarity is not None] or units
 
 
 def _features(reading: Reading, unit: Unit, heading: float) -> tuple[float, ...]:
@@ -418,7 +451,7 @@ def _quoted(passages: Sequence[Passage], answers: Sequence[Sequence[Unit]]) -> s
 
 def _first_units(reading: Reading, passage: int, most: int) -> list[Unit]:
     """First statements of a passage; titles, letterheads and lines that name a source are passed over."""
-    own = [unit for unit in reading.units if unit.passage == passage]
+    own = [unit for unit in reading.units if unit.passage == passage and not is_question(unit.text)]
     return ([unit for unit in own if unit.shape >= 0.8] or own)[:most]
 
 

@@ -7,6 +7,7 @@ import pytest
 from llama_index_presets.answer.confidence.evidence import Passage, read_passages
 from llama_index_presets.answer.confidence.sections import section_fit
 from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.answer.context import DONT_KNOW
 from llama_index_presets.answer.extractive import ExtractiveLLM
 
 MANUAL = (
@@ -94,6 +95,30 @@ def test_a_month_is_no_name() -> None:
     text = "The final exam is on 3 June. The final exam is in Hall C."
     when, where = read_passages("Where is the final exam?", [Passage(1, "", text)]).units
     assert (when.typed, where.typed) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["Q: {}\nA: {}\n\n", "{}\n\n{}\n\n", "{} {}\n"],
+)
+def test_of_a_list_of_questions_the_answer_is_quoted(lines: str) -> None:
+    """The question has the words that are asked, the answer none of them; it ends before the next question."""
+    pairs = [
+        ("When does boarding close?", "Fifteen minutes before departure."),
+        ("Do you carry bicycles?", "Each passenger may bring one. Tandems pay double."),
+        ("Is there a kiosk?", "On deck four."),
+    ]
+    text = "".join(lines.format(*pair) for pair in pairs)
+    answer = "A: " if lines.startswith("Q") else ""
+    assert _quoted("Do you carry bicycles?", text) == answer + pairs[1][1]
+    assert _quoted("When does boarding close?", text) == answer + pairs[0][1]
+
+
+def test_a_question_by_itself_is_no_answer() -> None:
+    """An open point in minutes does not answer itself, and a text may be all questions."""
+    minutes = "Mails are answered by Tomas. Open: who answers mails at the weekend? Lena writes the text."
+    assert _quoted("Who answers mails at the weekend?", minutes) == "Mails are answered by Tomas."
+    assert _quoted("Who are you?", "Who are you? Why?") == DONT_KNOW
 
 
 def test_a_row_is_whole_and_alone() -> None:

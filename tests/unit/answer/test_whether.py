@@ -50,6 +50,7 @@ def test_an_auxiliary_asks_for_yes_or_no(question: str, asks: bool) -> None:
         ("Do gift cards expire?", SHOP, 2 / 3),
         ("When do gift cards expire?", SHOP, 1),  # no question for yes or no
         ("Are gift cards allowed?", SHOP, 2 / 2),  # permission is said in many ways
+        ("Does the warranty cover water damage?", "Water damage is excluded from the warranty.", 3 / 3),
         ("Is gout curable?", "Gout has no cure.", 2 / 2),
         ("Is a blood transfusion safe?", "Blood transfusions are safe.", 3 / 3),  # the article is no word
     ],

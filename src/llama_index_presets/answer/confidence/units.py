@@ -9,7 +9,7 @@ from typing import Final
 from llama_index_presets.answer.confidence.rows import read_row
 from llama_index_presets.text.sentences import split_sentences
 
-__all__ = ["is_item", "is_title", "split_units"]
+__all__ = ["is_item", "is_question", "is_title", "split_units"]
 
 _ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
@@ -50,6 +50,16 @@ def is_item(line: str) -> bool:
         (True, True, True, False)
     """
     return bool(_ITEM.match(line)) or _is_row(line)
+
+
+def is_question(line: str) -> bool:
+    """Whether a line ends with a question mark, in any script, marks of emphasis and quotation behind it or not.
+
+    Example:
+        >>> is_question("**When does boarding close?**"), is_question("It asks who you are.")
+        (True, False)
+    """
+    return line.rstrip("*_\"'”’») ").endswith(("?", "？", "؟"))
 
 
 def is_title(line: str) -> bool:

@@ -23,7 +23,7 @@ _ASKS_WHETHER: Final = re.compile(
 )
 _SAID_IN_MANY_WAYS: Final = (
     "allow permit forbid prohibit ban possible able need require mandatory necessary have must bring take want like "
-    "still also ever already really any anything include available offer"
+    "still also ever already really any anything include cover available offer"
 )
 """Permission and need, which a text also grants by "may" and "welcome" and denies by "blocked"; and particles."""
 _OF_ANOTHER_NAME: Final = 0.5
