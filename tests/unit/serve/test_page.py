@@ -28,6 +28,7 @@ pytestmark = [
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 ANSWERS = {
+    "hours": "Cats purr 99 <b>hours</b> a day. [1]",
     "cats": "**Cats purr all day.** [1]",
     "zzz": "I don't know.",
     "list": "Two kinds:\n\n- one `x` [1]\n- two\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n\n```\na < b && c\n```",
@@ -146,6 +147,17 @@ def test_an_answer_comes_with_its_citation_cost_and_time(opened: Callable[..., A
     panel = page.get_by_role("complementary")
     assert panel.get_by_role("heading").inner_text() == "[1] cats.txt"
     assert panel.locator(".passage-text").inner_text() == "Cats purr all day."
+
+
+def test_a_figure_that_is_not_in_what_is_cited_is_told_below_the_answer(opened: Callable[..., Any]) -> None:
+    """With its sentence, as text; an answer whose figures stand there has no such list."""
+    page = opened()
+    turn = ask(page, "How many hours do cats purr all day?")
+    told = turn.get_by_role("list", name="Figures to check")
+    assert told.inner_text() == "Not in what it cites: 99 (“Cats purr 99 <b>hours</b> a day.”)"
+    assert fits(page)
+    held = ask(opened(), "What do cats do all day?")
+    assert held.get_by_role("list", name="Figures to check").count() == 0
 
 
 def test_the_answer_is_seen_while_it_is_written_and_can_be_stopped(
