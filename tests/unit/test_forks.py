@@ -88,7 +88,7 @@ def test_every_local_model_asks_before_it_runs(
 ) -> None:
     """One guard for all models of a process: a thread pool that is gone is gone for each of them."""
     from llama_index_presets.embed.clip_model import ClipCard, load_clip
-    from llama_index_presets.embed.local import load_pool
+    from llama_index_presets.embed.encoders import load_pool
     from llama_index_presets.rerank import CrossEncoderRerank
 
     uses: dict[str, Callable[[], Any]] = {

@@ -53,7 +53,7 @@ from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, a
 from llama_index_presets.provenance import document_id
 from llama_index_presets.text.sentences import split_sentences
 
-__all__ = ["CitedAnswer", "CitedSynthesizer"]
+__all__ = ["CitedSynthesizer"]
 
 dispatcher = get_dispatcher(__name__)
 _log = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from llama_index_presets.diagnose.finding import Finding
 from llama_index_presets.errors import PresetsError, StoreLockedError
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.models import DEFAULT_RERANKER
 from llama_index_presets.presets.settings import Settings, settings_class
 from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.providers.rerankers import DEFAULT_RERANKER
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine

@@ -47,12 +47,7 @@ from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.loading import loading
 
 __all__ = [
-    "Encoder",
-    "EncoderPool",
     "LocalEmbedding",
-    "Precision",
-    "load_encoder",
-    "load_pool",
 ]
 
 logger = logging.getLogger(__name__)

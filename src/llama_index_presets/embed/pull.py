@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue, embedding_model
-from llama_index_presets.embed.weights import HUB_FILES, cache_folder, found_weights, verify
+from llama_index_presets.embed.weights import HUB_FILES, found_weights, verify
 from llama_index_presets.errors import ModelError, SettingsError, StoreLockedError
 from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.private_files import private_folder
+from llama_index_presets.inference.hub import cache_folder
 from llama_index_presets.packages.extras import require
 
 __all__ = ["PACKAGES", "ModelWeights", "WeightsSource", "list_weights", "pull_weights"]

@@ -14,7 +14,6 @@ from llama_index_presets.inference.hub import cache_folder, cached_snapshot, dow
 
 __all__ = [
     "HUB_FILES",
-    "cache_folder",
     "find_hub_model",
     "find_weights",
     "found_weights",

@@ -19,7 +19,8 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets._options import strict
 from llama_index_presets.errors import PermissionsError, SettingsError
-from llama_index_presets.ingest.metadata.permissions import ALLOWED_KEY, principals, sees, visible_to
+from llama_index_presets.ingest.metadata.document_metadata import ALLOWED_KEY
+from llama_index_presets.ingest.metadata.permissions import principals, sees, visible_to
 from llama_index_presets.presets.index.storage import Storage, has_permissions, turn_on_permissions
 
 __all__ = ["Access", "StoragePermissions", "VisibleRetriever", "narrowed_access"]

@@ -20,7 +20,6 @@ from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.chunking.chunk_context import ChunkContext
 from llama_index_presets.ingest.chunking.strategies import CHUNKERS
-from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
@@ -32,13 +31,10 @@ from llama_index_presets.providers.embedding_models import (
 )
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.names import ModelName
-from llama_index_presets.providers.rerankers import DEFAULT_RERANKER
 from llama_index_presets.values import Fingerprint
 
 __all__ = [
-    "DEFAULT_RERANKER",
     "explain_runtime",
-    "find_reranker",
     "make_chunker",
     "make_embedding",
     "make_fingerprint",

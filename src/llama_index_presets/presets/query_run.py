@@ -21,8 +21,8 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 
+from llama_index_presets.answer.cited_answer import CitedAnswer
 from llama_index_presets.answer.response import AsyncCitedStream, CitedResponse, CitedStream
-from llama_index_presets.answer.synthesize import CitedAnswer
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
 from llama_index_presets.errors import AnswerError, MonitorError

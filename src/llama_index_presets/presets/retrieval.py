@@ -13,11 +13,17 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.keyword_index import KeywordOpening, open_keyword_index
 from llama_index_presets.presets.index.storage import Storage
-from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker, reads_images
+from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.providers.rerankers import CROSS_ENCODER, make_reranker, read_reranker_name
+from llama_index_presets.providers.rerankers import (
+    CROSS_ENCODER,
+    DEFAULT_RERANKER,
+    make_reranker,
+    read_reranker_name,
+)
 
 if TYPE_CHECKING:
     from llama_index.core.llms.llm import LLM

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from llama_index.core.llms.llm import LLM
 
 __all__ = [
-    "check_options",
     "endpoint_of",
     "is_on_this_machine",
     "language_model_rates",

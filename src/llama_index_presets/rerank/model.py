@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError
-from llama_index_presets.inference.backends import Backend, Choice, choose_backend
+from llama_index_presets.inference.backends import Choice, choose_backend
 from llama_index_presets.inference.model_folder import read_model_folder
 from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.packages.extras import installed, require
@@ -19,7 +19,6 @@ from llama_index_presets.rerank.pair_model import (
     CPU_BATCH_TOKENS,
     ModelSource,
     PairModel,
-    Precision,
     cannot_load,
     check_head,
 )
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 __all__ = [
-    "Backend",
-    "ModelSource",
-    "PairModel",
-    "Precision",
     "TorchPairModel",
     "load_pair_model",
     "read_first_token_only",

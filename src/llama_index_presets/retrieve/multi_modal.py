@@ -29,7 +29,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError
 from llama_index_presets.provenance import CROSS_MODAL, VECTOR, RankedNode, StageRank
 
-__all__ = ["CROSS_MODAL", "MODALITY", "MultiModalRetriever"]
+__all__ = ["MODALITY", "MultiModalRetriever"]
 
 MODALITY = "modality"
 """Metadata key that says ``"image"`` of an image; every other node is a text."""

@@ -9,9 +9,9 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from llama_index_presets.answer.citations import MarkerFilter
+from llama_index_presets.answer.cited_answer import CitedAnswer
 from llama_index_presets.answer.context import DONT_KNOW
 from llama_index_presets.answer.finish import cut_off, finish_reason
-from llama_index_presets.answer.synthesize import CitedAnswer
 
 
 def openai_choice(reason: str | None, **message: Any) -> SimpleNamespace:

@@ -11,7 +11,8 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM
 
 from llama_index_presets.answer.cited.verify_numbers import NumberVerifier, statements
-from llama_index_presets.answer.synthesize import CitedAnswer, CitedSynthesizer
+from llama_index_presets.answer.cited_answer import CitedAnswer
+from llama_index_presets.answer.synthesize import CitedSynthesizer
 
 PASSAGES = ["Results 2024\nRevenue was $7.2 million.", "Results 2024\nThe margin rose to 12.5%."]
 HITS = [NodeWithScore(node=TextNode(text=text.split("\n")[1], metadata={"heading": "Results 2024"}), score=0.9)

@@ -23,7 +23,6 @@ from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer
 from llama_index_presets.presets.models import make_embedding, make_llm
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.language_models import (
-    check_options,
     endpoint_of,
     is_on_this_machine,
     language_model_rates,
@@ -31,6 +30,7 @@ from llama_index_presets.providers.language_models import (
     read_name,
 )
 from llama_index_presets.providers.language_providers import PROVIDERS
+from llama_index_presets.providers.options import check_options
 
 FISH = [Document(text=f"The {word} fish lives in lake {word}.", doc_id=word) for word in ("red", "blue")]
 PLAIN = {"store": "duckdb", "embedding_cache": "off", "answer_floor": -1.0}

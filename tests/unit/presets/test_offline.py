@@ -11,10 +11,10 @@ from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import build
 from llama_index_presets.errors import FingerprintError, ModelError
+from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.index.storage import open_storage
 from llama_index_presets.presets.matrix import preset
-from llama_index_presets.presets.models import find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.values import Fingerprint
 

@@ -23,8 +23,6 @@ from llama_index_presets.ingest.metadata.document_metadata import ALLOWED, ALLOW
 from llama_index_presets.ingest.sources.source import Source
 
 __all__ = [
-    "ALLOWED",
-    "ALLOWED_KEY",
     "Permissions",
     "check_names",
     "names_of",

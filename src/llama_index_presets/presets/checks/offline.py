@@ -14,15 +14,20 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.embed.catalogue import embedding_model
-from llama_index_presets.embed.weights import cache_folder, has_weights
+from llama_index_presets.embed.weights import has_weights
 from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.inference.hub import cache_folder
+from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.storage import Storage, read_metadata, resolve_storage
 from llama_index_presets.presets.matrix import Preset, stand_in
-from llama_index_presets.presets.models import DEFAULT_RERANKER, find_reranker
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
 from llama_index_presets.providers.language_models import is_on_this_machine, read_name
-from llama_index_presets.providers.rerankers import read_reranker_name, reranks_on_this_machine
+from llama_index_presets.providers.rerankers import (
+    DEFAULT_RERANKER,
+    read_reranker_name,
+    reranks_on_this_machine,
+)
 
 __all__ = [
     "OfflineRow",

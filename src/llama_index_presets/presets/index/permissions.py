@@ -11,15 +11,9 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.ingest.metadata.document_metadata import ALLOWED, ALLOWED_KEY
 from llama_index_presets.ingest.metadata.ownership import Ownership
-from llama_index_presets.ingest.metadata.permissions import (
-    ALLOWED,
-    ALLOWED_KEY,
-    Permissions,
-    check_names,
-    names_of,
-    put_names,
-)
+from llama_index_presets.ingest.metadata.permissions import Permissions, check_names, names_of, put_names
 from llama_index_presets.ingest.sources.source import Source
 from llama_index_presets.ingest.stored_nodes import batches
 from llama_index_presets.presets.engine_parts import EngineParts
