@@ -119,6 +119,13 @@ def test_ready_nodes_with_vectors_are_stored_as_they_are(pipeline: Pipeline) -> 
     assert "Node 'long' has 101 tokens; the model reads 64" in report.failed[0].error
 
 
+def test_a_node_without_a_source_goes_alone(pipeline: Pipeline) -> None:
+    """Each is a document of its own: the others, which have no source either, stay."""
+    run(pipeline, [TextNode(id_=name, text=f"Note {name}.") for name in ("a", "b", "c")])
+    assert pipeline.remove(["b"]) == 1
+    assert sorted(stored(pipeline)) == ["a", "c"]
+
+
 def test_a_store_without_atomic_replace_works_too(tmp_path: Path) -> None:
     """Any LlamaIndex store can be given: documents are deleted and added."""
     from dataclasses import replace
