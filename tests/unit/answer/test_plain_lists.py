@@ -121,6 +121,17 @@ def test_a_question_by_itself_is_no_answer() -> None:
     assert _quoted("Who are you?", "Who are you? Why?") == DONT_KNOW
 
 
+def test_a_number_stays_with_the_step_that_it_numbers() -> None:
+    """Steps without full stops are units of their own; a year that ends a sentence is no number of one."""
+    assert split_units("1. Open the tap\n2. Close it") == ["1. Open the tap", "2. Close it"]
+    assert split_units("Do this:\n 9) Wait. Rest.\n10) Go") == ["Do this:", "9) Wait.", "Rest.", "10) Go"]
+    assert split_units("It was shown in\n1990. Then it was sold.") == [
+        "It was shown in 1990.",
+        "Then it was sold.",
+    ]
+    assert split_units("1. ") == ["1."]
+
+
 def test_a_row_is_whole_and_alone() -> None:
     """The full stop of a cell does not end its row, and the rows of other customers are not quoted beside it."""
     assert split_units(ORDERS)[1] == "order: 1002; customer: Novak s.r.o.; city: Brno"

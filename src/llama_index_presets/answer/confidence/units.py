@@ -12,6 +12,7 @@ from llama_index_presets.text.sentences import split_sentences
 __all__ = ["is_item", "is_question", "is_title", "split_units"]
 
 _ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
+_MARK = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
 _FIGURES = re.compile(
     r"^(?=\D*\d\D*\d)\D{2,80}(?:[$€£]?+\s*+\(?+[$€£]?+\d[\d,.]*+\)?+\s*+%?+\s*+[*)]?+\s*+)++$"
@@ -36,10 +37,22 @@ def split_units(text: str, language: str | None = None) -> list[str]:
     return [
         line
         for paragraph in text.split("\n\n")
-        for sentence in ([paragraph] if read_row(paragraph.strip()) else split_sentences(paragraph, language))
+        for sentence in ([paragraph] if read_row(paragraph.strip()) else _sentences(paragraph, language))
         for part in _lines(sentence)
         if (line := " ".join(part.split()))
     ]
+
+
+def _sentences(paragraph: str, language: str | None) -> list[str]:
+    """Sentences of a paragraph; "2." at the beginning of a line stays with what it numbers, and ends what is before."""
+    marks = list(_MARK.finditer(paragraph))
+    if not marks:
+        return split_sentences(paragraph, language)
+    sentences = split_sentences(paragraph[: marks[0].start()], language)
+    for mark, end in zip(marks, [*(one.start() for one in marks[1:]), len(paragraph)], strict=True):
+        first, *rest = split_sentences(paragraph[mark.end() : end], language)
+        sentences += [mark[0] + first, *rest]
+    return sentences
 
 
 def is_item(line: str) -> bool:
