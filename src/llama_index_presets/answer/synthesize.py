@@ -201,8 +201,11 @@ class CitedSynthesizer(BaseSynthesizer):
             was shown), and ``metadata`` with ``citations``, ``known``, ``finish_reason`` and ``failed_legs``, and
             ``numbers`` where figures are verified. That of a stream is complete when the pieces are used up.
         """
-        more = additional_source_nodes or ()
-        return run(self._synthesize(query, nodes, more, response_kwargs, _streaming_response))
+
+        def stream(pieces: StreamCore[str], *rest: Any) -> RESPONSE_TYPE:
+            return StreamingResponse(iterate(pieces), *rest)  # type: ignore[arg-type]
+
+        return run(self._synthesize(query, nodes, additional_source_nodes or (), response_kwargs, stream))
 
     async def asynthesize(
         self,
@@ -212,8 +215,12 @@ class CitedSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """`synthesize`, without blocking the event loop; a stream is an `AsyncStreamingResponse`."""
+
+        def stream(pieces: StreamCore[str], *rest: Any) -> RESPONSE_TYPE:
+            return AsyncStreamingResponse(aiterate(pieces), *rest)  # type: ignore[arg-type]
+
         more = additional_source_nodes or ()
-        return await arun(self._synthesize(query, nodes, more, response_kwargs, _async_streaming_response))
+        return await arun(self._synthesize(query, nodes, more, response_kwargs, stream))
 
     def get_response(
         self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
@@ -386,7 +393,10 @@ class CitedSynthesizer(BaseSynthesizer):
     ) -> list[ChatMessage]:
         """The rules as the system message, then the question over its passages."""
         if isinstance(self._llm, ExtractiveLLM):
-            rules, messages = SYSTEM_PROMPT, [_message(MessageRole.USER, render_prompt(blocks, question))]
+            rules, messages = (
+                SYSTEM_PROMPT,
+                [ChatMessage(role=MessageRole.USER, content=render_prompt(blocks, question))],
+            )
         else:
             rules = self._prompts["system_prompt"].format(llm=self._llm)
             messages = self._prompts["text_qa_template"].format_messages(
@@ -396,7 +406,7 @@ class CitedSynthesizer(BaseSynthesizer):
             rules = f"{rules} {VERBATIM_PROMPT}".lstrip()
         if messages and messages[0].role == MessageRole.SYSTEM:
             rules, messages = f"{rules}\n\n{messages[0].content}".lstrip(), messages[1:]
-        return [_message(MessageRole.SYSTEM, rules), *messages] if rules else messages
+        return [ChatMessage(role=MessageRole.SYSTEM, content=rules), *messages] if rules else messages
 
     def _set_prompts(self, prompts: Mapping[str, BasePromptTemplate]) -> None:
         """Replace prompts: all of them, or none where one is refused."""
@@ -443,21 +453,5 @@ def _count_tokens(text: str) -> int:
     return len(get_tokenizer()(text))
 
 
-def _message(role: MessageRole, text: str) -> ChatMessage:
-    return ChatMessage(role=role, content=text)
-
-
 def _hits_of(texts: Sequence[str]) -> list[NodeWithScore]:
     return [NodeWithScore(node=TextNode(text=text), score=math.inf) for text in texts]
-
-
-def _streaming_response(
-    pieces: StreamCore[str], sources: list[NodeWithScore], metadata: dict[str, Any]
-) -> RESPONSE_TYPE:
-    return StreamingResponse(iterate(pieces), sources, metadata)  # type: ignore[arg-type]
-
-
-def _async_streaming_response(
-    pieces: StreamCore[str], sources: list[NodeWithScore], metadata: dict[str, Any]
-) -> RESPONSE_TYPE:
-    return AsyncStreamingResponse(aiterate(pieces), sources, metadata)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from llama_index_presets.ranking.fusion import (
     Fused,
+    Range,
     Ranking,
     checked_weights,
     extent,
@@ -21,8 +22,6 @@ __all__ = ["MODES", "reciprocal_rerank", "stretched_scores", "unchanged_scores"]
 
 _FROM_ZERO = 59
 """k of ranks that begin with 1, where that of ranks that begin with 0 is 60."""
-
-Ends = Callable[[Sequence[float]], tuple[float, float]]
 
 
 def reciprocal_rerank(rankings: Sequence[Ranking], *, weights: Sequence[float] | None = None) -> Fused:
@@ -53,7 +52,7 @@ def unchanged_scores(rankings: Sequence[Ranking], *, weights: Sequence[float] | 
 
 
 def stretched_scores(
-    rankings: Sequence[Ranking], *, weights: Sequence[float] | None = None, ends: Ends = extent
+    rankings: Sequence[Ranking], *, weights: Sequence[float] | None = None, ends: Range = extent
 ) -> Fused:
     """Weighted mean of the scores, each ranking stretched so that one end becomes 0 and the other 1, unclipped.
 
