@@ -64,7 +64,7 @@ def test_a_cost_limit_refuses_before_anything_is_sent(
             engine.ingest(str(DOCUMENTS), max_cost_usd=Decimal("0.000001"))
         assert raised.value.limit_usd == Decimal("0.000001") < raised.value.estimate_usd
         assert (server.requests, engine.explain()["documents"]) == ([], 0)
-        with pytest.raises(SettingsError, match="cannot be negative"):
+        with pytest.raises(SettingsError, match="expected US dollars, 0 or more"):
             engine.ingest(str(DOCUMENTS), max_cost_usd=-1)
 
 
