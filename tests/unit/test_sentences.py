@@ -53,3 +53,10 @@ def test_sentences_of_english_are_those_of_punkt(paragraph: str) -> None:
     bounds = itertools.pairwise([0, *starts[1:], len(paragraph)])
     expected = [paragraph[start:end] for start, end in bounds if start < end]
     assert sentences._english_sentences(paragraph) == expected
+
+
+def test_a_line_of_marks_is_one_sentence() -> None:
+    """Punkt tried every division of the line for 15 s, and gave up: the document could not be ingested."""
+    marks = "?" * 30_000
+    assert split_sentences(f"Why {marks} Because. It is so.") == [f"Why {marks} ", "Because. ", "It is so."]
+    assert split_sentences("Why??? Because.") == ["Why??? ", "Because."]

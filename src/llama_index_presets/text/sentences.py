@@ -53,10 +53,15 @@ _MAY_END = re.compile(r"[.?!]\W")
 """Needed for an English sentence to end inside a text: logs have next to none, which Punkt is slow to say."""
 
 
+_MARKS = re.compile(r"[?!]{64,}")
+"""Marks that Punkt takes minutes over, then gives up; it is shown dashes, and the last of them."""
+
+
 def _english_sentences(paragraph: str) -> list[str]:
     if paragraph and not _MAY_END.search(paragraph):
         return [paragraph]
-    starts = [start for start, _ in _punkt().span_tokenize(paragraph)]
+    shown = _MARKS.sub(lambda run: "-" * (len(run[0]) - 1) + run[0][-1], paragraph)
+    starts = [start for start, _ in _punkt().span_tokenize(shown)]
     bounds = [0, *starts[1:], len(paragraph)]
     return [paragraph[start:end] for start, end in itertools.pairwise(bounds) if start < end]
 

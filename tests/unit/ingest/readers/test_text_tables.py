@@ -118,3 +118,10 @@ def test_a_text_may_be_a_table_between_rules_alone(above: str) -> None:
         "Item: Valves; High: 13.0; Low: 11.0",
         "Item: Seals; High: 14.2; Low: 12.0",
     ]
+
+
+def test_a_megabyte_of_white_space_is_text() -> None:
+    """Each division of it was tried: minutes for a file of 300 KB."""
+    for space in (" ", "\t"):
+        text = f"Word.{space * 1_000_000}end"
+        assert with_tables(text).text == text
