@@ -22,7 +22,7 @@ from llama_index_presets.advise.eject import eject
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.presets.contextual.contextualiser import ContextModel, Contextualiser
+from llama_index_presets.presets.contextual.contextualiser import ContextModel, Contextualiser, _is_cut_off
 from llama_index_presets.presets.contextual.prompts import clean_sentence, stretches
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.estimates.ingestion import estimate_preset
@@ -428,3 +428,21 @@ def test_an_estimate_needs_no_key_of_the_model_it_does_not_call(
         assert engine.estimate(DOCUMENTS).cost_usd > 0
         with pytest.raises(SettingsError, match="OPENAI_API_KEY"):
             engine.ingest(DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("raw", "cut"),
+    [
+        ({"choices": [{"finish_reason": "length"}]}, True),
+        ({"stop_reason": "max_tokens"}, True),
+        ({"choices": [{"finish_reason": "stop"}]}, False),
+        (
+            {"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 240}},
+            True,
+        ),
+        ({}, False),
+    ],
+)
+def test_a_reply_that_was_cut_off_says_so_or_has_all_its_tokens(raw: dict[str, Any], cut: bool) -> None:
+    """Servers without usage give the reason alone, others the count; a model that thinks is asked again then."""
+    assert _is_cut_off(CompletionResponse(text="", raw=raw), 240) is cut

@@ -16,6 +16,7 @@ from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.mail.compressed_rtf import decompressed_rtf
+from llama_index_presets.ingest.readers.mail.msg import _decoded
 
 SUBJECT, BODY, HTML, RTF, SENDER = 0x0037, 0x1000, 0x1013, 0x1009, 0x0C1A
 NAME, METHOD, DATA = 0x3707, 0x3705, 0x3701
@@ -199,3 +200,8 @@ def test_compressed_rich_text_repeats_what_it_is_writing() -> None:
         decompressed_rtf(b"short", SizeLimit())
     with pytest.raises(IngestError, match="comes to more than 1 MB"):
         decompressed_rtf(struct.pack("<IIII", 22, 2_000_000, 0x75465A4C, 0), SizeLimit(1))
+
+
+def test_a_string_with_controls_and_without_a_code_page_is_read() -> None:
+    """Bytes that look binary are no reason to lose a subject: they are taken for Western letters."""
+    assert _decoded(b"Caf\xe9 \0\1\2\3\4\5\6", "").startswith("Café ")
