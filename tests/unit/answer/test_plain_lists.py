@@ -168,3 +168,20 @@ def test_a_question_why_is_answered_below_troubleshooting() -> None:
     """What went wrong is explained there, too."""
     assert section_fit("Why is my crumb gummy?", "Sourdough > Troubleshooting") == 1
     assert section_fit("Why is my crumb gummy?", "Sourdough > Symptoms") == -1
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "is_there"),
+    [
+        ("How many people died in 2019?", "In 2019 people died of it.", 0.0),
+        ("How many people died in 2019?", "In 2019, 412 people died of it.", 1.0),
+        ("How often is valve 3 serviced?", "Valve 3 is serviced.", 0.0),
+        ("How often is valve 3 serviced?", "Valve 3 is serviced every 3 months.", 1.0),
+        ("How often is the pump greased?", "The pump is greased weekly.", 1.0),
+        ("When did they win before 2000?", "Before 2000 they won.", 0.0),
+    ],
+)
+def test_a_number_of_the_question_is_no_answer_to_it(question: str, sentence: str, is_there: float) -> None:
+    """What is asked for is a figure that the question does not have, or has once less."""
+    reading = read_passages(question, [Passage(1, "", sentence)])
+    assert [unit.typed for unit in reading.units] == [is_there]

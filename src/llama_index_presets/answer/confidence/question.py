@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -48,12 +49,13 @@ _ASKS_NAME = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
-    r"million|billion|half|third|quarter|dozen|once|twice|none|several|both)\b",
+    r"\d+(?:[.,]\d+)*|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
+    r"million|billion|half|third|quarter|dozen|once|twice|none|several|both|hourly|daily|weekly|monthly|quarterly|"
+    r"yearly|annually)\b",
     re.IGNORECASE,
 )
 _DATE = re.compile(
-    r"\d|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|century|centuries|"
+    r"\d+(?:[.,]\d+)*|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|century|centuries|"
     r"years?|ago|decade|spring|summer|autumn|winter|era|today|until|since)\b",
     re.IGNORECASE,
 )
@@ -154,10 +156,12 @@ def _wanted(question: str) -> str:
 
 def typed(question: Question, text: str, analyzer: Analyzer) -> float:
     """Whether a text holds what the question wants, 0 to 1; 0.5 where it wants neither number, date nor name."""
-    if question.wants == "number":
-        return float(bool(_NUMBER.search(text)))
-    if question.wants == "date":
-        return float(bool(_DATE.search(text)))
+    if question.wants in ("number", "date"):
+        pattern = _NUMBER if question.wants == "number" else _DATE
+        asked, told = (
+            Counter(one[0].lower() for one in pattern.finditer(of)) for of in (question.text, text)
+        )
+        return float(bool(told - asked))  # a number that was asked with answers nothing
     if question.wants == "name":
         own = set(question.words)
         new = [m.start() for m in _CAPITALISED.finditer(text) if not set(tokens_of(m[0], analyzer)) <= own]
