@@ -221,12 +221,15 @@ def _cost(plan: Plan, values: Settings, estimates: Sequence[Estimate]) -> Decima
     return None if usd is None else total + usd * math.ceil(len(plan.options) * len(plan.questions) * _ASKED)
 
 
-def run_plan(plan: Plan, warn: Callable[[str, str], None]) -> TuneReport:
+def run_plan(
+    plan: Plan, warn: Callable[[str, str], None], *, show_progress: bool | None = None
+) -> TuneReport:
     """Search; after an interruption it goes on where it was.
 
     Args:
         plan: See `make_plan`.
         warn: Told of what was left out, and why.
+        show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
 
     Raises:
         StoreLockedError: Another process tunes in the same folder.
@@ -241,14 +244,14 @@ def run_plan(plan: Plan, warn: Callable[[str, str], None]) -> TuneReport:
         ) from error
     # Both would make the same indexes, and the first that ends removes them.
     with ingest_lock(plan.folder / "tune.lock", wait=False, doing="tunes in"):
-        return _search(plan, warn)
+        return _search(plan, warn, show_progress)
 
 
-def _search(plan: Plan, warn: Callable[[str, str], None]) -> TuneReport:
+def _search(plan: Plan, warn: Callable[[str, str], None], show_progress: bool | None) -> TuneReport:
     whole = Part(name="all")
     order = sorted(plan.questions)
     random.Random(_SEED).shuffle(order)  # nosec B311  # an order without meaning, the same in every run
-    with whole.timed(), progress_bar(None, doing="Asking", things="questions") as progress:
+    with whole.timed(), progress_bar(show_progress, doing="Asking", things="questions") as progress:
         runner = Runner(
             variant=plan.variant, documents=plan.documents, questions=plan.questions, order=order, folder=plan.folder,
             options=list(plan.options), store=plan.store, rates=answer_rates(plan.row), quality=plan.measure,
