@@ -26,7 +26,7 @@ from llama_index_presets.answer.confidence.rows import Row
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning, aspects_of, section_fit
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
 from llama_index_presets.answer.confidence.whether import share_decided
-from llama_index_presets.answer.confidence.words import Words, held_by, share_of, tokens_of
+from llama_index_presets.answer.confidence.words import SAME_BEGINNING, Words, held_by, share_of, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.ranking.bm25.analyzer import ANALYZED
 from llama_index_presets.text.languages import ENGLISH, detect_language
@@ -394,31 +394,41 @@ def _coverages(weights: Mapping[str, float], text: PassageWords, question: Quest
         for word in weights
     }
     above: dict[str, float] = {}
-    own = [{word: held for word in present if (held := held_by(word, unit))} for unit in text.units]
+    forms = {word: text.everything.other_forms(word) for word in present}
+    own = [_held(forms, unit) for unit in text.units]
     beside = [own[place] if unit.row is None else {} for place, unit in enumerate(text.units)]
     nothing: dict[str, float] = {}
     covered = []
     for place, (unit, words) in enumerate(zip(text.units, own, strict=True)):
         if unit.is_title:
             above = words
-        if unit.row is not None:
-            near = around_row
-        else:
-            before = beside[place - 1] if place else nothing
-            behind = beside[place + 1] if place + 1 < len(own) else nothing
-            near = {
-                word: max(
+        before = beside[place - 1] if place else nothing
+        behind = beside[place + 1] if place + 1 < len(own) else nothing
+        held = 0.0
+        for word in present:
+            share = words.get(word, 0.0)
+            if share < 1 and unit.row is not None:
+                share = max(share, around_row[word])
+            elif share < 1:
+                share = max(
+                    share,
                     around[word],
                     _IN_HEADING * above.get(word, 0.0),
                     _BESIDE * before.get(word, 0.0),
                     0.0 if word in codes else _BESIDE * behind.get(word, 0.0),
                 )
-                for word in weights
-            }
-        covered.append(
-            sum(weight * max(words.get(word, 0.0), near[word]) for word, weight in weights.items()) / total
-        )
+            held += weights[word] * share
+        covered.append(held / total)
     return covered
+
+
+def _held(forms: Mapping[str, frozenset[str]], unit: Words) -> dict[str, float]:
+    """What `held_by` says of the words that a unit has; their other forms are looked up once for the passage."""
+    return {
+        word: 1.0 if word in unit.tokens else SAME_BEGINNING
+        for word, others in forms.items()
+        if word in unit.tokens or not others.isdisjoint(unit.tokens)
+    }
 
 
 def _names(question: Question, text: PassageWords) -> float:

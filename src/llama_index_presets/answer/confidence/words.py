@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from llama_index_presets.answer.confidence.irregular_forms import irregular_forms
@@ -26,10 +26,10 @@ class Words:
         self.tokens = frozenset(tokens)
         self._by_beginning: dict[str, list[str]] | None = None
 
-    def beginning_like(self, word: str) -> Sequence[str]:
-        """Tokens that share the first five letters of a word; none for a shorter one."""
+    def other_forms(self, word: str) -> frozenset[str]:
+        """Tokens that begin as a word does: they share five letters and three fifths of the longer one."""
         if len(word) < _BEGINNING:
-            return ()
+            return frozenset()
         if (
             self._by_beginning is None
         ):  # sorted on demand: most texts are never asked for a word that they have not
@@ -38,7 +38,8 @@ class Words:
                 if len(token) >= _BEGINNING:
                     by_beginning.setdefault(token[:_BEGINNING], []).append(token)
             self._by_beginning = by_beginning
-        return self._by_beginning.get(word[:_BEGINNING], ())
+        near = self._by_beginning.get(word[:_BEGINNING], ())
+        return frozenset(one for one in near if _beginning(word, one) / max(len(word), len(one)) >= _SHARED)
 
 
 def fold(text: str) -> str:
@@ -67,8 +68,7 @@ def held_by(word: str, words: Words) -> float:
     """
     if word in words.tokens:
         return 1.0
-    shares = (_beginning(word, one) / max(len(word), len(one)) for one in words.beginning_like(word))
-    return SAME_BEGINNING if any(share >= _SHARED for share in shares) else 0.0
+    return SAME_BEGINNING if words.other_forms(word) else 0.0
 
 
 def _beginning(one: str, other: str) -> int:
