@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from llama_index_presets import __version__
 from llama_index_presets.cli.project import STORAGE, ProjectCommand
 from llama_index_presets.cli.terminal import clear_screen, complain, console, print_table, say, table
+from llama_index_presets.cli.usage_hints import WORDS, add_hint
 from llama_index_presets.concurrency.interrupts import interrupts_noted
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
 from llama_index_presets.packages.command_process import run_as_command
@@ -76,7 +77,17 @@ class _OneLineErrors(TyperGroup):
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the command line; ``--help`` prints here."""
         with _reader_may_leave():
-            return super().make_context(*arguments, **options)
+            try:
+                return super().make_context(*arguments, **options)
+            except Exception as error:
+                if _is_wrong_usage(error):
+                    _hint(error)
+                raise
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the words of the command line, for the hint of an error, and read them."""
+        ctx.meta[WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
@@ -107,7 +118,8 @@ class _OneLineErrors(TyperGroup):
         if isinstance(error, PresetsError):
             code = WRONG_USAGE if isinstance(error, SettingsError | FilterError) else FAILED
             self._fail(ctx, str(error), code, error)
-        if type(error).__module__.startswith(("typer", "click")):  # wrong usage: the library's own one line
+        if _is_wrong_usage(error):
+            _hint(error)
             raise error
         hint = "" if _debug() else " (--debug shows where)"
         self._fail(ctx, f"{type(error).__name__}: {_first_line(error)}{hint}", FAILED, error)
@@ -119,6 +131,20 @@ class _OneLineErrors(TyperGroup):
         if "--json" in sys.argv:
             emit({"error": message})
         raise typer.Exit(code) from None
+
+
+def _is_wrong_usage(error: Exception) -> bool:
+    """Whether the command-line library refuses the command line, which it explains itself."""
+    return type(error).__module__.startswith(("typer", "click"))
+
+
+def _hint(error: Any) -> None:
+    """Say in a usage error what to write in place; with --json as an object, too."""
+    if not hasattr(error, "format_message") or not getattr(error, "ctx", None):
+        return
+    add_hint(error)
+    if "--json" in sys.argv:
+        emit({"error": error.format_message()})
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
