@@ -8,7 +8,10 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,3 +195,56 @@ def test_an_array_that_the_disk_does_not_take_is_an_error(tmp_path: Path) -> Non
             write_array(tmp_path / "full.npy", np.arange(length))
     write_array(tmp_path / "a.npy", np.arange(5))
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["compacted before it reads", "and while it reads"])
+def test_a_reader_and_a_writer_of_one_object_follow_a_compaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """The writer took the index for read, and failed at a journal that was deleted; or the reader called it damaged."""
+    index, other = BM25Index(tmp_path), BM25Index(tmp_path)
+    index.add(fishes(["a"]))
+    other.compact()
+    loaded, go_on = threading.Event(), threading.Event()
+    load = folder.IndexDirectory.load
+
+    def slow(self: folder.IndexDirectory, manifest: folder.Manifest) -> Any:
+        found = load(self, manifest)
+        if not loaded.is_set():
+            loaded.set()
+            assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(folder.IndexDirectory, "load", slow)
+    with ThreadPoolExecutor(2) as threads:
+        reader = threads.submit(len, index)
+        assert loaded.wait(60)
+        if again:
+            other.compact()
+        writer = threads.submit(index.add, fishes(["b"]))
+        wait([writer], timeout=0.3)  # it may wait for the reader, and must then read what the reader missed
+        go_on.set()
+        assert writer.result(60) == ["b"] and reader.result(60) in (1, 2)
+    index.add(fishes(["c"]))
+    assert len(index) == len(BM25Index(tmp_path)) == 3
+
+
+def test_a_reader_of_the_same_object_does_not_wait_for_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long snapshot is written beside questions, which are answered from memory and load nothing."""
+    index = BM25Index(tmp_path)
+    index.add(fishes(["a"]))
+    seen: list[int] = []
+    commit = folder.IndexDirectory.commit_snapshot
+
+    def asked(self: folder.IndexDirectory, *parts: Any) -> None:
+        commit(self, *parts)
+        reader = threading.Thread(target=lambda: seen.append(len(index)))
+        reader.start()
+        reader.join(60)
+        assert not reader.is_alive()
+
+    monkeypatch.setattr(folder.IndexDirectory, "commit_snapshot", asked)
+    index.compact()
+    assert seen == [1]

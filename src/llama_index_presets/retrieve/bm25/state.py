@@ -7,8 +7,8 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +84,8 @@ class KeywordState:
     def __init__(self, path: Path | None, wanted: Mapping[str, Any]) -> None:
         self._writing = threading.RLock()
         self._changing = threading.RLock()
+        self._loading = threading.RLock()
+        self._writes_alone = False
         self._wanted = wanted
         self._folder = None if path is None else IndexDirectory(path.absolute())
         self._by_document: dict[str | None, dict[str, None]] | None = None
@@ -177,8 +179,7 @@ class KeywordState:
                 self._journal_end += 1  # no journal, but a change is a change
                 self._tidy_memory()
                 return
-            with self._folder.locked():
-                self._ensure_exists()
+            with self._alone(self._folder, make=True):
                 self._commit_to(self._folder, record)
                 self._wrote_in = os.getpid()
 
@@ -202,8 +203,7 @@ class KeywordState:
             StoreLockedError: Another process keeps writing.
         """
         assert self._folder is not None
-        with self._writing, self._folder.locked():
-            self.refresh()
+        with self._writing, self._alone(self._folder):
             if not self._outdated:
                 return
             unfinished = set(self._unfinished)
@@ -224,8 +224,7 @@ class KeywordState:
             if self._folder is None:
                 self._tidy_memory(always=True)
                 return
-            with self._folder.locked():
-                self._ensure_exists()
+            with self._alone(self._folder, make=True):
                 self._publish(self._folder)
 
     def finish_load(self) -> None:
@@ -240,8 +239,7 @@ class KeywordState:
             if folder is None or self._wrote_in != os.getpid() or not folder.path.is_dir():
                 return
             self._wrote_in = None
-            with folder.locked():
-                self.refresh()
+            with self._alone(folder):
                 if self._journal_end > max(
                     _SMALL_JOURNAL_BYTES, self._snapshot_bytes * _JOURNAL_SHARE_AT_REST
                 ):
@@ -267,13 +265,41 @@ class KeywordState:
     def refresh(self) -> None:
         """Catch up with what other processes, or other objects on the same folder, wrote."""
         folder = self._folder
-        if folder is None:
+        if folder is None or self._writes_alone:
             return
+        with self._loading:
+            if not self._writes_alone:  # it may have begun while this thread waited
+                self._catch_up(folder)
+
+    def _catch_up(self, folder: IndexDirectory) -> None:
+        """Read what is new; under `_loading`, as a slower thread would put an older generation in place of this one."""
         if (folder.changed() or self._generation < 0) and folder.exists():
             self._load(folder)
         elif self._journal is not None and self._journal.size > self._journal_end:
             with self._changing:
                 self._replay(self._journal)
+
+    @contextmanager
+    def _alone(self, folder: IndexDirectory, *, make: bool = False) -> Iterator[None]:
+        """Write alone: with the lock of the folder, and all that others wrote read.
+
+        Other threads read nothing from the folder meanwhile: memory has all there is, and what they would load lacks
+        what this one is about to write.
+
+        Args:
+            folder: Of this index.
+            make: Whether to make the folder an index if it is none.
+        """
+        with folder.locked():
+            with self._loading:
+                if make and not folder.exists():
+                    self._publish(folder)
+                self._catch_up(folder)
+                self._writes_alone = True
+            try:
+                yield
+            finally:
+                self._writes_alone = False
 
     def _commit_to(self, folder: IndexDirectory, record: LogRecord) -> None:
         journal = self._journal
@@ -291,12 +317,6 @@ class KeywordState:
         self._apply(record)
         if self._journal_end > max(_SMALL_JOURNAL_BYTES, self._snapshot_bytes // 2):
             self._publish(folder)
-
-    def _ensure_exists(self) -> None:
-        """Under the lock: make the folder an index if it is none, and read what others wrote."""
-        if self._folder is not None and not self._folder.exists():
-            self._publish(self._folder)
-        self.refresh()
 
     # -- memory -------------------------------------------------------------------------------------------
 
