@@ -116,13 +116,16 @@ class StoragePermissions:
             return True
         stamp = self._stamp_of_metadata()
         if stamp != self._stamp:
-            self._on = has_permissions(self._location)
+            # Only ever set: a thread that looked before another would take its discovery back.
+            if has_permissions(self._location):
+                self._on = True
             self._stamp = stamp
-        if not self._on and self._store is not None:
-            self._on = _holds_permissions(self._store, self._dim)
-            self._store = None
-            if self._on:
+        store = self._store
+        if not self._on and store is not None:
+            if _holds_permissions(store, self._dim):
+                self._on = True
                 turn_on_permissions(self._location)
+            self._store = None
         return self._on
 
     def _stamp_of_metadata(self) -> tuple[int, ...] | None:

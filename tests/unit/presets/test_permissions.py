@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,16 @@ from llama_index_presets.cli import app
 from llama_index_presets.errors import IngestError, PermissionsError, SettingsError, StoreError
 from llama_index_presets.ingest.metadata.permissions import names_of
 from llama_index_presets.ingest.sources.document_source import SourceItem
+from llama_index_presets.presets import access
+from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.index.storage import check_metadata
+from llama_index_presets.presets.index.storage import (
+    check_metadata,
+    open_storage,
+    resolve_storage,
+    turn_on_permissions,
+)
+from llama_index_presets.values import Fingerprint
 
 Make = Callable[..., PresetEngine]
 PAY = Document(text="Ada earns seven.", id_="pay", metadata={"allowed": ["hr"]})
@@ -532,3 +541,35 @@ def test_the_command_shows_and_sets_permissions(
     assert (code, "no user" in said) == (1, True)
     with pytest.raises(PermissionsError, match="held to a user"):
         engine.as_user(groups=["all"]).permissions()
+
+
+def test_a_thread_that_looked_before_does_not_turn_permissions_off_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads look, one before they were turned on: what it saw stood beside the stamp of the new metadata."""
+    location = resolve_storage(tmp_path / "index")
+    open_storage(location, "knowledge-base", Fingerprint(model="m", dim=2))
+    has_looked, go_on = threading.Event(), threading.Event()
+
+    def look(at: Any, look: Callable[[Any], bool] = access.has_permissions) -> bool:
+        found = look(at)
+        if threading.current_thread() is late:
+            has_looked.set()
+            assert go_on.wait(60)
+        return found
+
+    class Watched(StoragePermissions):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if has_looked.is_set() and threading.current_thread() is not late and not go_on.is_set():
+                go_on.set()  # the late thread keeps what it saw amid what this one does
+                late.join(60)
+
+    monkeypatch.setattr(access, "has_permissions", look)
+    permissions = Watched(location, wanted=False)
+    late = threading.Thread(target=permissions.on)
+    late.start()
+    assert has_looked.wait(60)
+    turn_on_permissions(location)
+    assert permissions.on()
+    assert go_on.is_set() and permissions.on()

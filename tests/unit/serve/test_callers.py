@@ -444,6 +444,37 @@ def test_the_file_holds_hashes_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_slow_read_does_not_bring_a_revoked_key_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads read the file, one before a key was revoked: its callers stood under the stamp of the new file."""
+    KeyFile(tmp_path / "keys.json").add(Caller(name="ada"))
+    has_read, go_on = threading.Event(), threading.Event()
+    read = KeyFile._read
+
+    class Served(KeyFile):
+        def _read(self) -> list[Caller]:
+            found = read(self)
+            if threading.current_thread() is late:
+                has_read.set()
+                assert go_on.wait(60)
+            return found
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if has_read.is_set() and threading.current_thread() is not late and not go_on.is_set():
+                go_on.set()  # the late thread keeps what it read amid what this one does
+                late.join(60)
+
+    served = Served(tmp_path / "keys.json")
+    late = threading.Thread(target=served.callers)
+    late.start()
+    assert has_read.wait(60)
+    KeyFile(tmp_path / "keys.json").revoke("ada")
+    assert not served.callers()
+    assert go_on.is_set() and not served.callers()
+
+
 def test_a_file_of_keys_that_notepad_saved_is_read(tmp_path: Path) -> None:
     """A byte order mark is no reason to let nobody in."""
     file = KeyFile(tmp_path / "keys.json")

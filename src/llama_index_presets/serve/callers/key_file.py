@@ -146,8 +146,8 @@ class KeyFile:
     def __init__(self, path: Path, *, named: bool = False) -> None:
         self.path = path
         self._asked = named
-        self._stamp: tuple[int, ...] = ()
-        self._by_id: Mapping[str, Caller] = {}
+        # One value: a thread that read the file before a change must not leave its callers under the new stamp.
+        self._known: tuple[tuple[int, ...], Mapping[str, Caller]] = ((), {})
 
     @property
     def asked(self) -> bool:
@@ -188,14 +188,14 @@ class KeyFile:
         try:
             status = self.path.stat()
         except FileNotFoundError:
-            if self._stamp or self._by_id:
-                self._stamp, self._by_id = (), {}
-            return self._by_id
+            if any(self._known):
+                self._known = ((), {})
+            return self._known[1]
         stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode)
-        if stamp != self._stamp:
-            self._by_id = {caller.id: caller for caller in self._read()}
-            self._stamp = stamp
-        return self._by_id
+        known = self._known
+        if stamp != known[0]:
+            known = self._known = (stamp, {caller.id: caller for caller in self._read()})
+        return known[1]
 
     def caller(self, key: str) -> Caller:
         """Caller of a key; compared in constant time.
