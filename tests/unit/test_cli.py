@@ -164,6 +164,49 @@ def test_documents_are_listed_and_those_of_a_folder_that_is_gone_removed(  # typ
     assert run("documents", *where, "--delete")[0] == 2
 
 
+def test_an_ingest_of_a_folder_that_was_moved_names_what_is_left_of_its_old_place(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path
+) -> None:
+    """The old copies are answered from beside the new ones; a removal is proposed that takes nothing else along."""
+    for name in ("old/a.md", "old/deep/b.md", "other/c.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"The valve of {name} opens at four bar.")
+    where = ("--storage", tmp_path / "s")
+    run("ingest", "healthcare", tmp_path / "old", tmp_path / "other", *where)
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "other" / "c.md").unlink()
+    code, out, err = run("ingest", "healthcare", tmp_path / "new", *where, "--json")
+    assert code == 0 and json.loads(out)["documents"] == 2
+    assert "2 documents of the index have the names of these, and no file any more" in err
+    assert f"llama-presets documents healthcare {tmp_path / 'old'} --delete" in err
+    assert "moved" not in run("ingest", "healthcare", tmp_path / "new", *where)[2]  # said once
+    (tmp_path / "new" / "kept.md").write_text("The pump is kept in its place.")
+    run("ingest", "healthcare", tmp_path / "new", *where)
+    (tmp_path / "new" / "a.md").rename(tmp_path / "a.md")
+    err = run("ingest", "healthcare", tmp_path / "a.md", *where)[2]
+    assert "moved" not in err  # a file that is named itself has no folder that could have been another
+
+
+def test_a_moved_file_whose_folder_has_others_is_removed_by_name(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A removal of the whole folder would take those along that are there."""
+    (tmp_path / "one").mkdir()
+    for name in ("a.md", "kept.md"):
+        (tmp_path / "one" / name).write_text(f"The valve of {name} opens at four bar.")
+    where = ("--storage", tmp_path / "s")
+    run("ingest", "healthcare", tmp_path / "one", *where)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "a.md").rename(tmp_path / "two" / "a.md")
+    err = run("ingest", "healthcare", tmp_path / "two", *where)[2]
+    assert (
+        "were they moved?" in err
+        and "removes those named" in err
+        and f"{tmp_path / 'one'} --delete" not in err
+    )
+    (tmp_path / "one" / "kept.md").unlink()
+    (tmp_path / "two" / "a.md").unlink()
+    assert "None of the files is there" in run("documents", "healthcare", *where)[1]
+
+
 def test_ask_answers_with_sources_and_cost(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
     """The JSON has the promised keys, and the answer stands in its source."""
     code, out, err = run("ask", "healthcare", "How is botulism treated?", "--storage", clinic, "--json")

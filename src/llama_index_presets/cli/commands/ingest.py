@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -22,6 +24,7 @@ from llama_index_presets.cli.app import (
     emit,
     say,
 )
+from llama_index_presets.cli.commands.storage import file_missing
 from llama_index_presets.cli.engines import must_find, open_engine
 from llama_index_presets.errors import BudgetExceededError, IngestError, StoreError, StoreLockedError
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -99,7 +102,10 @@ def ingest(
             _watch(engine, paths, interval, as_json, options)
             return
         report = _ingest_in_turn(engine, paths, sync=sync, **options)
+        # With permissions only a user may list documents.
+        listed = [] if engine.has_permissions or not report.documents else engine.documents()
     _print_report(report, as_json)
+    _warn_of_moved(preset, paths, [one.id for one in listed])
     if report.failed:
         raise typer.Exit(FAILED)
 
@@ -158,6 +164,43 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
             complain(f"  {source}")
         if (more := len(report.kept) - _MOST_KEPT) > 0:
             complain(f"  and {more:,} more; --json lists all")
+
+
+def _warn_of_moved(preset: str, paths: Iterable[str], listed: Sequence[str]) -> None:
+    """Name documents whose files are gone, and are among those of this run under another folder."""
+    from llama_index_presets.ingest.sources.file_system_source import is_url
+    from llama_index_presets.ingest.sources.files import root_path
+
+    roots = [root_path(path) for path in paths if not is_url(path)]
+    here = {
+        PurePath(one).relative_to(root).as_posix()
+        for root in roots
+        for one in listed
+        if PurePath(one).is_relative_to(root)
+    } - {"."}
+    gone = [one for one in listed if _old_root(one, here) and file_missing(one)]
+    if not gone:
+        return
+    old = _old_root(gone[0], here)
+    whole = all(file_missing(one) for one in listed if one.startswith(f"{old}/"))
+    remove = (
+        f"Remove them with 'llama-presets documents {preset} {shlex.quote(old)} --delete'."
+        if whole
+        else f"'llama-presets documents {preset}' lists them, and removes those named with --delete."
+    )
+    complain(
+        f"{len(gone)} documents of the index have the names of these, and no file any more, such as '{gone[0]}': were "
+        f"they moved? They are answered from beside the new ones. {remove}"
+    )
+
+
+def _old_root(document: str, names: set[str]) -> str:
+    """Folder below which a path has one of these relative paths; empty where it has none."""
+    parts = document.split("/")
+    return next(
+        ("/".join(parts[:at]) for at in range(2, len(parts)) if "/".join(parts[at:]) in names),
+        "",
+    )
 
 
 def complain_of_failures(failed: Sequence[FailedSource]) -> None:

@@ -35,7 +35,7 @@ from llama_index_presets.cli.engines import (
 from llama_index_presets.cli.terminal import printable
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["answers", "compact", "documents", "permissions"]
+__all__ = ["answers", "compact", "documents", "file_missing", "permissions"]
 
 
 @app.command()
@@ -113,16 +113,21 @@ def documents(
         chosen = _documents_named(names, listed) if names else [*listed]
         deleted = view.delete(chosen) if delete else 0
     if as_json:
-        rows = [{**listed[one].to_dict(), "file_missing": _file_missing(one)} for one in chosen]
+        rows = [{**listed[one].to_dict(), "file_missing": file_missing(one)} for one in chosen]
         emit({"documents": rows, **({"deleted": deleted} if delete else {})})
         return
     shown = table("Document", "Chunks", "Ingested", "")
     for one in chosen:
         info = listed[one]
         shown.add_row(
-            printable(one), f"{info.chunks:,}", info.ingested_at, "no such file" if _file_missing(one) else ""
+            printable(one), f"{info.chunks:,}", info.ingested_at, "no such file" if file_missing(one) else ""
         )
     print_table(shown)
+    if len(chosen) > 1 and all(map(file_missing, chosen)) and not delete:
+        say(
+            "None of the files is there: they were moved, or the storage came from elsewhere. Answers need no files. "
+            "Where you ingest the files again from their new place, remove these with --delete."
+        )
     if delete:
         say(f"{deleted} documents removed. 'llama-presets compact' takes their text off the disk, too.")
 
@@ -145,7 +150,7 @@ def _documents_named(names: Sequence[str], listed: Iterable[str]) -> list[str]:
     return list(chosen)
 
 
-def _file_missing(document: str) -> bool:
+def file_missing(document: str) -> bool:
     """Whether an id is the path of a file, and no such file is there."""
     return document.startswith("/") and not Path(document).exists()
 
