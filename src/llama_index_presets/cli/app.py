@@ -46,6 +46,7 @@ __all__ = [
     "print_table",
     "say",
     "table",
+    "what_failed",
 ]
 
 _NOTHING_CHANGED = "Nothing was changed."
@@ -121,8 +122,7 @@ class _OneLineErrors(TyperGroup):
         if _is_wrong_usage(error):
             _hint(error)
             raise error
-        hint = "" if _debug() else " (--debug shows where)"
-        self._fail(ctx, f"{type(error).__name__}: {_first_line(error)}{hint}", FAILED, error)
+        self._fail(ctx, what_failed(error), FAILED, error)
 
     def _fail(self, ctx: Any, message: str, code: int, error: Exception) -> NoReturn:
         if _debug():
@@ -279,6 +279,14 @@ def _fall_silent() -> None:
 
 def _debug() -> bool:
     return "--debug" in sys.argv
+
+
+def what_failed(error: Exception) -> str:
+    """An error in one line; one that is not of this package with its class."""
+    if isinstance(error, PresetsError):
+        return str(error)
+    hint = "" if _debug() else " (--debug shows where)"
+    return f"{type(error).__name__}: {_first_line(error)}{hint}"
 
 
 def dollars(cost: float | None) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from llama_index_presets.cli.answer_output import show_pieces, show_sources
 from llama_index_presets.cli.app import (
+    FAILED,
     STORAGE,
     AsJson,
     Filters,
@@ -25,9 +26,11 @@ from llama_index_presets.cli.app import (
     dollars,
     emit,
     say,
+    what_failed,
 )
 from llama_index_presets.cli.engines import Everything, Groups, User, as_user, need_index, open_engine
 from llama_index_presets.cli.terminal import can_ask, is_terminal, model_loads_shown, printable, working
+from llama_index_presets.concurrency.interrupts import interrupts_noted
 from llama_index_presets.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -109,18 +112,29 @@ def chat(
 ) -> None:
     """Talk with the index, one message a line; an empty line or Ctrl-D ends it."""
     need_index(storage)
-    with open_engine(preset, storage, offline, settings, filters, llm=llm) as engine:
+    with (
+        interrupts_noted() as interrupts,
+        open_engine(preset, storage, offline, settings, filters, llm=llm) as engine,
+    ):
         conversation = as_user(engine, user, groups, everything).as_chat_engine()
-        live = is_terminal(sys.stdout)
+        live, failed = is_terminal(sys.stdout), False
         for line in iter(_prompt, "") if can_ask() else sys.stdin or ():
             if not line.strip():
                 break
-            with working("Answering") as status, model_loads_shown(status):
-                response: Any = (
-                    conversation.stream_chat(line.strip()) if live else conversation.chat(line.strip())
-                )
-                if live:
-                    show_pieces(response.response_gen, status)
+            try:
+                with working("Answering") as status, model_loads_shown(status):
+                    response: Any = (
+                        conversation.stream_chat(line.strip()) if live else conversation.chat(line.strip())
+                    )
+                    if live:
+                        show_pieces(response.response_gen, status)
+            except Exception as error:  # the conversation goes on; Ctrl-C is no Exception
+                if interrupts.heard:
+                    raise
+                failed = True
+                complain(f"Error: {what_failed(error)}")
+                complain("The conversation goes on: ask again, or end it with an empty line.")
+                continue
             if not live:
                 say(str(response))
             metadata: dict[str, Any] = response.metadata or {}
@@ -128,6 +142,8 @@ def chat(
             show_sources(str(response), cited)
             _warn_of_figures(metadata)
             _warn_when_cut(metadata)
+    if failed and not can_ask():  # a script goes by the code
+        raise typer.Exit(FAILED)
 
 
 def _prompt() -> str:
