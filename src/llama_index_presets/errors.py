@@ -17,6 +17,7 @@
     ├── IngestError (RuntimeError)           documents could not be ingested
     ├── ImageError (ValueError)              an image cannot be read; names the file
     ├── ModelError (RuntimeError)            a model cannot be found, verified or run
+    │   ├── ModelReplyError                  a hosted model said success and gave no answer; tried again
     │   └── PartialEmbeddingError            some texts of a batch were embedded, others failed
     ├── RetrievalError (RuntimeError)        a retriever leg failed
     ├── RankingError (ValueError)            rankings, weights or parameters do not fit
@@ -50,6 +51,7 @@ __all__ = [
     "IngestError",
     "MissingExtraError",
     "ModelError",
+    "ModelReplyError",
     "MonitorError",
     "NodeRejectedError",
     "PartialEmbeddingError",
@@ -220,6 +222,24 @@ class ImageError(PresetsError, ValueError):
 
 class ModelError(PresetsError, RuntimeError):
     """A model cannot be found, verified or run."""
+
+
+class ModelReplyError(ModelError):
+    """A hosted model replied with success and without an answer or vectors. A retry can help.
+
+    Attributes:
+        model: Its name.
+        usage: What the reply says that it used, and the provider bills; None where it says nothing.
+        status_code: The status that the reply has in its body, such as 502; None where it has none.
+    """
+
+    def __init__(
+        self, message: str, *, model: str, usage: Any = None, status_code: int | None = None
+    ) -> None:
+        self.model = model
+        self.usage = usage
+        self.status_code = status_code
+        super().__init__(message)
 
 
 class PartialEmbeddingError(ModelError):

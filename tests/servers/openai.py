@@ -56,6 +56,7 @@ class Fault:
         html: Whether the answer is the page of a proxy, with the status or 502.
         empty: Whether the answer has no text.
         message: Of the error.
+        without: Key that the answer lacks: `choices` or `data`.
     """
 
     status: int = 0
@@ -66,6 +67,7 @@ class Fault:
     html: bool = False
     empty: bool = False
     message: str = ""
+    without: str = ""
 
 
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -189,6 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     bill: OpenAIServer
     protocol_version = "HTTP/1.1"
+    _without = ""
 
     def do_GET(self) -> None:
         """The list of models."""
@@ -201,6 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.bill.requests.append((path, body))
             self.bill.seen_at.append(time.monotonic())
         fault = self.bill.next_fault()
+        self._without = fault.without if fault else ""
         if fault is not None and fault.stall_s:
             time.sleep(fault.stall_s)
         if fault is not None and fault.html:
@@ -280,6 +284,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps({"error": error}).encode(), fault.status, headers)
 
     def _send(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        if self._without:
+            answer = json.loads(data)
+            data = json.dumps({key: value for key, value in answer.items() if key != self._without}).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
@@ -298,6 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if number == disconnect_after:
                     self.close_connection = True
                     return
+                event.pop(self._without, None)
                 kind = f"event: {event['type']}\n" if "type" in event else ""
                 self._chunk(f"{kind}data: {json.dumps(event)}\n\n")
             self._chunk("data: [DONE]\n\n")

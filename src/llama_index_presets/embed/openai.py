@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +24,14 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.embed.tokens import HostedTokenizer
-from llama_index_presets.embed.vectors import pooled, unit_vectors
-from llama_index_presets.errors import ModelError, PartialEmbeddingError, PresetsError, SettingsError
+from llama_index_presets.embed.vectors import missing_vectors, pooled, unit_vectors
+from llama_index_presets.errors import (
+    ModelError,
+    ModelReplyError,
+    PartialEmbeddingError,
+    PresetsError,
+    SettingsError,
+)
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.hidden_keys import HidesKey
 from llama_index_presets.packages.extras import require
@@ -339,15 +347,26 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
         client = self._get_client()
         if self._pace is not None:
             self._pace.acquire(self._paced_tokens(texts))
-        answer = client.embeddings.create(input=texts, model=engine, **self.additional_kwargs)
-        return self._checked(answer, texts)
+        raw = client.embeddings.with_raw_response.create(input=texts, model=engine, **self.additional_kwargs)
+        return self._checked(self._parsed(raw), texts)
 
     async def _asend(self, texts: list[str], engine: str) -> np.ndarray:
         client = self._get_aclient()
         if self._pace is not None:
             await self._pace.async_acquire(await asyncio.to_thread(self._paced_tokens, texts))
-        answer = await client.embeddings.create(input=texts, model=engine, **self.additional_kwargs)
-        return self._checked(answer, texts)
+        ask = client.embeddings.with_raw_response.create
+        raw = await ask(input=texts, model=engine, **self.additional_kwargs)
+        return self._checked(self._parsed(raw), texts)
+
+    def _parsed(self, raw: Any) -> Any:
+        """A reply as the SDK reads it; one without vectors, which the SDK refuses, as its body has it."""
+        try:
+            return raw.parse()
+        except ValueError:
+            body = json.loads(raw.text)
+            usage = body.get("usage") if isinstance(body, dict) else None
+            error = body.get("error") if isinstance(body, dict) else None
+            return SimpleNamespace(data=[], usage=SimpleNamespace(**usage) if usage else None, error=error)
 
     def _paced_tokens(self, texts: list[str]) -> int:
         return sum(self.count_tokens(texts)) if self.tokens_per_minute else 0
@@ -357,6 +376,8 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
         usage = getattr(answer, "usage", None)
         # Some servers say only a total, and some say 0 of what they do not count.
         billed = getattr(usage, "prompt_tokens", None) or getattr(usage, "total_tokens", None) or None
+        if not answer.data and billed is None:
+            raise self._incomplete(answer, texts)
         event = EmbeddingUsageEvent(
             provider=self._known.provider if self._known else "openai" if self.model_name in _STOCK else "",
             model=self.model_name,
@@ -365,8 +386,15 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
             usage_source="counted" if billed is None else "reported",
         )
         dispatcher.event(event)
+        if len(answer.data or ()) != len(texts):
+            raise self._incomplete(answer, texts)
         return unit_vectors(
             _in_order(answer.data, self.model_name), count=len(texts), dim=self.dim, model=self.model_name
+        )
+
+    def _incomplete(self, answer: Any, texts: Sequence[str]) -> ModelReplyError:
+        return missing_vectors(
+            answer, count=len(texts), model=self.model_name, url=str(self.api_base), clean=self._without_key
         )
 
     # -- texts ----------------------------------------------------------------------------------------------------

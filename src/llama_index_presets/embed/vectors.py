@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from llama_index_presets.errors import ModelError
+from llama_index_presets.errors import ModelError, ModelReplyError
 
-__all__ = ["pooled", "unit_vectors"]
+__all__ = ["missing_vectors", "pooled", "unit_vectors"]
 
 
 def unit_vectors(vectors: Any, *, count: int, dim: int | None, model: str) -> np.ndarray:
@@ -46,6 +47,36 @@ def unit_vectors(vectors: Any, *, count: int, dim: int | None, model: str) -> np
             f"'{model}' returned a vector without direction (zero or not finite). Look at its texts."
         )
     return np.asarray(array / norms, dtype=np.float32)
+
+
+def missing_vectors(
+    answer: Any, *, count: int, model: str, url: str, clean: Callable[[str], str]
+) -> ModelReplyError:
+    """The error of a server's reply that has not as many vectors as texts were sent.
+
+    Args:
+        answer: Has ``data``, and perhaps ``usage`` and ``error``.
+        count: How many vectors it should have.
+        model: The model's name.
+        url: The server's address; its host is named.
+        clean: Takes keys out of what the server says.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> print(missing_vectors(SimpleNamespace(data=[]), count=2, model="m", url="http://h/v1", clean=str))
+        'm' at h returned no vectors of 2. Run it again; if it stays so, the server does not embed with this model.
+    """
+    error = getattr(answer, "error", None)
+    error = error if isinstance(error, dict) else {"message": error}
+    text = clean(str(error.get("message") or ""))[:300].rstrip(".")
+    said, code = f" It says: {text}." if text else "", error.get("code")
+    return ModelReplyError(
+        f"'{model}' at {urlsplit(url).netloc.rpartition('@')[2]} returned {len(answer.data or ()) or 'no'} vectors of "
+        f"{count}.{said} Run it again; if it stays so, the server does not embed with this model.",
+        model=model,
+        usage=getattr(answer, "usage", None),
+        status_code=code if isinstance(code, int) else None,
+    )
 
 
 def pooled(vectors: np.ndarray, tokens: Sequence[int]) -> np.ndarray:

@@ -33,7 +33,14 @@ _Model = TypeVar("_Model", bound=BaseLLM | BaseEmbedding)
 _TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
 # Names, so that no SDK need be installed: openai, anthropic and httpx all use these.
 _TRANSIENT_ERRORS: Final = frozenset(
-    {"APIConnectionError", "APITimeoutError", "TransportError", "ConnectionError", "TimeoutError"}
+    {
+        "APIConnectionError",
+        "APITimeoutError",
+        "TransportError",
+        "ConnectionError",
+        "TimeoutError",
+        "ModelReplyError",
+    }
 )
 _dispatcher = get_dispatcher(__name__)
 _inside: ContextVar[bool] = ContextVar("llama_index_presets_retrying", default=False)
@@ -98,7 +105,7 @@ def _number_attempt(state: RetryCallState) -> None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a retry can help: 408, 409, 429, 5xx, timeouts, lost connections; never another 4xx.
+    """Whether a retry can help: 408, 409, 429, 5xx, timeouts, lost connections, empty replies; never another 4xx.
 
     A 429 that means that the account's quota is used up is not transient.
 

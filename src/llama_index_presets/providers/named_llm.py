@@ -11,6 +11,7 @@ from typing import Any, Final
 from llama_index.core.base.llms.types import LLMMetadata
 
 from llama_index_presets.monitor.retry import status_of
+from llama_index_presets.providers.checked_replies import checking
 from llama_index_presets.providers.context_windows import find_window
 
 __all__ = ["NamedLLM", "is_reasoning_model"]
@@ -74,10 +75,21 @@ class NamedLLM:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
+    def _get_client(self) -> Any:
+        """Client for calls in OpenAI's protocol; its replies have an answer."""
+        return self._checked("_client", super()._get_client())  # type: ignore[misc]
+
     def _get_aclient(self) -> Any:
-        """Client for async calls in OpenAI's protocol."""
+        """Client for async calls in OpenAI's protocol; its replies have an answer."""
         self._leave_connections_to_their_loop()
-        return super()._get_aclient()  # type: ignore[misc]
+        return self._checked("_aclient", super()._get_aclient())  # type: ignore[misc]
+
+    def _checked(self, name: str, client: Any) -> Any:
+        """A client that looks at its replies, kept where the model keeps its own."""
+        checked = checking(client)
+        if checked is not client and getattr(self, name, None) is client:
+            setattr(self, name, checked)
+        return checked
 
     def _leave_connections_to_their_loop(self) -> None:
         """Open new connections in another event loop: those of one that is closed, as after `asyncio.run`, are dead."""

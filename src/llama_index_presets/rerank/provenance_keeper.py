@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_presets._options import strict
+from llama_index_presets.errors import RerankError
 from llama_index_presets.rerank.cross_encoder import place
 
 __all__ = ["KeepsRetrievalScores"]
@@ -44,14 +46,33 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        reranked = self._inner.postprocess_nodes(_copies(nodes), query_bundle=query_bundle)
+        with self._replies_understood():
+            reranked = self._inner.postprocess_nodes(_copies(nodes), query_bundle=query_bundle)
         return _placed(nodes, reranked)
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        reranked = await self._inner.apostprocess_nodes(_copies(nodes), query_bundle=query_bundle)
+        with self._replies_understood():
+            reranked = await self._inner.apostprocess_nodes(_copies(nodes), query_bundle=query_bundle)
         return _placed(nodes, reranked)
+
+    @contextmanager
+    def _replies_understood(self) -> Iterator[None]:
+        """Name the reranker where a reply lacks what its class takes unseen, such as ``results``.
+
+        Raises:
+            RerankError: The reply has no results, or results of other passages.
+        """
+        try:
+            yield
+        except (TypeError, IndexError, KeyError, AttributeError) as error:
+            named = getattr(self._inner, "model", None) or type(self._inner).__name__
+            raise RerankError(
+                f"The reranker '{named}' gave a reply that {type(self._inner).__name__} cannot read "
+                f"({type(error).__name__}: {error}). Ask again; if it stays so, look at the server, or name another "
+                "reranker."
+            ) from error
 
 
 def _copies(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:

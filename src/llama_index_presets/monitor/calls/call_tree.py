@@ -21,9 +21,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
-from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.errors import BudgetExceededError, ModelReplyError
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.calls.model_call import (
@@ -234,6 +235,11 @@ class CallTree:
             return
         refused = isinstance(error, BudgetExceededError) and call.kind in BILLABLE_KINDS
         spoke = call.chunk is not None
+        if isinstance(error, ModelReplyError) and call.kind == "llm" and not spoke:
+            billed = reported_usage(SimpleNamespace(raw={"usage": error.usage}))
+            if billed is not None:
+                self._end(call, "error", error_type=type(error).__name__, usage=billed, source="reported")
+                return
         self._end(
             call,
             "refused" if refused else "error",

@@ -1,0 +1,120 @@
+"""Replies that say success and hold no answer: named, tried again, and billed with the usage that they report."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.llms import ChatMessage
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, TextNode
+from tests.servers.openai import Fault, OpenAIServer
+
+from llama_index_presets import CostTrackingHandler, Ledger
+from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
+from llama_index_presets.errors import ModelReplyError, RerankError
+from llama_index_presets.monitor.retry import RetryPolicy, retrying
+from llama_index_presets.providers.openai_llm import OpenAI
+from llama_index_presets.rerank.provenance_keeper import KeepsRetrievalScores
+
+MESSAGES = [ChatMessage("hi")]
+AT_ONCE = RetryPolicy(attempts=2, first_wait_s=0.0, longest_wait_s=0.0)
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as running:
+        yield running
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "calls.duckdb") as opened:
+        handler = CostTrackingHandler(opened)
+        handler.instrument()
+        yield opened
+        handler.close()
+
+
+async def _all(pieces: Any) -> list[Any]:
+    return [piece async for piece in await pieces]
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "chat": lambda llm: llm.chat(MESSAGES),
+    "complete": lambda llm: llm.complete("hi"),
+    "achat": lambda llm: asyncio.run(llm.achat(MESSAGES)),
+    "stream_chat": lambda llm: list(llm.stream_chat(MESSAGES)),
+    "astream_chat": lambda llm: asyncio.run(_all(llm.astream_chat(MESSAGES))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reply_without_choices_is_named_and_billed(server: OpenAIServer, ledger: Ledger, way: str) -> None:
+    """Both attempts are errors in the ledger, at the price of the tokens that they report."""
+    server.fail_always = Fault(without="choices")
+    llm = retrying(OpenAI("gpt-4o-mini", api_key="sk-secret", api_base=server.url), AT_ONCE)
+    with pytest.raises(
+        ModelReplyError, match=r"'gpt-4o-mini' at 127.* without an answer.*name another model"
+    ):
+        WAYS[way](llm)
+    ledger.flush()
+    rows = ledger.sql("select status, prompt_tokens, cost_usd > 0 from llm_calls").fetchall()
+    assert rows == [("error", 1000, True)] * 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_second_attempt_can_answer(server: OpenAIServer, way: str) -> None:
+    """One empty reply does not fail a call."""
+    server.faults.append(Fault(without="choices"))
+    llm = retrying(OpenAI("gpt-4o-mini", api_key="sk-x", api_base=server.url), AT_ONCE)
+    assert "42" in str(WAYS[way](llm))
+
+
+EMBED: dict[str, Callable[[Any], Any]] = {
+    "batch": lambda model: model.get_text_embedding_batch(["a b", "c"]),
+    "query": lambda model: model.get_query_embedding("a b c"),
+    "async": lambda model: asyncio.run(model.aget_text_embedding_batch(["a b", "c"])),
+}
+
+
+@pytest.mark.parametrize("way", EMBED)
+def test_a_reply_without_vectors_is_named_and_billed(server: OpenAIServer, ledger: Ledger, way: str) -> None:
+    """The ledger has the tokens of every attempt."""
+    server.fail_always = Fault(without="data")
+    model = BatchedOpenAIEmbedding(model="text-embedding-3-small", api_key="sk-x", api_base=server.url)
+    with pytest.raises(ModelReplyError, match=r"'text-embedding-3-small' at 127.* returned no vectors"):
+        EMBED[way](retrying(model, AT_ONCE))
+    ledger.flush()
+    billed = sum(served.prompt for served in server.served)
+    assert ledger.sql("select sum(prompt_tokens) from llm_calls").fetchone() == (billed,)
+    assert len(server.served) == 2
+
+
+def test_a_reranker_without_results_is_named() -> None:
+    """Its class takes the results of a reply unseen."""
+
+    class Broken(BaseNodePostprocessor):
+        model: str = "rerank-v3.5"
+
+        def _postprocess_nodes(self, nodes: Any, query_bundle: Any = None) -> Any:
+            return [nodes[place] for place in None]  # type: ignore[attr-defined]
+
+    with pytest.raises(RerankError, match=r"'rerank-v3.5' gave a reply that Broken cannot read"):
+        KeepsRetrievalScores(Broken()).postprocess_nodes([NodeWithScore(node=TextNode(text="a"))])
+
+
+def test_a_chat_goes_on_after_an_error(run, server: OpenAIServer, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The second message is answered, and the code says that one failed."""
+    (tmp_path / "valve.md").write_text("The valve opens at four bar.")
+    storage = ("--storage", tmp_path / "s")
+    run("ingest", "healthcare", tmp_path / "valve.md", *storage)
+    server.faults.append(Fault(status=400, message="no such thing"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("When does the valve open?\nWhen does the valve open?\n"))
+    code, out, err = run("chat", "healthcare", *storage, "--llm", f"{server.url}#gpt-4o-mini")
+    assert code == 1 and "The answer is 42." in out
+    assert "no such thing" in err and "The conversation goes on" in err
