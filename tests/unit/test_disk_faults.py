@@ -202,6 +202,25 @@ def test_an_index_of_lancedb_that_a_full_disk_refuses_is_not_called_damage(tmp_p
     assert len(store.query(query).ids) == 2 and len(store.get_nodes()) == 50
 
 
+@pytest.mark.parametrize("room", range(1_000, 40_000, 3_000))
+def test_a_compaction_of_lancedb_on_a_full_disk_keeps_every_node(tmp_path, room):
+    """Lance's own error came out; and no old version goes before the new files are known to be whole."""
+    store = LanceDBVectorStore(str(tmp_path))
+    for first in range(0, 100, 10):
+        store.add(nodes(first, first + 10))
+    store.delete_nodes(["n1"])
+    with full_disk(room):
+        try:
+            store.compact()
+        except StoreWriteError as error:
+            assert "ake room on its disk" in str(error)
+    kept = {f"n{number}" for number in range(100)} - {"n1"}
+    assert {node.node_id for node in store.get_nodes()} == kept
+    store.compact()
+    with contextlib.closing(LanceDBVectorStore(str(tmp_path))) as again:
+        assert {node.node_id for node in again.get_nodes()} == kept
+
+
 def test_a_lock_can_be_taken_on_a_full_disk(tmp_path):
     """Its note of who holds it is for those who wait; taking documents out, which makes room, needs only the lock."""
     with full_disk(0):

@@ -19,6 +19,7 @@ __all__ = [
     "candidates",
     "check_length",
     "checked_choice",
+    "delete_versions",
     "finish_load",
     "fold_small_commits",
     "index_text",
@@ -26,8 +27,8 @@ __all__ = [
     "optimize",
     "plan_index",
     "probes",
-    "purge",
     "remember_fingerprint",
+    "rewrite",
     "vector_index_type",
 ]
 
@@ -282,15 +283,14 @@ def optimize(table: Any, *, keep_versions_s: float = 3600.0) -> None:
     table.optimize(cleanup_older_than=timedelta(seconds=keep_versions_s))
 
 
-def purge(table: Any, columns: LanceColumns, choice: str, language: str, *, alone: bool) -> None:
-    """Remove deleted rows from data files, indexes and old versions.
+def rewrite(table: Any, columns: LanceColumns, choice: str, language: str) -> None:
+    """Write data files and indexes afresh without deleted rows; `delete_versions` then removes the old ones.
 
     Args:
         table: Locked against other writers.
         columns: Of the table.
         choice: Which vector index the store wants.
         language: Of the text index.
-        alone: Whether no other process can be in the middle of a commit, so that files without a version may go.
     """
     names = _names(table)
     for name in names:
@@ -305,6 +305,15 @@ def purge(table: Any, columns: LanceColumns, choice: str, language: str, *, alon
             _index_scalars(table, columns)
         if TEXT_INDEX in names:
             index_text(table, columns, language)
+
+
+def delete_versions(table: Any, *, alone: bool) -> None:
+    """Delete all versions but the current one, with their files.
+
+    Args:
+        table: Locked against other writers.
+        alone: Whether no other process can be in the middle of a commit, so that files without a version may go.
+    """
     table.to_lance().cleanup_old_versions(
         older_than=timedelta(0), delete_unverified=alone, error_if_tagged_old_versions=False
     )

@@ -27,13 +27,14 @@ from llama_index_presets.store.lancedb.indexes import (
     candidates,
     check_length,
     checked_choice,
+    delete_versions,
     finish_load,
     fold_small_commits,
     index_text,
     optimize,
     probes,
-    purge,
     remember_fingerprint,
+    rewrite,
     vector_index_type,
 )
 from llama_index_presets.store.lancedb.search import (
@@ -330,16 +331,14 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
 
         Readers of other processes go on: a query that meets it is read again. Versions that somebody has tagged stay.
         """
-        with self._lock.held():
+        uri = self.uri or ""
+        with self._lock.held(), writing(uri):
             table = self._open()
             if table is not None:
-                purge(
-                    table,
-                    self._columns,
-                    self.index,
-                    self.text_language,
-                    alone=local_folder(self.uri or "") is not None,
-                )
+                # The old versions go when the new files are known to be whole: they are the only other copy.
+                with whole_files(uri, self.table_name, self._open):
+                    rewrite(table, self._columns, self.index, self.text_language)
+                delete_versions(table, alone=local_folder(uri) is not None)
                 self._looked = (-1, 0)
 
     def close(self) -> None:
