@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -31,10 +29,11 @@ from llama_index_presets.answer.confidence.evidence import Passage, Reading, Uni
 from llama_index_presets.answer.confidence.parts import parts_of
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning
 from llama_index_presets.answer.confidence.sentence_vectors import SentenceVectors
-from llama_index_presets.answer.confidence.units import is_item, is_question
+from llama_index_presets.answer.confidence.units import is_question
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, nothing_for, parse_prompt
 from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.injections.detector import without_instructions
+from llama_index_presets.answer.quoting import answering_units, first_units, quoted, units_behind, with_items
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.text.languages import ENGLISH
 
@@ -50,6 +49,13 @@ answer costs, and the fifth was quoted for one question in a hundred; see docs/d
 
 _TOO_FAR_BEHIND: Final = 0.3
 """Words that score so much less than the best ones are hardly made up for in meaning; see docs/decisions/0197."""
+
+_USUAL_LEAD: Final = 0.15
+"""How far the best sentence is ahead where that says nothing: a fact stands in one sentence, and what only sounds like
+the question in several; see docs/decisions/0221."""
+
+_LARGEST_LEAD: Final = 0.5
+"""Further ahead says nothing more."""
 
 _LIKE_THE_BEST: Final = 0.85
 """Share of the best score that a further sentence needs."""
@@ -80,12 +86,6 @@ _SECTION: Final = 0.3
 
 _ITS_MATTER: Final = 0.5
 """Share of that gain that goes by how much of the question the headings hold: another page has such a section, too."""
-
-_LIST_OF_QUESTIONS: Final = 2
-"""Questions with something behind each that make a passage a list of questions with answers."""
-
-_LEAD_IN_ITEMS: Final = 6
-"""Items that follow a quoted line that ends with a colon."""
 
 
 @strict()
@@ -189,7 +189,7 @@ class ExtractiveLLM(LLM):
         reading, ranked, headings = self._read(passages, question)
         if not ranked:
             return None
-        return _features(reading, ranked[0], headings.get(ranked[0].passage, 0.0))
+        return _features(reading, ranked, headings)
 
     def _read(
         self, passages: Sequence[Passage], question: str, margin: float | None = None
@@ -216,10 +216,10 @@ class ExtractiveLLM(LLM):
         if any(units for units, _ in found):
             confidence = min(confidence for units, confidence in found if units)
             missing = [place for place, (units, _) in enumerate(found) if not units]
-            quoted = _quoted(passages, [units for units, _ in found])
-            return "\n\n".join([quoted, *(nothing_for(place) for place in missing)]), confidence
+            said = quoted(passages, [units for units, _ in found])
+            return "\n\n".join([said, *(nothing_for(place) for place in missing)]), confidence
         units, confidence = self._choose(passages, question, margin)
-        return _quoted(passages, [units]), confidence
+        return quoted(passages, [units]), confidence
 
     def _parts(
         self, passages: Sequence[Passage], parts: Sequence[str], margin: float | None
@@ -251,15 +251,15 @@ class ExtractiveLLM(LLM):
             return [], 0.0
         best = ranked[0]
         heading = headings.get(best.passage, 0.0)
-        confidence = self._confidence(reading, best, heading)
+        confidence = self._confidence(reading, ranked, headings)
         by_words = self.calibration is None or reading.goes_by_words
         floor = self.min_coverage if by_words else self.calibration.floor  # type: ignore[union-attr]
         if confidence < floor:
             return [], confidence
         if _heading_answers(best, reading, is_closest=heading > (best.similarity or 0.0)):
-            chosen = _first_units(reading, best.passage, self.max_sentences)
+            chosen = first_units(reading, best.passage, self.max_sentences)
         elif is_question(best.text):
-            chosen = _behind(best, reading, self.max_sentences)
+            chosen = units_behind(best, reading, self.max_sentences)
         else:
             figure = reading.question.wants in ("number", "date") and best.typed == 1
             least = (_ANOTHER_FIGURE if figure else _LIKE_THE_BEST) * _score(best, reading)
@@ -274,7 +274,7 @@ class ExtractiveLLM(LLM):
                 and not (one.meaning and best.names - one.names)  # the row of another customer
             ]
             chosen = alike[: self.max_sentences]
-        return sorted(_with_items(chosen, reading), key=lambda unit: unit.place), confidence
+        return sorted(with_items(chosen, reading), key=lambda unit: unit.place), confidence
 
     def _compare(self, reading: Reading) -> dict[int, float]:
         """Give the likeliest units their similarity; return that of the headings, by passage."""
@@ -293,7 +293,8 @@ class ExtractiveLLM(LLM):
             unit.similarity = similarity
         return {which: _HEADING * one for which, one in zip(headed, similarities[len(likely) :], strict=True)}
 
-    def _confidence(self, reading: Reading, best: Unit, heading: float) -> float:
+    def _confidence(self, reading: Reading, ranked: Sequence[Unit], headings: Mapping[int, float]) -> float:
+        best = ranked[0]
         share = _ANOTHER_TABLE if reading.lacks[best.passage] else 1.0
         if reading.sections[best.passage] < 0:
             share *= _ANOTHER_SECTION
@@ -304,7 +305,7 @@ class ExtractiveLLM(LLM):
         share *= reading.decides(best)
         if self.calibration is None or reading.goes_by_words:
             return share * best.coverage
-        return share * self.calibration.probability(_features(reading, best, heading))
+        return share * self.calibration.probability(_features(reading, ranked, headings))
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -372,43 +373,39 @@ _HEADING: Final = 0.9
 """A heading counts a little less than a sentence: it says what its section is about, not what it says."""
 
 
-def _answering(reading: Reading, most: int) -> list[Unit]:
-    """Units that answer: statements, and of a list of questions with answers the questions that have one.
-
-    A question repeats the words of the one that is asked, and says nothing; so one by itself is left out.
-    """
-    units, questions = [], [unit for unit in reading.units if is_question(unit.text)]
-    behind = {(unit.passage, unit.place): _behind(unit, reading, most) for unit in questions}
-    answered = Counter(passage for (passage, _), answer in behind.items() if answer)
-    for unit in reading.units:
-        answer = behind.get((unit.passage, unit.place))
-        if answer is None or (answer and answered[unit.passage] >= _LIST_OF_QUESTIONS):
-            unit.typed = max(one.typed for one in answer or [unit])
-            units.append(unit)
-    return units
-
-
-def _behind(question: Unit, reading: Reading, most: int) -> list[Unit]:
-    """What follows a question in its passage, up to the next one: its answer, where questions are listed."""
-    units = [one for one in reading.units if one.passage == question.passage and one.place > question.place]
-    return list(itertools.takewhile(lambda one: not is_question(one.text), units))[:most]
-
-
 def _candidates(reading: Reading, most: int) -> list[Unit]:
     """Units that were compared with the question, where any was."""
-    units = _answering(reading, most)
+    units = answering_units(reading, most)
     return [unit for unit in units if unit.similarity is not None] or units
 
 
-def _features(reading: Reading, unit: Unit, heading: float) -> tuple[float, ...]:
+def _features(reading: Reading, ranked: Sequence[Unit], headings: Mapping[int, float]) -> tuple[float, ...]:
+    """Features of the best unit."""
+    unit = ranked[0]
     if unit.similarity is None:
         return reading.features(unit.passage, None, unit.coverage, typed=unit.typed)
+    heading = headings.get(unit.passage, 0.0)
     below = heading / _HEADING if heading else None
-    sectioned = reading.language == ENGLISH and SECTION_PATH in reading.passages[unit.passage].heading
-    if below and sectioned and reading.sections[unit.passage] < 1:
+    sectioned = SECTION_PATH in reading.passages[unit.passage].heading
+    if below and sectioned and reading.language == ENGLISH and reading.sections[unit.passage] < 1:
         heading, below = 0.0, min(below, unit.similarity)  # it names the matter, and not what is asked of it
     similarity = max(unit.similarity, heading)
-    return reading.features(unit.passage, similarity, unit.coverage, below, unit.typed)
+    # Below the heading of a section all that stands there answers, and nothing leads.
+    lead = 0.0 if sectioned else _lead(reading, ranked, headings)
+    return reading.features(unit.passage, similarity, unit.coverage, below, unit.typed, lead)
+
+
+def _lead(reading: Reading, ranked: Sequence[Unit], headings: Mapping[int, float]) -> float:
+    """How much further than usual the best unit is ahead of the next one that says something else.
+
+    Where there is none, no other was near enough to be compared.
+    """
+    best = ranked[0]
+    following = next((one for one in ranked[1:] if one.text != best.text), None)
+    if following is None:
+        return _LARGEST_LEAD - _USUAL_LEAD
+    ahead = _score(best, reading, headings) - _score(following, reading, headings)
+    return min(ahead, _LARGEST_LEAD) - _USUAL_LEAD
 
 
 def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = MappingProxyType({})) -> float:
@@ -441,31 +438,6 @@ def _heading_answers(best: Unit, reading: Reading, *, is_closest: bool) -> bool:
         return False
     below = SECTION_PATH in reading.passages[best.passage].heading or asks_meaning(reading.question.text)
     return below and not reading.question.wants and not best.meaning
-
-
-def _quoted(passages: Sequence[Passage], answers: Sequence[Sequence[Unit]]) -> str:
-    """The units with the numbers of their passages; one that answers two parts stands once."""
-    units = {(unit.passage, unit.place): unit.text for answer in answers for unit in answer}
-    return " ".join(f"{text} [{passages[passage].number}]" for (passage, _), text in units.items())
-
-
-def _first_units(reading: Reading, passage: int, most: int) -> list[Unit]:
-    """First statements of a passage; titles, letterheads and lines that name a source are passed over."""
-    own = [unit for unit in reading.units if unit.passage == passage and not is_question(unit.text)]
-    return ([unit for unit in own if unit.shape >= 0.8] or own)[:most]
-
-
-def _with_items(chosen: Sequence[Unit], reading: Reading) -> list[Unit]:
-    """The units, and behind one that ends with a colon the items that it announces."""
-    wanted = {(unit.passage, unit.place): unit for unit in chosen}
-    by_place = {(unit.passage, unit.place): unit for unit in reading.units}
-    for unit in chosen:
-        for place in range(unit.place + 1, unit.place + 1 + _LEAD_IN_ITEMS if unit.text.endswith(":") else 0):
-            item = by_place.get((unit.passage, place))
-            if item is None or (place > unit.place + 1 and not is_item(item.text)):
-                break
-            wanted[unit.passage, place] = item
-    return list(wanted.values())
 
 
 def _at(values: Sequence[Any] | None, number: int) -> Any:

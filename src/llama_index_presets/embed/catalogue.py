@@ -49,7 +49,7 @@ class EmbeddingModel:
             `margin` and `names` in the log-odds that a passage holds the answer, `intercept`, and `floor`, the
             probability that an LLM is asked at; None goes by `answer_floor`.
         sentences: The same for the sentence that `ExtractiveLLM` quotes, whose `similarity` is that of the sentence,
-            and which has a weight of the `heading`.
+            and which has weights of the `heading` and of the `lead`, too.
         languages: ISO 639-1 codes of the languages that it was trained for; empty for one of many languages.
         choose_when: When it is the right choice.
     """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from llama_index.core import MockEmbedding
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM
 
-from llama_index_presets.answer.confidence.calibration import Calibration, calibration_of
+from llama_index_presets.answer.confidence.calibration import FEATURES, Calibration, calibration_of
 from llama_index_presets.answer.confidence.evidence import Passage, read_passages
 from llama_index_presets.answer.confidence.floor import EvidenceFloor, cosine_of, passages_of
 from llama_index_presets.answer.confidence.question import Question
@@ -139,9 +140,9 @@ def test_a_section_about_something_else_lowers_the_evidence() -> None:
     """Only a heading that is about the matter counts; a bare title and an empty heading say nothing."""
     passages = [Passage(1, heading, "Angina is a sign.", 0.6) for heading in ("Heart > Signs", "Heart", "")]
     reading = read_passages("Who gets Angina?", passages, Analyzer())
-    assert reading.features(0, heading=0.5)[-1] == pytest.approx(0.5 - 0.6)
-    assert reading.features(0, heading=0.2)[-1] == 0.0
-    assert [reading.features(place, heading=0.5)[-1] for place in (1, 2)] == [0.0, 0.0]
+    assert reading.features(0, heading=0.5)[-2] == pytest.approx(0.5 - 0.6)
+    assert reading.features(0, heading=0.2)[-2] == 0.0
+    assert [reading.features(place, heading=0.5)[-2] for place in (1, 2)] == [0.0, 0.0]
 
 
 def test_the_title_of_the_document_is_evidence_beside_the_heading() -> None:
@@ -292,3 +293,32 @@ def test_the_stable_part_of_the_prompt_comes_first() -> None:
     rules = first[: first.index("Context:")]
     assert "Answer in the language of the question." in rules
     assert second.startswith(rules)
+
+
+def lead(*texts: str, heading: str = "", question: str = "Who opened the bridge?") -> float:
+    """How much further than usual the best sentence is ahead, for a model to which everything means the same."""
+    passages = [Passage(number, heading, text, 0.5) for number, text in enumerate(texts, 1)]
+    features = ExtractiveLLM(embed_model=MockEmbedding(embed_dim=2)).evidence(question, passages)
+    assert features is not None
+    return dict(zip(FEATURES, features, strict=True))["lead"]
+
+
+def test_one_sentence_that_stands_out_is_evidence() -> None:
+    """A fact stands in one sentence; where several are as good, none of them may have it."""
+    fact = "The mayor opened the bridge in May."
+    assert lead(f"{fact} It rained all day.") == pytest.approx(0.35)
+    assert lead(f"{fact} The bridge was opened by ferry men twice.") < 0.1
+    assert lead("The bridge opened late. The bridge opened early.") == pytest.approx(-0.15, abs=0.02)
+
+
+def test_the_same_sentence_in_two_passages_is_no_rival() -> None:
+    """Passages of one document overlap."""
+    fact = "The mayor opened the bridge in May."
+    assert lead(fact, fact) == lead(fact)
+
+
+def test_below_the_heading_of_a_section_no_sentence_has_to_stand_out() -> None:
+    """All that stands there is about what the heading announces."""
+    text = "The bridge opened late. The bridge opened early."
+    assert lead(text, heading="Harbour > Opening of the bridge") == 0.0
+    assert lead(text, heading="Harbour") < 0

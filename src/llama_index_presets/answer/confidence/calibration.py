@@ -16,7 +16,7 @@ __all__ = ["CALIBRATION_FILE", "FEATURES", "Calibration", "calibration_of", "fin
 CALIBRATION_FILE: Final = "calibration.toml"
 """File of a storage with the calibration that ``llama-presets evaluate --calibrate`` made for it."""
 
-FEATURES: Final = ("coverage", "similarity", "margin", "names", "typed", "heading")
+FEATURES: Final = ("coverage", "similarity", "margin", "names", "typed", "heading", "lead")
 """Names of the features, in the order of `Calibration.weights`."""
 
 
@@ -32,10 +32,11 @@ class Calibration:
         names: Weight of the share of the question's names, numbers and codes, 0 to 1.
         typed: Weight of whether the number, date or name is there that the question asks for, 0 to 1.
         heading: Weight of how much closer the heading is than what stands below it, -1 to 1.
+        lead: Weight of how much further than usual the quoted sentence is ahead of the next one, -0.15 to 0.35.
         floor: Probability below which the answer is "I don't know", 0 to 1.
 
     Example:
-        >>> Calibration(intercept=-2.0, coverage=4.0, floor=0.5).probability((1, 0, 0, 0, 0, 0)) > 0.5
+        >>> Calibration(intercept=-2.0, coverage=4.0, floor=0.5).probability((1, 0, 0, 0, 0, 0, 0)) > 0.5
         True
     """
 
@@ -46,12 +47,21 @@ class Calibration:
     names: float = 0.0
     typed: float = 0.0
     heading: float = 0.0
+    lead: float = 0.0
     floor: float = 0.5
 
     @property
     def weights(self) -> tuple[float, ...]:
         """Weights in the order of `FEATURES`."""
-        return (self.coverage, self.similarity, self.margin, self.names, self.typed, self.heading)
+        return (
+            self.coverage,
+            self.similarity,
+            self.margin,
+            self.names,
+            self.typed,
+            self.heading,
+            self.lead,
+        )
 
     def probability(self, features: Sequence[float]) -> float:
         """Probability that the answer is there, 0 to 1, of features in the order of `FEATURES`."""

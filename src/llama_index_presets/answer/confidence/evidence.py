@@ -3,8 +3,8 @@
 The same few features serve every model: how much of the question's weighted words a sentence and what stands around it
 hold (`coverage`), how close it is in meaning (`similarity`), how far the best passage stands out among the hits
 (`margin`), whether the names, numbers and codes of the question are there (`names`), whether the number, date or name
-that it asks for is (`typed`), and whether the heading is about the matter, too (`heading`). A logistic function whose
-weights were fitted on labelled questions, see `calibration`, turns them into a probability.
+that it asks for is (`typed`), whether the heading is about the matter, too (`heading`), and how far the sentence is
+ahead of the next one (`lead`). A logistic function, see `calibration`, turns them into a probability.
 """
 
 from __future__ import annotations
@@ -163,6 +163,7 @@ class Reading:
         coverage: float | None = None,
         heading: float | None = None,
         typed: float | None = None,
+        lead: float = 0.0,
     ) -> tuple[float, ...]:
         """Features of a passage, or of a unit of it, in the order of `FEATURES`.
 
@@ -172,6 +173,7 @@ class Reading:
             coverage: Of the unit; None takes that of the best one.
             heading: Cosine of the question and the heading; None where it was not compared.
             typed: Of the unit; None takes the best of the passage.
+            lead: How much further than usual the unit is ahead of the next; 0 says nothing.
         """
         if typed is None:
             typed = max((unit.typed for unit in self.units if unit.passage == passage), default=0.0)
@@ -185,6 +187,7 @@ class Reading:
             self.names[passage],
             typed if self.question.wants in ("number", "date", "name") else 1.0,
             self._heading(passage, heading, cosine if similarity is None else similarity),
+            lead,
         )
 
     def _heading(self, passage: int, heading: float | None, similarity: float) -> float:

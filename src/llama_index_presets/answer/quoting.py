@@ -1,0 +1,66 @@
+"""Which sentences, items and rows of the passages read are quoted together."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from llama_index_presets.answer.confidence.evidence import Passage, Reading, Unit
+from llama_index_presets.answer.confidence.units import is_item, is_question
+
+__all__ = ["answering_units", "first_units", "quoted", "units_behind", "with_items"]
+
+_LIST_OF_QUESTIONS: Final = 2
+"""Questions with something behind each that make a passage a list of questions with answers."""
+
+_LEAD_IN_ITEMS: Final = 6
+"""Items that follow a quoted line that ends with a colon."""
+
+
+def answering_units(reading: Reading, most: int) -> list[Unit]:
+    """Units that answer: statements, and of a list of questions with answers the questions that have one.
+
+    A question repeats the words of the one that is asked, and says nothing; so one by itself is left out.
+    """
+    units, questions = [], [unit for unit in reading.units if is_question(unit.text)]
+    behind = {(unit.passage, unit.place): units_behind(unit, reading, most) for unit in questions}
+    answered = Counter(passage for (passage, _), answer in behind.items() if answer)
+    for unit in reading.units:
+        answer = behind.get((unit.passage, unit.place))
+        if answer is None or (answer and answered[unit.passage] >= _LIST_OF_QUESTIONS):
+            unit.typed = max(one.typed for one in answer or [unit])
+            units.append(unit)
+    return units
+
+
+def units_behind(question: Unit, reading: Reading, most: int) -> list[Unit]:
+    """What follows a question in its passage, up to the next one: its answer, where questions are listed."""
+    units = [one for one in reading.units if one.passage == question.passage and one.place > question.place]
+    return list(itertools.takewhile(lambda one: not is_question(one.text), units))[:most]
+
+
+def quoted(passages: Sequence[Passage], answers: Sequence[Sequence[Unit]]) -> str:
+    """The units with the numbers of their passages; one that answers two parts stands once."""
+    units = {(unit.passage, unit.place): unit.text for answer in answers for unit in answer}
+    return " ".join(f"{text} [{passages[passage].number}]" for (passage, _), text in units.items())
+
+
+def first_units(reading: Reading, passage: int, most: int) -> list[Unit]:
+    """First statements of a passage; titles, letterheads and lines that name a source are passed over."""
+    own = [unit for unit in reading.units if unit.passage == passage and not is_question(unit.text)]
+    return ([unit for unit in own if unit.shape >= 0.8] or own)[:most]
+
+
+def with_items(chosen: Sequence[Unit], reading: Reading) -> list[Unit]:
+    """The units, and behind one that ends with a colon the items that it announces."""
+    wanted = {(unit.passage, unit.place): unit for unit in chosen}
+    by_place = {(unit.passage, unit.place): unit for unit in reading.units}
+    for unit in chosen:
+        for place in range(unit.place + 1, unit.place + 1 + _LEAD_IN_ITEMS if unit.text.endswith(":") else 0):
+            item = by_place.get((unit.passage, place))
+            if item is None or (place > unit.place + 1 and not is_item(item.text)):
+                break
+            wanted[unit.passage, place] = item
+    return list(wanted.values())
