@@ -25,7 +25,7 @@ from llama_index_presets.experiments.calibration import (
 
 
 def evidence(share: float, answerable: bool) -> Labelled:
-    return Labelled((share, share, 0.0, 1.0, 1.0, 0.0), answerable, "yes" if answerable else "no")
+    return Labelled((share, share, 0.0, 1.0, 1.0, 0.0, 0.0), answerable, "yes" if answerable else "no")
 
 
 LABELLED = [evidence(0.5 + place / 100, True) for place in range(40)] + [
@@ -134,7 +134,7 @@ def test_local_models_come_with_calibrations(model: str, kind: str) -> None:
     """All words and names at the cosine of a paraphrase is an answer; a close neighbour without the name is none."""
     entry = catalogue()[model]
     calibration = find_calibrations(Path("nowhere"), {kind: getattr(entry, kind)})[kind]
-    said = (1.0, 0.75, 0.15, 1.0, 1.0, 0.0)  # coverage, similarity, margin, names, typed, heading
-    neighbour = (0.3, 0.45, 0.02, 0.0, 1.0, 0.0)
+    said = (1.0, 0.75, 0.15, 1.0, 1.0, 0.0, 0.0)  # in the order of FEATURES
+    neighbour = (0.3, 0.45, 0.02, 0.0, 1.0, 0.0, 0.0)
     assert calibration.probability(said) >= 0.95 > calibration.floor
     assert calibration.probability(neighbour) < calibration.floor
