@@ -139,7 +139,12 @@ def detect_language_of_stretches(length: int, stretch: Callable[[int, int], str]
         length: Its characters.
         stretch: Gives those from one offset to another.
     """
-    sample = _sampled(length, stretch)
+    return _language_of(_sampled(length, stretch))
+
+
+@functools.lru_cache(maxsize=64)
+def _language_of(sample: str) -> str | None:
+    """The floor and the extractive model look at the same passages."""
     if _looks_english(sample):
         return ENGLISH
     script, letters = _script(sample)

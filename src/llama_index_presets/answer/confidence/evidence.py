@@ -446,8 +446,8 @@ def _is_of_another_code(question: Question, text: str) -> bool:
     """Whether a text lacks a code of the question, or a year of it where the text states others."""
     if not all(holds_code(code, text) for code in question.long_codes):
         return True
-    years, stated = set(_ANY_YEAR.findall(question.text)), set(_ANY_YEAR.findall(text))
-    return bool(stated) and not years <= stated
+    years = set(_ANY_YEAR.findall(question.text))
+    return bool(years and (stated := set(_ANY_YEAR.findall(text)))) and not years <= stated
 
 
 def _lacks(question: Question, text: PassageWords, heading: str, analyzer: Analyzer) -> bool:

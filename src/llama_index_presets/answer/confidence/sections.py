@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -97,6 +98,7 @@ def aspects_of(question: str) -> str:
     return " ".join(found[0] for asks, _ in _ASPECTS for found in asks.finditer(question))
 
 
+@functools.lru_cache(maxsize=512)
 def section_fit(question: str, heading: str) -> int:
     """Whether a section is headed by what the question wants to know: 1, by something else: -1, or neither: 0.
 
