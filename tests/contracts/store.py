@@ -51,7 +51,7 @@ from llama_index_presets.errors import (
     StoreError,
     UnknownOptionError,
 )
-from llama_index_presets.filters import filterable_metadata, predicate
+from llama_index_presets.filters import REFERENCE_KEYS, filterable_metadata, predicate
 
 DIM = 8
 Open = Callable[..., Any]
@@ -214,6 +214,9 @@ class StoreContract:
     reopens = True
     """Whether a closed store opens again when it is used; otherwise every use is refused."""
 
+    source_keys: tuple[str, ...] = REFERENCE_KEYS
+    """Names of the source document that metadata may have as keys of its own."""
+
     pickles = False
     """Whether a store can be pickled; otherwise pickling is refused."""
 
@@ -306,6 +309,18 @@ class StoreContract:
         store.delete("%")
         store.delete("not there")
         assert sorted(node.ref_doc_id for node in store.get_nodes()) == ["doc1#x", "doc10", "it's"]
+
+    def test_document_nodes_takes_the_source_and_not_what_metadata_says(self, store: Any) -> None:
+        """A document is found by its id also where its metadata has the keys of a source document."""
+        docs = ["doc1", "doc10", "it's", "%"]
+        store.add([text_node(f"n{i}", vector(1, i), doc=doc) for i, doc in enumerate(docs)])
+        odd = text_node("odd", vector(2), doc="doc1")
+        odd.metadata = {key: value for key in self.source_keys for value in ["doc10"]}
+        store.add([odd])
+        assert [node.node_id for node in store.document_nodes(["doc1", "not there"])] == ["n0", "odd"]
+        assert [node.node_id for node in store.document_nodes(["doc10"])] == ["n1"]
+        assert [node.node_id for node in store.document_nodes(["%", "it's"])] == ["n2", "n3"]
+        assert store.document_nodes([]) == [] and len(store.document_nodes(["%"])[0].embedding) > 0
 
     def test_delete_nodes_by_id_by_filter_and_by_both(self, zoo: Any) -> None:
         """Ids and filters each select; together they intersect."""

@@ -24,6 +24,7 @@ class EncryptedContract(StoreContract):
     """With the metadata keys of the suite in clear."""
 
     modes = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
+    source_keys = ()  # refused in metadata
 
     def test_ties_are_ordered_by_id(self, store: Any) -> None:
         """Equal vectors come in the order of their ids; which of them fit, the sealed ids decide."""

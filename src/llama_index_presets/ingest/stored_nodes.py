@@ -7,9 +7,16 @@ from itertools import islice
 from typing import Final
 
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+)
 
-__all__ = ["batches", "stored_nodes"]
+from llama_index_presets.provenance import document_id
+
+__all__ = ["batches", "nodes_of_documents", "stored_nodes"]
 
 _AT_ONCE: Final = 100
 
@@ -25,6 +32,25 @@ def stored_nodes(
         return store.get_nodes(None if ids is None else list(ids), filters)
     except NotImplementedError:
         return []
+
+
+def nodes_of_documents(store: BasePydanticVectorStore, doc_ids: Sequence[str]) -> list[BaseNode]:
+    """Nodes of documents, whatever their metadata says, with those that have no source and are documents themselves.
+
+    A store of another package is asked by a filter, which metadata with a ``ref_doc_id`` of its own can mislead.
+
+    Raises:
+        NotImplementedError: The store has no such call.
+    """
+    own = getattr(store, "document_nodes", None)
+    if own is not None:
+        found = own(list(doc_ids))
+    else:
+        of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=list(doc_ids))
+        found = store.get_nodes(None, MetadataFilters(filters=[of_documents]))
+    nodes = {node.node_id: node for node in [*found, *store.get_nodes(list(doc_ids))]}
+    wanted = set(doc_ids)
+    return [node for node in nodes.values() if document_id(node) in wanted]
 
 
 def batches(ids: Iterable[str]) -> Iterator[list[str]]:

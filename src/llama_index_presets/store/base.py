@@ -264,6 +264,22 @@ class StoreBase:
         order = sorted(nodes) if node_ids is None else dict.fromkeys(node_ids)
         return [nodes[node_id] for node_id in order if node_id in nodes]
 
+    def document_nodes(self, ref_doc_ids: Sequence[str]) -> list[BaseNode]:
+        """Nodes of some documents with their embeddings, by id, whatever their metadata says of a source document.
+
+        A filter on ``ref_doc_id`` finds those alone whose metadata has no such key of its own.
+
+        Example:
+            >>> from llama_index_presets.store import DuckDBVectorStore
+            >>> DuckDBVectorStore().document_nodes(["handbook.pdf"])
+            []
+        """
+        self._check_usable()
+        if not ref_doc_ids:
+            return []
+        nodes = {node.node_id: node for node in self._select(NodeQuery(doc_ids=list(ref_doc_ids)))}
+        return [nodes[node_id] for node_id in sorted(nodes)]
+
     def node_count(self) -> int:
         """Number of nodes."""
         return len(self.node_ids())

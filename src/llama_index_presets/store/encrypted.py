@@ -201,10 +201,19 @@ class EncryptedVectorStore(StoreBase, BasePydanticVectorStore):
         Raises:
             EncryptionError: A row does not open with this key.
         """
+        if selection.doc_ids is not None:
+            return [self._opened(node) for node in self._of_documents(selection.doc_ids)]
         nodes = self._inner.get_nodes(
             self._sealed_ids(selection.node_ids), self._sealed_filters(selection.filters)
         )
         return [self._opened(node) for node in nodes]
+
+    def _of_documents(self, doc_ids: Sequence[str]) -> list[BaseNode]:
+        sealed = [self._sealer.seal_id(doc_id) for doc_id in doc_ids]
+        if isinstance(self._inner, StoreBase):
+            return self._inner.document_nodes(sealed)
+        of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=sealed)
+        return list(self._inner.get_nodes(None, MetadataFilters(filters=[of_documents])))
 
     def node_ids(self) -> list[str]:
         """Ids of all nodes, sorted; without reading the nodes where the store below can."""

@@ -62,6 +62,24 @@ def names(engine: PresetEngine) -> set[str]:
     return {Path(document.id).name for document in engine.documents()}
 
 
+def test_a_source_named_in_metadata_hides_no_document_from_its_permissions(make: Make) -> None:
+    """Permissions reach a document with a ``ref_doc_id`` of its own, and no other user can replace it."""
+    engine = make()
+    pay = Document(text="Ada earns seven.", id_="pay", metadata={"allowed": ["hr"], "ref_doc_id": "other"})
+    engine.ingest([pay])
+    everything = engine.as_user(user="root", everything=True)
+    assert [node.text for node in everything.document_nodes("pay")] == ["Ada earns seven."]
+    assert everything.document_text("pay") == "Ada earns seven."
+    stranger = engine.as_user(user="bob", groups=["all"])
+    report = stranger.ingest([Document(text="Ada earns nothing.", id_="pay")])
+    assert [failed.source for failed in report.failed] == ["pay"]
+    assert everything.document_text("pay") == "Ada earns seven."
+    engine.set_permissions(["pay"], ["finance"])
+    assert engine.permissions() == {"pay": ["finance"]}
+    assert ids(engine.as_user(groups=["hr"])) == []
+    assert ids(engine.as_user(groups=["finance"])) == ["pay"]
+
+
 WAYS: dict[str, Callable[[PresetEngine], Any]] = {
     "query": lambda engine: engine.query("cats"),
     "stream": lambda engine: list(engine.stream("cats").response_gen),

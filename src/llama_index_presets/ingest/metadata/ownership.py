@@ -9,16 +9,13 @@ from typing import Any
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
-    FilterOperator,
-    MetadataFilter,
-    MetadataFilters,
 )
 
 from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources.source import Source
-from llama_index_presets.ingest.stored_nodes import batches, stored_nodes
+from llama_index_presets.ingest.stored_nodes import batches, nodes_of_documents, stored_nodes
 from llama_index_presets.provenance import document_id
 
 __all__ = ["TENANT_KEY", "Ownership"]
@@ -107,12 +104,11 @@ class Ownership:
 
     def _views(self, doc_ids: Sequence[str]) -> dict[str, bool]:
         """For stored documents, whether all their nodes are the run's; empty where the store cannot tell."""
-        wanted, views = set(doc_ids), dict[str, bool]()
+        views: dict[str, bool] = {}
         for some in batches(doc_ids):
             for node in self._nodes_of(some):
                 doc_id = document_id(node)
-                if doc_id in wanted:  # metadata may have a ref_doc_id of its own
-                    views[doc_id] = views.get(doc_id, True) and self._is_mine(doc_id, node)
+                views[doc_id] = views.get(doc_id, True) and self._is_mine(doc_id, node)
         return views
 
     def _is_mine(self, doc_id: str, node: BaseNode) -> bool:
@@ -130,11 +126,10 @@ class Ownership:
         return {source.doc_id for source in unsure if stored.get(source.doc_id) == {_named_tenant(source)}}
 
     def _nodes_of(self, doc_ids: list[str]) -> list[BaseNode]:
-        of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=doc_ids)
-        return [
-            *stored_nodes(self.store, filters=MetadataFilters(filters=[of_documents])),
-            *stored_nodes(self.store, doc_ids),  # nodes without a source are documents of their own
-        ]
+        try:
+            return nodes_of_documents(self.store, doc_ids)
+        except NotImplementedError:
+            return []  # see `stored_nodes`
 
     def _taken_nodes(self, sources: Sequence[Source]) -> dict[str, str]:
         """Documents whose ready nodes have the id of a node that is stored in another document, and why."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode
-from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets.errors import StoreError
+from llama_index_presets.filters import filterable_metadata, predicate
+from llama_index_presets.ingest.stored_nodes import nodes_of_documents
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingestion import remove
 from llama_index_presets.provenance import document_id
@@ -61,8 +64,14 @@ def _visible(parts: EngineParts) -> set[str]:
 
 
 def _nodes(parts: EngineParts, filters: MetadataFilters | None) -> list[BaseNode]:
-    try:
+    with _listing(parts):
         return parts.visible(parts.vector_store.get_nodes(filters=filters))
+
+
+@contextmanager
+def _listing(parts: EngineParts) -> Iterator[None]:
+    try:
+        yield
     except NotImplementedError as error:
         raise StoreError(
             f"{type(parts.vector_store).__name__} cannot list its nodes, so what this engine's filters let through is "
@@ -77,10 +86,12 @@ def document_text(parts: EngineParts, doc_id: str) -> str:
 
 def document_nodes(parts: EngineParts, doc_id: str) -> list[BaseNode]:
     """See `PresetEngine.document_nodes`."""
-    this = MetadataFilters(filters=[MetadataFilter(key="ref_doc_id", value=doc_id)])
     own = parts.filters
-    both = this if own is None else MetadataFilters(filters=[own, this], condition=FilterCondition.AND)
-    nodes = [node for node in _nodes(parts, both) if node.ref_doc_id == doc_id]
+    with _listing(parts):
+        nodes = parts.visible(nodes_of_documents(parts.vector_store, [doc_id]))
+    if own is not None:
+        test = predicate(own)
+        nodes = [node for node in nodes if test(filterable_metadata(node))]
     return sorted(nodes, key=lambda node: (_number(node, "page"), _number(node, "char_start")))
 
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
@@ -15,7 +14,7 @@ from llama_index_presets.ingest.metadata.document_metadata import ALLOWED, ALLOW
 from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.metadata.permissions import Permissions, check_names, names_of, put_names
 from llama_index_presets.ingest.sources.source import Source
-from llama_index_presets.ingest.stored_nodes import batches
+from llama_index_presets.ingest.stored_nodes import batches, nodes_of_documents
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.provenance import document_id
 
@@ -177,13 +176,7 @@ def _write(parts: EngineParts, allowed: Mapping[str, Sequence[str]]) -> None:
 
 
 def _nodes_of(parts: EngineParts, doc_ids: list[str]) -> dict[str, list[BaseNode]]:
-    of_documents = MetadataFilter(key="ref_doc_id", operator=FilterOperator.IN, value=doc_ids)
-    found: dict[str, dict[str, BaseNode]] = {doc_id: {} for doc_id in doc_ids}
-    store = parts.vector_store
-    for node in [
-        *store.get_nodes(filters=MetadataFilters(filters=[of_documents])),
-        *store.get_nodes(doc_ids),
-    ]:
-        if (doc_id := document_id(node)) in found:  # metadata may have a ref_doc_id of its own
-            found[doc_id][node.node_id] = node
-    return {doc_id: list(nodes.values()) for doc_id, nodes in found.items()}
+    found: dict[str, list[BaseNode]] = {doc_id: [] for doc_id in doc_ids}
+    for node in nodes_of_documents(parts.vector_store, doc_ids):
+        found[document_id(node)].append(node)
+    return found

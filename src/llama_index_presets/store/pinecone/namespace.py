@@ -75,6 +75,12 @@ class PineconeSpace:
         for start in range(0, len(unique), ONE_OF_AT_MOST):
             yield from self.where({"id": {"$in": unique[start : start + ONE_OF_AT_MOST]}})
 
+    def of_documents(self, ref_doc_ids: Sequence[str]) -> Iterator[Any]:
+        """Records of the nodes of these documents."""
+        unique = list(dict.fromkeys(ref_doc_ids))
+        for start in range(0, len(unique), ONE_OF_AT_MOST):
+            yield from self.where({"ref": {"$in": unique[start : start + ONE_OF_AT_MOST]}})
+
     def where(self, condition: Any) -> Iterator[Any]:
         """Records that a filter object selects."""
         token: str | None = None

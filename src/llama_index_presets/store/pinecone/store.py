@@ -192,6 +192,9 @@ class PineconeVectorStore(StoreBase, OfficialStore):  # type: ignore[misc]  # ge
         ]
 
     def _records(self, selection: NodeQuery) -> Iterator[Any]:
+        if selection.doc_ids is not None:
+            yield from self._space.of_documents(selection.doc_ids)
+            return
         condition = render(selection.filters, PineconeDialect()).sql
         if selection.node_ids is None:
             yield from self._space.where(condition)

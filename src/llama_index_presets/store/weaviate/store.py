@@ -264,6 +264,8 @@ class WeaviateVectorStore(StoreBase, OfficialStore):
             return []
         if selection.node_ids is not None:
             return self._accepted(map(node_of, self._collection.named(selection.node_ids)), selection)
+        if selection.doc_ids is not None:
+            return self._nodes_of_documents(selection.doc_ids)
         if not selection.filtered:
             return [node_of(found) for found in self._collection.every()]
         condition = render(selection.filters, self._collection.dialect()).sql
@@ -272,6 +274,13 @@ class WeaviateVectorStore(StoreBase, OfficialStore):
             return [node_of(one) for one in found]
         # More than one question may give: read all of them and filter here.
         return self._accepted(map(node_of, self._collection.every()), selection)
+
+    def _nodes_of_documents(self, doc_ids: Sequence[str]) -> list[BaseNode]:
+        found = [node_of(one) for one in self._collection.where(self._documents(doc_ids))]
+        if len(found) < MOST_ROWS:
+            return found
+        wanted = set(doc_ids)
+        return [node for node in map(node_of, self._collection.every()) if node.ref_doc_id in wanted]
 
     def _accepted(self, nodes: Any, selection: NodeQuery) -> list[BaseNode]:
         render(
