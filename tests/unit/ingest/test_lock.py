@@ -128,4 +128,4 @@ def test_the_command_line_says_whom_it_waits_for(tmp_path: Path) -> None:
     time.sleep(0.2)
     holder.communicate("\n")
     out, _ = process.communicate()
-    assert process.returncode == 0 and "1 documents ingested" in out
+    assert process.returncode == 0 and "1 document ingested" in out

@@ -23,7 +23,7 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
-from llama_index_presets.cli.terminal import working
+from llama_index_presets.cli.terminal import counted, working
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -105,7 +105,7 @@ def _examine(
         for finding in found:
             shown.add_row(finding.level, finding.check, finding.message, finding.fix)
         print_table(shown)
-        say(f"{errors} errors, {warnings} warnings.")
+        say(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.")
     if errors:
         raise typer.Exit(FAILED)
 
@@ -134,7 +134,9 @@ def _no_egress(
     if as_json:
         emit(report.to_dict())
     else:
-        say(f"{preset}: {', '.join(report.steps) or 'nothing'} done, {report.documents} documents.")
+        say(
+            f"{preset}: {', '.join(report.steps) or 'nothing'} done, {counted(report.documents, 'document')}."
+        )
         for attempt in report.attempts:
             say(f"  tried: {_attempt(attempt)}, {attempt['packets']} packets")
         say(

@@ -27,7 +27,7 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find, need_index
-from llama_index_presets.cli.terminal import working
+from llama_index_presets.cli.terminal import counted, working
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -338,7 +338,9 @@ def _calibrate(
         shares = (f"{report.answered:.3f}", f"{report.wrongly_answered:.3f}")
         shown.add_row(name, f"{report.calibration.floor:g}", *shares)
     print_table(shown)
-    say(f"Cross-validated on {len(asked)} questions; kept in '{file}', which holds from the next start on.")
+    say(
+        f"Cross-validated on {counted(len(asked), 'question')}; kept in '{file}', which holds from the next start on."
+    )
 
 
 # -- re-ranking -------------------------------------------------------------------------------------------------------

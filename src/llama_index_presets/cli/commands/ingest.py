@@ -26,6 +26,7 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.cli.commands.storage import file_missing
 from llama_index_presets.cli.engines import must_find, open_engine
+from llama_index_presets.cli.terminal import counted
 from llama_index_presets.errors import BudgetExceededError, IngestError, StoreError, StoreLockedError
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -148,8 +149,9 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
     else:
         removed = f", {report.removed} removed" if report.removed else ""
         say(
-            f"{report.documents} documents ingested, {report.unchanged} unchanged{removed}: "
-            f"{report.embedded} chunks embedded, {report.tokens:,} tokens, {dollars(report.cost_usd)}."
+            f"{counted(report.documents, 'document')} ingested, {report.unchanged} unchanged{removed}: "
+            f"{counted(report.embedded, 'chunk')} embedded, {counted(report.tokens, 'token')}, "
+            f"{dollars(report.cost_usd)}."
         )
         if report.estimated_tokens is not None:
             say(f"Estimated: {report.estimated_tokens:,} tokens, {dollars(report.estimated_cost_usd)}.")
@@ -212,7 +214,7 @@ def complain_of_failures(failed: Sequence[FailedSource]) -> None:
         if len(sources) == 1:
             complain(f"{sources[0]}: {reason}")
             continue
-        complain(f"{len(sources)} documents: {reason}")
+        complain(f"{counted(len(sources), 'document')}: {reason}")
         for source in sources:
             complain(f"  {source}")
 
@@ -224,4 +226,4 @@ def _say_personal_data(report: IngestReport) -> None:
         totals.update(counts)
     if totals:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.items()))
-        say(f"Personal data in {len(report.personal_data)} documents: {listed}.")
+        say(f"Personal data in {counted(len(report.personal_data), 'document')}: {listed}.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
+from llama_index_presets.cli.terminal import counted
 from llama_index_presets.errors import IngestError
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def preview(
         emit({"documents": [one.to_dict() for one in found], "html": None if html is None else str(html)})
     else:
         chunks = sum(len(one.chunks) for one in found)
-        say(f"{len(found) - len(failed)} documents, {chunks:,} chunks; {len(failed)} would be left out.")
+        say(
+            f"{counted(len(found) - len(failed), 'document')}, {counted(chunks, 'chunk')}; "
+            f"{len(failed)} would be left out."
+        )
         if html is not None:
             say(f"See {html}.")
     if failed:
@@ -62,8 +66,8 @@ def _show(one: FilePreview) -> None:
         complain(f"{one.source}: {one.error}")
         return
     say(_printable(one.source))
-    counts = [f"{len(one.chunks)} chunks", f"{one.characters:,} characters"]
-    counts += [f"{len(one.pages)} pages"] if one.pages else []
+    counts = [counted(len(one.chunks), "chunk"), counted(one.characters, "character")]
+    counts += [counted(len(one.pages), "page")] if one.pages else []
     counts += [f"language {one.language}"] if one.language else []
     counts += [one.encoding] if one.encoding else []
     say(f"  {', '.join(counts)}")

@@ -24,7 +24,7 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.cli.engines import must_find
 from llama_index_presets.cli.spending import agree_to_cost
-from llama_index_presets.cli.terminal import can_ask, printable, working
+from llama_index_presets.cli.terminal import can_ask, counted, printable, working
 from llama_index_presets.errors import AnswerError, SettingsError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def draft(
             }
         )
         return
-    say(f"{made} questions drafted into '{out}'{f', {len(known)} were there' if known else ''}.")
+    say(f"{counted(made, 'question')} drafted into '{out}'{f', {len(known)} were there' if known else ''}.")
     if llm:
         say(f"Cost: {dollars(None if cost is None else float(cost))}.")
     say(f"Drafts are proposals. Label them: llama-presets questions label {out} --out questions.jsonl")
@@ -115,7 +115,7 @@ def _by_model(
     from llama_index_presets.providers.language_models import make_language_model
 
     agree_to_cost(
-        f"{len(found)} drafts", estimate_drafts(name, found), "the model has no known price", max_cost=max_cost,
+        counted(len(found), "draft"), estimate_drafts(name, found), "the model has no known price", max_cost=max_cost,
         as_json=as_json, cheaper="Draft fewer with --count, or give a higher --max-cost.",
     )  # fmt: skip
     if not found:
@@ -166,7 +166,9 @@ def label(
             say(f"    answer: {one.answer}")
         if not _decide(one, labels):
             break
-    say(f"\n{len(labels.accepted)} questions in '{out}', {len(labels.left(asked))} drafts left.")
+    say(
+        f"\n{counted(len(labels.accepted), 'question')} in '{out}', {counted(len(labels.left(asked)), 'draft')} left."
+    )
 
 
 def _decide(one: JudgedQuestion, labels: Labels) -> bool:

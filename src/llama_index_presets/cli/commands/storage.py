@@ -32,7 +32,7 @@ from llama_index_presets.cli.engines import (
     need_index,
     open_engine,
 )
-from llama_index_presets.cli.terminal import printable
+from llama_index_presets.cli.terminal import counted, printable
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["answers", "compact", "documents", "file_missing", "permissions"]
@@ -57,9 +57,11 @@ def answers(
     if as_json:
         emit({"storage": location.shown, "answers": held, "bytes": size, "removed": removed})
     elif clear:
-        say(f"{removed} answers removed from '{location.shown}'.")
+        say(f"{counted(removed, 'answer')} removed from '{location.shown}'.")
     else:
-        say(f"{held} answers in '{location.shown}', {size / 1e6:.1f} MB. Remove them with --clear.")
+        say(
+            f"{counted(held, 'answer')} in '{location.shown}', {size / 1e6:.1f} MB. Remove them with --clear."
+        )
 
 
 @app.command()
@@ -129,7 +131,9 @@ def documents(
             "Where you ingest the files again from their new place, remove these with --delete."
         )
     if delete:
-        say(f"{deleted} documents removed. 'llama-presets compact' takes their text off the disk, too.")
+        say(
+            f"{counted(deleted, 'document')} removed. 'llama-presets compact' takes their text off the disk, too."
+        )
 
 
 def _documents_named(names: Sequence[str], listed: Iterable[str]) -> list[str]:
