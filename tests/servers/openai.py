@@ -57,6 +57,8 @@ class Fault:
         empty: Whether the answer has no text.
         message: Of the error.
         without: Key that the answer lacks: `choices` or `data`.
+        body: In place of an answer, with status 200.
+        body_type: Its content type.
     """
 
     status: int = 0
@@ -68,6 +70,8 @@ class Fault:
     empty: bool = False
     message: str = ""
     without: str = ""
+    body: bytes = b""
+    body_type: str = ""
 
 
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -207,7 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._without = fault.without if fault else ""
         if fault is not None and fault.stall_s:
             time.sleep(fault.stall_s)
-        if fault is not None and fault.html:
+        if fault is not None and fault.body:
+            self._send(fault.body, 200, {"Content-Type": fault.body_type})
+        elif fault is not None and fault.html:
             self._send(HTML, fault.status or 502, {"Content-Type": "text/html"})
         elif fault is not None and fault.status:
             self._refuse(fault, fault.message)

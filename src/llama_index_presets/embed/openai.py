@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from enum import Enum
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +22,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.embed.tokens import HostedTokenizer
-from llama_index_presets.embed.vectors import missing_vectors, pooled, unit_vectors
+from llama_index_presets.embed.vectors import missing_vectors, pooled, read_reply, unit_vectors
 from llama_index_presets.errors import (
     ModelError,
     ModelReplyError,
@@ -348,7 +346,7 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
         if self._pace is not None:
             self._pace.acquire(self._paced_tokens(texts))
         raw = client.embeddings.with_raw_response.create(input=texts, model=engine, **self.additional_kwargs)
-        return self._checked(self._parsed(raw), texts)
+        return self._checked(read_reply(raw), texts)
 
     async def _asend(self, texts: list[str], engine: str) -> np.ndarray:
         client = self._get_aclient()
@@ -356,17 +354,7 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
             await self._pace.async_acquire(await asyncio.to_thread(self._paced_tokens, texts))
         ask = client.embeddings.with_raw_response.create
         raw = await ask(input=texts, model=engine, **self.additional_kwargs)
-        return self._checked(self._parsed(raw), texts)
-
-    def _parsed(self, raw: Any) -> Any:
-        """A reply as the SDK reads it; one without vectors, which the SDK refuses, as its body has it."""
-        try:
-            return raw.parse()
-        except ValueError:
-            body = json.loads(raw.text)
-            usage = body.get("usage") if isinstance(body, dict) else None
-            error = body.get("error") if isinstance(body, dict) else None
-            return SimpleNamespace(data=[], usage=SimpleNamespace(**usage) if usage else None, error=error)
+        return self._checked(read_reply(raw), texts)
 
     def _paced_tokens(self, texts: list[str]) -> int:
         return sum(self.count_tokens(texts)) if self.tokens_per_minute else 0

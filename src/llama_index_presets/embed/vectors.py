@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError, ModelReplyError
 
-__all__ = ["missing_vectors", "pooled", "unit_vectors"]
+__all__ = ["missing_vectors", "pooled", "read_reply", "unit_vectors"]
 
 
 def unit_vectors(vectors: Any, *, count: int, dim: int | None, model: str) -> np.ndarray:
@@ -47,6 +50,22 @@ def unit_vectors(vectors: Any, *, count: int, dim: int | None, model: str) -> np
             f"'{model}' returned a vector without direction (zero or not finite). Look at its texts."
         )
     return np.asarray(array / norms, dtype=np.float32)
+
+
+def read_reply(raw: Any) -> Any:
+    """A raw reply as OpenAI's SDK reads it; one without vectors, or that is no JSON, as far as its body tells."""
+    with suppress(ValueError, AttributeError):  # the SDK takes the key `data` unseen
+        answer = raw.parse()
+        if hasattr(answer, "data"):
+            return answer
+    body: Any = None
+    with suppress(ValueError):
+        body = json.loads(raw.text)
+    told = body if isinstance(body, dict) else {}
+    usage = told.get("usage")
+    return SimpleNamespace(
+        data=[], usage=SimpleNamespace(**usage) if isinstance(usage, dict) else None, error=told.get("error")
+    )
 
 
 def missing_vectors(

@@ -8,7 +8,10 @@ that the provider bills, is lost. So each reply is looked at in the SDK client t
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import wrapt
@@ -21,6 +24,9 @@ else:
     _Proxy = wrapt.ObjectProxy
 
 __all__ = ["checking"]
+
+_About: TypeAlias = tuple[str, str, str]
+"""Model, address and key."""
 
 _LONGEST: Final = 300
 """Characters of a provider's own message that are passed on."""
@@ -45,43 +51,59 @@ class _CheckingClient(_Proxy):
     @property
     def chat(self) -> Any:
         """The chat API."""
-        return _CheckingChat(self.__wrapped__.chat, str(self.__wrapped__.base_url))
+        return _CheckingChat(self.__wrapped__.chat, _where(self.__wrapped__))
 
     @property
     def completions(self) -> Any:
         """The legacy completions API."""
-        return _CheckingCompletions(self.__wrapped__.completions, str(self.__wrapped__.base_url))
+        return _CheckingCompletions(self.__wrapped__.completions, _where(self.__wrapped__))
 
 
 class _CheckingChat(_Proxy):
-    def __init__(self, chat: Any, url: str) -> None:
+    def __init__(self, chat: Any, where: tuple[str, str]) -> None:
         super().__init__(chat)
-        self._self_url = url
+        self._self_where = where
 
     @property
     def completions(self) -> Any:
         """The API that answers chats."""
-        return _CheckingCompletions(self.__wrapped__.completions, self._self_url)
+        return _CheckingCompletions(self.__wrapped__.completions, self._self_where)
 
 
 class _CheckingCompletions(_Proxy):
-    def __init__(self, completions: Any, url: str) -> None:
+    def __init__(self, completions: Any, where: tuple[str, str]) -> None:
         super().__init__(completions)
-        self._self_url = url
+        self._self_where = where
 
     def create(self, *args: Any, **request: Any) -> Any:
         """Send a request, and look at its reply."""
-        about = (str(request.get("model")), self._self_url)
-        reply = self.__wrapped__.create(*args, **request)
+        about = (str(request.get("model")), *self._self_where)
         look = _stream if request.get("stream") else _whole
+        with _json_wanted(about):
+            reply = self.__wrapped__.create(*args, **request)
         return _awaited(reply, look, about) if inspect.isawaitable(reply) else look(reply, about)
 
 
-async def _awaited(reply: Any, look: Any, about: tuple[str, str]) -> Any:
-    return look(await reply, about)
+def _where(client: Any) -> tuple[str, str]:
+    """Address and key of a client; the key is only taken out of what a provider says."""
+    return str(client.base_url), str(getattr(client, "api_key", None) or "")
 
 
-def _whole(reply: Any, about: tuple[str, str]) -> Any:
+async def _awaited(reply: Any, look: Any, about: _About) -> Any:
+    with _json_wanted(about):
+        come = await reply
+    return look(come, about)
+
+
+@contextmanager
+def _json_wanted(about: _About) -> Iterator[None]:
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise _no_answer(None, about, "the reply is no JSON") from error
+
+
+def _whole(reply: Any, about: _About) -> Any:
     """A reply that is not streamed."""
     choices = getattr(reply, "choices", None)
     if not choices:
@@ -92,14 +114,14 @@ def _whole(reply: Any, about: tuple[str, str]) -> Any:
     return reply
 
 
-def _stream(reply: Any, about: tuple[str, str]) -> Any:
+def _stream(reply: Any, about: _About) -> Any:
     return _CheckedStream(reply, about)
 
 
 class _CheckedStream(_Proxy):
     """Pieces of a stream; one that ends without any choice raises."""
 
-    def __init__(self, stream: Any, about: tuple[str, str]) -> None:
+    def __init__(self, stream: Any, about: _About) -> None:
         super().__init__(stream)
         self._self_about = about
 
@@ -137,16 +159,15 @@ def _telling(pieces: list[Any]) -> Any:
     )
 
 
-def _no_answer(reply: Any, about: tuple[str, str], problem: str) -> ModelReplyError:
+def _no_answer(reply: Any, about: _About, problem: str) -> ModelReplyError:
     model, host = about[0], urlsplit(about[1]).netloc.rpartition("@")[2]
     error = getattr(reply, "error", None) or {}
     if not isinstance(error, dict):
         error = {"message": error}
-    said = (
-        f" It says: {' '.join(str(error['message']).split())[:_LONGEST].rstrip('.')}."
-        if error.get("message")
-        else ""
-    )
+    text = " ".join(str(error.get("message") or "").split())
+    if about[2]:
+        text = text.replace(about[2], "(key)")
+    said = f" It says: {text[:_LONGEST].rstrip('.')}." if text else ""
     code = error.get("code")
     return ModelReplyError(
         f"'{model}' at {host} replied without an answer: {problem}.{said} Ask again; if it stays so, look at "

@@ -75,6 +75,33 @@ def test_a_second_attempt_can_answer(server: OpenAIServer, way: str) -> None:
     assert "42" in str(WAYS[way](llm))
 
 
+@pytest.mark.parametrize("body", [b"<html>gateway</html>", b"{oops", b"[]", b"null"])
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+def test_a_reply_of_another_kind_is_named(server: OpenAIServer, body: bytes, kind: str) -> None:
+    """Pages of gateways, broken JSON and other values, with status 200: for a chat and for vectors."""
+    server.fail_always = Fault(body=body, body_type=kind)
+    llm = OpenAI("gpt-4o-mini", api_key="sk-x", api_base=server.url, max_retries=0)
+    with pytest.raises(ModelReplyError, match="without an answer"):
+        llm.chat(MESSAGES)
+    with pytest.raises(ModelReplyError, match="without an answer"):
+        asyncio.run(llm.achat(MESSAGES))
+    model = BatchedOpenAIEmbedding(
+        model="text-embedding-3-small", api_key="sk-x", api_base=server.url, max_retries=0
+    )
+    with pytest.raises(ModelReplyError, match="returned no vectors"):
+        model.get_text_embedding("a b")
+
+
+def test_a_key_that_the_provider_repeats_is_not_passed_on(server: OpenAIServer) -> None:
+    """Providers name the key in what they say of it."""
+    body = b'{"error": {"message": "The key sk-verysecret is not known."}}'
+    server.fail_always = Fault(body=body, body_type="application/json")
+    llm = OpenAI("gpt-4o-mini", api_key="sk-verysecret", api_base=server.url, max_retries=0)
+    with pytest.raises(ModelReplyError, match=r"The key \(key\) is not known") as told:
+        llm.chat(MESSAGES)
+    assert "verysecret" not in str(told.value)
+
+
 EMBED: dict[str, Callable[[Any], Any]] = {
     "batch": lambda model: model.get_text_embedding_batch(["a b", "c"]),
     "query": lambda model: model.get_query_embedding("a b c"),
