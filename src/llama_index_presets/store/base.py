@@ -270,7 +270,7 @@ class StoreBase:
         A filter on ``ref_doc_id`` finds those alone whose metadata has no such key of its own.
 
         Example:
-            >>> from llama_index_presets.store import DuckDBVectorStore
+            >>> from llama_index_presets import DuckDBVectorStore
             >>> DuckDBVectorStore().document_nodes(["handbook.pdf"])
             []
         """
