@@ -178,9 +178,8 @@ class Block:
 
 
 _HEAD_OF_A_BLOCK = re.compile(r"^(?=\[\d)", re.MULTILINE)
-_FENCE_KEY = secrets.token_bytes(
-    16
-)  # a mark that no document can know, and one prompt for one question in a process
+# a mark that no document can know, and one prompt for one question in a process
+_FENCE_KEY = secrets.token_bytes(16)
 _FENCE = re.compile(r"<passages (?P<mark>\w+)>\n(?P<body>.*)\n</passages (?P=mark)>", re.DOTALL)
 
 

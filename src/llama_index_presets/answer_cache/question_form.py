@@ -14,9 +14,8 @@ from typing import Final
 
 __all__ = ["normalised", "question_form"]
 
-_INVISIBLE: Final = dict.fromkeys(
-    (0x00AD, 0x200B, 0xFEFF)
-)  # soft hyphen, blank without width, byte order mark
+# soft hyphen, blank without width, byte order mark
+_INVISIBLE: Final = dict.fromkeys((0x00AD, 0x200B, 0xFEFF))
 _SPELLINGS: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2010": "-", "\u2011": "-"})
 _WH: Final = r"(?:who|what|which|when|where|why|how)"
 _OPENING: Final = re.compile(rf"(?:{_WH}|is|are|was|were|do|does|did)(?:n't|'s)?", re.I)

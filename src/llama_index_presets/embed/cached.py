@@ -159,9 +159,8 @@ class CachedEmbedding(BaseEmbedding):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if (
-            name == "callback_manager"
-        ):  # LlamaIndex sets it on the outermost model; calls happen in the inner one
+        if name == "callback_manager":
+            # LlamaIndex sets it on the outermost model; calls happen in the inner one
             self.inner.callback_manager = value
 
     @property

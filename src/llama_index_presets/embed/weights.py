@@ -59,9 +59,8 @@ def find_hub_model(name: str, *, allow_download: bool = True, hub_cache: str | N
         return download(name, hub_cache=hub_cache)
     except MissingExtraError:
         raise
-    except (
-        Exception
-    ) as error:  # the hub's library, and those that it stands on, each have errors of their own
+    except Exception as error:
+        # the hub's library, and those that it stands on, each have errors of their own
         raise ModelError(
             f"The model '{name}' is not on this machine and could not be downloaded ({type(error).__name__}). {advice}"
         ) from error

@@ -39,7 +39,6 @@ def answer_f1(expected: str, answer: str) -> float:
 
 def _words(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKC", _MARKERS.sub("", text)).casefold()
-    kept = "".join(
-        char for char in plain if not unicodedata.category(char).startswith("P")
-    )  # as SQuAD: "10-K" is "10k"
+    # as SQuAD: "10-K" is "10k"
+    kept = "".join(char for char in plain if not unicodedata.category(char).startswith("P"))
     return [word for word in kept.split() if word not in _ARTICLES]

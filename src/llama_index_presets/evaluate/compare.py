@@ -125,9 +125,8 @@ def family_p_values(first: Scores, second: Scores) -> dict[str, float]:
     losses = {name: _losses(name, first, second) for name in MEASURES}
     losses = {name: found for name, found in losses.items() if found}
     questions = sorted({question for found in losses.values() for question in found})
-    table = np.array(
-        [[found.get(question, 0.0) for question in questions] for found in losses.values()]
-    )  # (measures, questions)
+    # (measures, questions)
+    table = np.array([[found.get(question, 0.0) for question in questions] for found in losses.values()])
     scale = np.sqrt((table**2).sum(axis=1, keepdims=True)) if losses else np.zeros((0, 1))
     table = np.divide(table, scale, out=np.zeros_like(table), where=scale > 0)
     observed = table.sum(axis=1)

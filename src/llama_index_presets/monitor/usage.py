@@ -234,9 +234,8 @@ def _openai_responses(usage: Any) -> Usage:
     return Usage(
         prompt=_tokens(usage, "input_tokens"),
         completion=_tokens(usage, "output_tokens"),
-        cached=_first(
-            details, ("cached_tokens",), ("cache_read_input_tokens",)
-        ),  # the second is Perplexity's
+        # the second is Perplexity's
+        cached=_first(details, ("cached_tokens",), ("cache_read_input_tokens",)),
         cache_write=_tokens(details, "cache_write_tokens"),
         reasoning=_tokens(usage, "output_tokens_details", "reasoning_tokens"),
         total=_tokens(usage, "total_tokens"),

@@ -34,9 +34,8 @@ def require(module: str, *, extra: str) -> ModuleType:
             raise MissingExtraError(module, extra) from error
         raise
     except ImportError as error:
-        if isinstance(
-            error.__cause__, KeyboardInterrupt
-        ):  # a compiled module says that it cannot be initialized
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            # a compiled module says that it cannot be initialized
             raise error.__cause__ from None
         raise
 

@@ -176,9 +176,8 @@ class PresetChatEngine(BaseChatEngine):
         except Exception as error:
             if not falls_back(error, self._parts):
                 raise
-            return make_whole(
-                message, self._last_question, topic=self._topic()
-            )  # as without a language model; the answer will say what is wrong
+            # as without a language model; the answer will say what is wrong
+            return make_whole(message, self._last_question, topic=self._topic())
         return without_thinking(question).strip() or message
 
     def _history_matters(self) -> bool:

@@ -112,9 +112,8 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
         ingest_lock(parts.storage.lock, wait=options.wait),
         writing_contextualiser(parts) as contextualiser,
     ):
-        open_storage(
-            parts.storage, parts.preset.name, parts.fingerprint, permissions=parts.permissions.on()
-        )  # there is something to ingest
+        # there is something to ingest
+        open_storage(parts.storage, parts.preset.name, parts.fingerprint, permissions=parts.permissions.on())
         finish_permissions(parts)
         ownership = _ownership(parts, data, options)
         if parts.permissions.on():

@@ -328,9 +328,8 @@ def _region() -> dict[str, str]:
 
 
 def _smollm2(name: ModelName, arguments: dict[str, Any], options: Mapping[str, Any]) -> None:
-    require(
-        "llama_index_presets.providers.smollm2", extra="smollm2"
-    ).weights_folder()  # now, not at the first question
+    # now, not at the first question
+    require("llama_index_presets.providers.smollm2", extra="smollm2").weights_folder()
     del arguments["model"]
     if "temperature" not in options:
         arguments["temperature"] = 0.0

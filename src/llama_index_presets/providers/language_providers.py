@@ -23,9 +23,8 @@ PROVIDERS: Final[dict[str, Provider]] = {
         extra="openai",
         keys=("OPENAI_API_KEY",),
         endpoints=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-        packages=(
-            "llama_index.llms.openai",
-        ),  # behind our own class stands the official one, which may be missing
+        # behind our own class stands the official one, which may be missing
+        packages=("llama_index.llms.openai",),
         bare=("gpt-", "chatgpt-", "o1", "o3", "o4"),
         names=_OPENAI_NAMES,
         prices="openai",

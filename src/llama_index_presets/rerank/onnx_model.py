@@ -54,9 +54,8 @@ def model_folder(source: ModelSource) -> Path:
             return download(source.model, revision=source.revision, hub_cache=source.cache_folder)
         except MissingExtraError:
             raise
-        except (
-            Exception
-        ) as error:  # the hub's library, and those that it stands on, each have errors of their own
+        except Exception as error:
+            # the hub's library, and those that it stands on, each have errors of their own
             cause = f"the hub could not be reached ({type(error).__name__})."
     raise cannot_load(source, cause)
 

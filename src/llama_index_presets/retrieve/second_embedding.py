@@ -81,9 +81,8 @@ class NodeVectors:
             texts = [node.get_content(MetadataMode.EMBED) for node in nodes.values()]
             for name, vector in zip(nodes, self.embed_model.get_text_embedding_batch(texts), strict=True):
                 kept[name] = digests[name], _unit(vector)
-        names = [
-            name for name in digests if name in kept
-        ]  # a node that its store lost is logged by the keyword leg
+        # a node that its store lost is logged by the keyword leg
+        names = [name for name in digests if name in kept]
         vectors = np.stack([kept[name][1] for name in names]) if names else np.empty((0, 0), np.float32)
         self._known, self._table, self._mark = kept, (names, vectors), mark
         return len(missing)

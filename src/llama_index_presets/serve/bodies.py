@@ -174,9 +174,8 @@ def _parsed(kind: type[Body], raw: bytes) -> Body:
     try:
         content = json.loads(raw)
         if b"\\u" in raw:
-            json.dumps(
-                content, ensure_ascii=False
-            ).encode()  # half of a character, which no store or model takes
+            # half of a character, which no store or model takes
+            json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Problem(400, f"The body is no JSON ({_fault(error)}).", code="malformed_json") from None
     if not isinstance(content, dict):

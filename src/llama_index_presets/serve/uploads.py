@@ -91,9 +91,8 @@ def file_of(state: Path, caller: Caller, shown: str) -> str:
     """Id of a document in the index, from the one that `document_id` shows."""
     name = shown.removeprefix("uploads/")
     if name != shown and _OF_ANOTHER.fullmatch(name):
-        return (
-            state / "uploads" / name
-        ).as_posix()  # an id in the index, which the caller's view decides about
+        # an id in the index, which the caller's view decides about
+        return (state / "uploads" / name).as_posix()
     if name == shown or "/" in name or name in ("", ".", ".."):
         return shown
     return (upload_folder(state, caller) / name).as_posix()

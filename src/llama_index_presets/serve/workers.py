@@ -95,9 +95,8 @@ class Workers:
         open_keys(config)  # before the address is announced
         self.config = config
         self._reread = reread
-        self._socket = listen(
-            config, bound=True
-        )  # workers listen: until one does, nobody waits for an answer
+        # workers listen: until one does, nobody waits for an answer
+        self._socket = listen(config, bound=True)
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._stop = threading.Event()

@@ -148,9 +148,8 @@ def _found_by_words(hit: NodeWithScore) -> bool:
 
 
 def _words_say_so(reading: Reading, place: int) -> bool:
-    if (
-        reading.question.codes
-    ):  # another code than the one asked for is no evidence, whatever stands around it
+    if reading.question.codes:
+        # another code than the one asked for is no evidence, whatever stands around it
         return reading.holds_code[place]
     return WORDS.probability(reading.features(place)) >= WORDS.floor
 

@@ -30,9 +30,8 @@ class Words:
         """Tokens that begin as a word does: they share five letters and three fifths of the longer one."""
         if len(word) < _BEGINNING:
             return frozenset()
-        if (
-            self._by_beginning is None
-        ):  # sorted on demand: most texts are never asked for a word that they have not
+        if self._by_beginning is None:
+            # sorted on demand: most texts are never asked for a word that they have not
             by_beginning: dict[str, list[str]] = {}
             for token in self.tokens:
                 if len(token) >= _BEGINNING:

@@ -42,9 +42,10 @@ _BASE64: Final = re.compile(
     r"(?<![\w+/])(?:[A-Za-z0-9+/]{4}){6,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])"
 )
 _SPACED: Final = re.compile(r"(?<!\w)(?:\w[ .\-_*]){5,}\w(?!\w)")
+# Cyrillic and Greek letters that look like Latin ones
 _LETTERS: Final = str.maketrans(
     "аеорсухіјѕԁһԛԝαεονιρτυκАВЕКМНОРСТХΑΒΕΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdhqwaeoviptukABEKMHOPCTXABEHIKMNOPTYX"
-)  # Cyrillic and Greek letters that look like Latin ones
+)
 _DIGITS: Final = str.maketrans("0134578@$", "oieastbas")
 _LEET: Final = re.compile(
     r"\b(?=[a-z0134578@$]*[a-z])(?=[a-z0134578@$]*[0134578@$])[a-z0134578@$]{4,}\b", re.IGNORECASE

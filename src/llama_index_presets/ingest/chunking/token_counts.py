@@ -21,9 +21,8 @@ _Text = TypeVar("_Text", str, bytes)
 _WORDS: Final = re.compile(rb"[A-Za-z0-9]+|[^\sA-Za-z0-9]")
 _MARKS: Final = string.punctuation.encode("ascii")
 _WITHOUT_MARKS: Final = bytes.maketrans(_MARKS, b" " * len(_MARKS))
-_CONTROLS: Final = bytes(
-    {*range(32), 127} - {*b"\t\n\r"}
-)  # white space or nothing, by the tokenizer's release
+# white space or nothing, by the tokenizer's release
+_CONTROLS: Final = bytes({*range(32), 127} - {*b"\t\n\r"})
 _LINES: Final = re.compile(r"[^\n]*(?:\n(?!\S)[^\n]*)*\n?")
 """A line with its end, and with the blank and indented lines below it: white space at a line's ends is one token."""
 _PROBE: Final = (

@@ -232,9 +232,8 @@ class _Converter:
             nodes = walker.get_latex_nodes(pos=0)[0]
         except RecursionError as error:
             raise IngestError(_UNCLOSED) from error
-        if _is_deeper(
-            nodes, _DEEPEST
-        ):  # the writer calls itself for each level, and hides that Python has had enough
+        if _is_deeper(nodes, _DEEPEST):
+            # the writer calls itself for each level, and hides that Python has had enough
             raise IngestError(_UNCLOSED)
         text = str(self._writer.nodelist_to_text(nodes))
         return re.sub(rf"{_SPACE}(?=[\w(\[])", " ", text).replace(_SPACE, "")

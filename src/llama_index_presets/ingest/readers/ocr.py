@@ -33,9 +33,8 @@ def read_scan(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     if not limit.ocr:
         raise IngestError(f"It is a picture: a binary file without text. {HOW_TO_READ}")
     sequence = require("PIL.ImageSequence", extra="ocr")
-    open_image(
-        path, max_pixels=min(limit.units, MAX_PIXELS)
-    )  # refuses what is too large before it is decoded
+    # refuses what is too large before it is decoded
+    open_image(path, max_pixels=min(limit.units, MAX_PIXELS))
     with require("PIL.Image", extra="ocr").open(path) as image:
         pages = [
             (str(number), recognized(frame.convert("RGB"), limit.ocr))

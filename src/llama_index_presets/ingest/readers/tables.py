@@ -81,9 +81,8 @@ def fill_spans(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
         [['a', 'b'], ['a', 'c']]
     """
     filled: list[list[Cell]] = []
-    above: dict[
-        int, tuple[int, Cell]
-    ] = {}  # column -> rows that are left, and the cell that reaches into them
+    # column -> rows that are left, and the cell that reaches into them
+    above: dict[int, tuple[int, Cell]] = {}
     left = _MOST_CELLS
     for number, row in enumerate(rows):
         line: list[Cell] = []

@@ -213,9 +213,8 @@ def _few(files: Sequence[Path]) -> Iterator[list[str]]:
         return
     with tempfile.TemporaryFile() as together:
         for path in small:
-            together.write(
-                path.read_bytes() + b"\n"
-            )  # a line torn by a kill must not swallow the next journal's first
+            # a line torn by a kill must not swallow the next journal's first
+            together.write(path.read_bytes() + b"\n")
         together.flush()
         copied = set(small)
         yield [f"/dev/fd/{together.fileno()}", *(str(path) for path in files if path not in copied)]

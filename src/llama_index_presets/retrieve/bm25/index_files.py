@@ -158,9 +158,8 @@ class IndexDirectory:
                 _check_shapes(exported, len(document_table))
         except (OSError, StoreCorruptError):
             raise
-        except (
-            Exception
-        ) as error:  # without checksums numpy meets damaged headers, and its errors are of every kind
+        except Exception as error:
+            # without checksums numpy meets damaged headers, and its errors are of every kind
             raise damaged(folder, str(error) or type(error).__name__) from error
         return exported, document_table
 

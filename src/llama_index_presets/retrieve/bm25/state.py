@@ -187,9 +187,8 @@ class KeywordState:
         """Settings that an outdated folder gets: its own, and those that it lacks as the caller or the default say."""
         own = {name: self.settings[name] for name in _DEFAULTS if name not in _BEFORE_FORMAT_3}
         given = {name: value for name, value in self._wanted.items() if value is not None}
-        self._chosen(
-            given, {**own, "fields": given.get("fields", {}), "pairs": 0.0}
-        )  # what cannot be changed
+        # what cannot be changed
+        self._chosen(given, {**own, "fields": given.get("fields", {}), "pairs": 0.0})
         return self._chosen({**own, **given}, {})
 
     def renew(self, entries: Sequence[NodeEntry]) -> None:

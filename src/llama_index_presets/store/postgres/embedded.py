@@ -135,9 +135,8 @@ def _wake(server: Any) -> None:
 
 def _leave(path: Path, use: _Use) -> None:
     with _entering:
-        if (
-            _uses.get(path) is not use
-        ):  # left already, at the end of the process; or a block of the parent of this fork
+        if _uses.get(path) is not use:
+            # left already, at the end of the process; or a block of the parent of this fork
             return
         use.blocks -= 1
         if not use.blocks:

@@ -283,9 +283,8 @@ class WeaviateVectorStore(StoreBase, OfficialStore):
         return [node for node in map(node_of, self._collection.every()) if node.ref_doc_id in wanted]
 
     def _accepted(self, nodes: Any, selection: NodeQuery) -> list[BaseNode]:
-        render(
-            selection.filters, self._collection.dialect()
-        )  # refuses what the service cannot say, in any case
+        # refuses what the service cannot say, in any case
+        render(selection.filters, self._collection.dialect())
         accepts = predicate(selection.filters)
         return [node for node in nodes if accepts(filterable_metadata(node))]
 

@@ -67,9 +67,8 @@ def _as_unicode(storage: Any, header: int, codepage: str) -> Any:
     own = next((one.bytes_ for one in storage.streams if one.name == _PROPERTIES), b"")
     codepage = _codepage(own[header:]) or codepage
     streams = tuple(_stream(one, header, codepage) for one in storage.streams)
-    if not own and storage.name.startswith(
-        _OBJECTS
-    ):  # it may have lost them; the message has its text all the same
+    if not own and storage.name.startswith(_OBJECTS):
+        # it may have lost them; the message has its text all the same
         streams += (
             require("oxmsg.storage", extra="readers-all").Stream(
                 f"{storage.path}/{_PROPERTIES}", bytes(header)

@@ -56,9 +56,8 @@ def _number(value: float, code: str) -> str:
         return _general(value)
     if digits is None:  # a section of text alone, such as "-" for zero
         return " ".join(_filled(pattern, literal).split())
-    exact = Decimal(
-        repr(float(value)) if isinstance(value, float) else value
-    )  # as it is written, not as it is stored
+    # as it is written, not as it is stored
+    exact = Decimal(repr(float(value)) if isinstance(value, float) else value)
     scaled = (abs(exact) if negative else exact).scaleb(2 * pattern.count("%"))
     body = _formatted(scaled, digits[0])
     text = f"{pattern[: digits.start()]}\0{_rest(pattern[digits.end() :])}"

@@ -72,9 +72,8 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pictures and extensions, which hold no cells
             book = openpyxl.load_workbook(path, data_only=True)
-    except (
-        Exception
-    ) as error:  # it refuses styles and filters that Excel opens; the values are there all the same
+    except Exception as error:
+        # it refuses styles and filters that Excel opens; the values are there all the same
         return _values_alone(path, limit, f"{type(error).__name__} of openpyxl"), about
     if not book.worksheets:  # it does not follow every kind of path to a sheet
         return _values_alone(path, limit, "openpyxl finds no sheet"), about

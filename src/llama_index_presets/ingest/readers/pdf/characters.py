@@ -146,9 +146,8 @@ def _calls(raw: Any) -> _Calls:
     """Functions of the library that take addresses, which saves a conversion each; they never call back into Python."""
 
     def function(name: str, result: Any, *arguments: Any) -> Any:
-        address = (
-            ctypes.cast(getattr(raw, name), _POINTER).value or 0
-        )  # never 0: a name that is there has one
+        # never 0: a name that is there has one
+        address = ctypes.cast(getattr(raw, name), _POINTER).value or 0
         return ctypes.PYFUNCTYPE(result, _POINTER, _INT, *arguments)(address)
 
     return _Calls(

@@ -394,9 +394,8 @@ def _follows(last: Box, box: Box, turn: int, em: float) -> bool:
     else:
         gap = box[1] - last[3] if turn == 1 else last[1] - box[3]
         shift = abs(box[0] - last[0]) if turn == 1 else abs(box[2] - last[2])
-    return box == last or (
-        -0.6 * em < gap < 0.35 * em and shift < 0.6 * em
-    )  # both letters of a ligature have one box
+    # both letters of a ligature have one box
+    return box == last or (-0.6 * em < gap < 0.35 * em and shift < 0.6 * em)
 
 
 def _is_near(last: Box, box: Box, em: float) -> bool:
