@@ -19,10 +19,10 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from llama_index_presets.diagnose.loopback_model import LoopbackModel
 from llama_index_presets.diagnose.samples import SAMPLE_QUESTION, write_samples
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.packages.extras import installed
@@ -38,6 +38,67 @@ __all__ = [
     "parse_packet",
     "run_without_network",
 ]
+
+
+_ANSWER: Final = {
+    "id": "stand-in",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "stand-in",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "It is served here. [1]"},
+        }
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+class _LoopbackModel:
+    """Server on loopback, for the time of a ``with`` block.
+
+    Attributes:
+        requests: How many requests it has answered.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            """Answers every request alike."""
+
+            def do_POST(self) -> None:
+                """Answer."""
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                owner.requests += 1
+                data = json.dumps(_ANSWER).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Stay silent."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def name(self) -> str:
+        """Its name, as a setting `llm` spells it."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1#stand-in"
+
+    def __enter__(self) -> _LoopbackModel:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
 
 # A network that leads nowhere and is watched: a Linux network namespace in which every address is this machine.
 #
@@ -371,7 +432,7 @@ def _prove_refusal(task: dict[str, Any], storage: Path, steps: list[str]) -> Non
         steps.append("refusal of a model elsewhere")
     else:
         raise PresetsError(f"A model at {_CONTROL[0]} was taken, although nothing may leave the machine.")
-    with LoopbackModel() as model, build(task["preset"], llm=model.name, **settings) as engine:
+    with _LoopbackModel() as model, build(task["preset"], llm=model.name, **settings) as engine:
         engine.query(SAMPLE_QUESTION)
         if model.requests != 1:
             raise PresetsError(f"A model on loopback was asked {model.requests} times; expected once.")

@@ -26,7 +26,6 @@ from llama_index_presets.files.private_files import private_folder, private_open
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.engines import Engines, Served, engine_tag
-from llama_index_presets.serve.job_reports import all_failed, shown, sum_of
 from llama_index_presets.serve.jobs import Job, Jobs, Text
 from llama_index_presets.serve.protocols.problems import Problem, log_fault
 from llama_index_presets.serve.turns import JOBS_LOCK, let_removals_pass
@@ -176,10 +175,10 @@ class JobQueue:
                     added = self._ingest(table, job, caller, engine, batch)
                 if added is None:  # stopped while it waited
                     return
-                report = sum_of(report, shown(added, served.state, caller))
+                report = _sum_of(report, _shown(added, served.state, caller))
                 finished += len(batch)
                 table.update(job.id, finished=finished, report=report, status="running", error="")
-            table.update(job.id, status="failed" if all_failed(report, job.total) else "done")
+            table.update(job.id, status="failed" if _all_failed(report, job.total) else "done")
         except Exception as error:
             table.update(job.id, status="failed", error=_reason(error))
             log_fault(f"ingest job {job.id}", error)
@@ -224,9 +223,9 @@ def _ingest(engine: PresetEngine, batch: Sequence[Any], metadata: Mapping[str, A
     for data in (there, others):
         if data:
             added = engine.ingest(data, wait=False, show_progress=False, metadata=metadata)
-            report = sum_of(report, added.to_dict())
+            report = _sum_of(report, added.to_dict())
     gone = [{"source": path, "error": "The upload is gone."} for path in paths if path not in there]
-    return sum_of(report, {"failed": gone}) if gone else report
+    return _sum_of(report, {"failed": gone}) if gone else report
 
 
 def _documents(job: Job) -> list[Any]:
@@ -266,3 +265,44 @@ def _forget_texts(job: Job) -> None:
     for item in job.items:
         if item.endswith(".texts.json"):
             Path(item).unlink(missing_ok=True)
+
+
+def _sum_of(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two reports as one: numbers and lists are added, an unknown cost stays unknown."""
+    total = dict(first)
+    for name, value in second.items():
+        before = total.get(name)
+        if name in first and (value is None or before is None):
+            total[name] = None
+        elif isinstance(value, dict):
+            total[name] = {**(before or {}), **value}
+        elif before is not None and isinstance(value, int | float | list):
+            total[name] = before + value
+        else:
+            total[name] = value
+    return total
+
+
+def _shown(report: Mapping[str, Any], state: Path, caller: Caller) -> dict[str, Any]:
+    """A report without the server's folders."""
+    failed = [
+        {
+            **one,
+            "source": document_id(state, caller, str(one["source"])),
+            "error": _without(state, str(one["error"])),
+        }
+        for one in report.get("failed", ())
+    ]
+    personal = {
+        document_id(state, caller, name): counts for name, counts in report.get("personal_data", {}).items()
+    }
+    return {**report, "failed": failed, "personal_data": personal}
+
+
+def _without(state: Path, text: str) -> str:
+    return text.replace(state.as_posix() + "/", "")
+
+
+def _all_failed(report: Mapping[str, Any], total: int) -> bool:
+    """Whether no document of a job was ingested."""
+    return total > 0 and len(report.get("failed", ())) >= total

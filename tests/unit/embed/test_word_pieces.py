@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.models import WordPiece
 
-from llama_index_presets.embed.word_pieces import WordPieces
+from llama_index_presets.embed.tokens import WordPieces
 
 TOKENS = [
     "[UNK]", "[CLS]", "a", "b", "c", "ab", "abc", "1", "12", "pump", "##a", "##b", "##ab", "##bca", "##1", "##23", "é",

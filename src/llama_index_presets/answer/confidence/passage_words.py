@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 
-from llama_index_presets.answer.confidence.quantities import implied_words
 from llama_index_presets.answer.confidence.rows import read_row
-from llama_index_presets.answer.confidence.shape import shape_of
 from llama_index_presets.answer.confidence.units import is_title, split_units
 from llama_index_presets.answer.confidence.words import Words, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
@@ -22,7 +22,7 @@ class UnitWords(Words):
     Attributes:
         text: Verbatim but for white space.
         written: Its tokens in order, without those of quantities.
-        shape: Of `shape_of`.
+        shape: 1 for a statement, less for a title, a letterhead, a line that names a source.
         row: What it says as a row of a table, or None.
         is_title: Whether it is a heading as plain text has them.
     """
@@ -31,8 +31,8 @@ class UnitWords(Words):
 
     def __init__(self, text: str, analyzer: Analyzer) -> None:
         self.written = tokens_of(text, analyzer)
-        super().__init__([*self.written, *tokens_of(implied_words(text), analyzer)])
-        self.text, self.shape, self.row, self.is_title = text, shape_of(text), read_row(text), is_title(text)
+        super().__init__([*self.written, *tokens_of(_implied_words(text), analyzer)])
+        self.text, self.shape, self.row, self.is_title = text, _shape_of(text), read_row(text), is_title(text)
 
 
 class PassageWords:
@@ -71,3 +71,60 @@ def passage_words(heading: str, text: str, analyzer: Analyzer, language: str) ->
 def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield from itertools.pairwise(tokens)
     yield from zip(tokens, tokens[2:], strict=False)
+
+
+_UNITS: Final = (
+    (re.compile(r"\d\s?°|\bdegrees (?:celsius|centigrade|fahrenheit)\b", re.IGNORECASE), "temperature"),
+    (re.compile(r"[$€£¥]\s?\d|\d\s?[$€£¥]|\d\s?(?:dollars?|euros?|cents|USD|EUR|GBP|CHF)\b"), "cost price"),
+    (re.compile(r"\d\s?(?:km/h|mph|m/s|knots)(?!\w)"), "speed"),
+    (re.compile(r"\d\s?(?:kg|lbs?|tonnes?|kilograms?)(?!\w)"), "weight"),
+)
+
+
+def _implied_words(text: str) -> str:
+    """Names of the quantities whose units a text has, as a question asks for them.
+
+    Example:
+        >>> _implied_words("Bake at 250 °C."), _implied_words("Bake for 20 minutes.")
+        ('temperature', '')
+    """
+    return " ".join(words for unit, words in _UNITS if unit.search(text))
+
+
+_FUNCTION_WORD = re.compile(
+    r"\b(?:the|a|an|of|to|in|is|are|was|were|be|been|has|have|had|and|or|that|which|for|with|by|on|at|from|as|it|not|can|"
+    r"may|will|should|you|your|we|our|they|their|he|she|his|her)\b",
+    re.IGNORECASE,
+)
+_SMALL_WORD = re.compile(r"(?<=\s)[a-z]{3,}\b(?!\.\s)")
+_ROW = re.compile(r"^[-*•–]\s|^\d{1,2}[.)]\s|\|")
+_SOURCE_LINE = re.compile(r"^(?:Source|Sources|More on|See also|Link|Page)\b[^.]{0,40}:", re.IGNORECASE)
+_ENDS = '.!?"”)]:;。！？」』؟।॥۔։…»'
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
+"""Characters of scripts without spaces, of which two are taken for a word."""
+
+
+def _shape_of(text: str) -> float:
+    """1 for a statement, a list item or a table row; less for a title, a letterhead, a source line."""
+    words = max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
+    if _SOURCE_LINE.match(text):
+        return 0.4
+    if _ROW.search(text):
+        return 0.9 if words >= 2 else 0.5
+    ends = text[-1:] in _ENDS
+    if words < 5:
+        length = (0.8 if ends and words >= 3 else 0.6) + (0.15 if ends and _is_clause(text) else 0.0)
+    else:
+        length = 1.0 if words <= 80 else 0.9 if words <= 120 else 0.7
+    return (1.0 if ends else 0.85) * (1.0 if _is_clause(text) else 0.7 if ends else 0.5) * length
+
+
+def _is_clause(text: str) -> bool:
+    """Whether a text has a word of grammar, or ends as a sentence and has a word in small letters behind its first.
+
+    "Acme pays within 14 days." is a statement without an article or an auxiliary; an address, a title and a menu have
+    capitals throughout, or no full stop.
+    """
+    if _FUNCTION_WORD.search(text) or not text.isascii():
+        return True
+    return text[-1:] in _ENDS and bool(_SMALL_WORD.search(text))

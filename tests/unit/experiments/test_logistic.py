@@ -7,7 +7,7 @@ import math
 import pytest
 
 from llama_index_presets.errors import RankingError
-from llama_index_presets.ranking.logistic import fit_logistic
+from llama_index_presets.experiments.calibration import fit_logistic
 
 
 def test_it_finds_the_log_odds_of_counts() -> None:
