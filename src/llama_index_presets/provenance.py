@@ -24,7 +24,6 @@ __all__ = [
     "RankedNode",
     "StageRank",
     "document_id",
-    "ranked",
     "source_name",
 ]
 
@@ -85,25 +84,6 @@ class RankedIds:
 
     __slots__ = ("pairs",)
     pairs: list[tuple[str, float]]
-
-
-def ranked(hit: NodeWithScore, score: float, **stages: StageRank) -> RankedNode:
-    """Copy a hit with a new score and more history; the hit itself is left as it was.
-
-    Args:
-        hit: Any hit; the history of a `RankedNode` is kept.
-        score: The new score, higher is better.
-        **stages: What further stages said of it.
-
-    Example:
-        >>> from llama_index.core.schema import NodeWithScore, TextNode
-        >>> hit = NodeWithScore(node=TextNode(text="a"), score=0.3)
-        >>> ranked(hit, 0.9, rerank=StageRank(1, 0.9)).stages["rerank"].rank
-        1
-    """
-    if not isinstance(hit, RankedNode):
-        return RankedNode(node=hit.node, score=score, stages=stages)
-    return RankedNode(node=hit.node, score=score, stages={**hit.stages, **stages}, degraded=hit.degraded)
 
 
 def document_id(node: BaseNode) -> str:

@@ -17,7 +17,7 @@ from llama_index_presets.presets.matrix import PRESETS, Preset
 
 __all__ = ["RankedPreset", "Reason", "Recommendation", "Rule", "RuledOut", "recommend", "rules"]
 
-# The rules of choosing, as data: when a rule speaks, about which rows, and what it says. See ``choosing.toml``.
+# -- rules, read from choosing.toml ---------------------------------------------------------------------------
 
 
 Verdict = Literal["for", "against", "out", "swap", "suggest"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import regex
 
-__all__ = ["MARKERS_AND_BLANKS", "MarkerFilter", "check_citations", "markers_in", "without_markers"]
+__all__ = ["MARKERS_AND_BLANKS", "MarkerFilter", "markers_in", "without_markers"]
 
 _LONGEST_HELD = 2_048
 """Characters of a marker with its link; what is longer is made harmless by a blank instead of taken out."""
@@ -44,25 +44,6 @@ _MOST_DIGITS = 18
 
 MARKERS_AND_BLANKS = regex.compile(rf"\s*(?:{_CITATION}\s*)*")
 """Nothing but markers and blanks; with ``partial=True`` also where the last marker is half there."""
-
-
-def check_citations(text: str, blocks: int) -> tuple[str, list[int], list[int]]:
-    """Remove markers that refer to no passage, and the links of those that do.
-
-    Args:
-        text: An answer with markers like ``[1]`` or ``[1, 3]``.
-        blocks: How many passages there were; they are numbered from 1.
-
-    Returns:
-        The text without invented markers, the numbers cited in order of first mention, the invented numbers.
-
-    Example:
-        >>> check_citations("Yes [1, 7]. No [9]. See [2](http://example.org).", blocks=2)
-        ('Yes [1]. No. See [2].', [1, 2], [7, 9])
-    """
-    marker_filter = MarkerFilter(blocks)
-    clean = marker_filter.feed(text) + marker_filter.end()
-    return clean, marker_filter.cited, marker_filter.invented
 
 
 def markers_in(text: str) -> list[int]:

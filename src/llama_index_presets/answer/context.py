@@ -38,7 +38,7 @@ __all__ = [
     "render_prompt",
 ]
 
-# Keep the context within a token budget: whole passages, whole sentences. Pure.
+# -- token budget ---------------------------------------------------------------------------------------------
 
 
 def fit(
@@ -305,7 +305,7 @@ def parse_prompt(prompt: str) -> tuple[list[tuple[int, str, str]], str]:
     return [], ""
 
 
-# What an extractive answer says beside its quotes
+# -- notes of an extractive answer ----------------------------------------------------------------------------
 
 
 _NOTHING_FOR: Final = tuple(
@@ -328,7 +328,7 @@ def is_note(sentence: str) -> bool:
     return sentence in _NOTHING_FOR
 
 
-# What an answer says of images: which ones are closest, and where they lie. Nothing is said about what they show.
+# -- images: which are closest and where they are, never what they show ---------------------------------------
 
 
 def closest_images(images: Sequence[tuple[int, str]]) -> str:

@@ -69,7 +69,7 @@ _QUESTION: Final = (
 )
 
 
-def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyzer | None = None) -> str:
+def make_whole(message: str, previous: str, *, topic: str = "") -> str:
     """The question that a message asks after another one.
 
     Args:
@@ -77,7 +77,6 @@ def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyz
         previous: The question before it, as it was made whole; empty for none.
         topic: What was cited last is about, such as the title of its document; its words that the question before
             has count. May be empty.
-        analyzer: Makes stems.
 
     Returns:
         A question for retrieval and for the answer: the message itself where it stands alone.
@@ -92,7 +91,7 @@ def make_whole(message: str, previous: str, *, topic: str = "", analyzer: Analyz
         >>> make_whole("What causes measles?", "How is botulism treated?")
         'What causes measles?'
     """
-    analyzer = analyzer or Analyzer()
+    analyzer = Analyzer()
     if not previous.strip() or not _leans(parts_of(message)[0], analyzer):
         return message  # "it" in a second part is what the first part names
     topic = _shared(previous, topic, analyzer)

@@ -51,7 +51,7 @@ __all__ = [
     "check_weights",
 ]
 
-# Checks of a running engine and of the process around it: storage, keyword index, retries, usage, who listens.
+# -- a running engine and its process -------------------------------------------------------------------------
 
 
 _DUCKDB_LIMIT = 100_000

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["LEVELS", "Finding", "Level"]
+__all__ = ["Finding", "Level"]
 
 Level = Literal["ok", "note", "warning", "error"]
-LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
 """From good to bad: a note is worth knowing, a warning may cost money or privacy, an error keeps something from
 working."""
 
@@ -18,7 +17,7 @@ class Finding:
     """One result of ``llama-presets doctor``.
 
     Attributes:
-        level: One of `LEVELS`.
+        level: How bad it is.
         check: What was looked at, in a word or two.
         message: The fact, with its values; never a secret.
         fix: What to do; empty where there is nothing to do.

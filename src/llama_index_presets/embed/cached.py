@@ -374,9 +374,6 @@ def _first_places(keys: Sequence[bytes]) -> dict[bytes, int]:
     return places
 
 
-# CachedMultiModalEmbedding: a model of texts and images behind a cache that finds images by their bytes.
-
-
 @strict()
 class CachedMultiModalEmbedding(CachedEmbedding, MultiModalEmbedding):
     """`CachedEmbedding` for a `MultiModalEmbedding`, such as `ClipEmbedding`: images are looked up, too.

@@ -31,7 +31,7 @@ __all__ = [
     "read_pixel_recipe",
 ]
 
-# Pixels as CLIP reads them: shortest edge scaled, the middle cut out, each channel normalised.
+# -- preprocessing of images ----------------------------------------------------------------------------------
 
 
 # The constants of the original model, which its preprocessor_config.json repeats.

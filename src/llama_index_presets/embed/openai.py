@@ -36,7 +36,7 @@ from llama_index_presets.packages.extras import require
 
 __all__ = ["BatchedOpenAIEmbedding", "Outcome", "requests_of"]
 
-# Which texts go out together, and what came of it.
+# -- requests -------------------------------------------------------------------------------------------------
 
 
 _REFUSED = frozenset({401, 403})

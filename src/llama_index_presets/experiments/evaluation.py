@@ -40,7 +40,7 @@ from llama_index_presets.retrieve.multi_modal import MultiModalRetriever
 
 __all__ = ["Evaluation", "Variant", "corpus_digest", "judged", "parse_settings", "source_names"]
 
-# Ask LlamaIndex's evaluators, which are asynchronous, from synchronous code.
+# -- LlamaIndex's evaluators, which are asynchronous ----------------------------------------------------------
 
 
 def judged(
@@ -92,7 +92,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# A second engine beside the first: another preset, or other settings, with an index of its own where it needs one.
+# -- the second engine of a comparison ------------------------------------------------------------------------
 
 
 _MAKES_THE_INDEX = frozenset(

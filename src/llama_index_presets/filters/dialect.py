@@ -42,16 +42,12 @@ class Dialect(ABC):
     An instance renders one condition: it holds the parameters bound so far. `render` makes the walk; the
     methods below are its vocabulary. ``key`` is always the literal metadata key, ``value`` what the caller
     wrote; put either into SQL only through `bind`.
-
-    Args:
-        prefix: Start of the parameter names, so that the caller's own parameters never collide.
     """
 
     true = "TRUE"
     false = "FALSE"
 
-    def __init__(self, prefix: str = "f") -> None:
-        self.prefix = prefix
+    def __init__(self) -> None:
         self.parameters: dict[str, Any] = {}
 
     def bind(self, value: Any) -> str:
@@ -59,7 +55,7 @@ class Dialect(ABC):
 
         A database without parameters overrides this with a quoting function that has tests of its own.
         """
-        name = f"{self.prefix}{len(self.parameters)}"
+        name = f"f{len(self.parameters)}"
         self.parameters[name] = value
         return self.placeholder(name)
 

@@ -21,19 +21,10 @@ class DuckDBDialect(Dialect):
     """Conditions over ``metadata JSON`` and ``ref_doc_id VARCHAR``; works in DuckDB 1.4 to 2.0.
 
     Integers in metadata are exact up to 64 bits, larger ones compare as floats.
-
-    Args:
-        prefix: Start of the parameter names.
-        metadata: SQL of the JSON column.
-        reference: SQL of the column with the id of the source document, for `REFERENCE_KEYS`.
     """
 
-    def __init__(
-        self, prefix: str = "f", *, metadata: str = "metadata", reference: str = "ref_doc_id"
-    ) -> None:
-        super().__init__(prefix)
-        self._metadata = metadata
-        self._reference = reference
+    def __init__(self) -> None:
+        super().__init__()
         self._pointers: dict[str, str] = {}
 
     def present(self, key: str) -> str:
@@ -99,8 +90,8 @@ class DuckDBDialect(Dialect):
         # A JSON pointer takes any key, dots and quotes included.
         if key not in self._pointers:
             self._pointers[key] = self.bind("/" + key.replace("~", "~0").replace("/", "~1"))
-        found = f"json_extract({self._metadata}, {self._pointers[key]})"
-        return f"coalesce({found}, to_json({self._reference}))" if key in REFERENCE_KEYS else found
+        found = f"json_extract(metadata, {self._pointers[key]})"
+        return f"coalesce({found}, to_json(ref_doc_id))" if key in REFERENCE_KEYS else found
 
     def _equals(self, found: str, value: Any) -> str:
         if not isinstance(value, list):

@@ -62,7 +62,7 @@ def image_graph(
         "Conv", ["pixel_values", weight], strides=[patch, patch], kernel_shape=[patch, patch]
     )
     flat = _flat(writer, patches)
-    x = writer.node("Concat", [_class_tokens(writer, flat, tower["width"]), flat], axis=1)
+    x = writer.node("Concat", [_class_tokens(writer, flat), flat], axis=1)
     x = writer.node("Add", [x, writer.weight("vision_model.embeddings.position_embedding.weight")])
     x = writer.norm(x, "vision_model.pre_layrnorm", tower["epsilon"])
     x = _layers(writer, "vision_model.encoder.layers", tower, x, causal=False)
@@ -91,7 +91,7 @@ def _flat(writer: GraphWriter, patches: str) -> str:
     return writer.node("Transpose", [writer.node("Reshape", [patches, shape])], perm=[0, 2, 1])
 
 
-def _class_tokens(writer: GraphWriter, flat: str, width: int) -> str:
+def _class_tokens(writer: GraphWriter, flat: str) -> str:
     """The class token, once for each image: shape (images, 1, width)."""
     first = writer.first(flat)  # of the right shape; its values are multiplied away
     none = writer.node("Sub", [first, first])

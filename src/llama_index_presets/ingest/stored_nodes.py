@@ -21,15 +21,13 @@ __all__ = ["batches", "nodes_of_documents", "stored_nodes"]
 _AT_ONCE: Final = 100
 
 
-def stored_nodes(
-    store: BasePydanticVectorStore, ids: Sequence[str] | None = None, filters: MetadataFilters | None = None
-) -> list[BaseNode]:
-    """Nodes by their ids or by filters; none where the store has no such call, which LlamaIndex leaves open.
+def stored_nodes(store: BasePydanticVectorStore, ids: Sequence[str]) -> list[BaseNode]:
+    """Nodes by their ids; none where the store has no such call, which LlamaIndex leaves open.
 
     Then the manifest alone knows whose documents are: its owners, and no nodes beside it.
     """
     try:
-        return store.get_nodes(None if ids is None else list(ids), filters)
+        return store.get_nodes(list(ids))
     except NotImplementedError:
         return []
 

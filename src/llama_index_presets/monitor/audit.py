@@ -417,7 +417,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-# Where the audit log's key comes from: the environment, or a file of the user's outside every storage folder.
+# -- key ------------------------------------------------------------------------------------------------------
 
 
 AUDIT_KEY: Final = "LLAMA_PRESETS_AUDIT_KEY"

@@ -30,7 +30,7 @@ from llama_index_presets.monitor.prices import Tokens
 
 __all__ = ["Budget", "BudgetState", "Budgets", "Reservation", "Shares"]
 
-# What budgets have spent and hold, in one small file that the processes of a ledger share under a lock.
+# -- shared state ---------------------------------------------------------------------------------------------
 
 
 _PATIENCE_S: Final = 10.0

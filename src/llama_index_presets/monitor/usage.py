@@ -28,7 +28,7 @@ __all__ = [
     "reranker_model",
 ]
 
-# Counting tokens where the provider did not say: exact for OpenAI's embeddings, an estimate elsewhere.
+# -- counts where the provider gave none ----------------------------------------------------------------------
 
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -91,7 +91,7 @@ def _encoding(name: str) -> Any:
     return encoding
 
 
-# Who answers: the provider and model of a LlamaIndex model, found from its class and its own description.
+# -- provider and model ---------------------------------------------------------------------------------------
 
 
 # Beginning of the class name (lower case, no separators) -> provider as `genai-prices` spells it.

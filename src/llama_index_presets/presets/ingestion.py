@@ -121,7 +121,7 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
                 found, watch = _sources(parts, data, options)
             replace_set_permissions(parts, found, ownership)
         estimator = _estimator(parts, contextualiser)
-        found = refuse_unseen(parts, ownership.over(found, estimator.known), estimator.known)
+        found = refuse_unseen(parts, ownership.over(found, estimator.known))
         expected = _allowed(parts, estimator, found, options)
         _repair_keyword(parts)
         pipeline = _pipeline(parts, estimator)

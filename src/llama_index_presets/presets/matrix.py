@@ -39,8 +39,6 @@ __all__ = [
     "stand_in",
 ]
 
-# The parts that a cell of the matrix can name: what each needs, and where it is assembled.
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:

@@ -24,7 +24,7 @@ from llama_index_presets.presets.settings import Settings
 
 __all__ = ["AuditTrail", "open_audit", "start_monitoring"]
 
-# The audit log of an engine: one entry for each question that was asked, whatever became of it.
+# -- audit log ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,7 +249,7 @@ class Settings:
         }
         return values | {
             **{
-                name: _without_values(values[name], "headers") if isinstance(values[name], dict) else None
+                name: _without_header_values(values[name]) if isinstance(values[name], dict) else None
                 for name in ("llm_options", "embedding_options", "reranker_options")
             },
             "alert_webhook": None if self.alert_webhook is None else "(set)",
@@ -257,9 +257,9 @@ class Settings:
         }
 
 
-def _without_values(options: dict[str, Any], name: str) -> dict[str, Any]:
-    """Options with the values of one table hidden, since a header may be a key."""
-    return options | ({name: dict.fromkeys(options[name], "(set)")} if name in options else {})
+def _without_header_values(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the values of headers hidden, since one may be a key."""
+    return options | ({"headers": dict.fromkeys(options["headers"], "(set)")} if "headers" in options else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,7 +259,7 @@ def plain_arguments(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-# What single providers want beside the table.
+# -- single providers -----------------------------------------------------------------------------------------
 
 
 def _ollama(name: ModelName, arguments: dict[str, Any], options: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ __all__ = [
     "three_deviations",
 ]
 
-# What fusion methods share: checked weights, scores stretched to [0, 1], sums that do not depend on an order.
+# -- common to all methods ------------------------------------------------------------------------------------
 
 
 Ranking = Sequence[tuple[str, float]]
@@ -168,7 +168,7 @@ def _over(scores: dict[str, float], ends: Range) -> dict[str, float]:
     return stretched(scores, *ends(list(scores.values()))) if scores else {}
 
 
-# Fusion by the distance to a perfect match, which scores of different kinds have in common.
+# -- perfect match: distances, which scores of different kinds have in common ---------------------------------
 
 
 def perfect_match_fusion(
@@ -215,7 +215,7 @@ def _to_ceiling(floor: float | None, ceiling: float | None) -> Range:
     return ends
 
 
-# Fusion that trusts each ranking, query by query, as far as its own scores say that it knows the answer.
+# -- confidence: each ranking trusted, query by query, as far as its own scores warrant -----------------------
 
 
 _SUREST = 10.0

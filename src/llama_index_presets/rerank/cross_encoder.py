@@ -39,9 +39,14 @@ from llama_index_presets.rerank.scoring import (
     score_texts,
 )
 
-__all__ = ["CrossEncoderRerank", "RerankReport", "RerankedNodes", "check_settings", "place", "tag_open_span"]
-
-# Refuse settings that cannot work, before a model is loaded. Pure.
+__all__ = [
+    "CrossEncoderRerank",
+    "RerankReport",
+    "RerankedNodes",
+    "check_settings",
+    "reranked_hit",
+    "tag_open_span",
+]
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -79,9 +84,6 @@ def _expect(holds: bool, name: str, value: object, expected: str) -> None:
         raise SettingsError(f"{name} is {value!r}; expected {expected}.")
 
 
-# Write what is only known at the end of a call into the span that is still open.
-
-
 def tag_open_span(dispatcher: Dispatcher, tags: Mapping[str, object]) -> None:
     """Add tags to the span that surrounds the caller, in every span handler that keeps spans.
 
@@ -95,9 +97,6 @@ def tag_open_span(dispatcher: Dispatcher, tags: Mapping[str, object]) -> None:
             if span is not None:
                 span.tags = {**span.tags, **tags}
         level = level.parent if level.propagate else None
-
-
-# What a reranking returns: the hits, and a report of what was done.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +150,9 @@ class RerankedNodes(list[NodeWithScore]):
         self.report = report
 
 
-def place(hit: NodeWithScore, *, before: int, after: int, score: float | None, p: float | None) -> RankedNode:
+def reranked_hit(
+    hit: NodeWithScore, *, before: int, after: int, score: float | None, p: float | None
+) -> RankedNode:
     """Copy a hit with its final score and the history of both stages; the hit itself is left as it was.
 
     Args:
@@ -161,12 +162,12 @@ def place(hit: NodeWithScore, *, before: int, after: int, score: float | None, p
         score: Its final score in [0, 1]; None when a deadline left it unscored.
         p: The model's own probability; None when unscored, and then there is no ``"rerank"`` entry.
     """
-    history = dict(hit.stages) if isinstance(hit, RankedNode) else {}
+    history, degraded = (dict(hit.stages), hit.degraded) if isinstance(hit, RankedNode) else ({}, ())
     history.setdefault(RETRIEVAL, StageRank(before, hit.score))
     history.pop(RERANK, None)
     if p is not None:
         history[RERANK] = StageRank(after, p)
-    return RankedNode(node=hit.node, score=score, stages=history)
+    return RankedNode(node=hit.node, score=score, stages=history, degraded=degraded)
 
 
 dispatcher = get_dispatcher(__name__)
@@ -419,7 +420,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         if self.keep_retrieval_score:
             nodes = [with_retrieval_score(hit) for hit in nodes]
         return [
-            place(nodes[index], before=index + 1, after=after, score=score, p=p)
+            reranked_hit(nodes[index], before=index + 1, after=after, score=score, p=p)
             for after, (score, p, index) in enumerate(ordered, start=1)
         ]
 

@@ -32,9 +32,6 @@ __all__ = [
     "read_first_token_only",
 ]
 
-# A cross-encoder as this package uses it: token counts and logits of (query, text) pairs.
-
-
 # A tokenizer without a limit reports a number like 1e30.
 _NO_LIMIT = 1_000_000
 _GPU_BATCH_TOKENS = 65_536
@@ -95,7 +92,7 @@ def _limit(tokenizer_limit: int, config: Any) -> int:
     return min(known) if known else _NO_LIMIT
 
 
-# Let the last layer of a BERT compute only what its scoring head reads: the first token.
+# -- last layer of a BERT, computed for the first token alone -------------------------------------------------
 
 
 logger = logging.getLogger(__name__)

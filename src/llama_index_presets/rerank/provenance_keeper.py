@@ -11,7 +11,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_presets._options import strict
 from llama_index_presets.errors import RerankError
-from llama_index_presets.rerank.cross_encoder import place
+from llama_index_presets.rerank.cross_encoder import reranked_hit
 
 __all__ = ["KeepsRetrievalScores"]
 
@@ -86,5 +86,5 @@ def _placed(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]) -> 
     found: list[NodeWithScore] = []
     for number, hit in enumerate(after, start=1):
         old, original = places.get(hit.node.node_id, (number, hit))
-        found.append(place(original, before=old, after=number, score=hit.score, p=hit.score))
+        found.append(reranked_hit(original, before=old, after=number, score=hit.score, p=hit.score))
     return found

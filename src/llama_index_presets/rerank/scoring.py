@@ -29,7 +29,7 @@ __all__ = [
     "window_spans",
 ]
 
-# Which pairs to score together. Pure.
+# -- batches --------------------------------------------------------------------------------------------------
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[list[int]]:
@@ -83,7 +83,7 @@ def next_batch_size(remaining_s: float, pair_s: float | None, batch_size: int) -
     return min(batch_size, int(remaining_s / (2 * pair_s))) if pair_s > 0 else batch_size
 
 
-# Cut a long text into overlapping windows that a model can read. Pure.
+# -- windows of a long text -----------------------------------------------------------------------------------
 
 
 def window_spans(tokens: int, room: int, overlap: int) -> list[tuple[int, int]]:
@@ -125,9 +125,6 @@ def cut_windows(text: str, offsets: Sequence[tuple[int, int]], room: int, overla
         return [text]
     spans = window_spans(len(offsets), room, overlap)
     return [text[offsets[start][0] : offsets[stop - 1][1]] for start, stop in spans]
-
-
-# A small bounded memory of logits.
 
 
 class ScoreCache:
@@ -186,7 +183,7 @@ def _key(*parts: str) -> bytes:
     return digest.digest()
 
 
-# From logits and retrieval scores to final scores. Pure.
+# -- scores ---------------------------------------------------------------------------------------------------
 
 
 def probability(logit: float) -> float:

@@ -35,7 +35,7 @@ __all__ = [
     "write_measurements",
 ]
 
-# Training lists for a reranker: your own judgments, and the mistakes of your own retriever.
+# -- training lists -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _text(hit: NodeWithScore) -> str:
     return hit.node.get_content(metadata_mode=MetadataMode.EMBED)
 
 
-# Write what a training measured into the model's card.
+# -- model card -----------------------------------------------------------------------------------------------
 
 
 _HEADING = "## Measured by llama-index-presets"

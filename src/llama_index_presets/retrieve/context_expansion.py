@@ -7,7 +7,6 @@ as they were.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -90,8 +89,8 @@ def _whole(hit: NodeWithScore) -> NodeWithScore:
     return whole
 
 
-def _without_parent(hit: NodeWithScore, keys: Sequence[str] = PARENT_KEYS) -> NodeWithScore:
+def _without_parent(hit: NodeWithScore) -> NodeWithScore:
     copy = hit.model_copy(update={"node": hit.node.model_copy(deep=True)})
-    for key in keys:
+    for key in PARENT_KEYS:
         copy.node.metadata.pop(key, None)
     return copy

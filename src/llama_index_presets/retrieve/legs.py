@@ -203,7 +203,7 @@ def _blocks(retriever: BaseRetriever) -> bool:
     return store is not None and type(store).aquery is BasePydanticVectorStore.aquery
 
 
-# Run the legs of a search at once, and keep what each said or how it failed.
+# -- running the legs -----------------------------------------------------------------------------------------
 
 
 _THREADS = 32
@@ -340,7 +340,7 @@ def _since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-# Scores that a leg did not give: of nodes that only other legs found.
+# -- scores of nodes that only other legs found ---------------------------------------------------------------
 
 
 def fill_in(outcomes: Sequence[LegResult]) -> list[LegResult]:
@@ -374,7 +374,7 @@ def _scores_of(outcome: LegResult, names: Iterable[str]) -> Mapping[str, float]:
         return {}
 
 
-# From a fused ranking of ids to hits with nodes and history.
+# -- hits -----------------------------------------------------------------------------------------------------
 
 
 def collect_hits(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engines", "Served", "build_engine", "engine_tag", "warm"]
 
-_log = logging.getLogger("llama_index_presets.serve")
 _VIEWS = 256  # callers whose view of an engine is kept
 
 

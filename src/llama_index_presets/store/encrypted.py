@@ -44,7 +44,7 @@ from llama_index_presets.store.node_codec import Row, to_node, to_row
 
 __all__ = ["EncryptedVectorStore", "sealed_filters"]
 
-# Filters over a store that is encrypted: on metadata that stays in clear, and on the source document by equality.
+# -- filters: on metadata in clear, and on the source document by equality ------------------------------------
 
 
 _EQUALITY = (

@@ -22,7 +22,7 @@ from llama_index_presets.store.base import StoreBase
 
 __all__ = ["COPY_ENVIRONMENT", "MoveReport", "NodeReader", "frugal", "move", "returned"]
 
-# Keeping a bulk copy small: memory that one phase has freed goes back to the system before the next takes its own.
+# -- memory: what one phase has freed goes back to the system before the next takes its own -------------------
 
 
 _LANCE = {

@@ -12,7 +12,7 @@ from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.fakes import ScriptedLLM, WordEmbedding
 
-from llama_index_presets.answer.citations import MarkerFilter, check_citations
+from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.context import DONT_KNOW, fit, number_blocks, parse_prompt, render_prompt
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.synthesize import CitedSynthesizer
@@ -36,6 +36,12 @@ def synthesizer(llm: Any, **options: Any) -> CitedSynthesizer:
 
 
 # -- citations ----------------------------------------------------------------------------------------------------
+
+
+def check_citations(text: str, blocks: int) -> tuple[str, list[int], list[int]]:
+    """The text that a reader sees, the numbers cited and the invented ones."""
+    marker_filter = MarkerFilter(blocks)
+    return "".join(marker_filter.stream([text])), marker_filter.cited, marker_filter.invented
 
 
 @pytest.mark.parametrize(

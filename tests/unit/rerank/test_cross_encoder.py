@@ -69,6 +69,12 @@ def test_a_second_pass_keeps_the_first_retrieval_score(model: str, hits: list[No
     assert {hit.node_id: hit.stages["retrieval"].rank for hit in twice} == {f"n{p}": p + 1 for p in range(10)}
 
 
+def test_a_hit_keeps_that_a_leg_failed(model: str) -> None:
+    """What is known of a hit is copied on, not only its ranks: it was found without the leg that failed."""
+    hit = RankedNode(node=TextNode(text="toxin"), score=0.5, degraded=("vector",))
+    assert CrossEncoderRerank(model).postprocess_nodes([hit], query_str=QUERY)[0].degraded == ("vector",)
+
+
 def test_equal_texts_tie_in_retrieval_order_and_are_scored_once(model: str) -> None:
     """Three hits, two texts: two pairs, and the tie keeps the retrieval order."""
     hits = [

@@ -20,7 +20,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index_presets.errors import RankingError, RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
-from llama_index_presets.provenance import RankedNode, StageRank, ranked
+from llama_index_presets.provenance import RankedNode
 from llama_index_presets.ranking.fusion import FUSIONS
 from llama_index_presets.retrieve import BM25Index, FilteredQuery, HybridFusionRetriever
 from llama_index_presets.retrieve.hybrid import tune
@@ -242,13 +242,6 @@ async def test_degrading_says_so() -> None:
         assert [(hit.node.node_id, hit.degraded) for hit in found] == [("b", ("vector",))]
     whole = HybridFusionRetriever(Fixed(hits(("a", 0.9))), words(), on_leg_error="degrade").retrieve("valve")
     assert all(hit.degraded == () for hit in whole)
-
-
-def test_a_reranker_behind_keeps_that_a_leg_failed() -> None:
-    """What is known of a hit is copied on, not only its ranks."""
-    hybrid = HybridFusionRetriever(Fixed([], error=OSError("no route")), words(), on_leg_error="degrade")
-    (hit,) = hybrid.retrieve("valve")
-    assert ranked(hit, 0.9, rerank=StageRank(1, 0.9)).degraded == ("vector",)
 
 
 def test_when_all_legs_fail_there_is_no_answer() -> None:

@@ -85,7 +85,6 @@ def check_sentences(
     *,
     headings: Sequence[str] = (),
     similarities: Similarities | None = None,
-    analyzer: Analyzer | None = None,
 ) -> list[Sentence]:
     """Check each sentence of an answer against what it cites.
 
@@ -97,14 +96,13 @@ def check_sentences(
         passages: The chunks of each passage, in the order of the numbers.
         headings: Of the passages: their words count as the passage's.
         similarities: Compares meanings; None goes by words.
-        analyzer: Makes stems.
 
     Example:
         >>> chunk = Chunk("n", "Botulism is treated with an antitoxin. It is rare.", 0, {})
         >>> [one.supported for one in check_sentences("An antitoxin treats botulism. [1] Eat fish. [1]", [[chunk]])]
         [True, False]
     """
-    analyzer = analyzer or Analyzer()
+    analyzer = Analyzer()
     parts = statements(answer)
     cited: list[int] = []
     found = []

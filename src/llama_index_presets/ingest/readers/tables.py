@@ -10,7 +10,7 @@ from typing import Final
 
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 
-__all__ = ["Cell", "TableText", "cells_of", "fill_spans", "table_text"]
+__all__ = ["Cell", "TableText", "fill_spans", "table_text"]
 
 _MOST_CELLS: Final = (
     1_000_000  # of a table whose spans are filled; a span of 65,534 rows is a dozen bytes of HTML
@@ -64,14 +64,6 @@ class TableText:
         return "; ".join(filter(None, self.names))
 
 
-def cells_of(rows: Sequence[Sequence[str]], *, has_names: bool = False) -> list[list[Cell]]:
-    """Cells of plain texts; the first row is the column names where `has_names`."""
-    return [
-        [Cell(text, has_names and not at, key=(at, place)) for place, text in enumerate(row)]
-        for at, row in enumerate(rows)
-    ]
-
-
 def fill_spans(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
     """Rows in which a cell stands in each place that it spans, until there are a million cells.
 
@@ -106,16 +98,15 @@ def _carry(line: list[Cell], above: dict[int, tuple[int, Cell]]) -> None:
         line.append(reaching[1])
 
 
-def table_text(
-    rows: Sequence[Sequence[Cell]], limit: SizeLimit = DEFAULT_LIMIT, *, first_row_names: bool | None = None
-) -> TableText:
+def table_text(rows: Sequence[Sequence[Cell]], limit: SizeLimit = DEFAULT_LIMIT) -> TableText:
     """Paragraphs of a table whose spans are filled.
+
+    Whether its first rows are the names of its columns is decided by their look. A table of two columns without marks
+    is pairs of key and value, since nothing tells a head from a first pair.
 
     Args:
         rows: Cells; see `fill_spans`.
         limit: What the paragraphs may come to: names stand in each of them.
-        first_row_names: Whether the first row below the titles is the column names; None decides by its look. A table
-            of two columns without marks is pairs of key and value, since nothing tells a head from a first pair.
 
     Raises:
         IngestError: The paragraphs are longer than `limit`.
@@ -132,7 +123,7 @@ def table_text(
     while len(body) > 1 and len(body[0]) > 1 and (title := _spanning(body[0])):
         titles.append(title)
         body = body[1:]
-    count = _name_rows(body, first_row_names)
+    count = _name_rows(body)
     names = _names(body[:count], max(map(len, body), default=0))
     paragraphs = itertools.chain(_paragraphs(body[count:], names), _unused(body[count:], names))
     return TableText(titles, names, list(limit.texts(paragraphs)))
@@ -170,12 +161,10 @@ def _spanning(row: Sequence[Cell]) -> str:
     return first.text if first.key[0] >= 0 and all(cell.key == first.key for cell in row) else ""
 
 
-def _name_rows(rows: Sequence[Sequence[Cell]], first_row_names: bool | None) -> int:
+def _name_rows(rows: Sequence[Sequence[Cell]]) -> int:
     marked = len(list(itertools.takewhile(lambda row: _is_all_names(row) and not _only_text(row), rows)))
     if 0 < marked < len(rows):
         return marked
-    if first_row_names is not None:
-        return int(first_row_names and len(rows) > 1)
     if marked:
         return 0
     return 2 if _looks_like_groups(rows) else int(_looks_like_names(rows))

@@ -243,9 +243,9 @@ def _one_of(members: Sequence[Source]) -> Source:
     )
 
 
-def file_source(path: Path, *, images: bool = False, limit: SizeLimit = DEFAULT_LIMIT) -> Source:
+def file_source(path: Path, *, limit: SizeLimit) -> Source:
     """One file whose path was found before, such as by the process that gives work to this one."""
-    return _from_file(FileEntry(path, Path(path.anchor)), images, limit)
+    return _from_file(FileEntry(path, Path(path.anchor)), images=False, limit=limit)
 
 
 def _from_files(entries: Sequence[FileEntry], images: bool, limit: SizeLimit) -> list[Source]:

@@ -196,9 +196,6 @@ def costs_by(rows: Rows, by: str, since_us: int, scope: Scope = EVERYBODY) -> li
     ]
 
 
-# The read side of a ledger: SQL over all rows of all processes, and the questions that are asked most.
-
-
 class LedgerReader(ABC):
     """Queries of a ledger.
 

@@ -228,7 +228,7 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-# The cost report as one HTML page: self-contained, no script, nothing fetched.
+# -- HTML page ------------------------------------------------------------------------------------------------
 
 _MOST_MODELS: Final = 7
 _SUMS = """

@@ -37,7 +37,7 @@ __all__ = [
     "keyed_hash",
 ]
 
-# What of a text may leave in a trace: a keyed hash and its length, the text itself, or nothing. Pure.
+# -- content of texts -----------------------------------------------------------------------------------------
 
 
 Content = Literal["hash", "text", "none"]

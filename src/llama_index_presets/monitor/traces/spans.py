@@ -31,9 +31,6 @@ from llama_index_presets.monitor.traces.attributes import Billed, Message, Outgo
 
 __all__ = ["EndedSpan", "OpenSpan", "SpanTree", "resume_instrumentation", "suppress_instrumentation"]
 
-# A span under way, and the OpenTelemetry span that it becomes when it ends.
-
-
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE: Final = InstrumentationScope("llama_index_presets")
 _OK: Final = Status(StatusCode.OK)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import logging
 import threading
 import weakref
 from collections.abc import Iterator
@@ -33,7 +32,6 @@ __all__ = ["PHOENIX", "Traces", "exclusive_tracing", "trace_to"]
 PHOENIX = "http://127.0.0.1:6006"
 """Where Phoenix listens when it is started on this machine."""
 
-_log = logging.getLogger(__name__)
 _VOICE = object()
 _live: dict[tuple[Any, ...], Traces] = {}
 _lock = threading.Lock()

@@ -42,7 +42,7 @@ __all__ = [
     "remote_exporters",
 ]
 
-# Monitoring `local` promises that nothing leaves the machine: parts that would are refused when building.
+# -- parts that leave the machine -----------------------------------------------------------------------------
 
 
 _LOCAL_PACKAGES = (
@@ -147,7 +147,7 @@ def refuse_remote_reranker(row: Preset, settings: Settings, *, replaced: frozens
         )
 
 
-# Who else listens to LlamaIndex in this process, and whether they carry what they hear away.
+# -- other listeners of the process ---------------------------------------------------------------------------
 
 
 _OURS = ("llama_index_presets.", "llama_index.core.", "llama_index_instrumentation.")

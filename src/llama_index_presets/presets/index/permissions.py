@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from llama_index.core.schema import BaseNode
 
@@ -65,7 +65,7 @@ def replace_set_permissions(parts: EngineParts, found: Sequence[Source], ownersh
     parts.manifest.forget_permissions(said)
 
 
-def refuse_unseen(parts: EngineParts, found: Sequence[Source], known: Container[str]) -> list[Source]:
+def refuse_unseen(parts: EngineParts, found: Sequence[Source]) -> list[Source]:
     """The same documents; those that would replace one that the engine's user does not see are refused."""
     if parts.access is None or parts.access.everything:
         return list(found)

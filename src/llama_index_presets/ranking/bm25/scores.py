@@ -14,8 +14,6 @@ from llama_index_presets.ranking.bm25.positions import Positions
 
 __all__ = ["Impacts", "Segment", "Statistics"]
 
-# An immutable block of postings: which rows hold which terms, and how often.
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:

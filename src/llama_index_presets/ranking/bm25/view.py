@@ -18,7 +18,7 @@ from llama_index_presets.ranking.bm25.scores import Impacts
 
 __all__ = ["QueryScores", "View", "best_rows"]
 
-# The best few of a long vector of scores.
+# -- best rows of a long vector -------------------------------------------------------------------------------
 
 
 _BLOCK = 64
@@ -69,9 +69,6 @@ def _floor(scores: NDArray[np.float32], k: int) -> float:
     if blocks > _SORTED:
         return float(np.partition(highest, blocks - k)[blocks - k])
     return float(sorted(highest.tolist())[-k])
-
-
-# One state of an index, whole and unchanging, for as many searches as need to agree with each other.
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -247,7 +247,7 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-# A node as the keyword index keeps it, and back.
+# -- entries of nodes -----------------------------------------------------------------------------------------
 
 
 def serialize_entry(node: BaseNode, text: str) -> DocumentEntry:

@@ -36,8 +36,6 @@ from llama_index_presets.retrieve.question_filters import question_filters, stat
 
 __all__ = ["BM25Index", "Transaction", "listed"]
 
-# What a block wants done to the keyword index when it ends well.
-
 
 class Transaction:
     """Transaction: changes that `BM25Index.transaction` applies at once at its end."""

@@ -25,9 +25,6 @@ from llama_index_presets.retrieve.node_sources import NodeSource, fetch_nodes
 
 __all__ = ["KeywordHits", "KeywordRetriever", "Searcher"]
 
-# What a keyword search found: ids and scores at once, nodes when they are wanted.
-
-
 _log = logging.getLogger(__name__)
 
 

@@ -171,7 +171,7 @@ class MemorySearch:
         return positions[:k], scores[:k]
 
 
-# What each query mode of DuckDBVectorStore does with a search.
+# -- query modes ----------------------------------------------------------------------------------------------
 
 
 def answer(

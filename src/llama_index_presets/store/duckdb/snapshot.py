@@ -24,7 +24,7 @@ from llama_index_presets.store.node_codec import Row, restricting_ids
 
 __all__ = ["Keywords", "Rows", "Snapshot", "SnapshotCache"]
 
-# BM25 over the rows of snapshots: built when first asked, then kept in step row by row.
+# -- BM25 over the rows of snapshots, kept up to date row by row ----------------------------------------------
 
 
 class Rows(Protocol):

@@ -79,7 +79,7 @@ def as_numpy(array: pa.Array) -> NDArray[Any]:
     return found
 
 
-# Nodes on their way into a table: checked and taken apart while DuckDB compresses those before.
+# -- rows to write, taken apart while DuckDB compresses those before ------------------------------------------
 
 
 _ROWS = 4096

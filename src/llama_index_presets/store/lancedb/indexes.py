@@ -185,7 +185,7 @@ def _sub_vectors(dim: int) -> int:
     return next((count for count in range(max(1, dim // 8), 0, -1) if dim % count == 0), 1)
 
 
-# What a Lance table needs beside its rows: indexes, compaction, removal of old versions.
+# -- maintenance: indexes, compaction, removal of old versions ------------------------------------------------
 
 
 VECTOR_INDEX = "vector_idx"

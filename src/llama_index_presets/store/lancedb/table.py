@@ -48,7 +48,7 @@ __all__ = [
     "writing",
 ]
 
-# Reaching a Lance database: connect, open tables, and one writer at a time on a local folder.
+# -- connection -----------------------------------------------------------------------------------------------
 
 
 LANCEDB: Final = UseGuard("LanceDB", StoreError)

@@ -38,7 +38,7 @@ from llama_index_presets.store.vectors import checked_vectors
 
 __all__ = ["IGNORED", "PostgresVectorStore", "index_options"]
 
-# The official Postgres adapter's options: which have one meaning here, and which choose the index.
+# -- options of the official adapter --------------------------------------------------------------------------
 
 
 IGNORED: dict[str, Any] = {

@@ -32,7 +32,7 @@ __all__ = [
     "vacuum",
 ]
 
-# Nodes as Postgres' binary COPY format, and rows as nodes again.
+# -- rows in Postgres' binary COPY format ---------------------------------------------------------------------
 
 
 NODE_COLUMNS = Row._fields
@@ -339,7 +339,7 @@ class PostgresTable:
             cursor.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {self.sql} USING gin ({self.words})")
 
 
-# What Postgres still holds of deleted rows: dead tuples, samples in its statistics, its write-ahead log.
+# -- removal of what Postgres still holds of deleted rows -----------------------------------------------------
 
 
 def vacuum(execute: Callable[[str], Any], table: str, *, own_server: bool) -> None:

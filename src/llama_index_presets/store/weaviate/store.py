@@ -34,7 +34,7 @@ from llama_index_presets.text.utf8 import check_name
 
 __all__ = ["MODES", "WeaviateVectorStore", "connect", "shown"]
 
-# Reaching a Weaviate server.
+# -- connection -----------------------------------------------------------------------------------------------
 
 
 def shown(url: str) -> str:

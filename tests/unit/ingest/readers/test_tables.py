@@ -10,7 +10,15 @@ from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.number_formats import shown
-from llama_index_presets.ingest.readers.tables import Cell, cells_of, fill_spans, table_text
+from llama_index_presets.ingest.readers.tables import Cell, fill_spans, table_text
+
+
+def cells_of(rows: list[list[str]], *, has_names: bool = False) -> list[list[Cell]]:
+    """Cells of plain texts; the first row is the column names where `has_names`."""
+    return [
+        [Cell(text, has_names and not at, key=(at, place)) for place, text in enumerate(row)]
+        for at, row in enumerate(rows)
+    ]
 
 
 def test_two_columns_without_marks_are_pairs() -> None:

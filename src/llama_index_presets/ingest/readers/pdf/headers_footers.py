@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 __all__ = ["EdgeLine", "line_pattern", "running_lines"]
 
 _PLACE: Final = 6.0  # points by which the same head may stand higher on another page
-_MOST_EDGE_LINES: Final = 4
 _LONGEST_COUNT: Final = 12  # digits of a number that may count pages, such as that of a stamp
 _NUMBER: Final = re.compile(r"\d+")
 _ROMAN: Final = re.compile(r"^[ivxlc]{1,7}$", re.IGNORECASE)

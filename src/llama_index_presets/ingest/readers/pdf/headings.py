@@ -67,7 +67,7 @@ def heading_marks(spans: Sequence[Span], title: str) -> tuple[Mark, ...]:
     """Marks of the lines that look like headings; those below the largest size are below its headings."""
     body = _body_size(spans)
     sizes = _sizes(spans, body)
-    found = [(start, level, name) for start, name, level in _whole_headings(spans, sizes, body)]
+    found = [(start, level, name) for start, name, level in _whole_headings(spans, sizes)]
     return _paths(found, spans, title)
 
 
@@ -94,9 +94,9 @@ def _may_head(text: str) -> bool:
     )
 
 
-def _whole_headings(spans: Sequence[Span], sizes: Sequence[float], body: float) -> list[tuple[int, str, int]]:
+def _whole_headings(spans: Sequence[Span], sizes: Sequence[float]) -> list[tuple[int, str, int]]:
     """Start, words and level of each heading; lines of one size directly below each other are one heading."""
-    bold = _bold_heads(spans, body)
+    bold = _bold_heads(spans)
     found: list[tuple[int, str, int]] = []
     last: tuple[Line, int] | None = None
     for place, (start, _, line, _) in enumerate(spans):
@@ -128,7 +128,7 @@ def _level(line: Line, sizes: Sequence[float], bold: set[int], place: int) -> in
     return None
 
 
-def _bold_heads(spans: Sequence[Span], body: float) -> set[int]:
+def _bold_heads(spans: Sequence[Span]) -> set[int]:
     """Places of short bold lines that stand alone above plain text."""
     found = set()
     for place, (_, _, line, _) in enumerate(spans):

@@ -349,7 +349,9 @@ def _aligned(run: Sequence[Line]) -> Table | None:
     rows: list[Row] = []
     for line in run:
         cells = [""] * len(edges)
-        for cell in line.cells if len(line.cells) > 1 or rows else _by_column(line, edges):
+        # words of a header whose gaps are too narrow to see stand each above its column
+        words = [Cell(word.text, word.x0, word.x1) for word in line.words]
+        for cell in line.cells if len(line.cells) > 1 or rows else words:
             spanned = _columns_of(cell.x0, cell.x1, edges)
             for column in spanned if len(rows) < _MOST_HEADS and len(line.cells) > 1 else spanned[:1]:
                 cells[column] = f"{cells[column]} {cell.text}".strip()
@@ -364,11 +366,6 @@ def _aligned(run: Sequence[Line]) -> Table | None:
     for row in rows:
         box = _around(box, row.box)
     return Table(rows, box) if len(rows) > 1 else None
-
-
-def _by_column(line: Line, edges: Sequence[tuple[float, float]]) -> list[Cell]:
-    """Words of a header whose gaps are too narrow to see, by the column that each stands above."""
-    return [Cell(word.text, word.x0, word.x1) for word in line.words]
 
 
 def _around(one: Box, other: Box) -> Box:
