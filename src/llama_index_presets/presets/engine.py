@@ -397,6 +397,23 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         self._parts.check_open(AnswerError, "ask")
         return await arun(search(self._parts, query_bundle))
 
+    def check_ready(self) -> None:
+        """Refuse when nothing can be found now, because the storage is gone or its database away; no model is asked.
+
+        An embedded Postgres server that has died is started again. ``/readyz`` of a server asks this.
+
+        Raises:
+            AnswerError: The engine is closed.
+            StoreError: Says what is the matter, and what to do.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index_presets import build
+            >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+            ...     engine.check_ready()
+        """
+        self._parts.check_ready()
+
     def _ask(self, question: QueryType) -> QueryRun:
         return QueryRun.of(self._parts, question, self.callback_manager)
 

@@ -29,6 +29,7 @@ from llama_index_presets.errors import (
     PermissionsError,
     PresetsError,
     SettingsError,
+    StoreError,
 )
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
@@ -70,9 +71,10 @@ def cost_of(ledger: Ledger, run_id: str) -> Decimal | None:
 
 @dataclass(slots=True)
 class _Life:
-    """Shared by all engines over the same parts: the process that opened them, whether they are closed, and the totals
-    of the index at that time."""
+    """Shared by all engines over the same parts: the process that opened them, the manifest that they opened, whether
+    they are closed, and the totals of the index at that time."""
 
+    manifest_inode: int | None
     process: int = field(default_factory=os.getpid)
     closed: bool = False
     totals: tuple[int | None, int | None] = (None, None)
@@ -143,8 +145,12 @@ class EngineParts:
     access: Access | None = None
     language_fallback: LanguageFallback | None = None
     answers: AnswerCache | None = None
-    life: _Life = field(default_factory=_Life)
+    life: _Life = field(default_factory=lambda: _Life(manifest_inode=None))
     rebuild: Callable[..., Any] | None = field(default=None, repr=False)  # its arguments may hold keys
+
+    def __post_init__(self) -> None:
+        if self.life.manifest_inode is None:
+            self.life.manifest_inode = self.storage.manifest_inode()
 
     @property
     def callback_manager(self) -> CallbackManager:
@@ -292,10 +298,40 @@ class EngineParts:
 
         Raises:
             PresetsError: `error`, or an `AnswerError` in a fork.
+            StoreError: The storage was deleted, moved or replaced under the engine.
         """
         self.check_process()
         if self.closed:
             raise error(f"The engine is closed. Build it again to {purpose} more.")
+        self.check_storage()
+
+    def check_storage(self) -> None:
+        """Refuse to go on over a storage that is gone: open files would be read on, and written to, into nowhere.
+
+        Raises:
+            StoreError: It was deleted or moved, or another one is in its place.
+        """
+        now = self.storage.manifest_inode()
+        if now == self.life.manifest_inode:
+            return
+        what = "was deleted or moved" if now is None else "was replaced by another one"
+        raise StoreError(
+            f"The storage folder '{self.storage.folder}' {what} while this engine has it open; nothing is read from it "
+            f"or written to it. {'Put it back, or build' if now is None else 'Build'} the engine again (a server: "
+            "SIGHUP or a restart)."
+        )
+
+    def check_ready(self) -> None:
+        """Refuse when the engine cannot find anything now; no model is asked.
+
+        Raises:
+            AnswerError: It is closed.
+            StoreError: The storage is gone, or the database of the vectors cannot be reached.
+        """
+        self.check_open(AnswerError, "ask")
+        check = getattr(self.vector_store, "check_ready", None)  # a store of the caller's may have none
+        if check is not None:
+            check()
 
     def _totals(self) -> tuple[int | None, int | None]:
         """Documents and chunks; of a closed engine, those at its end, or None where the manifest could not be read."""

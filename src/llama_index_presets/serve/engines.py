@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import PresetsError
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Engines", "Served", "build_engine", "engine_tag", "warm"]
 
+_log = logging.getLogger("llama_index_presets.serve")
 _VIEWS = 256  # callers whose view of an engine is kept
+_FRESH_S: Final = 5.0  # how long a look at the engines counts, as anybody may ask for one
 
 
 def build_engine(config: EngineConfig) -> PresetEngine:
@@ -124,6 +128,22 @@ class Served:
         if last:
             self._close()
 
+    def is_ready(self) -> bool:
+        """Whether the engine can find anything now; logged where it cannot."""
+        if not self.lease():
+            return False
+        try:
+            self.engine.check_ready()
+        except PresetsError as error:  # names the storage, and no question
+            _log.error("The engine '%s' can find nothing: %s", self.name, error)
+            return False
+        except Exception as error:
+            log_fault(f"a look at the engine '{self.name}'", error)
+            return False
+        finally:
+            self.give_back()
+        return True
+
     def _close(self) -> None:
         try:
             self.engine.close()
@@ -152,6 +172,8 @@ class Engines:
         self._limits: tuple[Budget, ...] = ()
         self._changing = threading.Lock()  # held while engines are opened, which takes long
         self._limiting = threading.Lock()
+        self._looking = threading.Lock()
+        self._looked: tuple[float, dict[str, Served], int] | None = None
         self._on_open: list[Callable[[Served], None]] = []
         self._on_close: list[Callable[[Served], None]] = []
 
@@ -164,6 +186,18 @@ class Engines:
         """Engines that are open."""
         return list(self._served.values())
 
+    def count_unready(self) -> int:
+        """Number of engines that can find nothing now: their storage is gone, or its database away.
+
+        An embedded Postgres server that has died is started again. A look counts for 5 s.
+        """
+        with self._looking:
+            served = self._served
+            if self._looked is None or self._looked[1] is not served or time.monotonic() > self._looked[0]:
+                unready = sum(not one.is_ready() for one in served.values())
+                self._looked = (time.monotonic() + _FRESH_S, served, unready)
+            return self._looked[2]
+
     def on_change(self, opened: Callable[[Served], None], closed: Callable[[Served], None]) -> None:
         """Call functions with each engine that is opened, or replaced, from now on."""
         self._on_open.append(opened)
@@ -172,14 +206,16 @@ class Engines:
     def open(self, configs: Mapping[str, EngineConfig]) -> None:
         """Open, warm and swap in engines; blocks for as long as that takes.
 
-        Those whose configuration is the same stay. Requests under way end with the engine that they began with. When
+        Those whose configuration is the same stay, unless they can find nothing now. Requests under way end with the
+        engine that they began with. When
         one cannot be opened, all stay as they were.
 
         Raises:
             PresetsError: An engine cannot be opened.
         """
         with self._changing:
-            kept = {name: one for name, one in self._served.items() if configs.get(name) == one.config}
+            same = {name: one for name, one in self._served.items() if configs.get(name) == one.config}
+            kept = {name: one for name, one in same.items() if one.is_ready()}
             fresh: dict[str, Served] = {}
             try:
                 for name, config in configs.items():

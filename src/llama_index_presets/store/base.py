@@ -284,6 +284,19 @@ class StoreBase:
         """Number of nodes."""
         return len(self.node_ids())
 
+    def check_ready(self) -> None:
+        """Refuse when the store cannot be read now; a cheap question to the database, for a server's readiness.
+
+        Raises:
+            StoreError: The database cannot be reached, or its files are gone.
+
+        Example:
+            >>> from llama_index_presets import DuckDBVectorStore
+            >>> DuckDBVectorStore().check_ready()
+        """
+        self._check_usable()
+        self.node_count()
+
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the nodes closest to a query.
 

@@ -287,6 +287,11 @@ class EncryptedVectorStore(StoreBase, BasePydanticVectorStore):
             "An EncryptedVectorStore cannot be pickled: the key would be written in clear. Open one per process."
         )
 
+    def check_ready(self) -> None:
+        """Refuse when the store below cannot be read now."""
+        if isinstance(self._inner, StoreBase):
+            self._inner.check_ready()
+
     def _check_usable(self, *, write: bool = False) -> None:
         if isinstance(self._inner, StoreBase):
             self._inner._check_usable(write=write)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.errors import BudgetExceededError
+from llama_index_presets.errors import BudgetExceededError, StoreError
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.fallback import CUT_OFF, NO_ANSWER, NO_SEARCH, is_outage
 
@@ -181,3 +182,35 @@ def test_a_tenant_sees_its_own_and_pays_for_it(tmp_path: Path) -> None:
         }
         tenants = engine.ledger.sql("select distinct tenant from llm_calls where kind = 'llm'").fetchall()
     assert tenants == [("acme",)]
+
+
+@pytest.mark.parametrize("store", ["duckdb", "lancedb"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_storage_deleted_under_an_engine_is_said(tmp_path: Path, store: str, replaced: bool) -> None:
+    """No answer from files that are gone, and no "unchanged" of an ingest into them; put back, it goes on."""
+    home, aside = tmp_path / "s", tmp_path / "aside"
+    with build("knowledge-base", storage=home, embed_model=WordEmbedding(), llm=ScriptedLLM(reply="30 days [1]."),
+               settings={"store": store}) as engine:  # fmt: skip
+        engine.ingest(DOCUMENTS)
+        home.rename(aside)
+        if replaced:
+            shutil.copytree(aside, home)
+        what = "was replaced by another one" if replaced else "was deleted or moved"
+        uses: list[Any] = [
+            lambda: engine.query(QUESTION),
+            lambda: engine.retrieve(QUESTION),
+            lambda: engine.ingest(DOCUMENTS),
+            lambda: engine.delete(["returns"]),
+            engine.documents,
+            engine.check_ready,
+        ]
+        for use in uses:
+            with pytest.raises(StoreError, match=f"'{home}' {what} while this engine has it open"):
+                use()
+        if replaced:
+            shutil.rmtree(home)
+        assert not home.exists()
+        aside.rename(home)
+        engine.check_ready()
+        assert engine.ingest(DOCUMENTS).unchanged == 2
+        assert len(engine.retrieve(QUESTION)) == 2

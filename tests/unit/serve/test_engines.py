@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -298,3 +299,39 @@ def test_a_reload_says_what_it_leaves_as_it_was(tmp_path: Path, caplog: pytest.L
     with running(config, reread=lambda: fresh) as server:
         server.process.reload().join()
     assert "keys, limits of the new configuration does not count before the next start" in caplog.text
+
+
+def test_a_server_says_that_an_index_cannot_be_read_and_opens_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A load balancer sends nobody here meanwhile; a reload opens the engine again, whose configuration is the same."""
+    monkeypatch.setattr("llama_index_presets.serve.engines._FRESH_S", 0)
+    config = config_of(tmp_path)
+    with running(config, reread=lambda: config) as server, server.client() as client:
+        first = server.engine
+        server.process.reload().join()
+        assert server.engine is first
+        shutil.copytree(tmp_path / "kb", tmp_path / "backup")
+        shutil.rmtree(tmp_path / "kb")
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unready")
+        assert "1 of 1 engines" in answer.json()["detail"] and str(tmp_path) not in answer.text
+        assert "deleted or moved" in caplog.text
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/query", json=QUESTION).status_code == 502
+        (tmp_path / "backup").rename(tmp_path / "kb")
+        server.process.reload().join()
+        assert server.engine is not first
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert client.post("/query", json=QUESTION).status_code == 200
+
+
+def test_a_look_at_the_engines_counts_for_a_while(tmp_path: Path) -> None:
+    """Anybody may ask whether the server is ready, so the stores are not asked each time."""
+    with running(config_of(tmp_path)) as server, server.client() as client:
+        looks: list[int] = []
+        (served,) = server.process.server.engines.all()
+        server.process.server.engines._looked = None
+        served.engine.check_ready = lambda: looks.append(1)  # type: ignore[method-assign]
+        assert {client.get("/readyz").status_code for _ in range(20)} == {200}
+        assert len(looks) == 1

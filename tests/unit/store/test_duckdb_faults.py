@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
@@ -283,3 +285,32 @@ def test_writers_on_two_connections_of_a_process_keep_ids_unique(tmp_path: Path)
         for store in stores:
             assert sorted(n.node_id for n in store.get_nodes()) == sorted(f"n{i}" for i in range(10))
             assert len(store.query(asked(100)).ids) == 10
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_gone_is_not_read_or_written_on(tmp_path: Path, shared: bool, replaced: bool) -> None:
+    """What would be written to a deleted file would be lost at the end; put back, it is as it was."""
+    path, aside = tmp_path / "v.duckdb", tmp_path / "aside"
+    with DuckDBVectorStore(path, shared=shared) as store:
+        store.add([node("a", 1)])
+        path.rename(aside)
+        if replaced and not shared:  # to a shared store this is a compaction of another process
+            path.write_bytes(aside.read_bytes())
+        what = "replaced by another file" if replaced and not shared else "deleted or moved"
+        uses: list[Callable[[], Any]] = [
+            lambda: store.query(asked()),
+            lambda: store.add([node("b", 2)]),
+            lambda: store.delete("d"),
+            store.node_count,
+            store.check_ready,
+            store.get_nodes,
+        ]
+        for use in uses:
+            with pytest.raises(StoreError, match=f"was {what} while it is open"):
+                use()
+        aside.replace(path)
+        assert names(store) == {"a"}
+        store.compact()  # our own new file is no other one
+        store.check_ready()
+        assert names(store) == {"a"}

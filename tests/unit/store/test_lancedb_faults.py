@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.schema import TextNode
@@ -19,7 +21,7 @@ from llama_index.core.vector_stores import VectorStoreQuery
 from moto.server import ThreadedMotoServer
 from tests.contracts.store import ask, only, text_node, vector
 
-from llama_index_presets.errors import StoreCorruptError, StoreWriteError
+from llama_index_presets.errors import StoreCorruptError, StoreError, StoreWriteError
 from llama_index_presets.store.lancedb import indexes as lancedb_maintenance
 from llama_index_presets.store.lancedb.indexes import KEPT_VERSIONS, SMALL_FRAGMENTS
 from llama_index_presets.store.lancedb.store import LanceDBVectorStore
@@ -317,3 +319,26 @@ def test_a_huge_top_k_asks_for_all_nodes(tmp_path: Path) -> None:
     store.add([TextNode(id_=name, text=name, embedding=[1.0, 0.0]) for name in "ab"])
     query = VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=10**12)
     assert store.query(query).ids == ["a", "b"]
+
+
+def test_a_table_that_is_gone_is_no_empty_table(tmp_path: Path) -> None:
+    """A folder deleted under an open store is an error to read and to write, not an index without nodes."""
+    folder, aside = tmp_path / "v", tmp_path / "aside"
+    with LanceDBVectorStore(folder) as store:
+        assert store.node_count() == 0
+        store.add([text_node("a", vector(1))])
+        folder.rename(aside)
+        uses: list[Callable[[], Any]] = [
+            lambda: store.query(ask(vector(1))),
+            lambda: store.add([text_node("b", vector(1))]),
+            store.node_ids,
+            store.check_ready,
+        ]
+        for use in uses:
+            with pytest.raises(
+                StoreError, match="Table 'vectors' in .* was deleted while this store has it open"
+            ):
+                use()
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+        assert store.query(ask(vector(1))).ids == ["a"]

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,12 +26,13 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import MetadataFilters, VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.postgres import PGVectorStore
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
 from tests.contracts.store import DIM, ask, only, text_node, vector
 from tests.unit.test_filters import HOSTILE, metadatas, trees
 
 from llama_index_presets.errors import NodeRejectedError, SettingsError, StoreError, StoreWriteError
 from llama_index_presets.filters import predicate
+from llama_index_presets.store.postgres import embedded
 from llama_index_presets.store.postgres.connection import Transactions, make_engine
 from llama_index_presets.store.postgres.embedded import embedded_postgres
 from llama_index_presets.store.postgres.store import PostgresVectorStore
@@ -363,6 +365,7 @@ WRITER = """
 import sys
 sys.path[:0] = {path!r}
 from llama_index_presets.store.postgres.store import PostgresVectorStore
+from llama_index_presets.store.postgres import embedded
 from llama_index_presets.store.postgres.connection import Transactions, make_engine
 from tests.contracts.store import DIM, text_node, vector
 store = PostgresVectorStore.from_url({url!r}, embed_dim=DIM, table_name={table!r})
@@ -525,6 +528,90 @@ def test_a_block_of_a_fork_outlives_the_one_it_was_forked_in(unused: Path) -> No
 
 
 # ---- a server that dies ----------------------------------------------------------------------------------
+
+
+def kill_server(folder: Path) -> None:
+    os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+
+def test_an_embedded_server_that_dies_is_started_again_by_the_next_call(unused: Path) -> None:
+    """A question waits for the start, not for `retry_s`, and so does the question whether the store is ready."""
+    with (
+        embedded_postgres(unused) as url,
+        PostgresVectorStore.from_url(url, embed_dim=DIM, retry_s=600) as store,
+    ):
+        store.add([text_node("a", vector(1))])
+        for use in (lambda: store.query(ask(vector(1))), store.check_ready, store.node_ids):
+            kill_server(unused)
+            use()
+            assert store.query(ask(vector(1))).ids == ["a"]
+
+
+def test_a_server_that_does_not_start_again_is_said_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where its data is gone, no empty database is made, and nobody waits for `retry_s`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "data"
+        with (
+            embedded_postgres(folder) as url,
+            PostgresVectorStore.from_url(url, embed_dim=DIM, retry_s=600) as store,
+        ):
+            store.add([text_node("a", vector(1))])
+            kill_server(folder)
+            folder.rename(Path(name) / "aside")
+            folder.mkdir()
+            for use in (lambda: store.query(ask(vector(1))), store.check_ready):
+                with pytest.raises(StoreError, match=r"does not start again: its data folder was deleted"):
+                    use()
+            assert not list(folder.iterdir())
+            folder.rmdir()
+            (Path(name) / "aside").rename(folder)
+            embedded._uses[folder.resolve()].failed = None  # as after some seconds
+            assert store.query(ask(vector(1))).ids == ["a"]
+
+
+def test_a_server_that_stays_away_is_waited_for_once(url: str) -> None:
+    """The first call is patient; those after it try once, until the server answers."""
+    with new(url, retry_s=1.5) as store:
+        store.add([text_node("a", vector(1))])
+        store.close()
+        away = make_engine(
+            make_url("postgresql+psycopg2://u@127.0.0.1:1/d"), pool_size=1, statement_timeout_s=1, options={}
+        )
+        there, store._transactions.engine = store._transactions.engine, away
+        waits = []
+        for tried in ("tried for 1.5 s", "tried once", "tried once"):
+            begun = time.monotonic()
+            with pytest.raises(StoreError, match=f"cannot be reached, {tried}"):
+                store.query(ask(vector(1)))
+            waits.append(time.monotonic() - begun)
+        assert waits[0] > 1 > waits[1] + waits[2]
+        store._transactions.engine = there
+        assert store.query(ask(vector(1))).ids == ["a"]
+        store._transactions.engine = away
+        with pytest.raises(StoreError, match=r"tried for 1\.5 s"):
+            store.query(ask(vector(1)))
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_without_end() -> None:
+    """A connection that is accepted and not answered ends after the URL's, or our, patience."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d"
+        with (
+            PostgresVectorStore.from_url(f"{address}?connect_timeout=2", embed_dim=DIM, retry_s=0.1) as store,
+            pytest.raises(StoreError, match="timeout expired"),
+        ):
+            store.query(ask(vector(1)))
+        engine = make_engine(make_url(address), pool_size=1, statement_timeout_s=1, options={})
+        parameters: dict[str, Any] = {}
+
+        def note(dialect: Any, record: Any, positional: Any, given: dict[str, Any]) -> Any:
+            parameters.update(given)
+            raise InterruptedError
+
+        event.listen(engine, "do_connect", note)
+        with pytest.raises(InterruptedError):
+            engine.raw_connection()
+        assert parameters["connect_timeout"] == 10
 
 
 @pytest.mark.slow("a server and a writer, killed and started again")

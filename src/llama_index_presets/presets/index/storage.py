@@ -111,6 +111,13 @@ class Storage:
         """The audit log of level `audit`, one chained entry a line."""
         return self.folder / "audit.jsonl"
 
+    def manifest_inode(self) -> int | None:
+        """Number of the manifest's file, by which another one in its place is noticed; None where there is none."""
+        try:
+            return self.manifest.stat().st_ino
+        except OSError:
+            return None
+
     def protect(self) -> None:
         """Take what an engine keeps here away from other users: 0600 for files, 0700 for folders.
 

@@ -40,7 +40,7 @@ _ROUTES: Final[tuple[tuple[str, str, str, type[BaseModel] | None], ...]] = (
     ("GET", "/costs", "Model calls and their cost; ?days=7&by=model|day|tag.", None),
     ("GET", "/engines", "Engines of the server, and who asks.", None),
     ("GET", "/healthz", "The process answers.", None),
-    ("GET", "/readyz", "All engines are open and warm; 503 until then.", None),
+    ("GET", "/readyz", "All engines are open and warm, and their indexes can be read; 503 otherwise.", None),
     ("GET", "/metrics", "Metrics for Prometheus.", None),
     ("GET", "/v1/models", "Engines as OpenAI's models.", None),
     ("POST", "/v1/chat/completions", "OpenAI's chat completions, whole or as a stream.", ChatBody),

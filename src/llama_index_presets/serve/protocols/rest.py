@@ -51,6 +51,7 @@ __all__ = ["Rest", "relative_source", "shown"]
 Handler = Callable[[Request], Awaitable[Response]]
 
 _OWNERS: Final = frozenset({"tenant", "allowed"})
+_LOOK_S: Final = 8.0  # below the ten seconds for which a probe usually waits
 
 
 class Rest:
@@ -329,9 +330,20 @@ class Rest:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """All engines are open and warm."""
-        names = self._answers.engines.names
-        return JSONResponse({"status": "ready" if names else "starting"}, 200 if names else 503)
+        """All engines are open and warm, and their indexes can be read."""
+        engines = self._answers.engines
+        if not engines.names:
+            return JSONResponse({"status": "starting"}, 503)
+        try:
+            unready = await asyncio.wait_for(asyncio.to_thread(engines.count_unready), _LOOK_S)
+        except TimeoutError:
+            return JSONResponse({"status": "unready", "detail": "An index does not answer."}, 503)
+        if unready:
+            detail = (
+                f"The index of {unready} of {len(engines.names)} engines cannot be read. The log says why."
+            )
+            return JSONResponse({"status": "unready", "detail": detail}, 503)
+        return JSONResponse({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:
         """Metrics for Prometheus."""

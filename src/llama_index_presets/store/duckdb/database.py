@@ -33,6 +33,7 @@ from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_draft
 __all__ = [
     "Database",
     "finish_opening",
+    "inode_of",
     "open_database",
     "prepare_folder",
     "stamp_of",
@@ -77,14 +78,34 @@ class Database:
     before_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     after_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _broken: bool = False
+    _opened_inode: int | None = None
     _access: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
 
     shares: ClassVar[bool] = False
     """Whether other processes use the file at the same time."""
 
     def __post_init__(self) -> None:
+        self._opened_inode = inode_of(self.path)
         self._find_schema()
         _live.add(self)
+
+    def check_file(self) -> None:
+        """Refuse a file that is gone: its rows could be read on, and what is written to it would be lost at the end.
+
+        Raises:
+            StoreError: It was deleted or moved, or another one is in its place.
+        """
+        if self.path in ("", MEMORY):
+            return
+        with self._access.passing():  # a compaction puts another file there
+            now = inode_of(self.path)
+            if now == self._opened_inode:
+                return
+        what = "deleted or moved" if now is None else "replaced by another file"
+        raise StoreError(
+            f"'{self.path}' was {what} while it is open; nothing is read from it or written to it. Put it back, or "
+            "close the store and open it again."
+        )
 
     def _find_schema(self) -> None:
         if self.encryption_key is not None:
@@ -187,6 +208,7 @@ class Database:
             if self._broken and self.path not in ("", MEMORY):
                 self.connection.close()
                 self.connection = connect(self.path, self.read_only, self.encryption_key)
+                self._opened_inode = inode_of(self.path)
                 self._find_schema()
                 self.changes += 1
                 self._broken = False
@@ -307,7 +329,8 @@ def _settable(memory_limit: str) -> str:
     return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
 
 
-def _inode(path: str) -> int | None:
+def inode_of(path: str) -> int | None:
+    """Number of a file, by which another one in its place is noticed; None where there is none."""
     try:
         return Path(path).stat().st_ino
     except OSError:
@@ -404,9 +427,9 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
     with translated(where):
         new = where != MEMORY and not Path(where).exists()
         stamp = stamp_of(where)
-        inode = _inode(where)
+        inode = inode_of(where)
         connection = connect(where, read_only, encryption_key)
-        if inode not in (None, _inode(where)):  # another process has compacted it while we were opening it
+        if inode not in (None, inode_of(where)):  # another process has compacted it while we were opening it
             connection.close()
             connection = connect(where, read_only, encryption_key)
         if where != MEMORY and not read_only:

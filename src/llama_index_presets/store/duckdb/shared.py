@@ -29,6 +29,7 @@ from llama_index_presets.store.duckdb.connect import MEMORY, connect
 from llama_index_presets.store.duckdb.database import (
     Database,
     finish_opening,
+    inode_of,
     prepare_folder,
     stamp_of,
 )
@@ -159,6 +160,11 @@ class SharedDatabase(Database):
                 connection.close()
 
     # ---- what a store does with it ------------------------------------------------------------------------
+
+    def check_file(self) -> None:
+        """Refuse a file that is gone; another one is what a compaction of another process leaves."""
+        self._opened_inode = inode_of(self.path) or self._opened_inode
+        super().check_file()
 
     def mark(self) -> object | None:
         """Version mark: different after every change, by any process; a file that was compacted is another one."""

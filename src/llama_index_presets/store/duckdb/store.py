@@ -336,9 +336,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
     ) -> VectorStoreQueryResult:
         state = self._state()
-        if state is None:
-            return empty_result()
-        return answer(self._searcher(state), state.dim, query, options)
+        return empty_result() if state is None else answer(self._searcher(state), state.dim, query, options)
 
     def query_many(self, queries: Sequence[VectorStoreQuery], **kwargs: Any) -> list[VectorStoreQueryResult]:
         """Answer several queries at once; those of mode DEFAULT without restrictions share their work.
@@ -414,6 +412,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
     def _check_usable(self, *, write: bool = False) -> None:
         if self._closed:
             raise StoreError(CLOSED)
+        self._database.check_file()
         if write and self.read_only:
             raise StoreWriteError(
                 f"'{self.path}' was opened with read_only=True. Open it without, where no other process has it."

