@@ -229,6 +229,30 @@ def test_ask_answers_with_sources_and_cost(run, clinic: Path) -> None:  # type: 
     assert (code, json.loads(out)["known"], json.loads(out)["citations"]) == (0, False, [])
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_ledger_that_cannot_be_written_costs_nobody_the_answer(  # type: ignore[no-untyped-def]
+    run, clinic: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer and the report are printed; then comes the error, with its code, and no second object of JSON."""
+    from llama_index_presets.errors import MonitorError
+    from llama_index_presets.presets.engine import PresetEngine
+
+    close = PresetEngine.close
+
+    def refuse(engine: PresetEngine) -> None:  # as that of a preset with an audit log
+        close(engine)
+        raise MonitorError("The journal cannot be written.")
+
+    monkeypatch.setattr(PresetEngine, "close", refuse)
+    options = ["--storage", clinic, *(["--json"] if as_json else [])]
+    code, out, err = run("ask", "healthcare", "How is botulism treated?", *options)
+    assert (code, err) == (1, "Error: The journal cannot be written.\n") and "antitoxin" in out
+    assert not as_json or "antitoxin" in json.loads(out)["answer"]
+    code, out, err = run("ingest", "healthcare", HERE / "recipes" / "healthcare" / "documents", *options)
+    assert (code, err) == (1, "Error: The journal cannot be written.\n")
+    assert json.loads(out)["unchanged"] == 5 if as_json else "5 unchanged" in out
+
+
 def test_ask_for_people_shows_source_lines(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
     """Answer, numbered sources with heading and score, cost."""
     _, out, _ = run("ask", "healthcare", "How long may an insulin pen in use be kept?", "--storage", clinic)

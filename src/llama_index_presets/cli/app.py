@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -72,6 +72,10 @@ _SAFE = {
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 
 
+_emitted: Final[list[bool]] = []
+"""One item a JSON object that the command has printed."""
+
+
 class _OneLineErrors(TyperGroup):
     """Command group that prints this package's errors in one line with an exit code; a traceback only with --debug."""
 
@@ -92,6 +96,7 @@ class _OneLineErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
+        _emitted.clear()
         with interrupts_noted() as interrupts:
             try:
                 with _reader_may_leave():
@@ -128,7 +133,8 @@ class _OneLineErrors(TyperGroup):
         if _debug():
             traceback.print_exception(error)
         complain(f"Error: {message}")
-        if "--json" in sys.argv:
+        # One object, but of --watch; what goes wrong after it has the exit code.
+        if "--json" in sys.argv and (not _emitted or "--watch" in sys.argv):
             emit({"error": message})
         raise typer.Exit(code) from None
 
@@ -296,6 +302,7 @@ def dollars(cost: float | None) -> str:
 
 def emit(value: dict[str, Any]) -> None:
     """Print one JSON object on standard output."""
+    _emitted.append(True)
     say(json.dumps(value, default=_jsonable, ensure_ascii=False))
 
 

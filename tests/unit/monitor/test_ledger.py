@@ -424,29 +424,69 @@ def test_a_key_that_cannot_be_written_is_a_clear_error(path, monkeypatch):
 
 
 def test_a_full_disk_at_the_fold_keeps_the_journals_and_says_so(path, tmp_path):
-    """Close says that nothing is lost; with room again the next close folds what is there."""
+    """Close warns that nothing is lost, in one line; with room again the next close folds what is there."""
     code = """
         import resource, sys
-        from llama_index_presets.errors import MonitorError
         from llama_index_presets.monitor.ledger.ledger import Ledger
         ledger = Ledger(sys.argv[1])
         ledger.record(kind="llm", provider="local", model="m", prompt_tokens=5)
         ledger.flush()
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-        try:
-            ledger.close()
-        except MonitorError as error:
-            print(error)
+        ledger.close()
+        assert ledger.closed and ledger.get_usage_stats().total_tokens == 5
     """
     for limit in (0, 4096, 8192, 20_480):
         target = tmp_path / f"{limit}.duckdb"
-        said, _ = start(code, target, limit).communicate(timeout=120)
-        assert "make room" in said, limit
+        process = start(code, target, limit)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        assert said.count("\n") == 1 and "rows are safe in the journals beside it: make room" in said, limit
         assert Ledger(target).get_usage_stats().total_tokens == 5
         with Ledger(target):
             pass
         assert not list(journal_folder(target).glob("*.jsonl"))
         assert Ledger(target).get_usage_stats().total_tokens == 5
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_rows_that_no_disk_takes_are_one_line_at_the_end(tmp_path, closed):
+    """No traceback when the process ends, and nothing at all where the caller of `close` has heard it."""
+    code = """
+        import resource, sys
+        from llama_index_presets.errors import MonitorError
+        from llama_index_presets.monitor.ledger.ledger import Ledger
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        ledger = Ledger(sys.argv[1], flush_interval_s=600)
+        ledger.record(kind="llm", provider="local", model="m", prompt_tokens=5)
+        if sys.argv[2] == "True":
+            try:
+                ledger.close()
+            except MonitorError:
+                pass
+    """
+    process = start(code, tmp_path / "calls.duckdb", closed)
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, said.count("\n")) == (0, 0 if closed else 1), said
+    assert closed or said.startswith("Calls of this process are not recorded, and lost: Ledger journal in")
+
+
+def test_a_full_disk_does_not_end_the_thread_that_writes(path, monkeypatch, caplog):
+    """A journal that has grown is folded by that thread; where it cannot be, later rows are written all the same."""
+
+    def refuse(*_args, **_options):
+        raise MonitorError("Its disk is full.")
+
+    with Ledger(path, flush_interval_s=0.01) as ledger:
+        monkeypatch.setattr("llama_index_presets.monitor.ledger.ledger._FOLD_AT_BYTES", 1)
+        monkeypatch.setattr("llama_index_presets.monitor.ledger.storage.fold", refuse)
+        for wanted in (1, 2):
+            ledger.record(**CALL)
+            until = time.monotonic() + 30
+            while count(path) < wanted and time.monotonic() < until:
+                time.sleep(0.01)
+            assert count(path) == wanted
+        monkeypatch.undo()
+    assert "Its disk is full" in caplog.text
 
 
 def test_a_ledger_does_not_move_into_another_database(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def ask(
             response: Any = view.stream(query) if live else view.query(query)
             if live:
                 show_pieces(response.response_gen, status)
+        # Before the engine closes: a ledger that cannot be written then costs nobody the answer.
+        _print_answer(response, as_json=as_json, live=live)
+
+
+def _print_answer(response: Any, *, as_json: bool, live: bool) -> None:
     metadata: dict[str, Any] = response.metadata or {}
     cited = [citation for citation in metadata["citations"] if citation["valid"]]
     if as_json:

@@ -105,8 +105,9 @@ def ingest(
         report = _ingest_in_turn(engine, paths, sync=sync, **options)
         # With permissions only a user may list documents.
         listed = [] if engine.has_permissions or not report.documents else engine.documents()
-    _print_report(report, as_json)
-    _warn_of_moved(preset, paths, [one.id for one in listed])
+        # Before the engine closes: a ledger that cannot be written then costs nobody the report.
+        _print_report(report, as_json)
+        _warn_of_moved(preset, paths, [one.id for one in listed])
     if report.failed:
         raise typer.Exit(FAILED)
 

@@ -25,6 +25,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import MonitorError, SettingsError
+from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.monitor.ledger.journal import (
     IN_MEMORY,
     Journal,
@@ -35,7 +36,17 @@ from llama_index_presets.monitor.ledger.journal import (
 )
 from llama_index_presets.monitor.ledger.keyed_hash import KeyedHash
 from llama_index_presets.monitor.ledger.queries import LedgerReader
-from llama_index_presets.monitor.ledger.row import CALLER_PRICED, KINDS, LOAD_KIND, STATUSES, Call, covered_s
+from llama_index_presets.monitor.ledger.row import (
+    CALLER_PRICED,
+    KINDS,
+    LOAD_KIND,
+    QUERIES_REMEMBERED,
+    STATUSES,
+    Call,
+    add_cost,
+    covered_s,
+    used_nothing,
+)
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
 from llama_index_presets.packages.command_process import is_brief
 
@@ -50,7 +61,6 @@ _FLUSH_AT_UNMADE: Final = 1_000
 """Rows of which only the ingredients wait, prompts among them: a second's worth of even a very busy process."""
 _MOST_IN_MEMORY: Final = 5_000
 _BATCH_ROWS: Final = 500
-_QUERIES_REMEMBERED: Final = 1_024
 _log = logging.getLogger(__name__)
 
 
@@ -128,6 +138,7 @@ class Ledger(LedgerReader):
         self._of_models: OrderedDict[str, Decimal | None] = OrderedDict()
         self._loads: dict[str, list[tuple[float, float]]] = {}
         self._failure_logged = False
+        self._loss_told = False
         self.prompts: dict[str, str] | None = None
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -241,6 +252,7 @@ class Ledger(LedgerReader):
         """Flush, and fold the journals without a writer into the DuckDB file. May be called twice.
 
         A command that asks one question leaves its journal to a later close while few wait: readers see journals, too.
+        So does a full disk, which is logged.
 
         Raises:
             MonitorError: The rows cannot be written; they stay in memory and a later close tries again.
@@ -248,13 +260,26 @@ class Ledger(LedgerReader):
         with self._writing:
             if self._closed and not self._pending:
                 return
-            self.flush()
+            try:
+                self.flush()
+            except MonitorError:
+                self._loss_told = True
+                raise
             self._closed = True
             self._journal.close()
         self._wake.set()
         _live.discard(self)
         if not self._may_wait():
+            self._fold_where_room()
+
+    def _fold_where_room(self) -> None:
+        """Fold; a full disk is no error of who closes, as nothing is lost by it and readers see every row."""
+        try:
             self.fold()
+        except MonitorError as error:
+            if not is_full(error):
+                raise
+            _log.warning("%s", " ".join(str(error).split()))
 
     def _may_wait(self) -> bool:
         """Whether to leave the folding to a later close: DuckDB takes 50 MB and a tenth of a second to load."""
@@ -321,7 +346,7 @@ class Ledger(LedgerReader):
     def _priced(self, call: Call) -> Call:
         if call.price_version or call.cost_usd is not None:
             return call
-        if call.kind not in ("llm", "embedding", "rerank") or call.cache_hit or _used_nothing(call):
+        if call.kind not in ("llm", "embedding", "rerank") or call.cache_hit or used_nothing(call):
             return call._replace(cost_usd=Decimal(0))
         tokens = Tokens(
             call.prompt_tokens, call.completion_tokens, call.cached_tokens, call.cache_write_tokens
@@ -332,9 +357,9 @@ class Ledger(LedgerReader):
     def _remember(self, batch: list[Call]) -> None:
         for call in batch:
             if call.query_id:
-                _add_cost(self._by_query, call)
+                add_cost(self._by_query, call)
                 if call.kind == "llm":
-                    _add_cost(self._of_models, call)
+                    add_cost(self._of_models, call)
 
     def _tell(self, batch: list[Call]) -> None:
         for observer in self._observers:
@@ -357,7 +382,10 @@ class Ledger(LedgerReader):
             if rotate:
                 self._journal.close()
         if rotate:
-            self.fold()
+            try:
+                self._fold_where_room()
+            except MonitorError as error:  # this thread goes on writing
+                _log.error("%s", error)
 
     def _note_load(self, call: Call) -> None:
         end = call.timestamp / 1e6
@@ -365,7 +393,7 @@ class Ledger(LedgerReader):
             *self._loads.get(call.query_id, ()),
             (end - call.latency_ms / 1000, end),
         ]
-        while len(self._loads) > _QUERIES_REMEMBERED:
+        while len(self._loads) > QUERIES_REMEMBERED:
             self._loads.pop(next(iter(self._loads)), None)
 
     def query_loading_ms(self, query_id: str) -> float:
@@ -440,20 +468,6 @@ def _made(row: Call | Callable[[], Call]) -> Call | None:
         return None
 
 
-def _add_cost(costs: OrderedDict[str, Decimal | None], call: Call) -> None:
-    """Add the cost of a call to those of the queries asked last."""
-    before = costs.pop(call.query_id, Decimal(0))
-    known = before is not None and call.cost_usd is not None
-    costs[call.query_id] = before + call.cost_usd if known else None  # type: ignore[operator]
-    while len(costs) > _QUERIES_REMEMBERED:
-        costs.popitem(last=False)
-
-
-def _used_nothing(call: Call) -> bool:
-    """A failed or refused attempt for which no usage is known was not billed."""
-    return call.status in ("error", "refused") and not call.total_tokens
-
-
 def _flush_forever(reference: weakref.ref[Ledger], wake: threading.Event, interval_s: float) -> None:
     """Flush a ledger until it is closed or forgotten; holds no reference to it while it sleeps."""
     while True:
@@ -473,8 +487,12 @@ _live: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 def _close_all() -> None:
     for ledger in list(_live):
+        told = ledger._loss_told
         try:
             ledger.close()
+        except MonitorError as error:
+            if not told:  # else the caller of `close` has heard of it
+                _log.error("Calls of this process are not recorded, and lost: %s", error)
         except Exception:
             _log.exception("Ledger '%s' could not be closed; its last rows are lost.", ledger.path)
 

@@ -136,8 +136,11 @@ def _explained(ledger: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError) as error:
-        hint = f" {_FULL}" if is_full(error) else ""
-        raise MonitorError(f"Ledger '{ledger}': {error}.{hint}") from error
+        if is_full(error):
+            raise MonitorError(
+                f"The ledger '{ledger}' cannot be written: its disk is full. {_FULL}"
+            ) from error
+        raise MonitorError(f"Ledger '{ledger}': {error}.") from error
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, ledger: Path) -> set[str] | None:
