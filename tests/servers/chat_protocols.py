@@ -41,6 +41,7 @@ class ChatServer:
         thinking: What it says of its thinking, in the vendor's own field.
         usage: Whether it says what a call used.
         faults: What goes wrong with the next requests; None lets one pass.
+        fail_always: What goes wrong with every request after these.
         requests: Path, headers and body of each request.
         served: Its bill.
     """
@@ -53,6 +54,7 @@ class ChatServer:
     thinking: str = ""
     usage: bool = True
     faults: deque[Fault | None] = field(default_factory=deque)
+    fail_always: Fault | None = None
     requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
 
@@ -107,9 +109,12 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/show":
             self._whole({"model_info": {"llama.context_length": 8192}, "capabilities": ["completion"]})
             return
-        fault = self.state.faults.popleft() if self.state.faults else None
+        fault = self.state.faults.popleft() if self.state.faults else self.state.fail_always
         if fault is not None and fault.stall_s:
             time.sleep(fault.stall_s)
+        if fault is not None and fault.body:
+            self._send(fault.body, 200, fault.body_type, {})
+            return
         if fault is not None and (fault.status or fault.html or fault.malformed):
             self._refuse(fault)
             return
@@ -169,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         usage = {"usage": _bedrock_usage(self.state)} if self.state.usage else {}
         if path.endswith("-stream"):
             events = _bedrock_events(content, reason, usage)
-            self._stream([_event_frame(kind, value) for kind, value in events], _EVENTS, fault)
+            self._stream([event_frame(kind, value) for kind, value in events], EVENTS, fault)
         else:
             message = {"role": "assistant", "content": content}
             self._whole(
@@ -254,7 +259,7 @@ _PROTOCOLS = {
     "/v2/rerank": _Handler.cohere_rerank,
 }
 """End of the path -> what answers it."""
-_EVENTS = "application/vnd.amazon.eventstream"
+EVENTS = "application/vnd.amazon.eventstream"
 
 
 def _tool(body: dict[str, Any], *path: str) -> dict[str, Any] | None:
@@ -431,7 +436,7 @@ def _bedrock_events(
     yield "metadata", {"metrics": {"latencyMs": 1}, **usage}
 
 
-def _event_frame(kind: str, value: dict[str, Any]) -> bytes:
+def event_frame(kind: str, value: dict[str, Any]) -> bytes:
     """One message of Amazon's event stream: lengths, headers, payload, checksums."""
     headers = b"".join(
         bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(text)) + text.encode()

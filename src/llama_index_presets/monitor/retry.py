@@ -130,7 +130,9 @@ def status_of(error: BaseException) -> int | None:
         inside.get("HTTPStatusCode"),
         getattr(error, "code", None),  # Google's
     )
-    return next((place for place in places if isinstance(place, int)), None)
+    found = [place for place in places if isinstance(place, int)]
+    # An error in the body of a reply with status 200, as in Google's streams, is an error of its own status.
+    return next((place for place in found if place >= 400), found[0] if found else None)
 
 
 def _headers(error: BaseException) -> Any:

@@ -214,6 +214,7 @@ def _provided(name: ModelName, options: Mapping[str, Any]) -> LLM:
     if adapt := _ADAPTERS.get(name.provider):
         adapt(name, arguments, options)
     made: LLM = named_class(kind)(**arguments)
+    made.look_at_replies()  # type: ignore[attr-defined]
     if "context_window" in options:
         made._window = options["context_window"]  # type: ignore[attr-defined]
     return made
@@ -362,7 +363,7 @@ def __getattr__(name: str) -> Any:
 @cache
 def named_class(kind: Any) -> Any:
     """A LlamaIndex class with `NamedLLM` before it, and its key, if it is a field, in no repr, dump or pickle."""
-    from llama_index_presets.providers.named_llm import NamedLLM
+    from llama_index_presets.providers.named_llm import HoldsClients, NamedLLM
 
     if issubclass(kind, NamedLLM):
         return kind
@@ -372,6 +373,8 @@ def named_class(kind: Any) -> Any:
         "_loop": (Any, PrivateAttr(default=None)),
     }
     bases: tuple[type, ...] = (NamedLLM, kind)
+    if isinstance(getattr(kind, "async_client", None), property):
+        bases = (NamedLLM, HoldsClients, kind)
     if set(SECRET_FIELDS) <= set(kind.model_fields) and not issubclass(kind, HidesKey):
         bases = (NamedLLM, HidesKey, kind)
         fields |= {

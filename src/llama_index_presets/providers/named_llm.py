@@ -15,9 +15,9 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index_presets.monitor.prices import context_window_of
 from llama_index_presets.monitor.retry import status_of
 from llama_index_presets.monitor.usage import provider_of
-from llama_index_presets.providers.checked_replies import checking
+from llama_index_presets.providers.checked_replies import checking, plain_client, wrapped_alike
 
-__all__ = ["NamedLLM", "is_reasoning_model"]
+__all__ = ["HoldsClients", "NamedLLM", "is_reasoning_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +87,12 @@ class NamedLLM:
         self._leave_connections_to_their_loop()
         return self._checked("_aclient", super()._get_aclient())  # type: ignore[misc]
 
+    def look_at_replies(self) -> None:
+        """Look at the replies that come through the clients that this model holds already."""
+        for name in ("_client", "_aclient"):
+            if (client := getattr(self, name, None)) is not None:
+                self._checked(name, client)
+
     def _checked(self, name: str, client: Any) -> Any:
         """A client that looks at its replies, kept where the model keeps its own."""
         checked = checking(client)
@@ -153,6 +159,7 @@ class NamedLLM:
     def _model_kwargs(self) -> dict[str, Any]:
         """Parameters of a request to Anthropic, Bedrock, Mistral or Ollama."""
         self._leave_connections_to_their_loop()  # asked before each request
+        self.look_at_replies()
         parameters: dict[str, Any] = super()._model_kwargs  # type: ignore[misc]
         return {name: value for name, value in parameters.items() if name not in self._refused}
 
@@ -161,7 +168,7 @@ def _renewed(client: Any) -> Any:
     """A client with connections of its own; None where the model makes one when it has none."""
     if not hasattr(client, "auth_token"):
         return None
-    plain = getattr(client, "__wrapped__", client)  # Anthropic's
+    plain = plain_client(client)  # Anthropic's
     renewed = type(plain)(
         api_key=plain.api_key,
         auth_token=plain.auth_token,
@@ -170,7 +177,22 @@ def _renewed(client: Any) -> Any:
         max_retries=plain.max_retries,
         default_headers=plain._custom_headers,
     )
-    return renewed if plain is client else type(client)(renewed)  # one that completes usage goes on doing so
+    return wrapped_alike(client, renewed)  # one that completes usage goes on doing so
+
+
+class HoldsClients:
+    """Mix-in before a class that gives its clients as properties: `Ollama`."""
+
+    @property
+    def client(self) -> Any:
+        """Client for calls; its replies have an answer."""
+        return self._checked("_client", super().client)  # type: ignore[misc,attr-defined]
+
+    @property
+    def async_client(self) -> Any:
+        """Client for async calls in this event loop; its replies have an answer."""
+        self._leave_connections_to_their_loop()  # type: ignore[attr-defined]
+        return self._checked("_async_client", super().async_client)  # type: ignore[misc,attr-defined]
 
 
 _SMALLEST_WINDOW: Final = 8_192
