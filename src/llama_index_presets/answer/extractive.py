@@ -272,6 +272,7 @@ class ExtractiveLLM(LLM):
                 and one.coverage >= own
                 and not is_question(one.text)
                 and not (one.meaning and best.names - one.names)  # the row of another customer
+                and not (best.labelled == 1 and one.labelled < 0)
             ]
             chosen = alike[: self.max_sentences]
         return sorted(with_items(chosen, reading), key=lambda unit: unit.place), confidence

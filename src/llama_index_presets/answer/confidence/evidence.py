@@ -22,7 +22,7 @@ from llama_index_presets.answer.confidence.passage_words import PassageWords, pa
 from llama_index_presets.answer.confidence.phrases import is_another_thing
 from llama_index_presets.answer.confidence.question import Question, holds_code, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
-from llama_index_presets.answer.confidence.rows import Row
+from llama_index_presets.answer.confidence.rows import YEAR, Row, fit
 from llama_index_presets.answer.confidence.sections import SECTION_PATH, asks_meaning, aspects_of, section_fit
 from llama_index_presets.answer.confidence.spelling import slips, spelled_out
 from llama_index_presets.answer.confidence.whether import share_decided
@@ -80,6 +80,7 @@ class Unit:
             about more than was asked, or has other columns.
         meaning: What is embedded in its place, or empty: of a row its names, without the figures.
         names: Names, numbers and codes of the question that stand in it.
+        labelled: 1 for a value whose label is asked for, -1 for that of another label, 0 where there is none.
         similarity: Cosine to the question; None where it was not embedded.
     """
 
@@ -91,6 +92,7 @@ class Unit:
     shape: float
     meaning: str = ""
     names: frozenset[str] = frozenset()
+    labelled: int = 0
     similarity: float | None = None
 
 
@@ -235,9 +237,10 @@ def read_passages(
             plain.text,
             coverage,
             typed(asked, plain.text, analyzer) if coverage else 0.0,
-            plain.shape if plain.row is None else _fit(plain.row, asked, analyzer),
+            plain.shape if plain.row is None else fit(plain.row, asked, analyzer),
             _meaning(plain.row, passages[which].heading),
             asked.names & plain.tokens,
+            plain.labelled(asked.words),
         )
         for which, text in enumerate(texts)
         for place, (plain, coverage) in enumerate(
@@ -246,6 +249,7 @@ def read_passages(
     ]
     best = [0.0] * len(texts)
     for unit in found:
+        unit.shape = 1.0 if unit.labelled == 1 else unit.shape
         best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
     names = [_names(asked, text) for text in texts]
     other_code = [_is_of_another_code(asked, f"{one.heading}\n{one.text}") for one in passages]
@@ -303,11 +307,8 @@ def _analyzer(language: str) -> Analyzer:
     return Analyzer(language=language)
 
 
-_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _ANY_YEAR: Final = re.compile(r"(?<![\d.,])(?:1\d|20)\d\d(?![\d%]|[.,]\d|['’]?s\b)")
 """Of prose of any time; "the 1700s" are a century."""
-_LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
-_OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
 _LEGAL_FORMS: Final = frozenset(
     (
         "inc",
@@ -327,20 +328,6 @@ _LEGAL_FORMS: Final = frozenset(
     )
 )
 """Stems of what names of companies have or leave out."""
-
-
-def _fit(row: Row, question: Question, analyzer: Analyzer) -> float:
-    """How well a row fits what was asked: its label says no more than the question, and it has the year.
-
-    "Total assets" is closer to the question for total assets than "Total current assets", whose words are there, too. A
-    row of other years is not the one that was asked for.
-    """
-    asked = Words(question.words)
-    label = [token for token in tokens_of(row.subject, analyzer) if token not in _LITTLE_IN_A_LABEL]
-    share = sum(held_by(token, asked) for token in label) / len(label) if label else 0.0
-    years, of_row = set(_YEAR.findall(question.text)), set(_YEAR.findall(f"{row.label} {row.columns}"))
-    other = bool(years and of_row) and not years & of_row
-    return (_OTHER_LABEL + (1 - _OTHER_LABEL) * share) * (_OTHER_YEAR if other else 1.0)
 
 
 def _meaning(row: Row | None, heading: str) -> str:
@@ -460,8 +447,8 @@ def _lacks(question: Question, text: PassageWords, heading: str, analyzer: Analy
     matter = [word for word in question.words if word not in question.names | light_words(analyzer)]
     if not matter or not any(unit.row for unit in text.units):
         return False
-    years = set(_YEAR.findall(question.text))
-    stated = {year for year in text.everything.tokens if _YEAR.fullmatch(year)}
+    years = set(YEAR.findall(question.text))
+    stated = {year for year in text.everything.tokens if YEAR.fullmatch(year)}
     return (
         not any(held_by(word, text.everything) for word in matter)
         or bool(years and stated and not years <= stated)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from llama_index_presets.answer.confidence.rows import read_row
-from llama_index_presets.answer.confidence.units import is_title, split_units
+from llama_index_presets.answer.confidence.units import is_item, is_title, label_of, split_units
 from llama_index_presets.answer.confidence.words import Words, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["PassageWords", "UnitWords", "passage_words"]
+
+_VALUE: Final = 0.85
+"""Least shape of a label with a value."""
+
+_TITLE_OF_LABELS: Final = 0.5
+"""Shape of a line that stands over labels with values: it says what they are about, and nothing of it."""
 
 
 class UnitWords(Words):
@@ -24,15 +30,21 @@ class UnitWords(Words):
         written: Its tokens in order, without those of quantities.
         shape: 1 for a statement, less for a title, a letterhead, a line that names a source.
         row: What it says as a row of a table, or None.
+        label: Tokens of what stands before the colon of "Absent: Ana Ruiz".
         is_title: Whether it is a heading as plain text has them.
     """
 
-    __slots__ = ("is_title", "row", "shape", "text", "written")
+    __slots__ = ("is_title", "label", "row", "shape", "text", "written")
 
     def __init__(self, text: str, analyzer: Analyzer) -> None:
         self.written = tokens_of(text, analyzer)
         super().__init__([*self.written, *tokens_of(_implied_words(text), analyzer)])
+        self.label = frozenset(tokens_of(label_of(text), analyzer))
         self.text, self.shape, self.row, self.is_title = text, _shape_of(text), read_row(text), is_title(text)
+
+    def labelled(self, asked: Iterable[str]) -> int:
+        """1 for a value whose label is asked for, -1 for that of another label, 0 where there is none."""
+        return 0 if not self.label else 1 if self.label.issubset(asked) else -1
 
 
 class PassageWords:
@@ -48,6 +60,13 @@ class PassageWords:
 
     def __init__(self, heading: str, text: str, analyzer: Analyzer, language: str) -> None:
         self.units = [UnitWords(unit, analyzer) for unit in split_units(text, language)]
+        for unit in self.units:
+            unit.shape = max(unit.shape, _VALUE) if unit.label else unit.shape
+        for unit, below in itertools.pairwise(self.units):
+            if below.label and not (
+                unit.label or unit.row or is_item(unit.text) or unit.text[-1] in ".!?:;,"
+            ):
+                unit.is_title, unit.shape = True, _TITLE_OF_LABELS
         headed = tokens_of(heading, analyzer)
         self.heading = Words(headed)
         self.everything = Words(self.heading.tokens.union(*(unit.tokens for unit in self.units)))

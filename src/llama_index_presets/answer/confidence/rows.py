@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Row", "read_row"]
+from llama_index_presets.answer.confidence.words import Words, held_by, tokens_of
+
+if TYPE_CHECKING:
+    from llama_index_presets.answer.confidence.question import Question
+    from llama_index_presets.ranking.bm25 import Analyzer
+
+__all__ = ["YEAR", "Row", "fit", "read_row"]
+
+YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+"""A year as tables have it."""
 
 _LONGEST_PART: Final = 160
 """Characters of a label or a cell; what is longer is prose with semicolons."""
@@ -19,6 +28,8 @@ _FIGURE = re.compile(
     r"[(\[$€£¥+−–-]*\s*[$€£¥]?\s*\d[\d.,\s]*(?:%|[kKmMbB]n?|million|billion)?[)\]%*$€£\s]*|[-–—]+%?"
 )
 _SENTENCE_END = re.compile(r"[a-z]{2}[.!?][”\"')]?$")
+_LITTLE_IN_A_LABEL: Final = frozenset(("total", "net"))
+_OTHER_LABEL, _OTHER_YEAR = 0.5, 0.5
 _ASIDE = re.compile(r"\([^)]*\)")
 
 
@@ -80,3 +91,17 @@ def read_row(line: str) -> Row | None:
 def _states(name: str, value: str) -> bool:
     """Whether a cell has a name, or is a figure."""
     return bool(name) or bool(_FIGURE.fullmatch(value))
+
+
+def fit(row: Row, question: Question, analyzer: Analyzer) -> float:
+    """How well a row fits what was asked: its label says no more than the question, and it has the year.
+
+    "Total assets" is closer to the question for total assets than "Total current assets", whose words are there, too. A
+    row of other years is not the one that was asked for.
+    """
+    asked = Words(question.words)
+    label = [token for token in tokens_of(row.subject, analyzer) if token not in _LITTLE_IN_A_LABEL]
+    share = sum(held_by(token, asked) for token in label) / len(label) if label else 0.0
+    years, of_row = set(YEAR.findall(question.text)), set(YEAR.findall(f"{row.label} {row.columns}"))
+    other = bool(years and of_row) and not years & of_row
+    return (_OTHER_LABEL + (1 - _OTHER_LABEL) * share) * (_OTHER_YEAR if other else 1.0)

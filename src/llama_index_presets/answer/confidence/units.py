@@ -9,9 +9,12 @@ from typing import Final
 from llama_index_presets.answer.confidence.rows import read_row
 from llama_index_presets.text.sentences import split_sentences
 
-__all__ = ["is_item", "is_question", "is_title", "split_units"]
+__all__ = ["is_item", "is_question", "is_title", "label_of", "split_units"]
 
 _ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
+_FIELD = re.compile(
+    r"\s*(?:(?:[-*•–‣▪]|\d{1,2}[.)])\s+)?([^\W\d_][\w/-]{1,30}(?: [\w/-]{1,30}){0,3}(?: \([\w /-]{1,30}\))?):\s{1,3}\S"
+)
 _MARK = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
 _FIGURES = re.compile(
@@ -65,6 +68,17 @@ def is_item(line: str) -> bool:
     return bool(_ITEM.match(line)) or _is_row(line)
 
 
+def label_of(line: str) -> str:
+    """What stands before the colon of a label with a value, as letterheads, minutes and data sheets have them; or "".
+
+    Example:
+        >>> label_of("Absent: Ana Ruiz"), label_of("- Delivery time (days): 3"), label_of("Total")
+        ('Absent', 'Delivery time (days)', '')
+    """
+    found = _FIELD.match(line)
+    return found[1] if found else ""
+
+
 def is_question(line: str) -> bool:
     """Whether a line ends with a question mark, in any script, marks of emphasis and quotation behind it or not.
 
@@ -92,7 +106,7 @@ def _lines(sentence: str) -> list[str]:
     lines = sentence.splitlines()
     parts = [lines.pop(0)] if _stands_over(lines) else []
     rows = [_is_row(line, below) for line, below in zip(lines, [*lines[1:], ""], strict=True)]
-    items = [row or bool(_ITEM.match(line)) for line, row in zip(lines, rows, strict=True)]
+    items = [row or bool(_ITEM.match(line) or label_of(line)) for line, row in zip(lines, rows, strict=True)]
     if not any(items):
         return [*parts, "\n".join(lines)] if parts else [sentence]
     row_above = False
