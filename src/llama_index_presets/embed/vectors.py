@@ -77,7 +77,7 @@ def missing_vectors(
         answer: Has ``data``, and perhaps ``usage`` and ``error``.
         count: How many vectors it should have.
         model: The model's name.
-        url: The server's address; its host is named.
+        url: The server's address; its host is named. Empty where it is the vendor's own.
         clean: Takes keys out of what the server says.
 
     Example:
@@ -89,8 +89,9 @@ def missing_vectors(
     error = error if isinstance(error, dict) else {"message": error}
     text = clean(str(error.get("message") or ""))[:300].rstrip(".")
     said, code = f" It says: {text}." if text else "", error.get("code")
+    host = urlsplit(url).netloc.rpartition("@")[2]
     return ModelReplyError(
-        f"'{model}' at {urlsplit(url).netloc.rpartition('@')[2]} returned {len(answer.data or ()) or 'no'} vectors of "
+        f"'{model}'{host and f' at {host}'} returned {len(answer.data or ()) or 'no'} vectors of "
         f"{count}.{said} Run it again; if it stays so, the server does not embed with this model.",
         model=model,
         usage=getattr(answer, "usage", None),

@@ -324,7 +324,7 @@ def _provided(
     if name.provider == "gemini":
         http = {one: arguments.pop(one) for one in ("base_url", "headers") if one in arguments}
         arguments["http_options"] = require("google.genai.types", extra="gemini").HttpOptions(**http)
-    made: Any = _hiding_its_key(kind)(**arguments)
+    made: Any = _named_class(kind)(**arguments)
     if name.provider == "mistral" and address:  # the class takes no address
         made._client = require("mistralai.client", extra="mistral").Mistral(api_key=key, server_url=address)
     result: BaseEmbedding = made
@@ -335,19 +335,27 @@ def __getattr__(name: str) -> Any:
     """Give a class that hides its key by the name of the official one, so that pickles find it."""
     for provider in EMBEDDING_PROVIDERS.values():
         if provider.kind == name:
-            return _hiding_its_key(getattr(require(provider.module, extra=provider.extra), name))
+            return _named_class(getattr(require(provider.module, extra=provider.extra), name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @cache
-def _hiding_its_key(kind: Any) -> Any:
-    """A LlamaIndex class whose key, where it is a field, is in no repr, dump or pickle."""
-    if issubclass(kind, HidesKey) or "api_key" not in kind.model_fields:
+def _named_class(kind: Any) -> Any:
+    """A LlamaIndex class whose replies are looked at, and whose key, where it is a field, is in no repr or pickle."""
+    from llama_index_presets.providers.checked_vectors import AwaitsBatches, ChecksVectors
+
+    if not kind.__module__.startswith("llama_index."):  # our own, which do both
         return kind
-    fields: dict[str, Any] = {
-        name: (Any, Field(default=None, exclude=True, repr=False))
-        for name in SECRET_FIELDS
-        if name in kind.model_fields
-    }
-    fields["_process"] = (int, PrivateAttr(default_factory=os.getpid))
-    return create_model(kind.__name__, __base__=(HidesKey, kind), __module__=__name__, **fields)
+    bases: tuple[type, ...] = (ChecksVectors, kind)
+    if kind.__name__ == "MistralAIEmbedding":
+        bases = (ChecksVectors, AwaitsBatches, kind)
+    fields: dict[str, Any] = {}
+    if "api_key" in kind.model_fields:
+        bases = (HidesKey, *bases)
+        fields = {
+            name: (Any, Field(default=None, exclude=True, repr=False))
+            for name in SECRET_FIELDS
+            if name in kind.model_fields
+        }
+        fields["_process"] = (int, PrivateAttr(default_factory=os.getpid))
+    return create_model(kind.__name__, __base__=bases, __module__=__name__, **fields)

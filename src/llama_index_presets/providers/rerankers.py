@@ -136,4 +136,4 @@ def make_reranker(name: ModelName, options: Mapping[str, Any], *, top_n: int) ->
     made = kind(**arguments_of(values, provider, "reranker"))
     if address:
         made.base_url = address  # the class keeps it in its client only, where no check of addresses looks
-    return KeepsRetrievalScores(made)
+    return KeepsRetrievalScores(made, attempts=3)

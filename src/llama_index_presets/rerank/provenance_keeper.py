@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -15,6 +17,10 @@ from llama_index_presets.rerank.cross_encoder import reranked_hit
 
 __all__ = ["KeepsRetrievalScores"]
 
+_PAUSE_S: Final = 0.5
+_LONGEST: Final = 300
+"""Characters of an error that are passed on."""
+
 
 @strict()
 class KeepsRetrievalScores(BaseNodePostprocessor):
@@ -25,13 +31,16 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
 
     Args:
         inner: The reranker.
+        attempts: How often it is asked where its replies cannot be read, >= 1; a hosted one may answer the next time.
     """
 
     _inner: BaseNodePostprocessor = PrivateAttr()
+    _attempts: int = PrivateAttr()
 
-    def __init__(self, inner: BaseNodePostprocessor) -> None:
+    def __init__(self, inner: BaseNodePostprocessor, *, attempts: int = 1) -> None:
         super().__init__()
         self._inner = inner
+        self._attempts = attempts
 
     @classmethod
     def class_name(cls) -> str:
@@ -46,33 +55,55 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._replies_understood():
-            reranked = self._inner.postprocess_nodes(_copies(nodes), query_bundle=query_bundle)
-        return _placed(nodes, reranked)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                reranked = self._inner.postprocess_nodes(_copies(nodes), query_bundle=query_bundle)
+                return self._placed(nodes, reranked)
+            except Exception as error:
+                self._judge(error, attempt)
+            time.sleep(_PAUSE_S)
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._replies_understood():
-            reranked = await self._inner.apostprocess_nodes(_copies(nodes), query_bundle=query_bundle)
-        return _placed(nodes, reranked)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                reranked = await self._inner.apostprocess_nodes(_copies(nodes), query_bundle=query_bundle)
+                return self._placed(nodes, reranked)
+            except Exception as error:
+                self._judge(error, attempt)
+            await asyncio.sleep(_PAUSE_S)
 
-    @contextmanager
-    def _replies_understood(self) -> Iterator[None]:
-        """Name the reranker where a reply lacks what its class takes unseen, such as ``results``.
+    def _judge(self, error: Exception, attempt: int) -> None:
+        """Let another attempt be made where a reply lacks what the reranker's class takes unseen, such as ``results``.
 
         Raises:
-            RerankError: The reply has no results, or results of other passages.
+            RerankError: It was the last one; names the reranker.
         """
-        try:
-            yield
-        except (TypeError, IndexError, KeyError, AttributeError) as error:
-            named = getattr(self._inner, "model", None) or type(self._inner).__name__
-            raise RerankError(
-                f"The reranker '{named}' gave a reply that {type(self._inner).__name__} cannot read "
-                f"({type(error).__name__}: {error}). Ask again; if it stays so, look at the server, or name another "
-                "reranker."
-            ) from error
+        unread = isinstance(error, (TypeError, IndexError, KeyError, AttributeError, _NoResults))
+        if not unread and getattr(error, "status_code", None) != 200:  # a page of a gateway
+            raise error
+        if attempt < self._attempts:
+            return
+        named = getattr(self._inner, "model", None) or type(self._inner).__name__
+        what = "it has no results" if isinstance(error, _NoResults) else f"{type(error).__name__}: {error}"
+        raise RerankError(
+            f"The reranker '{named}' gave a reply that {type(self._inner).__name__} cannot read ({what[:_LONGEST]}). "
+            "Ask again; if it stays so, look at the server, or name another reranker."
+        ) from error
+
+    def _placed(self, nodes: list[NodeWithScore], reranked: list[NodeWithScore]) -> list[NodeWithScore]:
+        if nodes and not reranked and self._attempts > 1:
+            raise _NoResults
+        return _placed(nodes, reranked)
+
+
+class _NoResults(Exception):
+    """A hosted reranker gave none of the passages back."""
 
 
 def _copies(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
