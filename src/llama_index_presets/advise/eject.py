@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -32,18 +33,6 @@ from llama_index_presets.providers.rerankers import DEFAULT_RERANKER
 from llama_index_presets.values import Fingerprint
 
 __all__ = ["Ejected", "eject"]
-
-_STANDARD = {
-    "argparse",
-    "collections",
-    "contextlib",
-    "decimal",
-    "getpass",
-    "logging",
-    "os",
-    "pathlib",
-    "uuid",
-}
 
 _LINE = 110
 """Characters of a line of the project."""
@@ -277,8 +266,8 @@ def _imports(modules: Sequence[ast.Module]) -> str:
         name: f"from {name} import {', '.join(sorted(names, key=_order))}" for name, names in named.items()
     }
     future = lines.pop("__future__")
-    ours = [lines[name] for name in sorted(lines) if name.partition(".")[0] not in _STANDARD]
-    standard = [lines[name] for name in sorted(lines) if name.partition(".")[0] in _STANDARD]
+    ours = [lines[name] for name in sorted(lines) if name.partition(".")[0] not in sys.stdlib_module_names]
+    standard = [lines[name] for name in sorted(lines) if name.partition(".")[0] in sys.stdlib_module_names]
     return "\n\n".join(
         [future, "\n".join([*(f"import {name}" for name in sorted(plain)), *standard]), "\n".join(ours)]
     )

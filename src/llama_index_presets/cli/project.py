@@ -40,16 +40,12 @@ class ProjectCommand(TyperCommand):
         Raises:
             SettingsError: An option is empty, or the arguments need what the project file has, and there is none.
         """
-        if not ctx.resilient_parsing and "" in [
-            word.partition("=")[2] if "=" in word else word for word in args
-        ]:
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        if any(word == "" or word.endswith("=") for word in args):
             self._refuse_empty(ctx, args)
         names = {parameter.name for parameter in self.params}
-        if (
-            ctx.resilient_parsing
-            or not names & _TAKERS
-            or any(word in args for word in ctx.help_option_names)
-        ):
+        if not names & _TAKERS or any(word in args for word in ctx.help_option_names):
             return super().parse_args(ctx, args)
         given, left, _ = self.make_parser(ctx).parse_args(list(args))
         if left and isinstance(given.get("question"), str):

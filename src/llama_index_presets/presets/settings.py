@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from threading import TIMEOUT_MAX
 from typing import Any, Final, Literal
@@ -23,6 +24,20 @@ __all__ = [
 
 MODELS: Final = ("llm", "embedding", "reranker")
 """Settings that name a model, each with a setting of its options."""
+
+_COUNTS = "top_k num_queries context_tokens batch_chunks max_document_mb max_question_chars answer_cache_mb candidates"
+_POSITIVE = "alert_error_rate alert_latency_s alert_cost_ratio answer_cache_hours"
+_BOUNDS: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
+    (_COUNTS, lambda value: value >= 1, "it must be at least 1"),
+    (_POSITIVE, lambda value: value > 0, "it must be above 0"),
+    ("context_max_usd", lambda value: value >= 0, "it cannot be negative"),
+    ("chunk_tokens", lambda value: value >= 16, "a chunk needs at least 16"),
+    ("leg_timeout_s", lambda value: 0 < value <= TIMEOUT_MAX, "it must be above 0, and none for no limit"),
+    ("vector_weight blend", lambda value: 0 <= value <= 1, "a weight lies between 0 and 1"),
+    ("answer_floor", lambda value: -1 <= value <= 1, "a cosine lies between -1 and 1"),
+    ("min_confidence", lambda value: 0 <= value <= 1, "a probability lies between 0 and 1"),
+)
+"""Names of settings, what their values satisfy (nan satisfies nothing), and what a message says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,53 +198,20 @@ class Settings:
     alert_cost_ratio: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in (
-            "top_k",
-            "num_queries",
-            "context_tokens",
-            "batch_chunks",
-            "max_document_mb",
-            "max_question_chars",
-            "answer_cache_mb",
-        ):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if unknown := sorted(set(self.permissions_from) - set(PERMISSION_ORIGINS)):
-            raise SettingsError(
-                f"permissions_from names '{unknown[0]}'; it takes any of {', '.join(PERMISSION_ORIGINS)}."
-            )
-        if unknown := sorted(set(self.alert_by) - {"tenant", "caller"}):
-            raise SettingsError(f"alert_by names '{unknown[0]}'; it takes any of tenant, caller.")
+        for names, holds, expected in _BOUNDS:
+            for name in names.split():
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise SettingsError(f"{name} is {value}; {expected}.")
+        for name, known in (("permissions_from", PERMISSION_ORIGINS), ("alert_by", ("tenant", "caller"))):
+            if unknown := sorted(set(getattr(self, name)) - set(known)):
+                raise SettingsError(f"{name} names '{unknown[0]}'; it takes any of {', '.join(known)}.")
         if self.ocr and not re.fullmatch(r"[A-Za-z_/]+(\+[A-Za-z_/]+)*", self.ocr):
             raise SettingsError(
                 f"ocr is '{self.ocr}'; expected languages as tesseract names them, such as 'eng' or 'eng+deu'."
             )
-        if self.chunk_tokens is not None and self.chunk_tokens < 16:
-            raise SettingsError(f"chunk_tokens is {self.chunk_tokens}; a chunk needs at least 16.")
-        if self.candidates is not None and self.candidates < 1:
-            raise SettingsError(f"candidates is {self.candidates}; it must be at least 1.")
-        if self.vector_weight is not None and not 0 <= self.vector_weight <= 1:
-            raise SettingsError(f"vector_weight is {self.vector_weight}; a weight lies between 0 and 1.")
-        if self.leg_timeout_s is not None and not 0 < self.leg_timeout_s <= TIMEOUT_MAX:
-            raise SettingsError(
-                f"leg_timeout_s is {self.leg_timeout_s}; it must be above 0, and none for no limit."
-            )
-        if not self.context_max_usd >= 0:
-            raise SettingsError(f"context_max_usd is {self.context_max_usd}; it cannot be negative.")
-        if not 0 <= self.blend <= 1:
-            raise SettingsError(f"blend is {self.blend}; a weight lies between 0 and 1.")
-        if self.answer_floor is not None and not -1 <= self.answer_floor <= 1:
-            raise SettingsError(f"answer_floor is {self.answer_floor}; a cosine lies between -1 and 1.")
-        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
-            raise SettingsError(
-                f"min_confidence is {self.min_confidence}; a probability lies between 0 and 1."
-            )
-
         for name in MODELS:
             check_options(getattr(self, f"{name}_options") or {}, name)
-        for name in ("alert_error_rate", "alert_latency_s", "alert_cost_ratio", "answer_cache_hours"):
-            if not getattr(self, name) > 0:  # nan is not
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0.")
 
     def cells(self) -> dict[str, str]:
         """The cells of the matrix that are chosen otherwise: column -> choice."""

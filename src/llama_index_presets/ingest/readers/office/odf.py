@@ -21,7 +21,7 @@ from llama_index_presets.ingest.readers.tables import Cell
 __all__ = ["read_odp", "read_ods", "read_odt"]
 
 _SKIPPED: Final = frozenset(
-    (
+    [
         "tracked-changes",
         "sequence-decls",
         "forms",
@@ -30,7 +30,10 @@ _SKIPPED: Final = frozenset(
         "soft-page-break",
         "page-number",
         "page-count",
-    )
+        "page-thumbnail",
+        "note-citation",
+        "image",
+    ]
 )
 _WIDEST: Final = 16_384  # columns of a sheet
 _TEXT: Final = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
@@ -38,6 +41,7 @@ _BLOCKS: Final = frozenset(
     {"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"}
 )
 """Elements of text that hold paragraphs; white space in them is indentation."""
+_TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
 
 
@@ -158,7 +162,7 @@ def _html(element: Any, limit: SizeLimit) -> Iterator[str]:
     if element.text and (is_text or local_name(element.tag) in ("title", "desc")):
         yield escape(element.text)
     for part in element:
-        yield from _part(part, limit)
+        yield _part(part, limit)
         if part.tail and is_text:
             yield escape(part.tail)
 
@@ -168,45 +172,34 @@ def _holds_text(element: Any) -> bool:
     return str(element.tag).startswith(_TEXT) and local_name(element.tag) not in _BLOCKS
 
 
-def _part(part: Any, limit: SizeLimit) -> Iterator[str]:
+def _part(part: Any, limit: SizeLimit) -> str:
+    """An element as HTML, without what follows it."""
     name = local_name(part.tag)
     if name in _SKIPPED:
-        return
+        return ""
     if name in ("s", "tab", "line-break"):
-        yield "<br>" if name == "line-break" else " "
-    elif name == "h":
+        return "<br>" if name == "line-break" else " "
+    if name == "table":
+        return "".join(_table(part, limit))
+    if name == "object":
+        tables = (table for table in part.iter() if local_name(table.tag) == "table")
+        return "".join(text for table in tables for text in _table(table, limit))
+    is_title = name == "frame" and attribute(part, "class") == "title"
+    if name == "frame" and not is_title and (formula := _formula(part)):
+        return f" {escape(formula)} "
+    inner = "".join(_html(part, limit))
+    if name == "h":
         level = min(_count(part, "outline-level", 6), 6)
-        yield f"<h{level}>{''.join(_html(part, limit))}</h{level}>"
-    elif name == "p" and attribute(part, "style-name") == "Title":
-        yield f"<h1>{''.join(_html(part, limit))}</h1>"
-    elif name == "table":
-        yield from _table(part, limit)
-    elif name == "note":
-        yield f" [{''.join(_html(part, limit)).replace('<p>', '').replace('</p>', '')}]"
-    elif name == "note-citation":
-        return
-    elif name == "frame" and attribute(part, "class") == "title":
-        yield f"<h1>{''.join(_html(part, limit)).replace('<p>', ' ').replace('</p>', '')}</h1>"
-    elif name == "frame" and (formula := _formula(part)):
-        yield f" {escape(formula)} "
-    elif name == "object":
-        for table in part.iter():
-            if local_name(table.tag) == "table":
-                yield from _table(table, limit)
-    elif name in ("page-thumbnail", "image"):
-        return
-    else:
-        tag = {
-            "p": "p",
-            "list": "ul",
-            "list-item": "li",
-            "notes": "div",
-            "text-box": "div",
-            "frame": "div",
-        }.get(name)
-        inner = "".join(_html(part, limit))
-        note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
-        yield f"<{tag}>{note}{inner}</{tag}>" if tag else inner
+        return f"<h{level}>{inner}</h{level}>"
+    if is_title:
+        return f"<h1>{inner.replace('<p>', ' ').replace('</p>', '')}</h1>"
+    if name == "p" and attribute(part, "style-name") == "Title":
+        return f"<h1>{inner}</h1>"
+    if name == "note":
+        return f" [{inner.replace('<p>', '').replace('</p>', '')}]"
+    note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
+    tag = _TAGS.get(name)
+    return f"<{tag}>{note}{inner}</{tag}>" if tag else inner
 
 
 def _table(table: Any, limit: SizeLimit) -> Iterator[str]:

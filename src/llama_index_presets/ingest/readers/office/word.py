@@ -149,6 +149,7 @@ def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.B
         hidden.clear(root)
         if rewritten:
             _open_boxes(root)
+            _drop_alternatives(root)
             _write_formulas(root)
         changed[name] = require("lxml.etree", extra="readers").tostring(root)
     if _STYLES in archive.namelist():
@@ -171,7 +172,7 @@ def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.B
 
 
 def _open_boxes(root: Any) -> None:
-    """Text boxes of drawings become text boxes of the older kind; alternatives of them for older programs go."""
+    """Text boxes of drawings become text boxes of the older kind."""
     etree = require("lxml.etree", extra="readers")
     for drawing in [one for one in root.iter() if local_name(one.tag) == "drawing"]:
         boxes = [one for one in drawing.iter() if local_name(one.tag) == "txbxContent"]
@@ -179,10 +180,13 @@ def _open_boxes(root: Any) -> None:
             space = drawing.tag.rpartition("}")[0] + "}"
             picture = etree.Element(space + "pict")
             for box in boxes:
-                etree.SubElement(etree.SubElement(picture, f"{{{_VML}}}shape"), f"{{{_VML}}}textbox").append(
-                    box
-                )
+                shape = etree.SubElement(picture, f"{{{_VML}}}shape")
+                etree.SubElement(shape, f"{{{_VML}}}textbox").append(box)
             drawing.getparent().replace(drawing, picture)
+
+
+def _drop_alternatives(root: Any) -> None:
+    """Alternatives for older programs go, where what they stand for is a text box, or there is nothing else."""
     for either in [one for one in root.iter() if local_name(one.tag) == "AlternateContent"]:
         parts = {local_name(part.tag): part for part in either}
         choice = parts.get("Choice")
@@ -239,11 +243,8 @@ def _formula(element: Any) -> str:
     if name == "rad":
         return f"{inner.get('deg', '')}√({inner.get('e', '')})"
     if name == "nary":
-        sign = (
-            next((attribute(one) for one in parts["naryPr"].iter() if local_name(one.tag) == "chr"), "∫")
-            if "naryPr" in parts
-            else "∫"
-        )
+        properties = parts["naryPr"].iter() if "naryPr" in parts else ()
+        sign = next((attribute(one) for one in properties if local_name(one.tag) == "chr"), "∫")
         ends = "".join(
             f"{mark}{_group(inner[key])}" for key, mark in (("sub", "_"), ("sup", "^")) if inner.get(key)
         )
@@ -251,9 +252,8 @@ def _formula(element: Any) -> str:
     if name == "func":
         return f"{inner.get('fName', '')}({inner.get('e', '').strip('()')})"
     if name == "d":
-        return (
-            "(" + ", ".join(_formula(part).strip() for part in element if local_name(part.tag) == "e") + ")"
-        )
+        inside = (_formula(part).strip() for part in element if local_name(part.tag) == "e")
+        return f"({', '.join(inside)})"
     return "".join(_formula(part) for part in element if not local_name(part.tag).endswith("Pr"))
 
 

@@ -114,27 +114,27 @@ def drawn_tables(words: Sequence[Word], rulings: Sequence[Ruling]) -> tuple[list
     tables: list[Table] = []
     left = list(words)
     for grid in _grids(rulings):
-        flat, upright = (
-            [line for line in grid if line.horizontal],
-            [line for line in grid if not line.horizontal],
-        )
-        if not flat or len(upright) < 2:
+        xs, ys = _edges(grid)
+        inside = [word for word in left if _is_inside(word, xs, ys)] if min(len(xs), len(ys)) > 2 else []
+        if len(inside) < 2 or _is_layout(inside, xs, ys):
             continue
-        xs = _merged(
-            [*(line.x0 for line in upright), min(line.x0 for line in flat), max(line.x1 for line in flat)]
-        )
-        ys = _merged(
-            [*(line.y0 for line in flat), min(line.y0 for line in upright), max(line.y1 for line in upright)]
-        )
-        inside = [word for word in left if _is_inside(word, xs, ys)]
-        if len(xs) < 3 or len(ys) < 3 or len(inside) < 2 or _is_layout(inside, xs, ys):
-            continue
-        table = _grid_table(inside, xs, ys, upright)
+        table = _grid_table(inside, xs, ys, [line for line in grid if not line.horizontal])
         if table is not None:
             tables.append(table)
             taken = set(map(id, inside))
             left = [word for word in left if id(word) not in taken]
     return tables, left
+
+
+def _edges(grid: Sequence[Ruling]) -> tuple[list[float], list[float]]:
+    """Edges of the columns and of the rows of a grid; none where its lines cannot be those of cells."""
+    flat = [line for line in grid if line.horizontal]
+    upright = [line for line in grid if not line.horizontal]
+    if not flat or len(upright) < 2:
+        return [], []
+    columns = (*(line.x0 for line in upright), min(line.x0 for line in flat), max(line.x1 for line in flat))
+    rows = (*(line.y0 for line in flat), min(line.y0 for line in upright), max(line.y1 for line in upright))
+    return _merged(columns), _merged(rows)
 
 
 def _grids(rulings: Sequence[Ruling]) -> Iterator[list[Ruling]]:

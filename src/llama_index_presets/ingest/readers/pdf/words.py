@@ -288,30 +288,31 @@ class _TextPage:
             if code in _IGNORED:
                 continue
             box = box_of(place)
-            if (
-                word is not None
-                and word.text
-                and not (
-                    _follows(edges, box, turn, word.em)
-                    if slant is None
-                    else self._slant(place) == slant and _is_near(edges, box, word.em)
-                )
-            ):
-                yield turn, word
-                word = None
+            if word is not None and word.text:
+                if slant is None:
+                    goes_on = _follows(edges, box, turn, word.em)
+                else:
+                    goes_on = self._slant(place) == slant and _is_near(edges, box, word.em)
+                if not goes_on:
+                    yield turn, word
+                    word = None
             if word is None:
                 turn, slant, word = self._start(place)
             elif gap and word.text:
                 word.text += gap
             gap = ""
-            if 0xD800 <= code <= 0xDFFF or code == 0xFFFD or code > sys.maxunicode:
-                self.unmapped += 1
-            word.text += _CHARACTERS.get(code) or (chr(code) if code <= sys.maxunicode else "\ufffd")
+            word.text += self._character(code)
             self._extend(word, turn, box)
             edges = box
         if word is not None:
             yield turn, word
         return place + 1
+
+    def _character(self, code: int) -> str:
+        """What a code stands for; those that stand for no character are counted."""
+        if 0xD800 <= code <= 0xDFFF or code == 0xFFFD or code > sys.maxunicode:
+            self.unmapped += 1
+        return _CHARACTERS.get(code) or (chr(code) if code <= sys.maxunicode else "\ufffd")
 
     def _slant(self, place: int) -> float | None:
         """Angle of a character that stands neither upright nor sideways, as those of a watermark, in quarters."""
