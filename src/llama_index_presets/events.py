@@ -91,11 +91,15 @@ class AttemptFailedEvent(BaseEvent):
         attempt: 1-based number of the attempt that failed.
         error_type: Class name of its exception.
         latency_ms: How long the attempt took, in milliseconds.
+        wait_s: How long until the next one, in seconds; nothing is under way then.
+        sent: Whether the request went out and its answer was lost: the provider bills it.
     """
 
     attempt: int
     error_type: str
     latency_ms: float
+    wait_s: float = 0.0
+    sent: bool = False
 
     @classmethod
     def class_name(cls) -> str:

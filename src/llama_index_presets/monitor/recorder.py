@@ -20,7 +20,7 @@ from llama_index_presets.monitor.budget_guard import BudgetGuard, admit
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.calls.call_events import COMPLETIONS, ENDS, STARTS
 from llama_index_presets.monitor.calls.call_tree import CallTree
-from llama_index_presets.monitor.calls.model_call import CallEnded, OpenCall, prompt_texts
+from llama_index_presets.monitor.calls.model_call import NO_USAGE, CallEnded, OpenCall, prompt_texts
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
@@ -31,6 +31,7 @@ from llama_index_presets.monitor.usage import Usage
 __all__ = ["CallRecorder"]
 
 _log = logging.getLogger(__name__)
+_MOST_WAITING: Final = 2_000
 _EVERYTHING: Final = COMPLETIONS.keys() | STARTS.keys() | ENDS.keys()
 
 
@@ -131,8 +132,12 @@ class CallRecorder:
     ) -> None:
         """Take the beginning of a span; streams, and with budgets all models, are looked at."""
         self.tracker.enter(span_id, parent_id, instance)
-        if self.budgets is not None:
-            self._stand_before(span_id, instance, arguments)
+        if arguments is not None and isinstance(instance, BaseEmbedding):
+            if len(self._to_embed) >= _MOST_WAITING:  # of spans that never end
+                self._to_embed.pop(next(iter(self._to_embed)), None)
+            self._to_embed[span_id] = _texts_of(arguments.arguments)
+        if self.guard is not None:
+            self._stand_before(instance)
         if (method := stream_method(span_id)) and self._stream_usage and self._will_hear(instance):
             ask_for_usage(instance, self._records, asynchronous=method.startswith("astream"))
 
@@ -145,10 +150,8 @@ class CallRecorder:
         if self._to_embed:
             self._to_embed.pop(span_id, None)
 
-    def _stand_before(self, span_id: str, instance: Any, arguments: Any) -> None:
-        """Remember the texts that a span is to embed, and put the guard in front of its model."""
-        if isinstance(instance, BaseEmbedding) and arguments is not None:
-            self._to_embed[span_id] = _texts_of(arguments.arguments)
+    def _stand_before(self, instance: Any) -> None:
+        """Put the guard in front of a model."""
         if (
             self.guard is not None
             and self._instrumented
@@ -187,7 +190,7 @@ class CallRecorder:
         """
         if self.budgets is None or call.kind not in ("llm", "embedding"):
             return
-        texts = prompt_texts(call.prompt) if call.kind == "llm" else self._next_batch(call)
+        texts = prompt_texts(call.prompt) if call.kind == "llm" else call.texts or []
         try:
             admit(self.budgets, call, payload, texts)
         except BudgetExceededError as error:
@@ -205,7 +208,9 @@ class CallRecorder:
     # -- what the tree says ------------------------------------------------------------------------------------
 
     def started(self, call: OpenCall) -> None:
-        """Keep the prompt for a log that shows prompts."""
+        """Keep the texts of a batch, which count if it is cancelled, and the prompt for a log that shows prompts."""
+        if call.kind == "embedding":
+            call.texts = self._next_batch(call)
         if self.ledger.prompts is not None and call.kind == "llm":
             self.ledger.prompts[call.call_id] = "\n".join(prompt_texts(call.prompt))
 
@@ -223,6 +228,8 @@ class CallRecorder:
                     _now_us(),
                     error_type=event.error_type,
                     attempt=max(event.attempt, call.attempt),
+                    usage=None if event.sent else NO_USAGE,
+                    response=call.sent,
                 ),
                 self.ledger.next_call_id(),
             )
@@ -241,7 +248,7 @@ class CallRecorder:
             self.ledger.add_later(functools.partial(self._row, end))
         else:
             self.ledger.add(self._row(end))
-            call.prompt = call.chunk = None
+            call.prompt = call.chunk = call.texts = None
             if self.budgets is not None:
                 self._settle_now()
 
@@ -252,7 +259,7 @@ class CallRecorder:
 
     def _forget(self, call: OpenCall) -> None:
         """Give back what was held for a call that leaves no row."""
-        call.prompt = call.chunk = None
+        call.prompt = call.chunk = call.texts = None
         if call.reservation is not None and self.budgets is not None:
             self.budgets.release(call.reservation)
         if self.ledger.prompts is not None:

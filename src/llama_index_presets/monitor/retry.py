@@ -26,6 +26,7 @@ from tenacity.wait import wait_random_exponential
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.events import AttemptFailedEvent
 from llama_index_presets.monitor.attribution import attempt_number
+from llama_index_presets.monitor.calls.model_call import answer_was_lost
 
 __all__ = ["RetryPolicy", "is_transient", "retry_after_s", "retrying", "status_of"]
 
@@ -332,7 +333,11 @@ def _report_attempts() -> Callable[[RetryCallState], None]:
         error = state.outcome.exception() if state.outcome else None
         latency_ms = (time.perf_counter() - began[0]) * 1000
         event = AttemptFailedEvent(
-            attempt=state.attempt_number, error_type=type(error).__name__, latency_ms=latency_ms
+            attempt=state.attempt_number,
+            error_type=type(error).__name__,
+            latency_ms=latency_ms,
+            wait_s=state.upcoming_sleep,
+            sent=error is not None and answer_was_lost(error),
         )
         _dispatcher.event(event)
         began[0] = time.perf_counter() + state.upcoming_sleep

@@ -6,8 +6,9 @@ ledger rows or trace spans of what the tree says. The rules, held by `tests/cont
 * A call of a language model with another one inside, however deep, is a wrapper: only the innermost counts, so
   `CustomLLM.chat` and retrying or routing models are counted once.
 * An embedding call with embedding calls inside gives way to them, unless its model said itself what it used.
-* A stream ends when it has been read; one that is left, or a call of a language model that is cancelled, is abandoned.
-  Its prompt, and what a stream said before it was left or broke, count, since they are billed.
+* A stream ends when it has been read; one that is left, or a call that is cancelled, is abandoned. Its prompt or its
+  texts, and what a stream said before it was left or broke, count, since they are billed. So do those of a call whose
+  answer was lost on the way.
 * A span that begins while a stream is read is inside the call that gave the stream out (`open_streams`).
 """
 
@@ -32,6 +33,7 @@ from llama_index_presets.monitor.calls.model_call import (
     CallEnded,
     CallSink,
     OpenCall,
+    answer_was_lost,
     response_text,
 )
 from llama_index_presets.monitor.calls.open_streams import OpenStreams
@@ -228,13 +230,14 @@ class CallTree:
         self._end(call, usage=None, response=response)
 
     def fail(self, call: OpenCall, error: BaseException) -> None:
-        """Close a call that raised; one of a language model that its caller gave up is abandoned, not failed."""
-        given_up = call.kind == "llm" and isinstance(error, _GIVEN_UP)
+        """Close a call that raised; one of a model that its caller gave up is abandoned, not failed."""
+        given_up = call.kind in ("llm", "embedding") and isinstance(error, _GIVEN_UP)
         if given_up or isinstance(error, GeneratorExit):
             self.abandon(call)
             return
         refused = isinstance(error, BudgetExceededError) and call.kind in BILLABLE_KINDS
         spoke = call.chunk is not None
+        lost = call.kind in ("llm", "embedding") and answer_was_lost(error)
         if isinstance(error, ModelReplyError) and call.kind == "llm" and not spoke:
             billed = reported_usage(SimpleNamespace(raw={"usage": error.usage}))
             if billed is not None:
@@ -244,17 +247,21 @@ class CallTree:
             call,
             "refused" if refused else "error",
             error_type=type(error).__name__,
-            usage=None if spoke else NO_USAGE,
-            response=call.chunk,
+            usage=None if spoke or lost else NO_USAGE,
+            response=call.sent if call.kind == "embedding" else call.chunk,
         )
 
     def abandon(self, call: OpenCall) -> None:
         """Close a call that its caller gave up, or a stream that its reader left.
 
-        The prompt has been sent then: it and what was said are counted, since they are billed.
+        The prompt, or the texts, have been sent then: they and what was said are counted, since they are billed.
+        Between two attempts nothing is under way.
         """
-        if not call.done:
-            self._end(call, "abandoned", usage=None, response=call.chunk)
+        if call.done:
+            return
+        waits = time.perf_counter() < call.resumes
+        sent = call.sent if call.kind == "embedding" else call.chunk
+        self._end(call, "abandoned", usage=NO_USAGE if waits else None, response=sent)
 
     def finish_embedding(self, call: OpenCall, texts: Sequence[Any]) -> None:
         """Close an embedding call: what its model said, else what its inner calls said, else a count."""
@@ -329,6 +336,7 @@ class CallTree:
             self.sink.attempt_failed(call, event)
             call.attempt = event.attempt + 1
             call.started = time.perf_counter()
+            call.resumes = call.started + event.wait_s
 
     def model_loaded(self, event: ModelLoadEvent, *, may_begin: bool) -> None:
         """Take the loading of a model for a call by itself, and leave it out of the calls that waited for it."""

@@ -18,7 +18,15 @@ from llama_index_presets.monitor.usage import (
     reported_usage,
 )
 
-__all__ = ["NO_USAGE", "CallEnded", "CallSink", "OpenCall", "prompt_texts", "response_text"]
+__all__ = [
+    "NO_USAGE",
+    "CallEnded",
+    "CallSink",
+    "OpenCall",
+    "answer_was_lost",
+    "prompt_texts",
+    "response_text",
+]
 
 NO_USAGE: Final = Usage()
 Report = EmbeddingUsageEvent | RerankUsageEvent | ModelLoadEvent
@@ -34,6 +42,8 @@ class OpenCall:
         serves: Of the calls around it, the nearest of the same kind: its wrapper.
         wraps: Whether it leaves counting to calls inside it.
         nested: Ends of embedding calls inside.
+        texts: What an embedding call is to embed.
+        resumes: When its next attempt begins, on the performance counter; nothing is under way before.
         shown: What a sink keeps of it.
     """
 
@@ -44,6 +54,8 @@ class OpenCall:
     parent: OpenCall | None = None
     serves: OpenCall | None = None
     prompt: Any = None
+    texts: list[str] | None = None
+    resumes = 0.0
     reservation: Any = None
     chunk: Any = None
     pieces: list[str] | None = None
@@ -75,6 +87,12 @@ class OpenCall:
         waited_s = covered_s(self.loads, self.started) if self.loads else 0.0
         return (now - self.started - waited_s) * 1000
 
+    @property
+    def sent(self) -> list[str]:
+        """The texts that an embedding model was sent; a wrapper, such as a cache, sends none itself."""
+        wraps = hasattr(getattr(self.instance, "inner", None), "get_text_embedding_batch")
+        return [] if wraps else self.texts or []
+
     def said(self, response: Any) -> str:
         """The text of its last response, or of the pieces of a stream whose responses have only what is new."""
         return response_text(response if response is not None else self.chunk) or "".join(self.pieces or ())
@@ -94,7 +112,7 @@ class CallEnded(NamedTuple):
         cache_hit: Whether a cache answered.
         usage: Tokens, where they were reported or there are none; None leaves it to `measure`.
         source: Who counted `usage`.
-        response: Last response of a language model, or texts that were embedded: what `measure` reads.
+        response: Last response of a language model, or texts that were embedded or sent: what `measure` reads.
         report: The event that said it, where one did.
     """
 
@@ -117,7 +135,7 @@ class CallEnded(NamedTuple):
         if self.usage is not None:
             return self.usage, self.source
         if call.kind == "embedding":
-            texts = [text for text in self.response if isinstance(text, str)]
+            texts = [text for text in self.response or () if isinstance(text, str)]
             tokens, source = count_embedding(call.provider, call.model, texts)
             return Usage(tokens), source
         usage = reported_usage(self.response)
@@ -144,6 +162,36 @@ class CallSink(Protocol):
 
     def ended(self, end: CallEnded) -> None:
         """A call is over; said once of each."""
+
+
+# Names, so that no SDK need be installed: what httpx, httpcore, urllib3, aiohttp and Python call a lost answer.
+_LOST: Final = frozenset(
+    {
+        "ReadTimeout", "ReadTimeoutError", "ReadError", "RemoteProtocolError", "RemoteDisconnected", "IncompleteRead",
+        "IncompleteReadError", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError",
+        "ResponseStreamingError",
+    }
+)  # fmt: skip
+
+
+def answer_was_lost(error: BaseException) -> bool:
+    """Whether a request went out and its answer did not come: the provider has worked, and bills.
+
+    Not so where no connection was made, or where the provider refused.
+
+    Example:
+        >>> import http.client
+        >>> answer_was_lost(http.client.RemoteDisconnected()), answer_was_lost(ConnectionRefusedError())
+        (True, False)
+    """
+    inner: BaseException | None = error
+    for _ in range(8):  # an SDK's error is raised from that of its HTTP client
+        if inner is None:
+            return False
+        if type(inner).__name__ in _LOST:
+            return True
+        inner = inner.__cause__ or inner.__context__
+    return False
 
 
 def prompt_texts(prompt: Any) -> list[str]:
