@@ -112,6 +112,13 @@ FILTERS: list[MetadataFilters] = [
     only("n", ">=", 2.0),
     only("n", "<", 1.5),
     only("n", "<=", 0),
+    *(
+        only("n", operator, number)
+        for operator in ("==", "!=", ">", "<=")
+        for number in (math.nan, math.inf, -math.inf)
+    ),
+    only("n", "in", [math.nan, 2]),
+    only("n", "nin", [math.nan, 2]),
     only("n", ">", "1"),
     only("n", "<=", "2.0"),
     only("n", ">", str(2**53)),

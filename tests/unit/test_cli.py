@@ -318,6 +318,22 @@ def test_a_reason_that_documents_share_is_said_once(run, tmp_path: Path) -> None
     ]
 
 
+def test_a_warning_that_many_documents_share_is_said_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Four files in Latin-1 are one line, with the first of them; --json has all."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for name in "abcd":
+        (folder / f"{name}.txt").write_bytes(
+            "Der Löwe brüllt im Käfig, die Vögel hören zu.".encode("latin-1")
+        )
+    arguments = ("ingest", "healthcare", folder, "--storage", tmp_path / "s")
+    code, _, err = run(*arguments)
+    assert code == 0 and err.count("warning:") == 1
+    assert f"4 documents, such as {folder / 'a.txt'}: warning:" in err
+    again = run(*arguments[:-1], tmp_path / "t", "--json")[1]
+    assert len(json.loads(again)["warnings"]) == 4
+
+
 def test_an_estimate_asks_no_storage_of_another_preset(  # type: ignore[no-untyped-def]
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clinic: Path
 ) -> None:

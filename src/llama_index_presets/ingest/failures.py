@@ -34,7 +34,7 @@ from llama_index_presets.errors import (
     StoreWriteError,
 )
 
-__all__ = ["Blame", "Doubts", "blame"]
+__all__ = ["Blame", "Doubts", "blame", "file_problem"]
 
 Blame = Literal["run", "document", "either"]
 
@@ -72,6 +72,18 @@ def blame(error: BaseException) -> Blame:
         return "document"
     refused = any(_status(cause) in _REFUSES_THE_TEXT for cause in chain)
     return "either" if refused or isinstance(error, _EITHER) else "document"
+
+
+def file_problem(error: OSError) -> str:
+    """What to say of a file that the system does not let us read, for the report of an ingest.
+
+    Example:
+        >>> file_problem(PermissionError(errno.EACCES, "Permission denied"))
+        'The file cannot be opened (Permission denied). Check its rights, and ingest again.'
+    """
+    if isinstance(error, FileNotFoundError):
+        return "The file vanished while it was being read. If it is back, or has another name, ingest again."
+    return f"The file cannot be opened ({error.strerror or error}). Check its rights, and ingest again."
 
 
 def _is_runs(error: BaseException) -> bool:

@@ -18,10 +18,11 @@ from llama_index_presets.errors import IngestError, ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText, language_of_nodes
 from llama_index_presets.ingest.clean import whole_characters
-from llama_index_presets.ingest.failures import Doubts, blame
+from llama_index_presets.ingest.failures import Doubts, blame, file_problem
 from llama_index_presets.ingest.images import Picture
 from llama_index_presets.ingest.limits import warn_of_many_chunks
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
+from llama_index_presets.ingest.metadata.storable import storable
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
 from llama_index_presets.ingest.stored_nodes import stored_nodes
@@ -55,6 +56,8 @@ def failed_source(source: Source, error: BaseException) -> FailedSource:
     """A document and its error; one that is not this package's is named by its class."""
     text = " ".join(str(error).split())
     said = text if isinstance(error, PresetsError) else f"{type(error).__name__}: {text[:300]}"
+    if isinstance(error, OSError) and source.file is not None:
+        said = file_problem(error)  # of a part of a large file, or the place where it was
     return FailedSource(source.doc_id, whole_characters(said))
 
 
@@ -185,9 +188,10 @@ def cut_stream(
 def _opened(source: Source, warnings: dict[str, list[str]] | None) -> SourceText | Picture | list[TextNode]:
     if source.refusal:
         raise IngestError(source.refusal)
-    found = source.read()
-    if isinstance(found, SourceText) and found.plain.warnings and warnings is not None:
-        warnings[source.doc_id] = list(found.plain.warnings)
+    found, said = storable(source.read())
+    said = [*(found.plain.warnings if isinstance(found, SourceText) else ()), *said]
+    if said and warnings is not None:
+        warnings[source.doc_id] = said
     return found
 
 

@@ -11,6 +11,7 @@ from llama_index_presets.errors import IngestError, MissingExtraError
 from llama_index_presets.images import SUFFIXES
 from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.chunking.chunk_context import document_title
+from llama_index_presets.ingest.failures import file_problem
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_sidecar, sidecar_of
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ
@@ -45,7 +46,11 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         IngestError: It is empty, binary, damaged, or holds no text; it expands too far.
         MissingExtraError: The reader of this kind of file is not installed.
     """
-    if path.stat().st_size == 0:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise IngestError(file_problem(error)) from error
+    if size == 0:
         raise IngestError("The file is empty (0 bytes).")
     try:
         plain, own = reader_for(path).load()(path, limit)
@@ -59,6 +64,8 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         ) from error
     except Exception as error:  # any reader may fail in any way on a damaged file
         cause = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.filename in (path, str(path)):
+            raise IngestError(file_problem(cause)) from error
         raise IngestError(f"The file cannot be read ({type(cause).__name__}: {_one_line(cause)}).") from error
     except BaseException as error:
         if type(error).__name__ != _PANIC:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -106,6 +107,10 @@ class LabelDialect(Dialect):
             raise self._refused(f"{key} {operator} '{value[:40]}'", "order of strings; keep dates as numbers")
         if math.isnan(value):
             return self.false
+        if math.isinf(value):  # beyond every number, none of which is infinite
+            beyond = operator[0] == (">" if value > 0 else "<")
+            most = math.copysign(sys.float_info.max, value)
+            return self.false if beyond else self.numbered(key, f"{operator[0]}=", most)
         if abs(value) >= 2**53:
             raise self._refused(f"{key} {operator} {value}", "numbers of 2**53 and above")
         return self.numbered(key, operator, float(value))

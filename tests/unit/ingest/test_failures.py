@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from llama_index.core.schema import BaseNode, Document, TextNode
-from tests.fakes import WordEmbedding
+from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.unit.ingest.test_pipeline import make_pipeline, run, stored
 
+from llama_index_presets import build
 from llama_index_presets.errors import (
     BudgetExceededError,
     IngestError,
@@ -26,12 +28,14 @@ from llama_index_presets.errors import (
     StoreLockedError,
     StoreWriteError,
 )
+from llama_index_presets.ingest import read
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.progress import Silent
 from llama_index_presets.ingest.ray import IngestDocuments, OpenedWorker, Recorder
+from llama_index_presets.ingest.sources import source
 from llama_index_presets.ingest.sources.frames import FrameColumns
 from llama_index_presets.ingest.sources.source import Source, sources
 
@@ -215,5 +219,61 @@ def test_a_worker_leaves_out_one_document_and_does_the_others(pipeline: Pipeline
     assert [
         "KeyError" in failed[0]["error"],
         "1.0 MB" in failed[1]["error"],
-        "No such" in failed[2]["error"],
+        "vanished" in failed[2]["error"],
     ] == [True] * 3
+
+
+VANISHED = "The file vanished while it was being read. If it is back, or has another name, ingest again."
+
+
+@pytest.mark.parametrize(
+    "moment", ["before its hash", "before it is read", "in its reader", "with its folder"]
+)
+def test_a_file_that_vanishes_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """No class of an error, and the others go in; another error of the system is said with its reason."""
+    folder = tmp_path / "documents"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.txt", "sub/b.txt", "z.txt"):
+        (folder / name).write_text("Cats purr.")
+    module, function = {
+        "before its hash": (source, "file_hash"),
+        "before it is read": (source, "read_file"),
+        "in its reader": (read, "reader_for"),
+        "with its folder": (source, "read_file"),
+    }[moment]
+    usual = getattr(module, function)
+
+    def late(path: Path, *rest: Any) -> Any:
+        if path.name == "b.txt":
+            shutil.rmtree(path.parent) if moment == "with its folder" else path.unlink()
+        return usual(path, *rest)
+
+    monkeypatch.setattr(module, function, late)
+    parts: dict[str, Any] = {"embed_model": WordEmbedding(), "llm": ScriptedLLM(reply="?")}
+    with build("knowledge-base", storage=tmp_path / "s", **parts) as engine:
+        report = engine.ingest(folder)
+    assert report.documents == 2
+    assert [(one.source, one.error) for one in report.failed] == [
+        ((folder / "sub/b.txt").as_posix(), VANISHED)
+    ]
+
+
+@pytest.mark.parametrize("function", ["file_hash", "read_file"])
+def test_what_the_system_refuses_is_said_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """A file whose rights are taken away between the listing and the reading."""
+    (tmp_path / "b.txt").write_text("Cats purr.")
+
+    def refuse(path: Path, *rest: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(source, function, refuse)
+    parts: dict[str, Any] = {"embed_model": WordEmbedding(), "llm": ScriptedLLM(reply="?")}
+    with build("knowledge-base", storage=tmp_path / "s", **parts) as engine:
+        (failure,) = engine.ingest(tmp_path / "b.txt").failed
+    assert (
+        failure.error == "The file cannot be opened (Permission denied). Check its rights, and ingest again."
+    )

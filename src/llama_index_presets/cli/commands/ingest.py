@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["complain_of_failures", "ingest"]
 
+_MOST_WARNED: Final = 3
 _MOST_KEPT: Final = 20
 """Names of documents that are printed of those kept as they were."""
 
@@ -157,9 +158,7 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
         if report.estimated_tokens is not None:
             say(f"Estimated: {report.estimated_tokens:,} tokens, {dollars(report.estimated_cost_usd)}.")
         _say_personal_data(report)
-    for source, warnings in report.warnings.items():
-        for warning in warnings:
-            complain(f"{source}: warning: {warning}")
+    _complain_of_warnings(report.warnings)
     complain_of_failures(report.failed)
     if report.kept:
         complain("Still answered from, as read last; to take one out, delete the file and use --sync:")
@@ -167,6 +166,22 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
             complain(f"  {source}")
         if (more := len(report.kept) - _MOST_KEPT) > 0:
             complain(f"  and {more:,} more; --json lists all")
+
+
+def _complain_of_warnings(warnings: Mapping[str, Sequence[str]]) -> None:
+    """Print what the readers were unsure of; what many documents share once, with the first of them."""
+    by_text: dict[str, list[str]] = {}
+    for source, said in warnings.items():
+        for warning in said:
+            by_text.setdefault(warning, []).append(source)
+    for warning, sources in by_text.items():
+        if len(sources) > _MOST_WARNED:
+            complain(
+                f"{counted(len(sources), 'document')}, such as {sources[0]}: warning: {warning} --json lists all."
+            )
+            continue
+        for source in sources:
+            complain(f"{source}: warning: {warning}")
 
 
 def _warn_of_moved(preset: str, paths: Iterable[str], listed: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.images import is_image_file
 from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_pages, plain_from_text, whole_characters
+from llama_index_presets.ingest.failures import file_problem
 from llama_index_presets.ingest.images import (
     Picture,
     caption_file,
@@ -127,6 +128,9 @@ def _from_listing(source: DocumentSource, limit: SizeLimit) -> Iterator[Source]:
     """Documents of a source; one whose version is not known is read now, to be compared by its content."""
     for item in list(source.list()):
         doc_id = f"{source.name}/{item.id}" if item.id else source.name
+        if broken := _broken(doc_id):
+            yield _left_out(_readable(doc_id), f"Its id holds {broken}. Give it another id.")
+            continue
         if item.size is not None and item.size > limit.units:
             yield _left_out(doc_id, f"It has {item.size / 1e6:,.1f} MB. Split it, or raise max_document_mb.")
             continue
@@ -198,7 +202,7 @@ def _of_documents(
     return SourceText(
         doc_id=doc_id,
         plain=plain,
-        metadata={**_whole(shared), **about, "source": doc_id},
+        metadata={**shared, **about, "source": doc_id},
         hidden_from_embedding=(*hidden, *about),
         hidden_from_llm=tuple(documents[0].excluded_llm_metadata_keys) if documents else (),
         content_hash=digest,
@@ -269,7 +273,7 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
         outside = _companion_outside(entry, picture)
         digest = picture_hash(path) if picture else file_hash(path)
     except OSError as error:
-        return _left_out(doc_id, f"The file cannot be opened ({error.strerror}).")
+        return _left_out(doc_id, file_problem(error))
     if outside is not None:
         return _left_out(
             doc_id, f"'{outside}' beside it is a link out of its folder. Replace the link by a file."
@@ -303,10 +307,8 @@ def _left_out(doc_id: str, problem: str, *, absent: bool = False) -> Source:
 def _from_document(document: Document, images: bool = False, limit: SizeLimit = DEFAULT_LIMIT) -> Source:
     """A document of the caller's; one that cannot be taken is left out, and the others are not."""
     doc_id = document.doc_id
-    if doc_id != whole_characters(doc_id):
-        return _left_out(
-            _readable(doc_id), "Its id holds half of a character (a surrogate). Give it another id."
-        )
+    if broken := _broken(doc_id):
+        return _left_out(_readable(doc_id), f"Its id holds {broken}. Give it another id.")
     try:
         return _readable_document(document, images, limit)
     except Exception as error:  # values of a caller's metadata may be anything
@@ -321,7 +323,7 @@ def _readable_document(document: Document, images: bool, limit: SizeLimit) -> So
     text = SourceText(
         doc_id=document.doc_id,
         plain=plain_from_text(document.text),
-        metadata=_whole(dict(document.metadata)),
+        metadata=dict(document.metadata),
         hidden_from_embedding=tuple(document.excluded_embed_metadata_keys),
         hidden_from_llm=tuple(document.excluded_llm_metadata_keys),
         content_hash=digest,
@@ -330,17 +332,15 @@ def _readable_document(document: Document, images: bool, limit: SizeLimit) -> So
     return Source(document.doc_id, digest, lambda: text if text.plain.text.strip() else _fail(empty))
 
 
-def _whole(value: Any) -> Any:
-    """The same metadata, its texts made of whole characters."""
-    if isinstance(value, str):
-        return whole_characters(value)
-    if isinstance(value, list):
-        return [_whole(one) for one in value]
-    return {_whole(key): _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
+def _broken(text: str) -> str:
+    """What an id may not hold and this one does, since a store cannot; empty where it holds none of it."""
+    if "\0" in text:
+        return "a NUL character"
+    return "half of a character (a surrogate)" if text != whole_characters(text) else ""
 
 
 def _readable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
@@ -387,11 +387,10 @@ def _of_nodes(doc_id: str, members: list[TextNode], images: bool) -> Source:
 
 
 def _broken_text(node: TextNode) -> str:
-    """Nodes are stored as they are, so one with halves of characters is refused."""
+    """Nodes are stored as they are, so one with halves of characters, or NUL characters, is refused."""
     for name, value in (("id", node.node_id), ("document's id", node.ref_doc_id or ""), ("text", node.text)):
-        if value != whole_characters(value):
-            name_of = _readable(node.node_id)
-            return f"The {name} of node '{name_of}' holds half of a character (a surrogate). Replace it."
+        if broken := _broken(value):
+            return f"The {name} of node '{_readable(node.node_id)}' holds {broken}. Replace it."
     return ""
 
 

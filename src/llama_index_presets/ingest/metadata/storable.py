@@ -1,0 +1,149 @@
+"""Metadata that every store can hold and gives back the same; what had to be changed for that is said in the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any, Final, cast
+
+from llama_index.core.schema import TextNode
+
+from llama_index_presets.errors import IngestError
+from llama_index_presets.ingest.chunking.chunk import SourceText
+from llama_index_presets.ingest.clean import whole_characters
+from llama_index_presets.ingest.images import Picture
+
+__all__ = ["storable", "storable_metadata"]
+
+_NO_NUMBER: Final = "NaN or infinite, which JSON has no number for; stored as null"
+_NUL: Final = "text with NUL characters, which were removed"
+_HALF: Final = "text with half of a character (a surrogate), in whose place a sign of replacement was put"
+_NAMED: Final = 3
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What was changed in the metadata of one document: kind of change -> keys, in order, and how often."""
+
+    keys: dict[str, dict[str, None]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def note(self, kind: str, key: str) -> None:
+        self.keys.setdefault(kind, {})[_shown(key)] = None
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+    def lines(self) -> list[str]:
+        """One line for each kind of change, with a count and the first keys."""
+        found = []
+        for kind, keys in self.keys.items():
+            named = ", ".join(f"'{key}'" for key in list(keys)[:_NAMED]) + (
+                " …" if len(keys) > _NAMED else ""
+            )
+            count = self.counts[kind]
+            found.append(f"metadata {named}: {count} {'value is' if count == 1 else 'values are'} {kind}.")
+        return found
+
+
+def storable(
+    content: SourceText | Picture | list[TextNode],
+) -> tuple[SourceText | Picture | list[TextNode], list[str]]:
+    """What a source holds, with metadata that every store can hold; and a line for each kind of change.
+
+    Ready nodes that need a change are copied.
+
+    Raises:
+        IngestError: As `storable_metadata`.
+    """
+    changes = _Changes()
+    changed: SourceText | Picture | list[TextNode]
+    if isinstance(content, SourceText):
+        changed = _text(content, changes)
+    elif isinstance(content, Picture):
+        caption = content.caption and _text(content.caption, changes)
+        (node,) = _nodes([content.node], changes)
+        changed = replace(content, node=cast("Any", node), caption=caption)
+    else:
+        changed = _nodes(content, changes)
+    return changed, changes.lines()
+
+
+def storable_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    r"""Metadata that every store can hold, and a line for each kind of change.
+
+    NaN and infinities become None, in lists and objects too; NUL characters, which Postgres cannot hold, go, and lone
+    surrogates are replaced, in keys too. Anything else stays as it is.
+
+    Raises:
+        IngestError: Two keys would become one.
+
+    Example:
+        >>> storable_metadata({"price": float("nan"), "name": "a\0b"})[0]
+        {'price': None, 'name': 'ab'}
+        >>> storable_metadata({"price": float("nan")})[1]
+        ["metadata 'price': 1 value is NaN or infinite, which JSON has no number for; stored as null."]
+    """
+    changes = _Changes()
+    return _object(metadata, changes, ""), changes.lines()
+
+
+def _text(text: SourceText, changes: _Changes) -> SourceText:
+    return replace(text, metadata=_object(text.metadata, changes, ""))
+
+
+def _nodes(nodes: Iterable[TextNode], changes: _Changes) -> list[TextNode]:
+    found = []
+    for node in nodes:
+        before = sum(changes.counts.values())
+        metadata = _object(node.metadata, changes, "")
+        same = before == sum(changes.counts.values())
+        found.append(node if same else node.model_copy(update={"metadata": metadata}))
+    return found
+
+
+def _object(values: Mapping[Any, Any], changes: _Changes, place: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in values.items():
+        at = place or str(key)
+        name = _characters(key, changes, at) if isinstance(key, str) else key
+        if name in found:
+            raise IngestError(
+                f"The metadata has two keys that differ in characters that no store can hold: '{_shown(str(key))}'. "
+                "Rename one."
+            )
+        found[name] = _value(value, changes, at)
+    return found
+
+
+def _value(value: Any, changes: _Changes, place: str) -> Any:
+    match value:
+        case str():
+            return _characters(value, changes, place)
+        case bool() | int() | None:
+            return value
+        case Mapping():
+            return _object(value, changes, place)
+        case list() | tuple() | set() | frozenset():
+            kept = [_value(one, changes, place) for one in value]
+            return kept if isinstance(value, list) else type(value)(kept)
+        case Real() if not math.isfinite(value):
+            changes.note(_NO_NUMBER, place)
+            return None
+    return _value(value.tolist(), changes, place) if hasattr(value, "tolist") else value
+
+
+def _characters(text: str, changes: _Changes, place: str) -> str:
+    if "\0" in text:
+        changes.note(_NUL, place)
+        text = text.replace("\0", "")
+    whole = whole_characters(text)
+    if whole != text and "\ufffd" in whole:  # a pair of halves is a character, and loses nothing
+        changes.note(_HALF, place)
+    return whole
+
+
+def _shown(key: str) -> str:
+    """A key as a line of the report shows it: short, and without what no terminal should get."""
+    short = key if len(key) <= 60 else f"{key[:57]}…"
+    return "".join(one if one.isprintable() else "\ufffd" for one in short)
