@@ -52,6 +52,13 @@ def test_commands_need_no_arguments_in_a_project(run, project: Path, monkeypatch
     assert sorted(path.name for path in project.iterdir()) == ["docs", "index", "llama-presets.toml"]
 
 
+def test_a_question_may_be_longer_than_the_name_of_a_file(run, project: Path) -> None:  # type: ignore[no-untyped-def]
+    """It is looked for among the files, since the preset may be left out."""
+    assert run("ingest")[0] == 0
+    code, out, _ = run("ask", "How long is a pen kept in use? " * 12, "--json")
+    assert code == 0 and "28 days" in json.loads(out)["answer"]
+
+
 def test_explicit_arguments_go_before_the_file(run, project: Path) -> None:  # type: ignore[no-untyped-def]
     """Another storage, other paths, other settings; and another preset takes nothing from the file."""
     (project / "b.txt").write_text("Beds are made at six.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -105,12 +104,14 @@ class ProjectCommand(TyperCommand):
             return [project.preset] if project is not None and not given.get("config") else []
         if first in PRESETS:
             return []
-        if not rest or (rest[0].nargs == 1 and isinstance(given.get(rest[0].name or ""), str)):
-            find_preset(first)
-        if rest[0].nargs == -1 and not Path(first).exists() and project is None:
-            find_preset(first)
-        if not Path(first).exists() and get_close_matches(first, PRESETS, n=1, cutoff=0.7):
-            find_preset(first)
+        is_path = os.path.exists(first)  # noqa: PTH110 -- of a question longer than a file's name can be, Path's raises
+        if (
+            not rest
+            or (rest[0].nargs == 1 and isinstance(given.get(rest[0].name or ""), str))
+            or (rest[0].nargs == -1 and not is_path and project is None)
+            or (not is_path and get_close_matches(first, PRESETS, n=1, cutoff=0.7))
+        ):
+            find_preset(first)  # raises, with the nearest name
         if project is None:
             raise SettingsError(f"'{_short(first)}' is no preset. {_no_preset(self.name, *args)}")
         return [project.preset]

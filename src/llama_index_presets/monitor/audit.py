@@ -443,7 +443,8 @@ def audit_key(*, make: bool) -> bytes:
     """
     named = os.environ.get(AUDIT_KEY, "")
     if named:
-        is_path = named.startswith(("/", "~", ".")) or Path(named).is_file()
+        # `Path.is_file` raises, with the key in its message, where a key is longer than the name of a file can be.
+        is_path = named.startswith(("/", "~", ".")) or os.path.isfile(named)  # noqa: PTH113
         return read_key(Path(named).expanduser() if is_path else named.encode())
     file = audit_key_file()
     if make and not file.exists():

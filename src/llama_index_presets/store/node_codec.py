@@ -157,15 +157,19 @@ def _add_media(node: BaseNode, rest: dict[str, Any]) -> None:
     if isinstance(node, IndexNode):
         rest["obj"] = node._serialize_obj()
     elif isinstance(node, Node):
-        for name in _RESOURCES:
-            resource: MediaResource | None = getattr(node, name)
-            if resource is not None:
-                rest[name] = resource.model_dump(mode="json", exclude={"text"}, exclude_none=True)
-                # MediaResource leaves its bytes out of every dump; without them the node would be another.
-                if resource.data is not None:
-                    rest[name]["data"] = resource.data.decode("ascii")
-                if resource.text is not None and name != "text_resource":
-                    rest[name]["text"] = resource.text
+        resources = ((name, getattr(node, name)) for name in _RESOURCES)
+        rest |= {name: _media(name, resource) for name, resource in resources if resource is not None}
+
+
+def _media(name: str, resource: MediaResource) -> dict[str, Any]:
+    """A resource as JSON values; the text of a node is kept beside it."""
+    values = resource.model_dump(mode="json", exclude={"text"}, exclude_none=True)
+    # MediaResource leaves its bytes out of every dump; without them the node would be another.
+    if resource.data is not None:
+        values["data"] = resource.data.decode("ascii")
+    if resource.text is not None and name != "text_resource":
+        values["text"] = resource.text
+    return values
 
 
 def to_node(row: Row, embedding: list[float] | None = None) -> BaseNode:

@@ -41,6 +41,12 @@ def entries(engine: PresetEngine) -> list[dict]:
     return [json.loads(line)["entry"] for line in engine._parts.storage.audit.read_text().splitlines()]
 
 
+def test_a_key_may_be_longer_than_the_name_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it names a file is asked first; the error of a long name had the key in its message."""
+    monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", "k" * 300)
+    assert audit_key(make=False) == b"k" * 300
+
+
 def test_every_way_to_ask_leaves_one_entry(engine: PresetEngine) -> None:
     """Sync, async, streamed, chat: who, which model, what was shown, what it cost, and no text."""
 

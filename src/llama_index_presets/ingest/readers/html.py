@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -439,22 +439,12 @@ def _mark_bold(cells: list[list[Cell]], nodes: list[list[Any]]) -> list[list[Cel
         for row in zip(cells, nodes, strict=True)
     ]
     filled = [(row, marks) for row, marks in zip(cells, bold, strict=True) if any(cell.text for cell in row)]
-    first_row = (
-        len(filled) > 1
-        and all(filled[0][1])
-        and not any(all(marks) for _, marks in filled[1:-1] or filled[1:])
-    )
-    first_column = all(marks[0] and not all(marks[1:]) for _, marks in filled if len(marks) > 1)
-    if not first_row and not first_column:
-        return cells
-    names = filled[0][0] if first_row else None
-    return [
-        [
-            Cell(cell.text, row is names or (not first_row and not place), cell.columns, cell.rows)
-            for place, cell in enumerate(row)
-        ]
-        for row in cells
-    ]
+    marks = [of_row for _, of_row in filled]
+    if len(marks) > 1 and all(marks[0]) and not any(map(all, marks[1:-1] or marks[1:])):
+        return [[replace(cell, is_name=row is filled[0][0]) for cell in row] for row in cells]
+    if all(of_row[0] and not all(of_row[1:]) for of_row in marks if len(of_row) > 1):
+        return [[replace(cell, is_name=not place) for place, cell in enumerate(row)] for row in cells]
+    return cells
 
 
 def _is_bold(node: Any) -> bool:

@@ -121,7 +121,8 @@ def encryption_key() -> tuple[bytes, str] | None:
 
 
 def _content(named: str) -> str:
-    if not (named.startswith(("/", "~", ".")) or Path(named).is_file()):
+    # `Path.is_file` raises, with the text in its message, where it is longer than the name of a file can be.
+    if not (named.startswith(("/", "~", ".")) or os.path.isfile(named)):  # noqa: PTH113
         return named
     try:
         return Path(named).expanduser().read_text(encoding="utf-8")

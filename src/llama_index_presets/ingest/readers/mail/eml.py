@@ -121,17 +121,15 @@ def message_of(message: MimeMessage, limit: SizeLimit, depth: int = 0) -> Messag
     attachments = list[Attachment]()
     for part in _leaves(message):
         kind, name = part.get_content_type(), _file_name(part)
+        is_body = not name and part.get_content_disposition() != "attachment"
         if kind in _SIGNATURES:
             continue
-        if kind.startswith("message/") and part.is_multipart() and depth + 1 >= _DEEPEST:
-            warnings.append(f"A message inside {_DEEPEST} others was not read, nor what is in it.")
-        elif kind.startswith("message/") and part.is_multipart():
-            attachments.append(_attached_message(part, limit, depth))
-        elif (
-            kind in ("text/plain", "text/html")
-            and not name
-            and part.get_content_disposition() != "attachment"
-        ):
+        if kind.startswith("message/") and part.is_multipart():
+            if depth + 1 >= _DEEPEST:
+                warnings.append(f"A message inside {_DEEPEST} others was not read, nor what is in it.")
+            else:
+                attachments.append(_attached_message(part, limit, depth))
+        elif kind in ("text/plain", "text/html") and is_body:
             decoded = _text_of(part)
             encoding = encoding or decoded.encoding
             warnings += decoded.warnings
