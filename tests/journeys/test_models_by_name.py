@@ -64,7 +64,6 @@ VENDORS = [
 ]
 ONE_EACH = [VENDORS[place] for place in (0, 6, 7, 9, 10, 11)]
 """Of each SDK one."""
-REASONS_IN = ("openai", "mistral", "gemini")
 
 
 class Fixture:

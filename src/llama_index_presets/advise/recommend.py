@@ -48,7 +48,7 @@ class Rule:
     weight: int = 0
     suggest: Mapping[str, Any] = field(default_factory=dict)
 
-    def speaks(self, facts: Mapping[str, Any], row: Preset) -> bool:
+    def applies(self, facts: Mapping[str, Any], row: Preset) -> bool:
         """Whether the rule applies to a row, under the facts of a case."""
         return (
             all(_holds(name, wanted, facts) for name, wanted in self.when.items())
@@ -218,16 +218,16 @@ def recommend(
 def _judge(row: Preset, needs: Requirements, pricer: Pricer) -> RankedPreset | RuledOut:
     facts = {**asdict(needs), "images": "image" in needs.modalities, "budgeted": needs.budget_usd is not None}
     # The budget counts what will run: whether a row is swapped is settled first.
-    swaps = [rule for rule in rules() if rule.verdict == "swap" and rule.speaks(facts, row)]
+    swaps = [rule for rule in rules() if rule.verdict == "swap" and rule.applies(facts, row)]
     used = row.offline() if swaps else row
     bill = estimate_bill(used, needs, pricer)
     facts["over_budget"] = needs.budget_usd is not None and float(bill.total("month")) > needs.budget_usd
-    spoken = [rule for rule in rules() if rule.verdict != "swap" and rule.speaks(facts, used)]
-    out = tuple(_reason(rule) for rule in spoken if rule.verdict == "out")
+    applying = [rule for rule in rules() if rule.verdict != "swap" and rule.applies(facts, used)]
+    out = tuple(_reason(rule) for rule in applying if rule.verdict == "out")
     if out:
         return RuledOut(row.name, out)
     by = {
-        verdict: [rule for rule in spoken if rule.verdict == verdict]
+        verdict: [rule for rule in applying if rule.verdict == verdict]
         for verdict in ("for", "against", "suggest")
     }
     return RankedPreset(

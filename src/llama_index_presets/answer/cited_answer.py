@@ -63,7 +63,7 @@ class CitedAnswer:
     similarities: Similarities | None = field(default=None, repr=False)
     thinking: ThinkingFilter = field(default_factory=ThinkingFilter, repr=False)
 
-    def hear(self, piece: ChatResponse) -> str:
+    def take_chunk(self, piece: ChatResponse) -> str:
         """`take` a piece of the model's stream, and why it stopped where the piece says so."""
         self.finish_reason = finish_reason(piece) or self.finish_reason
         self.confidence = piece.additional_kwargs.get(CONFIDENCE, self.confidence)

@@ -335,7 +335,7 @@ class CitedSynthesizer(BaseSynthesizer):
             )
             following = Step(lambda: next(chunks, None), lambda: anext(chunks, None))
             while (chunk := (yield following)) is not None:
-                if piece := answer.hear(chunk):
+                if piece := answer.take_chunk(chunk):
                     yield piece
             if rest := answer.take("", last=True):
                 yield rest

@@ -295,7 +295,7 @@ class Manifest:
             StoreWriteError: The disk is full, or cannot be written; the file is as it was.
         """
         try:
-            rewrite(self._path, self._lent, what="manifest")
+            rewrite(self._path, self._locked_connection, what="manifest")
         except sqlite3.OperationalError as error:
             step = "Make room on its disk" if is_full(error) else "Fix the disk, or its rights"
             raise StoreWriteError(
@@ -303,7 +303,7 @@ class Manifest:
             ) from error
 
     @contextmanager
-    def _lent(self) -> Iterator[sqlite3.Connection]:
+    def _locked_connection(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             yield self._connection
 

@@ -49,7 +49,7 @@ class TuneReport:
     def settings(self) -> dict[str, Any]:
         """Settings to take: those that were given, but for secrets, and the winner's, without what it leaves open."""
         kept = {name: value for name, value in self.given.items() if name not in (*AXES, *_SECRET)}
-        return {**kept, **_told(self.options[self.tuned.winner])}
+        return {**kept, **_settings_of(self.options[self.tuned.winner])}
 
     @property
     def verdict(self) -> str:
@@ -92,7 +92,7 @@ class TuneReport:
             "folds_that_chose_it": sum(one == tuned.winner for one in tuned.winners),
             "front": [
                 {
-                    "settings": _told(self.options[point.number]),
+                    "settings": _settings_of(self.options[point.number]),
                     "quality": asdict(point.quality),
                     "latency_ms": point.latency_ms,
                     "usd": point.usd if self.priced else None,
@@ -212,7 +212,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _told(one: Configuration) -> Mapping[str, Any]:
+def _settings_of(one: Configuration) -> Mapping[str, Any]:
     return {name: value for name, value in one.items() if value is not None}
 
 

@@ -75,7 +75,7 @@ class RunMetrics:
         self._lock = threading.Lock()
         ledger.subscribe(self._count)
         self._listener = DispatcherListener(
-            on_event=self._hear, on_enter=_nothing, on_leave=_nothing, on_fault=_log_fault
+            on_event=self._on_event, on_enter=_nothing, on_leave=_nothing, on_fault=_log_fault
         )
         self._listener.listen((RunStartEvent, RunEndEvent))
 
@@ -118,7 +118,7 @@ class RunMetrics:
         else:
             self._dollars.add(float(row.cost_usd), labels)
 
-    def _hear(self, event: Any) -> None:
+    def _on_event(self, event: Any) -> None:
         """Count a question of this ledger, from its start to its end."""
         if isinstance(event, RunStartEvent):
             if event.kind == "query" and attribution().ledger is self._ledger:

@@ -144,14 +144,14 @@ class SpanTree:
         span = self._open.get(key)
         if span is None:
             return
-        self._unhush(span)
+        self._resume_instrumentation(span)
         if error is not None:
             self.mark_failed(span, type(error).__name__)
             self.close(span)
         elif not (inspect.isgenerator(result) or inspect.isasyncgen(result)):
             self.close(span)
 
-    def _unhush(self, span: OpenSpan) -> None:
+    def _resume_instrumentation(self, span: OpenSpan) -> None:
         if span.token is not None:
             resume_instrumentation(span, span.token)
             span.token = None
@@ -215,7 +215,7 @@ class SpanTree:
             if self._open.get(span.key) is span:
                 del self._open[span.key]
         span.instance = None
-        self._unhush(span)
+        self._resume_instrumentation(span)
         if span.into is None:
             self._emit(span)
 

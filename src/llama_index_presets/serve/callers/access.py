@@ -122,7 +122,7 @@ class Access:
         try:
             if not self.keys.asked:
                 return ANYBODY
-            if name := self._vouched(headers, client):
+            if name := self._name_by_proxy(headers, client):
                 caller = self.keys.named(name)
                 if caller is None:
                     raise Problem(
@@ -137,7 +137,7 @@ class Access:
             log_fault("reading the keys", error)
             raise Problem(503, "The keys of this server cannot be read.", code="keys_unreadable") from None
 
-    def _vouched(self, headers: Headers, client: str) -> str:
+    def _name_by_proxy(self, headers: Headers, client: str) -> str:
         """Name that a trusted proxy gives, or empty.
 
         Raises:

@@ -145,7 +145,7 @@ class _Tools:
             places = [relative_source(source_dict(hit), [served.state], caller) for hit in hits[:top_k]]
             return [Passage(**place) for place in places]
 
-        return Found(passages=await _told(lambda: self._answers.run(caller, engine, work)))
+        return Found(passages=await _or_tool_error(lambda: self._answers.run(caller, engine, work)))
 
     async def ask(
         self,
@@ -156,7 +156,7 @@ class _Tools:
         """Answer a question from the documents, with citations; known is false when they do not hold the answer."""
         caller = _caller(ctx)
         asked = Question(caller=caller, text=question, engine=engine)
-        answer = await _told(lambda: self._answers.ask(asked))
+        answer = await _or_tool_error(lambda: self._answers.ask(asked))
         states = [one.state for one in self._answers.engines.all()]
         found = shown(answer, states, caller)
         return Answered(
@@ -187,7 +187,9 @@ class _Tools:
                 for one in view.documents()
             ]
 
-        return Listed(documents=await _told(lambda: self._answers.run(caller, engine, work, paid=False)))
+        return Listed(
+            documents=await _or_tool_error(lambda: self._answers.run(caller, engine, work, paid=False))
+        )
 
     async def document(self, engine: str, document: str, ctx: Context[Any, Any]) -> str:
         """Text of a document, passage by passage."""
@@ -205,7 +207,7 @@ class _Tools:
         return text
 
 
-async def _told(work: Callable[[], Awaitable[Any]]) -> Any:
+async def _or_tool_error(work: Callable[[], Awaitable[Any]]) -> Any:
     """Result of some work; what it is refused with is told to the agent, and nothing else of an error."""
     try:
         return await work()

@@ -133,7 +133,7 @@ class Transactions:
             result: Result = retrying(self._once, work)
         except (psycopg2.Error, DBAPIError) as error:
             tried_s, self._down = 0.0 if self._down else self._retry_s, self._down or _is_lost(error)
-            raise _told(error, self.engine.url, tried_s) from error
+            raise _store_error(error, self.engine.url, tried_s) from error
         self._down = False
         return result
 
@@ -155,7 +155,7 @@ class Transactions:
                     raise
                 self._once(ask)
         except (psycopg2.Error, DBAPIError) as error:
-            raise _told(error, self.engine.url, 0) from error
+            raise _store_error(error, self.engine.url, 0) from error
         self._down = False
 
     def _is_hopeless(self, state: RetryCallState) -> bool:
@@ -218,7 +218,7 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(cause, _LOST)
 
 
-def _told(error: psycopg2.Error | DBAPIError, url: URL, tried_s: float) -> StoreError:
+def _store_error(error: psycopg2.Error | DBAPIError, url: URL, tried_s: float) -> StoreError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     said = str(cause).strip().split("\n")[0]
     if url.password:
