@@ -177,7 +177,7 @@ def test_an_ingest_of_a_folder_that_was_moved_names_what_is_left_of_its_old_plac
     (tmp_path / "other" / "c.md").unlink()
     code, out, err = run("ingest", "healthcare", tmp_path / "new", *where, "--json")
     assert code == 0 and json.loads(out)["documents"] == 2
-    assert "2 documents of the index have the names of these, and no file any more" in err
+    assert "Of the index, 2 documents have the names of these, and no file any more" in err
     assert f"llama-presets documents healthcare {tmp_path / 'old'} --delete" in err
     assert "moved" not in run("ingest", "healthcare", tmp_path / "new", *where)[2]  # said once
     (tmp_path / "new" / "kept.md").write_text("The pump is kept in its place.")

@@ -275,7 +275,7 @@ def test_an_evaluation_on_a_full_disk_keeps_its_answers(tmp_path):
     path = tmp_path / "run.jsonl"
     with Checkpoint(path) as kept:
         kept.add(Outcome(question="q1"))
-        with full_disk(path.stat().st_size), pytest.raises(StoreWriteError, match="Make room .* 1 questions"):
+        with full_disk(path.stat().st_size), pytest.raises(StoreWriteError, match="Make room .* 1 question"):
             kept.add(Outcome(question="q2"))
     with Checkpoint(path) as again:
         assert list(again.outcomes) == ["q1"]

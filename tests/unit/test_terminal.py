@@ -22,7 +22,7 @@ import pytest
 from tests.servers.openai import OpenAIServer
 
 from llama_index_presets.cli.answer_output import show_pieces, show_sources
-from llama_index_presets.cli.terminal import Working, counted, model_loads_shown, print_table, table
+from llama_index_presets.cli.terminal import Working, model_loads_shown, print_table, table
 from llama_index_presets.ingest.progress import TerminalBar
 from llama_index_presets.loading import LoadOnce, loading
 
@@ -277,13 +277,3 @@ def test_an_answer_that_breaks_off_ends_its_line(
         with pytest.raises(ConnectionError, match="has gone"):
             show_pieces(answer(), Working("Answering"))
     assert capsys.readouterr().out == shown
-
-
-def test_one_is_no_plural() -> None:
-    """And thousands have their comma."""
-    assert [counted(n, "chunk") for n in (0, 1, 2, 1200)] == [
-        "0 chunks",
-        "1 chunk",
-        "2 chunks",
-        "1,200 chunks",
-    ]

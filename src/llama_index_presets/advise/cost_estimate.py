@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from llama_index_presets.advise.requirements import Requirements
+from llama_index_presets.counting import counted
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
 from llama_index_presets.presets.estimates.answer import estimate_answer
 from llama_index_presets.presets.matrix import STORES, Preset
@@ -87,11 +88,11 @@ def estimate_bill(row: Preset, needs: Requirements, pricer: Pricer | None = None
         lines=(
             _embedding(
                 prices, row, "embedding the documents", "once",
-                tokens, f"{needs.documents:,} documents x {needs.tokens_per_document:,} tokens",
+                tokens, f"{counted(needs.documents, 'document')} x {counted(needs.tokens_per_document, 'token')}",
             ),
             _embedding(
                 prices, row, "embedding the questions", "month",
-                asked * QUESTION_TOKENS, f"{asked:,} questions x {QUESTION_TOKENS} tokens",
+                asked * QUESTION_TOKENS, f"{counted(asked, 'question')} x {QUESTION_TOKENS} tokens",
             ),
             _answers(prices, row, asked),
             _store(row),
@@ -118,7 +119,7 @@ def _answers(prices: Pricer, row: Preset, asked: int) -> BillLine:
     if answer.usd == 0:
         return BillLine(what=what, per="month", usd=Decimal(0), arithmetic=f"{row.llm} runs on your machine")
     arithmetic = (
-        f"{asked:,} answers x ({answer.prompt_tokens:,} tokens read x {_dollars(answer.read_usd)} "
+        f"{counted(asked, 'answer')} x ({counted(answer.prompt_tokens, 'token')} read x {_dollars(answer.read_usd)} "
         f"+ {answer.answer_tokens} written x {_dollars(answer.written_usd)} per million)"
     )
     usd = None if answer.usd is None else answer.usd * asked

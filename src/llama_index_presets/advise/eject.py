@@ -14,6 +14,7 @@ from string import Template
 from typing import Any
 
 from llama_index_presets import __version__
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.ingest.chunking.strategies import CHUNKERS
@@ -349,7 +350,8 @@ def _imported(app: str) -> str:
     )
     code = [line for line in app.splitlines() if line.strip()]
     return (
-        f"`app.py` has {len(code)} lines. Plain LlamaIndex in it: {_names(stock)}. From llama-index-presets it imports "
+        f"`app.py` has {counted(len(code), 'line')}. Plain LlamaIndex in it: {_names(stock)}. From "
+        f"llama-index-presets it imports "
         f"components alone: {_names(ours)}. Nothing is built from the matrix."
     )
 

@@ -23,7 +23,6 @@ __all__ = [
     "clear_screen",
     "complain",
     "console",
-    "counted",
     "is_terminal",
     "model_loads_shown",
     "print_table",
@@ -40,16 +39,6 @@ _PIPE_WIDTH: Final = 140
 _LEAST_COLUMNS: Final = 3
 _LONG_WORD: Final = 24
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> counted(1, "document"), counted(1200, "chunk")
-        ('1 document', '1,200 chunks')
-    """
-    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 def printable(text: str) -> str:

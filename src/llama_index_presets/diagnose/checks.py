@@ -15,6 +15,7 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from packaging.requirements import Requirement
 
+from llama_index_presets.counting import counted
 from llama_index_presets.diagnose.finding import Finding, Level
 from llama_index_presets.errors import (
     ModelError,
@@ -99,7 +100,7 @@ def check_listeners(models: list[Any]) -> Iterator[Finding]:
             yield Finding(
                 level="warning",
                 check="instrumentation",
-                message=f"{name} listens {twice} times: every call is told twice",
+                message=f"{name} listens {counted(twice, 'time')}: every call is told twice",
                 fix="Instrument once for a process; call uninstrument() before instrumenting again.",
             )
         else:
@@ -174,22 +175,27 @@ def _check_store(engine: PresetEngine) -> Iterator[Finding]:
     store: Any = engine.vector_store
     stored = len(store.node_ids()) if hasattr(store, "node_ids") else None
     if stored is None:
-        message = f"{documents} documents, {chunks} chunks by the manifest; this store cannot count its own"
+        message = (
+            f"{counted(documents, 'document')}, {counted(chunks, 'chunk')} by the manifest; this store cannot "
+            f"count its own"
+        )
         yield Finding(level="note", check="store", message=message)
     elif stored != chunks:
         yield Finding(
             level="error",
             check="store",
-            message=f"the store holds {stored} chunks, the manifest {chunks}",
+            message=f"the store holds {counted(stored, 'chunk')}, the manifest {chunks}",
             fix="Ingest the same paths again; if that does not help, ingest into a new --storage.",
         )
     else:
-        yield Finding(level="ok", check="store", message=f"{documents} documents, {chunks} chunks")
+        yield Finding(
+            level="ok", check="store", message=f"{counted(documents, 'document')}, {counted(chunks, 'chunk')}"
+        )
     if engine._parts.preset.store == "duckdb" and chunks > _DUCKDB_LIMIT:
         yield Finding(
             level="warning",
             check="store",
-            message=f"{chunks:,} chunks in DuckDB, whose search is exact and reads them all",
+            message=f"{counted(chunks, 'chunk')} in DuckDB, whose search is exact and reads them all",
             fix='Move them: llama-presets move, and store = "lancedb".',
         )
 
@@ -203,14 +209,16 @@ def _check_keyword(engine: PresetEngine) -> Iterator[Finding]:
     report = check_consistency(engine.vector_store, keyword)
     if report.consistent:
         yield Finding(
-            level="ok", check="keyword index", message=f"in step with the store ({report.checked} chunks)"
+            level="ok",
+            check="keyword index",
+            message=f"in step with the store ({counted(report.checked, 'chunk')})",
         )
         return
     yield Finding(
         level="error",
         check="keyword index",
-        message=f"out of step: {len(report.missing)} chunks missing, {len(report.extra)} too many, "
-        f"{len(report.changed)} changed, {len(report.unfinished)} documents unfinished",
+        message=f"out of step: {counted(len(report.missing), 'chunk')} missing, {len(report.extra)} too many, "
+        f"{len(report.changed)} changed, {counted(len(report.unfinished), 'document')} unfinished",
         fix="Run with --repair, or retrieve.check_consistency(…, repair=True).",
     )
 
@@ -226,19 +234,22 @@ def _check_retries(model: Any) -> Iterator[Finding]:
         yield Finding(
             level="error",
             check="retries",
-            message=f"{name} retries {inner} times inside our {model._retry_policy.attempts} attempts: they multiply",
+            message=f"{name} retries {counted(inner, 'time')} inside our "
+            f"{counted(model._retry_policy.attempts, 'attempt')}: they multiply",
             fix="Set its max_retries to 0.",
         )
     elif inner > 1:
         yield Finding(
             level="warning",
             check="retries",
-            message=f"{name} retries {inner} times on its own: failed attempts are no rows of the ledger",
+            message=f"{name} retries {counted(inner, 'time')} on its own: failed attempts are no rows of the ledger",
             fix="Wrap it: monitor.retry.retrying(model).",
         )
     elif ours:
         yield Finding(
-            level="ok", check="retries", message=f"{name}: {model._retry_policy.attempts} attempts, one layer"
+            level="ok",
+            check="retries",
+            message=f"{name}: {counted(model._retry_policy.attempts, 'attempt')}, one layer",
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index_presets.counting import counted
 from llama_index_presets.diagnose.samples import SAMPLE_QUESTION, write_samples
 from llama_index_presets.errors import PresetsError
 from llama_index_presets.packages.command_process import run_as_command
@@ -138,7 +139,7 @@ def _ask(clock: _Clock, job: dict[str, Any]) -> None:
     hits = engine.retriever.retrieve(SAMPLE_QUESTION)
     clock.lap("first search")
     engine.query(SAMPLE_QUESTION)
-    clock.lap(f"answer from {len(hits)} passages")
+    clock.lap(f"answer from {counted(len(hits), 'passage')}")
     engine.query(SAMPLE_QUESTION)
     clock.lap("second question")
     engine.close()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llama_index_presets.counting import counted
 from llama_index_presets.diagnose.checks import (
     check_extras,
     check_keys,
@@ -120,4 +121,4 @@ def _repaired(engine: PresetEngine) -> Iterator[Finding]:
     report = engine._parts.retrieval.repaired
     if report is not None and not report.consistent:
         changed = len(report.missing) + len(report.extra) + len(report.changed)
-        yield Finding(level="note", check="keyword index", message=f"repaired: {changed} chunks")
+        yield Finding(level="note", check="keyword index", message=f"repaired: {counted(changed, 'chunk')}")

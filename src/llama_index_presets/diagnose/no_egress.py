@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.diagnose.samples import SAMPLE_QUESTION, write_samples
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.packages.extras import installed
@@ -435,7 +436,9 @@ def _prove_refusal(task: dict[str, Any], storage: Path, steps: list[str]) -> Non
     with _LoopbackModel() as model, build(task["preset"], llm=model.name, **settings) as engine:
         engine.query(SAMPLE_QUESTION)
         if model.requests != 1:
-            raise PresetsError(f"A model on loopback was asked {model.requests} times; expected once.")
+            raise PresetsError(
+                f"A model on loopback was asked {counted(model.requests, 'time')}; expected once."
+            )
     steps.append("query of a model on loopback")
 
 

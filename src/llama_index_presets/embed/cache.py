@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from llama_index_presets._options import strict
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.files.private_files import private_folder
@@ -215,7 +216,9 @@ class EmbeddingCache:
         connection.executemany("UPDATE vectors SET used = ? WHERE id = ?", [(now, row) for row in touched])
 
     def _drop(self, numbers: list[int]) -> None:
-        _log.warning("%d vectors of the embedding cache '%s' were damaged.", len(numbers), self.path)
+        _log.warning(
+            "%s damaged in the embedding cache '%s'.", counted(len(numbers), "vector", "were"), self.path
+        )
         with self._connected() as connection, connection:
             connection.executemany("DELETE FROM vectors WHERE id = ?", [(number,) for number in numbers])
 

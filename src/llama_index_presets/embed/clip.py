@@ -13,6 +13,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
 from llama_index_presets.embed.clip_model import (
     ClipCard,
@@ -146,7 +147,8 @@ class ClipEmbedding(MultiModalEmbedding):
         longest = max(lengths, default=0)
         if longest > self.max_tokens:
             raise ModelError(
-                f"A {kind} has {longest:,} tokens; '{self._name}' reads {self.max_tokens:,} and would ignore the "
+                f"A {kind} has {counted(longest, 'token')}; '{self._name}' reads {self.max_tokens:,} and would "
+                f"ignore the "
                 f"rest. Shorten it, or split it with chunk_size={self.max_tokens - 2}."
             )
         vectors = model.encode_texts(texts, self.compute_batch_size)

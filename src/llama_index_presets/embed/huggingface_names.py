@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_index_presets._options import Limits, one_value, refuse_values
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["OFFICIAL", "OfficialAttributes", "check_length", "own_settings", "usual_instruction"]
@@ -86,7 +87,8 @@ def check_length(max_length: int | None, model_name: str, reads: int | None) -> 
     """
     if max_length is not None and reads is not None and max_length > reads:
         raise SettingsError(
-            f"LocalEmbedding cannot honour max_length={max_length}: '{model_name}' reads {reads:,} tokens. Leave it "
+            f"LocalEmbedding cannot honour max_length={max_length}: '{model_name}' reads {counted(reads, 'token')}. "
+            f"Leave it "
             "out; longer texts are handled as long_text says."
         )
 

@@ -17,6 +17,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
 from llama_index_presets.embed.encoders import (
     Encoder,
@@ -178,7 +179,7 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
             precision = f"int8-block{INT8_BLOCK}" if self._choice.backend == "onnx" else "int8"
         prefixes = [self._prefix("query"), self._prefix("passage")]
         more = f":{prefixes}" if any(prefixes) else ""
-        more += f":{self.max_length} tokens" if self.max_length else ""
+        more += f":{counted(self.max_length, 'token')}" if self.max_length else ""
         more += ":truncated" if self.long_text == "truncate" else ""
         return f"local:{weights}:{precision}:{self.device or 'auto'}{more}"
 
@@ -339,7 +340,8 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
     def _cut(self, text: str, length: int, most: int, kind: str) -> list[str]:
         if self.long_text in ("raise", "refuse"):
             raise ModelError(
-                f"A {'query' if kind == 'query' else 'text'} has {length:,} tokens; '{self.model_name}' reads {most:,} "
+                f"A {'query' if kind == 'query' else 'text'} has {counted(length, 'token')}; '{self.model_name}' "
+                f"reads {most:,} "
                 f"and would ignore the rest. Shorten it, split it with chunk_size={most - 2}, or embed its pieces and "
                 'take their mean with long_text="pool".'
             )

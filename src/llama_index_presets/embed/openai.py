@@ -20,6 +20,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
 from llama_index_presets._options import strict
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
 from llama_index_presets.embed.tokens import HostedTokenizer
 from llama_index_presets.embed.vectors import missing_vectors, pooled, read_reply, unit_vectors
@@ -122,7 +123,7 @@ class Outcome:
         failed = [place for place in range(self._texts) if place not in self._vectors]
         reason = without_secrets(str(first).partition("\n")[0])[:300]
         raise PartialEmbeddingError(
-            f"{len(failed):,} of {self._texts:,} texts were not embedded: {type(first).__name__}: {reason} "
+            f"{len(failed):,} of {counted(self._texts, 'text', 'were')} not embedded: {type(first).__name__}: {reason} "
             "Run it again: with an embedding cache, only these are sent.",
             vectors=self._vectors,
             failed=failed,
@@ -407,7 +408,8 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
     def _cut(self, text: str, tokens: int) -> list[str]:
         if self.long_text == "refuse":
             raise ModelError(
-                f"A text has {tokens:,} tokens; '{self.model_name}' reads {self.max_tokens:,}. Split it, or embed its "
+                f"A text has {counted(tokens, 'token')}; '{self.model_name}' reads {self.max_tokens:,}. Split it, "
+                f"or embed its "
                 'pieces and take their mean with long_text="pool".'
             )
         return self._tokenizer.pieces(text, self.max_tokens)
@@ -460,7 +462,8 @@ def _in_order(data: Sequence[Any], model: str) -> list[Any]:
         return vectors
     if set(places) != set(range(len(data))):
         raise ModelError(
-            f"The server of '{model}' numbers {len(data)} vectors {places[:5]}. Expected 0 to {len(data) - 1}, each "
+            f"The server of '{model}' numbers {counted(len(data), 'vector')} {places[:5]}. Expected 0 to "
+            f"{len(data) - 1}, each "
             "once, or no numbers. Embed one text a request with embed_batch_size=1, or mend the server."
         )
     by_place = dict(zip(places, vectors, strict=True))
@@ -479,4 +482,4 @@ def _check_dimensions(name: str, known: EmbeddingModel | None, dimensions: int |
 
 
 def _progress(done: Any, total: int, show: bool) -> Any:
-    return get_tqdm_iterable(done, show, f"Generating embeddings ({total} requests)")
+    return get_tqdm_iterable(done, show, f"Generating embeddings ({counted(total, 'request')})")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.tokenizer import open_tokenizer
 from llama_index_presets.text.tiktoken_files import CARRIED, carried_encoding
@@ -147,7 +148,7 @@ def _cut(text: str, starts: Sequence[int], limit: int, count: Any, most: int) ->
         limit = limit * 15 // 16
         if limit < 1:
             raise ModelError(
-                f"A text cannot be cut into pieces of {most} tokens. Split it before it is embedded."
+                f"A text cannot be cut into pieces of {counted(most, 'token')}. Split it before it is embedded."
             )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError, ModelReplyError
 
 __all__ = ["missing_vectors", "pooled", "read_reply", "unit_vectors"]
@@ -37,7 +38,9 @@ def unit_vectors(vectors: Any, *, count: int, dim: int | None, model: str) -> np
     """
     lengths = {len(vector) for vector in vectors}
     if len(vectors) != count:
-        raise ModelError(f"'{model}' returned {len(vectors):,} vectors for {count:,} texts. Try again.")
+        raise ModelError(
+            f"'{model}' returned {counted(len(vectors), 'vector')} for {counted(count, 'text')}. Try again."
+        )
     if len(lengths) > 1 or (dim is not None and lengths - {dim}):
         raise ModelError(
             f"'{model}' returned vectors of {', '.join(map(str, sorted(lengths)))} numbers; expected {dim}. The server "
@@ -90,8 +93,9 @@ def missing_vectors(
     text = clean(str(error.get("message") or ""))[:300].rstrip(".")
     said, code = f" It says: {text}." if text else "", error.get("code")
     host = urlsplit(url).netloc.rpartition("@")[2]
+    came = counted(len(answer.data), "vector") if answer.data else "no vectors"
     return ModelReplyError(
-        f"'{model}'{host and f' at {host}'} returned {len(answer.data or ()) or 'no'} vectors of "
+        f"'{model}'{host and f' at {host}'} returned {came} of "
         f"{count}.{said} Run it again; if it stays so, the server does not embed with this model.",
         model=model,
         usage=getattr(answer, "usage", None),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llama_index_presets._options import did_you_mean
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.compare import Difference, compare, family_p_values
 from llama_index_presets.evaluate.measures import LOWER_IS_BETTER, MEASURES, Scores
@@ -209,7 +210,8 @@ def compare_with(baseline: Result, result: Result, *, other_corpus: bool = False
         warnings.append(f"Only the baseline has {', '.join(lost)}.")
     if len(common) < _FEWEST:
         warnings.append(
-            f"Of {len(common)} questions no loss can be told from chance, so the baseline passes whatever they lose; "
+            f"Of {counted(len(common), 'question')} no loss can be told from chance, so the baseline passes "
+            f"whatever they lose; "
             f"it takes {_FEWEST}. Bound the means with --fail-under."
         )
     return Comparison(differences=differences, checks=checks, warnings=warnings, questions=len(common))
@@ -223,7 +225,7 @@ def _loss(one: Difference, chance: float) -> Check:
         name=f"{one.measure} against the baseline",
         passed=passed,
         message=f"{one.measure}: {one.first:.4g} -> {one.second:.4g} ({one.change:+.4g}), {verdict} "
-        f"(p = {chance:.4f} over all measures, {one.questions} questions).",
+        f"(p = {chance:.4f} over all measures, {counted(one.questions, 'question')}).",
     )
 
 
@@ -250,7 +252,7 @@ def common_questions(
             f"{questions}). Make a new one with --save."
         )
     return same, [
-        f"Compared on {len(same)} questions: {len(digests) - len(same)} are new or changed, "
+        f"Compared on {counted(len(same), 'question')}: {len(digests) - len(same)} are new or changed, "
         f"{len(set(before) - set(digests))} of the baseline are gone."
     ]
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from llama_index_presets.concurrency.closing import close_behind
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.files.disk_faults import write_all
@@ -112,7 +113,7 @@ class Checkpoint:
         except OSError as error:
             raise StoreWriteError(
                 f"'{self.path}' cannot be written ({error.strerror}). Make room and run it again: it goes on after the "
-                f"{len(self.outcomes):,} questions that are kept."
+                f"{counted(len(self.outcomes), 'question')} kept so far."
             ) from error
         self.outcomes[outcome.question] = outcome
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree  # nosec B405  # writes only
 
+from llama_index_presets.counting import counted
 from llama_index_presets.evaluate.acceptance import Check, Comparison
 from llama_index_presets.evaluate.measures import MEASURES
 from llama_index_presets.evaluate.results import Result
@@ -86,7 +87,9 @@ def markdown(result: Result, checks: Sequence[Check], comparison: Comparison | N
     lines += [*_table(result, comparison), ""]
     passed = sum(check.passed for check in checks)
     held = f"{passed} of {len(checks)} checks hold. " if checks else ""
-    lines.append(f"{held}{len(result.outcomes)} of {result.asked} questions, {_markdown(result.label)}.")
+    lines.append(
+        f"{held}{len(result.outcomes)} of {counted(result.asked, 'question')}, {_markdown(result.label)}."
+    )
     notes = list(comparison.warnings) if comparison else []
     lines += ["", *(f"- {_markdown(note)}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from llama_index_presets.answer.confidence.calibration import FEATURES, Calibrat
 from llama_index_presets.answer.confidence.evidence import read_passages
 from llama_index_presets.answer.confidence.floor import passages_of
 from llama_index_presets.answer.extractive import ExtractiveLLM
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError, SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.presets.engine import PresetEngine
@@ -145,7 +146,8 @@ def calibrate(
     answerable = sum(label for _, label in asked)
     if min(answerable, len(asked) - answerable) < _FEWEST:
         raise SettingsError(
-            f"There are {answerable} answerable and {len(asked) - answerable} unanswerable questions; a calibration "
+            f"There are {answerable} answerable and {counted(len(asked) - answerable, 'unanswerable question')}; a "
+            f"calibration "
             f'needs {_FEWEST} of each. Add questions that the documents do not answer, with "answerable": false.'
         )
     found = [(features_of(engine, text), label) for text, label in asked]
@@ -218,7 +220,9 @@ def fit_logistic(
         True
     """
     if len(set(labels)) < 2:
-        raise RankingError(f"All {len(labels)} events have the same label; a regression needs both.")
+        raise RankingError(
+            f"All {counted(len(labels), 'event', 'have')} the same label; a regression needs both."
+        )
     raw = np.asarray(rows, dtype=np.float64)
     mean, scale = raw.mean(axis=0), raw.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import EncryptionError, SettingsError
 from llama_index_presets.packages.extras import require
 
@@ -45,7 +46,9 @@ class Encryptor:
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
-            raise SettingsError(f"The encryption key has {len(key)} bytes; it must have {KEY_BYTES}.")
+            raise SettingsError(
+                f"The encryption key has {counted(len(key), 'byte')}; it must have {KEY_BYTES}."
+            )
         aead = require("cryptography.hazmat.primitives.ciphers.aead", extra="encryption")
         self._invalid = require("cryptography.exceptions", extra="encryption").InvalidTag
         self._rows = aead.AESGCM(_derived(key, b"rows", 32))

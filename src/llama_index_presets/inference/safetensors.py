@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError
 
 __all__ = ["Place", "forget_pages", "places_in_files", "read_safetensors"]
@@ -100,7 +101,7 @@ def _header(data: np.ndarray) -> tuple[int, dict[str, Any]]:
     """Where the numbers begin, and the entry of each tensor."""
     length = int(data[:8].view("<u8")[0])
     if not 2 <= length <= min(_LONGEST_HEADER, len(data) - 8):
-        raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
+        raise ValueError(f"a header of {counted(length, 'byte')} in a file of {len(data)}")
     header: dict[str, Any] = json.loads(bytes(data[8 : 8 + length]))
     header.pop("__metadata__", None)
     return 8 + length, header

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def warn_of_many_chunks(doc_id: str, length: int, chunks: Iterator[TextNode]) ->
     count = round(len(first) * length / max(first[-1].end_char_idx or length, 1) / 1_000) * 1_000
     if count >= _MANY:
         warnings.warn(
-            f"'{doc_id}' makes some {count:,} chunks, which are held until they are stored together: about "
+            f"'{doc_id}' makes some {counted(count, 'chunk')}, which are held until they are stored together: about "
             f"{count * _CHUNK_BYTES / 1e9:,.0f} GB of memory with vectors of 384 numbers, more with longer ones. Split "
             "the file to hold less.",
             stacklevel=2,

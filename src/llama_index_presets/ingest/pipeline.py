@@ -14,6 +14,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError, ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText, language_of_nodes
@@ -205,7 +206,7 @@ def _ready(found: Picture | list[TextNode], chunker: SentenceChunker) -> list[Te
         tokens = chunker.length(node)
         if tokens > chunker.max_tokens:
             raise IngestError(
-                f"Node '{node.node_id}' has {tokens:,} tokens; the model reads {chunker.max_tokens:,}. "
+                f"Node '{node.node_id}' has {counted(tokens, 'token')}; the model reads {chunker.max_tokens:,}. "
                 "Split it, or give the Document and let it be split."
             )
     return found

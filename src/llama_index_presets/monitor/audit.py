@@ -22,6 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
 from llama_index_presets.files.disk_faults import BINARY, is_full, write_all
 from llama_index_presets.files.private_files import configuration_file, private_file
@@ -210,7 +211,8 @@ class AuditLog:
         recorded = _recorded_head(self.path)
         if recorded is not None and head.number < recorded.number:
             raise AuditError(
-                f"Audit log '{self.path}' has {head.number} entries and had {recorded.number}: the newest are missing. "
+                f"Audit log '{self.path}' has {counted(head.number, 'entry')} and had {recorded.number}: the newest "
+                f"are missing. "
                 f"Restore it from a backup. To begin a new log, move it and '{_head_file(self.path).name}' away."
             )
 
@@ -271,7 +273,7 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
             ) from error
     if len(key) < _SHORTEST_KEY:
         raise SettingsError(
-            f"The audit key has {len(key)} bytes. Expected at least {_SHORTEST_KEY}: openssl rand -hex 32."
+            f"The audit key has {counted(len(key), 'byte')}. Expected at least {_SHORTEST_KEY}: openssl rand -hex 32."
         )
     return key
 

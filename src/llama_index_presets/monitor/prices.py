@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
 
@@ -148,7 +149,7 @@ class PriceBook:
                 faults.append(f"model '{model}': {error!r}")
         if faults:
             raise SettingsError(
-                f"Price book '{source}' has {len(faults)} faults: {'; '.join(faults)}. "
+                f"Price book '{source}' has {counted(len(faults), 'fault')}: {'; '.join(faults)}. "
                 "Each model needs input (optionally output, cache_read, cache_write) USD per million tokens."
             )
         return cls(version=version, rates=rates, aliases=dict(raw.get("aliases", {})))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import BudgetExceededError, SettingsError, StoreError, StoreLockedError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.limits import SizeLimit
@@ -254,7 +255,8 @@ def _warn_in_clear(parts: EngineParts, report: IngestReport) -> None:
     if report.personal_data and parts.settings.pii == "report":
         _warn_once(
             parts,
-            f"{len(report.personal_data)} documents with personal data went into a storage that is not encrypted. "
+            f"{counted(len(report.personal_data), 'document')} with personal data went into a storage that is not "
+            f"encrypted. "
             f'See encryption and pii in "llama-presets show {parts.preset.name}".',
         )
     elif parts.settings.encryption == "auto":
@@ -305,7 +307,8 @@ def _limit_of_sentences(
             raise contextualiser.unpriced(own)
         if context.cost_usd > own:
             error = BudgetExceededError(
-                f"{context.calls:,} context sentences of '{context.model}' cost ${context.cost_usd:.6f}, more than "
+                f"{counted(context.calls, 'context sentence')} of '{context.model}' cost ${context.cost_usd:.6f}, "
+                f"more than "
                 f"context_max_usd, ${own:f}. Nothing was sent. Raise it, ingest fewer documents, or set chunk_context "
                 "to 'title'."
             )
@@ -362,8 +365,8 @@ def finish_removals(parts: EngineParts) -> None:
         pass
     except StoreError as error:
         _log.warning(
-            "A removal that was cut short is not finished: %d documents may still be found (%s). Remove them again.",
-            len(parts.manifest.removals()), error,
+            "A removal that was cut short is not finished: %s may still be found (%s). Remove them again.",
+            counted(len(parts.manifest.removals()), "document"), error,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue, shipped
 from llama_index_presets.errors import SettingsError, UnknownPresetError
 from llama_index_presets.packages.extras import installed
@@ -293,7 +294,7 @@ def load_matrix(data: Mapping[str, Any]) -> dict[str, Preset]:
         ]
     ]
     if problems:
-        raise SettingsError(f"The matrix has {len(problems)} faults: {'; '.join(problems)}.")
+        raise SettingsError(f"The matrix has {counted(len(problems), 'fault')}: {'; '.join(problems)}.")
     return {name: Preset(name=name, **row) for name, row in data["presets"].items()}
 
 

@@ -25,6 +25,7 @@ from llama_index_presets.answer.cited_answer import CitedAnswer
 from llama_index_presets.answer.response import AsyncCitedStream, CitedResponse, CitedStream
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.concurrency.sync_async import Core, Step, StreamCore, aiterate, arun, iterate, run
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import AnswerError, MonitorError
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.monitor.quality import keep_outcome
@@ -130,7 +131,8 @@ class QueryRun:
             raise AnswerError("The question is empty. Ask something.")
         if len(text) > longest:
             raise AnswerError(
-                f"The question has {len(text):,} characters; at most {longest:,} are taken. Shorten it, or ingest the "
+                f"The question has {counted(len(text), 'character')}; at most {longest:,} are taken. Shorten it, or "
+                f"ingest the "
                 "long text as a document and ask about it."
             )
         return cls(

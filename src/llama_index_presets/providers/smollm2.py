@@ -27,6 +27,7 @@ from pydantic import Field
 
 from llama_index_presets._options import strict
 from llama_index_presets.concurrency.forks import TORCH
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError
 from llama_index_presets.loading import LoadOnce, loading
 from llama_index_presets.packages.extras import require
@@ -177,7 +178,8 @@ class SmolLM2(CustomLLM):
         most = min(self.max_tokens, self.context_window - len(prompt))
         if most < 1:
             raise ModelError(
-                f"The prompt has {len(prompt):,} tokens; {self.model} reads {self.context_window:,} with its answer. "
+                f"The prompt has {counted(len(prompt), 'token')}; {self.model} reads {self.context_window:,} with "
+                f"its answer. "
                 "Set context_tokens lower."
             )
         said: list[int] = []

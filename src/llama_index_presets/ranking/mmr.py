@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError
 
 __all__ = ["maximal_marginal_relevance"]
@@ -45,7 +46,7 @@ def maximal_marginal_relevance(
         )
     if len(relevance) != len(directions):
         raise RankingError(
-            f"MMR got {len(relevance)} similarities for {len(directions)} vectors; give one each."
+            f"MMR got {len(relevance)} similarities for {counted(len(directions), 'vector')}; give one each."
         )
     if not len(relevance) or not k:
         return []

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.fusion import Fused
 
@@ -115,7 +116,8 @@ def best_choice(
     queries = sorted(name for name, grades in qrels.items() if any(grade > 0 for grade in grades.values()))
     if folds < 2 or len(queries) < folds:
         raise RankingError(
-            f"{len(queries)} queries have relevant documents, and {folds} folds were asked for; give at least one "
+            f"{counted(len(queries), 'query', 'have')} relevant documents, and {folds} folds were asked for; give "
+            f"at least one "
             "query for each fold, and at least 2 folds."
         )
     every = list(dict.fromkeys([default, *choices]))

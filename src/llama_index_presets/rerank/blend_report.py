@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.rerank.scoring import blended, normalized
 
@@ -48,7 +49,8 @@ class JudgedQuery:
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.retrieval) == len(self.probability):
             raise SettingsError(
-                f"A judged query has {len(self.ids)} ids, {len(self.retrieval)} retrieval scores and "
+                f"A judged query has {counted(len(self.ids), 'id')}, "
+                f"{counted(len(self.retrieval), 'retrieval score')} and "
                 f"{len(self.probability)} probabilities; expected one of each for every candidate."
             )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.backends import Backend
 
@@ -115,5 +116,6 @@ def check_head(name: str, architectures: Sequence[str], labels: int) -> None:
         )
     if labels != 1:
         raise ModelError(
-            f"'{name}' scores {labels} labels; a reranker needs one. Use a model that was trained for ranking."
+            f"'{name}' scores {counted(labels, 'label')}; a reranker needs one. Use a model that was trained for "
+            f"ranking."
         )

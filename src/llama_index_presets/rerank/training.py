@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.packages.extras import require
 from llama_index_presets.rerank.blend_report import judge, ndcg_by_blend
@@ -55,8 +56,8 @@ class TrainingList:
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
             raise SettingsError(
-                f"A training list has {len(self.texts)} texts and {len(self.labels)} labels; expected one "
-                "label for each text."
+                f"A training list has {counted(len(self.texts), 'text')} and {counted(len(self.labels), 'label')}; "
+                "expected one label for each text."
             )
 
 
@@ -302,14 +303,14 @@ def _check(material: Sequence[TrainingList], held_out: Sequence[HeldOutQuery]) -
     if labels != {True, False}:
         lacking = "irrelevant" if True in labels else "relevant"
         raise SettingsError(
-            f"The {len(material)} training lists hold no {lacking} text. A reranker learns from both: "
+            f"The {counted(len(material), 'training list', 'hold')} no {lacking} text. A reranker learns from both: "
             "mine hard negatives, or add judgments."
         )
     seen = {item.query for item in material}
     leaked = [held.query for held in held_out if held.query in seen]
     if leaked:
         raise SettingsError(
-            f"{len(leaked)} held-out queries are in the training lists too, such as '{leaked[0]}'; the "
+            f"{counted(len(leaked), 'held-out query', 'are')} in the training lists too, such as '{leaked[0]}'; the "
             "measurement would be false. Take them out of the lists."
         )
 

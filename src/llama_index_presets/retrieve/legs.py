@@ -25,6 +25,7 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import FUSION, VECTOR, RankedNode, StageRank
@@ -365,9 +366,9 @@ def _scores_of(outcome: LegResult, names: Iterable[str]) -> Mapping[str, float]:
         return outcome.found.scores_of(missing)
     except Exception as error:
         _log.warning(
-            "Leg '%s' could not score %d nodes of other legs (%s: %s); they count as not found by it.",
+            "Leg '%s' could not score %s of other legs (%s: %s); they count as not found by it.",
             outcome.leg.name,
-            len(missing),
+            counted(len(missing), "node"),
             type(error).__name__,
             error,
         )

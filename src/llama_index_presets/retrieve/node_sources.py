@@ -10,6 +10,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RetrievalError
 
 __all__ = ["NodeSource", "all_nodes", "count_nodes", "fetch_nodes", "node_holder"]
@@ -73,7 +74,7 @@ def fetch_nodes(source: NodeSource, ids: Sequence[str]) -> dict[str, BaseNode]:
             found = holder.get_nodes(list(ids), raise_error=False)
     except Exception as error:
         raise RetrievalError(
-            f"{type(holder).__name__} could not read {len(ids)} nodes by id ({error})."
+            f"{type(holder).__name__} could not read {counted(len(ids), 'node')} by id ({error})."
         ) from error
     return {node.node_id: node for node in found if node is not None}
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import PresetsError, ServeError, SettingsError
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.serve.app import open_keys
@@ -152,7 +153,7 @@ class Workers:
                     self._workers[place] = self._again(worker)
             if not begun and all(worker.ready for worker in self._workers):
                 begun = True
-                _log.info("Ready: %d workers", len(self._workers))
+                _log.info("Ready: %s", counted(len(self._workers), "worker"))
             if self._reload.is_set():
                 self._reload.clear()
                 self._replace_all()

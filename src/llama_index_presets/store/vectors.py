@@ -10,6 +10,7 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import NodeRejectedError, QueryError
 from llama_index_presets.text.utf8 import printable
 
@@ -109,7 +110,7 @@ def _rejected(node_ids: list[str], what: str, remedy: str) -> NodeRejectedError:
     named = ", ".join(f"'{printable(node_id)}'" for node_id in node_ids[:5]) + (
         " …" if len(node_ids) > 5 else ""
     )
-    subject = "Node" if len(node_ids) == 1 else f"{len(node_ids)} nodes,"
+    subject = "Node" if len(node_ids) == 1 else f"{counted(len(node_ids), 'node')},"
     verb = "has" if len(node_ids) == 1 else "have"
     return NodeRejectedError(f"{subject} {named} {verb} {what}. Nothing was written. {remedy}.", node_ids)
 

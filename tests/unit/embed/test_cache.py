@@ -195,7 +195,7 @@ def test_a_damaged_vector_is_computed_again(cache: EmbeddingCache, caplog: pytes
     with sqlite3.connect(cache.path) as connection:
         connection.execute("UPDATE vectors SET vector = zeroblob(length(vector))")
     assert model.get_text_embedding("x") == right
-    assert computed == ["x", "x"] and "1 vectors of the embedding cache" in caplog.text
+    assert computed == ["x", "x"] and "1 vector was damaged in the embedding cache" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 400, b""])

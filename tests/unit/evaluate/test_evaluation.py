@@ -224,7 +224,7 @@ def test_the_command_compares_two_chunkings_on_files(run, tmp_path: Path) -> Non
     assert (tmp_path / "p.html").read_text().count("<title>healthcare") == 4
     assert len(list((tmp_path / "s" / "evaluations").glob("*.json"))) == 2
     code, out, _ = run(*command, "--limit", 1)
-    assert code == 0 and "1 of 1 questions, healthcare." in out and "ndcg_at_10" in out
+    assert code == 0 and "1 of 1 question, healthcare." in out and "ndcg_at_10" in out
     code, _, err = run(*command, "--judge", "gpt-4o-mini", "--offline")
     assert code == 2 and "with --offline there is none" in err
 

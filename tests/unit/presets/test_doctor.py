@@ -119,7 +119,7 @@ def test_contents_are_not_compared_amid_an_ingest(tmp_path: Path) -> None:
             found = [one for one in check_engine(engine) if one.check == "store"]
             assert [one.level for one in found] == ["note"]
             assert found[0].message.startswith("not counted now. Process ")
-        assert bad(check_engine(engine))["store"].message == "the store holds 1 chunks, the manifest 2"
+        assert bad(check_engine(engine))["store"].message == "the store holds 1 chunk, the manifest 2"
 
 
 def test_a_keyword_index_out_of_step_is_found_and_repaired(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_keyword_index_out_of_step_is_found_and_repaired(tmp_path: Path) -> No
     (wrong,) = [one for one in report["findings"] if one["level"] == "error"]
     assert code == 1 and wrong["message"].startswith("The keyword index holds 0 nodes and the vector store 1")
     code, report = run(*arguments, "--repair")
-    assert code == 0 and "repaired: 1 chunks" in [one["message"] for one in report["findings"]]
+    assert code == 0 and "repaired: 1 chunk" in [one["message"] for one in report["findings"]]
     assert run(*arguments)[0] == 0
 
 

@@ -166,7 +166,7 @@ def test_a_store_that_another_process_empties_lost_nothing(tmp_path: Path) -> No
     other.begin(["a.txt"])
     assert check(manifest).steps == []
     other.record([entry])
-    with pytest.raises(StoreCorruptError, match="lists 1 documents with 2 chunks: the vectors were lost"):
+    with pytest.raises(StoreCorruptError, match="lists 1 document with 2 chunks: the vectors were lost"):
         check(manifest, filled, lambda: 0)
     manifest.close()
     other.close()

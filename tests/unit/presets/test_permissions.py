@@ -516,7 +516,7 @@ def test_names_stay_out_of_the_log(make: Make, caplog: pytest.LogCaptureFixture)
     engine.ingest([PAY])
     with caplog.at_level(logging.INFO, logger="llama_index_presets"):
         engine.as_user(user="root", everything=True).set_permissions(["pay"], ["secret-group"])
-    assert "Permissions of 1 documents were set by root (sees everything)." in caplog.text
+    assert "Permissions of 1 document were set by root (sees everything)." in caplog.text
     assert "secret-group" not in caplog.text
 
 

@@ -46,7 +46,7 @@ def test_healthcare_reports_by_default(
         assert any("00123" in text for text in texts(engine))
         engine.delete(engine.documents())
         engine.ingest(folder)
-    said = "1 documents with personal data went into a storage that is not encrypted"
+    said = "1 document with personal data went into a storage that is not encrypted"
     assert caplog.text.count(said) == 1
     with open_engine(tmp_path / "t") as engine, caplog.at_level(logging.WARNING):
         engine.ingest(folder)

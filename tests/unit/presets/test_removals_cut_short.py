@@ -130,4 +130,4 @@ def test_a_store_that_cannot_be_changed_is_said(
     with monkeypatch.context() as patch:
         patch.setattr(DuckDBVectorStore, "replace_documents", full)
         opened(tmp_path).close()
-    assert "not finished: 1 documents may still be found (The disk is full.)" in caplog.text
+    assert "not finished: 1 document may still be found (The disk is full.)" in caplog.text

@@ -71,5 +71,5 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 def test_similarities_without_vectors_are_refused() -> None:
     """Each candidate needs both."""
-    with pytest.raises(RankingError, match="2 similarities for 1 vectors"):
+    with pytest.raises(RankingError, match="2 similarities for 1 vector"):
         maximal_marginal_relevance([0.1, 0.2], [[1.0]], 1)

@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(RankingError, match="k1=-1"):
         Postings(k1=-1)
     postings.add(["a"], [["x"]])
-    with pytest.raises(RankingError, match=r"shape \(3,\), the index 1 rows"):
+    with pytest.raises(RankingError, match=r"shape \(3,\), the index 1 row"):
         postings.search(["x"], 1, np.ones(3, np.bool_))
 
 

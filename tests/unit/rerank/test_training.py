@@ -134,7 +134,7 @@ def test_a_held_out_query_must_not_be_taught(model: str, hits: list[NodeWithScor
 @pytest.mark.parametrize(("label", "lacking"), [(1.0, "irrelevant"), (0.0, "relevant")])
 def test_lists_must_hold_both_kinds(model: str, tmp_path: Path, label: float, lacking: str) -> None:
     """A reranker learns from contrast."""
-    with pytest.raises(SettingsError, match=f"hold no {lacking} text"):
+    with pytest.raises(SettingsError, match=f"holds? no {lacking} text"):
         fine_tune(group_pairs([("q", "a", label)]), model, tmp_path)
 
 
@@ -150,5 +150,5 @@ def test_progress_is_logged_and_nothing_is_printed(
 
 def test_a_list_must_have_one_label_for_each_text() -> None:
     """Two texts, one label."""
-    with pytest.raises(SettingsError, match="2 texts and 1 labels"):
+    with pytest.raises(SettingsError, match="2 texts and 1 label"):
         TrainingList("q", ("a", "b"), (1.0,))

@@ -442,7 +442,7 @@ def test_a_store_that_refuses_ids_counts_as_not_found(
     monkeypatch.setattr(type(index.vector_store), "query", refusing)
     hybrid = HybridFusionRetriever(index.as_retriever(), words(), candidates=1, top_k=1)
     assert len(hybrid.rank(hybrid.ask_legs(QueryBundle("pump AB-17")))) == 2
-    assert "could not score 1 nodes of other legs (NotImplementedError: no ids)" in caplog.text
+    assert "could not score 1 node of other legs (NotImplementedError: no ids)" in caplog.text
 
 
 def test_a_retriever_of_one_s_own_can_score_nodes() -> None:

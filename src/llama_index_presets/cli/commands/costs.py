@@ -21,6 +21,7 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.cli.engines import existing_storage
 from llama_index_presets.cli.project import ProjectCommand
+from llama_index_presets.counting import counted
 
 if TYPE_CHECKING:
     from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -122,7 +123,9 @@ def verify(
     if as_json:
         emit(asdict(report))
     elif report.ok:
-        say(f"{report.entries} entries, unbroken. Head: entry {report.head.number}, {report.head.mac}")
+        say(
+            f"{counted(report.entries, 'entry')}, unbroken. Head: entry {report.head.number}, {report.head.mac}"
+        )
     else:
         say(f"Broken at line {report.first_bad}: {report.reason}.")
     if not report.ok:

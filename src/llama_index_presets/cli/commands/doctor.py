@@ -23,7 +23,8 @@ from llama_index_presets.cli.app import (
     say,
     table,
 )
-from llama_index_presets.cli.terminal import counted, working
+from llama_index_presets.cli.terminal import working
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 

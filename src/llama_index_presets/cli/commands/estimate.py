@@ -25,6 +25,7 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.cli.commands.ingest import complain_of_failures
 from llama_index_presets.cli.terminal import working
+from llama_index_presets.counting import counted
 from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _context(context: ContextEstimate) -> str:
     usd = None if context.cost_usd is None else float(context.cost_usd)
     return (
         f"{dollars(usd)} of the cost: {context.model} writes {context.calls:,} ({context.known:,} are there), reads "
-        f"{context.prompt_tokens:,} tokens, {context.cached_tokens:,} of them cached"
+        f"{counted(context.prompt_tokens, 'token')}, {context.cached_tokens:,} of them cached"
     )
 
 
@@ -137,6 +138,7 @@ def _answer(answer: AnswerEstimate) -> str:
         return f"$0: {answer.model} runs on this machine"
     usd = None if answer.usd is None else float(answer.usd)
     return (
-        f"{dollars(usd)}: {answer.model} reads {answer.prompt_tokens:,} tokens and writes {answer.answer_tokens}, "
+        f"{dollars(usd)}: {answer.model} reads {counted(answer.prompt_tokens, 'token')} and writes "
+        f"{answer.answer_tokens}, "
         "without thinking"
     )

@@ -27,8 +27,9 @@ from llama_index_presets.cli.app import (
     table,
 )
 from llama_index_presets.cli.engines import must_find, need_index
-from llama_index_presets.cli.terminal import counted, working
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.concurrency.closing import close_behind
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -292,7 +293,7 @@ def _show_result(result: Result) -> None:
     for name, value in result.summary().items():
         shown.add_row(name, "price unknown" if value is None else f"{value:.4g}", MEASURES.get(name, ""))
     print_table(shown)
-    say(f"{len(result.outcomes)} of {result.asked} questions, {result.label}.")
+    say(f"{len(result.outcomes)} of {counted(result.asked, 'question')}, {result.label}.")
 
 
 def _show_comparison(results: Sequence[Result], differences: Sequence[Difference]) -> None:
@@ -365,4 +366,4 @@ def _show_reranking(report: RerankingReport, as_json: bool) -> None:
         shown.add_row(f"{blend:g}", f"{score:.4f}{note}")
     print_table(shown)
     result = f"pays, at blend = {report.best_blend:g}" if report.pays else "does not pay"
-    say(f"Re-ranking {result}, on these {report.questions} questions.")
+    say(f"Re-ranking {result}, on these {counted(report.questions, 'question')}.")

@@ -26,7 +26,7 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.cli.commands.storage import file_missing
 from llama_index_presets.cli.engines import must_find, open_engine
-from llama_index_presets.cli.terminal import counted
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import BudgetExceededError, IngestError, StoreError, StoreLockedError
 from llama_index_presets.presets.matrix import preset as find_preset
 
@@ -156,7 +156,9 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
             f"{dollars(report.cost_usd)}."
         )
         if report.estimated_tokens is not None:
-            say(f"Estimated: {report.estimated_tokens:,} tokens, {dollars(report.estimated_cost_usd)}.")
+            say(
+                f"Estimated: {counted(report.estimated_tokens, 'token')}, {dollars(report.estimated_cost_usd)}."
+            )
         _say_personal_data(report)
     _complain_of_warnings(report.warnings)
     complain_of_failures(report.failed)
@@ -207,8 +209,8 @@ def _warn_of_moved(preset: str, paths: Iterable[str], listed: Sequence[str]) -> 
         else f"'llama-presets documents {preset}' lists them, and removes those named with --delete."
     )
     complain(
-        f"{len(gone)} documents of the index have the names of these, and no file any more, such as '{gone[0]}': were "
-        f"they moved? They are answered from beside the new ones. {remove}"
+        f"Of the index, {counted(len(gone), 'document', 'have')} the names of these, and no file any more, such as "
+        f"'{gone[0]}': were they moved? They are answered from beside the new ones. {remove}"
     )
 
 

@@ -15,6 +15,7 @@ import typer
 
 from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
 from llama_index_presets.concurrency.closing import closes_all
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.progress import Progress, progress_bar
 
@@ -85,9 +86,11 @@ def _move(source: str, target: str, *, as_json: bool) -> None:
         emit(json.loads(report.to_json()))
     else:
         recall = "" if report.recall_at_10 is None else f", recall@10 {report.recall_at_10:.3f}"
-        say(f"{report.nodes} nodes, {report.copied} copied now, {report.compared} compared{recall}.")
+        say(
+            f"{counted(report.nodes, 'node')}, {report.copied} copied now, {report.compared} compared{recall}."
+        )
     if not report.ok:
-        complain(f"{len(report.missing)} nodes are missing, {len(report.different)} differ.")
+        complain(f"{counted(len(report.missing), 'node', 'are')} missing, {len(report.different)} differ.")
         raise typer.Exit(FAILED)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
-from llama_index_presets.cli.terminal import counted
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 
 if TYPE_CHECKING:

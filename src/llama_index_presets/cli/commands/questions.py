@@ -24,7 +24,8 @@ from llama_index_presets.cli.app import (
 )
 from llama_index_presets.cli.engines import must_find
 from llama_index_presets.cli.spending import agree_to_cost
-from llama_index_presets.cli.terminal import can_ask, counted, printable, working
+from llama_index_presets.cli.terminal import can_ask, printable, working
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import AnswerError, SettingsError
 
 if TYPE_CHECKING:

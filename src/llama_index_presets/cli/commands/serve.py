@@ -21,6 +21,7 @@ from llama_index_presets.cli.app import (
     app,
     complain,
 )
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.project.file import find_project
 
@@ -76,7 +77,7 @@ def serve(
 
     run, beside = in_one, ""
     if first.workers > 1:
-        run, beside = serve_in_workers, f", once the first of {first.workers} workers is ready"
+        run, beside = serve_in_workers, f", once the first of {counted(first.workers, 'worker')} is ready"
 
     def announce(url: str) -> None:
         complain(f"Listening on {url}{beside} (process {os.getpid()})")

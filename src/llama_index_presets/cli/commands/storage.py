@@ -33,7 +33,8 @@ from llama_index_presets.cli.engines import (
     need_index,
     open_engine,
 )
-from llama_index_presets.cli.terminal import counted, printable
+from llama_index_presets.cli.terminal import printable
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["answers", "compact", "documents", "file_missing", "permissions"]

@@ -25,6 +25,7 @@ from llama_index_presets.cli.app import (
 from llama_index_presets.cli.engines import must_find
 from llama_index_presets.cli.spending import agree_to_cost
 from llama_index_presets.cli.terminal import working
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import find_project
@@ -152,7 +153,8 @@ def _announce(plan: Plan, as_json: bool) -> None:
         complain(f"Left out, as --max-minutes has no time for it: {left_out}.")
     if not as_json and plan.minutes is not None and plan.minutes >= 1:
         say(
-            f"Embedding for {len(plan.indexes)} indexes takes about {plan.minutes:.0f} minutes, less what is cached."
+            f"Embedding for {counted(len(plan.indexes), 'index')} takes about "
+            f"{counted(round(plan.minutes), 'minute')}, less what is cached."
         )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.outcomes import NO_DOCUMENT
@@ -157,7 +158,8 @@ def make_plan(
     if len(judged) < FEWEST:
         kind = "sources and an expected answer" if answers else "sources"
         raise SettingsError(
-            f"{len(judged)} of {len(questions)} questions have {kind}; tuning needs {FEWEST}. With fewer, the best "
+            f"{len(judged)} of {counted(len(questions), 'question', 'have')} {kind}; tuning needs {FEWEST}. With "
+            f"fewer, the best "
             "of many configurations is mostly the luckiest one."
         )
     values, _ = load_settings(variant.given(), variant.preset)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_presets.charts import Chart, intervals, render, standalone
+from llama_index_presets.counting import counted
 from llama_index_presets.evaluate.results import write_whole
 from llama_index_presets.experiments.tuning.runner import Part
 from llama_index_presets.experiments.tuning.search import Interval, Tuned
@@ -217,4 +218,4 @@ def _settings_of(one: Configuration) -> Mapping[str, Any]:
 
 
 def _shown(found: Interval) -> str:
-    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f}, {found.questions} questions)"
+    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f}, {counted(found.questions, 'question')})"

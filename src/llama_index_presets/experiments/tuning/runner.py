@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from llama_index.core.schema import MetadataMode, QueryBundle
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import PresetsError, SettingsError
 from llama_index_presets.evaluate.measures import LOWER_IS_BETTER, MEASURES, measure
 from llama_index_presets.evaluate.outcomes import Checkpoint, Outcome, missing_sources, named_sources
@@ -165,7 +166,7 @@ class Runner:
             self._corpora[key] = corpus_digest(engine)
             self._documents.update(engine._parts.manifest.hashes())
             chunks = engine.explain()["chunks"]
-        part.detail = f"{chunks:,} chunks, {report.embedded:,} of them embedded in this run"
+        part.detail = f"{counted(chunks, 'chunk')}, {report.embedded:,} of them embedded in this run"
         self.parts.append(part)
 
     def remove_indexes(self) -> None:

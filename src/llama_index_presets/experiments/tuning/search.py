@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.compare import paired_p_value
 
@@ -122,7 +123,8 @@ def tune(configurations: int, questions: Sequence[str], ask: Ask) -> Tuned:
     """
     if len(questions) < FEWEST:
         raise SettingsError(
-            f"There are {len(questions)} questions with sources; tuning needs {FEWEST}. With fewer, the best of "
+            f"There are {counted(len(questions), 'question')} with sources; tuning needs {FEWEST}. With fewer, the "
+            f"best of "
             "many configurations is mostly the luckiest one. 'llama-presets questions draft' proposes more."
         )
     if configurations < 1:

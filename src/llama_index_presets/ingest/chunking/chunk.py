@@ -15,6 +15,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
 from pydantic import Field
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk_context import (
     CONTEXT_KEYS,
@@ -214,7 +215,8 @@ class SentenceChunker:
         overhead += self._size_beside(LEAD_KEY, source.lead) + self._sentence_room
         if overhead > self.max_tokens * 3 // 4:
             raise IngestError(
-                f"The metadata of '{source.doc_id}' takes {overhead} of the {self.max_tokens} tokens that the "
+                f"The metadata of '{source.doc_id}' takes {overhead} of the {counted(self.max_tokens, 'token')} "
+                f"that the "
                 "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
             )
         start = section.start

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk_context import CONTEXT_KEYS
 from llama_index_presets.ingest.clean import whole_characters
@@ -99,7 +100,8 @@ def about_front_matter(text: str) -> dict[str, Any]:
         return {}
     if len(found[1]) > _MOST:
         raise IngestError(
-            f"The front matter has {len(found[1]):,} characters; at most {_MOST:,} are read. Shorten it, or remove "
+            f"The front matter has {counted(len(found[1]), 'character')}; at most {_MOST:,} are read. Shorten it, "
+            f"or remove "
             "the '---' lines."
         )
     yaml = require("yaml", extra="readers")
@@ -221,7 +223,8 @@ def _sidecar(path: Path) -> dict[str, Any]:
     size = sidecar.stat().st_size
     if size > _LONGEST_SIDECAR:
         raise IngestError(
-            f"The sidecar '{sidecar.name}' has {size:,} bytes; at most {_LONGEST_SIDECAR:,} are read. Shorten it."
+            f"The sidecar '{sidecar.name}' has {counted(size, 'byte')}; at most {_LONGEST_SIDECAR:,} are read. "
+            f"Shorten it."
         )
     try:
         values = json.loads(sidecar.read_text(encoding="utf-8-sig"), object_pairs_hook=_pairs)

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.ingest.previews.preview import ChunkPreview, FilePreview
 from llama_index_presets.packages.extras import require
 
@@ -57,7 +58,7 @@ def preview_page(found: Sequence[FilePreview]) -> str:
     """
     chunks = sum(len(one.chunks) for one in found)
     failed = sum(one.error is not None for one in found)
-    summary = f"{len(found):,} documents, {chunks:,} chunks, {failed:,} left out"
+    summary = f"{counted(len(found), 'document')}, {counted(chunks, 'chunk')}, {failed:,} left out"
     return "".join((_HEAD, f"<h1>{summary}</h1>\n", *map(_section, found), "</body>\n</html>\n"))
 
 
@@ -81,7 +82,7 @@ def _facts(one: FilePreview) -> str:
         ("Pages", str(len(one.pages)) if one.pages else "none"),
         ("Headings", _listed(one.headings)),
         ("Tables", _listed(list(tables))),
-        ("Chunks", f"{len(one.chunks):,}, {one.characters:,} characters"),
+        ("Chunks", f"{len(one.chunks):,}, {counted(one.characters, 'character')}"),
         *((str(key), str(value)) for key, value in one.metadata.items()),
     ]
     cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>\n" for name, value in rows)
@@ -94,7 +95,7 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def _chunk(chunk: ChunkPreview) -> str:
-    place = [f"{chunk.tokens} tokens"]
+    place = [f"{counted(chunk.tokens, 'token')}"]
     place += [f"page {chunk.page}"] if chunk.page else []
     place += [chunk.heading] if chunk.heading else []
     return f'<div class="chunk"><p>{escape(" · ".join(place))}</p><pre>{escape(chunk.text)}</pre></div>\n'
@@ -128,7 +129,7 @@ def _drawn(path: Path) -> Iterator[str]:
                 image = base64.b64encode(_png(document[number])).decode()
                 yield f'<img alt="page {number + 1}" src="data:image/png;base64,{image}">'
             if len(document) > _MOST_PAGES:
-                yield f"<p>{len(document) - _MOST_PAGES:,} more pages are not drawn.</p>"
+                yield f"<p>{counted(len(document) - _MOST_PAGES, 'more page', 'are')} not drawn.</p>"
         finally:
             document.close()
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.long_text import Rendered, TextInParts, is_long, line_parts, survey
 from llama_index_presets.ingest.clean import plain_from_text, without_controls
@@ -147,7 +148,7 @@ class _Broken:
         where = f"{', '.join(map(str, self._first))}{more}"
         if self._count == 1:
             return [f"Line {where} is no JSON; it was read as text."]
-        return [f"{self._count:,} lines are no JSON (lines {where}); they were read as text."]
+        return [f"{counted(self._count, 'line', 'are')} no JSON (lines {where}); they were read as text."]
 
 
 def _write_json_lines(writer: _Writer, text: str, broken: _Broken) -> None:

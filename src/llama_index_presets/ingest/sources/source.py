@@ -12,6 +12,7 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode, MetadataMode, TextNode
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.images import is_image_file
 from llama_index_presets.ingest.chunking.chunk import SourceText
@@ -242,7 +243,8 @@ def _one_of(members: Sequence[Source]) -> Source:
     if len({source.content_hash for source in members}) == 1:
         return members[0]
     return members[0].refused(
-        f"{len(members)} documents have the id '{members[0].doc_id}' and differ; storing one would delete the other. "
+        f"{counted(len(members), 'document', 'have')} the id '{members[0].doc_id}' and differ; storing one would "
+        f"delete the other. "
         "Give each an id of its own; for a data frame, choose an id_column without repeats."
     )
 

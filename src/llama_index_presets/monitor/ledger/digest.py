@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.queries import UsageStats
@@ -62,7 +63,7 @@ def digest(ledger: Ledger, *, days: float = 7) -> str:
     ]
     answers = [] if ledger.in_memory else _answers(ledger.path.parent, now, days)
     if not stats.total_calls and not answers:
-        return "\n".join([*head, f"No calls were recorded in these {days:g} days."]) + "\n"
+        return "\n".join([*head, f"No calls were recorded in the last {counted(days, 'day')}."]) + "\n"
     lines = [*head, *_totals(stats, both, days), *answers]
     for group in _GROUPS:
         rows = ledger.costs(group, days=days)
@@ -96,9 +97,9 @@ def _totals(stats: UsageStats, both: UsageStats, days: float) -> list[str]:
     ]
     change = f" ({_change(stats.total_cost_usd, before)})" if before > 0 else ""
     return [
-        f"**${dollars(stats.total_cost_usd)}**{change} for {stats.total_calls:,} calls.",
+        f"**${dollars(stats.total_cost_usd)}**{change} for {counted(stats.total_calls, 'call')}.",
         "",
-        *_table("Totals", ("", f"{days:g} days", "the same time before"), cells),
+        *_table("Totals", ("", f"{counted(days, 'day')}", "the same time before"), cells),
     ]
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 from llama_index_presets._options import strict
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.concurrency.forks import in_forked_child
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import MonitorError, SettingsError
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.monitor.ledger.journal import (
@@ -366,7 +367,9 @@ class Ledger(LedgerReader):
             try:
                 observer(batch)
             except Exception:
-                _log.exception("A ledger observer failed on %d rows; the rows are written.", len(batch))
+                _log.exception(
+                    "A ledger observer failed on %s; the rows are written.", counted(len(batch), "row")
+                )
 
     def _tick(self) -> None:
         """Flush from the background thread: log a failure once, and rotate a journal that has grown."""

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 from openinference.semconv.trace import DocumentAttributes, MessageAttributes, RerankerAttributes
 from openinference.semconv.trace import SpanAttributes as Keys
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.calls.model_call import CallEnded
 from llama_index_presets.monitor.prices import Pricer, Tokens
@@ -85,7 +86,7 @@ class Redactor:
             return None
         if self.clear:
             return text[:_MOST_CHARS].encode("utf-8", "replace").decode()
-        return f"sha256:{self._hash(text)[:_SHOWN]}, {len(text):,} characters"
+        return f"sha256:{self._hash(text)[:_SHOWN]}, {counted(len(text), 'character')}"
 
     def identifier(self, name: object) -> str | None:
         """Give an id of a node or document: ids made by a machine as they are, others, such as paths, as texts.

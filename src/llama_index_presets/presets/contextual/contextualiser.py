@@ -17,6 +17,7 @@ from llama_index.core.schema import TextNode
 
 from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import BudgetExceededError, ModelError, PresetsError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.failures import blame
@@ -154,7 +155,11 @@ class Contextualiser:
         for node in nodes:
             chunker.add_sentence(node, found.get(node.node_id, ""))
         silent = sum(not found.get(node.node_id) for node in nodes)
-        return [f"{self.about.name} wrote no sentence for {silent} of {len(nodes)} chunks."] if silent else []
+        return (
+            [f"{self.about.name} wrote no sentence for {silent} of {counted(len(nodes), 'chunk')}."]
+            if silent
+            else []
+        )
 
     def _written(
         self, source: SourceText, missing: Sequence[TextNode], keys: dict[str, bytes]

@@ -11,6 +11,7 @@ from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
+from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import BudgetExceededError, SettingsError
 from llama_index_presets.files.encryption import Encryptor
@@ -281,7 +282,10 @@ class Estimator:
             return None, f"nothing is known about the rate limits of '{self.provider or self.model}'"
         sent = -(-work.embedded // _REQUEST_TEXTS)
         minutes = max(work.tokens / tokens, sent / requests)
-        return minutes, f"a rate limit of {tokens:,} tokens and {requests:,} requests a minute"
+        return (
+            minutes,
+            f"a rate limit of {counted(tokens, 'token')} and {counted(requests, 'request')} a minute",
+        )
 
     def _measured(self, work: Work) -> tuple[float, str]:
         """Embed a few of the texts: after one that loads the model, since loading is paid once."""
@@ -294,7 +298,7 @@ class Estimator:
             pictures, of_images = _seconds(embed, images)
             total += of_images * work.images / pictures
             measured, seconds = measured + pictures, seconds + of_images
-        return total / 60, f"{measured} chunks embedded on this machine in {seconds:.2f} s"
+        return total / 60, f"{counted(measured, 'chunk')} embedded on this machine in {seconds:.2f} s"
 
     def _disk_bytes(self, work: Work) -> int:
         if self.store not in DISK:
@@ -437,17 +441,18 @@ def refuse_beyond(estimate: Estimate, max_cost_usd: float | Decimal) -> None:
         raise SettingsError(f"The cost limit is {limit}; expected US dollars, 0 or more.")
     if estimate.context is not None and estimate.context.cost_usd is None:
         error = BudgetExceededError(
-            f"The price of '{estimate.context.model}' is unknown, so its {estimate.context.calls:,} context sentences "
+            f"The price of '{estimate.context.model}' is unknown, so its "
+            f"{counted(estimate.context.calls, 'context sentence')} "
             f"cannot be kept below ${limit:f}. Nothing was sent. Choose a model with a price."
         )
     elif estimate.cost_usd is None:
         error = BudgetExceededError(
-            f"The price of '{estimate.model}' is unknown, so {estimate.tokens:,} tokens cannot be kept below "
+            f"The price of '{estimate.model}' is unknown, so {counted(estimate.tokens, 'token')} cannot be kept below "
             f"${limit:f}. Nothing was sent. Ingest without a limit, or choose a model with a price."
         )
     elif estimate.cost_usd > limit:
         error = BudgetExceededError(
-            f"Embedding {estimate.tokens:,} tokens with '{estimate.model}'{_and_sentences(estimate)} costs "
+            f"Embedding {counted(estimate.tokens, 'token')} with '{estimate.model}'{_and_sentences(estimate)} costs "
             f"${estimate.cost_usd:.6f}, more than the limit of ${limit:f}. Nothing was sent. Raise the limit, or "
             "ingest fewer documents."
         )
@@ -461,5 +466,7 @@ def refuse_beyond(estimate: Estimate, max_cost_usd: float | Decimal) -> None:
 def _and_sentences(estimate: Estimate) -> str:
     context = estimate.context
     return (
-        "" if context is None else f" and writing {context.calls:,} context sentences with '{context.model}'"
+        ""
+        if context is None
+        else f" and writing {counted(context.calls, 'context sentence')} with '{context.model}'"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import StoreCorruptError
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.index.storage import Storage
@@ -102,7 +103,7 @@ def _compare(keyword: BM25Index, store: BasePydanticVectorStore, remedy: str, *,
     if apart is None:
         return
     held, indexed = apart
-    fact = f"The keyword index holds {indexed:,} nodes and the vector store {held:,}"
+    fact = f"The keyword index holds {counted(indexed, 'node')} and the vector store {held:,}"
     if strict and indexed < held:
         raise StoreCorruptError(f"{fact}: passages would be missed without a word. {remedy}")
     _log.warning("%s. %s", fact, remedy)

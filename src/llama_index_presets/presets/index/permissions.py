@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from llama_index.core.schema import BaseNode
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import PermissionsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
@@ -105,7 +106,7 @@ def set_permissions(
         parts.manifest.begin_permissions(dict.fromkeys(there, names))  # from here on nobody sees them
         _write(parts, dict.fromkeys(there, names))
     who = parts.user or "the engine itself"
-    _log.info("Permissions of %d documents were set by %s.", len(there), who)
+    _log.info("Permissions of %s were set by %s.", counted(len(there), "document"), who)
     return len(there)
 
 

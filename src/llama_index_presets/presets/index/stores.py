@@ -14,6 +14,7 @@ from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError, StoreCorruptError
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.presets.checks.readiness import STORE_KEYS
@@ -130,8 +131,9 @@ def refuse_lost_vectors(store: BasePydanticVectorStore, manifest: Manifest, stor
         if manifest.version() == version:
             break
     raise StoreCorruptError(
-        f"The vector store in '{storage.shown}' is empty, and its manifest lists {documents} documents with "
-        f"{chunks} chunks: the vectors were lost. Restore the folder from a backup, or delete '{storage.manifest}' "
+        f"The vector store in '{storage.shown}' is empty, and its manifest lists {counted(documents, 'document')} with "
+        f"{counted(chunks, 'chunk')}: the vectors were lost. Restore the folder from a backup, or delete "
+        f"'{storage.manifest}' "
         "and ingest again."
     )
 

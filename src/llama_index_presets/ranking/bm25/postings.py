@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.bm25.analyzer import EXTRA, GAP
 from llama_index_presets.ranking.bm25.pairs import PairTable, TermBlock
@@ -136,7 +137,8 @@ class Postings:
         """
         if len(ids) != len(token_lists):
             raise RankingError(
-                f"{len(ids)} ids came with {len(token_lists)} token lists; give one list for each id."
+                f"{counted(len(ids), 'id')} came with {counted(len(token_lists), 'token list')}; give one list for "
+                f"each id."
             )
         last = dict(zip(ids, token_lists, strict=True))
         with self._lock:

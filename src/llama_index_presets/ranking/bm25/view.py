@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.bm25.analyzer import GAP
 from llama_index_presets.ranking.bm25.pairs import AFTER_GAP
@@ -170,7 +171,8 @@ class QueryScores:
             raise RankingError(f"k is {k}; it must be 0 or more.")
         if allowed is not None and allowed.shape != (view.rows,):
             raise RankingError(
-                f"The mask has shape {allowed.shape}, the index {view.rows} rows; give an entry for each row."
+                f"The mask has shape {allowed.shape}, the index {counted(view.rows, 'row')}; give an entry for each "
+                f"row."
             )
         if scores is None or k == 0:
             return []

@@ -19,6 +19,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import NodeRejectedError
 from llama_index_presets.filters import filterable_metadata
 from llama_index_presets.ranking.bm25 import FIELD_END, Analyzer
@@ -194,7 +195,7 @@ class _Blobs:
                 or self._ends[-1] != size
                 or (np.diff(self._ends) < 0).any()
             ):
-                raise damaged(self.path, f"its {size:,} bytes do not fit {name}.npy")
+                raise damaged(self.path, f"its {counted(size, 'byte', 'do')} not fit {name}.npy")
             # An empty file cannot be mapped.
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 

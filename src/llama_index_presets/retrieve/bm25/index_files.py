@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import StoreCorruptError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.private_files import private_folder, tighten
@@ -299,7 +300,7 @@ def _check(path: Path, size: int, checksum: int | None) -> None:
     """Compare a file with what was written; its size alone where `checksum` is None."""
     found = path.stat().st_size
     if found != size:
-        raise damaged(path, f"it has {found:,} bytes and was written with {size:,}")
+        raise damaged(path, f"it has {counted(found, 'byte')} and was written with {size:,}")
     if checksum is not None and _sum(path)[1] != checksum:
         raise damaged(path, "its checksum does not match")
 

@@ -11,6 +11,7 @@ import Stemmer
 from llama_index.core.schema import BaseNode
 
 from llama_index_presets._options import refuse_values
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.retrieve.node_sources import NodeSource, all_nodes
@@ -41,7 +42,7 @@ def nodes_of(
     given = [source for source in (index, nodes, docstore) if source is not None]
     if len(given) != 1:
         raise SettingsError(
-            f"{len(given)} sources of nodes were given; give one of index, nodes and docstore."
+            f"{counted(len(given), 'source')} of nodes were given; give one of index, nodes and docstore."
         )
     return nodes if nodes is not None else all_nodes(given[0])  # type: ignore[arg-type]  # the other two are sources
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from llama_index.core.schema import BaseNode
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import RetrievalError, StoreLockedError, StoreWriteError
 from llama_index_presets.retrieve.bm25.documents import (
     indexed_text,
@@ -37,9 +38,9 @@ def renew(state: KeywordState, source: NodeSource | None) -> None:
         StoreCorruptError: A node is not as it was written down.
     """
     _log.warning(
-        "The keyword index in %s was written by an earlier version; it is built again from its %d nodes, once.",
+        "The keyword index in %s was written by an earlier version; it is built again from its %s, once.",
         state.place,
-        len(state.heads()),
+        counted(len(state.heads()), "node"),
     )
     try:
         state.renew(_entries(state, source))

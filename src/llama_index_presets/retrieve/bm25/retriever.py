@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBun
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index_presets._options import strict
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.provenance import BM25, RankedIds, RankedNode, StageRank
@@ -91,10 +92,10 @@ class KeywordHits(RankedIds):
             found = {name: node for name, node in found.items() if test(filterable_metadata(node))}
         if len(found) < len(names):
             _log.warning(
-                "%d of %d keyword hits are not in the store as they were indexed. Where nothing was ingested or "
+                "%d of %s are not in the store as they were indexed. Where nothing was ingested or "
                 "removed meanwhile, run check_consistency(..., repair=True).",
                 len(names) - len(found),
-                len(names),
+                counted(len(names), "keyword hit"),
             )
         return found
 

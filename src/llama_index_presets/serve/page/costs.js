@@ -1,6 +1,6 @@
 // Costs of the caller's calls: totals, by day, by model.
 
-import { byId, count, dollars, el, fileName, notify, seconds, svg } from "./dom.js";
+import { byId, count, dollars, el, fileName, notify, plural, seconds, svg } from "./dom.js";
 import { call } from "./api.js";
 
 const WIDTH = 640;
@@ -58,7 +58,7 @@ function dayChart(days) {
   const bars = days.map((one, place) => {
     const height = (value(one) / (most || 1)) * HEIGHT;
     const gap = Math.min(6, step * 0.25);
-    const hint = svg("title", {}, `${one.day}: ${written(value(one))}, ${count(one.calls)} calls`);
+    const hint = svg("title", {}, `${one.day}: ${written(value(one))}, ${plural(one.calls, "call")}`);
     return svg("rect", { x: place * step + gap / 2, y: HEIGHT - height, width: step - gap, height, class: "bar-mark" }, hint);
   });
   const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title, class: "chart" }, ...bars);

@@ -92,8 +92,8 @@ class Documents {
     byId("documents").replaceChildren(...found.slice(0, this.#most).map((one) => this.#row(one)));
     byId("document-table").hidden = !found.length;
     byId("more-documents").hidden = found.length <= this.#most;
-    const of = wanted ? ` of ${count(this.#all.length)}` : "";
-    byId("document-count").textContent = this.#all.length ? `${count(found.length)}${of} documents` : "No documents yet";
+    const of = wanted ? `${count(found.length)} of ` : "";
+    byId("document-count").textContent = this.#all.length ? `${of}${plural(this.#all.length, "document")}` : "No documents yet";
   }
 
   #row(one) {

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from llama_index_presets.counting import counted
 from llama_index_presets.serve.answers import Answer, Answers, AnswerStream, Bill, Question, Sources
 from llama_index_presets.serve.bodies import ChatBody, EmbeddingsBody, ResponsesBody, conversation, read_body
 from llama_index_presets.serve.bodies import Message as MessageBody
@@ -251,7 +252,9 @@ class OpenAIRoutes:
         if not texts or not all(text.strip() for text in texts):
             raise Problem(400, "input is empty, or one of its texts is.", code="empty_input")
         if len(texts) > _MOST_TEXTS:
-            raise Problem(400, f"input has {len(texts):,} texts; at most {_MOST_TEXTS:,}.", code="too_many")
+            raise Problem(
+                400, f"input has {counted(len(texts), 'text')}; at most {_MOST_TEXTS:,}.", code="too_many"
+            )
 
         def work(view: PresetEngine, served: Served) -> list[list[float]]:
             with view.billed():

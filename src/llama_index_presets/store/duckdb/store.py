@@ -20,6 +20,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import refuse_values, strict
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import (
     FingerprintError,
     QueryError,
@@ -491,7 +492,7 @@ def _check_picklable(connection: Any, encryption_key: str | None) -> None:
 def _warn_of_many(table: str, path: str, count: int) -> None:
     """Say where a table should move that is larger than exact search is for."""
     warnings.warn(
-        f"Table '{table}' has {count:,} vectors. Every query looks at all of them; beyond {_MANY:,} an index "
+        f"Table '{table}' has {counted(count, 'vector')}. Every query looks at all of them; beyond {_MANY:,} an index "
         "pays off. LanceDBVectorStore and PostgresVectorStore have one: "
         f"llama-presets move {path} DESTINATION copies the nodes there.",
         UserWarning,

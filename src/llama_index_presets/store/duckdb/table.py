@@ -14,6 +14,7 @@ import pyarrow as pa
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import StoreCorruptError, StoreError
 from llama_index_presets.filters import Condition
 from llama_index_presets.store.duckdb.connect import quote
@@ -324,7 +325,7 @@ class Table:
                 except duckdb.TransactionException as error:
                     if attempt == _ATTEMPTS:
                         raise StoreError(
-                            f"The change of table '{self.name}' met others {attempt} times: {error}. "
+                            f"The change of table '{self.name}' met others {counted(attempt, 'time')}: {error}. "
                             "Write through one store, or retry."
                         ) from error
                 time.sleep(random.uniform(0.001, 0.02) * attempt)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
 from llama_index_presets.store.index_terms import labels_of
 from llama_index_presets.store.node_codec import Row, to_node, to_row
@@ -87,7 +88,8 @@ def record_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> Record:
     size, id_size = len(json.dumps(metadata, ensure_ascii=False).encode()), len(name.encode())
     if size > METADATA_BYTES or not row.node_id or id_size > ID_BYTES:
         raise NodeRejectedError(
-            f"Node '{row.node_id[:80]}' has {size:,} bytes of text and metadata and a record id of {id_size} bytes; "
+            f"Node '{row.node_id[:80]}' has {counted(size, 'byte')} of text and metadata and a record id of "
+            f"{counted(id_size, 'byte')}; "
             f"Pinecone takes {METADATA_BYTES:,} and {ID_BYTES}. Use shorter chunks or less metadata. "
             "Nothing was written.",
             [row.node_id],

@@ -410,7 +410,7 @@ def scan(canvas: Canvas) -> None:
 def test_a_scan_names_the_extra_that_would_read_it(tmp_path: Path) -> None:
     """Pages of images alone are no text; beside pages of text they are a warning with their numbers."""
     with pytest.raises(
-        IngestError, match=r"1 of 1 pages are images \(a scan\)\. Set ocr .*llama-index-presets\[ocr\]"
+        IngestError, match=r"1 of 1 page is images \(a scan\)\. Set ocr .*llama-index-presets\[ocr\]"
     ):
         read_pdf(pdf(tmp_path / "scan.pdf", scan))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.readers.pdf.reader import PDFIUM_LOCK, open_pdf
 from llama_index_presets.packages.extras import require
@@ -58,7 +59,7 @@ def _place(document: Any, label: str) -> int:
     for place in range(len(document)):
         if (document.get_page_label(place) or str(place + 1)) == label:
             return place
-    raise IngestError(f"The PDF has no page '{label[:40]}'. It has {len(document)} pages.")
+    raise IngestError(f"The PDF has no page '{label[:40]}'. It has {counted(len(document), 'page')}.")
 
 
 def _drawn(page: Any) -> PagePicture:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import plain_from_text, without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
@@ -235,10 +236,10 @@ def _no_text(pages: Sequence[_Page]) -> str:
         return "The PDF has no pages."
     if any(page.problem == _SCAN for page in pages):
         count = sum(page.problem == _SCAN for page in pages)
-        return f"The PDF holds no text: {count} of {len(pages)} pages are images (a scan). {HOW_TO_READ}"
+        return f"The PDF holds no text: {count} of {counted(len(pages), 'page', 'are')} images (a scan). {HOW_TO_READ}"
     if damaged := [page for page in pages if page.problem.startswith(_DAMAGED)]:
         return f"The PDF holds no text: {_warning(damaged[0].problem, [page.label for page in damaged])}"
-    return f"The PDF holds no text on its {len(pages)} pages."
+    return f"The PDF holds no text on its {counted(len(pages), 'page')}."
 
 
 def _warnings(pages: Sequence[_Page]) -> tuple[str, ...]:
