@@ -17,6 +17,7 @@ from llama_index_presets import __version__
 from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
+from llama_index_presets.files.paths import read_path
 from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.presets.answering import calibration_tables, system_prompt
 from llama_index_presets.presets.checks.local_weights import find_reranker
@@ -87,7 +88,7 @@ def eject(
     row = find_preset(preset)
     values, origins = load_settings(settings, preset)
     row = row.with_settings(values)
-    target, notices = Path(folder).expanduser(), []
+    target, notices = read_path(folder, "The folder", links=False), []
     if offline:
         found = go_offline(row, target / "storage", values, ())
         row, notices = found.row, list(found.notices)

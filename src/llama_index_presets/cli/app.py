@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -21,6 +22,7 @@ from llama_index_presets.cli.terminal import clear_screen, complain, console, pr
 from llama_index_presets.cli.usage_hints import WORDS, add_hint
 from llama_index_presets.concurrency.interrupts import interrupts_noted
 from llama_index_presets.errors import FilterError, PresetsError, SettingsError
+from llama_index_presets.files.paths import shortened
 from llama_index_presets.packages.command_process import run_as_command
 from llama_index_presets.presets.matrix import PRESETS
 
@@ -68,6 +70,20 @@ _SAFE = {
     "doctor": "A repair that was begun is finished by running it again.",
 }
 """Command -> what a Ctrl-C in it leaves behind."""
+
+_OF_THE_PATH: Final = frozenset(
+    {
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+    }
+)
+"""Numbers of errors that say what is wrong with a path, and of no fault of ours."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 
@@ -291,6 +307,9 @@ def what_failed(error: Exception) -> str:
     """An error in one line; one that is not of this package with its class."""
     if isinstance(error, PresetsError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in _OF_THE_PATH and error.filename:
+        name = shortened(os.fsdecode(error.filename))
+        return f"'{name}' cannot be opened ({error.strerror}). Check its name, its links and its rights."
     hint = "" if _debug() else " (--debug shows where)"
     return f"{type(error).__name__}: {_first_line(error)}{hint}"
 

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.paths import read_path
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.answers import Answers
 from llama_index_presets.serve.callers.access import Access
@@ -126,7 +127,10 @@ def open_keys(config: ServeConfig) -> KeyFile:
     """
     named = config.keys is not None
     keys = KeyFile(
-        Path(config.keys).expanduser() if config.keys is not None else default_key_file(), named=named
+        read_path(config.keys, "The file of keys", links=False)
+        if config.keys is not None
+        else default_key_file(),
+        named=named,
     )
     if config.public and not keys.exists():
         raise SettingsError(

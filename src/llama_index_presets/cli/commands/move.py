@@ -17,6 +17,7 @@ from llama_index_presets.cli.app import FAILED, AsJson, app, complain, emit, say
 from llama_index_presets.concurrency.closing import closes_all
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.files.paths import read_path
 from llama_index_presets.ingest.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _resolved(place: str) -> str:
     scheme, _, rest = place.partition(":")
     path = rest.partition("#")[0]
     if scheme in _IN_FOLDERS and "://" not in path:
-        return f"{scheme}:{Path(path).resolve()}"
+        return f"{scheme}:{read_path(path, 'The folder')}"
     return place.partition("#")[0]
 
 

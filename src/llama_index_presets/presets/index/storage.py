@@ -20,6 +20,7 @@ from llama_index_presets.errors import (
     StoreError,
     StoreWriteError,
 )
+from llama_index_presets.files.paths import read_path
 from llama_index_presets.files.private_files import private_folder, private_open, tighten
 from llama_index_presets.presets.index.address import SCHEMES, Address, is_url, read_address
 from llama_index_presets.values import Fingerprint
@@ -149,7 +150,8 @@ def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage
             ``$XDG_STATE_HOME/llama-presets``, else ``~/.local/state/llama-presets``.
 
     Raises:
-        SettingsError: The URL cannot be read, or was turned into a `Path`, which drops one of its slashes.
+        SettingsError: The URL cannot be read, or was turned into a `Path`, which drops one of its slashes; or the path
+            cannot be looked at, see `files.paths.read_path`.
 
     Example:
         >>> location = resolve_storage("pinecone://papers/tenant-1", state="/var/lib/app")
@@ -159,14 +161,14 @@ def resolve_storage(storage: str | Path, *, state: str | None = None) -> Storage
     if is_url(storage):
         address = read_address(str(storage))
         root = Path(state) if state else _state_folder()
-        return Storage(root.expanduser().resolve() / address.slug, address)
+        return Storage(read_path(root, "The state folder") / address.slug, address)
     text = str(storage)
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
     first = Path(text).parts[:1]
     if first and first[0].endswith(":") and first[0][:-1] in SCHEMES:
         raise SettingsError(f"A '{first[0]}//' URL was given as a Path. Give it as text.")
-    return Storage(Path(text).expanduser().resolve())
+    return Storage(read_path(text, "The storage"))
 
 
 def prepare_storage(location: Storage, preset: str, fingerprint: Fingerprint) -> None:

@@ -19,6 +19,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import StoreError
 from llama_index_presets.files.locks import FileLock
+from llama_index_presets.files.paths import read_path
 from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.packages.extras import require
 
@@ -57,7 +58,7 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
         ...     url.startswith("postgresql://")
         True
     """
-    path = Path(folder).expanduser().resolve()
+    path = read_path(folder, "The folder of the Postgres server")
     use = _enter(path)
     try:
         yield use.server.get_uri()
