@@ -83,13 +83,16 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
     assert [sorted(circle) for circle in circles if not any(circle <= known for known in CIRCLES)] == []
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a source file, read once for all rules."""
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
 def defined_names(stage: str) -> set[str]:
     """Classes of a stage folder, and their methods as ``Class.method``."""
     classes = [
-        node
-        for path in (SRC / stage).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ClassDef)
+        node for path in (SRC / stage).rglob("*.py") for node in nodes(path) if isinstance(node, ast.ClassDef)
     ]
     methods = {
         f"{node.name}.{member.name}" for node in classes for member in node.body if hasattr(member, "name")
@@ -99,10 +102,9 @@ def defined_names(stage: str) -> set[str]:
 
 def literals(path: Path) -> list[str]:
     """Each string of a file that is no docstring and no type parameter's name."""
-    tree = ast.parse(path.read_text("utf-8"))
     skipped = {
         id(part)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         for part in (
             [node.value] if isinstance(node, ast.Expr) else
             node.args[:1] if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "TypeVar" else []
@@ -110,7 +112,7 @@ def literals(path: Path) -> list[str]:
     }  # fmt: skip
     return [
         node.value
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped
     ]
 

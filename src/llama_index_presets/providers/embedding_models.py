@@ -305,30 +305,47 @@ def _provided(
     provider = EMBEDDING_PROVIDERS[name.provider]
     kind = getattr(require(provider.module, extra=provider.extra), provider.kind)
     address, _ = embedding_endpoint(name, options)
-    key = (key_of(name, provider, options) if sends else None) or (
-        "none" if provider.keys or name.provider == SERVER else None
-    )
-    values = {
+    key = key_of(name, provider, options) if sends else None
+    if not key and (provider.keys or name.provider == SERVER):
+        key = "none"  # the class wants one
+    values = {one: options[one] for one in ("timeout_s", "headers", "batch_size") if one in options} | {
         "model": name.model,
-        **{key: options[key] for key in ("timeout_s", "headers", "batch_size") if key in options},
-        **({"dimensions": dimensions} if dimensions is not None else {}),
-        **({"endpoint": address} if address and name.provider != "mistral" else {}),
-        **({"api_key": key} if key else {}),
+        "dimensions": dimensions,
+        "endpoint": None if name.provider == "mistral" else address or None,
+        "api_key": key or None,
     }
-    arguments = arguments_of(values, provider, "embedding")
-    if name.provider == "azure":
-        arguments["model_name"] = name.model
-    if name.provider == "ollama":
-        client = {one: arguments.pop(one) for one in ("timeout", "headers") if one in arguments}
-        arguments["client_kwargs"] = client
-    if name.provider == "gemini":
-        http = {one: arguments.pop(one) for one in ("base_url", "headers") if one in arguments}
-        arguments["http_options"] = require("google.genai.types", extra="gemini").HttpOptions(**http)
+    given = {one: value for one, value in values.items() if value is not None}
+    arguments = arguments_of(given, provider, "embedding")
+    if adapt := _ADAPTERS.get(name.provider):
+        adapt(name, arguments)
     made: Any = _named_class(kind)(**arguments)
     if name.provider == "mistral" and address:  # the class takes no address
         made._client = require("mistralai.client", extra="mistral").Mistral(api_key=key, server_url=address)
     result: BaseEmbedding = made
     return result
+
+
+# -- single providers -------------------------------------------------------------------------------------------
+
+
+def _azure(name: ModelName, arguments: dict[str, Any]) -> None:
+    arguments["model_name"] = name.model
+
+
+def _ollama(name: ModelName, arguments: dict[str, Any]) -> None:
+    arguments["client_kwargs"] = _taken_out(arguments, "timeout", "headers")
+
+
+def _gemini(name: ModelName, arguments: dict[str, Any]) -> None:
+    options = require("google.genai.types", extra="gemini").HttpOptions
+    arguments["http_options"] = options(**_taken_out(arguments, "base_url", "headers"))
+
+
+def _taken_out(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: arguments.pop(name) for name in names if name in arguments}
+
+
+_ADAPTERS: Final = {"azure": _azure, "ollama": _ollama, "gemini": _gemini}
 
 
 def __getattr__(name: str) -> Any:
