@@ -405,6 +405,43 @@ def _refuse(descriptor):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_clock_far_ahead_drops_no_rows(path, monkeypatch, caplog):
+    """Nor does a second process of that day, whose own rows say the same; a right clock drops rows as before."""
+    today, ahead = time.time(), time.time() + 60 * 365 * 86_400
+    with Ledger(path, keep_days=30) as ledger:
+        ledger.record(**CALL, timestamp_us=int((today - 86_400) * 1e6))
+        ledger.record(**CALL)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: ahead)
+        for _ in range(2):
+            with Ledger(path, keep_days=30) as ledger:
+                ledger.record(**CALL, timestamp_us=int(ahead * 1e6))
+    assert count(path) == 4
+    assert caplog.text.count("more than a year after its rows, so none was dropped") == 2
+    with Ledger(path, keep_days=30) as ledger:
+        ledger.record(**CALL, timestamp_us=int((today - 40 * 86_400) * 1e6))
+    assert count(path) == 4
+
+
+def test_rows_that_are_years_old_go_once_two_days_say_so(path):
+    """A ledger that was not used for long keeps to `keep_days` again after its second day."""
+    now = int(time.time() * 1e6)
+    for age_days, left in ((800, 1), (1, 2), (0, 2)):
+        with Ledger(path, keep_days=30) as ledger:
+            ledger.record(**CALL, timestamp_us=now - age_days * 86_400_000_000)
+        assert count(path) == left
+
+
+def test_a_ledger_in_memory_keeps_its_rows_when_the_clock_jumps(monkeypatch):
+    """The rows of this process are all there is."""
+    ledger = Ledger(":memory:", keep_days=30)
+    ledger.record(**CALL)
+    ledger.flush()
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    ledger.fold()
+    assert len(ledger._journal.lines()) == 1
+
+
 def test_an_empty_key_of_prompt_hashes_is_made_anew(path):
     """A crash of the machine can leave the file without its bytes; hashes are never made with an empty key."""
     key = journal_folder(path) / "prompt.key"

@@ -24,6 +24,7 @@ from llama_index_presets.monitor.ledger.row import Call, as_stored_fields
 
 __all__ = [
     "IN_MEMORY",
+    "JUMP_S",
     "Journal",
     "MemoryJournal",
     "delete_old_drafts",
@@ -36,6 +37,9 @@ __all__ = [
 
 IN_MEMORY: Final = ":memory:"
 """Path of a ledger that no file keeps."""
+
+JUMP_S: Final = 365 * 86_400.0
+"""A clock that is so far after the rows of a ledger is not believed at once."""
 
 
 _DRAFT: Final = ".draft"
@@ -142,7 +146,9 @@ class MemoryJournal:
         ]
 
     def forget_before(self, timestamp_us: int) -> int:
-        """Delete rows that are older; gives how many."""
+        """Delete rows that are older, gives how many; none by a clock that has jumped far beyond them all."""
+        if self._rows and timestamp_us > max(row[0] for row in self._rows) + JUMP_S * 1e6:
+            return 0
         kept = [row for row in self._rows if row[0] >= timestamp_us]
         forgotten, self._rows = len(self._rows) - len(kept), kept
         return forgotten

@@ -22,6 +22,7 @@ from llama_index_presets.files.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.files.private_files import tighten
 from llama_index_presets.monitor.ledger.journal import (
     IN_MEMORY,
+    JUMP_S,
     delete_old_drafts,
     is_orphan,
     journal_folder,
@@ -243,7 +244,8 @@ def fold(ledger: Path, *, keep_days: float | None = None) -> int:
 
     Args:
         ledger: Path of the DuckDB file; made when missing.
-        keep_days: Rows older than this many days are deleted; None keeps all.
+        keep_days: Rows older than this many days are deleted, unless the clock is more than a year after the rows; None
+            keeps all.
 
     Returns:
         How many journals were folded; 0 when the lock could not be had in time, which loses nothing.
@@ -311,7 +313,26 @@ def _fold_into(
         "INSERT INTO ledger.folded SELECT unnest(?::VARCHAR[])", [[path.name for path in orphans]]
     )
     if keep_days is not None:
-        oldest = int((time.time() - keep_days * 86_400) * 1e6)
-        connection.execute("DELETE FROM ledger.llm_calls WHERE timestamp < make_timestamp(?)", [oldest])
+        _drop_old_rows(connection, ledger, keep_days)
     connection.execute("COMMIT")
     connection.execute("DETACH ledger")
+
+
+def _drop_old_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, keep_days: float) -> None:
+    """Delete the rows older than `keep_days`, unless the clock is in doubt: a machine that starts in a year far ahead
+    would delete everything. The rows are asked: the last day but one of them, so that calls of one day with a wrong
+    clock do not confirm it."""
+    now = time.time()
+    days = connection.execute(
+        "SELECT DISTINCT epoch(date_trunc('day', timestamp)) AS day FROM ledger.llm_calls ORDER BY day DESC LIMIT 2"
+    ).fetchall()
+    if days and now - days[-1][0] > JUMP_S:
+        _log.warning(
+            "Ledger '%s': the clock says %s, more than a year after its rows, so none was dropped for its age. Check "
+            "the clock; where it is right, they are dropped once calls of two days are recorded.",
+            ledger,
+            time.strftime("%Y-%m-%d", time.gmtime(now)),
+        )
+        return
+    oldest = int((now - keep_days * 86_400) * 1e6)
+    connection.execute("DELETE FROM ledger.llm_calls WHERE timestamp < make_timestamp(?)", [oldest])
