@@ -64,6 +64,15 @@ _PUBLIC: dict[str, str] = {
     "Ledger": "llama_index_presets.monitor.ledger.ledger",
 }
 
+# Names that cannot be loaded without a package of an extra -> that package.
+_NEEDS: dict[str, str] = {
+    "BatchedOpenAIEmbedding": "llama_index.embeddings.openai",
+    "LanceDBVectorStore": "lancedb",
+    "PostgresVectorStore": "llama_index.vector_stores.postgres",
+    "PineconeVectorStore": "llama_index.vector_stores.pinecone",
+    "WeaviateVectorStore": "llama_index.vector_stores.weaviate",
+}
+
 __all__ = [*_PUBLIC]
 
 
@@ -72,13 +81,26 @@ def __getattr__(name: str) -> Any:
     if name == "embed_to_file":
         raise ImportError(_moved.EMBED_TO_FILE_REMOVED)
     if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_nearest(name)}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
+def _nearest(name: str) -> str:
+    if name.startswith("__"):  # asked by inspect, pickle and notebooks, which expect no help
+        return ""
+    import difflib
+
+    known = {public.lower(): public for public in _PUBLIC}
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f". Did you mean {known[close[0]]!r}?" if close else ""
+
+
 def __dir__() -> list[str]:
-    """List the public names, loaded or not."""
-    return sorted([*globals(), *_PUBLIC])
+    """List the public names that can be loaded here, so that `help` and completion load no missing extra."""
+    from llama_index_presets.packages.extras import installed
+
+    missing = {name for name, module in _NEEDS.items() if not installed(module)}
+    return sorted({*globals(), *_PUBLIC} - missing)
 
 
 _moved.install()

@@ -72,6 +72,38 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         llama_index_presets.biuld  # noqa: B018
 
 
+def test_a_misspelt_name_is_answered_with_the_one_that_was_meant() -> None:
+    """Upper and lower case are no difference, and what is asked by machines gets no advice."""
+    with pytest.raises(AttributeError, match="'DuckDbVectorStore'. Did you mean 'DuckDBVectorStore'"):
+        llama_index_presets.DuckDbVectorStore  # noqa: B018
+    with pytest.raises(AttributeError, match="'__wrapped__'$"):
+        llama_index_presets.__wrapped__  # noqa: B018
+
+
+WITHOUT_EXTRAS = """
+import pydoc, sys
+import llama_index_presets
+from llama_index_presets.errors import MissingExtraError
+
+for package in llama_index_presets._NEEDS.values():
+    sys.modules[package] = None
+for name in llama_index_presets._NEEDS:
+    try:
+        getattr(llama_index_presets, name)
+    except MissingExtraError as error:
+        assert "pip install" in str(error), error
+    else:
+        raise AssertionError(name)
+assert "HybridFusionRetriever" in pydoc.render_doc(llama_index_presets)
+"""
+
+
+def test_help_works_without_the_extras_and_their_names_carry_the_install_line() -> None:
+    """`help` and completion load every name of `dir`; one whose package is missing ended them."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_missing_extra_carries_its_install_line() -> None:
     """The error contains its fix."""
     with pytest.raises(MissingExtraError, match=r'pip install "llama-index-presets\[local\]"') as caught:

@@ -15,7 +15,6 @@ import numpy as np
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.rate_limiter import SlidingWindowRateLimiter
 from llama_index.core.utils import get_tqdm_iterable
-from llama_index.embeddings.openai import OpenAIEmbedding, OpenAIEmbeddingModelType
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
@@ -34,6 +33,9 @@ from llama_index_presets.errors import (
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.hidden_keys import HidesKey
 from llama_index_presets.packages.extras import require
+
+require("llama_index.embeddings.openai", extra="openai")
+from llama_index.embeddings.openai import OpenAIEmbedding, OpenAIEmbeddingModelType  # noqa: E402
 
 __all__ = ["BatchedOpenAIEmbedding", "Outcome", "requests_of"]
 
@@ -128,9 +130,6 @@ class Outcome:
             vectors=self._vectors,
             failed=failed,
         ) from first
-
-
-require("llama_index.embeddings.openai", extra="openai")
 
 
 dispatcher = get_dispatcher(__name__)

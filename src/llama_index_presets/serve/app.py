@@ -11,31 +11,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from llama_index_presets.packages.extras import require
 
-from llama_index_presets.errors import SettingsError
-from llama_index_presets.files.paths import read_path
-from llama_index_presets.monitor.budgets import Budget
-from llama_index_presets.serve.answers import Answers
-from llama_index_presets.serve.callers.access import Access
-from llama_index_presets.serve.callers.key_file import Caller, KeyFile, default_key_file
-from llama_index_presets.serve.callers.limits import ClientGone, RateLimiter, bounded_receive, bounded_send
-from llama_index_presets.serve.config import EngineConfig, ServeConfig
-from llama_index_presets.serve.engines import Engines
-from llama_index_presets.serve.job_queue import JobQueue
-from llama_index_presets.serve.metrics import Metrics
-from llama_index_presets.serve.protocols.mcp import make_mcp_server
-from llama_index_presets.serve.protocols.openai_api import OpenAIRoutes
-from llama_index_presets.serve.protocols.openapi import openapi_routes
-from llama_index_presets.serve.protocols.problems import Problem, problem_of
-from llama_index_presets.serve.protocols.rest import Rest
+require("starlette", extra="serve")
+from starlette.applications import Starlette  # noqa: E402
+from starlette.datastructures import Headers, MutableHeaders  # noqa: E402
+from starlette.exceptions import HTTPException  # noqa: E402
+from starlette.requests import ClientDisconnect, Request  # noqa: E402
+from starlette.responses import HTMLResponse, JSONResponse, Response  # noqa: E402
+from starlette.routing import Mount, Route  # noqa: E402
+from starlette.staticfiles import StaticFiles  # noqa: E402
+from starlette.types import ASGIApp, Message, Receive, Scope, Send  # noqa: E402
+
+from llama_index_presets.errors import SettingsError  # noqa: E402
+from llama_index_presets.files.paths import read_path  # noqa: E402
+from llama_index_presets.monitor.budgets import Budget  # noqa: E402
+from llama_index_presets.serve.answers import Answers  # noqa: E402
+from llama_index_presets.serve.callers.access import Access  # noqa: E402
+from llama_index_presets.serve.callers.key_file import Caller, KeyFile, default_key_file  # noqa: E402
+from llama_index_presets.serve.callers.limits import ClientGone, RateLimiter, bounded_receive, bounded_send  # noqa: E402
+from llama_index_presets.serve.config import EngineConfig, ServeConfig  # noqa: E402
+from llama_index_presets.serve.engines import Engines  # noqa: E402
+from llama_index_presets.serve.job_queue import JobQueue  # noqa: E402
+from llama_index_presets.serve.metrics import Metrics  # noqa: E402
+from llama_index_presets.serve.protocols.mcp import make_mcp_server  # noqa: E402
+from llama_index_presets.serve.protocols.openai_api import OpenAIRoutes  # noqa: E402
+from llama_index_presets.serve.protocols.openapi import openapi_routes  # noqa: E402
+from llama_index_presets.serve.protocols.problems import Problem, problem_of  # noqa: E402
+from llama_index_presets.serve.protocols.rest import Rest  # noqa: E402
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine

@@ -15,17 +15,20 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
-from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore
-from sqlalchemy.engine import URL
 
 from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.packages.extras import require
-from llama_index_presets.store.base import FIXED_LIMITS, NodeQuery, StoreBase
-from llama_index_presets.store.postgres.connection import Done, Transactions, make_engine, parse_url, quoted
-from llama_index_presets.store.postgres.embedded import revive
-from llama_index_presets.store.postgres.search import MODES, OPTIONS, PostgresSearch, select_where
-from llama_index_presets.store.postgres.table import (
+
+require("llama_index.vector_stores.postgres", extra="postgres")
+from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore  # noqa: E402
+from sqlalchemy.engine import URL  # noqa: E402
+
+from llama_index_presets.store.base import FIXED_LIMITS, NodeQuery, StoreBase  # noqa: E402
+from llama_index_presets.store.postgres.connection import Done, Transactions, make_engine, parse_url, quoted  # noqa: E402
+from llama_index_presets.store.postgres.embedded import revive  # noqa: E402
+from llama_index_presets.store.postgres.search import MODES, OPTIONS, PostgresSearch, select_where  # noqa: E402
+from llama_index_presets.store.postgres.table import (  # noqa: E402
     COLUMNS,
     DEFAULT_LANGUAGE,
     NODE_COLUMNS,
@@ -35,7 +38,7 @@ from llama_index_presets.store.postgres.table import (
     read_nodes,
     vacuum,
 )
-from llama_index_presets.store.vectors import checked_vectors
+from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
 
 __all__ = ["IGNORED", "PostgresVectorStore", "index_options"]
 
@@ -77,9 +80,6 @@ def index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
 
 
 # ruff: noqa: S608 -- statements are made of quoted identifiers and rendered conditions; values are bound.
-
-
-require("llama_index.vector_stores.postgres", extra="postgres")
 
 
 Result = TypeVar("Result")

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-import weaviate
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
@@ -17,20 +16,24 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
-from llama_index.vector_stores.weaviate import WeaviateVectorStore as OfficialStore
-from weaviate.exceptions import WeaviateBaseError
 
 from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.filters import filterable_metadata, predicate, render
 from llama_index_presets.packages.extras import require
-from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
-from llama_index_presets.store.node_codec import restricting_ids
-from llama_index_presets.store.query_modes import answer, empty_result
-from llama_index_presets.store.vectors import checked_question, checked_vectors
-from llama_index_presets.store.weaviate.collection import MOST_ROWS, WeaviateCollection
-from llama_index_presets.store.weaviate.objects import document_label, node_of, object_id, object_of
-from llama_index_presets.text.utf8 import check_name
+
+require("llama_index.vector_stores.weaviate", extra="weaviate")
+import weaviate  # noqa: E402
+from llama_index.vector_stores.weaviate import WeaviateVectorStore as OfficialStore  # noqa: E402
+from weaviate.exceptions import WeaviateBaseError  # noqa: E402
+
+from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint  # noqa: E402
+from llama_index_presets.store.node_codec import restricting_ids  # noqa: E402
+from llama_index_presets.store.query_modes import answer, empty_result  # noqa: E402
+from llama_index_presets.store.vectors import checked_question, checked_vectors  # noqa: E402
+from llama_index_presets.store.weaviate.collection import MOST_ROWS, WeaviateCollection  # noqa: E402
+from llama_index_presets.store.weaviate.objects import document_label, node_of, object_id, object_of  # noqa: E402
+from llama_index_presets.text.utf8 import check_name  # noqa: E402
 
 __all__ = ["MODES", "WeaviateVectorStore", "connect", "shown"]
 
@@ -76,9 +79,6 @@ def connect(host: str, port: int | None, asked: dict[str, list[str]], api_key: s
         raise StoreError(
             f"Weaviate at {host} cannot be reached: {said}. Start the server or check the URL."
         ) from error
-
-
-require("llama_index.vector_stores.weaviate", extra="weaviate")
 
 
 MODES = frozenset(
