@@ -14,6 +14,7 @@ from typing import Any, Final
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 
+from llama_index_presets.answer.stock_prompts import passages_of
 from llama_index_presets.errors import AnswerError, SettingsError
 from llama_index_presets.text.sentences import split_sentences
 
@@ -298,11 +299,8 @@ def parse_prompt(prompt: str) -> tuple[list[tuple[int, str, str]], str]:
         parts = re.split(r"^\[(\d+)\](.*)\n", body, flags=re.MULTILINE)
         triples = zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
         return [(int(number), heading.strip(), text.strip()) for number, heading, text in triples], ours[2]
-    stock = re.search(r"-{5,}\n(.*)\n-{5,}\n.*^Query: (.*)\nAnswer:\s*\Z", prompt, re.DOTALL | re.MULTILINE)
-    if stock:
-        texts = [text for text in re.split(r"\n{2,}", stock[1]) if text.strip()]
-        return [(number, "", text.strip()) for number, text in enumerate(texts, start=1)], stock[2]
-    return [], ""
+    texts, question = passages_of(prompt)
+    return [(number, "", text) for number, text in enumerate(texts, start=1)], question
 
 
 # -- notes of an extractive answer ----------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images,
 from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.injections.detector import without_instructions
 from llama_index_presets.answer.quoting import answering_units, first_units, quoted, units_behind, with_items
+from llama_index_presets.answer.stock_prompts import chat_prompt, follow_up, refinement
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.text.languages import ENGLISH
 
@@ -92,7 +93,7 @@ _ITS_MATTER: Final = 0.5
 class ExtractiveLLM(LLM):
     """Extractive model: quotes sentences, never writes a word of its own. Deterministic, local, free.
 
-    It reads the numbered passages out of the prompt (ours, or LlamaIndex's own question-answering prompt) and quotes
+    It reads the numbered passages out of the prompt (ours, or those of LlamaIndex's query and chat engines) and quotes
     the sentences, list items and table rows of the passage that answers best, with its ``[n]``. A sentence is scored by
     the share of the question's words that it, its heading and its neighbours hold, weighted by how rare they are among
     the passages, and, where an embedding model is given, by meaning. A heading that is closest in meaning brings the
@@ -167,6 +168,12 @@ class ExtractiveLLM(LLM):
         Returns:
             The answer, and a probability between 0 and 1: that of the calibration, or the coverage where there is none.
         """
+        if asked := follow_up(prompt):
+            return make_whole(asked[1], asked[0]), 1.0
+        if refined := refinement(prompt):
+            if refined.answer != DONT_KNOW:
+                return refined.answer, 1.0
+            prompt = refined.prompt
         numbered, question = parse_prompt(prompt)
         images = [(number, heading) for number, heading, _ in numbered if heading.startswith(IMAGE)]
         passages = [
@@ -450,8 +457,7 @@ def _scores(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _last(messages: Sequence[ChatMessage]) -> str:
-    users = [message for message in messages if message.role == MessageRole.USER]
-    return str(users[-1].content or "") if users else ""
+    return chat_prompt([(message.role.value, str(message.content or "")) for message in messages])
 
 
 def _chat_response(text: str, confidence: float, delta: str | None = None) -> ChatResponse:
