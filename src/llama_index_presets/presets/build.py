@@ -34,6 +34,7 @@ from llama_index_presets.presets.checks.offline import (
     refuse_remote_listeners,
     refuse_remote_reranker,
 )
+from llama_index_presets.presets.checks.parts import check_arguments
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
@@ -122,6 +123,7 @@ def build(
         offline=offline, settings=settings,
     )  # fmt: skip
     given = {"llm": llm, "embedding": embed_model, "store": vector_store, "reranker": reranker}
+    check_arguments(preset, storage, given, filters, settings)
     choice = _choose(preset, storage, given, offline=offline, settings=settings)
     with closes_on_error("closing a part of the engine") as opened:
         parts = _open(choice, opened, filters=filters, repair=repair, rebuild=rebuild)

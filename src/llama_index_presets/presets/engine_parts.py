@@ -28,7 +28,6 @@ from llama_index_presets.errors import (
     MonitorError,
     PermissionsError,
     PresetsError,
-    SettingsError,
     StoreError,
 )
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
@@ -38,6 +37,7 @@ from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.quality import owner_of
 from llama_index_presets.presets.access import Access, StoragePermissions
+from llama_index_presets.presets.checks.parts import check_filters
 from llama_index_presets.presets.index.encryption import Encryption
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.matrix import COLUMNS, Preset
@@ -167,11 +167,7 @@ class EngineParts:
         Raises:
             SettingsError: It is something else than `MetadataFilters`.
         """
-        if not isinstance(filters, MetadataFilters):
-            raise SettingsError(
-                f"The filters are of type {type(filters).__name__}; give MetadataFilters(filters=[MetadataFilter("
-                "key='department', value='hr')])."
-            )
+        check_filters(filters)
         both = (
             filters
             if self.filters is None

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -436,6 +437,10 @@ def _check(
 ) -> None:
     if fusion not in FUSIONS and fusion not in MODES:
         raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join([*FUSIONS, *MODES])}.")
+    given: dict[str, object] = {"top_k": top_k, "candidates": candidates}
+    for name, value in given.items():
+        if value is not None and (value is True or not isinstance(value, Integral)):
+            raise SettingsError(f"{name} is {value!r}; give a whole number, 1 or more.")
     if top_k < 1 or (candidates is not None and candidates < 1):
         raise SettingsError(f"top_k is {top_k} and candidates is {candidates}; both must be 1 or more.")
     if on_leg_error not in ("raise", "degrade"):
