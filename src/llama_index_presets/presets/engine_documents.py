@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from llama_index.core.schema import BaseNode
 
@@ -27,6 +27,11 @@ from llama_index_presets.presets.index.permissions import list_permissions, set_
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
 
 __all__ = ["EngineDocuments"]
+
+_NO_PERMISSIONS: Final = (
+    "'{}' has no permissions. Set permissions = \"on\" in the project file, or "
+    'build with settings={{"permissions": "on"}}.'
+)
 
 
 class EngineDocuments:
@@ -250,7 +255,7 @@ class EngineDocuments:
         """
         self._parts.check_open(IngestError, "read permissions")
         if not self.has_permissions:
-            raise SettingsError(f"'{self._parts.storage.shown}' has no permissions.")
+            raise SettingsError(_NO_PERMISSIONS.format(self._parts.storage.shown))
         return list_permissions(self._parts, doc_ids)
 
     def set_permissions(self, doc_ids: Sequence[str], allowed: Iterable[str], *, wait: bool = True) -> int:
@@ -274,7 +279,5 @@ class EngineDocuments:
         """
         self._parts.check_open(IngestError, "set permissions")
         if not self.has_permissions:
-            raise SettingsError(
-                f'\'{self._parts.storage.shown}\' has no permissions. Build with settings={{"permissions": "on"}}.'
-            )
+            raise SettingsError(_NO_PERMISSIONS.format(self._parts.storage.shown))
         return set_permissions(self._parts, doc_ids, allowed, wait=wait)

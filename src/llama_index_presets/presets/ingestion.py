@@ -260,7 +260,11 @@ def _warn_in_clear(parts: EngineParts, report: IngestReport) -> None:
             f'See encryption and pii in "llama-presets show {parts.preset.name}".',
         )
     elif parts.settings.encryption == "auto":
-        _warn_once(None, "The storage is not encrypted: encryption is 'auto' and no key was found.")
+        _warn_once(
+            None,
+            "The storage is not encrypted: encryption is 'auto' and no key was found. Set LLAMA_PRESETS_ENCRYPTION_KEY "
+            "and ingest into a new storage, or say encryption = 'off'.",
+        )
 
 
 _warned: set[tuple[str, str]] = set()

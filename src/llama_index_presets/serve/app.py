@@ -254,7 +254,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
-    problem = Problem(error.status_code, str(error.detail), code=code, headers=error.headers)
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = "There is nothing at this path. GET /docs lists what this server takes."
+    elif error.status_code == 405:
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").replace(" ", "").split(",")))
+        message = (
+            f"This path takes no {request.method}, but {allowed or 'another method'}. GET /docs lists them."
+        )
+    problem = Problem(error.status_code, message, code=code, headers=error.headers)
     return JSONResponse(problem.to_dict(), error.status_code, headers=problem.headers)
 
 

@@ -160,6 +160,14 @@ def test_as_user_without_permissions_is_refused(make: Make) -> None:
         make(permissions="off").as_user(groups=["hr"])
 
 
+def test_reading_and_setting_permissions_where_there_are_none_says_how_to_get_them(make: Make) -> None:
+    """Reading them only said that there are none."""
+    engine = make(permissions="off")
+    for act in (engine.permissions, lambda: engine.set_permissions(["x"], ["hr"])):
+        with pytest.raises(SettingsError, match=r'build with settings=\{"permissions": "on"\}'):
+            act()
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

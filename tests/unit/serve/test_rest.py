@@ -210,6 +210,14 @@ def test_bad_requests_are_refused_with_a_reason(
     assert client.get("/healthz").status_code == 200
 
 
+def test_a_wrong_path_or_method_is_answered_with_what_is_there(client: httpx.Client) -> None:
+    """It said "Not Found" and "Method Not Allowed"."""
+    assert "GET /docs lists" in client.get("/nowhere").json()["error"]["message"]
+    wrong = client.put("/query")
+    assert wrong.json()["error"]["message"].startswith("This path takes no PUT, but POST.")
+    assert wrong.headers["allow"] == "POST"
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

@@ -180,7 +180,11 @@ def _key(headers: Headers) -> str:
 
 
 def _cross_origin() -> Problem:
-    return Problem(403, "Requests of pages of another origin are refused.", code="cross_origin")
+    return Problem(
+        403,
+        "Requests of pages of another origin are refused. Let the server of that page send them.",
+        code="cross_origin",
+    )
 
 
 def _hostname(host: str) -> str:
