@@ -318,6 +318,34 @@ def test_a_reason_that_documents_share_is_said_once(run, tmp_path: Path) -> None
     ]
 
 
+def test_an_ingest_that_was_cut_short_is_said_by_documents(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A first ingest that is killed lists nothing; while one is under way, or after the next, nothing is said."""
+    from llama_index_presets import build
+    from llama_index_presets.ingest.lock import ingest_lock
+
+    folder, home = tmp_path / "documents", tmp_path / "s"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Cats purr.")
+    killed = (
+        "import os, sys\nfrom llama_index_presets import build\n"
+        "from llama_index_presets.ingest.manifest import Manifest\n"
+        "Manifest.record = lambda *_: os.kill(os.getpid(), 9)\n"
+        "build('healthcare', storage=sys.argv[1]).ingest(sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(home), str(folder)], check=False, capture_output=True)
+    where = ("healthcare", "--storage", home)
+    name = str(folder / "a.txt")
+    code, out, err = run("documents", *where)
+    assert (code, name in out) == (0, False)
+    assert err.startswith(f"An ingest was cut short with 1 document, such as '{name}'")
+    assert json.loads(run("documents", *where, "--json")[1]) == {"documents": [], "unfinished": [name]}
+    with build("healthcare", storage=home) as engine, ingest_lock(home / "ingest.lock"):
+        assert engine.unfinished_documents() == []
+    run("ingest", "healthcare", folder, "--storage", home)
+    code, out, err = run("documents", *where)
+    assert (name in out, err) == (True, "")
+
+
 def test_a_warning_that_many_documents_share_is_said_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Four files in Latin-1 are one line, with the first of them; --json has all."""
     folder = tmp_path / "documents"

@@ -188,6 +188,13 @@ class Manifest:
         )
         return [self._show(doc_id) for (doc_id,) in rows]
 
+    def unfinished(self) -> list[str]:
+        """Documents whose ingest is under way, or did not come to its end: new ones and changed ones."""
+        rows = self._rows(
+            "SELECT doc_id FROM changes WHERE doc_id NOT IN (SELECT doc_id FROM removals) ORDER BY rowid"
+        )
+        return [self._show(doc_id) for (doc_id,) in rows]
+
     def removals(self) -> list[str]:
         """Of the `leftovers`, those whose removal did not come to its end."""
         rows = self._rows("SELECT doc_id FROM removals ORDER BY rowid")

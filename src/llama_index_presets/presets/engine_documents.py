@@ -22,6 +22,7 @@ from llama_index_presets.presets.index.contents import (
     document_nodes,
     document_text,
     documents,
+    unfinished_documents,
 )
 from llama_index_presets.presets.index.permissions import list_permissions, set_permissions
 from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
@@ -154,6 +155,27 @@ class EngineDocuments:
         """
         self._parts.check_open(IngestError, "list documents")
         return documents(self._parts)
+
+    def unfinished_documents(self) -> list[str]:
+        """Ids of documents of an ingest that was cut short, as by a kill.
+
+        `documents` does not list the new ones of them, and a question may find their passages. The next ingest of the
+        same data completes them.
+
+        Empty while an ingest is under way, and for an engine with filters, which does not see whose they are.
+
+        Raises:
+            IngestError: The engine is closed.
+
+        Example:
+            >>> import tempfile
+            >>> from llama_index_presets import build
+            >>> with build("healthcare", storage=tempfile.mkdtemp()) as engine:
+            ...     engine.unfinished_documents()
+            []
+        """
+        self._parts.check_open(IngestError, "list documents")
+        return unfinished_documents(self._parts)
 
     def document_text(self, doc_id: str) -> str:
         """Text of a document as the index holds it, passage by passage; empty where this engine sees none of it.

@@ -116,9 +116,11 @@ def documents(
         listed = {one.id: one for one in view.documents()}
         chosen = _documents_named(names, listed) if names else [*listed]
         deleted = view.delete(chosen) if delete else 0
+        unfinished = view.unfinished_documents()
     if as_json:
         rows = [{**listed[one].to_dict(), "file_missing": file_missing(one)} for one in chosen]
-        emit({"documents": rows, **({"deleted": deleted} if delete else {})})
+        more = {"unfinished": unfinished} if unfinished else {}
+        emit({"documents": rows, **({"deleted": deleted} if delete else {}), **more})
         return
     shown = table("Document", "Chunks", "Ingested", "")
     for one in chosen:
@@ -127,6 +129,12 @@ def documents(
             printable(one), f"{info.chunks:,}", info.ingested_at, "no such file" if file_missing(one) else ""
         )
     print_table(shown)
+    if unfinished:
+        complain(
+            f"An ingest was cut short with {counted(len(unfinished), 'document')}, such as "
+            f"'{printable(unfinished[0])}': questions may find parts of them, and new ones are not in this list. Run "
+            "the ingest again."
+        )
     if len(chosen) > 1 and all(map(file_missing, chosen)) and not delete:
         say(
             "None of the files is there: they were moved, or the storage came from elsewhere. Answers need no files. "

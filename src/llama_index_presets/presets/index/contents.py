@@ -11,14 +11,23 @@ from typing import Any
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from llama_index_presets.errors import StoreError
+from llama_index_presets.errors import StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.filters import filterable_metadata, predicate
+from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.stored_nodes import nodes_of_documents
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.ingestion import remove
 from llama_index_presets.provenance import document_id
 
-__all__ = ["DocumentInfo", "delete", "describe", "document_nodes", "document_text", "documents"]
+__all__ = [
+    "DocumentInfo",
+    "delete",
+    "describe",
+    "document_nodes",
+    "document_text",
+    "documents",
+    "unfinished_documents",
+]
 
 _NAMED = 8  # documents in a description
 
@@ -55,6 +64,23 @@ def documents(parts: EngineParts) -> list[DocumentInfo]:
         return found
     visible = _visible(parts)
     return [document for document in found if document.id in visible]
+
+
+def unfinished_documents(parts: EngineParts) -> list[str]:
+    """See `PresetEngine.unfinished_documents`."""
+    parts.check_user()
+    if parts.filters is not None:
+        return []
+    found = parts.manifest.unfinished()
+    try:
+        if found:
+            with ingest_lock(parts.storage.lock, wait=False):
+                found = parts.manifest.unfinished()  # an ingest may just have come to its end
+    except StoreLockedError:  # it is under way
+        return []
+    except StoreWriteError:  # a storage that is only read
+        pass
+    return found
 
 
 def _visible(parts: EngineParts) -> set[str]:
