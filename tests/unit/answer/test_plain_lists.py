@@ -185,3 +185,16 @@ def test_a_number_of_the_question_is_no_answer_to_it(question: str, sentence: st
     """What is asked for is a figure that the question does not have, or has once less."""
     reading = read_passages(question, [Passage(1, "", sentence)])
     assert [unit.typed for unit in reading.units] == [is_there]
+
+
+def test_the_title_of_a_numbered_clause_stays_with_its_text() -> None:
+    """Contracts have "3. Deposit. Three months' rent": the title alone was quoted as the answer."""
+    clauses = "2. Rent. GBP 900 per month.\n3. Deposit. Three months' rent. It is returned at the end.\n4. Pets.\nNone."
+    assert split_units(clauses) == [
+        "2. Rent. GBP 900 per month.",
+        "3. Deposit. Three months' rent.",
+        "It is returned at the end.",
+        "4. Pets.",
+        "None.",
+    ]
+    assert _quoted("What is the deposit?", clauses) == "3. Deposit. Three months' rent."

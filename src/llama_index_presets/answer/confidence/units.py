@@ -16,6 +16,10 @@ _FIELD = re.compile(
     r"\s*(?:(?:[-*•–‣▪]|\d{1,2}[.)])\s+)?([^\W\d_][\w/-]{1,30}(?: [\w/-]{1,30}){0,3}(?: \([\w /-]{1,30}\))?):\s{1,3}\S"
 )
 _MARK = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)
+_CLAUSE = re.compile(r"[^\W\d_][\w'’&/-]*(?: [\w'’&/-]+){0,3}\. {1,3}")
+"""The title of a numbered clause, as contracts have them, with its text behind it on the line."""
+
+
 _CELLS = re.compile(r"\||\t|\S {3,}\S.* {3,}\S")
 _FIGURES = re.compile(
     r"^(?=\D*\d\D*\d)\D{2,80}(?:[$€£]?+\s*+\(?+[$€£]?+\d[\d,.]*+\)?+\s*+%?+\s*+[*)]?+\s*+)++$"
@@ -47,13 +51,18 @@ def split_units(text: str, language: str | None = None) -> list[str]:
 
 
 def _sentences(paragraph: str, language: str | None) -> list[str]:
-    """Sentences of a paragraph; "2." at the beginning of a line stays with what it numbers, and ends what is before."""
+    """Sentences of a paragraph; "2." at the beginning of a line stays with what it numbers, and ends what is before.
+
+    The title of a numbered clause stays with the first sentence of the clause.
+    """
     marks = list(_MARK.finditer(paragraph))
     if not marks:
         return split_sentences(paragraph, language)
     sentences = split_sentences(paragraph[: marks[0].start()], language)
     for mark, end in zip(marks, [*(one.start() for one in marks[1:]), len(paragraph)], strict=True):
         first, *rest = split_sentences(paragraph[mark.end() : end], language)
+        if rest and "." in mark[0] and _CLAUSE.fullmatch(first):
+            first += rest.pop(0)  # "3. Deposit." says nothing of the deposit
         sentences += [mark[0] + first, *rest]
     return sentences
 
