@@ -8,11 +8,15 @@ from typing import Any, Literal
 
 from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.counting import counted
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
 from llama_index_presets.presets.estimates.answer import estimate_answer
 from llama_index_presets.presets.matrix import STORES, Preset
 from llama_index_presets.presets.settings import settings_class
-from llama_index_presets.providers.embedding_models import embedding_price, read_embedding_name
+from llama_index_presets.providers.embedding_models import (
+    embedding_endpoint,
+    embedding_price,
+    read_embedding_name,
+)
 
 __all__ = ["Bill", "BillLine", "estimate_bill"]
 
@@ -103,8 +107,10 @@ def estimate_bill(row: Preset, needs: Requirements, pricer: Pricer | None = None
 def _embedding(
     prices: Pricer, row: Preset, what: str, per: Literal["once", "month"], tokens: int, count: str
 ) -> BillLine:
-    provider, model = embedding_price(read_embedding_name(row.embedding))
-    if provider == FREE_PROVIDER:
+    read = read_embedding_name(row.embedding)
+    provider, model = embedding_price(read)
+    address, _ = embedding_endpoint(read, row.options.get("embedding", {}))
+    if provider == FREE_PROVIDER or (not provider and free_here(prices, model, address)):
         return BillLine(
             what=what, per=per, usd=Decimal(0), arithmetic=f"{row.embedding} runs on your machine"
         )

@@ -16,11 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets._addresses import is_loopback
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
 
-__all__ = ["FREE_PROVIDER", "PriceBook", "Pricer", "Rates", "Tokens", "context_window_of"]
+__all__ = ["FREE_PROVIDER", "PriceBook", "Pricer", "Rates", "Tokens", "context_window_of", "free_here"]
 
 FREE_PROVIDER: Final = "local"
 """Provider of models that run on this machine: they cost nothing."""
@@ -238,6 +239,10 @@ class Pricer:
             self._warn_unpriced(provider, model, rates)
         return self._found[key]
 
+    def knows(self, provider: str, model: str) -> bool:
+        """Whether a model has a price now; asks without a warning."""
+        return self._look_up(provider, model, datetime.now(UTC).timestamp()) is not None
+
     def _look_up(self, provider: str, model: str, moment: float) -> Rates | None:
         if own := self.book.find(provider, model):
             return own
@@ -327,3 +332,16 @@ def context_window_of(provider: str, model: str) -> int | None:
         return None
     window: int | None = found.context_window
     return window
+
+
+def free_here(pricer: Pricer, model: str, address: str) -> bool:
+    """Whether a model of a server costs nothing: it is on this machine, and no list of prices knows its name.
+
+    A gateway on this machine passes the bill of a vendor's model on, so that such a model has its price there, too.
+
+    Example:
+        >>> [free_here(Pricer(), model, "http://127.0.0.1:8080/v1") for model in ("qwen3", "gpt-4o-mini")]
+        [True, False]
+    """
+    known = pricer.knows("", model) or pricer.knows("openai", model)
+    return bool(address) and not known and is_loopback(address)

@@ -24,6 +24,7 @@ from llama_index_presets.monitor.calls.model_call import NO_USAGE, CallEnded, Op
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
+from llama_index_presets.monitor.prices import FREE_PROVIDER, free_here
 from llama_index_presets.monitor.stream_usage import ask_for_usage
 from llama_index_presets.monitor.token_counts import TokenCounts
 from llama_index_presets.monitor.usage import Usage
@@ -72,6 +73,7 @@ class CallRecorder:
         self._instrumented = False
         self._listening = True
         self._to_embed: dict[str, list[str]] = {}
+        self._here: dict[tuple[str, str], bool] = {}
         self.listener = DispatcherListener(
             on_event=self.on_event, on_enter=self.on_enter, on_leave=self.on_leave, on_fault=_log_fault
         )
@@ -211,8 +213,23 @@ class CallRecorder:
         """Keep the texts of a batch, which count if it is cancelled, and the prompt for a log that shows prompts."""
         if call.kind == "embedding":
             call.texts = self._next_batch(call)
+        self._price_here(call)
         if self.ledger.prompts is not None and call.kind == "llm":
             self.ledger.prompts[call.call_id] = "\n".join(prompt_texts(call.prompt))
+
+    def _price_here(self, call: OpenCall) -> None:
+        """Make a model of a server on this machine free, unless a price is known: a gateway passes a bill on."""
+        if call.kind not in ("llm", "embedding"):
+            return
+        # our class of OpenAI's embeddings serves any server, and says so at the end of a call
+        if call.provider and type(call.instance).__name__ != "BatchedOpenAIEmbedding":
+            return
+        address = str(getattr(call.instance, "api_base", None) or "")
+        asked = (address, call.model)
+        if address and asked not in self._here:
+            self._here[asked] = free_here(self.ledger.pricer, call.model, address)
+        if self._here.get(asked):
+            call.provider = FREE_PROVIDER
 
     def first_chunk(self, call: OpenCall) -> None:
         """Do nothing: the end says it all."""
@@ -274,6 +291,7 @@ class CallRecorder:
 
     def _row(self, end: CallEnded, call_id: str | None = None) -> Call:
         call, who = end.call, end.call.who
+        self._price_here(call)  # an embedding model said its provider at the end
         usage, source = end.measure()
         if call_id is None:  # a failed attempt has another id, and is no call of its own
             self._count(end, usage, source)

@@ -126,7 +126,7 @@ def test_another_training_does_not_resume_by_accident(model: str, tmp_path: Path
 def test_a_held_out_query_must_not_be_taught(model: str, hits: list[NodeWithScore], tmp_path: Path) -> None:
     """The measurement would be false."""
     with pytest.raises(
-        SettingsError, match="1 held-out queries are in the training lists too, such as 'botulism'"
+        SettingsError, match="1 held-out query is in the training lists too, such as 'botulism'"
     ):
         fine_tune(material(), model, tmp_path, held_out=[HeldOutQuery("botulism", hits, {"n0": 1})])
 

@@ -52,7 +52,7 @@ def digest(ledger: Ledger, *, days: float = 7) -> str:
     Example:
         >>> import tempfile
         >>> print(digest(Ledger(tempfile.mkdtemp() + "/calls.duckdb")).splitlines()[2])
-        No calls were recorded in these 7 days.
+        No calls were recorded in the last 7 days.
     """
     now, stats = time.time(), ledger.get_usage_stats(days=days)
     both = ledger.get_usage_stats(days=2 * days)

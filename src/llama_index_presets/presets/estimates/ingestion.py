@@ -23,7 +23,7 @@ from llama_index_presets.ingest.pipeline import FailedSource
 from llama_index_presets.ingest.privacy.watch import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, sources
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
 from llama_index_presets.monitor.usage import count_embedding, provider_of
 from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.presets.checks.offline import go_offline
@@ -257,6 +257,9 @@ class Estimator:
     def provider(self) -> str:
         """Who serves it, as `genai-prices` spells it; ``"local"`` for this machine."""
         known = catalogue().get(self.model)
+        address = str(getattr(self._inner, "api_base", None) or "")
+        if known is None and free_here(Pricer(), self.model, address):
+            return FREE_PROVIDER
         return known.provider if known else provider_of(type(self._inner).__name__, self.model)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
