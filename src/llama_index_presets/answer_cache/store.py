@@ -140,7 +140,10 @@ class AnswerCache:
         try:
             with self._connected() as connection, connection:
                 connection.execute("begin immediate")
-                connection.execute("insert or replace into answers values (?, ?, ?, ?, ?, ?)", row)
+                connection.execute(
+                    "insert or replace into answers (key, made, used, crc, size, entry) values (?, ?, ?, ?, ?, ?)",
+                    row,
+                )
                 self._make_room(connection, now)
         except (OSError, sqlite3.Error) as error:
             self._report(error)

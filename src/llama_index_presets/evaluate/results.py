@@ -160,21 +160,23 @@ def read_result(path: Path) -> Result:
     """Read one run.
 
     Raises:
-        SettingsError: The file is missing, or is no result of an evaluation.
+        SettingsError: The file is missing, is no result of an evaluation, or a newer release wrote it.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Result(
-            label=values["label"],
-            made=values["made"],
-            engine=dict(values["engine"]),
-            questions=values["questions"],
-            asked=values["asked"],
-            failed=dict(values["failed"]),
-            scores=Scores({name: _numbers(found) for name, found in values["by_question"].items()}),
-            outcomes=[Outcome.from_dict(row) for row in values["outcomes"]],
-            question_digests=dict(values.get("question_digests", {})),
-        )
+        format_ = values.get("format", _FORMAT)
+        if format_ == _FORMAT:
+            return Result(
+                label=values["label"],
+                made=values["made"],
+                engine=dict(values["engine"]),
+                questions=values["questions"],
+                asked=values["asked"],
+                failed=dict(values["failed"]),
+                scores=Scores({name: _numbers(found) for name, found in values["by_question"].items()}),
+                outcomes=[Outcome.from_dict(row) for row in values["outcomes"]],
+                question_digests=dict(values.get("question_digests", {})),
+            )
     except FileNotFoundError as error:
         raise SettingsError(
             f"There is no '{path}'. Make it with evaluate --save '{path}', or name a file of the folder "
@@ -184,6 +186,10 @@ def read_result(path: Path) -> Result:
         raise SettingsError(
             f"'{path}' is no result of an evaluation ({type(error).__name__}). Move it elsewhere, or make it again."
         ) from error
+    raise SettingsError(
+        f"'{path}' has format {format_}; this release reads {_FORMAT}. Read it with the release that wrote it, or run "
+        "the evaluation again."
+    )
 
 
 def _numbers(found: Mapping[str, Any]) -> dict[str, float]:

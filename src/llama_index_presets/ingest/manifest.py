@@ -268,7 +268,9 @@ class Manifest:
             (self._hide(doc_id), self._hide(json.dumps(list(names)))) for doc_id, names in allowed.items()
         ]
         with self._changing():
-            self._connection.executemany("INSERT OR REPLACE INTO permissions VALUES (?, ?, 1)", rows)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO permissions (doc_id, allowed, pending) VALUES (?, ?, 1)", rows
+            )
 
     def end_permissions(self, doc_ids: Iterable[str]) -> None:
         """Record that the store has the permissions of these documents."""

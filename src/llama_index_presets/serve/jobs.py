@@ -131,7 +131,11 @@ class Jobs:
             json.dumps(dict(metadata)), "{}", "", now, now,
         )  # fmt: skip
         with self._change() as connection:
-            connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute(
+                "INSERT INTO jobs (id, caller, status, total, finished, items, metadata, report, error, created, "
+                "updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
         return self.get(job_id)
 
     def get(self, job_id: str) -> Job:

@@ -252,7 +252,7 @@ def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
     """Preset and model of a storage, as its metadata file names them.
 
     Raises:
-        StoreError: The folder holds no index.
+        StoreError: The folder holds no index, or a newer release made it.
         StoreCorruptError: The metadata file cannot be read.
     """
     location = storage if isinstance(storage, Storage) else resolve_storage(storage)
@@ -263,8 +263,10 @@ def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
+        format_ = int(content["format"])
+        _check_format(location, format_)  # first: what else the file of another format names is not known
         return {
-            "format": int(content["format"]),
+            "format": format_,
             "preset": str(content["preset"]),
             "fingerprint": str(content["fingerprint"]),
         }
@@ -272,6 +274,14 @@ def read_metadata(storage: str | Path | Storage) -> dict[str, object]:
         raise StoreCorruptError(
             f"'{file}' is damaged ({type(error).__name__}). Restore it from a backup, or ingest into a new folder."
         ) from error
+
+
+def _check_format(storage: Storage, format_: int) -> None:
+    if format_ not in (_FORMAT, _WITH_PERMISSIONS):
+        raise StoreError(
+            f"'{storage.shown}' has format {format_}; this release reads {_FORMAT} and {_WITH_PERMISSIONS}. A newer "
+            "release of llama-index-presets made it: upgrade, or use another --storage. Nothing was changed."
+        )
 
 
 _OWN = (
@@ -316,15 +326,10 @@ def check_metadata(storage: Storage, preset: str, fingerprint: Fingerprint) -> N
 
     Raises:
         StoreCorruptError: Its metadata file cannot be read.
-        StoreError: Another preset made it.
+        StoreError: Another preset made it, or a newer release.
         FingerprintError: Another embedding model or chunk size made it.
     """
     metadata = read_metadata(storage)
-    if metadata["format"] not in (_FORMAT, _WITH_PERMISSIONS):
-        raise StoreError(
-            f"'{storage.shown}' has format {metadata['format']}; this release reads {_FORMAT} and {_WITH_PERMISSIONS}. "
-            "Upgrade."
-        )
     if metadata["preset"] != preset:
         raise StoreError(
             f"'{storage.shown}' was made by the preset '{metadata['preset']}', not '{preset}'. Use another --storage."

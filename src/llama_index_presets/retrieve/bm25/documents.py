@@ -307,13 +307,13 @@ def serialize_payload(node: BaseNode) -> str:
 
 
 def deserialize(body: str | bytes) -> BaseNode:
-    """Node from the payload that `serialize_payload` wrote."""
+    """Node from the payload that `serialize_payload` wrote; the first releases left the text among the fields."""
     if isinstance(body, bytes):
         body = body.decode()
     line, _, text = body.partition("\n")
     name, fields = from_json(line)
     if name == "TextNode":
-        return TextNode(text=text, **fields)
+        return TextNode(**{"text": text, **fields})
     node_class: type[BaseNode] = getattr(schema, name)
     return node_class.from_dict(fields)
 
