@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from llama_index_presets.answer.confidence.evidence import Passage, Reading, Unit
-from llama_index_presets.answer.confidence.units import is_item, is_question
+from llama_index_presets.answer.confidence.units import is_item, is_question, label_of
 
 __all__ = ["answering_units", "first_units", "quoted", "units_behind", "with_items"]
 
+_DASH: Final = re.compile(r"^[-*•–‣▪] +")
 _LIST_OF_QUESTIONS: Final = 2
 """Questions with something behind each that make a passage a list of questions with answers."""
 
@@ -42,8 +44,13 @@ def units_behind(question: Unit, reading: Reading, most: int) -> list[Unit]:
 
 
 def quoted(passages: Sequence[Passage], answers: Sequence[Sequence[Unit]]) -> str:
-    """The units with the numbers of their passages; one that answers two parts stands once."""
+    """The units with the numbers of their passages; one that answers two parts stands once.
+
+    An item that is quoted by itself is no list, and goes without its dash.
+    """
     units = {(unit.passage, unit.place): unit.text for answer in answers for unit in answer}
+    if len(units) == 1:
+        units = {place: _DASH.sub("", text) for place, text in units.items()}
     return " ".join(f"{text} [{passages[passage].number}]" for (passage, _), text in units.items())
 
 
@@ -54,13 +61,15 @@ def first_units(reading: Reading, passage: int, most: int) -> list[Unit]:
 
 
 def with_items(chosen: Sequence[Unit], reading: Reading) -> list[Unit]:
-    """The units, and behind one that ends with a colon the items that it announces."""
+    """The units, and behind one that ends with a colon, or names a list that is asked for, the items below it."""
     wanted = {(unit.passage, unit.place): unit for unit in chosen}
     by_place = {(unit.passage, unit.place): unit for unit in reading.units}
     for unit in chosen:
-        for place in range(unit.place + 1, unit.place + 1 + _LEAD_IN_ITEMS if unit.text.endswith(":") else 0):
+        announces, names = unit.text.endswith(":"), unit.labelled == 1 and not label_of(unit.text)
+        first = unit.place + 1
+        for place in range(first, first + _LEAD_IN_ITEMS if announces or names else 0):
             item = by_place.get((unit.passage, place))
-            if item is None or (place > unit.place + 1 and not is_item(item.text)):
+            if item is None or not (is_item(item.text) or (announces and place == first)):
                 break
             wanted[unit.passage, place] = item
     return list(wanted.values())

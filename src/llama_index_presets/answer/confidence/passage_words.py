@@ -18,6 +18,9 @@ __all__ = ["PassageWords", "UnitWords", "passage_words"]
 _VALUE: Final = 0.85
 """Least shape of a label with a value."""
 
+_LONGEST_NAME: Final = 4
+"""Words of a line that names the list below it."""
+
 _TITLE_OF_LABELS: Final = 0.5
 """Shape of a line that stands over labels with values: it says what they are about, and nothing of it."""
 
@@ -30,7 +33,7 @@ class UnitWords(Words):
         written: Its tokens in order, without those of quantities.
         shape: 1 for a statement, less for a title, a letterhead, a line that names a source.
         row: What it says as a row of a table, or None.
-        label: Tokens of what stands before the colon of "Absent: Ana Ruiz".
+        label: Tokens of what stands before the colon of "Absent: Ana Ruiz", or of the name of the list below it.
         is_title: Whether it is a heading as plain text has them.
     """
 
@@ -63,9 +66,11 @@ class PassageWords:
         for unit in self.units:
             unit.shape = max(unit.shape, _VALUE) if unit.label else unit.shape
         for unit, below in itertools.pairwise(self.units):
-            if below.label and not (
-                unit.label or unit.row or is_item(unit.text) or unit.text[-1] in ".!?:;,"
-            ):
+            if unit.label or unit.row or is_item(unit.text) or unit.text[-1] in ".!?;,":
+                continue
+            if is_item(below.text) and len(unit.written) <= _LONGEST_NAME:
+                unit.label = frozenset(unit.written)
+            elif below.label and unit.text[-1] != ":":
                 unit.is_title, unit.shape = True, _TITLE_OF_LABELS
         headed = tokens_of(heading, analyzer)
         self.heading = Words(headed)

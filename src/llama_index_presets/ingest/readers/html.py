@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,14 @@ from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.image_text import image_text
 from llama_index_presets.ingest.readers.nesting import check_nesting
-from llama_index_presets.ingest.readers.tables import Cell, TableText, fill_spans, table_text
+from llama_index_presets.ingest.readers.tables import (
+    Cell,
+    TableText,
+    fill_spans,
+    in_one_line,
+    mark_bold,
+    table_text,
+)
 from llama_index_presets.ingest.readers.visibility import Rgb, colours, hidden_by_sheet, is_hiding, is_same
 from llama_index_presets.packages.extras import require
 
@@ -53,7 +60,6 @@ _LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and woul
 _LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
 _FEWEST_BESIDE: Final = 4  # cells for each that holds a table, in a table of data
 _MOST_WASTED: Final = 200_000  # characters that are read twice because their table turned out to be a layout
-_END_OF_PART: Final = (".", ",", ":", ";", "!", "?", "(", "/", "-", "–")
 
 
 def read_html(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -106,6 +112,7 @@ class _Frame:
     node: Any = None
     letters: Rgb | None = None  # their colour; None is what can be read
     behind: Rgb = (255, 255, 255)
+    items: int | None = None  # number of the last item of an ordered list
 
     @property
     def unseen(self) -> bool:
@@ -133,6 +140,7 @@ class _Walker:
         self._parts: list[str] = []
         self._length = 0
         self._wasted = 0  # characters of cells that were read and turned out to be a layout
+        self._marker = ""  # of a list item whose first word is still to come
         self._joined = False  # after "term: ", no gap comes before the next words
         self._path: list[tuple[int, str]] = []
         self._bare: tuple[int, str] | None = None  # a heading with nothing below it yet
@@ -161,6 +169,8 @@ class _Walker:
                     self._words(child.text_content or "", verbatim=frame.verbatim)
             elif child.is_element_node and (below := self._enter(child, frame)) is not None:
                 self._gap(below.gap)
+                if child.tag == "li" and not self._in_cell:
+                    self._marker = _marker(child, frame)
                 stack.append(below)
 
     def finish(self) -> None:
@@ -221,6 +231,8 @@ class _Walker:
         return True
 
     def _leave(self, frame: _Frame) -> None:
+        if frame.tag == "li":
+            self._marker = ""  # of an item without a word
         if frame.tag == "dt" and _next_element(frame.node) == "dd" and self._parts:
             self._trim()
             self._write(" " if self._parts[-1].endswith((":", "?", "!", ".")) else ": ")
@@ -238,6 +250,7 @@ class _Walker:
     def _heading(self, level: int, title: str) -> None:
         if not title:
             return
+        self._marker = ""
         self._write_bare(level)
         self._gap("\n\n")
         self._path = [(depth, text) for depth, text in self._path if depth < level] + [(level, title)]
@@ -272,7 +285,7 @@ class _Walker:
             self._gap("\n")
             return True
         self._gap("\n\n")
-        self._joined = False
+        self._joined, self._marker = False, ""
         if title:
             self.headings.append((self._length, self._label(title)))
         start = self._length
@@ -296,7 +309,10 @@ class _Walker:
         names = has_caption or any(cell.tag == "th" for row in rows for cell in row)
         if not names and _is_layout(rows):
             return None
-        cells = _mark_bold([[self._cell(cell) for cell in row] for row in rows], rows)
+        cells = mark_bold(
+            [[self._cell(cell) for cell in row] for row in rows],
+            lambda row, column: _is_bold(rows[row][column]),
+        )
         longest = max((len(cell.text) for row in cells for cell in row), default=0)
         if longest > (_LONGEST_CELL * 10 if names else _LONGEST_CELL):
             self._wasted += sum(len(cell.text) for row in cells for cell in row)
@@ -324,11 +340,7 @@ class _Walker:
             frame=_coloured(node, self._frame),
         )
         walker.walk(node)
-        lines = [" ".join(line.split()) for line in walker.text.split("\n")]
-        joined = ""
-        for line in filter(None, lines):
-            joined += _between(joined, line) + line
-        return joined
+        return in_one_line(walker.text)
 
     def _words(self, text: str, *, verbatim: bool) -> None:
         text = without_controls(text)
@@ -349,6 +361,8 @@ class _Walker:
             self._write("\n" * missing)
 
     def _write(self, text: str) -> None:
+        if self._marker and text and not text.isspace():
+            text, self._marker = self._marker + text.lstrip(), ""
         if text:
             self._parts.append(text)
             self._length += len(text)
@@ -357,14 +371,30 @@ class _Walker:
                 self._bare, self._joined = None, False
 
 
-def _between(before: str, line: str) -> str:
-    if not before or line[0] in ",.;:!?)":
-        return ""
-    return " " if before.endswith(_END_OF_PART) else ", "
-
-
 def _gap_of(tag: str) -> str:
     return "\n\n" if tag in _BLOCKS or tag in _HEADINGS else "\n" if tag in _LINES else ""
+
+
+def _marker(item: Any, above: _Frame) -> str:
+    """What stands before a list item as browsers show it: a dash, or its number or letter; see HTML, 4.4.8."""
+    if above.tag != "ol":
+        return "- "
+    attributes = above.node.attributes
+    step = -1 if "reversed" in attributes else 1
+    value = _number(item.attributes.get("value"))
+    if value is None and above.items is not None:
+        value = above.items + step
+    elif value is None and (value := _number(attributes.get("start"))) is None:
+        value = 1 if step > 0 else sum(one.tag == "li" for one in _elements(above.node))
+    above.items = value
+    if attributes.get("type") in ("a", "A") and 1 <= value <= 26:
+        return f"{chr(ord(attributes['type']) + value - 1)}. "
+    return f"{value}. "
+
+
+def _number(text: str | None) -> int | None:
+    plain = (text or "").strip()
+    return int(plain) if re.fullmatch(r"[-+]?\d{1,6}", plain, re.ASCII) else None
 
 
 def _elements(node: Any) -> Iterator[Any]:
@@ -430,23 +460,6 @@ def _is_layout(rows: list[list[Any]]) -> bool:
     return nested > 0 and (len(rows) < 3 or nested * _FEWEST_BESIDE > len(cells))
 
 
-def _mark_bold(cells: list[list[Cell]], nodes: list[list[Any]]) -> list[list[Cell]]:
-    """Names that are marked by bold type alone: all of the first row and no other, or of the first column."""
-    if len(cells) < 2 or any(cell.is_name for row in cells for cell in row):
-        return cells
-    bold = [
-        [not cell.text or _is_bold(node) for cell, node in zip(*row, strict=True)]
-        for row in zip(cells, nodes, strict=True)
-    ]
-    filled = [(row, marks) for row, marks in zip(cells, bold, strict=True) if any(cell.text for cell in row)]
-    marks = [of_row for _, of_row in filled]
-    if len(marks) > 1 and all(marks[0]) and not any(map(all, marks[1:-1] or marks[1:])):
-        return [[replace(cell, is_name=row is filled[0][0]) for cell in row] for row in cells]
-    if all(of_row[0] and not all(of_row[1:]) for of_row in marks if len(of_row) > 1):
-        return [[replace(cell, is_name=not place) for place, cell in enumerate(row)] for row in cells]
-    return cells
-
-
 def _is_bold(node: Any) -> bool:
     inner = node
     while True:
@@ -462,8 +475,8 @@ def _is_bold(node: Any) -> bool:
 
 
 def _span(value: str | None) -> int:
-    text = (value or "1").strip()
-    return int(text) if text.isdecimal() and len(text) < 7 else 1
+    number = _number(value or "1")
+    return 1 if number is None or number < 0 else number
 
 
 def _coloured(node: Any, above: _Frame | None) -> _Frame:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 
-__all__ = ["Cell", "TableText", "fill_spans", "table_text"]
+__all__ = ["Cell", "TableText", "fill_spans", "in_one_line", "mark_bold", "table_text"]
+
+_END_OF_PART: Final = (".", ",", ":", ";", "!", "?", "(", "/", "-", "–")
 
 _MOST_CELLS: Final = (
     1_000_000  # of a table whose spans are filled; a span of 65,534 rows is a dozen bytes of HTML
@@ -295,3 +297,39 @@ def _paired(row: Sequence[Cell]) -> Iterator[str]:
         else:
             yield f"{name.rstrip(' :')}: {cell.text}" if name else cell.text
             name = ""
+
+
+def in_one_line(text: str) -> str:
+    """Lines of a cell as one, separated by commas where no other mark ends them.
+
+    Example:
+        >>> in_one_line("open\\n 9 to 5:\\nMonday")
+        'open, 9 to 5: Monday'
+    """
+    joined = ""
+    for line in filter(None, (" ".join(one.split()) for one in text.split("\n"))):
+        bare = not joined or line[0] in ",.;:!?)"
+        joined += ("" if bare else " " if joined.endswith(_END_OF_PART) else ", ") + line
+    return joined
+
+
+def mark_bold(cells: list[list[Cell]], is_bold: Callable[[int, int], bool]) -> list[list[Cell]]:
+    """Names that are marked by bold type alone: all of the first row and no other, or of the first column.
+
+    Args:
+        cells: Of each row.
+        is_bold: Of the numbers of a row and a column, whether the cell is in bold type.
+    """
+    if len(cells) < 2 or any(cell.is_name for row in cells for cell in row):
+        return cells
+    bold = [
+        [not cell.text or is_bold(row, column) for column, cell in enumerate(own)]
+        for row, own in enumerate(cells)
+    ]
+    filled = [(row, marks) for row, marks in zip(cells, bold, strict=True) if any(cell.text for cell in row)]
+    marks = [of_row for _, of_row in filled]
+    if len(marks) > 1 and all(marks[0]) and not any(map(all, marks[1:-1] or marks[1:])):
+        return [[replace(cell, is_name=row is filled[0][0]) for cell in row] for row in cells]
+    if all(of_row[0] and not all(of_row[1:]) for of_row in marks if len(of_row) > 1):
+        return [[replace(cell, is_name=not place) for place, cell in enumerate(row)] for row in cells]
+    return cells

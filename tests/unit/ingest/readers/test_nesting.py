@@ -67,7 +67,7 @@ def test_a_page_that_would_take_minutes_or_gigabytes_is_refused(page: str, reaso
 )
 def test_a_page_with_many_tags_that_nothing_closes_is_read(page: str, words: int) -> None:
     """Tags that another one closes, formats that a parser forgets, scripts and drawings are not taken for depth."""
-    assert plain_from_html(page).text.split() == ["word"] * words
+    assert plain_from_html(page).text.replace("- ", "").split() == ["word"] * words
 
 
 def test_comments_among_many_open_tags_take_no_time() -> None:

@@ -42,6 +42,8 @@ _BLOCKS: Final = frozenset(
 )
 """Elements of text that hold paragraphs; white space in them is indentation."""
 _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
+_NUMBERED: Final = "numbered"
+"""Attribute of lists, set here."""
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
 
 
@@ -93,10 +95,26 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
             _embed(root, archive)
         about = _about(parse_xml(archive.read("meta.xml"))) if "meta.xml" in names else {}
     _drop_hidden_text(root)
+    _mark_numbered(root)
     body = next((one for one in root.iter() if local_name(one.tag) == kind), None)
     if body is None:
         raise IngestError(f"The file holds no {kind}. Give it the ending of its kind.")
     return body, about
+
+
+def _mark_numbered(root: Any) -> None:
+    """Set ``numbered`` at lists whose style gives their items numbers; one inside another has its style."""
+    numbered = {
+        (attribute(level.getparent(), "name"), attribute(level, "level"))
+        for level in root.iter()
+        if local_name(level.tag) == "list-level-style-number" and attribute(level, "num-format")
+    }
+    for part in root.iter() if numbered else ():
+        if local_name(part.tag) == "list":
+            around = [part, *(one for one in part.iterancestors() if local_name(one.tag) == "list")]
+            style = next(filter(None, (attribute(one, "style-name") for one in around)), "")
+            if (style, str(len(around))) in numbered:
+                part.set(_NUMBERED, "true")
 
 
 def _drop_hidden_text(root: Any) -> None:
@@ -198,7 +216,7 @@ def _part(part: Any, limit: SizeLimit) -> str:
     if name == "note":
         return f" [{inner.replace('<p>', '').replace('</p>', '')}]"
     note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
-    tag = _TAGS.get(name)
+    tag = "ol" if part.get(_NUMBERED) else _TAGS.get(name)
     return f"<{tag}>{note}{inner}</{tag}>" if tag else inner
 
 

@@ -1,0 +1,88 @@
+"""Lists keep what a reader sees before their items: a dash, a number, a letter."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.fixtures.readers.office import docx
+
+from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.markdown import plain_from_markdown
+from llama_index_presets.ingest.readers.office.odf import read_odt
+from llama_index_presets.ingest.readers.office.word import read_docx
+
+
+def test_items_of_markdown_keep_their_marks() -> None:
+    """Steps keep their numbers, and what is announced keeps its items apart."""
+    plain = plain_from_markdown("# Soup\n\nTake:\n\n- lentils\n* two carrots\n\n3. Chop.\n4. Fry.")
+    assert plain.text.split() == ["Take:", "-", "lentils", "-", "two", "carrots", "3.", "Chop.", "4.", "Fry."]
+    assert split_units(plain.text) == ["Take:", "- lentils", "- two carrots", "3. Chop.", "4. Fry."]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<ol><li>a<li>b</ol>", "1. a\n2. b"),
+        ("<ol start=4><li>a<li value=9>b<li>c</ol>", "4. a\n9. b\n10. c"),
+        ("<ol reversed><li>a<li>b</ol>", "2. a\n1. b"),
+        ("<ol type=a><li>a<li>b</ol><ol type=A><li>c</ol>", "a. a\nb. b\n\nA. c"),
+        ("<ul><li><p>a</p><p>b</p></ul>", "- a\n\nb"),
+        ("<ol><li>a<ul><li>b</ul><li>c</ol>", "1. a\n\n- b\n\n2. c"),
+        ("<ul><li><li> <li>a</ul>", "- a"),
+        ("<ul><li><h2>Title</h2><p>a</p></ul>", "a"),
+        ("<ol><li><b>a</b> b</ol>", "1. a b"),
+    ],
+    ids=["ol", "start", "reversed", "letters", "paragraphs", "nested", "empty", "heading", "bold"],
+)
+def test_items_of_pages_are_marked_as_a_browser_shows_them(page: str, text: str) -> None:
+    """Each once, in front of its first word; none for an item without one, and none for a heading."""
+    assert plain_from_html(page).text.strip() == text
+
+
+def test_items_in_a_cell_are_parts_of_its_line() -> None:
+    """Marks would be taken for what the cell says."""
+    page = "<table><tr><th>A<th>B<tr><td><ul><li>c<li>d</ul></td><td>2</table>"
+    assert plain_from_html(page).text.strip() == "A: c, d; B: 2"
+
+
+def test_numbered_items_of_word_keep_their_numbers(tmp_path: Path) -> None:
+    """Word counts them itself: the numbers stand nowhere in its file."""
+
+    def item(text: str, kind: int) -> str:
+        properties = f'<w:numPr><w:ilvl w:val="0"/><w:numId w:val="{kind}"/></w:numPr>'
+        return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+    numbering = "".join(
+        f'<w:abstractNum w:abstractNumId="{kind}"><w:lvl w:ilvl="0"><w:numFmt w:val="{name}"/></w:lvl></w:abstractNum>'
+        for kind, name in enumerate(("decimal", "bullet"), 1)
+    ) + "".join(f'<w:num w:numId="{kind}"><w:abstractNumId w:val="{kind}"/></w:num>' for kind in (1, 2))
+    body = item("Chop.", 1) + item("Fry.", 1) + item("Salt", 2)
+    docx(body, numbering=numbering)(tmp_path / "soup.docx")
+    plain, _ = read_docx(tmp_path / "soup.docx")
+    assert plain.text.split() == ["1.", "Chop.", "2.", "Fry.", "-", "Salt"]
+
+
+def test_numbered_items_of_opendocument_keep_their_numbers(tmp_path: Path) -> None:
+    """Their style says that they are numbered; a list inside another has its style at the next level."""
+    names = (
+        'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+        'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" '
+        'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
+    )
+    content = (
+        f'<office:document-content {names}><office:automatic-styles><text:list-style style:name="L1">'
+        '<text:list-level-style-number text:level="1" style:num-format="1"/>'
+        '<text:list-level-style-bullet text:level="2"/></text:list-style></office:automatic-styles>'
+        '<office:body><office:text><text:list text:style-name="L1"><text:list-item><text:p>Chop.</text:p>'
+        "<text:list><text:list-item><text:p>finely</text:p></text:list-item></text:list></text:list-item>"
+        "<text:list-item><text:p>Fry.</text:p></text:list-item></text:list></office:text></office:body>"
+        "</office:document-content>"
+    )
+    with zipfile.ZipFile(tmp_path / "soup.odt", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
+        archive.writestr("content.xml", content)
+    plain, _ = read_odt(tmp_path / "soup.odt")
+    assert plain.text.split() == ["1.", "Chop.", "-", "finely", "2.", "Fry."]
