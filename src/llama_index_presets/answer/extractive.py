@@ -85,6 +85,9 @@ _ANOTHER_KIND: Final = 0.6
 _SECTION: Final = 0.3
 """What a sentence gains below a heading of what is asked for, and loses below another; see `section_fit`."""
 
+_DEFINES: Final = 0.3
+"""What a sentence gains that introduces the term that is asked for."""
+
 _ITS_MATTER: Final = 0.5
 """Share of that gain that goes by how much of the question the headings hold: another page has such a section, too."""
 
@@ -423,6 +426,7 @@ def _score(unit: Unit, reading: Reading, headings: Mapping[int, float] = Mapping
     if unit.place < _UNDER_A_HEADING:  # a heading speaks for the first sentences below it
         meaning = max(meaning, headings.get(unit.passage, 0.0))
     evidence = unit.coverage + meaning + 0.4 * cosine + 0.2 * unit.typed + _section(unit.passage, reading)
+    evidence += _DEFINES * unit.defines
     share = _ANOTHER_CODE if reading.other_code[unit.passage] else 1.0
     return (evidence * unit.shape) * (1 - 0.02 * unit.passage) * share
 

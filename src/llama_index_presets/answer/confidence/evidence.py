@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from llama_index_presets.answer.confidence.passage_words import PassageWords, passage_words
-from llama_index_presets.answer.confidence.phrases import is_another_thing
+from llama_index_presets.answer.confidence.phrases import defined_term, defines, is_another_thing
 from llama_index_presets.answer.confidence.question import Question, holds_code, light_words, typed
 from llama_index_presets.answer.confidence.question_words import without_question_words
 from llama_index_presets.answer.confidence.rows import YEAR, Row, fit
@@ -81,6 +81,7 @@ class Unit:
         meaning: What is embedded in its place, or empty: of a row its names, without the figures.
         names: Names, numbers and codes of the question that stand in it.
         labelled: 1 for a value whose label is asked for, -1 for that of another label, 0 where there is none.
+        defines: Whether it introduces the term that is asked for, and nothing more is asked.
         similarity: Cosine to the question; None where it was not embedded.
     """
 
@@ -93,6 +94,7 @@ class Unit:
     meaning: str = ""
     names: frozenset[str] = frozenset()
     labelled: int = 0
+    defines: bool = False
     similarity: float | None = None
 
 
@@ -230,6 +232,7 @@ def read_passages(
     texts = [passage_words(passage.heading, passage.text, analyzer, language) for passage in passages]
     asked = _asked(without_question_words(question, language), passages, texts, analyzer)
     weights = _weights(asked, [unit.tokens for text in texts for unit in text.units], analyzer)
+    term = defined_term(question)
     found = [
         Unit(
             which,
@@ -241,6 +244,7 @@ def read_passages(
             _meaning(plain.row, passages[which].heading),
             asked.names & plain.tokens,
             plain.labelled(asked.words),
+            bool(term) and defines(plain.text, term),
         )
         for which, text in enumerate(texts)
         for place, (plain, coverage) in enumerate(

@@ -13,7 +13,7 @@ from llama_index_presets.answer.confidence.spelling import slips
 from llama_index_presets.answer.confidence.words import Words, fold, held_by
 from llama_index_presets.ranking.bm25 import Analyzer
 
-__all__ = ["is_another_thing"]
+__all__ = ["defined_term", "defines", "is_another_thing"]
 
 
 def _words_of(line: str) -> frozenset[str]:
@@ -164,4 +164,37 @@ def _is_phrase(modifier: _Token, head: _Token, light: frozenset[str]) -> bool:
         or modifier.word[0].isdigit()
         or _OF_ANY_NOUN.fullmatch(head.word)
         or _VERB.fullmatch(head.word)
+    )
+
+
+_ASKS_TERM: Final = re.compile(
+    r"(?:who|what) (?:is|are|was|were) (?:an? |the )?([\w'’ -]{1,60}?)\s*\?*", re.IGNORECASE
+)
+
+
+def defined_term(question: str) -> str:
+    """The term of a question that asks who or what it is, and nothing more; or empty.
+
+    Example:
+        >>> defined_term("Who is the Contractor?"), defined_term("Who pays the Contractor?")
+        ('Contractor', '')
+    """
+    asked = _ASKS_TERM.fullmatch(question.strip())
+    return asked[1] if asked else ""
+
+
+def defines(text: str, term: str) -> bool:
+    """Whether a sentence introduces a term as contracts do: quoted in brackets, or with its meaning.
+
+    Example:
+        >>> [defines(one, "contractor") for one in ('Brightside (the "Contractor") cleans.', "The Contractor cleans.")]
+        [True, False]
+    """
+    name = rf"""["“”„«](?:the )?{re.escape(term)}["”“»]"""
+    return bool(
+        re.search(
+            rf"\([^()]{{0,60}}{name}|{name} (?:means|shall mean|refers to|has the meaning)",
+            text,
+            re.IGNORECASE,
+        )
     )

@@ -154,13 +154,14 @@ def _wanted(question: str) -> str:
     return next((kind for kind, pattern in asks.items() if pattern.search(question)), "")
 
 
-_MARK: Final = re.compile(r"\s*(?:\d{1,3}[.)]|\d{1,2}(?:\.\d{1,2})+[.)]?(?= +[^\W\d_]))\s+")
+_MARK: Final = re.compile(r"\s*(?:\d{1,3}[.)]|\d{1,2}(?:\.\d{1,2})+[.)]?(?= +[A-Z]))\s+")
 """Number in front of a list item or a clause: it counts them, and is no number of its matter."""
 
 
 def typed(question: Question, text: str, analyzer: Analyzer) -> float:
     """Whether a text holds what the question wants, 0 to 1; 0.5 where it wants neither number, date nor name."""
-    text = text[mark.end() :] if (mark := _MARK.match(text)) else text
+    if question.wants == "number" and (mark := _MARK.match(text)):
+        text = text[mark.end() :]
     if question.wants in ("number", "date"):
         pattern = _NUMBER if question.wants == "number" else _DATE
         asked, told = (
