@@ -335,3 +335,21 @@ def test_a_look_at_the_engines_counts_for_a_while(tmp_path: Path) -> None:
         served.engine.check_ready = lambda: looks.append(1)  # type: ignore[method-assign]
         assert {client.get("/readyz").status_code for _ in range(20)} == {200}
         assert len(looks) == 1
+
+
+def test_probes_that_wait_for_an_index_share_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may send them: one thread each would leave none for the requests of the others."""
+    monkeypatch.setattr("llama_index_presets.serve.protocols.rest._LOOK_S", 0.05)
+    with running(config_of(tmp_path)) as server, server.client() as client:
+        looks: list[int] = []
+        hanging = threading.Event()
+        engines = server.process.server.engines
+        monkeypatch.setattr(
+            engines, "count_unready", lambda: looks.append(1) or (0 if hanging.wait(20) else 1)
+        )
+        assert {client.get("/readyz").status_code for _ in range(20)} == {503}
+        assert len(looks) == 1
+        hanging.set()
+        wait_for(lambda: client.get("/readyz").status_code == 200)

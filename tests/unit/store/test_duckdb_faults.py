@@ -314,3 +314,43 @@ def test_a_file_that_is_gone_is_not_read_or_written_on(tmp_path: Path, shared: b
         store.compact()  # our own new file is no other one
         store.check_ready()
         assert names(store) == {"a"}
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_store_whose_file_was_replaced_leaves_the_new_one_alone(tmp_path: Path, reopened: bool) -> None:
+    """A backup put back under an open store is read when opened again, and closing the old one takes nothing of it."""
+    path, log = tmp_path / "v.duckdb", tmp_path / "v.duckdb.wal"
+    old = DuckDBVectorStore(path)
+    old.add([node("a", 1)])
+    kept = {file: file.read_bytes() for file in (path, log)}  # what is added last stands in the log
+    old.add([node("b", 2)])
+    for file, content in kept.items():
+        file.unlink()
+        file.write_bytes(content)
+    if reopened:
+        with DuckDBVectorStore(path) as new:
+            assert names(new) == {"a"}
+            old.close()
+            with DuckDBVectorStore(path) as third:  # the same file, once
+                third.add([node("c", 3)])
+            assert names(new) == {"a", "c"}
+    else:
+        old.close()
+        assert log.read_bytes() == kept[log]
+    with DuckDBVectorStore(path) as store:
+        assert names(store) == ({"a", "c"} if reopened else {"a"})
+
+
+def test_a_shared_file_may_be_compacted_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may put its new file there between two looks at it."""
+    path = tmp_path / "v.duckdb"
+    with DuckDBVectorStore(path, shared=True) as store:
+        store.add([node("a", 1)])
+        numbers = iter(range(1_000))
+        for module in ("database", "shared"):
+            place = f"llama_index_presets.store.duckdb.{module}.inode_of"
+            monkeypatch.setattr(place, lambda path: next(numbers), raising=False)
+        assert store.node_count() == 1
+        monkeypatch.undo()

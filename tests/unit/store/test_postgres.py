@@ -181,6 +181,24 @@ def test_a_full_disk_of_the_server_is_said_at_once(url: str, store: PostgresVect
     assert store.query(ask(vector(1))).ids == ["a"]
 
 
+def test_a_conflict_after_an_outage_is_tried_again(url: str) -> None:
+    """The server has answered: after it was away, only a call that does not reach it gives up at once."""
+    transactions = Transactions(make_engine(make_url(url), pool_size=1, statement_timeout_s=5, options={}), 5)
+    transactions._down = True
+    tries: list[int] = []
+
+    def work(cursor: Any) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            cursor.execute(
+                "DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = 'serialization_failure'; END $$"
+            )
+        return "done"
+
+    assert transactions.run(work) == "done"
+    transactions.engine.dispose()
+
+
 def test_an_unreachable_server_is_a_clear_error_without_the_password() -> None:
     """The error says where, for how long, and what to do."""
     store = PostgresVectorStore.from_url("postgresql://u:geheim@127.0.0.1:1/d", embed_dim=DIM, retry_s=0.2)

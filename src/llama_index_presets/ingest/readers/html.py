@@ -59,6 +59,7 @@ _FIGURE: Final = re.compile(r"[-−+]?\d+")
 _LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and would stand in each label below it
 _LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
 _FEWEST_BESIDE: Final = 4  # cells for each that holds a table, in a table of data
+_OWN_MARKER: Final = re.compile(r"(?:[-–—•◦▪▫●○■□‣⁃∙·]|\(?(?:\d{1,3}|[a-z])[.)])(?:\s|$)")  # of an item
 _MOST_WASTED: Final = 200_000  # characters that are read twice because their table turned out to be a layout
 
 
@@ -332,13 +333,8 @@ class _Walker:
         """Text of a node in one line; its blocks are separated by commas where no other mark ends them."""
         if node.mem_id in self._hidden or (node.attributes and _is_hidden(node)):
             return ""
-        walker = _Walker(
-            self._limit,
-            keep_menus=True,
-            in_cell=True,
-            hidden=self._hidden,
-            frame=_coloured(node, self._frame),
-        )
+        coloured = _coloured(node, self._frame)
+        walker = _Walker(self._limit, keep_menus=True, in_cell=True, hidden=self._hidden, frame=coloured)
         walker.walk(node)
         return in_one_line(walker.text)
 
@@ -362,7 +358,8 @@ class _Walker:
 
     def _write(self, text: str) -> None:
         if self._marker and text and not text.isspace():
-            text, self._marker = self._marker + text.lstrip(), ""
+            text = text.lstrip()
+            text, self._marker = text if _OWN_MARKER.match(text) else self._marker + text, ""
         if text:
             self._parts.append(text)
             self._length += len(text)

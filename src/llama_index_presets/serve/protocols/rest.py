@@ -65,6 +65,7 @@ class Rest:
     def __init__(self, answers: Answers, jobs: JobQueue) -> None:
         self._answers = answers
         self._jobs = jobs
+        self._look: asyncio.Task[int] | None = None
 
     def routes(self) -> list[Route]:
         """Routes for a Starlette application."""
@@ -334,8 +335,11 @@ class Rest:
         engines = self._answers.engines
         if not engines.names:
             return JSONResponse({"status": "starting"}, 503)
+        # All probes wait for one look: anybody may ask, and each look that hangs keeps a thread of the server.
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(asyncio.to_thread(engines.count_unready))
         try:
-            unready = await asyncio.wait_for(asyncio.to_thread(engines.count_unready), _LOOK_S)
+            unready = await asyncio.wait_for(asyncio.shield(self._look), _LOOK_S)
         except TimeoutError:
             return JSONResponse({"status": "unready", "detail": "An index does not answer."}, 503)
         if unready:

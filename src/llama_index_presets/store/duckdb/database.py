@@ -95,17 +95,28 @@ class Database:
         Raises:
             StoreError: It was deleted or moved, or another one is in its place.
         """
-        if self.path in ("", MEMORY):
-            return
         with self._access.passing():  # a compaction puts another file there
-            now = inode_of(self.path)
-            if now == self._opened_inode:
+            if self._is_own_file(now := inode_of(self.path)):
                 return
         what = "deleted or moved" if now is None else "replaced by another file"
         raise StoreError(
             f"'{self.path}' was {what} while it is open; nothing is read from it or written to it. Put it back, or "
             "close the store and open it again."
         )
+
+    def _is_own_file(self, inode: int | None) -> bool:
+        return self.path in ("", MEMORY) or inode == self._opened_inode
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file is gone, or another one is in its place."""
+        return not self._is_own_file(inode_of(self.path))
+
+    def abandon(self) -> None:
+        """Close the connection to a file that is lost, or DuckDB would give it to whoever opens the new one."""
+        with self._access.closed(_PATIENCE_S):
+            _open.pop(self.path, None)
+            self._close_connection()
 
     def _find_schema(self) -> None:
         if self.encryption_key is not None:
@@ -265,18 +276,22 @@ class Database:
         """Give up one use; the last one closes the connection, unless the caller owns it."""
         if self.process != os.getpid():
             return  # of a fork: the file, and the connection to it, are the parent's
-        if self.users == 1 and self.path:
+        lost = self.is_lost  # what the hooks keep would then stand beside the file of another database
+        if self.users == 1 and self.path and not lost:
             self._call(self.before_close)
         with _opening:
             self.users -= 1
             if self.users == 0 and self.path:
-                _open.pop(self.path, None)
+                if _open.get(self.path) is self:
+                    del _open[self.path]
                 self.shared.clear()
                 self._close_connection()
-                self._call(self.after_close)
+                self._call([] if lost else self.after_close)
 
     def _close_connection(self) -> None:
-        with translated(self.path):
+        with translated(self.path), suppress(duckdb.ConnectionException):  # of one that is closed already
+            if self.is_lost:  # its checkpoint would delete the log of the file that is there now
+                self.connection.execute("PRAGMA disable_checkpoint_on_shutdown")
             self.connection.close()
 
     def _call(self, hooks: list[Callable[[], None]]) -> None:
@@ -375,7 +390,7 @@ in_forked_child(_leave_files_to_the_parent)
 
 def _finish_all() -> None:
     for database in list(_open.values()):
-        database.finish()
+        database.abandon() if database.is_lost else database.finish()
 
 
 atexit.register(_finish_all)
@@ -413,6 +428,9 @@ def open_database(
         return database
     where = MEMORY if str(path) == MEMORY else os.path.realpath(path)
     with _opening:
+        known = _open.get(where)
+        if known is not None and known.process == os.getpid() and known.is_lost:
+            known.abandon()
         database = _open.get(where) or (shared or _opened)(where, read_only, encryption_key)
         _check_shareable(database, read_only, encryption_key, shared is not None)
         database.users += 1

@@ -29,7 +29,6 @@ from llama_index_presets.store.duckdb.connect import MEMORY, connect
 from llama_index_presets.store.duckdb.database import (
     Database,
     finish_opening,
-    inode_of,
     prepare_folder,
     stamp_of,
 )
@@ -161,10 +160,8 @@ class SharedDatabase(Database):
 
     # ---- what a store does with it ------------------------------------------------------------------------
 
-    def check_file(self) -> None:
-        """Refuse a file that is gone; another one is what a compaction of another process leaves."""
-        self._opened_inode = inode_of(self.path) or self._opened_inode
-        super().check_file()
+    def _is_own_file(self, inode: int | None) -> bool:
+        return inode is not None  # another one is what a compaction of another process leaves
 
     def mark(self) -> object | None:
         """Version mark: different after every change, by any process; a file that was compacted is another one."""

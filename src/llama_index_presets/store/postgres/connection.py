@@ -132,7 +132,7 @@ class Transactions:
         try:
             result: Result = retrying(self._once, work)
         except (psycopg2.Error, DBAPIError) as error:
-            tried_s, self._down = 0.0 if self._down else self._retry_s, self._down or _is_lost(error)
+            tried_s, self._down = 0.0 if self._down else self._retry_s, _is_lost(error)
             raise _store_error(error, self.engine.url, tried_s) from error
         self._down = False
         return result
@@ -159,7 +159,11 @@ class Transactions:
         self._down = False
 
     def _is_hopeless(self, state: RetryCallState) -> bool:
-        return self._down or (state.seconds_since_start or 0) >= self._retry_s
+        error = None if state.outcome is None else state.outcome.exception()
+        away = (
+            self._down and error is not None and _is_lost(error)
+        )  # a conflict is the answer of a server that is there
+        return away or (state.seconds_since_start or 0) >= self._retry_s
 
     def _start_again(self, state: RetryCallState) -> None:
         error = None if state.outcome is None else state.outcome.exception()

@@ -34,8 +34,22 @@ def test_items_of_markdown_keep_their_marks() -> None:
         ("<ul><li><li> <li>a</ul>", "- a"),
         ("<ul><li><h2>Title</h2><p>a</p></ul>", "a"),
         ("<ol><li><b>a</b> b</ol>", "1. a b"),
+        ("<ul><li>• a<li><i>–</i> b<li>-5 c</ul>", "• a\n– b\n- -5 c"),
+        ("<ol><li>1. a<li>(b) b<li>4 c</ol>", "1. a\n(b) b\n3. 4 c"),
     ],
-    ids=["ol", "start", "reversed", "letters", "paragraphs", "nested", "empty", "heading", "bold"],
+    ids=[
+        "ol",
+        "start",
+        "reversed",
+        "letters",
+        "paragraphs",
+        "nested",
+        "empty",
+        "heading",
+        "bold",
+        "own dash",
+        "own number",
+    ],
 )
 def test_items_of_pages_are_marked_as_a_browser_shows_them(page: str, text: str) -> None:
     """Each once, in front of its first word; none for an item without one, and none for a heading."""
