@@ -384,8 +384,9 @@ def _marker(item: Any, above: _Frame) -> str:
     elif value is None and (value := _number(attributes.get("start"))) is None:
         value = 1 if step > 0 else sum(one.tag == "li" for one in _elements(above.node))
     above.items = value
-    if attributes.get("type") in ("a", "A") and 1 <= value <= 26:
-        return f"{chr(ord(attributes['type']) + value - 1)}. "
+    first = item.attributes.get("type") or attributes.get("type")
+    if first in ("a", "A") and 1 <= value <= 26:
+        return f"{chr(ord(first) + value - 1)}. "
     return f"{value}. "
 
 

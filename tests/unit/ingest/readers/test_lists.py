@@ -79,24 +79,85 @@ def test_numbered_items_of_word_keep_their_numbers(tmp_path: Path) -> None:
     assert plain.text.split() == ["1.", "Chop.", "2.", "Fry.", "-", "Salt"]
 
 
-def test_numbered_items_of_opendocument_keep_their_numbers(tmp_path: Path) -> None:
-    """Their style says that they are numbered; a list inside another has its style at the next level."""
+def test_numbers_of_word_go_on_where_its_list_does(tmp_path: Path) -> None:
+    """After a paragraph between, after a deeper level, from another start, in letters; a heading keeps its words."""
+
+    def item(text: str, kind: int, depth: int = 0, style: str = "") -> str:
+        named = f'<w:pStyle w:val="{style}"/>' if style else ""
+        properties = f'{named}<w:numPr><w:ilvl w:val="{depth}"/><w:numId w:val="{kind}"/></w:numPr>'
+        return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+    numbering = (
+        '<w:abstractNum w:abstractNumId="1"><w:lvl w:ilvl="0"><w:start w:val="1"/><w:numFmt w:val="decimal"/></w:lvl>'
+        '<w:lvl w:ilvl="1"><w:start w:val="1"/><w:numFmt w:val="lowerLetter"/></w:lvl></w:abstractNum>'
+        '<w:num w:numId="1"><w:abstractNumId w:val="1"/></w:num><w:num w:numId="2"><w:abstractNumId w:val="1"/>'
+        '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="7"/></w:lvlOverride></w:num>'
+    )
+    body = (
+        item("Chop.", 1)
+        + item("finely", 1, 1)
+        + item("or not", 1, 1)
+        + item("Fry.", 1)
+        + item("slowly", 1, 1)
+    )
+    body += "<w:p><w:r><w:t>Rest.</w:t></w:r></w:p>" + item("Serve.", 1) + item("Other", 2)
+    docx(body, numbering=numbering)(tmp_path / "soup.docx")
+    plain, _ = read_docx(tmp_path / "soup.docx")
+    lines = [line for line in plain.text.split("\n") if line]
+    assert lines == [
+        "1. Chop.", "a. finely", "b. or not", "2. Fry.", "a. slowly", "Rest.", "3. Serve.", "7. Other",
+    ]  # fmt: skip
+
+
+def test_numbers_of_opendocument_go_on_where_its_list_does(tmp_path: Path) -> None:
+    """As a list of the same style, or of a name, or from the number of an item; in letters where the style says so."""
+    level = '<text:list-style style:name="{0}"><text:list-level-style-number text:level="1" style:num-format="{1}"/>'
+    styles = "".join(f"{level.format(*one)}</text:list-style>" for one in (("L1", "1"), ("L2", "a")))
+
+    def items(attributes: str, *texts: str, start: str = "") -> str:
+        inner = "".join(f"<text:list-item{start}><text:p>{text}</text:p></text:list-item>" for text in texts)
+        return f"<text:list {attributes}>{inner}</text:list>"
+
+    body = items('text:style-name="L1" xml:id="one"', "Chop.", "Fry.") + "<text:p>Rest.</text:p>"
+    body += items('text:style-name="L1" text:continue-numbering="true"', "Serve.")
+    body += items('text:style-name="L2"', "salt", "oil") + items('text:style-name="L1"', "New")
+    body += items('text:style-name="L1" text:continue-list="one"', "After")
+    body += items('text:style-name="L1"', "Ninth", start=' text:start-value="9"')
+    odt(tmp_path / "soup.odt", styles, body)
+    plain, _ = read_odt(tmp_path / "soup.odt")
+    lines = [line for line in plain.text.split("\n") if line]
+    assert lines == [
+        "1. Chop.", "2. Fry.", "Rest.", "3. Serve.", "a. salt", "b. oil", "1. New", "3. After", "9. Ninth",
+    ]  # fmt: skip
+
+
+def odt(path: Path, styles: str, body: str) -> None:
+    """Write a text document."""
     names = (
         'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
         'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" '
         'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
     )
-    content = (
-        f'<office:document-content {names}><office:automatic-styles><text:list-style style:name="L1">'
-        '<text:list-level-style-number text:level="1" style:num-format="1"/>'
-        '<text:list-level-style-bullet text:level="2"/></text:list-style></office:automatic-styles>'
-        '<office:body><office:text><text:list text:style-name="L1"><text:list-item><text:p>Chop.</text:p>'
-        "<text:list><text:list-item><text:p>finely</text:p></text:list-item></text:list></text:list-item>"
-        "<text:list-item><text:p>Fry.</text:p></text:list-item></text:list></office:text></office:body>"
-        "</office:document-content>"
-    )
-    with zipfile.ZipFile(tmp_path / "soup.odt", "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
-        archive.writestr("content.xml", content)
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {names}><office:automatic-styles>{styles}</office:automatic-styles>"
+            f"<office:body><office:text>{body}</office:text></office:body></office:document-content>",
+        )
+
+
+def test_numbered_items_of_opendocument_keep_their_numbers(tmp_path: Path) -> None:
+    """Their style says that they are numbered; a list inside another has its style at the next level."""
+    styles = (
+        '<text:list-style style:name="L1"><text:list-level-style-number text:level="1" style:num-format="1"/>'
+        '<text:list-level-style-bullet text:level="2"/></text:list-style>'
+    )
+    body = (
+        '<text:list text:style-name="L1"><text:list-item><text:p>Chop.</text:p>'
+        "<text:list><text:list-item><text:p>finely</text:p></text:list-item></text:list></text:list-item>"
+        "<text:list-item><text:p>Fry.</text:p></text:list-item></text:list>"
+    )
+    odt(tmp_path / "soup.odt", styles, body)
     plain, _ = read_odt(tmp_path / "soup.odt")
     assert plain.text.split() == ["1.", "Chop.", "-", "finely", "2.", "Fry."]

@@ -43,7 +43,7 @@ _BLOCKS: Final = frozenset(
 """Elements of text that hold paragraphs; white space in them is indentation."""
 _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
 _NUMBERED: Final = "numbered"
-"""Attribute of lists, set here."""
+"""Attribute of lists and items, set here: their tag in HTML."""
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
 
 
@@ -103,18 +103,41 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
 
 
 def _mark_numbered(root: Any) -> None:
-    """Set ``numbered`` at lists whose style gives their items numbers; one inside another has its style."""
-    numbered = {
-        (attribute(level.getparent(), "name"), attribute(level, "level"))
+    """Set ``numbered`` at lists whose style gives their items numbers, and at these items."""
+    levels = {
+        (attribute(level.getparent(), "name"), attribute(level, "level")): level
         for level in root.iter()
         if local_name(level.tag) == "list-level-style-number" and attribute(level, "num-format")
     }
-    for part in root.iter() if numbered else ():
+    last: dict[Any, int] = {}
+    for part in root.iter() if levels else ():
         if local_name(part.tag) == "list":
-            around = [part, *(one for one in part.iterancestors() if local_name(one.tag) == "list")]
-            style = next(filter(None, (attribute(one, "style-name") for one in around)), "")
-            if (style, str(len(around))) in numbered:
-                part.set(_NUMBERED, "true")
+            _number_items(part, levels, last)
+
+
+def _number_items(part: Any, levels: dict[tuple[str, str], Any], last: dict[Any, int]) -> None:
+    """Number a list, which may go on with the numbers of one before; one inside another has its style."""
+    around = [part, *(one for one in part.iterancestors() if local_name(one.tag) == "list")]
+    place = next(filter(None, (attribute(one, "style-name") for one in around)), ""), str(len(around))
+    level = levels.get(place)
+    if level is None:
+        return
+    letter = attribute(level, "num-format")
+    part.set(_NUMBERED, f'ol type="{letter}"' if letter in ("a", "A") else "ol")
+    number = _start(level, 1) - 1
+    if before := attribute(part, "continue-list") or attribute(part, "continue-numbering") == "true":
+        number = last.get(place if before is True else before, number)
+    for item in part:
+        # an item that holds a list alone is there for its depth
+        if local_name(item.tag) == "list-item" and any(local_name(one.tag) != "list" for one in item):
+            number = _start(item, number + 1)
+            item.set(_NUMBERED, f'li value="{number}"')
+    last[place] = last[attribute(part, "id")] = number
+
+
+def _start(element: Any, default: int) -> int:
+    text = attribute(element, "start-value")
+    return int(text) if text.isdecimal() and len(text) < 6 else default
 
 
 def _drop_hidden_text(root: Any) -> None:
@@ -216,8 +239,8 @@ def _part(part: Any, limit: SizeLimit) -> str:
     if name == "note":
         return f" [{inner.replace('<p>', '').replace('</p>', '')}]"
     note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
-    tag = "ol" if part.get(_NUMBERED) else _TAGS.get(name)
-    return f"<{tag}>{note}{inner}</{tag}>" if tag else inner
+    tag = part.get(_NUMBERED) or _TAGS.get(name)
+    return f"<{tag}>{note}{inner}</{tag.split()[0]}>" if tag else inner
 
 
 def _table(table: Any, limit: SizeLimit) -> Iterator[str]:

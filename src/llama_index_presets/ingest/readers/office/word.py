@@ -19,6 +19,7 @@ from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.hidden import HiddenText
+from llama_index_presets.ingest.readers.office.list_numbers import list_levels, marked_items, write_numbers
 from llama_index_presets.ingest.readers.office.packages import (
     attribute,
     check_package,
@@ -61,7 +62,8 @@ def read_docx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
             style_map=_style_map(archive),
             convert_image=mammoth.images.img_element(lambda _: {"src": ""}),
         ).value
-    return plain_from_html(above + _numbered_notes(html) + below, limit, keep_menus=True), about
+    html = marked_items(_numbered_notes(html))
+    return plain_from_html(above + html + below, limit, keep_menus=True), about
 
 
 def _numbered_notes(html: str) -> str:
@@ -140,10 +142,12 @@ def _text(element: Any) -> str:
 def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.BytesIO:
     """The document without hidden letters, with text boxes and formulas in the form that mammoth reads."""
     changed: dict[str, bytes] = {}
+    levels = list_levels(archive)
     for name in hidden.parts:
         part = archive.read(name)
         rewritten = name == _BODY and any(mark in part for mark in _REWRITTEN)
-        if not rewritten and not hidden.may_be_in(part):
+        numbered = name == _BODY and bool(levels) and b"numPr" in part
+        if not rewritten and not numbered and not hidden.may_be_in(part):
             continue
         root = parse_xml(part)
         hidden.clear(root)
@@ -151,6 +155,8 @@ def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.B
             _open_boxes(root)
             _drop_alternatives(root)
             _write_formulas(root)
+        if numbered:
+            write_numbers(root, levels)
         changed[name] = require("lxml.etree", extra="readers").tostring(root)
     if _STYLES in archive.namelist():
         styles = archive.read(_STYLES)
