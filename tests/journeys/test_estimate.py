@@ -70,7 +70,9 @@ def test_a_cost_limit_refuses_before_anything_is_sent(
 
 def test_a_model_without_a_price_cannot_be_kept_below_a_limit(tmp_path: Path) -> None:
     """Unknown is not free."""
-    model = OpenAIEmbedding(model_name="text-embedding-9", api_key="x", api_base="http://127.0.0.1:1")
+    model = OpenAIEmbedding(
+        model_name="text-embedding-9", api_key="x", api_base="https://models.example.org/v1"
+    )
     model.__dict__["dim"] = 8
     documents = [Document(text="Hello.", doc_id="d")]
     settings = {"llm": "extractive"}

@@ -342,8 +342,8 @@ def test_an_ingest_that_was_cut_short_is_said_by_documents(run, tmp_path: Path) 
     with build("healthcare", storage=home) as engine, ingest_lock(home / "ingest.lock"):
         assert engine.unfinished_documents() == []
     run("ingest", "healthcare", folder, "--storage", home)
-    code, out, err = run("documents", *where)
-    assert (name in out, err) == (True, "")
+    code, out, err = run("documents", *where, "--json")
+    assert ([one["id"] for one in json.loads(out)["documents"]], err) == ([name], "")
 
 
 def test_a_warning_that_many_documents_share_is_said_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -157,6 +157,8 @@ ENGINE_CALLS: dict[str, tuple[Callable[[PresetEngine], Any], type[Exception] | N
     "as_user": (lambda engine: engine.as_user(user="ann").query(QUESTION), AnswerError),
     "as_tool": (lambda engine: engine.as_tool(), AnswerError),
     "documents": (lambda engine: engine.documents(), IngestError),
+    "check_ready": (lambda engine: engine.check_ready(), AnswerError),
+    "unfinished_documents": (lambda engine: engine.unfinished_documents(), IngestError),
     "document_text": (lambda engine: engine.document_text("d"), IngestError),
     "document_nodes": (lambda engine: engine.document_nodes("d"), IngestError),
     "citation_page": (lambda engine: engine.citation_page("q", 1), AnswerError),

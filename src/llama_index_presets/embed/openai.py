@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from llama_index.core.callbacks import CallbackManager
@@ -173,6 +173,9 @@ class BatchedOpenAIEmbedding(HidesKey, OpenAIEmbedding):
         >>> model.dim, model.count_tokens(["Hello world"]), "secret" in repr(model)
         (1024, [2], False)
     """
+
+    serves_any_vendor: ClassVar[bool] = True
+    """OpenAI's protocol is spoken by servers of others, too: `api_base` says whose price counts."""
 
     api_key: str = Field(default="", exclude=True, repr=False)
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)

@@ -221,8 +221,7 @@ class CallRecorder:
         """Make a model of a server on this machine free, unless a price is known: a gateway passes a bill on."""
         if call.kind not in ("llm", "embedding"):
             return
-        # our class of OpenAI's embeddings serves any server, and says so at the end of a call
-        if call.provider and type(call.instance).__name__ != "BatchedOpenAIEmbedding":
+        if call.provider and not getattr(call.instance, "serves_any_vendor", False):
             return
         address = str(getattr(call.instance, "api_base", None) or "")
         asked = (address, call.model)

@@ -51,7 +51,7 @@ class JudgedQuery:
             raise SettingsError(
                 f"A judged query has {counted(len(self.ids), 'id')}, "
                 f"{counted(len(self.retrieval), 'retrieval score')} and "
-                f"{len(self.probability)} probabilities; expected one of each for every candidate."
+                f"{counted(len(self.probability), 'probability')}; expected one of each for every candidate."
             )
 
 

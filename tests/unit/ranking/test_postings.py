@@ -112,7 +112,7 @@ def test_no_match_gives_nothing() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     """Each refusal names the numbers."""
     postings = Postings()
-    with pytest.raises(RankingError, match="2 ids came with 1 token lists"):
+    with pytest.raises(RankingError, match="2 ids came with 1 token list;"):
         postings.add(["a", "b"], [["x"]])
     with pytest.raises(RankingError, match="k is -1"):
         postings.search(["x"], -1)

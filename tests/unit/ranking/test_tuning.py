@@ -32,7 +32,7 @@ def test_the_default_stays_where_choosing_does_not_pay() -> None:
 
 def test_too_few_queries_are_refused() -> None:
     """Queries without a relevant document do not count."""
-    with pytest.raises(RankingError, match="1 queries have relevant documents, and 5 folds"):
+    with pytest.raises(RankingError, match="1 query has relevant documents, and 5 folds"):
         best_choice([GOOD], GOOD, answers, {"q1": {"yes": 1}, "q2": {"yes": 0}})
 
 

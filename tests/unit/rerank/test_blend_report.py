@@ -68,7 +68,7 @@ def test_queries_without_relevant_ids_are_left_out() -> None:
 
 def test_a_judged_query_must_be_whole() -> None:
     """One score of each kind for every candidate, and finite ones where they are blended."""
-    with pytest.raises(SettingsError, match="1 ids, 0 retrieval scores and 1 probabilities"):
+    with pytest.raises(SettingsError, match="1 id, 0 retrieval scores and 1 probability;"):
         JudgedQuery(relevance={}, ids=("a",), retrieval=(), probability=(0.5,))
     unscored = JudgedQuery(relevance={"a": 1}, ids=("a",), retrieval=(math.nan,), probability=(0.5,))
     with pytest.raises(RerankError, match="retrieval score nan"):
