@@ -8,32 +8,28 @@ each passage and hands the answer so far along.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 __all__ = ["Refinement", "chat_prompt", "follow_up", "passages_of", "question_prompt", "refinement"]
 
-_QUESTION: Final = re.compile(r"-{5,}\n(.*)\n-{5,}\n.*^Query: (.*)\nAnswer:\s*\Z", re.DOTALL | re.MULTILINE)
 _METADATA_LINE: Final = re.compile(r"([A-Za-z_][\w .-]{0,60}): \S")
-_SYSTEM_CONTEXTS: Final = (
-    re.compile(
-        r"\AUse the context information below to assist the user\.\n-{5,}\n(.*)\n-{5,}\s*\Z", re.DOTALL
-    ),
-    re.compile(
-        r"Here are the relevant documents for the context:\s*\n(.*)\n\s*Instruction: Based on the above documents",
-        re.DOTALL,
-    ),
+# Each pattern reads a text once; what stands between two of them is cut out, since `.*` between several would read it
+# again and again where documents repeat the words of a prompt.
+_RULE: Final = re.compile(r"(?<!-)-{5,}\n")
+_LAST_RULE: Final = re.compile(r"\n-{5,}(?=\n)")
+_SYSTEM_CONTEXT: Final = re.compile(
+    r"\AUse the context information below to assist the user\.\n-{5,}\n(.*)\n-{5,}\s*\Z", re.DOTALL
 )
+_DOCUMENTS: Final = re.compile(r"Here are the relevant documents for the context:[^\S\n]*\n")
+_INSTRUCTION: Final = re.compile(r"\n[^\S\n]*Instruction: Based on the above documents")
 _FOLLOW_UPS: Final = (
-    re.compile(r"Chat History:\n(.*)\n\s*Follow Up Input: (.*)\n\s*Standalone question:\s*\Z", re.DOTALL),
-    re.compile(
-        r"<Chat History>\n(.*)\n\s*<Follow Up Message>\n(.*)\n\s*<Standalone question>\s*\Z", re.DOTALL
-    ),
+    ("Chat History:\n", re.compile(r"\n[^\S\n]*Follow Up Input: "), "Standalone question:"),
+    ("<Chat History>\n", re.compile(r"\n[^\S\n]*<Follow Up Message>\n"), "<Standalone question>"),
 )
-_REFINEMENT: Final = re.compile(
-    r"^New Context: (.*)\nQuery: (.*)\nOriginal Answer: (.*)\nNew Answer:\s*\Z", re.DOTALL | re.MULTILINE
-)
+_NEW_CONTEXT: Final = re.compile(r"^New Context: ", re.MULTILINE)
 _SAID_BY_USER: Final = re.compile(r"^user: ", re.MULTILINE)
 _SAID: Final = re.compile(r"^(?:user|assistant|system|tool): ", re.MULTILINE)
 
@@ -58,20 +54,39 @@ def passages_of(prompt: str) -> tuple[list[str], str]:
         >>> passages_of(question_prompt("file: a\\n\\nCats purr.\\n\\nDogs bark.\\n\\nfile: b\\n\\nOwls hoot.", "Why?"))
         (['file: a\\n\\nCats purr.\\n\\nDogs bark.', 'file: b\\n\\nOwls hoot.'], 'Why?')
     """
-    read = _QUESTION.search(prompt)
-    if read is None:
-        return [], ""
-    blocks = [block.strip() for block in re.split(r"\n{2,}", read[1]) if block.strip()]
+    context, question = _query_parts(prompt)
+    blocks = [block.strip() for block in re.split(r"\n{2,}", context) if block.strip()]
     first = _first_key(blocks[0]) if len(blocks) > 1 else None
     if first is None:
-        return blocks, read[2]
+        return blocks, question
     passages: list[list[str]] = []
     for block in blocks:
         if _first_key(block) == first:
             passages.append([block])
         else:
             passages[-1].append(block)
-    return ["\n\n".join(passage) for passage in passages], read[2]
+    return ["\n\n".join(passage) for passage in passages], question
+
+
+def _query_parts(prompt: str) -> tuple[str, str]:
+    """Context and question of a query engine's prompt; both empty when it is none."""
+    asked = _before_end(prompt, "\nAnswer:")
+    query = asked.rfind("\nQuery: ")
+    first = _RULE.search(asked) if query >= 0 else None
+    last = _last(_LAST_RULE, asked[: query + 1])
+    if first is None or last is None or first.end() > last.start():
+        return "", ""
+    return asked[first.end() : last.start()], asked[query + len("\nQuery: ") :]
+
+
+def _before_end(prompt: str, end: str) -> str:
+    """A prompt without its last words; empty where it ends with others."""
+    text = prompt.rstrip()
+    return text.removesuffix(end) if text.endswith(end) else ""
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 def _first_key(block: str) -> str | None:
@@ -97,10 +112,18 @@ def chat_prompt(messages: Sequence[tuple[str, str]]) -> str:
     for role, text in messages:
         if role != "system":
             continue
-        for pattern in _SYSTEM_CONTEXTS:
-            if read := pattern.search(text):
-                return question_prompt(read[1].strip(), users[-1])
+        if context := _system_context(text):
+            return question_prompt(context, users[-1])
     return users[-1]
+
+
+def _system_context(text: str) -> str:
+    if read := _SYSTEM_CONTEXT.search(text):
+        return read[1].strip()
+    head = _DOCUMENTS.search(text)
+    documents = text[head.end() :] if head else ""
+    end = _last(_INSTRUCTION, documents)
+    return documents[: end.start()].strip() if end else ""
 
 
 def follow_up(prompt: str) -> tuple[str, str] | None:
@@ -110,11 +133,14 @@ def follow_up(prompt: str) -> tuple[str, str] | None:
         >>> follow_up("Chat History:\\nuser: Who?\\nassistant: Ann.\\nFollow Up Input: When?\\nStandalone question:")
         ('Who?', 'When?')
     """
-    for pattern in _FOLLOW_UPS:
-        if read := pattern.search(prompt):
-            said = _SAID_BY_USER.split(read[1])
+    for head, before_message, end in _FOLLOW_UPS:
+        asked = _before_end(prompt, end)
+        _, _, conversation = asked.partition(head)
+        message = _last(before_message, conversation)
+        if message:
+            said = _SAID_BY_USER.split(conversation[: message.start()])
             previous = _SAID.split(said[-1])[0].strip() if len(said) > 1 else ""
-            return previous, read[2].strip()
+            return previous, conversation[message.end() :].strip()
     return None
 
 
@@ -133,5 +159,14 @@ def refinement(prompt: str) -> Refinement | None:
         >>> refinement("New Context: Cats purr.\\nQuery: Why?\\nOriginal Answer: So.\\nNew Answer: ").answer
         'So.'
     """
-    read = _REFINEMENT.search(prompt)
-    return read and Refinement(answer=read[3].strip(), prompt=question_prompt(read[1], read[2]))
+    asked = _before_end(prompt, "\nNew Answer:")
+    answer = asked.rfind("\nOriginal Answer: ")
+    query = asked.rfind("\nQuery: ", 0, max(answer, 0))
+    context = _NEW_CONTEXT.search(asked)
+    if context is None or query < context.end():
+        return None
+    question = asked[query + len("\nQuery: ") : answer]
+    return Refinement(
+        answer=asked[answer + len("\nOriginal Answer: ") :].strip(),
+        prompt=question_prompt(asked[context.end() : query], question),
+    )

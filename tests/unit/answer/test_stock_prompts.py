@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from llama_index.core.chat_engine import (
     CondensePlusContextChatEngine,
@@ -13,7 +15,13 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from llama_index_presets import ExtractiveLLM
-from llama_index_presets.answer.stock_prompts import chat_prompt, follow_up, passages_of, question_prompt
+from llama_index_presets.answer.stock_prompts import (
+    chat_prompt,
+    follow_up,
+    passages_of,
+    question_prompt,
+    refinement,
+)
 
 LEASES = {
     "one": "Lease one ends in 2003.\n\nThe fee of lease one is 30 euros.",
@@ -92,3 +100,27 @@ def test_what_is_no_prompt_of_a_chat_engine_is_left_as_it_is() -> None:
     assert chat_prompt([("system", "Be kind.")]) == ""
     assert follow_up("Standalone question:") is None
     assert follow_up("Chat History:\n\nFollow Up Input: Why?\nStandalone question:") == ("", "Why?")
+
+
+@pytest.mark.parametrize(
+    ("hostile", "end"),
+    [
+        ("New Context: a\nQuery: b\nOriginal Answer: c\n", ""),
+        ("New Context: a\nQuery: b\nOriginal Answer: c\nNew Answer:\n", "x"),
+        ("-----\nQuery: a\nAnswer:\n", "x"),
+        ("-----\n", "\nAnswer:"),
+        ("Chat History:\n\nFollow Up Input: a\nStandalone question:\n", "x"),
+        ("<Chat History>\n\n<Follow Up Message>\na\n<Standalone question>\n", "x"),
+        ("Here are the relevant documents for the context:\n\n\n", ""),
+    ],
+)
+def test_documents_that_repeat_the_words_of_a_prompt_are_read_in_linear_time(hostile: str, end: str) -> None:
+    prompt = hostile * 2_000 + end
+    began = time.thread_time()
+    (
+        refinement(prompt),
+        follow_up(prompt),
+        passages_of(prompt),
+        chat_prompt([("system", prompt), ("user", "Who?")]),
+    )
+    assert time.thread_time() - began < 2
