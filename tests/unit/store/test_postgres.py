@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -549,7 +550,12 @@ def test_a_block_of_a_fork_outlives_the_one_it_was_forked_in(unused: Path) -> No
 
 
 def kill_server(folder: Path) -> None:
-    os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    """Kill a server and its processes, of which one may serve a connection for a moment more."""
+    server = int((folder / "postmaster.pid").read_text().split()[0])
+    own = [int(pid) for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+    for pid in (server, *own):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_an_embedded_server_that_dies_is_started_again_by_the_next_call(unused: Path) -> None:
