@@ -90,7 +90,13 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
         if attempt < self._attempts:
             return
         named = getattr(self._inner, "model", None) or type(self._inner).__name__
-        what = "it has no results" if isinstance(error, _NoResults) else f"{type(error).__name__}: {error}"
+        what = type(
+            error
+        ).__name__  # of a page that is no reply: it may repeat what was sent, the key with it
+        if isinstance(error, _NoResults):
+            what = "it has no results"
+        elif unread:
+            what = f"{what}: {error}"
         raise RerankError(
             f"The reranker '{named}' gave a reply that {type(self._inner).__name__} cannot read ({what[:_LONGEST]}). "
             "Ask again; if it stays so, look at the server, or name another reranker."

@@ -135,6 +135,21 @@ def test_a_reranker_without_results_is_named() -> None:
         KeepsRetrievalScores(Broken()).postprocess_nodes([NodeWithScore(node=TextNode(text="a"))])
 
 
+def test_a_page_in_place_of_results_is_named_without_its_words() -> None:
+    """A gateway may repeat what was sent to it: the key, and the passages."""
+
+    class PageError(Exception):
+        status_code = 200
+
+    class Broken(BaseNodePostprocessor):
+        def _postprocess_nodes(self, nodes: Any, query_bundle: Any = None) -> Any:
+            raise PageError("<html>Bearer sk-secret: private words</html>")
+
+    with pytest.raises(RerankError, match=r"cannot read \(PageError\)") as caught:
+        KeepsRetrievalScores(Broken()).postprocess_nodes([NodeWithScore(node=TextNode(text="a"))])
+    assert "secret" not in str(caught.value) and "private" not in str(caught.value)
+
+
 def test_a_chat_goes_on_after_an_error(run, server: OpenAIServer, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """The second message is answered, and the code says that one failed."""
     (tmp_path / "valve.md").write_text("The valve opens at four bar.")
