@@ -90,9 +90,8 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
         if attempt < self._attempts:
             return
         named = getattr(self._inner, "model", None) or type(self._inner).__name__
-        what = type(
-            error
-        ).__name__  # of a page that is no reply: it may repeat what was sent, the key with it
+        # Of a page that is no reply only the kind is told: it may repeat what was sent, the key with it.
+        what = type(error).__name__
         if isinstance(error, _NoResults):
             what = "it has no results"
         elif unread:

@@ -160,9 +160,8 @@ class Transactions:
 
     def _is_hopeless(self, state: RetryCallState) -> bool:
         error = None if state.outcome is None else state.outcome.exception()
-        away = (
-            self._down and error is not None and _is_lost(error)
-        )  # a conflict is the answer of a server that is there
+        # a conflict is the answer of a server that is there
+        away = self._down and error is not None and _is_lost(error)
         return away or (state.seconds_since_start or 0) >= self._retry_s
 
     def _start_again(self, state: RetryCallState) -> None:
