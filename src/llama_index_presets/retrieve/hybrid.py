@@ -437,12 +437,10 @@ def _check(
 ) -> None:
     if fusion not in FUSIONS and fusion not in MODES:
         raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join([*FUSIONS, *MODES])}.")
-    given: dict[str, object] = {"top_k": top_k, "candidates": candidates}
+    given: dict[str, Any] = {"top_k": top_k, "candidates": top_k if candidates is None else candidates}
     for name, value in given.items():
-        if value is not None and (value is True or not isinstance(value, Integral)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise SettingsError(f"{name} is {value!r}; give a whole number, 1 or more.")
-    if top_k < 1 or (candidates is not None and candidates < 1):
-        raise SettingsError(f"top_k is {top_k} and candidates is {candidates}; both must be 1 or more.")
     if on_leg_error not in ("raise", "degrade"):
         raise SettingsError(f"on_leg_error is '{on_leg_error}'; choose 'raise' or 'degrade'.")
     if timeout_s is not None and not timeout_s > 0:
