@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from llama_index.core.llms import ChatMessage
 from tests.servers.openai import Fault, OpenAIServer
+from tests.servers.recorded import ledger, server
 
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.embed.cache import EmbeddingCache
@@ -22,23 +22,10 @@ from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
 from llama_index_presets.providers.openai_llm import OpenAI
 
+__all__ = ["ledger", "server"]
+
 TEXTS = [f"The valve number {number} opens." for number in range(6)]
 TOKENS = 7  # of each
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer() as running:
-        yield running
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "calls.duckdb") as opened:
-        handler = CostTrackingHandler(opened)
-        handler.instrument()
-        yield opened
-        handler.close()
 
 
 def rows(ledger: Ledger) -> list[tuple[Any, ...]]:

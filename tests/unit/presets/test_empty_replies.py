@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +13,19 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.servers.openai import Fault, OpenAIServer
+from tests.servers.recorded import ledger, server
 
-from llama_index_presets import CostTrackingHandler, Ledger
+from llama_index_presets import Ledger
 from llama_index_presets.embed.openai import BatchedOpenAIEmbedding
 from llama_index_presets.errors import ModelReplyError, RerankError
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
 from llama_index_presets.providers.openai_llm import OpenAI
 from llama_index_presets.rerank.provenance_keeper import KeepsRetrievalScores
 
+__all__ = ["ledger", "server"]
+
 MESSAGES = [ChatMessage("hi")]
 AT_ONCE = RetryPolicy(attempts=2, first_wait_s=0.0, longest_wait_s=0.0)
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer() as running:
-        yield running
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "calls.duckdb") as opened:
-        handler = CostTrackingHandler(opened)
-        handler.instrument()
-        yield opened
-        handler.close()
 
 
 async def _all(pieces: Any) -> list[Any]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,27 +15,19 @@ from llama_index.core.llms import ChatMessage
 from tests.journeys.test_models_by_name import ONE_EACH, Fixture, vendor
 from tests.servers.chat_protocols import EVENTS, event_frame
 from tests.servers.openai import Fault
+from tests.servers.recorded import ledger
 
-from llama_index_presets import CostTrackingHandler, Ledger
+from llama_index_presets import Ledger
 from llama_index_presets.answer.finish import finish_reason
 from llama_index_presets.errors import ModelReplyError
 from llama_index_presets.monitor.retry import RetryPolicy
 from llama_index_presets.providers.language_models import make_language_model
 
-__all__ = ["vendor"]
+__all__ = ["ledger", "vendor"]
 
 MESSAGES = [ChatMessage("hi")]
 BY_NAME = {one.name.partition("/")[0]: one for one in ONE_EACH}
 JSON, SSE, LINES = "application/json", "text/event-stream", "application/x-ndjson"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "calls.duckdb") as opened:
-        handler = CostTrackingHandler(opened)
-        handler.instrument()
-        yield opened
-        handler.close()
 
 
 def make(name: str) -> Any:

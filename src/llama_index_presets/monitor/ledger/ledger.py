@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -37,15 +37,13 @@ from llama_index_presets.monitor.ledger.journal import (
 )
 from llama_index_presets.monitor.ledger.keyed_hash import KeyedHash
 from llama_index_presets.monitor.ledger.queries import LedgerReader
+from llama_index_presets.monitor.ledger.query_sums import QuerySums
 from llama_index_presets.monitor.ledger.row import (
     CALLER_PRICED,
     KINDS,
     LOAD_KIND,
-    QUERIES_REMEMBERED,
     STATUSES,
     Call,
-    add_cost,
-    covered_s,
     used_nothing,
 )
 from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
@@ -135,9 +133,7 @@ class Ledger(LedgerReader):
         self._numbers = itertools.count()
         self._prefix = secrets.token_hex(8)
         self._prompt_hash: KeyedHash | None = None
-        self._by_query: OrderedDict[str, Decimal | None] = OrderedDict()
-        self._of_models: OrderedDict[str, Decimal | None] = OrderedDict()
-        self._loads: dict[str, list[tuple[float, float]]] = {}
+        self._queries = QuerySums()
         self._failure_logged = False
         self._loss_told = False
         self.prompts: dict[str, str] | None = None
@@ -211,8 +207,8 @@ class Ledger(LedgerReader):
 
     def add(self, call: Call) -> None:
         """Add a row that is made already; `record` checks its input, this does not."""
-        if call.kind == LOAD_KIND and call.query_id:
-            self._note_load(call)
+        if call.kind == LOAD_KIND:
+            self._queries.note_load(call)
         self._add(call, _FLUSH_AT_ROWS)
 
     def add_later(self, make_row: Callable[[], Call]) -> None:
@@ -246,7 +242,7 @@ class Ledger(LedgerReader):
                 except MonitorError:
                     self._pending.extendleft(reversed(batch))
                     raise
-                self._remember(batch)
+                self._queries.add(batch)
                 self._tell(batch)
 
     def close(self) -> None:
@@ -355,13 +351,6 @@ class Ledger(LedgerReader):
         cost, version = self.pricer.price(call.provider, call.model, tokens, call.timestamp / 1e6)
         return call._replace(cost_usd=cost, price_version=version)
 
-    def _remember(self, batch: list[Call]) -> None:
-        for call in batch:
-            if call.query_id:
-                add_cost(self._by_query, call)
-                if call.kind == "llm":
-                    add_cost(self._of_models, call)
-
     def _tell(self, batch: list[Call]) -> None:
         for observer in self._observers:
             try:
@@ -390,32 +379,23 @@ class Ledger(LedgerReader):
             except MonitorError as error:  # this thread goes on writing
                 _log.error("%s", error)
 
-    def _note_load(self, call: Call) -> None:
-        end = call.timestamp / 1e6
-        self._loads[call.query_id] = [
-            *self._loads.get(call.query_id, ()),
-            (end - call.latency_ms / 1000, end),
-        ]
-        while len(self._loads) > QUERIES_REMEMBERED:
-            self._loads.pop(next(iter(self._loads)), None)
-
     def query_loading_ms(self, query_id: str) -> float:
         """Give how long a query of this process has waited for models to be loaded, in milliseconds."""
-        return covered_s(self._loads.get(query_id, ()), 0.0) * 1000
+        return self._queries.loading_ms(query_id)
 
     def query_cost(self, query_id: str) -> Decimal | None:
         """Give what a query has cost so far, in USD; None when a call is unpriced, 0 without calls."""
         with self._writing:
             self.flush()
-            if query_id in self._by_query:
-                return self._by_query[query_id]
+            if query_id in self._queries.costs:
+                return self._queries.costs[query_id]
         return self.recorded_cost(query_id)
 
     def answering_cost(self, query_id: str) -> Decimal | None:
         """Give what the language model has cost a query of this process so far, in USD; None when it is unpriced."""
         with self._writing:
             self.flush()
-            return self._of_models.get(query_id, Decimal(0))
+            return self._queries.answering.get(query_id, Decimal(0))
 
     def _before_reading(self) -> None:
         if self._pending:

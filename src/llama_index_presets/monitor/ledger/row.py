@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -14,10 +13,8 @@ __all__ = [
     "COLUMNS",
     "KINDS",
     "LOAD_KIND",
-    "QUERIES_REMEMBERED",
     "STATUSES",
     "Call",
-    "add_cost",
     "as_json_fields",
     "as_stored_fields",
     "covered_s",
@@ -170,17 +167,6 @@ def covered_s(intervals: Sequence[tuple[float, float]], start: float) -> float:
         covered += max(end - max(begin, reached), 0.0)
         reached = max(reached, end)
     return covered
-
-
-QUERIES_REMEMBERED: Final = 1_024
-
-
-def add_cost(costs: OrderedDict[str, Decimal | None], call: Call) -> None:
-    """Add the cost of a call to those of the queries asked last; None is a cost that nobody knows."""
-    before = costs.pop(call.query_id, Decimal(0))
-    costs[call.query_id] = None if before is None or call.cost_usd is None else before + call.cost_usd
-    while len(costs) > QUERIES_REMEMBERED:
-        costs.popitem(last=False)
 
 
 def used_nothing(call: Call) -> bool:
