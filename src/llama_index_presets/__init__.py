@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from llama_index_presets import _moved
-
 if TYPE_CHECKING:
     from llama_index_presets.advise.recommend import recommend as recommend
     from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
@@ -78,8 +76,6 @@ __all__ = [*_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module on first use."""
-    if name == "embed_to_file":
-        raise ImportError(_moved.EMBED_TO_FILE_REMOVED)
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_nearest(name)}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -101,6 +97,3 @@ def __dir__() -> list[str]:
 
     missing = {name for name, module in _NEEDS.items() if not installed(module)}
     return sorted({*globals(), *_PUBLIC} - missing)
-
-
-_moved.install()

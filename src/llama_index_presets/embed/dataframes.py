@@ -9,18 +9,10 @@ import numpy as np
 import pyarrow as pa
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index_presets._moved import EMBED_TO_FILE_REMOVED
 from llama_index_presets._options import did_you_mean, strict
 from llama_index_presets.errors import ModelError, SettingsError
 
 __all__ = ["embed_dataframe"]
-
-
-def __getattr__(name: str) -> Any:
-    """Say for one release what replaces `embed_to_file`."""
-    if name == "embed_to_file":
-        raise ImportError(EMBED_TO_FILE_REMOVED)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @strict()

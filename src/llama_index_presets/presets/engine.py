@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
@@ -172,22 +171,12 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         """
         return PresetEngine(self._parts.restricted(filters))
 
-    def filtered(self, filters: MetadataFilters) -> PresetEngine:
-        """Old name of `with_filters`; it goes with the next release."""
-        warnings.warn("PresetEngine.filtered is now called with_filters.", DeprecationWarning, stacklevel=2)
-        return self.with_filters(filters)
-
     def for_user(self, user: str) -> PresetEngine:
         """This engine for a user of the application, who is named in the audit log of a preset that has one.
 
         The new engine shares all parts with this one, as that of `with_filters` does.
         """
         return PresetEngine(self._parts.derived(user=user))
-
-    def asked_by(self, who: str) -> PresetEngine:
-        """Old name of `for_user`; it goes with the next release."""
-        warnings.warn("PresetEngine.asked_by is now called for_user.", DeprecationWarning, stacklevel=2)
-        return self.for_user(who)
 
     def for_tenant(self, tenant: str, *, key: str = "tenant") -> PresetEngine:
         """This engine for one of several customers who share the index.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
-from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
 from llama_index_presets.embed.cache import EmbeddingCache
@@ -29,7 +27,6 @@ from llama_index_presets.providers.embedding_models import (
     make_embedding_model,
     read_embedding_name,
 )
-from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.names import ModelName
 from llama_index_presets.values import Fingerprint
 
@@ -38,7 +35,6 @@ __all__ = [
     "make_chunker",
     "make_embedding",
     "make_fingerprint",
-    "make_llm",
     "open_embedding",
     "reads_images",
     "with_cache",
@@ -136,12 +132,6 @@ def open_embedding(
 def reads_images(embed_model: BaseEmbedding) -> bool:
     """Whether a model puts images into the space of its texts."""
     return isinstance(embed_model, MultiModalEmbedding)
-
-
-def make_llm(name: str) -> LLM:
-    """Old name of `language_models.make_language_model`, for one release."""
-    warnings.warn("make_llm is now language_models.make_language_model.", DeprecationWarning, stacklevel=2)
-    return make_language_model(name)
 
 
 def make_chunker(

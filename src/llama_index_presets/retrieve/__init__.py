@@ -8,9 +8,6 @@ check_consistency      compare a keyword index with the store beside it, and rep
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
 from llama_index_presets.packages.lazy_names import lazy_names
 
 __all__ = ["BM25Index", "FilteredQuery", "HybridFusionRetriever", "check_consistency"]
@@ -21,15 +18,4 @@ _PUBLIC = {
     "HybridFusionRetriever": "hybrid",
     "check_consistency": "bm25.consistency",
 }
-_load = lazy_names(__name__, _PUBLIC)
-
-_OLD = {"verify_in_step": "check_consistency"}
-"""Old name -> new name, for one release."""
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use: LlamaIndex takes more than a second to import."""
-    if name in _OLD:
-        warnings.warn(f"{name} is now called {_OLD[name]}.", DeprecationWarning, stacklevel=2)
-        name = _OLD[name]
-    return _load(name)
+__getattr__ = lazy_names(__name__, _PUBLIC)  # LlamaIndex takes more than a second to import

@@ -6,10 +6,8 @@ import asyncio
 import copy
 import math
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -20,16 +18,20 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from llama_index_presets._options import one_value, strict
+from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
-from llama_index_presets.provenance import BM25, KEYWORD, VECTOR
 from llama_index_presets.ranking.fusion import FUSIONS, Fused, fuse
 from llama_index_presets.ranking.query_fusion import MODES
 from llama_index_presets.ranking.tuning import Choice, Tuning, best_choice
 from llama_index_presets.retrieve.bm25.index import BM25Index
-from llama_index_presets.retrieve.bm25.retriever import KeywordRetriever
 from llama_index_presets.retrieve.filtered_query import both_filters, filters_of
+from llama_index_presets.retrieve.hybrid_options import (
+    check_options,
+    checked_weights,
+    index_behind,
+    named_legs,
+)
 from llama_index_presets.retrieve.legs import (
     Leg,
     LegExecutor,
@@ -44,7 +46,6 @@ from llama_index_presets.retrieve.query_fusion import (
     QueryGeneration,
     own_options,
     own_top_k,
-    stage_names,
 )
 
 __all__ = ["HybridFusionRetriever", "tune"]
@@ -64,7 +65,7 @@ _INDEX_TRUST = 2.0
 _USUAL = {"top_k": 10, "weights": None, "fusion": "auto"}
 
 
-@strict(also=["timeout", *OFFICIAL])
+@strict(also=OFFICIAL)
 class HybridFusionRetriever(BaseRetriever):
     """Hybrid retriever: asks a vector and a keyword retriever at once, and fuses their hits into one ranking.
 
@@ -132,34 +133,29 @@ class HybridFusionRetriever(BaseRetriever):
         question_filters: bool = False,
         **options: Any,
     ) -> None:
-        if "timeout" in options:
-            warnings.warn(
-                "timeout of HybridFusionRetriever is now called timeout_s.", DeprecationWarning, stacklevel=3
-            )
-            timeout_s = one_value("timeout_s", timeout_s, None, "timeout", options.pop("timeout"))
         official = {name: options.pop(name, None) for name in OFFICIAL}
         own = own_options({"top_k": top_k, "weights": weights, "fusion": fusion}, official, _USUAL)
         super().__init__(**options)
-        _check(own["fusion"], own["top_k"], candidates, on_leg_error, timeout_s)
+        check_options(own["fusion"], own["top_k"], candidates, on_leg_error, timeout_s)
         self.fusion: str = own["fusion"]
         self.top_k: int = own["top_k"]
         self.on_leg_error = on_leg_error
         self.timeout_s = timeout_s
         self.filters = filters
         self.generation = QueryGeneration.of(official, options.get("callback_manager"), hyde=hyde)
-        named = _named_legs(vector, keyword, official["retrievers"])
+        named = named_legs(vector, keyword, official["retrievers"])
         listed = keyword is None
         self.candidates = max(candidates or _CANDIDATES, self.top_k)
         self.legs = [
             leg_of(name, leg, own_top_k(leg) if listed and candidates is None else self.candidates)
             for name, leg in {**named, **(more or {})}.items()
         ]
-        behind = map(_index_behind, named.values())
+        behind = map(index_behind, named.values())
         self.keyword_index = next((index for index in behind if index is not None), None)
         if question_filters and self.keyword_index is None:
             raise SettingsError("question_filters reads the metadata of a BM25Index; give one as keyword=.")
         self.question_filters = question_filters
-        self.weights = _checked_weights(own["weights"], self.legs)
+        self.weights = checked_weights(own["weights"], self.legs)
         self._pool = LegExecutor()
         for leg in self.legs:
             leg.filtered(filters)  # Better to fail here than at the first query.
@@ -177,7 +173,7 @@ class HybridFusionRetriever(BaseRetriever):
         Args:
             index: Gives the vector leg.
             keyword: ``"bm25"`` reads all nodes of the index into a `BM25Index` in memory, now: keep it, as
-                `keyword_index`, in step with later changes (`BM25Index.change`, `check_consistency`), or build
+                `keyword_index`, in step with later changes (`BM25Index.transaction`, `check_consistency`), or build
                 one yourself, on disk, and pass it. ``"store"`` uses the store's own text search.
             **settings: What the constructor takes.
 
@@ -213,27 +209,10 @@ class HybridFusionRetriever(BaseRetriever):
         Raises:
             SettingsError: No such fusion, or the weights do not fit the legs.
         """
-        _check(fusion, self.top_k, self.candidates, self.on_leg_error, self.timeout_s)
+        check_options(fusion, self.top_k, self.candidates, self.on_leg_error, self.timeout_s)
         tuned = copy.copy(self)
-        tuned.fusion, tuned.weights = fusion, _checked_weights(weights, self.legs)
+        tuned.fusion, tuned.weights = fusion, checked_weights(weights, self.legs)
         return tuned
-
-    def tune(
-        self,
-        queries: Mapping[str, str],
-        qrels: Mapping[str, Mapping[str, float]],
-        *,
-        k: int = 10,
-        folds: int = 5,
-    ) -> Tuning:
-        """Deprecated: `tune` of this module, called with the retriever."""
-        warnings.warn(
-            "HybridFusionRetriever.tune() goes with the next release. Call "
-            "llama_index_presets.retrieve.hybrid.tune(retriever, queries, qrels).",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return tune(self, queries, qrels, k=k, folds=folds)
 
     # -- what QueryFusionRetriever has by other names -------------------------------------------------------
 
@@ -377,7 +356,7 @@ class HybridFusionRetriever(BaseRetriever):
 
     def shares(self) -> dict[str, float]:
         """Leg name -> share of the fused score that it decides, in [0, 1]; they sum up to 1."""
-        by_words = {leg.name for leg in self.legs if _index_behind(leg.retriever) is not None}
+        by_words = {leg.name for leg in self.legs if index_behind(leg.retriever) is not None}
         known = {
             leg.name: weight * (_INDEX_TRUST if self.fusion == "auto" and leg.name in by_words else 1)
             for leg, weight in zip(self.legs, self.weights, strict=True)
@@ -407,54 +386,6 @@ def _leg_event(outcome: LegResult) -> LegEndEvent:
         latency_ms=outcome.latency_ms,
         error=type(outcome.error).__name__ if outcome.error is not None else None,
     )
-
-
-def _index_behind(keyword: BaseRetriever | BM25Index) -> BM25Index | None:
-    index = keyword.index if isinstance(keyword, KeywordRetriever) else keyword
-    return index if isinstance(index, BM25Index) else None
-
-
-def _named_legs(
-    vector: BaseRetriever | Sequence[BaseRetriever] | None,
-    keyword: BaseRetriever | BM25Index | None,
-    retrievers: Sequence[BaseRetriever] | None,
-) -> dict[str, BaseRetriever]:
-    """Stage name -> retriever: of two legs by their part, of a list by their kind."""
-    listed = vector if retrievers is None else retrievers
-    if keyword is None and isinstance(listed, Sequence) and (vector is None or retrievers is None):
-        return stage_names(listed)
-    if keyword is None or retrievers is not None or not isinstance(vector, BaseRetriever):
-        raise SettingsError(
-            "HybridFusionRetriever takes a vector and a keyword retriever, or a list of retrievers alone "
-            "(retrievers=[...])."
-        )
-    by_words = keyword.as_retriever() if isinstance(keyword, BM25Index) else keyword
-    return {VECTOR: vector, KEYWORD if _index_behind(keyword) is None else BM25: by_words}
-
-
-def _check(
-    fusion: str, top_k: int, candidates: int | None, on_leg_error: str, timeout_s: float | None
-) -> None:
-    if fusion not in FUSIONS and fusion not in MODES:
-        raise SettingsError(f"There is no fusion '{fusion}'. Choose one of: {', '.join([*FUSIONS, *MODES])}.")
-    given: dict[str, Any] = {"top_k": top_k, "candidates": top_k if candidates is None else candidates}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise SettingsError(f"{name} is {value!r}; give a whole number, 1 or more.")
-    if on_leg_error not in ("raise", "degrade"):
-        raise SettingsError(f"on_leg_error is '{on_leg_error}'; choose 'raise' or 'degrade'.")
-    if timeout_s is not None and not timeout_s > 0:
-        raise SettingsError(f"timeout_s is {timeout_s}; give a number of seconds above 0, or None.")
-
-
-def _checked_weights(weights: Sequence[float] | None, legs: Sequence[Leg]) -> list[float]:
-    given = [1.0] * len(legs) if weights is None else list(weights)
-    names = ", ".join(leg.name for leg in legs)
-    if len(given) != len(legs):
-        raise SettingsError(f"{len(given)} weights were given for the legs {names}; give one for each.")
-    if not all(weight >= 0 for weight in given) or not any(given):
-        raise SettingsError(f"The weights of {names} are {given}; none may be below 0, and not all 0.")
-    return given
 
 
 _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +81,3 @@ def test_wrong_use_is_said() -> None:
     ]:
         with pytest.raises(SettingsError, match=message):
             call()
-
-
-@pytest.mark.parametrize("module", ["llama_index_presets", "llama_index_presets.embed.dataframes"])
-def test_embed_to_file_says_what_replaces_it(module: str) -> None:
-    """For one release, at both paths that were documented."""
-    with pytest.raises(ImportError, match="give each to embed_dataframe"):
-        importlib.import_module(module).embed_to_file  # noqa: B018

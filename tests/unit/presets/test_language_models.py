@@ -20,7 +20,7 @@ from llama_index_presets import build
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer
-from llama_index_presets.presets.models import make_embedding, make_llm
+from llama_index_presets.presets.models import make_embedding
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.language_models import (
     endpoint_of,
@@ -279,12 +279,11 @@ def test_the_variable_that_won_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_embedding_goes_to_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable of OpenAI's own SDK holds for texts as for questions; the old name of the maker still works."""
+    """The variable of OpenAI's own SDK holds for texts as for questions."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:2/v1")
     embedding: Any = make_embedding("text-embedding-3-small", local=False)
-    with pytest.warns(DeprecationWarning, match="is now language_models.make_language_model"):
-        model: Any = make_llm("gpt-4o-mini")
+    model: Any = make_language_model("gpt-4o-mini")
     assert embedding.api_base == model.api_base == "http://127.0.0.1:2/v1"
 
 

@@ -128,11 +128,3 @@ def test_a_chat_condenses_with_a_prompt_of_its_own(engine: PresetEngine) -> None
     assert any("Rewrite: And the blue one? after" in prompt for prompt in engine.llm.prompts)  # type: ignore[attr-defined]
     with pytest.raises(SettingsError, match=r"lacks \{chat_history\}"):
         engine.as_chat_engine(condense_question_prompt=PromptTemplate("{question}"))
-
-
-def test_old_names_of_derived_engines_warn_and_work(engine: PresetEngine) -> None:
-    """For one release."""
-    with pytest.warns(DeprecationWarning, match="filtered is now called with_filters"):
-        assert engine.filtered(ONLY_RED).filters == ONLY_RED
-    with pytest.warns(DeprecationWarning, match="asked_by is now called for_user"):
-        engine.asked_by("ann")

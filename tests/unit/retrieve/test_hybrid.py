@@ -372,21 +372,11 @@ def test_tuning_finds_the_leg_that_knows() -> None:
     }
     qrels = {f"q{i}": {name: 1} for i, name in enumerate(["a", "b", "c", "e", "e", "a"])}
     tuning = tune(hybrid, queries, qrels, folds=3)
-    with pytest.warns(DeprecationWarning, match=r"tune\(retriever, queries, qrels\)"):
-        assert hybrid.tune(queries, qrels, folds=3) == tuning
     assert tuning.cross_validated >= tuning.default_mean
     better = hybrid.tuned_to(tuning.best.fusion, tuning.best.weights)
     assert ids(better.retrieve("valve"))[0] == "b"
     assert hybrid.fusion == "auto"
     assert len(tuning.trials) >= 25
-
-
-def test_the_old_name_of_the_time_limit_warns_and_works() -> None:
-    """`timeout` names no unit; both names with different values are refused."""
-    with pytest.warns(DeprecationWarning, match="timeout of HybridFusionRetriever is now called timeout_s"):
-        assert HybridFusionRetriever(words().as_retriever(), words(), timeout=2.0).timeout_s == 2.0
-    with pytest.raises(SettingsError, match="both mean the same"):
-        HybridFusionRetriever(words().as_retriever(), words(), timeout=2.0, timeout_s=3.0)
 
 
 # -- scores that a leg did not give -------------------------------------------------------------------------

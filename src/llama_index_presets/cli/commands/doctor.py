@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from llama_index_presets._moved import LEAK_TEST_MOVED
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -53,14 +52,9 @@ def doctor(
     cold: Annotated[
         bool, typer.Option("--time", help="Ask in a fresh process, and print where the time goes.")
     ] = False,
-    leaks: Annotated[
-        bool, typer.Option("--leaks", hidden=True, help="Not part of the package any more.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check versions, extras, keys, weights, storage and retries; each finding comes with its fix."""
-    if leaks:  # for one release
-        raise SettingsError(LEAK_TEST_MOVED)
     if preset is not None:
         find_preset(preset)
     elif no_egress or storage or repair or cold:

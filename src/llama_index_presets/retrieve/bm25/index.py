@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -336,16 +335,6 @@ class BM25Index:
     def mark_finished(self, documents: str | Iterable[str]) -> None:
         """Declare the change of documents over; `check_consistency` does it after repairing them."""
         self._commit(LogRecord(end=listed(documents)))
-
-    def change(self, documents: str | Iterable[str]) -> AbstractContextManager[Transaction]:
-        """Old name of `transaction`, for one release."""
-        warnings.warn("BM25Index.change is now called transaction.", DeprecationWarning, stacklevel=2)
-        return self.transaction(documents)
-
-    def settle(self, documents: str | Iterable[str]) -> None:
-        """Old name of `mark_finished`, for one release."""
-        warnings.warn("BM25Index.settle is now called mark_finished.", DeprecationWarning, stacklevel=2)
-        self.mark_finished(documents)
 
     def compact(self) -> None:
         """Write the index afresh, without what was replaced or deleted; happens by itself when worthwhile."""
