@@ -279,6 +279,28 @@ def test_a_question_longer_than_the_model_reads_is_pooled_with_a_warning(run, cl
     )
 
 
+def test_ingest_says_which_files_an_older_reader_has_read_and_reads_them_again(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """One line with the option to add; with it the files are read, and nothing is embedded that is there."""
+    from llama_index_presets.ingest.manifest import Manifest
+
+    (tmp_path / "a.md").write_text("The pump is inspected every month.")
+    arguments = ("ingest", "healthcare", tmp_path / "a.md", "--storage", tmp_path / "s")
+    assert "--again" not in run(*arguments)[1]
+    manifest = Manifest(next((tmp_path / "s").rglob("documents.sqlite")))
+    manifest._connection.execute("UPDATE documents SET reader_version = NULL")
+    manifest._connection.commit()
+    manifest.close()
+    out = run(*arguments)[1].replace("\n", " ")
+    assert "Of the unchanged, 1 document was read by an older release's reader; --again reads it anew" in out
+    assert json.loads(run(*arguments, "--json")[1])["outdated"] == 1
+    estimate = ("estimate", *arguments[1:], "--again", "--json")
+    assert json.loads(run(*estimate)[1])["documents"] == 1
+    report = json.loads(run(*arguments, "--again", "--json")[1])
+    assert (report["documents"], report["unchanged"], report["embedded"], report["outdated"]) == (1, 0, 0, 0)
+    run("compact", tmp_path / "s")
+    assert "The index itself was not opened" in run(*estimate[:-1])[1]
+
+
 def test_a_second_ingest_embeds_nothing_and_reports_json(run, clinic: Path) -> None:  # type: ignore[no-untyped-def]
     """The promised keys; unchanged documents are counted."""
     documents = HERE / "recipes" / "healthcare" / "documents"

@@ -7,22 +7,19 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llama_index.core.schema import ImageNode, MetadataMode, TextNode
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
+from llama_index_presets.ingest.cut import Contextualiser, cut_stream
 from llama_index_presets.ingest.failures import blame
-from llama_index_presets.ingest.pipeline import (
-    Contextualiser,
-    FailedSource,
-    cut_stream,
-    failed_source,
-    is_unchanged,
-)
+from llama_index_presets.ingest.pipeline import FailedSource, failed_source, work_of
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
+from llama_index_presets.ingest.stored_nodes import stored_vectors
 
 __all__ = ["Work", "count_work"]
 
@@ -85,6 +82,7 @@ def count_work(
     sample: int | None = None,
     images: bool = False,
     contextualiser: Contextualiser | None = None,
+    store: BasePydanticVectorStore | None = None,
 ) -> Work:
     """Read and cut what is new, and count; nothing is embedded, sent or stored.
 
@@ -98,21 +96,23 @@ def count_work(
         sample: Read only so many documents, spread evenly, and extrapolate; None reads all of them.
         images: Whether the model embeds images as images.
         contextualiser: Counts, too, what a language model would be asked about each chunk.
+        store: Asked for the vectors of documents that are read again; None counts without them.
 
     Returns:
         The counts; exact without `sample`.
     """
-    changed = [source for source in sources if not is_unchanged(source, known)]
+    changed, unchanged = work_of(sources, known)
     chosen = _spread(changed, sample)
     counter = _Counter(count_tokens, missing, images)
     work, per_document = counter.work, list[int]()
-    work.unchanged = len(sources) - len(changed)
+    work.unchanged = len(unchanged)
     progress.start(len(chosen))
     for source in chosen:
         try:
             nodes = cut_stream(source, chunker, contextualiser)
             first = list(itertools.islice(nodes, _HELD))  # most errors show here, before anything is counted
-            per_document.append(counter.add(itertools.chain(first, nodes)))
+            kept = stored_vectors(store, [source.doc_id]) if source.again and store is not None else {}
+            per_document.append(counter.add(itertools.chain(first, nodes), kept))
             work.documents += 1
         except Exception as error:  # as the ingest does
             if blame(error) == "run":
@@ -143,8 +143,8 @@ class _Counter:
         self._waiting: list[str] = []
         self._every = 1
 
-    def add(self, nodes: Iterable[TextNode]) -> int:
-        """Count the chunks of a document; gives its characters."""
+    def add(self, nodes: Iterable[TextNode], kept: Collection[str] = ()) -> int:
+        """Count the chunks of a document, of which the texts that are kept need no model; gives its characters."""
         characters = 0
         for node in nodes:
             characters += len(node.text)
@@ -153,8 +153,8 @@ class _Counter:
             if node.embedding is None and self._images and isinstance(node, ImageNode):
                 self.work.images += 1
                 self.work.pictures += [node] if self.work.images <= _KEPT_IMAGES else []
-            elif node.embedding is None:
-                self._waiting.append(node.get_content(MetadataMode.EMBED))
+            elif node.embedding is None and (text := node.get_content(MetadataMode.EMBED)) not in kept:
+                self._waiting.append(text)
             if len(self._waiting) >= _BATCH:
                 self.flush()
         return characters

@@ -27,7 +27,8 @@ __all__ = ["Manifest", "ManifestEntry"]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     doc_id TEXT PRIMARY KEY, content_hash TEXT NOT NULL, chunks INTEGER NOT NULL, tokens INTEGER NOT NULL,
-    ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT, language TEXT
+    ingested_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, owner TEXT, language TEXT,
+    reader_version INTEGER
 );
 CREATE TABLE IF NOT EXISTS changes (doc_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS removals (doc_id TEXT PRIMARY KEY);
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS permissions (doc_id TEXT PRIMARY KEY, allowed TEXT NO
 """``changes`` holds what is about to change, ``removals`` what of it is to leave; ``permissions`` what was set by hand,
 ``pending`` until it is stored."""
 
-_ADDED_LATER = ("owner", "language")
+_ADDED_LATER = {"owner": "TEXT", "language": "TEXT", "reader_version": "INTEGER"}
 """Columns that manifests of earlier releases lack; NULL where they were never recorded."""
 
 
@@ -51,6 +52,7 @@ class ManifestEntry:
         tokens: Of all chunks, as the embedding model counts them.
         owner: Metadata keys and values that say whose it is; empty where it has no owner.
         language: ISO 639-1 code of its text; empty where that is not known.
+        reader_version: Of the reader of its file: see `ReaderEntry`.
     """
 
     doc_id: str
@@ -59,6 +61,7 @@ class ManifestEntry:
     tokens: int
     owner: Mapping[str, Any] = field(default_factory=dict)
     language: str = ""
+    reader_version: int = 0
 
 
 class Manifest:
@@ -94,7 +97,7 @@ class Manifest:
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for name in self._missing_columns():
-                self._connection.execute(f"ALTER TABLE documents ADD COLUMN {name} TEXT")
+                self._connection.execute(f"ALTER TABLE documents ADD COLUMN {name} {_ADDED_LATER[name]}")
 
     def _missing_columns(self) -> list[str]:
         there = {row[1] for row in self._connection.execute("PRAGMA table_info(documents)")}
@@ -122,7 +125,8 @@ class Manifest:
             raise _damaged(self._path, error) from error
 
     def hashes(self) -> dict[str, str]:
-        """Content hash of every document, by id; empty where a change of the document did not finish."""
+        """Content hash of every document, by id; empty where a change of the document did not finish, or it is to be
+        read again."""
         rows = self._rows(
             "SELECT doc_id, CASE WHEN c.doc_id IS NULL THEN content_hash END "
             "FROM documents LEFT JOIN changes c USING (doc_id)"
@@ -140,6 +144,23 @@ class Manifest:
         """Owner of every document by id, see `ManifestEntry`; those that an earlier release wrote are left out."""
         rows = self._rows("SELECT doc_id, owner FROM documents WHERE owner IS NOT NULL")
         return {self._show(doc_id): json.loads(self._show(owner)) for doc_id, owner in rows}
+
+    def outdated(self, versions: Mapping[str, int]) -> list[str]:
+        """Of these documents, those that an older version of their reader has read.
+
+        Args:
+            versions: Document -> version of the reader that would read it now.
+        """
+        newest = max(versions.values(), default=0)
+        with self._using():
+            rows = self._connection.execute(
+                "SELECT doc_id, coalesce(reader_version, 0) FROM documents WHERE coalesce(reader_version, 0) < ?",
+                [newest],
+            ).fetchall()
+        read_by = {self._show(doc_id): int(version) for doc_id, version in rows}
+        return [
+            doc_id for doc_id, version in versions.items() if doc_id in read_by and read_by[doc_id] < version
+        ]
 
     def languages(self) -> dict[str, list[str]]:
         """Language -> ids of its documents; those that an earlier release wrote, or that do not tell, are left out."""
@@ -225,6 +246,13 @@ class Manifest:
         with self._changing():
             self._mark(self._ids(doc_ids))
 
+    def begin_again(self, doc_ids: Iterable[str]) -> None:
+        """Note that these documents are to be read again; `record` ends it for each, also in a later run."""
+        with self._changing():
+            self._connection.executemany(
+                "UPDATE documents SET content_hash = '' WHERE doc_id = ?", self._ids(doc_ids)
+            )
+
     def begin_removal(self, doc_ids: Iterable[str]) -> None:
         """Log the intent to remove these documents from the store; `forget` ends it."""
         ids = self._ids(doc_ids)
@@ -244,13 +272,14 @@ class Manifest:
                 one.tokens,
                 self._owner(one),
                 one.language,
+                one.reader_version,
             )
             for one in entries
         ]
         with self._changing():
             self._connection.executemany(
-                "INSERT OR REPLACE INTO documents (doc_id, content_hash, chunks, tokens, owner, language) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO documents "
+                "(doc_id, content_hash, chunks, tokens, owner, language, reader_version) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
             self._unmark([(row[0],) for row in rows])

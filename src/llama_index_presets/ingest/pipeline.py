@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -14,32 +14,27 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from llama_index_presets.counting import counted
-from llama_index_presets.errors import IngestError, ModelError, PresetsError
+from llama_index_presets.errors import ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
-from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText, language_of_nodes
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker, language_of_nodes
 from llama_index_presets.ingest.clean import whole_characters
+from llama_index_presets.ingest.cut import Contextualiser, cut
 from llama_index_presets.ingest.failures import Doubts, blame, file_problem
-from llama_index_presets.ingest.images import Picture
-from llama_index_presets.ingest.limits import warn_of_many_chunks
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
-from llama_index_presets.ingest.metadata.storable import storable
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
-from llama_index_presets.ingest.stored_nodes import stored_nodes
+from llama_index_presets.ingest.stored_nodes import stored_nodes, stored_vectors
 
 __all__ = [
-    "Contextualiser",
     "FailedSource",
     "IngestReport",
     "Pipeline",
-    "cut",
     "failed_source",
     "is_unchanged",
+    "work_of",
 ]
 
 dispatcher = get_dispatcher(__name__)
-_LONG = 10_000_000  # characters; fewer make no chunks for which memory is short
 
 _Cut = tuple[Source, list[TextNode]]
 """A document and its chunks."""
@@ -69,6 +64,7 @@ class IngestReport:
     Attributes:
         documents: Documents written, new or changed.
         unchanged: Documents that were there already.
+        outdated: Of these, the ones that an older version of their reader has read; ``again=True`` reads them anew.
         removed: Documents that vanished and were taken out (`sync`).
         failed: Documents that were left out.
         kept: Of these, and of those below a folder that was left out, the ones that are answered from as they were
@@ -86,6 +82,7 @@ class IngestReport:
 
     documents: int = 0
     unchanged: int = 0
+    outdated: int = 0
     removed: int = 0
     failed: list[FailedSource] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -113,18 +110,6 @@ class KeywordChange(Protocol):
         """Delete these nodes, and all nodes of these documents, that are not added."""
 
 
-class Contextualiser(Protocol):
-    """Gives the chunks of a document what a language model says of them."""
-
-    def add(self, source: SourceText, nodes: Sequence[TextNode], chunker: SentenceChunker, /) -> list[str]:
-        """Add it to the chunks' metadata; gives warnings."""
-
-    def expect(
-        self, source: SourceText, nodes: Iterable[TextNode], chunker: SentenceChunker, /
-    ) -> Iterator[TextNode]:
-        """Count what `add` would do, and give the chunks back about as long as they would be."""
-
-
 class KeywordSide(Protocol):
     """A keyword index that follows the vector store (the hybrid pattern); `BM25Index` is one."""
 
@@ -132,84 +117,33 @@ class KeywordSide(Protocol):
         """Log the intent, let the block change the store, then change the index at once."""
 
 
+def work_of(sources: Sequence[Source], known: Mapping[str, str]) -> tuple[list[Source], list[Source]]:
+    """Documents to be read, and those that stay as they are.
+
+    Of the first, ``again`` marks also those that an earlier run was to read again, or was stopped at.
+
+    Args:
+        sources: What should be there.
+        known: See `Manifest.hashes`.
+    """
+    wanted, unchanged = list[Source](), list[Source]()
+    for source in sources:
+        if is_unchanged(source, known):
+            unchanged.append(source)
+        else:
+            unfinished = known.get(source.doc_id) == ""
+            wanted.append(replace(source, again=True) if unfinished else source)
+    return wanted, unchanged
+
+
 def is_unchanged(source: Source, known: Mapping[str, str]) -> bool:
-    """Whether the index holds a document in its current content.
+    """Whether the index holds a document in its current content, and it is not to be read again.
 
     Args:
         source: The document.
         known: See `Manifest.hashes`.
     """
-    return bool(source.content_hash) and known.get(source.doc_id) == source.content_hash
-
-
-def cut(
-    source: Source,
-    chunker: SentenceChunker,
-    warnings: dict[str, list[str]] | None = None,
-    contextualiser: Contextualiser | None = None,
-) -> list[TextNode]:
-    """Read a document and give its chunks.
-
-    Args:
-        source: The document.
-        chunker: Cuts it.
-        warnings: Where its reader's warnings are added, under the document's id.
-        contextualiser: Adds to the chunks what a language model says of them; ready nodes stay as they are.
-
-    Raises:
-        IngestError: It is refused, it cannot be read, or a ready node is longer than the model reads.
-    """
-    found = _opened(source, warnings)
-    if not isinstance(found, SourceText):
-        return _ready(found, chunker)
-    if found.plain.length >= _LONG:
-        warn_of_many_chunks(source.doc_id, found.plain.length, chunker.stream(found))
-    nodes = chunker.chunks(found)
-    doubts = contextualiser.add(found, nodes, chunker) if contextualiser is not None else []
-    if doubts and warnings is not None:
-        warnings[source.doc_id] = [*warnings.get(source.doc_id, ()), *doubts]
-    return nodes
-
-
-def cut_stream(
-    source: Source, chunker: SentenceChunker, contextualiser: Contextualiser | None = None
-) -> Iterator[TextNode]:
-    """The chunks of a document one after the other, to be counted: see `SentenceChunker.stream`.
-
-    Raises:
-        IngestError: As `cut`.
-    """
-    found = _opened(source, None)
-    if not isinstance(found, SourceText):
-        return iter(_ready(found, chunker))
-    nodes = chunker.stream(found)
-    return nodes if contextualiser is None else contextualiser.expect(found, nodes, chunker)
-
-
-def _opened(source: Source, warnings: dict[str, list[str]] | None) -> SourceText | Picture | list[TextNode]:
-    if source.refusal:
-        raise IngestError(source.refusal)
-    found, said = storable(source.read())
-    said = [*(found.plain.warnings if isinstance(found, SourceText) else ()), *said]
-    if said and warnings is not None:
-        warnings[source.doc_id] = said
-    return found
-
-
-def _ready(found: Picture | list[TextNode], chunker: SentenceChunker) -> list[TextNode]:
-    """Nodes that need no cutting, none longer than the model reads."""
-    if isinstance(found, Picture):
-        return [found.node, *(chunker.chunks(found.caption) if found.caption else [])]
-    for node in found:
-        if isinstance(node, ImageNode):  # its pixels are embedded, not its text
-            continue
-        tokens = chunker.length(node)
-        if tokens > chunker.max_tokens:
-            raise IngestError(
-                f"Node '{node.node_id}' has {counted(tokens, 'token')}; the model reads {chunker.max_tokens:,}. "
-                "Split it, or give the Document and let it be split."
-            )
-    return found
+    return bool(source.content_hash) and not source.again and known.get(source.doc_id) == source.content_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,9 +189,13 @@ class Pipeline:
             load: Ingests those that are new or changed in the place of `load`, such as on a cluster.
         """
         report, known = IngestReport(), self.manifest.hashes()
-        changed = [source for source in sources if not is_unchanged(source, known)]
-        report.unchanged = len(sources) - len(changed)
+        changed, unchanged = work_of(sources, known)
+        report.unchanged = len(unchanged)
+        report.outdated = len(
+            self.manifest.outdated({source.doc_id: source.reader_version for source in unchanged})
+        )
         progress.start(len(changed))
+        self._begin_again(changed, known)
         self.load([source for source in changed if source.refusal], report, progress)
         (load or self.load)([source for source in changed if not source.refusal], report, progress)
         leftovers = self.manifest.leftovers()  # what is among the sources and can be read is recorded by now
@@ -267,6 +205,16 @@ class Pipeline:
         self.remove(leftovers)
         self._finish(report)
         return report
+
+    def _begin_again(self, changed: Sequence[Source], known: Mapping[str, str]) -> None:
+        """Note what is to be read again, so that after a kill the next run goes on, whether it is told to or not."""
+        again = [
+            source.doc_id
+            for source in changed
+            if source.again and not source.refusal and known.get(source.doc_id)
+        ]
+        if again:
+            self.manifest.begin_again(again)
 
     def load(self, sources: Sequence[Source], report: IngestReport, progress: Progress) -> None:
         """Read, cut, embed, store and record documents; `report` is added to.
@@ -335,6 +283,7 @@ class Pipeline:
         tokens: dict[str, int] = {}
 
         def embed(members: Sequence[_Cut]) -> None:
+            self._keep_vectors(members)
             tokens.update(self._embed(_nodes(members), report))
 
         def store(members: Sequence[_Cut]) -> None:
@@ -357,11 +306,30 @@ class Pipeline:
                 sum(tokens[node.node_id] for node in own),
                 source.owner,
                 language_of_nodes(own),
+                source.reader_version,
             )
             for source, own in members
         )
         report.documents += len(members)
         report.chunks += len(nodes)
+
+    def _keep_vectors(self, members: Sequence[_Cut]) -> None:
+        """Of documents that are read again, give chunks whose text stayed the vectors that the store has.
+
+        A cache costs less to ask, and may have been emptied, as `compact` does.
+        """
+        again = [(source.doc_id, own) for source, own in members if source.again]
+        nodes = [
+            node
+            for _, own in again
+            for node in own
+            if node.embedding is None and not (self.images and isinstance(node, ImageNode))
+        ]
+        if not nodes or not self._sent([node.get_content(MetadataMode.EMBED) for node in nodes]):
+            return
+        vectors = stored_vectors(self.store, [doc_id for doc_id, _ in again])
+        for node in nodes:
+            node.embedding = vectors.get(node.get_content(MetadataMode.EMBED))
 
     def _embed(self, nodes: Sequence[TextNode], report: IngestReport) -> dict[str, int]:
         pictures = {node.node_id for node in nodes if self.images and isinstance(node, ImageNode)}

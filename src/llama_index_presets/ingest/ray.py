@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from llama_index_presets.packages.extras import require
 __all__ = ["IngestDocuments", "OpenedWorker", "RayLoad", "Recorder", "WorkerOpener", "ray_cluster"]
 
 _DOCUMENTS = 32  # a worker takes and commits together; what a lost worker costs
+_AGAIN = "again"
 _BATCH_KEYS = ("embedded", "tokens", "seconds")
 
 
@@ -115,7 +116,7 @@ class IngestDocuments(TransformComponent):
             }
             if entry is not None:
                 about |= {"hash": entry.content_hash, "chunks": entry.chunks, "document_tokens": entry.tokens}
-                about["language"] = entry.language
+                about |= {"language": entry.language, "reader_version": entry.reader_version}
             else:
                 about["error"] = failed.get(node.node_id, "The worker said nothing about it.")
             results.append(TextNode(id_=node.node_id, text="", metadata=about))
@@ -132,7 +133,12 @@ class IngestDocuments(TransformComponent):
         self._recorder.entries.clear()
         report = IngestReport()
         found, watch = (
-            opened.stamp.over(file_source(Path(node.node_id), limit=opened.limit) for node in nodes),
+            opened.stamp.over(
+                replace(
+                    file_source(Path(node.node_id), limit=opened.limit), again=bool(node.metadata.get(_AGAIN))
+                )
+                for node in nodes
+            ),
             opened.watch,
         )
         if watch is not None:
@@ -197,7 +203,10 @@ class RayLoad:
                 **resources,
             },
         )
-        todo = [codec.ray_serialize_node(TextNode(id_=source.doc_id, text="")) for source in documents]
+        todo = [
+            codec.ray_serialize_node(TextNode(id_=source.doc_id, text="", metadata={_AGAIN: source.again}))
+            for source in documents
+        ]
         blocks = max(workers, -(-len(todo) // self.documents_a_batch))
         try:
             for row in step(
@@ -231,7 +240,7 @@ class RayLoad:
             return
         entry = ManifestEntry(
             result.node_id, about["hash"], about["chunks"], about["document_tokens"], owners[result.node_id],
-            about.get("language", ""),
+            about.get("language", ""), about.get("reader_version", 0),
         )  # fmt: skip
         self.manifest.record([entry])
         report.documents += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, ImageNode, MetadataMode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     FilterOperator,
@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_presets.provenance import document_id
 
-__all__ = ["batches", "nodes_of_documents", "stored_nodes"]
+__all__ = ["batches", "nodes_of_documents", "stored_nodes", "stored_vectors"]
 
 _AT_ONCE: Final = 100
 
@@ -49,6 +49,19 @@ def nodes_of_documents(store: BasePydanticVectorStore, doc_ids: Sequence[str]) -
     nodes = {node.node_id: node for node in [*found, *store.get_nodes(list(doc_ids))]}
     wanted = set(doc_ids)
     return [node for node in nodes.values() if document_id(node) in wanted]
+
+
+def stored_vectors(store: BasePydanticVectorStore, doc_ids: Sequence[str]) -> dict[str, list[float]]:
+    """Vectors of the chunks of documents, by the text that was embedded; empty where the store cannot list them."""
+    try:
+        nodes = nodes_of_documents(store, doc_ids)
+    except NotImplementedError:
+        return {}
+    return {
+        node.get_content(MetadataMode.EMBED): node.embedding
+        for node in nodes
+        if node.embedding is not None and not isinstance(node, ImageNode)
+    }
 
 
 def batches(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -57,6 +57,7 @@ class EngineDocuments:
         workers: Literal["ray"] | None = None,
         ray_address: str | None = None,
         compact: bool = False,
+        again: bool = False,
     ) -> IngestReport:
         """Synchronise the index with documents; unchanged ones cost nothing.
 
@@ -84,6 +85,9 @@ class EngineDocuments:
             workers: ``"ray"`` reads, cuts, embeds and stores on a Ray cluster; None does it here.
             ray_address: The cluster's address; None starts Ray on this machine, unless the process is connected.
             compact: Whether to take removed and replaced text off the disk in the end; see `compact`.
+            again: Whether to read unchanged documents anew, as after an upgrade whose readers get more from a file.
+                Chunks whose text is the same are not embedded again. A run that is stopped is completed by the next,
+                with or without `again`.
 
         Raises:
             IngestError: Nothing to ingest, an unknown column, an unknown kind of data, or a closed engine.
@@ -105,6 +109,7 @@ class EngineDocuments:
             workers=workers,
             ray_address=ray_address,
             compact=compact,
+            again=again,
         )
         return ingest(self._parts, data, options)
 
@@ -118,6 +123,7 @@ class EngineDocuments:
         metadata_columns: Sequence[str] | None = None,
         sample: int | None = None,
         show_progress: bool | None = None,
+        again: bool = False,
     ) -> Estimate:
         """Estimate an `ingest`: documents, chunks, tokens, dollars, minutes, disk. Nothing is sent or stored.
 
@@ -129,6 +135,7 @@ class EngineDocuments:
             metadata_columns: As for `ingest`.
             sample: Read only so many documents, and extrapolate; None reads all and counts exactly.
             show_progress: As for `ingest`.
+            again: As for `ingest`.
 
         Example:
             >>> import tempfile
@@ -141,7 +148,7 @@ class EngineDocuments:
         """
         self._parts.check_open(IngestError, "ingest")
         columns = FrameColumns(text=text_column, template=template, id=id_column, metadata=metadata_columns)
-        options = IngestOptions(columns=columns, show_progress=show_progress)
+        options = IngestOptions(columns=columns, show_progress=show_progress, again=again)
         return estimate(self._parts, data, options, sample=sample)
 
     def documents(self) -> list[DocumentInfo]:

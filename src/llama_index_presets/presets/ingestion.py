@@ -28,7 +28,7 @@ from llama_index_presets.ingest.sources.document_source import DocumentSource
 from llama_index_presets.ingest.sources.file_system_source import is_url, source_name, stays_here
 from llama_index_presets.ingest.sources.files import root_path
 from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns
-from llama_index_presets.ingest.sources.source import Source, sources
+from llama_index_presets.ingest.sources.source import Source, read_again, sources
 from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser, ContextWork
 from llama_index_presets.presets.contextual.model import (
@@ -72,6 +72,7 @@ class IngestOptions:
     workers: Literal["ray"] | None = None
     ray_address: str | None = None
     compact: bool = False
+    again: bool = False
 
 
 def ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestReport:
@@ -339,6 +340,7 @@ def _estimator(parts: EngineParts, contextualiser: Contextualiser | None = None)
         dim=parts.fingerprint.dim,
         known=parts.manifest.hashes(),
         contextualiser=contextualiser,
+        vectors=parts.vector_store,
     )
 
 
@@ -398,7 +400,7 @@ def _found(parts: EngineParts, data: Any, options: IngestOptions) -> list[Source
         limit=SizeLimit(parts.settings.max_document_mb, parts.settings.ocr),
         separate_folders=options.folder_key is not None,
     )
-    return _stamp(parts, data, options).over(found)
+    return _stamp(parts, data, options).over(read_again(found) if options.again else found)
 
 
 def _refuse_remote_sources(parts: EngineParts, data: Any) -> None:

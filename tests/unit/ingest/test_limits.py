@@ -18,6 +18,7 @@ from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
+from llama_index_presets.ingest.cut import cut
 from llama_index_presets.ingest.images import read_picture
 from llama_index_presets.ingest.limits import SizeLimit, warn_of_many_chunks
 from llama_index_presets.ingest.metadata.document_metadata import (
@@ -25,7 +26,6 @@ from llama_index_presets.ingest.metadata.document_metadata import (
     about_head_lines,
     plain_values,
 )
-from llama_index_presets.ingest.pipeline import cut
 from llama_index_presets.ingest.plain_text import is_table_caption
 from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.html import plain_from_html

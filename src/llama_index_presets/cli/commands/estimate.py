@@ -51,6 +51,9 @@ def estimate(
         int | None,
         typer.Option("--sample", min=1, help="Read only so many documents, and extrapolate."),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="As for 'ingest --again': count unchanged files, too.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write a page with bars: what is sent, and what it costs.")
     ] = None,
@@ -69,11 +72,17 @@ def estimate(
             offline=offline,
             settings=settings,
             sample=sample,
+            again=again,
         )
     if as_json:
         emit(found.to_dict())
     else:
         _show(found)
+        if again and found.chunks > found.cached:
+            say(
+                "The index itself was not opened: where the embedding cache was emptied, as 'compact' does, "
+                "'ingest --again' still keeps the vectors of chunks whose text stays, and costs less than this."
+            )
     if plot:
         from llama_index_presets.charts import write_page
         from llama_index_presets.presets.estimates.page import estimate_page

@@ -76,6 +76,13 @@ def ingest(
     compact: Annotated[
         bool, typer.Option("--compact", help="Take removed and replaced text off the disk in the end.")
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Read unchanged files anew, as after an upgrade; chunks whose text stays are not embedded again.",
+        ),
+    ] = False,
     watch: Annotated[
         bool,
         typer.Option(
@@ -101,9 +108,9 @@ def ingest(
     options |= {"max_cost_usd": max_cost} | ({"workers": "ray", "ray_address": ray} if ray else {})
     with open_engine(preset, storage, offline, settings) as engine:
         if watch:
-            _watch(engine, paths, interval, as_json, options)
+            _watch(engine, paths, interval, as_json, options, again)
             return
-        report = _ingest_in_turn(engine, paths, sync=sync, **options)
+        report = _ingest_in_turn(engine, paths, sync=sync, again=again, **options)
         # With permissions only a user may list documents.
         listed = [] if engine.has_permissions or not report.documents else engine.documents()
         # Before the engine closes: a ledger that cannot be written then costs nobody the report.
@@ -114,16 +121,24 @@ def ingest(
 
 
 def _watch(
-    engine: PresetEngine, paths: list[str], interval_s: float, as_json: bool, options: dict[str, Any]
+    engine: PresetEngine,
+    paths: list[str],
+    interval_s: float,
+    as_json: bool,
+    options: dict[str, Any],
+    again: bool,
 ) -> None:
-    """Ingest after each change, until Ctrl-C; a run that fails is told, and the next change tries again."""
+    """Ingest after each change, until Ctrl-C; a run that fails is told, and the next change tries again.
+
+    With `again`, the first run reads unchanged files, too.
+    """
     from llama_index_presets.ingest.sources.watch import follow
 
     failures: list[Any] = []
     try:
         for number, _ in enumerate(follow(paths, interval_s=interval_s)):
             try:
-                report = _ingest_in_turn(engine, paths, sync=True, **options)
+                report = _ingest_in_turn(engine, paths, sync=True, again=again and number == 0, **options)
             except BudgetExceededError:
                 raise
             except (IngestError, StoreError) as error:
@@ -160,6 +175,15 @@ def _print_report(report: IngestReport, as_json: bool) -> None:
                 f"Estimated: {counted(report.estimated_tokens, 'token')}, {dollars(report.estimated_cost_usd)}."
             )
         _say_personal_data(report)
+        if report.outdated:
+            what, them = (
+                counted(report.outdated, "document", "were"),
+                "it" if report.outdated == 1 else "them",
+            )
+            say(
+                f"Of the unchanged, {what} read by an older release's reader; --again reads {them} anew and embeds "
+                "only chunks that change."
+            )
     _complain_of_warnings(report.warnings)
     complain_of_failures(report.failed)
     if report.kept:

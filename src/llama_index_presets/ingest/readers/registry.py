@@ -34,10 +34,13 @@ class ReaderEntry:
     Attributes:
         function: ``module:function`` below this package.
         extra: Extra of llama-index-presets that brings its libraries; empty when it needs none.
+        version: Raised by a release that gets another text from the same files; `ingest` then says how many documents
+            an older one has read. 0 is what was read before versions were recorded.
     """
 
     function: str
     extra: str = ""
+    version: int = 1
 
     def load(self) -> Reader:
         """Import the reader."""
@@ -50,12 +53,8 @@ class ReaderEntry:
 TEXT: Final = ReaderEntry("text:read_text")
 
 
-def _table(*rows: tuple[str, str, str]) -> dict[str, ReaderEntry]:
-    return {
-        suffix: ReaderEntry(function, extra)
-        for suffixes, function, extra in rows
-        for suffix in suffixes.split()
-    }
+def _table(*rows: tuple[str, str, str] | tuple[str, str, str, int]) -> dict[str, ReaderEntry]:
+    return {suffix: ReaderEntry(*entry) for suffixes, *entry in rows for suffix in suffixes.split()}
 
 
 READERS: Final[dict[str, ReaderEntry]] = _table(

@@ -31,13 +31,14 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import sidecar_of
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.readers.ocr import HOW_TO_READ
+from llama_index_presets.ingest.readers.registry import reader_for
 from llama_index_presets.ingest.sources.document_source import DocumentSource, SourceItem
 from llama_index_presets.ingest.sources.file_system_source import FileSystemSource, is_url
 from llama_index_presets.ingest.sources.files import FileEntry, find_files
 from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns, frame_rows, is_frame
 from llama_index_presets.provenance import document_id
 
-__all__ = ["Source", "file_source", "sources"]
+__all__ = ["Source", "file_source", "read_again", "sources"]
 
 
 _SWAPPED = (
@@ -63,6 +64,8 @@ class Source:
         absent: Whether it is no document at all, such as a link out of the folder: `sync` removes what is stored of it.
         file: The file that it is read from; None where it is none of this machine's.
         allowed: Who may see it, as its source says; None where that says nothing. See `permissions`.
+        reader_version: See `ReaderEntry`; 0 where no reader reads it, such as a `Document`.
+        again: Whether it is read although the index holds its content.
     """
 
     doc_id: str
@@ -74,6 +77,8 @@ class Source:
     absent: bool = False
     file: Path | None = None
     allowed: Sequence[str] | None = None
+    reader_version: int = 0
+    again: bool = False
 
     def refused(self, why: str) -> Source:
         """The same document, marked as refused."""
@@ -121,6 +126,11 @@ def sources(
     return _once(_from_items(items, images, limit))
 
 
+def read_again(found: Iterable[Source]) -> list[Source]:
+    """The same documents, to be read also where the index holds their content."""
+    return [replace(source, again=True) for source in found]
+
+
 def _source_of(item: Any) -> DocumentSource:
     return FileSystemSource(item) if isinstance(item, str) else item
 
@@ -149,7 +159,8 @@ def _from_listing(source: DocumentSource, limit: SizeLimit) -> Iterator[Source]:
         # Never None: what the content says of itself is not what its source says.
         allowed = item.metadata.get("allowed", ()) if item.permissions is None else item.permissions
         read = partial(_read_listed, source, item, doc_id, digest, about, limit)
-        yield Source(doc_id, digest, read, allowed=allowed)
+        version_of_reader = reader_for(Path(item.id)).version if isinstance(source, FileSystemSource) else 0
+        yield Source(doc_id, digest, read, allowed=allowed, reader_version=version_of_reader)
 
 
 def _read_listed(
@@ -285,6 +296,7 @@ def _from_file(entry: FileEntry, images: bool, limit: SizeLimit) -> Source:
         digest,
         lambda: _read_inside(entry, read_picture if picture else read_file, digest, limit),
         file=path,
+        reader_version=0 if picture else reader_for(path).version,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import catalogue
@@ -22,7 +23,7 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import FailedSource
 from llama_index_presets.ingest.privacy.watch import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
-from llama_index_presets.ingest.sources.source import Source, sources
+from llama_index_presets.ingest.sources.source import Source, read_again, sources
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
 from llama_index_presets.monitor.usage import count_embedding, provider_of
 from llama_index_presets.packages.command_process import is_brief
@@ -155,6 +156,7 @@ class Estimator:
         caches: Whether the ingest will have an embedding cache although `embed_model` has none yet, since its storage
             is still to be made.
         contextualiser: Counts the context sentences, where a language model writes them.
+        vectors: The store, for the vectors of documents that are read again; None counts without them.
     """
 
     embed_model: BaseEmbedding
@@ -164,6 +166,7 @@ class Estimator:
     known: Mapping[str, str]
     caches: bool = False
     contextualiser: Contextualiser | None = None
+    vectors: BasePydanticVectorStore | None = None
 
     def run(
         self,
@@ -201,6 +204,7 @@ class Estimator:
             sample=sample,
             images=reads_images(self.embed_model),
             contextualiser=self.contextualiser,
+            store=self.vectors,
         )
         if is_brief():  # it has read its texts, and the embedding model is still to come
             forget_model()
@@ -319,6 +323,7 @@ def estimate_preset(
     settings: Mapping[str, Any] | Settings | str | Path | None = None,
     sample: int | None = None,
     show_progress: bool | None = None,
+    again: bool = False,
 ) -> Estimate:
     """Estimate an ingest, without keys, without opening the store, and without writing anything.
 
@@ -330,6 +335,8 @@ def estimate_preset(
         settings: As for `build`.
         sample: Read only so many documents, and extrapolate; None reads all and counts exactly.
         show_progress: Whether to draw a bar; None draws one where standard error is a terminal.
+        again: As for `PresetEngine.ingest`. The store is not opened: chunks whose vectors it alone has, since the
+            embedding cache was emptied, are counted as if they were new.
 
     Raises:
         SettingsError: A setting is wrong, or the embedding model's package is missing.
@@ -379,7 +386,7 @@ def estimate_preset(
     found = sources(
         data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb, values.ocr)
     )
-    found = as_sent(found, values.pii)
+    found = as_sent(read_again(found) if again else found, values.pii)
     contexts = place.contexts if place is not None and place.contexts.exists() else None
     with (
         counting_contextualiser(row, values, contexts, sealer) as contextualiser,
