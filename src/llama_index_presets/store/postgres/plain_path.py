@@ -1,6 +1,6 @@
 """Path of a data folder that Postgres can take: a link to it where blanks, quotes or its length are in the way.
 
-``pg_ctl`` pastes the path into a shell command, a comma ends the name of a socket's folder, a URL has special characters
+``pg_ctl`` pastes the path into a shell command, a comma ends the name of a socket folder, a URL has special characters
 of its own, and the path of a socket has 100 bytes or so.
 """
 
