@@ -105,6 +105,14 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
         DuckDBVectorStore(**wrong)
 
 
+@pytest.mark.parametrize("name", ["who?", "back\\slash"])
+def test_a_path_that_duckdb_reads_its_own_way_is_refused(tmp_path: Path, name: str) -> None:
+    """Its log was sought at "who.wal?/…", and a folder "back" instead of "back\\slash"."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(SettingsError, match="DuckDB keeps no file at .*Rename the folder"):
+        DuckDBVectorStore(str(tmp_path / name / "v.duckdb")).add([])
+
+
 def test_from_local_wants_the_file_and_from_params_makes_it(tmp_path: Path) -> None:
     """Two ways in, for what exists and for what may not."""
     path = tmp_path / "deep" / "s.duckdb"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
-from llama_index_presets.errors import StoreError, StoreWriteError
+from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
 from llama_index_presets.files.disk_faults import finish, is_full, is_half_made
 from llama_index_presets.store.duckdb.errors import error_of
 
@@ -60,7 +61,12 @@ def nothing_to_read(path: Path | str) -> StoreError:
 
 
 def connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.DuckDBPyConnection:
-    """Connect to a database with the settings of this package; a file that was cut short in its making is finished."""
+    """Connect to a database with the settings of this package; a file that was cut short in its making is finished.
+
+    Raises:
+        SettingsError: DuckDB reads something else in the path.
+    """
+    _check_path(where)
     try:
         return _connect_once(where, read_only, encryption_key)
     except (duckdb.Error, StoreError) as error:
@@ -68,6 +74,16 @@ def connect(where: str, read_only: bool, encryption_key: str | None) -> duckdb.D
         if where == MEMORY or is_full(error) or not _finished(where, read_only, encryption_key):
             raise
     return _connect_once(where, read_only, encryption_key)
+
+
+def _check_path(where: str) -> None:
+    """Refuse what DuckDB reads its own way: it writes its log beside what stands before ``?``."""
+    strange = "?" if os.name == "nt" else "?\\"
+    if any(sign in where for sign in strange):
+        raise SettingsError(
+            f"DuckDB keeps no file at '{where}': '?' and '\\' in a path mean something else to it. Rename the folder, "
+            "or give another path."
+        )
 
 
 def _finished(where: str, read_only: bool, encryption_key: str | None) -> bool:
