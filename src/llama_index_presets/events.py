@@ -66,6 +66,8 @@ class RerankUsageEvent(BaseEvent):
         truncated: Pairs that were longer than the model reads.
         cut: Whether a deadline ended the scoring early.
         latency_ms: Time spent scoring, in milliseconds.
+        searches: Searches that a hosted reranker bills.
+        usage_source: Who counted; None where a hosted one says nothing of what it used.
     """
 
     provider: str
@@ -75,6 +77,8 @@ class RerankUsageEvent(BaseEvent):
     truncated: int = 0
     cut: bool = False
     latency_ms: float
+    searches: int = 0
+    usage_source: UsageSource | None = "counted"
 
     @classmethod
     def class_name(cls) -> str:

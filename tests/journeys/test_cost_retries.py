@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -14,7 +16,13 @@ from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.monitor.retry import RetryPolicy, is_transient, retry_after_s, retrying
+from llama_index_presets.monitor.retry import (
+    RetryPolicy,
+    answering_within,
+    is_transient,
+    retry_after_s,
+    retrying,
+)
 
 QUICK = RetryPolicy(first_wait_s=0.01, longest_wait_s=0.02)
 RETRIED = (
@@ -166,8 +174,46 @@ def test_retry_after_is_read_in_every_form():
     assert retry_after_s(error(retry_after="1.5")) == 1.5
     assert retry_after_s(error(retry_after_ms="250")) == 0.25
     assert 50 < retry_after_s(error(retry_after=later)) <= 60
-    assert retry_after_s(error(retry_after="soon")) is None
+    without_zone = later.replace("GMT", "-0000")
+    assert 50 < retry_after_s(error(retry_after=without_zone)) <= 60
+    assert retry_after_s(error(retry_after=" 3 ")) == 3.0
+    assert retry_after_s(error(retry_after_ms="soon", retry_after="3")) == 3.0
+    assert retry_after_s(error(retry_after="9" * 5_000)) > 1e300  # no attempt will begin then
     assert retry_after_s(ValueError()) is None
+
+
+@pytest.mark.parametrize(
+    "said", ["soon", "-5", "nan", "inf", "1e3", "²", "3;x", "Wed, 21 Oct 2099 07:28:00 +999999999999999"]
+)
+def test_a_wait_that_is_none_hides_no_error(server, models, said):
+    """Not a number, in milliseconds, or a zone beyond all zones raised an error of its own in place of the server's."""
+    assert retry_after_s(error(retry_after=said)) is None
+    assert retry_after_s(error(retry_after_ms=said)) is None
+    server.faults.append(Fault(status=429, retry_after=said.encode("ascii", "ignore").decode()))
+    models.llm.chat(MESSAGES)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("wait", ["0.4", "http-date"])
+def test_nobody_waits_beyond_the_end_of_the_question(server, models, wait):
+    """The call fails at once with what the server said: an answer after its end would be paid and read by nobody."""
+    if wait == "http-date":
+        wait = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    server.fail_always = Fault(status=429, retry_after=wait)
+    began = time.monotonic()
+    with answering_within(0.3), pytest.raises(Exception, match="scripted 429"):
+        models.llm.chat(MESSAGES)
+    with answering_within(0.3), pytest.raises(Exception, match="scripted 429"):
+        asyncio.run(models.llm.achat(MESSAGES))
+    with answering_within(0.3), pytest.raises(Exception, match="scripted 429"):
+        models.embedding.get_text_embedding("x")
+    assert len(server.requests) == 3
+    assert time.monotonic() - began < 60
+    server.fail_always = None
+    server.faults.append(Fault(status=429, retry_after="0.01"))
+    with answering_within(60):
+        models.llm.chat(MESSAGES)
+    assert len(server.requests) == 5
 
 
 def test_impossible_policies_are_refused():

@@ -37,9 +37,13 @@ class ChatServer:
         prompt: Input tokens that each chat call is billed, those from the cache included.
         completion: Output tokens that each chat call is billed, those of thinking included.
         cached: How many of the input tokens it read from its cache.
+        cache_write: How many of the input tokens Anthropic and Bedrock wrote to their cache.
+        cache_write_1h: How many of these stay there for an hour; Anthropic's.
+        tier: At which price Anthropic (``speed``) and Google (``trafficType``) say that they served a call.
         reasoning: How many of the output tokens were thinking.
         thinking: What it says of its thinking, in the vendor's own field.
         usage: Whether it says what a call used.
+        searches: How many searches a reranking is billed; None for one that counts tokens.
         faults: What goes wrong with the next requests; None lets one pass.
         fail_always: What goes wrong with every request after these.
         requests: Path, headers and body of each request.
@@ -50,9 +54,13 @@ class ChatServer:
     prompt: int = PROMPT_TOKENS
     completion: int = ANSWER_TOKENS
     cached: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    tier: str = ""
     reasoning: int = 0
     thinking: str = ""
     usage: bool = True
+    searches: int | None = 1
     faults: deque[Fault | None] = field(default_factory=deque)
     fail_always: Fault | None = None
     requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
@@ -188,13 +196,10 @@ class _Handler(BaseHTTPRequestHandler):
         results = [
             {"index": place, "relevance_score": (place + 1) / (count + 1)} for place in reversed(range(count))
         ]
-        self._whole(
-            {
-                "id": "r",
-                "results": results[: body.get("top_n", count)],
-                "meta": {"billed_units": {"search_units": 1}},
-            }
-        )
+        bill: dict[str, Any] = {"usage": {"total_tokens": 60 * count}}
+        if self.state.searches is not None:
+            bill = {"meta": {"billed_units": {"search_units": self.state.searches}}}
+        self._whole({"id": "r", "results": results[: body.get("top_n", count)], **bill})
 
     # -- how it is sent ----------------------------------------------------------------------------------------------
 
@@ -311,10 +316,15 @@ def _anthropic(state: ChatServer, body: dict[str, Any], words: tuple[str, ...]) 
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "usage": {
-            "input_tokens": state.prompt - state.cached,
+            "input_tokens": state.prompt - state.cached - state.cache_write,
             "cache_read_input_tokens": state.cached,
-            "cache_creation_input_tokens": 0,
+            "cache_creation_input_tokens": state.cache_write,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": state.cache_write - state.cache_write_1h,
+                "ephemeral_1h_input_tokens": state.cache_write_1h,
+            },
             "output_tokens": state.completion,
+            **({"speed": state.tier} if state.tier else {}),
         },
     }
 
@@ -364,6 +374,7 @@ def _gemini(state: ChatServer, body: dict[str, Any], words: tuple[str, ...]) -> 
         "thoughtsTokenCount": state.reasoning,
         "cachedContentTokenCount": state.cached,
         "totalTokenCount": state.prompt + state.completion,
+        **({"trafficType": state.tier} if state.tier else {}),
     }
     usage = {"usageMetadata": counts} if state.usage else {}
     last = len(parts) - 1
@@ -410,8 +421,9 @@ def _bedrock_content(
 
 def _bedrock_usage(state: ChatServer) -> dict[str, int]:
     return {
-        "inputTokens": state.prompt - state.cached,
+        "inputTokens": state.prompt - state.cached - state.cache_write,
         "cacheReadInputTokens": state.cached,
+        "cacheWriteInputTokens": state.cache_write,
         "outputTokens": state.completion,
         "totalTokens": state.prompt + state.completion,
     }

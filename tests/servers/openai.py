@@ -411,7 +411,8 @@ def _completion_stream(bill: OpenAIServer, body: dict[str, Any]) -> Iterator[dic
 
 
 def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "cmpl-1", "object": kind, "created": 1_700_000_000, "model": body["model"]}
+    tier = {"service_tier": body["service_tier"]} if "service_tier" in body else {}
+    return {"id": "cmpl-1", "object": kind, "created": 1_700_000_000, "model": body["model"], **tier}
 
 
 def _response(bill: OpenAIServer, body: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation.span import active_span_id
+from llama_index.core.schema import MetadataMode
 
 from llama_index_presets._options import strict
 from llama_index_presets.monitor.budgets import Budgets
@@ -24,6 +25,11 @@ from llama_index_presets.monitor.usage import most_tokens
 
 __all__ = ["BudgetGuard", "admit", "output_limit"]
 
+_HELD: Final = {
+    CBEventType.LLM: "llm",
+    CBEventType.EMBEDDING: "embedding",
+    CBEventType.RERANKING: "rerank",
+}
 Admit = Callable[[str, "str | None", dict[str, Any]], None]
 """Takes the kind of a call, the span that it is made in, and what LlamaIndex says of it."""
 
@@ -61,8 +67,8 @@ class BudgetGuard(BaseCallbackHandler):
     ) -> str:
         """Let a call pass, or raise BudgetExceededError."""
         admit_call = self._admit()
-        kind = "llm" if event_type is CBEventType.LLM else "embedding"
-        if admit_call is not None and event_type in (CBEventType.LLM, CBEventType.EMBEDDING):
+        kind = _HELD.get(event_type)
+        if admit_call is not None and kind is not None:
             admit_call(kind, active_span_id.get(), payload or {})
         return event_id
 
@@ -104,12 +110,28 @@ def _largest(budgets: Budgets, call: OpenCall, payload: dict[str, Any], texts: l
     prompt = most_tokens(call.provider, call.model, texts)
     if call.kind == "embedding":
         return Tokens(prompt)
+    if call.kind == "rerank":
+        return _most_searched(call, payload)
     arguments = payload.get(EventPayload.ADDITIONAL_KWARGS) or {}
     described = {
         name: arguments[name] for name in ("tools", "response_format", "functions") if name in arguments
     }
     prompt += len(json.dumps(described, default=str)) // 2 if described else 0
     return Tokens(prompt, output_limit(call.instance, arguments, budgets.default_output_tokens))
+
+
+_PIECE_TOKENS: Final = 500
+_PIECES: Final = 100
+"""Cohere's unit: a search bills up to so many texts, and a longer one counts as several."""
+
+
+def _most_searched(call: OpenCall, payload: dict[str, Any]) -> Tokens:
+    """What a reranking can be billed: its pairs as tokens, or as searches."""
+    query = str(payload.get(EventPayload.QUERY_STR) or "")
+    texts = [hit.node.get_content(MetadataMode.EMBED) for hit in payload.get(EventPayload.NODES) or ()]
+    pairs = [most_tokens(call.provider, call.model, [query, text]) for text in texts]
+    pieces = sum(-(-pair // _PIECE_TOKENS) for pair in pairs)
+    return Tokens(sum(pairs), searches=-(-pieces // _PIECES))
 
 
 def output_limit(instance: Any, arguments: dict[str, Any], default: int) -> int:

@@ -28,6 +28,7 @@ FREE_PROVIDER: Final = "local"
 
 _STEP = Decimal("1e-12")
 _MILLION = Decimal(1_000_000)
+_ZERO = Decimal(0)
 _log = logging.getLogger(__name__)
 
 
@@ -40,12 +41,22 @@ class Tokens:
         completion: All output tokens; reasoning ones included.
         cached: Input tokens read from the provider's cache.
         cache_write: Input tokens written to the provider's cache.
+        cache_write_1h: Those of `cache_write` that stay there for an hour.
+        audio: Input tokens of sound; none of them cached.
+        audio_out: Output tokens of sound.
+        searches: Searches that a hosted reranker bills.
+        tier: How the provider says that it served the call, such as ``"flex"``; empty is its standard.
     """
 
     prompt: int = 0
     completion: int = 0
     cached: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
+    audio: int = 0
+    audio_out: int = 0
+    searches: int = 0
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,11 @@ class Rates:
         output: Output tokens; reasoning tokens are output.
         cache_read: Input tokens read from the provider's cache; None means the input price.
         cache_write: Input tokens written to it; None means the input price.
+        cache_write_1h: Those written for an hour; None means the price of `cache_write`.
+        audio: Input tokens of sound; None means the input price.
+        audio_out: Output tokens of sound; None means the output price.
+        searches: USD per thousand searches of a reranker; None where no such price is known.
+        requests: USD per thousand requests, beside the tokens.
         above: Prices that hold for *all* tokens of a call whose prompt is longer than the key, in tokens.
         version: Where the numbers came from; recorded with each row.
 
@@ -69,21 +85,37 @@ class Rates:
     output: Decimal = Decimal(0)
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    audio: Decimal | None = None
+    audio_out: Decimal | None = None
+    searches: Decimal | None = None
+    requests: Decimal = Decimal(0)
     above: tuple[tuple[int, Rates], ...] = ()
     version: str
 
-    def cost(self, tokens: Tokens) -> Decimal:
-        """Price one call, in USD, to 12 decimals (half even)."""
-        rates = self.at(tokens.prompt)
-        cached = rates.input if rates.cache_read is None else rates.cache_read
-        written = rates.input if rates.cache_write is None else rates.cache_write
+    def cost(self, tokens: Tokens, calls: int = 1) -> Decimal:
+        """Price a call, or several alike that used these tokens together, in USD, to 12 decimals (half even)."""
+        rates = self.at(tokens.prompt // max(calls, 1))
         fresh = max(tokens.prompt - tokens.cached - tokens.cache_write, 0)
         total = fresh * rates.input + tokens.completion * rates.output
         if tokens.cached:
-            total += tokens.cached * cached
+            total += tokens.cached * _or(rates.cache_read, rates.input)
         if tokens.cache_write:
-            total += tokens.cache_write * written
+            written = _or(rates.cache_write, rates.input)
+            hour = min(tokens.cache_write_1h, tokens.cache_write)
+            total += tokens.cache_write * written + hour * (_or(rates.cache_write_1h, written) - written)
+        if tokens.audio:
+            total += min(tokens.audio, fresh) * (_or(rates.audio, rates.input) - rates.input)
+        if tokens.audio_out:
+            sound = min(tokens.audio_out, tokens.completion)
+            total += sound * (_or(rates.audio_out, rates.output) - rates.output)
+        if tokens.searches or self.requests:
+            total += 1000 * (tokens.searches * _or(self.searches, _ZERO) + calls * self.requests)
         return (total / _MILLION).quantize(_STEP, ROUND_HALF_EVEN)
+
+    def covers(self, tokens: Tokens) -> bool:
+        """Whether what is billed has a price: searches that come without tokens need one of their own."""
+        return not tokens.searches or self.searches is not None or tokens.prompt > 0
 
     def at(self, prompt_tokens: int) -> Rates:
         """Give the rates that hold for a prompt of this length, in tokens."""
@@ -94,7 +126,11 @@ class Rates:
         return found
 
 
-_FREE = Rates(input=Decimal(0), version=FREE_PROVIDER)
+def _or(price: Decimal | None, otherwise: Decimal) -> Decimal:
+    return otherwise if price is None else price
+
+
+_FREE = Rates(input=Decimal(0), searches=Decimal(0), version=FREE_PROVIDER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +160,7 @@ class PriceBook:
 
         The file has ``version``, a table ``[aliases]``, and a table ``[models."provider/model"]`` each with
         ``input``, and optionally ``output``, ``cache_read``, ``cache_write``: USD per million tokens, as
-        text or number.
+        text or number; ``searches`` of a reranker: USD per thousand searches, alone or beside ``input``.
 
         Raises:
             SettingsError: The file is not TOML, or a key or number in it is wrong; all mistakes are listed.
@@ -151,7 +187,8 @@ class PriceBook:
         if faults:
             raise SettingsError(
                 f"Price book '{source}' has {counted(len(faults), 'fault')}: {'; '.join(faults)}. "
-                "Each model needs input (optionally output, cache_read, cache_write) USD per million tokens."
+                "Each model needs input (optionally output, cache_read, cache_write) USD per million tokens, or "
+                "searches, USD per thousand."
             )
         return cls(version=version, rates=rates, aliases=dict(raw.get("aliases", {})))
 
@@ -173,7 +210,7 @@ class PriceBook:
 
 
 def _rates_of(prices: dict[str, Any], version: str) -> Rates:
-    known = {"input", "output", "cache_read", "cache_write"}
+    known = {"input", "output", "cache_read", "cache_write", "searches"}
     if unknown := sorted(set(prices) - known):
         raise ValueError(f"unknown keys {unknown}")
     numbers = {name: Decimal(str(value)) for name, value in prices.items()}
@@ -181,10 +218,11 @@ def _rates_of(prices: dict[str, Any], version: str) -> Rates:
         raise ValueError("prices must be finite and not negative")
     return Rates(
         version=version,
-        input=numbers["input"],
+        input=numbers["input"] if "searches" not in numbers else numbers.get("input", _ZERO),
         output=numbers.get("output", Decimal(0)),
         cache_read=numbers.get("cache_read"),
         cache_write=numbers.get("cache_write"),
+        searches=numbers.get("searches"),
     )
 
 
@@ -192,7 +230,7 @@ class Pricer:
     """Looks prices up once a model and hour, and multiplies. Thread safe.
 
     Args:
-        book: Own prices, looked up first.
+        book: Own prices, looked up first, or the path of their file.
 
     Example:
         >>> cost, version = Pricer().price("openai", "gpt-4o-mini", Tokens(1_000_000, 0, cached=800_000))
@@ -202,54 +240,62 @@ class Pricer:
         True
     """
 
-    def __init__(self, book: PriceBook | None = None) -> None:
-        self.book = book or PriceBook()
-        self._found: dict[tuple[str, str, int], Rates | None] = {}
+    def __init__(self, book: PriceBook | str | Path | None = None) -> None:
+        self.book = PriceBook.load(book) if isinstance(book, (str, Path)) else book or PriceBook()
+        self._found: dict[tuple[str, str, str, int], Rates | None] = {}
         self._warned: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def price(
-        self, provider: str, model: str, tokens: Tokens, when: float | None = None
+        self, provider: str, model: str, tokens: Tokens, when: float | None = None, *, calls: int = 1
     ) -> tuple[Decimal | None, str]:
-        """Price one call.
+        """Price one call, or several alike.
 
         Args:
             provider: As `genai-prices` spells it, or ``"local"``; empty lets the model name decide.
             model: Model name.
             tokens: What the call used.
             when: When it was made, in seconds since 1970; None means now. Prices are dated.
+            calls: How many calls used these tokens together; prices of long prompts go by the mean one.
 
         Returns:
             (USD or None when no price is known, version of the price).
         """
-        rates = self.rates(provider, model, when)
-        return (None, "") if rates is None else (rates.cost(tokens), rates.version)
+        rates = self.rates(provider, model, when, tier=tokens.tier)
+        if rates is None or not rates.covers(tokens):
+            return None, ""
+        return rates.cost(tokens, calls), rates.version
 
-    def rates(self, provider: str, model: str, when: float | None = None) -> Rates | None:
-        """Give the rates of a model at a time, or None; an unknown one is named in a warning, once."""
+    def rates(self, provider: str, model: str, when: float | None = None, *, tier: str = "") -> Rates | None:
+        """Give the rates of a model at a time, or None; an unknown one is named in a warning, once.
+
+        A price book's own rates hold at every tier; of a tier that the list does not know, the standard ones.
+        """
         moment = datetime.now(UTC).timestamp() if when is None else when
         # Prices can change by the hour of the day, so an hour is the longest that a look-up may be kept.
-        key = (provider, model, int(moment // 3600))
-        if key not in self._found:
-            rates = self._look_up(provider, model, moment)
-            with self._lock:
-                if len(self._found) > 4096:
-                    self._found.clear()
-                self._found[key] = rates
-            self._warn_unpriced(provider, model, rates)
-        return self._found[key]
+        key = (provider, model, tier, int(moment // 3600))
+        try:
+            return self._found[key]
+        except KeyError:
+            rates = self._look_up(provider, model, moment, tier)
+        with self._lock:
+            if len(self._found) > 4096:
+                self._found.clear()
+            self._found[key] = rates
+        self._warn_unpriced(provider, model, rates)
+        return rates
 
     def knows(self, provider: str, model: str) -> bool:
         """Whether a model has a price now; asks without a warning."""
         return self._look_up(provider, model, datetime.now(UTC).timestamp()) is not None
 
-    def _look_up(self, provider: str, model: str, moment: float) -> Rates | None:
+    def _look_up(self, provider: str, model: str, moment: float, tier: str = "") -> Rates | None:
         if own := self.book.find(provider, model):
             return own
         base = self.book.resolve(model)
         if own := self.book.find(provider, base):
             return own
-        return _FREE if provider == FREE_PROVIDER else self._bundled.rates(provider, base, moment)
+        return _FREE if provider == FREE_PROVIDER else self._bundled.rates(provider, base, moment, tier)
 
     def _warn_unpriced(self, provider: str, model: str, rates: Rates | None) -> None:
         if rates is None and (provider, model) not in self._warned:
@@ -266,6 +312,19 @@ class Pricer:
         return _BundledPrices()
 
 
+_LISTED: Final = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+    "audio": "input_audio_mtok",
+    "audio_out": "output_audio_mtok",
+    "requests": "requests_kcount",
+}
+"""Field of `Rates` -> its name in the list."""
+
+
 class _BundledPrices:
     """`genai-prices` as `Rates`; imported on first use, since its import takes 0.3 s."""
 
@@ -276,17 +335,16 @@ class _BundledPrices:
         self.version = f"genai-prices {genai_prices.__version__}"
         self._snapshot = get_snapshot()
 
-    def rates(self, provider: str, model: str, moment: float) -> Rates | None:
+    def rates(self, provider: str, model: str, moment: float, tier: str = "") -> Rates | None:
         try:
             _, found = self._snapshot.find_provider_model(model, None, provider or None, None)
         except LookupError:
             return None
-        return self._convert(found.get_prices(datetime.fromtimestamp(moment, UTC)))
+        asked = dict.fromkeys(("service_tier", "speed", "processing"), tier) if tier else None
+        return self._convert(found.get_prices(datetime.fromtimestamp(moment, UTC), asked))
 
     def _convert(self, price: Any) -> Rates | None:
-        names = {"input": "input_mtok", "output": "output_mtok"}
-        names |= {"cache_read": "cache_read_mtok", "cache_write": "cache_write_mtok"}
-        found = {ours: getattr(price, theirs) for ours, theirs in names.items()}
+        found = {ours: getattr(price, theirs, None) for ours, theirs in _LISTED.items()}
         if found["input"] is None and found["output"] is None:
             return None
         starts = sorted({tier.start for value in found.values() for tier in getattr(value, "tiers", ())})
@@ -294,16 +352,10 @@ class _BundledPrices:
         return self._flat(found, 0, above)
 
     def _flat(self, found: dict[str, Any], prompt: int, above: tuple[tuple[int, Rates], ...] = ()) -> Rates:
-        flat = {name: _at(value, prompt) for name, value in found.items()}
-        zero = Decimal(0)
-        return Rates(
-            input=flat["input"] or zero,
-            output=flat["output"] or zero,
-            cache_read=flat["cache_read"],
-            cache_write=flat["cache_write"],
-            above=above,
-            version=self.version,
-        )
+        flat: dict[str, Any] = {name: _at(value, prompt) for name, value in found.items()}
+        for name in ("input", "output", "requests"):
+            flat[name] = flat[name] or _ZERO
+        return Rates(**flat, above=above, version=self.version)
 
 
 def _at(value: Any, prompt: int) -> Decimal | None:

@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,7 +23,7 @@ from llama_index_presets.monitor.calls.call_events import COMPLETIONS, ENDS, STA
 from llama_index_presets.monitor.calls.call_tree import CallTree
 from llama_index_presets.monitor.calls.model_call import NO_USAGE, CallEnded, OpenCall, prompt_texts
 from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.ledger.row import Call
+from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, Call, forget_oldest
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
 from llama_index_presets.monitor.prices import FREE_PROVIDER, free_here
 from llama_index_presets.monitor.stream_usage import ask_for_usage
@@ -33,6 +34,8 @@ __all__ = ["CallRecorder"]
 
 _log = logging.getLogger(__name__)
 _MOST_WAITING: Final = 2_000
+_ADDRESSES: Final = {"llm": "api_base", "embedding": "api_base", "rerank": "base_url"}
+"""Kind of a call -> the attribute of its model that has the address of a server."""
 _EVERYTHING: Final = COMPLETIONS.keys() | STARTS.keys() | ENDS.keys()
 
 
@@ -136,7 +139,7 @@ class CallRecorder:
         self.tracker.enter(span_id, parent_id, instance)
         if arguments is not None and isinstance(instance, BaseEmbedding):
             if len(self._to_embed) >= _MOST_WAITING:  # of spans that never end
-                self._to_embed.pop(next(iter(self._to_embed)), None)
+                forget_oldest(self._to_embed)
             self._to_embed[span_id] = _texts_of(arguments.arguments)
         if self.guard is not None:
             self._stand_before(instance)
@@ -157,7 +160,7 @@ class CallRecorder:
         if (
             self.guard is not None
             and self._instrumented
-            and isinstance(instance, (BaseLLM, BaseEmbedding))
+            and (isinstance(instance, (BaseLLM, BaseEmbedding)) or hasattr(instance, "postprocess_nodes"))
             and self.hears()
         ):
             self.guard.join(instance)
@@ -190,7 +193,7 @@ class CallRecorder:
         Raises:
             BudgetExceededError: A budget refuses the call; its row says so.
         """
-        if self.budgets is None or call.kind not in ("llm", "embedding"):
+        if self.budgets is None or not _is_paid(call):
             return
         texts = prompt_texts(call.prompt) if call.kind == "llm" else call.texts or []
         try:
@@ -218,17 +221,22 @@ class CallRecorder:
             self.ledger.prompts[call.call_id] = "\n".join(prompt_texts(call.prompt))
 
     def _price_here(self, call: OpenCall) -> None:
-        """Make a model of a server on this machine free, unless a price is known: a gateway passes a bill on."""
-        if call.kind not in ("llm", "embedding"):
+        """Make a model of a server on this machine free, unless a price is known: a gateway passes a bill on.
+
+        Asked when a call begins, for its budgets, and again for its row, since some models name a provider at the end.
+        """
+        if call.kind not in BILLABLE_KINDS or call.provider == FREE_PROVIDER:
             return
         if call.provider and not getattr(call.instance, "serves_any_vendor", False):
             return
-        address = str(getattr(call.instance, "api_base", None) or "")
+        address = str(getattr(call.instance, _ADDRESSES[call.kind], None) or "")
         asked = (address, call.model)
         if address and asked not in self._here:
             self._here[asked] = free_here(self.ledger.pricer, call.model, address)
         if self._here.get(asked):
             call.provider = FREE_PROVIDER
+        elif call.kind == "rerank":
+            call.provider = ""  # not that of the class, which speaks the protocol of its vendor only
 
     def first_chunk(self, call: OpenCall) -> None:
         """Do nothing: the end says it all."""
@@ -292,6 +300,7 @@ class CallRecorder:
         call, who = end.call, end.call.who
         self._price_here(call)  # an embedding model said its provider at the end
         usage, source = end.measure()
+        cost, version = self._special_cost(end, usage)
         if call_id is None:  # a failed attempt has another id, and is no call of its own
             self._count(end, usage, source)
         parent = call.parent
@@ -306,7 +315,7 @@ class CallRecorder:
             usage.prompt,
             usage.completion,
             usage.total or usage.prompt + usage.completion,
-            None,
+            cost,
             end.latency_ms,
             end.status,
             who.preset,
@@ -323,8 +332,18 @@ class CallRecorder:
             source,
             end.cache_hit,
             self._prompt_sha256(call),
-            "",
+            version,
+            searches=getattr(end.report, "searches", 0),
         )
+
+    def _special_cost(self, end: CallEnded, usage: Usage) -> tuple[Decimal | None, str]:
+        """Price what the columns of a row do not say; (None, "") leaves the price to the ledger."""
+        call = end.call
+        if call.kind == "rerank" and call.asks:  # a reranker that asks models, which have rows of their own
+            return Decimal(0), ""
+        if not usage.is_special():
+            return None, ""
+        return self.ledger.pricer.price(call.provider, call.model, usage.tokens(), end.ended_us / 1e6)
 
     def _count(self, end: CallEnded, usage: Usage, source: str) -> None:
         """Count the tokens; a tokenizer that fails costs no row."""
@@ -341,6 +360,14 @@ class CallRecorder:
             except (MonitorError, OSError) as error:
                 _log.error("A call is recorded without the hash of its prompt: %s", error)
         return call.prompt_sha256
+
+
+def _is_paid(call: OpenCall) -> bool:
+    """Whether a budget is asked: not for stages, nor for a reranker that asks models or runs in this process."""
+    hosted = call.provider != FREE_PROVIDER and (
+        bool(call.provider) or getattr(call.instance, "serves_any_vendor", False)
+    )
+    return call.kind in ("llm", "embedding") or (call.kind == "rerank" and hosted)
 
 
 def _now_us() -> int:

@@ -7,7 +7,10 @@ after. Embedding models retry batches, and say which attempts failed with an `At
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -20,7 +23,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
-from tenacity.stop import stop_after_attempt, stop_before_delay
+from tenacity.stop import stop_after_attempt, stop_any, stop_base, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
 from llama_index_presets.errors import SettingsError
@@ -28,8 +31,17 @@ from llama_index_presets.events import AttemptFailedEvent
 from llama_index_presets.monitor.attribution import attempt_number
 from llama_index_presets.monitor.calls.model_call import answer_was_lost
 
-__all__ = ["RetryPolicy", "is_transient", "retry_after_s", "retrying", "status_of"]
+__all__ = [
+    "RetryPolicy",
+    "answering_within",
+    "is_transient",
+    "retried",
+    "retry_after_s",
+    "retrying",
+    "status_of",
+]
 
+_Reply = TypeVar("_Reply")
 _Model = TypeVar("_Model", bound=BaseLLM | BaseEmbedding)
 _TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
 # Names, so that no SDK need be installed: openai, anthropic and httpx all use these.
@@ -43,7 +55,9 @@ _TRANSIENT_ERRORS: Final = frozenset(
         "ModelReplyError",
     }
 )
+_NUMBER: Final = re.compile(r"\d+(\.\d*)?", re.ASCII)
 _dispatcher = get_dispatcher(__name__)
+_deadline: ContextVar[float] = ContextVar("llama_index_presets_deadline", default=math.inf)
 _inside: ContextVar[bool] = ContextVar("llama_index_presets_retrying", default=False)
 
 
@@ -84,7 +98,7 @@ class RetryPolicy:
 
         return {
             "retry": retry_if_exception(helps),
-            "stop": stop_after_attempt(self.attempts) | stop_before_delay(self.total_s),
+            "stop": stop_any(stop_after_attempt(self.attempts), stop_before_delay(self.total_s), _TooLate()),
             "wait": self._wait,
             "before": _number_attempt,
             "before_sleep": before_sleep,
@@ -99,6 +113,28 @@ class RetryPolicy:
         if asked is not None:
             return asked
         return wait_random_exponential(multiplier=self.first_wait_s, max=self.longest_wait_s)(state)
+
+
+@contextlib.contextmanager
+def answering_within(limit_s: float) -> Iterator[None]:
+    """Let no attempt begin after so many seconds: nobody waits for its answer then, and it would be paid all the same.
+
+    Example:
+        >>> with answering_within(30.0):
+        ...     pass  # ask models
+    """
+    before = _deadline.set(min(_deadline.get(), time.monotonic() + limit_s))
+    try:
+        yield
+    finally:
+        _deadline.reset(before)
+
+
+class _TooLate(stop_base):
+    """Stops where the wait would end after the deadline."""
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return time.monotonic() + retry_state.upcoming_sleep >= _deadline.get()
 
 
 def _number_attempt(state: RetryCallState) -> None:
@@ -129,6 +165,7 @@ def status_of(error: BaseException) -> int | None:
         getattr(error, "status_code", None),
         getattr(response, "status_code", None),
         inside.get("HTTPStatusCode"),
+        getattr(error, "http_status", None),  # Voyage's
         getattr(error, "code", None),  # Google's
     )
     found = [place for place in places if isinstance(place, int)]
@@ -146,16 +183,21 @@ def _headers(error: BaseException) -> Any:
 def retry_after_s(error: BaseException) -> float | None:
     """Read how long a server asks to wait, in seconds: in milliseconds, seconds or as a date."""
     headers = _headers(error)
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        said = str(headers.get(name) or "").strip()
+        if _NUMBER.fullmatch(said):
+            return float(said) * unit_s
+    return _until(said)
+
+
+def _until(said: str) -> float | None:
+    """Seconds until a date of HTTP; one without a zone is in UTC."""
     try:
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return max(float(milliseconds) / 1000, 0.0)
-        if (seconds := headers.get("retry-after")) is None:
-            return None
-        if seconds.replace(".", "", 1).isdigit():
-            return float(seconds)
-        return max((parsedate_to_datetime(seconds) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (TypeError, ValueError):
+        date = parsedate_to_datetime(said)
+    except (TypeError, ValueError, OverflowError):
         return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max((date - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def retrying(model: _Model, policy: RetryPolicy | None = None) -> _Model:
@@ -176,6 +218,20 @@ def retrying(model: _Model, policy: RetryPolicy | None = None) -> _Model:
     copy = model.model_copy()
     _switch_off(copy)
     return cast("_Model", _changed(copy, type(model), policy or RetryPolicy()))
+
+
+def retried(send: Callable[[], _Reply], policy: RetryPolicy | None = None) -> _Reply:
+    """Send a request that no model of LlamaIndex makes, such as a reranker's, as `retrying` sends a model's.
+
+    Example:
+        >>> retried(lambda: "reply")
+        'reply'
+    """
+    attempt = attempt_number.set(1)
+    try:
+        return Retrying(**(policy or RetryPolicy()).options(None, _report_attempts()))(send)
+    finally:
+        attempt_number.reset(attempt)
 
 
 def _changed(model: Any, plain: Any, policy: RetryPolicy) -> Any:

@@ -34,6 +34,9 @@ Wanted = Callable[[], bool]
 
 _QUESTION: Final = {"stream_options": {"include_usage": True}}
 _REFUSALS: Final = (400, 422)
+_SAID_FIRST: Final = (
+    "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "service_tier", "speed"
+)  # fmt: skip
 _KNOWN_HOSTS: Final = (".openai.com", ".azure.com")
 _accepting: set[tuple[str, str]] = set()
 _refusing: set[tuple[str, str]] = set()
@@ -194,7 +197,7 @@ def _completed(event: Any, first: Any) -> Any:
     if kind == "message_start":
         return event.message.usage
     if kind == "message_delta" and first is not None:
-        for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+        for name in _SAID_FIRST:
             if getattr(event.usage, name, None) is None:
                 setattr(event.usage, name, getattr(first, name, None))
     return first

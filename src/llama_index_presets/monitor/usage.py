@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from llama_index_presets.monitor.prices import FREE_PROVIDER
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Tokens
 from llama_index_presets.text.tiktoken_files import carried_encoding
 
 __all__ = [
@@ -167,6 +167,10 @@ class Usage(NamedTuple):
         cache_write: Input tokens written to it.
         reasoning: Output tokens that were thinking.
         total: What the provider calls the total, or 0 where it says nothing.
+        cache_write_1h: Input tokens of `cache_write` that stay in the cache for an hour.
+        audio: Input tokens of sound.
+        audio_out: Output tokens of sound.
+        tier: Which of its prices the provider served the call at, such as ``"flex"``; empty is the standard one.
     """
 
     prompt: int = 0
@@ -175,6 +179,21 @@ class Usage(NamedTuple):
     cache_write: int = 0
     reasoning: int = 0
     total: int = 0
+    cache_write_1h: int = 0
+    audio: int = 0
+    audio_out: int = 0
+    tier: str = ""
+
+    def tokens(self) -> Tokens:
+        """What is to be priced."""
+        return Tokens(
+            self.prompt, self.completion, self.cached, self.cache_write,
+            self.cache_write_1h, self.audio, self.audio_out, tier=self.tier,
+        )  # fmt: skip
+
+    def is_special(self) -> bool:
+        """Whether its price needs more than the columns of a ledger row say."""
+        return bool(self.cache_write_1h or self.audio or self.audio_out or self.tier)
 
 
 def field(holder: Any, name: str) -> Any:
@@ -226,6 +245,8 @@ def _openai_chat(usage: Any) -> Usage:
         cache_write=_first(usage, *_CACHE_WRITE),
         reasoning=reasoning,
         total=total,
+        audio=_tokens(usage, "prompt_tokens_details", "audio_tokens"),
+        audio_out=_tokens(usage, "completion_tokens_details", "audio_tokens"),
     )
 
 
@@ -251,6 +272,7 @@ def _anthropic(usage: Any) -> Usage:
         cached=read,
         cache_write=written,
         reasoning=_tokens(usage, "output_tokens_details", "thinking_tokens"),
+        cache_write_1h=_tokens(usage, "cache_creation", "ephemeral_1h_input_tokens"),
     )
 
 
@@ -284,6 +306,8 @@ def _gemini(usage: Any) -> Usage:
         cached=_tokens(usage, "cached_content_token_count"),
         reasoning=thoughts,
         total=_tokens(usage, "total_token_count"),
+        audio=_sound(field(usage, "prompt_tokens_details"), "token_count"),
+        audio_out=_sound(field(usage, "candidates_tokens_details"), "token_count"),
     )
 
 
@@ -296,7 +320,20 @@ def _gemini_rest(usage: Any) -> Usage:
         cached=_tokens(usage, "cachedContentTokenCount"),
         reasoning=thoughts,
         total=_tokens(usage, "totalTokenCount"),
+        audio=_sound(field(usage, "promptTokensDetails"), "tokenCount"),
+        audio_out=_sound(field(usage, "candidatesTokensDetails"), "tokenCount"),
     )
+
+
+def _sound(details: Any, count: str) -> int:
+    """Tokens of sound in Gemini's list of modalities."""
+    listed = details if isinstance(details, (list, tuple)) else ()
+    return sum(_tokens(one, count) for one in listed if _named(field(one, "modality")) == "AUDIO")
+
+
+def _named(value: Any) -> str:
+    """Text of a value that may be a member of an enum."""
+    return str(getattr(value, "value", value) or "")
 
 
 def _ollama(raw: Any) -> Usage:
@@ -327,21 +364,43 @@ def reported_usage(response: Any) -> Usage | None:
     Example:
         >>> from types import SimpleNamespace
         >>> raw = {"usage": {"input_tokens": 100, "cache_read_input_tokens": 900, "output_tokens": 7}}
-        >>> reported_usage(SimpleNamespace(raw=raw, additional_kwargs={}))
-        Usage(prompt=1000, completion=7, cached=900, cache_write=0, reasoning=0, total=0)
+        >>> reported_usage(SimpleNamespace(raw=raw, additional_kwargs={}))[:3]
+        (1000, 7, 900)
     """
     raw = getattr(response, "raw", None)
     usage = raw.get("usage") if type(raw) is dict else getattr(raw, "usage", None)
     if usage is not None and type(prompt := field(usage, "prompt_tokens")) is int and prompt > 0:
-        return _openai_chat(usage)  # the most common shape, without the search
+        return _at_tier(_openai_chat(usage), raw)  # the most common shape, without the search
     for holder in _holders(response):
         for _, mark, read in SHAPES:
             value = field(holder, mark)
             if value is not None and _is_count(value):
                 found = read(holder)
                 if found.prompt or found.completion:
-                    return found
+                    return _at_tier(found, holder, raw, field(raw, "response"))
     return None
+
+
+# Where a provider says at which of its prices it served a call: OpenAI, Anthropic (twice), Google.
+_TIER_FIELDS: Final = ("service_tier", "speed", "traffic_type", "trafficType")
+_TIERS: Final = {
+    "flex": "flex",
+    "priority": "priority",
+    "fast": "fast",
+    "batch": "batch",
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_PRIORITY": "priority",
+}
+"""What it says -> its name in the list of prices; anything else is the standard price."""
+
+
+def _at_tier(usage: Usage, *places: Any) -> Usage:
+    for place in places:
+        for name in _TIER_FIELDS if place is not None else ():
+            said = field(place, name)
+            if said is not None and (tier := _TIERS.get(_named(said))):
+                return usage._replace(tier=tier)
+    return usage
 
 
 def _is_count(value: Any) -> bool:
@@ -379,4 +438,5 @@ def merged(first: Usage | None, second: Usage | None) -> Usage | None:
     """Join what two chunks of one stream reported: counts only grow, so the larger one holds."""
     if first is None or second is None:
         return second if first is None else first
-    return Usage(*(max(pair) for pair in zip(first, second, strict=True)))
+    larger: list[Any] = [max(pair) for pair in zip(first, second, strict=True)]  # type: ignore[type-var]
+    return Usage(*larger)

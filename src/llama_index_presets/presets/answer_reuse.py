@@ -43,7 +43,7 @@ _BY_HAND: Final = ("store", "embedding", "reranker")
 _NOT_ABOUT_ANSWERS: Final = frozenset(
     {
         "answer_cache", "answer_cache_mb", "answer_cache_hours", "embedding_cache", "monitoring", "state",
-        "leg_timeout_s", "batch_chunks", "max_document_mb", "stream_usage", "trace_endpoint", "trace_project",
+        "leg_timeout_s", "batch_chunks", "max_document_mb", "prices", "stream_usage", "trace_endpoint", "trace_project",
         "trace_content", "alert_webhook", "alert_by", "alert_error_rate", "alert_latency_s", "alert_cost_ratio",
     }
 )  # fmt: skip

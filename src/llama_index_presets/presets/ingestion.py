@@ -341,6 +341,7 @@ def _estimator(parts: EngineParts, contextualiser: Contextualiser | None = None)
         known=parts.manifest.hashes(),
         contextualiser=contextualiser,
         vectors=parts.vector_store,
+        pricer=parts.ledger.pricer,
     )
 
 

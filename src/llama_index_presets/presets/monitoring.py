@@ -128,7 +128,7 @@ def start_monitoring(
     if local:
         _refuse_remote("trace_endpoint", settings.trace_endpoint)
         _refuse_remote("alert_webhook", settings.alert_webhook)
-    ledger = Ledger(storage.ledger)
+    ledger = Ledger(storage.ledger, prices=settings.prices)
     audited = level == "audit"
     opened.callback(_close, ledger.close, audited)
     if level == "local":

@@ -125,6 +125,8 @@ class Settings:
         permissions_from: Whose word counts for who may see a document, beside that of the ingest's caller: ``sidecar``,
             the file NAME.meta.json; ``source``, a `Document`'s metadata, a row, or a connected source;
             ``front-matter``, what a file says of itself.
+        prices: Price book, the path of a TOML file with prices of your own: of a model without a known price, of your
+            contract; see the page "cost-tracking".
         stream_usage: Whether streams of OpenAI's protocol ask the server for their usage; false estimates it. A server
             that refuses the question is not asked again.
         trace_endpoint: OTLP/HTTP collector, such as ``http://127.0.0.1:6006``; ``off`` sends no traces. None takes that
@@ -187,6 +189,7 @@ class Settings:
     pii: Literal["off", "report", "redact", "refuse"] = "off"
     permissions: Literal["off", "on"] = "off"
     permissions_from: tuple[str, ...] = ("sidecar", "source")
+    prices: str | None = None
     stream_usage: bool = True
     trace_endpoint: str | None = None
     trace_project: str | None = None

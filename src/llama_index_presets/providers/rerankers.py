@@ -9,7 +9,7 @@ my_app.models:Mine?top_n=5              any LlamaIndex postprocessor of your own
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from llama_index_presets.packages.extras import require
 from llama_index_presets.providers.language_models import make_own
@@ -53,7 +53,7 @@ RERANKER_PROVIDERS: Final[dict[str, Provider]] = {
         endpoints=("CO_API_URL",),
         bare=("rerank-v", "rerank-english-", "rerank-multilingual-"),
         names=_COHERE,
-        fixed={"max_retries": 3},
+        fixed={"max_retries": 1},  # of its own; see `billed_rerankers`
         prices="cohere",
     ),
     "voyage": Provider(
@@ -71,7 +71,7 @@ RERANKER_PROVIDERS: Final[dict[str, Provider]] = {
         kind="CohereRerank",
         extra="cohere",
         names=_COHERE,
-        fixed={"max_retries": 3},
+        fixed={"max_retries": 1},  # of its own; see `billed_rerankers`
     ),
 }
 """Name before the slash -> provider; ``http`` stands for every ``http://…#model``."""
@@ -114,6 +114,7 @@ def make_reranker(name: ModelName, options: Mapping[str, Any], *, top_n: int) ->
     """
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
+    from llama_index_presets.providers.billed_rerankers import say_what_is_billed
     from llama_index_presets.rerank.provenance_keeper import KeepsRetrievalScores
 
     checked = check_options(options, "reranker")
@@ -133,7 +134,18 @@ def make_reranker(name: ModelName, options: Mapping[str, Any], *, top_n: int) ->
         **{option: checked[option] for option in ("timeout_s", "headers") if option in checked},
         **({"endpoint": address} if address else {}),
     }
-    made = kind(**arguments_of(values, provider, "reranker"))
+    made = (_of_any_vendor(kind) if name.provider == SERVER else kind)(
+        **arguments_of(values, provider, "reranker")
+    )
     if address:
         made.base_url = address  # the class keeps it in its client only, where no check of addresses looks
+    say_what_is_billed(made, provider.prices)
     return KeepsRetrievalScores(made, attempts=3)
+
+
+def _of_any_vendor(kind: type) -> type:
+    """A reranker's class for servers that speak its protocol: its name says nothing of who bills."""
+    facts = {"serves_any_vendor": True, "__annotations__": {"serves_any_vendor": ClassVar[bool]}}
+    return type(kind)(
+        kind.__name__, (kind,), {"__module__": kind.__module__, "__doc__": kind.__doc__, **facts}
+    )

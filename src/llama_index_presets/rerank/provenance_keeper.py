@@ -56,7 +56,7 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         attempt = 0
-        while True:
+        while nodes:
             attempt += 1
             try:
                 reranked = self._inner.postprocess_nodes(_copies(nodes), query_bundle=query_bundle)
@@ -64,12 +64,13 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
             except Exception as error:
                 self._judge(error, attempt)
             time.sleep(_PAUSE_S)
+        return []
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         attempt = 0
-        while True:
+        while nodes:
             attempt += 1
             try:
                 reranked = await self._inner.apostprocess_nodes(_copies(nodes), query_bundle=query_bundle)
@@ -77,6 +78,7 @@ class KeepsRetrievalScores(BaseNodePostprocessor):
             except Exception as error:
                 self._judge(error, attempt)
             await asyncio.sleep(_PAUSE_S)
+        return []
 
     def _judge(self, error: Exception, attempt: int) -> None:
         """Let another attempt be made where a reply lacks what the reranker's class takes unseen, such as ``results``.

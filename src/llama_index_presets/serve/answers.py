@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
 from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.retry import answering_within
 from llama_index_presets.provenance import source_name
 from llama_index_presets.serve.callers.key_file import Caller
 from llama_index_presets.serve.callers.limits import Limits, Slots
@@ -213,6 +215,7 @@ class Answers:
         """Begin on a thread; place and lease are given back when the thread is done, not when the client has left."""
         slots = self.slots
         await slots.acquire()
+        deadline = time.monotonic() + self.limits.answer_s
         try:
             served = self.engines.take(name)
         except BaseException:
@@ -224,7 +227,7 @@ class Answers:
             tags = (*caller.tags, engine_tag(served.name))
             if paid:
                 view.refuse_spent_budgets(tags=tags)
-            with attributed(tags=tags):
+            with attributed(tags=tags), answering_within(deadline - time.monotonic()):
                 return work(view, served)
 
         loop = asyncio.get_running_loop()

@@ -122,6 +122,55 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Usage]] = {
     "cohere": ({"usage": COHERE}, {}, Usage(1000, 100, 900)),
     "cohere version 1": ({"meta": COHERE, "text": "Yes"}, {}, Usage(1000, 100, 900)),
     "ollama": (OLLAMA, {}, Usage(1000, 100)),
+    "openai with sound": (
+        {
+            "usage": PLAIN
+            | {
+                "prompt_tokens_details": {"audio_tokens": 300},
+                "completion_tokens_details": {"audio_tokens": 60},
+            }
+        },
+        {},
+        Usage(1000, 100, total=1100, audio=300, audio_out=60),
+    ),
+    "openai at another tier": (
+        {"usage": PLAIN, "service_tier": "flex"},
+        {},
+        Usage(1000, 100, total=1100, tier="flex"),
+    ),
+    "openai at its own tier": ({"usage": PLAIN, "service_tier": "default"}, {}, Usage(1000, 100, total=1100)),
+    "openai_responses at another tier": (
+        {"type": "response.completed", "response": {"usage": RESPONSES, "service_tier": "priority"}},
+        {},
+        FULL._replace(tier="priority"),
+    ),
+    "anthropic with a cache for an hour": (
+        {
+            "usage": ANTHROPIC
+            | {"cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30}}
+        },
+        {},
+        Usage(1000, 100, 900, 50, cache_write_1h=30),
+    ),
+    "anthropic in haste": (
+        {"usage": ANTHROPIC | {"speed": "fast"}},
+        {},
+        Usage(1000, 100, 900, 50, tier="fast"),
+    ),
+    "gemini with sound": (
+        {
+            "usage_metadata": GEMINI
+            | {
+                "prompt_tokens_details": [
+                    {"modality": "TEXT", "token_count": 700},
+                    {"modality": "AUDIO", "token_count": 300},
+                ],
+                "traffic_type": "ON_DEMAND_FLEX",
+            }
+        },
+        {},
+        FULL._replace(audio=300, tier="flex"),
+    ),
 }
 
 

@@ -17,9 +17,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from tests.fakes import ScriptedLLM
+from tests.servers.openai import Fault, OpenAIServer
 from tests.unit.serve.conftest import Running, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import ServeError, SettingsError
+from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.serve import job_queue
 from llama_index_presets.serve.app import create_app, make_server
 from llama_index_presets.serve.callers.limits import Limits
@@ -356,6 +358,26 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         gate.set()
         wait_for(lambda: server.process.server.answers.slots.taken == 0)
         assert client.post("/query", json=QUESTION).status_code == 200
+
+
+def test_a_model_that_asks_to_wait_longer_than_the_answer_may_take_is_not_waited_for(tmp_path: Path) -> None:
+    """The thread slept, and then paid for an answer that nobody waited for."""
+    with OpenAIServer(fail_always=Fault(status=429, retry_after="60")) as models:
+
+        def limited() -> object:
+            return make_language_model(f"{models.url}#qwen3", {"context_window": 8_000})
+
+        with (
+            running(config_of(tmp_path, limits=Limits(answer_s=30)), opener(limited)) as server,
+            server.client() as client,
+        ):
+            began = time.monotonic()
+            answer = client.post("/query", json=QUESTION, timeout=60)
+            assert code(answer) == (502, "upstream_failed")  # it was "The server failed"
+            assert answer.headers["retry-after"] == "60"
+            assert time.monotonic() - began < 25
+            wait_for(lambda: server.process.server.answers.slots.taken == 0)
+        assert len(models.requests) == 1
 
 
 def test_limits_are_numbers_above_zero() -> None:

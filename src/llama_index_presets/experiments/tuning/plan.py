@@ -31,6 +31,7 @@ from llama_index_presets.experiments.tuning.search import FEWEST, tune
 from llama_index_presets.experiments.tuning.space import Configuration, configurations, index_of, parse_axes
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.progress import progress_bar
+from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.packages.extras import require
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
@@ -219,7 +220,7 @@ def _cost(plan: Plan, values: Settings, estimates: Sequence[Estimate]) -> Decima
     total = sum((one for one in costs if one is not None), Decimal(0))
     if plan.measure in RETRIEVAL_MEASURES:
         return total
-    usd = estimate_answer(plan.row, values).usd
+    usd = estimate_answer(plan.row, values, Pricer(values.prices)).usd
     return None if usd is None else total + usd * math.ceil(len(plan.options) * len(plan.questions) * _ASKED)
 
 

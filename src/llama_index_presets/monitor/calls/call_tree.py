@@ -37,7 +37,7 @@ from llama_index_presets.monitor.calls.model_call import (
     response_text,
 )
 from llama_index_presets.monitor.calls.open_streams import OpenStreams
-from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, LOAD_KIND
+from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, LOAD_KIND, forget_oldest
 from llama_index_presets.monitor.prices import FREE_PROVIDER
 from llama_index_presets.monitor.usage import (
     Usage,
@@ -52,6 +52,7 @@ __all__ = ["CallTree"]
 _provider_of = functools.lru_cache(maxsize=1024)(provider_of)
 _UNKNOWN: Final[tuple[str | None, Any]] = (None, None)
 _GIVEN_UP: Final = (asyncio.CancelledError, KeyboardInterrupt)
+_RETRIED: Final = ("embedding", "llm", "rerank")
 _MOST_SPANS: Final = 50_000
 
 
@@ -83,7 +84,7 @@ class CallTree:
         if self.streams:
             parent_id = self.streams.around(parent_id, self.spans)
         if len(self.spans) >= _MOST_SPANS:  # spans that never end, such as those of killed tasks
-            self.spans.pop(next(iter(self.spans)), None)
+            forget_oldest(self.spans)
         self.spans[span_id] = (parent_id, instance)
 
     def is_quiet(self, span_id: str) -> bool:
@@ -196,6 +197,8 @@ class CallTree:
         if outer is None:
             return
         call.query_id = call.query_id or outer.query_id
+        if outer.kind == "rerank":
+            outer.asks = True
         if call.kind in ("llm", "embedding"):
             while outer is not None and outer.kind != call.kind:
                 outer = outer.parent
@@ -331,7 +334,7 @@ class CallTree:
 
     def attempt_failed(self, event: AttemptFailedEvent) -> None:
         """Note an attempt that failed inside a call that goes on; its clock begins anew."""
-        call = self.around("embedding", event.span_id) or self.around("llm", event.span_id)
+        call = next((call for kind in _RETRIED if (call := self.around(kind, event.span_id))), None)
         if call is not None:
             self.sink.attempt_failed(call, event)
             call.attempt = event.attempt + 1
@@ -366,7 +369,8 @@ class CallTree:
         call = call or self._begin_at("rerank", event.span_id)
         call.provider, call.model = event.provider, event.model
         usage = Usage(event.prompt_tokens)
-        self._end(call, usage=usage, source="counted", latency_ms=event.latency_ms, report=event)
+        source = event.usage_source or ""
+        self._end(call, usage=usage, source=source, latency_ms=event.latency_ms, report=event)
 
 
 def _reported(call: OpenCall, event: EmbeddingUsageEvent) -> dict[str, Any]:

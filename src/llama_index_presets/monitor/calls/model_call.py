@@ -41,6 +41,7 @@ class OpenCall:
         parent: The nearest call that is open around it.
         serves: Of the calls around it, the nearest of the same kind: its wrapper.
         wraps: Whether it leaves counting to calls inside it.
+        asks: Whether a reranking has calls of models inside, which are billed by themselves.
         nested: Ends of embedding calls inside.
         texts: What an embedding call is to embed.
         resumes: When its next attempt begins, on the performance counter; nothing is under way before.
@@ -61,6 +62,7 @@ class OpenCall:
     pieces: list[str] | None = None
     stream_usage: Usage | None = None
     wraps = False
+    asks = False
     nested: list[CallEnded] | None = None
     done = False
     loads: list[tuple[float, float]] | None = None  # beginnings and ends, on the performance counter

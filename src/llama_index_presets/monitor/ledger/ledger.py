@@ -46,7 +46,7 @@ from llama_index_presets.monitor.ledger.row import (
     Call,
     used_nothing,
 )
-from llama_index_presets.monitor.prices import PriceBook, Pricer, Tokens
+from llama_index_presets.monitor.prices import FREE_PROVIDER, PriceBook, Pricer, Tokens
 from llama_index_presets.packages.command_process import is_brief
 
 __all__ = ["Ledger"]
@@ -111,9 +111,7 @@ class Ledger(LedgerReader):
             )
         self.durable = durable
         self.keep_days = keep_days
-        self.pricer = Pricer(
-            prices if prices is None or isinstance(prices, PriceBook) else PriceBook.load(Path(prices))
-        )
+        self.pricer = Pricer(Path(prices) if isinstance(prices, os.PathLike) else prices)
         self._interval_s = flush_interval_s
         self._observers: tuple[Observer, ...] = ()
         self._closed = False
@@ -167,6 +165,7 @@ class Ledger(LedgerReader):
         prompt_sha256: str = "",
         cost_usd: Decimal | None = None,
         saved_usd: Decimal = Decimal(0),
+        searches: int = 0,
         timestamp_us: int | None = None,
     ) -> str:
         """Add one row; the names are the columns of `Call`.
@@ -196,7 +195,7 @@ class Ledger(LedgerReader):
                 call_id, now, kind, provider, model, prompt_tokens, completion_tokens, total, cost_usd,
                 latency_ms, status, preset, query_id, parent_id, session, tenant, tuple(tags), attempt,
                 error_type, cached_tokens, cache_write_tokens, reasoning_tokens, usage_source, cache_hit,
-                prompt_sha256, version, saved_usd,
+                prompt_sha256, version, saved_usd, searches,
             )
         )  # fmt: skip
         return call_id
@@ -346,9 +345,12 @@ class Ledger(LedgerReader):
         if call.kind not in ("llm", "embedding", "rerank") or call.cache_hit or used_nothing(call):
             return call._replace(cost_usd=Decimal(0))
         tokens = Tokens(
-            call.prompt_tokens, call.completion_tokens, call.cached_tokens, call.cache_write_tokens
-        )
+            call.prompt_tokens, call.completion_tokens, call.cached_tokens, call.cache_write_tokens,
+            searches=call.searches,
+        )  # fmt: skip
         cost, version = self.pricer.price(call.provider, call.model, tokens, call.timestamp / 1e6)
+        if cost == 0 and call.kind == "rerank" and call.provider != FREE_PROVIDER and not call.usage_source:
+            return call  # nobody said what it used, so that 0 would be a guess
         return call._replace(cost_usd=cost, price_version=version)
 
     def _tell(self, batch: list[Call]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
-from llama_index_presets.monitor.ledger.row import Call, covered_s
+from llama_index_presets.monitor.ledger.row import Call, covered_s, forget_oldest
 
 __all__ = ["QuerySums"]
 
@@ -45,7 +45,7 @@ class QuerySums:
             (end - call.latency_ms / 1000, end),
         ]
         while len(self._loads) > _REMEMBERED:
-            self._loads.pop(next(iter(self._loads)), None)
+            forget_oldest(self._loads)
 
     def loading_ms(self, query_id: str) -> float:
         """How long a query has waited for models to be loaded, in milliseconds."""

@@ -18,6 +18,7 @@ __all__ = [
     "as_json_fields",
     "as_stored_fields",
     "covered_s",
+    "forget_oldest",
     "used_nothing",
 ]
 
@@ -61,10 +62,11 @@ COLUMNS: Final[dict[str, str]] = {
     "prompt_sha256": "VARCHAR",
     "price_version": "VARCHAR",
     "saved_usd": "DECIMAL(18,12)",
+    "searches": "BIGINT",
 }
 """Column -> DuckDB type of the table `llm_calls`, in order. Timestamps are UTC."""
 
-ADDED_LATER: Final = ("saved_usd",)
+ADDED_LATER: Final = ("saved_usd", "searches")
 """Columns that tables of earlier releases lack."""
 
 
@@ -99,6 +101,7 @@ class Call(NamedTuple):
         prompt_sha256: Keyed hash of the prompt, so that equal prompts can be counted and not guessed.
         price_version: Where the price came from; empty until the ledger has priced the row.
         saved_usd: Of a language model's call that the answer cache saved: what the call had cost, as far as known.
+        searches: Searches that a hosted reranker bills.
     """
 
     call_id: str
@@ -128,6 +131,7 @@ class Call(NamedTuple):
     prompt_sha256: str
     price_version: str
     saved_usd: Decimal = Decimal(0)
+    searches: int = 0
 
 
 def as_json_fields(call: Call) -> dict[str, Any]:
@@ -167,6 +171,25 @@ def covered_s(intervals: Sequence[tuple[float, float]], start: float) -> float:
         covered += max(end - max(begin, reached), 0.0)
         reached = max(reached, end)
     return covered
+
+
+def forget_oldest(table: dict[str, Any]) -> None:
+    """Forget the oldest key of a table that other threads change at the same time.
+
+    Example:
+        >>> table = {"a": 1, "b": 2}
+        >>> forget_oldest(table)
+        >>> table
+        {'b': 2}
+    """
+    try:
+        oldest = next(iter(table))
+    except (
+        RuntimeError,
+        StopIteration,
+    ):  # changed in between: there is room now, or the next caller makes it
+        return
+    table.pop(oldest, None)
 
 
 def used_nothing(call: Call) -> bool:

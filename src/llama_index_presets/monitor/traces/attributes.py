@@ -22,7 +22,7 @@ from openinference.semconv.trace import SpanAttributes as Keys
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.calls.model_call import CallEnded
-from llama_index_presets.monitor.prices import Pricer, Tokens
+from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.monitor.usage import Usage
 
 __all__ = [
@@ -277,7 +277,7 @@ def _billed(written: Written, key: str, value: Any, outgoing: Outgoing) -> None:
     if not isinstance(value, Billed) or not value.ends:
         return
     usages, sources = zip(*(end.measure() for end in value.ends), strict=True)
-    usage = Usage(*map(sum, zip(*usages, strict=True)))
+    usage = Usage(*(sum(one[place] for one in usages) for place in range(Usage._fields.index("total"))))
     counts = {
         Keys.LLM_TOKEN_COUNT_PROMPT: usage.prompt,
         Keys.LLM_TOKEN_COUNT_COMPLETION: usage.completion,
@@ -292,7 +292,7 @@ def _billed(written: Written, key: str, value: Any, outgoing: Outgoing) -> None:
         outgoing.pricer.price(
             end.call.provider,
             end.call.model,
-            Tokens(one.prompt, one.completion, one.cached, one.cache_write),
+            one.tokens(),
             end.ended_us / 1e6,
         )[0]
         for end, one in zip(value.ends, usages, strict=True)

@@ -280,7 +280,7 @@ class Contextualiser:
             provider, model = self.about.provider, self.about.model
             tokens = Tokens(estimate_chat(provider, model, [prompt]), estimate_text(provider, model, [said]))
         else:
-            tokens = Tokens(usage.prompt, usage.completion, usage.cached, usage.cache_write)
+            tokens = usage.tokens()
         return self._price(tokens) or Decimal(0)
 
     # -- estimate ---------------------------------------------------------------------------------------------------
@@ -314,10 +314,10 @@ class Contextualiser:
 
     def price(self, work: ContextWork) -> Decimal | None:
         """Dollars of a work; None when the model's price is unknown."""
-        return Decimal(0) if not work.calls else self._price(work.tokens())
+        return Decimal(0) if not work.calls else self._price(work.tokens(), work.calls)
 
-    def _price(self, tokens: Tokens) -> Decimal | None:
-        return self.pricer.price(self.about.provider, self.about.model, tokens)[0]
+    def _price(self, tokens: Tokens, calls: int = 1) -> Decimal | None:
+        return self.pricer.price(self.about.provider, self.about.model, tokens, calls=calls)[0]
 
     def unpriced(self, limit: Decimal) -> BudgetExceededError:
         """The refusal of a model that no ceiling can hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,7 @@ class Estimator:
             is still to be made.
         contextualiser: Counts the context sentences, where a language model writes them.
         vectors: The store, for the vectors of documents that are read again; None counts without them.
+        pricer: Knows the prices.
     """
 
     embed_model: BaseEmbedding
@@ -167,6 +168,7 @@ class Estimator:
     caches: bool = False
     contextualiser: Contextualiser | None = None
     vectors: BasePydanticVectorStore | None = None
+    pricer: Pricer = field(default_factory=Pricer)
 
     def run(
         self,
@@ -209,7 +211,7 @@ class Estimator:
         if is_brief():  # it has read its texts, and the embedding model is still to come
             forget_model()
         minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
-        cost, _ = Pricer().price(self.provider, self.model, Tokens(work.tokens))
+        cost, _ = self.pricer.price(self.provider, self.model, Tokens(work.tokens))
         context = self._context(work)
         if context is not None:
             cost = None if cost is None or context.cost_usd is None else cost + context.cost_usd
@@ -262,7 +264,7 @@ class Estimator:
         """Who serves it, as `genai-prices` spells it; ``"local"`` for this machine."""
         known = catalogue().get(self.model)
         address = str(getattr(self._inner, "api_base", None) or "")
-        if known is None and free_here(Pricer(), self.model, address):
+        if known is None and free_here(self.pricer, self.model, address):
             return FREE_PROVIDER
         return known.provider if known else provider_of(type(self._inner).__name__, self.model)
 
@@ -387,9 +389,10 @@ def estimate_preset(
         data, images=reads_images(embed_model), limit=SizeLimit(values.max_document_mb, values.ocr)
     )
     found = as_sent(read_again(found) if again else found, values.pii)
+    pricer = Pricer(values.prices)
     contexts = place.contexts if place is not None and place.contexts.exists() else None
     with (
-        counting_contextualiser(row, values, contexts, sealer) as contextualiser,
+        counting_contextualiser(row, values, contexts, sealer, pricer) as contextualiser,
         progress_bar(show_progress, "Estimating") as progress,
     ):
         estimator = Estimator(
@@ -400,8 +403,10 @@ def estimate_preset(
             known=known,
             caches=values.embedding_cache != "off",
             contextualiser=contextualiser,
+            pricer=pricer,
         )
-        return replace(estimator.run(found, progress, sample=sample), answer=estimate_answer(row, values))
+        answer = estimate_answer(row, values, pricer)
+        return replace(estimator.run(found, progress, sample=sample), answer=answer)
 
 
 def _all_places(texts: Sequence[str]) -> list[int]:

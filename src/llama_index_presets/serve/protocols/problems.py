@@ -14,10 +14,11 @@ question, a passage or an error of a library.
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from llama_index_presets.errors import (
     AnswerError,
@@ -33,6 +34,8 @@ from llama_index_presets.errors import (
     StoreLockedError,
 )
 from llama_index_presets.files.disk_faults import is_full
+from llama_index_presets.monitor.retry import retry_after_s
+from llama_index_presets.presets.fallback import is_outage
 
 __all__ = ["Problem", "log_fault", "problem_of"]
 
@@ -111,15 +114,18 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, OSError | PresetsError) and any(is_full(one) for one in chain):
         return Problem(507, "The server's disk is full. Its operator makes room.", code="disk_full")
     names = " from ".join(type(one).__name__ for one in chain)
-    if isinstance(error, PresetsError):
+    if isinstance(error, PresetsError) or is_outage(error):
+        waits = [wait_s for one in chain if (wait_s := retry_after_s(one)) is not None]
         return Problem(
             502,
             f"A model or the index failed ({names}). The server's log says where.",
             code="upstream_failed",
+            headers={"Retry-After": str(math.ceil(min(waits[0], _LONGEST_WAIT_S)))} if waits else {},
         )
     return Problem(500, f"The server failed ({names}). Its log says where.", code="internal")
 
 
+_LONGEST_WAIT_S: Final = 86_400
 _STATUSES: tuple[tuple[tuple[type[BaseException], ...], int, str], ...] = (
     ((AnswerError, QueryError, FilterError, ImageError), 400, "bad_question"),
     ((PermissionsError,), 403, "not_permitted"),
