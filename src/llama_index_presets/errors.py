@@ -9,6 +9,7 @@
     ├── StoreError (RuntimeError)            a vector store cannot do what was asked
     │   ├── StoreLockedError                 another process holds the file; names the pid
     │   ├── StoreCorruptError                the files cannot be read; nothing was touched
+    │   ├── StoreUnavailableError            its files are gone or closed to us, or its database cannot be reached
     │   ├── StoreWriteError                  the folder or file cannot be written
     │   ├── NodeRejectedError (ValueError)   a node cannot be stored; names the ids, nothing was written
     │   ├── QueryError (ValueError)          a query cannot be run as asked
@@ -66,6 +67,7 @@ __all__ = [
     "StoreCorruptError",
     "StoreError",
     "StoreLockedError",
+    "StoreUnavailableError",
     "StoreWriteError",
     "UnknownOptionError",
     "UnknownPresetError",
@@ -164,6 +166,10 @@ class StoreLockedError(StoreError):
 
 class StoreCorruptError(StoreError):
     """The store's files cannot be read; nothing was touched."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached now: its files are gone or closed to us, or its database does not answer."""
 
 
 class StoreWriteError(StoreError):

@@ -28,7 +28,7 @@ from llama_index_presets.errors import (
     MonitorError,
     PermissionsError,
     PresetsError,
-    StoreError,
+    StoreUnavailableError,
 )
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
@@ -311,7 +311,7 @@ class EngineParts:
         if now == self.life.manifest_inode:
             return
         what = "was deleted or moved" if now is None else "was replaced by another one"
-        raise StoreError(
+        raise StoreUnavailableError(
             f"The storage folder '{self.storage.folder}' {what} while this engine has it open; nothing is read from it "
             f"or written to it. {'Put it back, or build' if now is None else 'Build'} the engine again (a server: "
             "SIGHUP or a restart)."

@@ -206,9 +206,9 @@ class Engines:
     def open(self, configs: Mapping[str, EngineConfig]) -> None:
         """Open, warm and swap in engines; blocks for as long as that takes.
 
-        Those whose configuration is the same stay, unless they can find nothing now. Requests under way end with the
-        engine that they began with. When
-        one cannot be opened, all stay as they were.
+        Those whose configuration is the same stay. If one of these can find nothing now, it is opened again, or stays
+        as it is where that fails, too, which is logged. Requests under way end with the engine that they began with.
+        When one that is new or has changed cannot be opened, all stay as they were.
 
         Raises:
             PresetsError: An engine cannot be opened.
@@ -219,7 +219,10 @@ class Engines:
             fresh: dict[str, Served] = {}
             try:
                 for name, config in configs.items():
-                    if name not in kept:
+                    if name in same and name not in kept:
+                        again = self._opened_again(same[name], config)
+                        (kept if again is same[name] else fresh)[name] = again
+                    elif name not in kept:
                         fresh[name] = self._opened(name, config)
             except BaseException as error:
                 for one in fresh.values():
@@ -231,6 +234,16 @@ class Engines:
         """Serve engines that are open already, in place of those before."""
         with self._changing:
             self._swap({name: Served(name, engine, None, _state(engine)) for name, engine in engines.items()})
+
+    def _opened_again(self, before: Served, config: EngineConfig) -> Served:
+        """Open an engine that can find nothing a second time; give it as it was where that fails, too."""
+        try:
+            return self._opened(before.name, config)
+        except PresetsError as error:
+            _log.error("The engine '%s' cannot be opened again and stays as it is: %s", before.name, error)
+        except Exception as error:
+            log_fault(f"opening the engine '{before.name}' again", error)
+        return before
 
     def _opened(self, name: str, config: EngineConfig) -> Served:
         engine = self._opener(config)

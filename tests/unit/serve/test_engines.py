@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.serve.conftest import LocalWords, add_keys, config_of, opener, running, wait_for
 
-from llama_index_presets.errors import SettingsError, StoreError, UnknownPresetError
+from llama_index_presets.errors import SettingsError, StoreError, StoreUnavailableError, UnknownPresetError
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
@@ -166,6 +166,36 @@ def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert opened[0]._parts.closed
     with pytest.raises(Problem, match="starting"):
         engines.take(None)
+
+
+def test_a_reload_goes_on_while_the_database_of_another_engine_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its engine stays, and finds again once the database is back; one that is new or changed is opened meanwhile."""
+    away: set[str] = set()
+
+    def open_some(config: EngineConfig) -> Any:
+        if Path(config.storage).name in away:
+            raise StoreUnavailableError("Postgres at db/docs cannot be reached. Start the server.")
+        return opener()(config)
+
+    engines = Engines(open_some)
+    a, b, c = (EngineConfig(preset="knowledge-base", storage=str(tmp_path / name)) for name in "abc")
+    engines.open({"a": a, "b": b})
+    before = engines.all()[1]
+    (tmp_path / "b").rename(tmp_path / "moved")
+    away.add("b")
+    engines.open({"a": a, "b": b, "c": c})
+    assert engines.names == ["a", "b", "c"]
+    assert engines.all()[1] is before
+    assert (
+        "'b' cannot be opened again and stays as it is: Postgres at db/docs cannot be reached" in caplog.text
+    )
+    with pytest.raises(StoreUnavailableError):
+        engines.open({"a": a, "b": EngineConfig(preset="healthcare", storage=b.storage)})
+    (tmp_path / "moved").rename(tmp_path / "b")
+    assert before.engine.query("What do cats do all day?").source_nodes
+    engines.close()
 
 
 def test_an_engine_in_use_is_closed_after_its_last_request(tmp_path: Path) -> None:

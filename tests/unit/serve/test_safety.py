@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import logging
+import shutil
 import socket
 import ssl
 import threading
@@ -20,13 +21,23 @@ from tests.fakes import ScriptedLLM
 from tests.servers.openai import Fault, OpenAIServer
 from tests.unit.serve.conftest import Running, add_keys, config_of, opener, running, wait_for
 
-from llama_index_presets.errors import ServeError, SettingsError
+from llama_index_presets.errors import (
+    EncryptionError,
+    ModelError,
+    MonitorError,
+    PresetsError,
+    ServeError,
+    SettingsError,
+    StoreCorruptError,
+    StoreWriteError,
+)
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.serve import job_queue
 from llama_index_presets.serve.app import create_app, make_server
 from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.engines import Engines
 from llama_index_presets.serve.protocols import rest
+from llama_index_presets.serve.protocols.problems import log_fault
 from llama_index_presets.serve.server import Process
 
 QUESTION = {"question": "What do cats do all day?"}
@@ -243,6 +254,31 @@ def test_a_full_disk_is_answered_and_logged(
         metrics = client.get("/metrics").text
     assert "a request failed: OSError" in caplog.text and "a request failed: PermissionError" in caplog.text
     assert 'route="/ingest",status="507"' in metrics
+
+
+def test_the_log_says_what_a_broken_storage_wants(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It had the names of classes alone; the caller still learns no path."""
+    with running(config_of(tmp_path)) as server, server.client() as client:
+        shutil.rmtree(tmp_path / "kb")
+        answer = client.post("/query", json=QUESTION)
+    assert (answer.status_code, str(tmp_path) in answer.text) == (502, False)
+    assert (
+        f"StoreUnavailableError: The storage folder '{tmp_path / 'kb'}' was deleted or moved" in caplog.text
+    )
+    assert "Put it back, or build the engine again (a server: SIGHUP or a restart)." in caplog.text
+
+
+@pytest.mark.parametrize("kind", [StoreCorruptError, StoreWriteError, EncryptionError, MonitorError])
+def test_the_log_tells_of_storages_and_of_nothing_else(
+    kind: type[PresetsError], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model, a filter or a library may repeat the question, a passage or a key."""
+    error = kind("'/srv/kb' is full. Make room.")
+    error.__cause__ = ModelError("my secret question")
+    error.__cause__.__cause__ = OSError(28, "No space left on device", "secret.pdf")
+    log_fault("a request", error)
+    assert "Make room" in caplog.text and "OSError: No space left on device" in caplog.text
+    assert "ModelError\n" in caplog.text and "secret" not in caplog.text
 
 
 def test_a_client_that_leaves_amid_its_body_is_no_fault(

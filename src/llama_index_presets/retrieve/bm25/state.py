@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode
 
-from llama_index_presets.errors import SettingsError, StoreError
+from llama_index_presets.errors import SettingsError, StoreError, StoreUnavailableError
 from llama_index_presets.ranking.bm25 import Analyzer, Postings, View
 from llama_index_presets.retrieve.bm25.documents import DocumentEntry, DocumentTable
 from llama_index_presets.retrieve.bm25.index_files import IndexDirectory, Manifest
@@ -382,7 +382,7 @@ class KeywordState:
             except BaseException as error:
                 folder.forget()
                 if isinstance(error, OSError):
-                    raise StoreError(
+                    raise StoreUnavailableError(
                         f"{folder.path} cannot be read ({error}). Nothing was touched."
                     ) from error
                 raise

@@ -23,15 +23,21 @@ from typing import Any, Final
 from llama_index_presets.errors import (
     AnswerError,
     BudgetExceededError,
+    EncryptionError,
     FilterError,
+    FingerprintError,
     ImageError,
     IngestError,
     MissingExtraError,
+    MonitorError,
     PermissionsError,
     PresetsError,
     QueryError,
     SettingsError,
+    StoreCorruptError,
     StoreLockedError,
+    StoreUnavailableError,
+    StoreWriteError,
 )
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.monitor.retry import retry_after_s
@@ -161,12 +167,41 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
+_TOLD: tuple[type[PresetsError], ...] = (
+    EncryptionError,
+    FingerprintError,
+    StoreCorruptError,
+    StoreLockedError,
+    StoreUnavailableError,
+    StoreWriteError,
+    MonitorError,
+)
+"""Errors whose message names a storage or ledger, its state and what to do, and nothing of what is in it."""
+
+
 def log_fault(where: str, error: BaseException) -> None:
-    """Log classes and places of an error; not its messages, which may quote questions, passages or keys."""
+    """Log classes and places of an error; its message only where that is about a storage or the system.
+
+    Other messages may quote questions, passages or keys.
+    """
     lines = []
     for one in _causes(error):
         lines += [
-            type(one).__name__,
+            _named(one),
             *(f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(one.__traceback__)),
         ]
     _log.error("%s failed: %s", where, "\n  ".join(lines))
+
+
+def _named(error: BaseException) -> str:
+    """Class of an error, with what may be said of it."""
+    name = type(error).__name__
+    if isinstance(error, _TOLD):
+        return f"{name}: {error}"
+    if (
+        isinstance(error, OSError)
+        and isinstance(error.strerror, str)
+        and type(error).__module__ == "builtins"
+    ):
+        return f"{name}: {error.strerror}"
+    return name

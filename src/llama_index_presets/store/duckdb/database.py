@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import duckdb
 
 from llama_index_presets.concurrency.forks import in_forked_child
-from llama_index_presets.errors import StoreError, StoreWriteError
+from llama_index_presets.errors import StoreError, StoreUnavailableError, StoreWriteError
 from llama_index_presets.files.private_files import private_folder, tighten
 from llama_index_presets.store.duckdb.connect import (
     ENCRYPTED_CATALOG,
@@ -99,7 +99,7 @@ class Database:
             if self._is_own_file(now := inode_of(self.path)):
                 return
         what = "deleted or moved" if now is None else "replaced by another file"
-        raise StoreError(
+        raise StoreUnavailableError(
             f"'{self.path}' was {what} while it is open; nothing is read from it or written to it. Put it back, or "
             "close the store and open it again."
         )

@@ -17,7 +17,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_presets._options import refuse_values, strict
-from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreError
+from llama_index_presets.errors import SettingsError, StoreCorruptError, StoreUnavailableError
 from llama_index_presets.packages.extras import installed, require
 from llama_index_presets.packages.stand_ins import standing_in
 from llama_index_presets.store.base import NodeQuery, StoreBase, agreed_fingerprint
@@ -77,7 +77,7 @@ _READS = 8
 """How often a read is begun, each time on the newest version, before missing files are a damage and no compaction."""
 
 
-class MissingTableError(StoreError, TableNotFoundError):
+class MissingTableError(StoreUnavailableError, TableNotFoundError):
     """``mode="append"`` met no table; an app that catches the official adapter's error catches this one."""
 
 
@@ -369,7 +369,7 @@ class LanceDBVectorStore(StoreBase, OfficialStore):
             if table is not None:
                 self._columns.check(table.schema, self.table_name)
             elif self._seen:
-                raise StoreError(
+                raise StoreUnavailableError(
                     f"Table '{self.table_name}' in '{self.uri}' was deleted while this store has it open. Restore it "
                     "from a backup; where it is to be made afresh, open a new store."
                 )

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from llama_index_presets.concurrency.forks import in_forked_child
-from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
+from llama_index_presets.errors import SettingsError, StoreError, StoreUnavailableError, StoreWriteError
 from llama_index_presets.text.utf8 import check_name
 
 __all__ = ["Done", "Transactions", "make_engine", "parse_url", "quoted"]
@@ -238,7 +238,7 @@ def _store_error(error: psycopg2.Error | DBAPIError, url: URL, tried_s: float) -
         )
     if _is_passing(error):
         tried = f"tried for {tried_s:g} s" if tried_s else "tried once"
-        return StoreError(
+        return StoreUnavailableError(
             f"Postgres at {where} cannot be reached, {tried}: {said}. Nothing of this call was half-written. Start "
             "the server: the next call connects again."
         )

