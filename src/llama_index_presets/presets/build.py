@@ -24,8 +24,6 @@ from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.presets.access import StoragePermissions
-from llama_index_presets.presets.answering import make_synthesizer
 from llama_index_presets.presets.checks.offline import (
     go_offline,
     refuse_remote,
@@ -36,8 +34,24 @@ from llama_index_presets.presets.checks.offline import (
 )
 from llama_index_presets.presets.checks.parts import check_arguments
 from llama_index_presets.presets.checks.readiness import obstacles
+from llama_index_presets.presets.components.answering import make_synthesizer
+from llama_index_presets.presets.components.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    open_embedding,
+    reads_images,
+    with_cache,
+)
+from llama_index_presets.presets.components.monitoring import open_audit, start_monitoring
+from llama_index_presets.presets.components.retrieval import (
+    assemble_pattern,
+    check_pattern,
+    language_fallback,
+)
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.index.access import StoragePermissions
 from llama_index_presets.presets.index.encryption import Encryption, choose_encryption
 from llama_index_presets.presets.index.keyword_index import KeywordOpening
 from llama_index_presets.presets.index.storage import (
@@ -47,19 +61,9 @@ from llama_index_presets.presets.index.storage import (
     resolve_storage,
 )
 from llama_index_presets.presets.index.stores import check_place, make_index, open_store, refuse_lost_vectors
-from llama_index_presets.presets.ingestion import finish_removals
+from llama_index_presets.presets.ingestion.run import finish_removals
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.models import (
-    make_chunker,
-    make_embedding,
-    make_fingerprint,
-    open_embedding,
-    reads_images,
-    with_cache,
-)
-from llama_index_presets.presets.monitoring import open_audit, start_monitoring
-from llama_index_presets.presets.retrieval import assemble_pattern, check_pattern, language_fallback
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import Origins, load_settings, reading_more
 from llama_index_presets.providers.embedding_models import embeds_on_this_machine, read_embedding_name

@@ -33,12 +33,12 @@ from llama_index_presets.monitor.attribution import Attribution, attributed
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.quality import rate
-from llama_index_presets.presets.access import VisibleRetriever, narrowed_access
-from llama_index_presets.presets.chat import PresetChatEngine
 from llama_index_presets.presets.engine_documents import EngineDocuments
 from llama_index_presets.presets.engine_parts import EngineParts
+from llama_index_presets.presets.index.access import VisibleRetriever, narrowed_access
 from llama_index_presets.presets.index.contents import describe
-from llama_index_presets.presets.query_run import QueryRun, search
+from llama_index_presets.presets.query.chat import PresetChatEngine
+from llama_index_presets.presets.query.query_run import QueryRun, search
 from llama_index_presets.presets.settings import Settings
 
 __all__ = ["PresetEngine"]

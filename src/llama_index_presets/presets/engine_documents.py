@@ -25,7 +25,7 @@ from llama_index_presets.presets.index.contents import (
     unfinished_documents,
 )
 from llama_index_presets.presets.index.permissions import list_permissions, set_permissions
-from llama_index_presets.presets.ingestion import IngestOptions, compact, estimate, ingest
+from llama_index_presets.presets.ingestion.run import IngestOptions, compact, estimate, ingest
 
 __all__ = ["EngineDocuments"]
 

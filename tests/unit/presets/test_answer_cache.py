@@ -212,12 +212,12 @@ def test_users_share_no_answer_and_lose_it_with_their_permission(tmp_path: Path)
 
 def test_an_unchanged_local_index_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same words over an index that did not change cost no retrieval; other words of one form do."""
-    from llama_index_presets.presets import query_run
+    from llama_index_presets.presets.query import query_run
 
     searched = []
     original = query_run.search
     monkeypatch.setattr(query_run, "search", lambda *args: searched.append(1) or original(*args))
-    from llama_index_presets.presets import answer_reuse
+    from llama_index_presets.presets.query import answer_reuse
 
     monkeypatch.setattr(answer_reuse, "_BY_HAND", ())  # the embedding of this test is given by hand
     with make(tmp_path) as engine:
@@ -306,7 +306,7 @@ def test_an_answer_of_an_index_that_changed_meanwhile_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its passages may have been removed and compacted away while the model wrote: their text stays away."""
-    from llama_index_presets.presets import answer_reuse
+    from llama_index_presets.presets.query import answer_reuse
 
     monkeypatch.setattr(answer_reuse, "_BY_HAND", ())  # the embedding of this test is given by hand
     with make(tmp_path) as engine:

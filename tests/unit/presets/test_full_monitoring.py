@@ -278,7 +278,7 @@ def test_alerts_reach_the_webhook(
         def log_message(self, format: str, *args: Any) -> None:
             """Stay silent."""
 
-    monkeypatch.setattr("llama_index_presets.presets.monitoring._ALERT_EVERY_S", 0.05)
+    monkeypatch.setattr("llama_index_presets.presets.components.monitoring._ALERT_EVERY_S", 0.05)
     hook = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
     threading.Thread(target=hook.serve_forever, args=(0.05,), daemon=True).start()
     url = f"http://127.0.0.1:{hook.server_port}/hook"

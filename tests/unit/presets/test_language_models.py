@@ -20,7 +20,7 @@ from llama_index_presets import build
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer
-from llama_index_presets.presets.models import make_embedding
+from llama_index_presets.presets.components.models import make_embedding
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.language_models import (
     endpoint_of,

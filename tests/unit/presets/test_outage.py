@@ -18,7 +18,7 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from llama_index_presets import build
 from llama_index_presets.errors import BudgetExceededError, StoreError
 from llama_index_presets.presets.engine import PresetEngine
-from llama_index_presets.presets.fallback import CUT_OFF, NO_ANSWER, NO_SEARCH, is_outage
+from llama_index_presets.presets.query.fallback import CUT_OFF, NO_ANSWER, NO_SEARCH, is_outage
 
 DOCUMENTS = [
     Document(text="Parcels are returned within 30 days.", doc_id="returns", metadata={"tenant": "acme"}),

@@ -22,9 +22,9 @@ from llama_index_presets.cli import app
 from llama_index_presets.errors import IngestError, PermissionsError, SettingsError, StoreError
 from llama_index_presets.ingest.metadata.permissions import names_of
 from llama_index_presets.ingest.sources.document_source import SourceItem
-from llama_index_presets.presets import access
-from llama_index_presets.presets.access import StoragePermissions
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.index import access
+from llama_index_presets.presets.index.access import StoragePermissions
 from llama_index_presets.presets.index.storage import (
     check_metadata,
     open_storage,

@@ -10,8 +10,8 @@ import pytest
 from tests.fakes import WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.presets import ingestion
 from llama_index_presets.presets.engine import PresetEngine
+from llama_index_presets.presets.ingestion import run as ingestion
 
 CLEAN, HELD = "# Ward\n\nVisits end at 18:00.", "# Ward\n\nCall 212-555-0187 for Mrs Doe, MRN: 00123."
 

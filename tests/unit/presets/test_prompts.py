@@ -14,7 +14,7 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from llama_index_presets import build
 from llama_index_presets.answer.context import SYSTEM_PROMPT
 from llama_index_presets.errors import SettingsError, UnknownOptionError
-from llama_index_presets.presets.answering import system_prompt
+from llama_index_presets.presets.components.answering import system_prompt
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.settings import Settings
 

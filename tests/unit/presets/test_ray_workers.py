@@ -9,7 +9,7 @@ import pytest
 from llama_index_presets import build
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.ray import Recorder
-from llama_index_presets.presets.ray_workers import ray_worker
+from llama_index_presets.presets.ingestion.ray_workers import ray_worker
 
 
 def test_a_worker_shortens_vectors_as_the_engine_does(

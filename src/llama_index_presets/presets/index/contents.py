@@ -16,7 +16,7 @@ from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.stored_nodes import nodes_of_documents
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.ingestion import remove
+from llama_index_presets.presets.ingestion.run import remove
 from llama_index_presets.provenance import document_id
 
 __all__ = [

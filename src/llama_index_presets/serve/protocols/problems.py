@@ -41,7 +41,7 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.files.disk_faults import is_full
 from llama_index_presets.monitor.retry import retry_after_s
-from llama_index_presets.presets.fallback import is_outage
+from llama_index_presets.presets.query.fallback import is_outage
 
 __all__ = ["Problem", "log_fault", "problem_of"]
 

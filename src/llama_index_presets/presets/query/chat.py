@@ -21,8 +21,8 @@ from llama_index_presets.answer.response import PlainResult
 from llama_index_presets.answer.thinking import without_thinking
 from llama_index_presets.concurrency.sync_async import Core, Step, arun, run
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.fallback import falls_back
-from llama_index_presets.presets.query_run import QueryRun
+from llama_index_presets.presets.query.fallback import falls_back
+from llama_index_presets.presets.query.query_run import QueryRun
 
 __all__ = ["ChatAnswer", "PresetChatEngine", "StreamingChatAnswer"]
 

@@ -1,0 +1,1 @@
+"""Components of an engine, made as its settings say: models, retrieval, monitoring."""

@@ -1,0 +1,1 @@
+"""Ingestion into an engine: documents to chunks in its index, here or on a Ray cluster."""

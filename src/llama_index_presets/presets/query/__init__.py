@@ -1,0 +1,1 @@
+"""One question or chat message on its way through an engine: run, answer, reuse of answers, fallback."""
