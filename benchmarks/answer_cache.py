@@ -22,7 +22,7 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 from tests.question_pairs import different_pairs, same_pairs
 
 from llama_index_presets import build
-from llama_index_presets.embed.local import LocalEmbedding
+from llama_index_presets.embed.local.embedding import LocalEmbedding
 
 THRESHOLDS = (0.8, 0.9, 0.95, 0.98)
 

@@ -20,7 +20,7 @@ import numpy as np
 from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
 
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, PostgresVectorStore, embedded_postgres
-from llama_index_presets.embed.local import LocalEmbedding
+from llama_index_presets.embed.local.embedding import LocalEmbedding
 from llama_index_presets.ingest.cut import cut
 from llama_index_presets.ingest.sources.source import sources
 from llama_index_presets.presets.components.models import make_chunker

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from llama_index_presets.embed.clip_model import PixelRecipe
+from llama_index_presets.embed.clip.model import PixelRecipe
 from llama_index_presets.files.locks import FileLock
 
 COLOURS = {

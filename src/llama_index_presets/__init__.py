@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from llama_index_presets.answer.extractive import ExtractiveLLM as ExtractiveLLM
     from llama_index_presets.embed.cache import EmbeddingCache as EmbeddingCache
     from llama_index_presets.embed.cached import CachedEmbedding as CachedEmbedding
-    from llama_index_presets.embed.clip import ClipEmbedding as ClipEmbedding
+    from llama_index_presets.embed.clip.embedding import ClipEmbedding as ClipEmbedding
     from llama_index_presets.embed.dataframes import embed_dataframe as embed_dataframe
-    from llama_index_presets.embed.local import LocalEmbedding as LocalEmbedding
+    from llama_index_presets.embed.local.embedding import LocalEmbedding as LocalEmbedding
     from llama_index_presets.embed.openai import BatchedOpenAIEmbedding as BatchedOpenAIEmbedding
     from llama_index_presets.monitor.handler import CostTrackingHandler as CostTrackingHandler
     from llama_index_presets.monitor.ledger.ledger import Ledger as Ledger
@@ -41,8 +41,8 @@ _PUBLIC: dict[str, str] = {
     "PresetEngine": "llama_index_presets.presets.engine",
     "recommend": "llama_index_presets.advise.recommend",
     "PRESETS": "llama_index_presets.presets.matrix",
-    "LocalEmbedding": "llama_index_presets.embed.local",
-    "ClipEmbedding": "llama_index_presets.embed.clip",
+    "LocalEmbedding": "llama_index_presets.embed.local.embedding",
+    "ClipEmbedding": "llama_index_presets.embed.clip.embedding",
     "BatchedOpenAIEmbedding": "llama_index_presets.embed.openai",
     "CachedEmbedding": "llama_index_presets.embed.cached",
     "EmbeddingCache": "llama_index_presets.embed.cache",

@@ -21,7 +21,7 @@ from tests.servers.weaviate import weaviate_server
 from tests.tiny_clip import PAIRS, draw, tiny_clip
 
 from llama_index_presets import build
-from llama_index_presets.embed.clip import ClipEmbedding
+from llama_index_presets.embed.clip.embedding import ClipEmbedding
 from llama_index_presets.ingest.metadata.document_metadata import ALLOWED_KEY
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.store.postgres.embedded import embedded_postgres

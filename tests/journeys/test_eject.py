@@ -19,7 +19,7 @@ from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import PRESETS, build
 from llama_index_presets.advise.eject import eject
-from llama_index_presets.embed.clip import ClipEmbedding
+from llama_index_presets.embed.clip.embedding import ClipEmbedding
 from llama_index_presets.errors import MonitorError, SettingsError, UnknownPresetError
 from llama_index_presets.monitor.ledger.journal import Journal
 

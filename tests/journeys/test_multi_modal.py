@@ -17,7 +17,7 @@ from tests.fakes import ScriptedLLM
 from tests.tiny_clip import PAIRS, draw, tiny_clip
 
 from llama_index_presets import build
-from llama_index_presets.embed.clip import ClipEmbedding
+from llama_index_presets.embed.clip.embedding import ClipEmbedding
 from llama_index_presets.errors import AnswerError, ImageError, SettingsError
 from llama_index_presets.presets.engine import PresetEngine
 
@@ -254,7 +254,7 @@ def test_an_estimate_says_what_ingest_takes(tmp_path: Path, folder: Path, model:
 
 @pytest.fixture
 def cached_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    from llama_index_presets.embed import clip
+    from llama_index_presets.embed.clip import embedding as clip
 
     clip._read_card.cache_clear()
     monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path / "cache"))
@@ -294,7 +294,7 @@ def test_a_machine_without_weights_says_what_to_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line, before anything is read or made."""
-    from llama_index_presets.embed import clip
+    from llama_index_presets.embed.clip import embedding as clip
 
     clip._read_card.cache_clear()
     monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path / "empty"))

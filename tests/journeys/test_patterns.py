@@ -137,7 +137,7 @@ def test_research_papers_runs_offline_with_the_folder_of_a_cross_encoder(tmp_pat
     """The row as it stands, but for its weights: MPNet's are too large for every test run (make weights)."""
     from tests.unit.rerank.conftest import save_model
 
-    from llama_index_presets.embed.local import LocalEmbedding
+    from llama_index_presets.embed.local.embedding import LocalEmbedding
 
     settings = {"reranker": save_model(tmp_path / "model"), "answer_floor": -1.0}
     model = LocalEmbedding("all-MiniLM-L6-v2", allow_download=False)

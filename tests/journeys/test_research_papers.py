@@ -8,7 +8,7 @@ from tests.journeys.rows import ask_every_way, only_sees
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import build
-from llama_index_presets.embed.local import LocalEmbedding
+from llama_index_presets.embed.local.embedding import LocalEmbedding
 
 DOCUMENTS = Path(__file__).parents[2] / "recipes" / "research-papers" / "documents"
 QUESTION = "How much less memory does sparse attention need than full attention?"

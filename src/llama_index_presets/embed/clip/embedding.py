@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
-from llama_index_presets.embed.clip_model import (
+from llama_index_presets.embed.clip.model import (
     ClipCard,
     ClipModel,
     ClipTokenizer,
@@ -62,7 +62,7 @@ class ClipEmbedding(MultiModalEmbedding):
         ImageError: An image that cannot be read; names the file.
 
     Example:
-        >>> from llama_index_presets.embed.clip import ClipEmbedding
+        >>> from llama_index_presets.embed.clip.embedding import ClipEmbedding
         >>> ClipEmbedding("clip-ViT-B-32").max_tokens
         77
     """

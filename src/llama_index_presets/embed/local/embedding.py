@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr
 from llama_index_presets._options import strict
 from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, embedding_model
-from llama_index_presets.embed.encoders import (
+from llama_index_presets.embed.local.encoders import (
     Encoder,
     EncoderPool,
     Precision,
@@ -28,7 +28,7 @@ from llama_index_presets.embed.encoders import (
     load_pool,
     moves_for_long_runs,
 )
-from llama_index_presets.embed.huggingface_names import (
+from llama_index_presets.embed.local.huggingface_names import (
     OFFICIAL,
     OfficialAttributes,
     check_length,
@@ -104,7 +104,7 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
             than the model reads with ``long_text="raise"``.
 
     Example:
-        >>> from llama_index_presets.embed.local import LocalEmbedding
+        >>> from llama_index_presets.embed.local.embedding import LocalEmbedding
         >>> len(LocalEmbedding("all-MiniLM-L6-v2").get_text_embedding("Hello"))
         384
     """

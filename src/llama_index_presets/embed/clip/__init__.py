@@ -1,0 +1,1 @@
+"""CLIP: text and images in one vector space, on this machine."""

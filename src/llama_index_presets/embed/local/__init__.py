@@ -1,0 +1,1 @@
+"""Text embedding on this machine, on ONNX Runtime, OpenVINO or torch."""
