@@ -22,8 +22,8 @@ from tests.unit.monitor.test_traces import Seen
 from tests.unit.rerank.conftest import save_model
 
 from llama_index_presets import CostTrackingHandler, CrossEncoderRerank, Ledger, build
-from llama_index_presets.embed.local import encoders as encoder
 from llama_index_presets.embed.clip.embedding import ClipEmbedding
+from llama_index_presets.embed.local import encoders as encoder
 from llama_index_presets.embed.local.embedding import LocalEmbedding
 from llama_index_presets.loading import LoadOnce, ModelLoadEvent, loading
 from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds

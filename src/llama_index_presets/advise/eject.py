@@ -135,18 +135,18 @@ def _pieces(row: Preset, values: Settings) -> list[str]:
     provider = "clip" if images else "local" if model.provider == "local" else "openai"
     shown = values.chunking if values.chunking in ("hierarchical", "sentence-window") else "none"
     names = [
-        f"embedding_{provider}",
-        f"chunker_{'semantic' if values.chunking == 'semantic' else 'plain'}",
-        f"store_{row.store}",
-        f"widening_{shown}",
-        f"pattern_{'images' if images else row.pattern}",
+        f"embedding/{provider}",
+        f"chunker/{'semantic' if values.chunking == 'semantic' else 'plain'}",
+        f"store/{row.store}",
+        f"widening/{shown}",
+        f"pattern/{'images' if images else row.pattern}",
         _llm_piece(row),
-        f"monitoring_{'basic' if row.monitoring == 'metrics' else row.monitoring}",
+        f"monitoring/{'basic' if row.monitoring == 'metrics' else row.monitoring}",
         "app",
     ]
     for name in names:
         if not _file(f"{name}.py").is_file():
-            raise SettingsError(f"'{name.partition('_')[2]}' has no plain form yet; choose another part.")
+            raise SettingsError(f"'{name.partition('/')[2]}' has no plain form yet; choose another part.")
     return names
 
 
@@ -203,8 +203,8 @@ def _llm_piece(row: Preset) -> str:
     provider = read_name(row.llm).provider
     own = provider == "extractive" or (provider == "openai" and not row.options.get("llm"))
     if provider == "extractive" and embedding_model(row.embedding).reads_sentences:
-        return "llm_sentences"
-    return f"llm_{provider}" if own else "llm_named"
+        return "llm/sentences"
+    return f"llm/{provider}" if own else "llm/named"
 
 
 def _left_behind(values: Settings) -> list[str]:
@@ -236,11 +236,11 @@ def _extras(row: Preset) -> tuple[str, ...]:
 
 
 def _app(row: Preset, offline: bool, constants: Mapping[str, Any], pieces: Sequence[str]) -> str:
-    texts = [_for_model(_code(name), row) if name == "llm_named" else _code(name) for name in pieces]
+    texts = [_for_model(_code(name), row) if name == "llm/named" else _code(name) for name in pieces]
     modules = [ast.parse(text) for text in texts]
     bodies = [_body(text) for text in texts]
     body = "\n\n\n".join(bodies)
-    if "llm_sentences" in pieces:
+    if "llm/sentences" in pieces:
         body = body.replace("make_llm(),", 'make_llm(self.embed_model, calibrations.get("sentences")),')
     how = " with offline=True" if offline else ""
     head = (

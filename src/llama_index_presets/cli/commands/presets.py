@@ -1,29 +1,34 @@
-"""Commands over the selection matrix: `list` and `show`."""
+"""Commands over the selection matrix: `list`, `show`, and `eject`, which exports a preset as plain LlamaIndex code."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from llama_index_presets.cli.app import (
     AsJson,
+    Offline,
     PresetName,
     Reach,
     SettingsFile,
     app,
+    complain,
     emit,
     print_table,
     say,
     table,
 )
+from llama_index_presets.cli.terminal import working
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.estimates.model_uses import ModelUse, model_uses
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings_sources import describe_settings, load_settings
 
-__all__ = ["list_presets", "show"]
+__all__ = ["eject", "list_presets", "show"]
 
 
 @app.command("list")
@@ -71,6 +76,32 @@ def show(
         say(line)
     say("")
     _print_settings(values)
+
+
+@app.command()
+def eject(
+    preset: PresetName,
+    folder: Annotated[Path, typer.Argument(help="Where the project goes.")],
+    offline: Offline = False,
+    settings: SettingsFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files of the project in a folder that is not empty.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a preset as a project of plain LlamaIndex code that gives the same answers."""
+    find_preset(preset)
+    with working("Writing the project"):
+        from llama_index_presets.advise.eject import eject as write_out
+
+        done = write_out(preset, folder, offline=offline, settings=settings, force=force)
+    for notice in done.notices:
+        complain(notice)
+    if as_json:
+        emit({"folder": str(done.folder), "files": list(done.files), "extras": list(done.extras)})
+        return
+    say(f"Written to {done.folder}: {', '.join(done.files)}.")
+    say(f"Next: cd {done.folder} && pip install -r requirements.txt && python app.py ingest DOCUMENTS")
 
 
 def _settings(preset: str, file: Path | None) -> list[dict[str, Any]]:
