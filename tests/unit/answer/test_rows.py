@@ -7,6 +7,7 @@ import pytest
 from llama_index_presets.answer.confidence.evidence import Passage, Reading, read_passages
 from llama_index_presets.answer.confidence.rows import Row, read_row
 from llama_index_presets.answer.confidence.units import split_units
+from llama_index_presets.answer.confidence.words import apart
 from llama_index_presets.answer.extractive import ExtractiveLLM
 
 TABLE = """Harbour Foods reports its results in millions of euros.
@@ -132,3 +133,35 @@ def test_the_prose_beside_a_table_does_not_answer_for_a_missing_row() -> None:
     assert (
         ask("What was the cost of sales of Harbour Foods in 2016?", TABLE, "Harbour Foods") == "I don't know."
     )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("customer_no", "name", "payment_terms", "credit_limit"),
+        ("customerNo", "name", "paymentTerms", "creditLimit"),
+        ("CustomerNo", "Name", "PaymentTerms", "CreditLimit"),
+        ("CUSTOMER_NO", "NAME", "PAYMENT_TERMS", "CREDIT_LIMIT"),
+    ],
+)
+def test_columns_of_exports_are_asked_for_by_their_words(names: tuple[str, ...]) -> None:
+    """A name in one word is its words as well: a table with ``payment_terms`` answers as one with "payment terms"."""
+    values = ("1002", "Hotel Astoria", "30 days net", "15000")
+    row = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+    assert ask("What are the payment terms of Hotel Astoria?", row) == f"{row} [1]"
+    assert ask("What is the credit limit of Hotel Astoria?", row) == f"{row} [1]"
+    assert ask("What is the delivery time of Hotel Astoria?", row) == "I don't know."
+
+
+@pytest.mark.parametrize("label", ["retry_after", "retryAfter", "RetryAfter"])
+def test_labels_in_one_word_are_labels(label: str) -> None:
+    """A line of settings is a label with its value, whichever way its name is written."""
+    text = f"{label}: 30 seconds\nmax_connections: 40"
+    assert ask("What is the retry after?", text) == f"{label}: 30 seconds [1]"
+    assert ask(f"What is {label}?", text) == f"{label}: 30 seconds [1]"
+
+
+def test_brands_are_no_names_of_columns() -> None:
+    """Capitals within a word make no name of a column in prose: what is sold by a pal is not sold by PayPal."""
+    assert apart("PayPal and YouTube, eBay, iPhone, McDonald") == "PayPal and YouTube, eBay, iPhone, McDonald"
+    assert apart("__init__ and _stressed_") == "__init__ and _stressed_"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ranking.bm25 import LANGUAGES, Analyzer
+from llama_index_presets.ranking.bm25.analyzer import EXTRA
 
 
 @pytest.mark.parametrize("token", ["c", "7", "x", "42", "ab", "17b", "a"])
@@ -117,6 +118,14 @@ def test_identifiers_and_numbers_are_kept_whole(text: str, query: str) -> None:
     analyzer = Analyzer(identifiers=True)
     assert set(analyzer.tokens(query)) <= set(analyzer.tokens(text))
     assert {query.lower().replace("-", "")} <= set(analyzer.tokens(query))
+
+
+def test_the_words_of_a_name_follow_it() -> None:
+    """A column ``payment_terms`` is found by "payment terms", by its own spelling, and as a phrase of neither."""
+    marked = Analyzer(identifiers=True, marks=True)
+    assert marked.tokens("payment_terms") == ["payment_term", EXTRA, "payment", EXTRA, "term"]
+    assert Analyzer(identifiers=True).tokens("date_of_birth") == ["date_of_birth", "date", "birth"]
+    assert Analyzer(identifiers=True).tokens("__init__ _x") == ["__init__", "_x"]
 
 
 def test_identifiers_are_kept_in_parts() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from llama_index_presets.answer.confidence.rows import read_row
 from llama_index_presets.answer.confidence.units import is_item, is_title, label_of, split_units
-from llama_index_presets.answer.confidence.words import Words, tokens_of
+from llama_index_presets.answer.confidence.words import Words, apart, tokens_of
 from llama_index_presets.ranking.bm25 import Analyzer
 
 __all__ = ["PassageWords", "UnitWords", "passage_words"]
@@ -42,7 +42,7 @@ class UnitWords(Words):
     def __init__(self, text: str, analyzer: Analyzer) -> None:
         self.written = tokens_of(text, analyzer)
         super().__init__([*self.written, *tokens_of(_implied_words(text), analyzer)])
-        self.label = frozenset(tokens_of(label_of(text), analyzer))
+        self.label = frozenset(tokens_of(apart(f"{label_of(text)}: "), analyzer))
         self.text, self.shape, self.row, self.is_title = text, _shape_of(text), read_row(text), is_title(text)
 
     def labelled(self, asked: Iterable[str]) -> int:

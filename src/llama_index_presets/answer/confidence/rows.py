@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from llama_index_presets.answer.confidence.words import Words, held_by, tokens_of
+from llama_index_presets.answer.confidence.words import Words, apart, held_by, tokens_of
 
 if TYPE_CHECKING:
     from llama_index_presets.answer.confidence.question import Question
@@ -100,7 +100,7 @@ def fit(row: Row, question: Question, analyzer: Analyzer) -> float:
     row of other years is not the one that was asked for.
     """
     asked = Words(question.words)
-    label = [token for token in tokens_of(row.subject, analyzer) if token not in _LITTLE_IN_A_LABEL]
+    label = [token for token in tokens_of(apart(row.subject), analyzer) if token not in _LITTLE_IN_A_LABEL]
     share = sum(held_by(token, asked) for token in label) / len(label) if label else 0.0
     years, of_row = set(YEAR.findall(question.text)), set(YEAR.findall(f"{row.label} {row.columns}"))
     other = bool(years and of_row) and not years & of_row

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from llama_index_presets.ranking.bm25 import Analyzer
 
-__all__ = ["SAME_BEGINNING", "Words", "fold", "held_by", "share_of", "tokens_of"]
+__all__ = ["SAME_BEGINNING", "Words", "apart", "fold", "held_by", "share_of", "tokens_of"]
 
 SAME_BEGINNING: Final = 0.7
 """What a word counts that begins alike."""
@@ -53,10 +54,37 @@ def fold(text: str) -> str:
     return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
 
 
+_HUMPS: Final = r"(?:[A-Z][a-z]+|[A-Z]{2,}(?![a-z]))+"
+_IDENTIFIER: Final = re.compile(
+    rf"(?<![^\W_])[^\W_]+(?:_+[^\W_]+)+|(?<!\w)(?:[a-z]{{2,}}{_HUMPS}(?!\w)|[A-Z][a-z]+{_HUMPS}(?=:\s))"
+)
+"""``payment_terms``, ``paymentTerms``, and ``PaymentTerms`` where a colon makes it the name of a column: elsewhere
+capitals within a word are those of a brand."""
+_SIGN_OF_ONE: Final = re.compile(r"_|[a-z][A-Z]")
+_WORD_OF_ONE: Final = re.compile(r"[A-Z]?[^\W_A-Z]+|[^\W_]+")
+
+
+def apart(text: str) -> str:
+    """The text with the words of its identifiers apart, as people say them.
+
+    Example:
+        >>> apart("payment_terms: 30 days; shipTo: Kiel; PayPal"), apart("UnitPrice: 3; orderID: 7")
+        ('payment terms: 30 days; ship To: Kiel; PayPal', 'Unit Price: 3; order ID: 7')
+    """
+    if not _SIGN_OF_ONE.search(text):  # most texts
+        return text
+    return _IDENTIFIER.sub(lambda found: " ".join(_WORD_OF_ONE.findall(found[0])), text)
+
+
 def tokens_of(text: str, analyzer: Analyzer) -> list[str]:
-    """Stems of a text without its accents; in English, irregular forms have the stem of their base."""
-    bases = _irregular_forms(analyzer)
-    return [bases.get(token, token) for token in analyzer.tokens(fold(text))]
+    """Stems of a text without its accents; in English, irregular forms have the stem of their base.
+
+    An identifier such as the column ``payment_terms`` is followed by its words: it is asked for by them.
+    """
+    bases, plain = _irregular_forms(analyzer), fold(text)
+    if _SIGN_OF_ONE.search(plain):
+        plain = _IDENTIFIER.sub(lambda found: f"{found[0]} {' '.join(_WORD_OF_ONE.findall(found[0]))}", plain)
+    return [bases.get(token, token) for token in analyzer.tokens(plain)]
 
 
 def held_by(word: str, words: Words) -> float:

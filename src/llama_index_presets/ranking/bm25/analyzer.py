@@ -92,7 +92,8 @@ class Analyzer:
             that is another form of the words before it.
         identifiers: Whether numbers and names with a digit or an ampersand are also kept whole, after their parts:
             ``10-K``, ``B12``, ``v2.3.1``, ``1,234``, ``4(a)``, ``R&D``. Hyphens, slashes and commas do not count in
-            the whole, so that ``B-12`` and ``B12`` are the same; ``4(a)(ii)`` is also ``4(a)``.
+            the whole, so that ``B-12`` and ``B12`` are the same; ``4(a)(ii)`` is also ``4(a)``. The words of
+            ``payment_terms`` follow it.
 
     Raises:
         SettingsError: The language is not known; the message lists those that are.
@@ -104,6 +105,8 @@ class Analyzer:
         ['東', '東京', '京', '京都', '都']
         >>> Analyzer(identifiers=True).tokens("vitamin B-12")
         ['vitamin', 'b', '12', 'b12']
+        >>> Analyzer(identifiers=True).tokens("payment_terms")
+        ['payment_term', 'payment', 'term']
     """
 
     language: str = "english"
@@ -186,10 +189,21 @@ class _Memo(dict[str, tuple[str, ...]]):
     def _run(self, run: str) -> tuple[str, ...]:
         """Tokens of words that joints tie together, and the whole where it is an identifier."""
         words = [word for word in _JOINTS.split(run) if word]
-        found = [token for word in words for token in (*self._tokens(word), *self._extras(_sides(word)))]
+        found = [
+            token
+            for word in words
+            for token in (*self._tokens(word), *self._extras((*_sides(word), *self._of_name(word))))
+        ]
         if len(words) > 1 and len(run) <= _LONGEST_WORD and ("&" in run or any(map(str.isdigit, run))):
             found += self._extras(_wholes(run))
         return tuple(found)
+
+    def _of_name(self, word: str) -> list[str]:
+        """Tokens of the words of ``payment_terms``, a name that nobody says as it is written."""
+        parts = [part for part in word.split("_") if part]
+        if len(parts) < 2 or len(word) > _LONGEST_WORD:
+            return []
+        return [token for part in parts for token in self._tokens(part) if (token,) != self._gap]
 
     def _extras(self, tokens: Sequence[str]) -> list[str]:
         return [part for token in tokens for part in (*self._extra, sys.intern(token))]
