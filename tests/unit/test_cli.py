@@ -471,6 +471,28 @@ def test_chat_remembers_what_was_asked(run, clinic: Path, monkeypatch: pytest.Mo
     assert code == 0 and "drooping eyelids" in out and "antitoxin" in out
 
 
+def test_below_i_do_not_know_stand_the_nearest_passages(run, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """A reader who was not answered looks there: in `ask`, in `chat` and with --json; not below an answer."""
+    import io
+
+    (tmp_path / "dogs.md").write_text("# May I bring my dog?\n\nInto the office yes, into production never.")
+    storage = ("--storage", tmp_path / "s")
+    run("ingest", "healthcare", tmp_path / "dogs.md", *storage)
+    out = run("ask", "healthcare", "Can dogs come along to work?", *storage)[1]
+    assert out.startswith("I don't know.\n  Not enough to answer from, but nearest:\n  - ")
+    assert "dogs.md (" not in out and '"Into the office yes, into production never."' in out
+    answer = json.loads(run("ask", "healthcare", "Can dogs come along to work?", *storage, "--json")[1])
+    assert [one["source"].endswith("dogs.md") for one in answer["nearest"]] == [True]
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO("Can dogs come along to work?\nMay I bring my dog into the office?\n")
+    )
+    talk = run("chat", "healthcare", *storage)[1]
+    assert talk.count("but nearest") == 1 and talk.count("[1]") == 2
+    assert "nearest" not in json.loads(
+        run("ask", "healthcare", "May I bring my dog into the office?", *storage, "--json")[1]
+    )
+
+
 @pytest.mark.slow("a process that loads torch and is stopped")
 def test_ctrl_c_stops_with_130_and_the_next_run_completes(tmp_path: Path) -> None:
     """What was committed stays; the message says how to go on."""

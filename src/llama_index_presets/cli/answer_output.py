@@ -17,10 +17,13 @@ from llama_index_presets.cli.terminal import (
     table,
 )
 
-__all__ = ["cited_words", "show_pieces", "show_sources"]
+__all__ = ["cited_words", "nearest_passages", "show_nearest", "show_pieces", "show_sources"]
 
 _MOST_WORDS: Final = 240
 """Characters of a passage that are shown."""
+
+_MOST_NEAREST: Final = 3
+"""Passages below an answer that was not known."""
 
 _MARKERS = re.compile(r"((?<!\s)(?:\s*+\[\d+\])+)")
 
@@ -66,6 +69,34 @@ def show_sources(answer: str, cited: Sequence[dict[str, Any]]) -> None:
         score = "-" if citation["score"] is None else f"{citation['score']:.3f}"
         shown.add_row(f"[{citation['n']}]", _place(citation), cited_words(answer, citation), score)
     print_table(shown)
+
+
+def nearest_passages(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Passages nearest to a question that was not answered, best first: "I don't know" is no proof that nobody does.
+
+    Empty for an answer that is known, and for one that was given because a service is down.
+
+    Args:
+        result: A response as `to_dict` gives it.
+    """
+    if result["known"] or result.get("degraded"):
+        return []
+    keys = ("source", "page", "score", "text")
+    return [{key: one[key] for key in keys} for one in result["sources"][:_MOST_NEAREST]]
+
+
+def show_nearest(passages: Sequence[dict[str, Any]]) -> None:
+    """Print where a reader may look for what was not answered.
+
+    Args:
+        passages: Of `nearest_passages`.
+    """
+    if passages:
+        say("  Not enough to answer from, but nearest:")
+    for one in passages:
+        say(f"  - {_place({'heading': None, **one})}, {_score(one)}")
+        if words := cited_words("", {"n": 0, **one}):
+            say(f'      "{words}"')
 
 
 def cited_words(answer: str, citation: dict[str, Any]) -> str:

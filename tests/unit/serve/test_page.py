@@ -191,7 +191,7 @@ def test_a_page_of_a_pdf_is_shown_with_the_cited_line_marked(opened: Callable[..
 def test_not_knowing_is_shown_as_such(opened: Callable[..., Any]) -> None:
     """No confidence and no sources, but a badge."""
     turn = ask(opened(), "Do dogs zzz at night?")
-    assert turn.get_by_text("Not in the documents").count() == 1
+    assert turn.get_by_text("Not found in the documents").count() == 1
     assert turn.locator("button.cite").count() == 0
     assert "confident" not in turn.locator(".facts").inner_text()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llama_index_presets.cli.answer_output import show_pieces, show_sources
+from llama_index_presets.cli.answer_output import nearest_passages, show_nearest, show_pieces, show_sources
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -86,12 +86,16 @@ def _print_answer(response: Any, *, as_json: bool, live: bool) -> None:
         }
         told = response.to_dict()
         extra = {key: told[key] for key in ("unsupported", "numbers", "degraded") if key in told}
+        if nearest := nearest_passages(told):
+            extra["nearest"] = nearest
         answer = str(response)
         emit({"answer": answer, "known": metadata["known"], "citations": citations, **bill, **extra})
         return
     if not live:
         say(str(response))
-    show_sources(response.to_dict()["answer"], cited)
+    result = response.to_dict()
+    show_sources(result["answer"], cited)
+    show_nearest(nearest_passages(result))
     _warn_of_figures(metadata)
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
     _warn_when_cut(metadata)
@@ -145,6 +149,7 @@ def chat(
             metadata: dict[str, Any] = response.metadata or {}
             cited = [citation for citation in metadata.get("citations", []) if citation["valid"]]
             show_sources(str(response), cited)
+            show_nearest(nearest_passages(response.to_dict()))
             _warn_of_figures(metadata)
             _warn_when_cut(metadata)
     if failed and not can_ask():  # a script goes by the code

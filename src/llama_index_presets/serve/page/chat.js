@@ -171,7 +171,7 @@ class Turn {
 
   #unknown(answer) {
     this.answer.classList.add("unknown");
-    this.answer.prepend(el("p", { class: "badge" }, answer.degraded ? "No answer now" : "Not in the documents"));
+    this.answer.prepend(el("p", { class: "badge" }, answer.degraded ? "No answer now" : "Not found in the documents"));
     if (!this.#passages.length) return;
     const rows = this.#passages.slice(0, 5).map((one, place) => el("li", {}, sourceButton(null, { ...one, closest: place + 1 }, null)));
     this.answer.append(el("details", { class: "closest" }, el("summary", {}, "Closest passages"), el("ul", { class: "sources" }, ...rows)));
