@@ -14,6 +14,7 @@ from typing import Final
 
 from llama_index.core.llms.llm import LLM
 
+from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.errors import AnswerError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.ingest.previews.preview import FilePreview
@@ -38,6 +39,7 @@ DRAFT_TAG: Final = "question-drafts"
 """Tag of the language model's calls in the ledger."""
 
 _LEAST, _MOST = 6, 40  # words of a sentence that a rule reads
+_LEAST_OF_AN_ANSWER: Final = 3  # words
 _SHORTEST: Final = 200
 _PROMPT: Final = """\
 Write one question that somebody who has not seen the following passage could ask, and that it answers. Name what the
@@ -114,6 +116,10 @@ _STATEMENT = re.compile(
     rf"^(?P<subject>[A-Z0-9][\w'’-]*(?: [\w'’-]+){{0,6}}?) (?P<verb>{_AUXILIARY}) (?P<rest>[^.;:?!]+)\.$"
 )
 _SPAN = r"for (?:at least |up to |about )?\d[\w–-]*(?: to \d+)? (?:second|minute|hour|day|week|month|year)s?"
+_DAY = (
+    r"(?:on|until|since|every) (?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|"
+    r"(?:in|since|until) (?:January|February|March|April|May|June|July|August|September|October|November|December)"
+)
 _YEAR = r"(?:in|since|on|by|before|after|until) (?:\w+ )?(?:\d{1,2},? )?(?:1[6-9]|20)\d\d"
 _PARTICIPLE = r"\w+(?:ed|en|wn|lt|pt|ade)\b.*?"
 _ENDS: Final = tuple(
@@ -121,6 +127,7 @@ _ENDS: Final = tuple(
     for word, rest, answer in (
         ("How long", ".+", _SPAN),
         ("When", ".+", _YEAR),
+        ("When", ".+", _DAY),
         ("At which temperature", ".+", r"(?:at|below|above|between) [^,]*°\s?[CF]"),
         ("Why", ".+?", "(?:because|since|due to) .+"),
         ("How", _PARTICIPLE, r"(?:with|by means of|by \w+ing) .+"),
@@ -154,8 +161,20 @@ def rule_drafts(passage: Passage) -> Iterator[tuple[str, str]]:
                 yield found
     title = passage.heading.split(" > ")[-1].strip()
     if 2 <= len(title.split()) <= 12:
-        first = next(iter(split_sentences(passage.text, passage.language)), "").split()
-        yield title, " ".join(first) if len(first) <= _MOST else ""
+        yield title, _first_statement(passage, title)
+
+
+def _first_statement(passage: Passage, title: str) -> str:
+    """What stands first below a heading and says something; empty where nothing does.
+
+    A salutation, the heading once more and a word of welcome are no answers, and neither is the number of an item.
+    """
+    for unit in split_units(passage.text, passage.language):
+        words = unit.split()
+        says = len(words) >= _LEAST_OF_AN_ANSWER or not unit.isascii()
+        if says and unit[-1] not in ",:" and unit.casefold().strip(". ") != title.casefold().strip(". "):
+            return unit if len(words) <= _MOST else ""
+    return ""
 
 
 def _turned(text: str) -> tuple[str, str] | None:

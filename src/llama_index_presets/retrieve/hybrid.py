@@ -179,8 +179,13 @@ class HybridFusionRetriever(BaseRetriever):
 
         Raises:
             RetrievalError: The store cannot list its nodes.
-            SettingsError: `keyword` is another string.
+            SettingsError: `keyword` is another string, or `index` is no index.
         """
+        if not callable(getattr(index, "as_retriever", None)):
+            raise SettingsError(
+                f"from_index takes an index, not a {type(index).__name__}. Over a store give "
+                "VectorStoreIndex.from_vector_store(store), and two retrievers to HybridFusionRetriever itself."
+            )
         vector = index.as_retriever()
         if keyword == "bm25":
             return cls(vector, BM25Index.from_source(index), **settings)

@@ -55,6 +55,11 @@ from llama_index_presets.monitor.ledger.ledger import Ledger
             "in March 1931",
         ),
         (
+            "The reports are due at noon on Friday.",
+            "When are the reports due at noon?",
+            "on Friday",
+        ),
+        (
             "Vaccines must be stored always between 2 and 8 °C.",
             "At which temperature must Vaccines be stored always?",
             "between 2 and 8 °C",
@@ -88,6 +93,23 @@ def test_a_statement_is_turned_into_its_question(text: str, question: str, answe
 def test_a_statement_that_names_nothing_gives_no_question(text: str) -> None:
     """A pronoun means nothing outside its passage."""
     assert list(rule_drafts(Passage("a.md", text))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("1. Switch the fan off.\n2. Close the gas valve.", "1. Switch the fan off."),
+        ("Dear Sir or Madam,\n\nFour bags came torn.", "Four bags came torn."),
+        ("Welcome!\n\nYour buddy shows you round.", "Your buddy shows you round."),
+        ("Leaving the building\n\nArm the alarm first.", "Arm the alarm first."),
+        ("5.", ""),
+    ],
+)
+def test_the_answer_below_a_heading_is_a_statement(text: str, answer: str) -> None:
+    """No salutation, no number of an item, no word of welcome, and not the heading once more."""
+    assert list(rule_drafts(Passage("a.md", text, "Leaving the building"))) == [
+        ("Leaving the building", answer)
+    ]
 
 
 def test_other_languages_are_asked_by_their_headings() -> None:

@@ -18,6 +18,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
+from llama_index_presets import DuckDBVectorStore
 from llama_index_presets.errors import RankingError, RetrievalError, SettingsError
 from llama_index_presets.events import FusionEvent, LegEndEvent
 from llama_index_presets.provenance import RankedNode
@@ -458,3 +459,9 @@ def test_the_fusion_is_explained() -> None:
     weighted = HybridFusionRetriever(Fixed(hits(("a", 0.9))), words(), weights=[2, 1])
     assert weighted.explain()["shares"] == {"vector": 0.5, "bm25": 0.5}
     assert hybrid.tuned_to("rrf").explain()["shares"] == {"vector": 0.5, "bm25": 0.5}
+
+
+def test_from_index_says_what_it_takes() -> None:
+    """A store and an engine are no index; the message says how to make one."""
+    with pytest.raises(SettingsError, match=r"an index, not a DuckDBVectorStore.*from_vector_store\(store\)"):
+        HybridFusionRetriever.from_index(DuckDBVectorStore())  # type: ignore[arg-type]

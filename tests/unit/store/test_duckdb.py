@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from llama_index.core import StorageContext
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode as Mode
@@ -608,3 +609,15 @@ def test_async_methods_leave_the_loop_free(tmp_path: Path) -> None:
     with DuckDBVectorStore(tmp_path / "s.duckdb") as store:
         assert asyncio.run(story(store)) == 100
         assert store.query(ask()).ids == ["a"]
+
+
+def test_persist_says_that_a_store_in_memory_keeps_nothing(tmp_path: Path) -> None:
+    """`StorageContext.persist` writes the rest of an index; vectors in memory would be missed at the next start."""
+    context = StorageContext.from_defaults(vector_store=DuckDBVectorStore())
+    with pytest.warns(UserWarning, match=r"in memory keeps nothing on the disk.*Make it with a path"):
+        context.persist(str(tmp_path / "index"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StorageContext.from_defaults(vector_store=DuckDBVectorStore(tmp_path / "a.duckdb")).persist(
+            str(tmp_path)
+        )

@@ -6,6 +6,7 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -17,6 +18,7 @@ __all__ = [
     "ENCRYPTED_CATALOG",
     "MEMORY",
     "ROW_GROUP",
+    "check_picklable",
     "connect",
     "count_connections",
     "nothing_to_read",
@@ -212,3 +214,17 @@ def _encryption_error(error: duckdb.Error, where: str) -> StoreError:
     if "not encrypted" in text or "unencrypted" in text.lower():
         return StoreError(f"'{where}' is not encrypted. Open it without encryption_key.")
     return error_of(error, where)
+
+
+def check_picklable(connection: Any, encryption_key: str | None) -> None:
+    """Refuse to pickle what would lose a connection or show a key."""
+    if connection is not None:
+        raise StoreError(
+            "A store on a given connection cannot be pickled: the connection would stay behind. Give it a file, and "
+            "pickle that store."
+        )
+    if encryption_key is not None:
+        raise StoreError(
+            "An encrypted store cannot be pickled: the key would be written in clear. Pickle its path, "
+            "and open it with the key where it is used."
+        )

@@ -30,7 +30,7 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.store.base import CLOSED, FIXED_LIMITS, NodeQuery, StoreBase, agreed_fingerprint
-from llama_index_presets.store.duckdb.connect import MEMORY
+from llama_index_presets.store.duckdb.connect import MEMORY, check_picklable
 from llama_index_presets.store.duckdb.database import Database, open_database
 from llama_index_presets.store.duckdb.official import OFFICIAL, own_options, search_config
 from llama_index_presets.store.duckdb.search import (
@@ -381,6 +381,20 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
             self._closed = True
             self._database.close()
 
+    def persist(self, persist_path: str = "", fs: Any = None) -> None:
+        """Part of ``StorageContext.persist``: nothing is written, since a file has every node already.
+
+        Warns:
+            UserWarning: The store is in memory, and its nodes end with the process.
+        """
+        if self.path == MEMORY:
+            warnings.warn(
+                "A DuckDBVectorStore in memory keeps nothing on the disk: its nodes are gone when the process ends. "
+                'Make it with a path, DuckDBVectorStore("vectors.duckdb"), which needs no persist.',
+                UserWarning,
+                stacklevel=3,
+            )
+
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """What `from_dict` opens the same store with; in memory a `StoreError`, as the nodes would stay behind."""
         if self.path == MEMORY and not self._closed and self.node_count():
@@ -388,7 +402,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         return super().to_dict(**kwargs)
 
     def __reduce__(self) -> Any:
-        _check_picklable(**self._options)
+        check_picklable(**self._options)
         nodes = self.get_nodes() if self.path == MEMORY else []
         return _reopened, (self.model_dump(include=set(_REOPENED)), self._dim, self._fingerprint, nodes)
 
@@ -473,20 +487,6 @@ def _check_settings(table: str, dim: int | None, cache_mb: int) -> None:
         raise SettingsError(f"dim is {dim}; a vector has at least 1 number.")
     if cache_mb < 0:
         raise SettingsError(f"cache_mb is {cache_mb}; give 0 (scan with DuckDB) or more.")
-
-
-def _check_picklable(connection: Any, encryption_key: str | None) -> None:
-    """Refuse to pickle what would lose a connection or show a key."""
-    if connection is not None:
-        raise StoreError(
-            "A store on a given connection cannot be pickled: the connection would stay behind. Give it a file, and "
-            "pickle that store."
-        )
-    if encryption_key is not None:
-        raise StoreError(
-            "An encrypted store cannot be pickled: the key would be written in clear. Pickle its path, "
-            "and open it with the key where it is used."
-        )
 
 
 def _warn_of_many(table: str, path: str, count: int) -> None:
