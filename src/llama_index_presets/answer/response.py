@@ -38,13 +38,14 @@ def result_dict(
     Returns:
         ``answer``, ``sources`` (``id``, the first 200 characters of ``text``, ``source``, ``page``, ``score``),
         ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and
-        where they apply ``unsupported`` (see `unsupported_sentences`), ``degraded``, ``numbers``, ``suspicious`` and
-        ``cached``. What is not known yet, as in a stream that is not used up, is None.
+        where they apply ``unsupported`` (see `unsupported_sentences`), ``degraded``, ``numbers``, ``suspicious``,
+        ``cached`` and ``unpriced_models``, those without a known price. What is not known yet, as in a stream that is
+        not used up, is None.
     """
     known = metadata or {}
     unsupported = unsupported_sentences(known)
     keys = ("known", "confidence", "citations", "cost_usd", "latency_ms", "query_id")
-    extra = ("degraded", "numbers", "suspicious", "failed_legs", "cached")
+    extra = ("degraded", "numbers", "suspicious", "failed_legs", "cached", "unpriced_models")
     return {
         "answer": answer,
         "sources": [_source(hit) for hit in sources],

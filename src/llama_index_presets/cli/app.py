@@ -8,7 +8,7 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
@@ -41,6 +41,7 @@ __all__ = [
     "app",
     "clear_screen",
     "complain",
+    "complain_of_unpriced",
     "console",
     "dollars",
     "emit",
@@ -317,6 +318,16 @@ def what_failed(error: Exception) -> str:
 def dollars(cost: float | None) -> str:
     """Dollars as text; None is an unknown price."""
     return "cost unknown (a model has no known price)" if cost is None else f"${cost:.6f}"
+
+
+def complain_of_unpriced(models: Sequence[str]) -> None:
+    """Say which models have no known price, and what to do; nothing where all have one."""
+    if models:
+        from llama_index_presets.monitor.prices import how_to_price
+
+        complain(
+            f"No price is known for {', '.join(models)}, so the cost is not known. {how_to_price(models)}"
+        )
 
 
 def emit(value: dict[str, Any]) -> None:

@@ -76,6 +76,7 @@ class IngestReport:
         personal_data: Document -> kind -> how often it was found, when `pii` is not ``off``; only documents that were
             read in this run and have any, and never a value.
         cost_usd: What embedding them cost, in US dollars; None when the model's price is unknown.
+        unpriced_models: Models without a known price, where `cost_usd` is None for one.
         estimated_tokens: What was expected, when a cost limit was given; None without one.
         estimated_cost_usd: The same, in US dollars.
     """
@@ -92,12 +93,14 @@ class IngestReport:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     personal_data: dict[str, dict[str, int]] = field(default_factory=dict)
     cost_usd: float | None = 0.0
+    unpriced_models: list[str] = field(default_factory=list)
     estimated_tokens: int | None = None
     estimated_cost_usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values; ``unpriced_models`` only where there are any."""
+        values = asdict(self)
+        return values if self.unpriced_models else {k: v for k, v in values.items() if k != "unpriced_models"}
 
 
 class KeywordChange(Protocol):

@@ -26,7 +26,7 @@ from llama_index_presets.monitor.attribution import Attribution
 from llama_index_presets.monitor.ledger.journal import journal_folder, locked
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call
-from llama_index_presets.monitor.prices import Tokens
+from llama_index_presets.monitor.prices import Tokens, how_to_price, price_key
 
 __all__ = ["Budget", "BudgetState", "Budgets", "Reservation", "Shares"]
 
@@ -367,7 +367,7 @@ class Budgets:
         if self.unpriced == "refuse":
             raise BudgetExceededError(
                 f"No price is known for model '{model}' of provider '{provider or 'unknown'}', so no budget "
-                "can hold it. Add it to a PriceBook, or allow it with Budgets(unpriced='allow')."
+                f"can hold it. {how_to_price([price_key(provider, model)])} Budgets(unpriced='allow') allows it."
             )
         return Reservation(call_id, Decimal(0))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -21,7 +22,17 @@ from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_toml
 
-__all__ = ["FREE_PROVIDER", "PriceBook", "Pricer", "Rates", "Tokens", "context_window_of", "free_here"]
+__all__ = [
+    "FREE_PROVIDER",
+    "PriceBook",
+    "Pricer",
+    "Rates",
+    "Tokens",
+    "context_window_of",
+    "free_here",
+    "how_to_price",
+    "price_key",
+]
 
 FREE_PROVIDER: Final = "local"
 """Provider of models that run on this machine: they cost nothing."""
@@ -302,9 +313,10 @@ class Pricer:
             self._warned.add((provider, model))
             _log.warning(
                 "No price is known for model '%s' of provider '%s': its calls are recorded as unpriced, "
-                "not as free. Add it to a PriceBook.",
+                "not as free. %s",
                 model,
                 provider or "unknown",
+                how_to_price([price_key(provider, model)]),
             )
 
     @cached_property
@@ -384,6 +396,29 @@ def context_window_of(provider: str, model: str) -> int | None:
         return None
     window: int | None = found.context_window
     return window
+
+
+def price_key(provider: str, model: str) -> str:
+    """Name of a model in a price book.
+
+    Example:
+        >>> price_key("cohere", "rerank-v3.5"), price_key("", "qwen3")
+        ('cohere/rerank-v3.5', 'qwen3')
+    """
+    return f"{provider}/{model}" if provider else model
+
+
+def how_to_price(keys: Sequence[str]) -> str:
+    """What to do about models without a price.
+
+    Example:
+        >>> how_to_price(["qwen3"])
+        'Put [models."qwen3"] into a price book, and name its file in the setting prices, or in Ledger(prices=...).'
+    """
+    tables = ", ".join(f'[models."{key}"]' for key in keys)
+    return (
+        f"Put {tables} into a price book, and name its file in the setting prices, or in Ledger(prices=...)."
+    )
 
 
 def free_here(pricer: Pricer, model: str, address: str) -> bool:

@@ -122,7 +122,8 @@ def language_model_rates(name: ModelName, pricer: Pricer, *, local: bool) -> tup
     Args:
         name: See `read_name`.
         pricer: Knows the prices.
-        local: Whether asking it sends nothing elsewhere: it is free then, unless the list of prices knows it.
+        local: Whether asking it sends nothing elsewhere: it is free then, unless a vendor is named, or the list of
+            prices knows it.
 
     Example:
         >>> language_model_rates(read_name("ollama/llama3.2"), Pricer(), local=True)[0]
@@ -132,10 +133,9 @@ def language_model_rates(name: ModelName, pricer: Pricer, *, local: bool) -> tup
     """
     known = PROVIDERS.get(name.provider)
     provider = known.prices if known else FREE_PROVIDER if name.provider == "extractive" else ""
-    rates = pricer.rates(provider, name.model)
-    if rates is None and local:
-        return FREE_PROVIDER, pricer.rates(FREE_PROVIDER, name.model)
-    return provider, rates
+    if local and not provider and not pricer.knows(provider, name.model):
+        provider = FREE_PROVIDER
+    return provider, pricer.rates(provider, name.model)
 
 
 # -- the model --------------------------------------------------------------------------------------------------------

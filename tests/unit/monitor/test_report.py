@@ -70,7 +70,9 @@ def test_the_json_has_the_documented_shape_and_numbers(ledger):
         "avg_latency_ms",
         "unpriced_calls",
         "by",
+        "unpriced_models",
     ]
+    assert shown["unpriced_models"] == [f"acme/{HOSTILE}"]
     assert (shown["total_calls"], shown["unpriced_calls"]) == (17, 1)
     assert shown["total_cost_usd"] == pytest.approx(5 * (2.50 + 0.15))
     assert sum(line["cost_usd"] for line in shown["by"]) == pytest.approx(shown["total_cost_usd"])

@@ -85,7 +85,8 @@ def _print_answer(response: Any, *, as_json: bool, live: bool) -> None:
             key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms", "finish_reason")
         }
         told = response.to_dict()
-        extra = {key: told[key] for key in ("unsupported", "numbers", "degraded") if key in told}
+        optional = ("unsupported", "numbers", "degraded", "unpriced_models")
+        extra = {key: told[key] for key in optional if key in told}
         if nearest := nearest_passages(told):
             extra["nearest"] = nearest
         answer = str(response)

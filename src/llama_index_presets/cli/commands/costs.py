@@ -15,6 +15,7 @@ from llama_index_presets.cli.app import (
     StorageFolder,
     app,
     clear_screen,
+    complain_of_unpriced,
     emit,
     print_table,
     say,
@@ -73,9 +74,12 @@ def costs(
         elif as_json:
             from llama_index_presets.monitor.ledger.report import costs_json
 
-            emit(costs_json(ledger, days=days, by=by))
+            found = costs_json(ledger, days=days, by=by)
+            emit(found)
+            complain_of_unpriced(found.get("unpriced_models", ()))
         else:
             _show(ledger, watch=watch)
+            complain_of_unpriced([] if watch else ledger.unpriced_models(days=7))
 
 
 def _show(ledger: Ledger, *, watch: bool) -> None:

@@ -399,6 +399,11 @@ class Ledger(LedgerReader):
             self.flush()
             return self._queries.answering.get(query_id, Decimal(0))
 
+    def unpriced_models_of(self, query_id: str) -> list[str]:
+        """Give the models that a query of this process asked and that have no price, as a price book names them."""
+        with self._writing:
+            return list(self._queries.unpriced.get(query_id, ()))
+
     def _before_reading(self) -> None:
         if self._pending:
             self.flush()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS
+from llama_index_presets.monitor.prices import price_key
 from llama_index_presets.packages.extras import require
 
 if TYPE_CHECKING:
@@ -286,6 +287,17 @@ class LedgerReader(ABC):
         """
         since = 0 if days is None else _days_ago(days)
         return costs_by(self._rows, by, since, Scope(tenant=tenant, tag=tag))
+
+    def unpriced_models(
+        self, *, days: float | None = None, tenant: str | None = None, tag: str | None = None
+    ) -> list[str]:
+        """Name the models whose calls have no known price, as a price book names them: ``provider/model``."""
+        scope = Scope(tenant=tenant, tag=tag)
+        statement = f"""
+            SELECT DISTINCT provider, model FROM llm_calls
+            WHERE {BILLABLE} AND cost_usd IS NULL AND {_SINCE} AND {scope.condition} ORDER BY ALL"""  # noqa: S608 (constants)
+        since = 0 if days is None else _days_ago(days)
+        return [price_key(*row) for row in self._rows(statement, [since, *scope.values])]
 
     def recorded_cost(self, query_id: str) -> Decimal | None:
         """Read what a query has cost, in USD; None when a call is unpriced, 0 without calls."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from llama_index_presets.monitor.ledger.row import Call, covered_s, forget_oldest
+from llama_index_presets.monitor.prices import price_key
 
 __all__ = ["QuerySums"]
 
@@ -20,11 +21,13 @@ class QuerySums:
     Attributes:
         costs: Query -> what its calls have cost, in USD; None is a cost that nobody knows.
         answering: The same of its calls of language models.
+        unpriced: Query -> the models that no price is known for, as a price book names them.
     """
 
     def __init__(self) -> None:
         self.costs: OrderedDict[str, Decimal | None] = OrderedDict()
         self.answering: OrderedDict[str, Decimal | None] = OrderedDict()
+        self.unpriced: OrderedDict[str, dict[str, None]] = OrderedDict()
         self._loads: dict[str, list[tuple[float, float]]] = {}
 
     def add(self, batch: Iterable[Call]) -> None:
@@ -34,6 +37,10 @@ class QuerySums:
                 _add_cost(self.costs, call)
                 if call.kind == "llm":
                     _add_cost(self.answering, call)
+                if call.cost_usd is None:
+                    self.unpriced.setdefault(call.query_id, {})[price_key(call.provider, call.model)] = None
+                    while len(self.unpriced) > _REMEMBERED:
+                        self.unpriced.popitem(last=False)
 
     def note_load(self, call: Call) -> None:
         """Note that a query has waited for a model to be loaded."""

@@ -105,6 +105,8 @@ def costs_json(
 ) -> dict[str, Any]:
     """Give the object that ``costs --json`` prints; dollars are numbers in it. Of one tenant or tag where named.
 
+    ``unpriced_models`` names the models without a known price, where there are any.
+
     Example:
         >>> import tempfile
         >>> costs_json(Ledger(tempfile.mkdtemp() + "/calls.duckdb"))["total_calls"]
@@ -117,6 +119,8 @@ def costs_json(
         {**{name: stats[name] for name in names}, "by": lines},
         lambda leaf: float(leaf) if isinstance(leaf, Decimal) else leaf,
     )
+    if stats["unpriced_calls"]:
+        found["unpriced_models"] = ledger.unpriced_models(days=days, tenant=tenant, tag=tag)
     return found
 
 

@@ -22,7 +22,7 @@ from llama_index_presets.errors import BudgetExceededError, ModelError, PresetsE
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.monitor.attribution import attributed
-from llama_index_presets.monitor.prices import Pricer, Tokens
+from llama_index_presets.monitor.prices import Pricer, Tokens, price_key
 from llama_index_presets.monitor.usage import estimate_chat, estimate_text, most_tokens, reported_usage
 from llama_index_presets.presets.contextual.prompts import (
     SENTENCE_TOKENS,
@@ -315,6 +315,11 @@ class Contextualiser:
     def price(self, work: ContextWork) -> Decimal | None:
         """Dollars of a work; None when the model's price is unknown."""
         return Decimal(0) if not work.calls else self._price(work.tokens(), work.calls)
+
+    @property
+    def price_key(self) -> str:
+        """How a price book names the model."""
+        return price_key(self.about.provider, self.about.model)
 
     def _price(self, tokens: Tokens, calls: int = 1) -> Decimal | None:
         return self.pricer.price(self.about.provider, self.about.model, tokens, calls=calls)[0]

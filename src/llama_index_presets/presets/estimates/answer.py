@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from llama_index_presets.embed.catalogue import catalogue
-from llama_index_presets.monitor.prices import Pricer, Tokens
+from llama_index_presets.monitor.prices import Pricer, Tokens, price_key
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
@@ -32,6 +32,7 @@ class AnswerEstimate:
         usd: Price, in US dollars; None when the model's price is unknown.
         read_usd: Price of a million tokens read, in prompts of this length.
         written_usd: Price of a million tokens written.
+        unpriced_models: The model, as a price book names it, where its price is unknown.
     """
 
     model: str
@@ -40,12 +41,14 @@ class AnswerEstimate:
     usd: Decimal | None
     read_usd: Decimal | None
     written_usd: Decimal | None
+    unpriced_models: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         prices = ("usd", "read_usd", "written_usd")
         floats = {name: None if (price := getattr(self, name)) is None else float(price) for name in prices}
-        return {**asdict(self), **floats}
+        values = {**asdict(self), **floats}
+        return {name: value for name, value in values.items() if name != "unpriced_models"}
 
 
 def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = None) -> AnswerEstimate:
@@ -66,7 +69,8 @@ def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = Non
     longest = catalogue()[read.model].max_tokens if read.provider == CATALOGUE else _CHUNK_TOKENS
     passage = min(longest, settings.chunk_tokens or _CHUNK_TOKENS)
     prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
-    _, rates = language_model_rates(read_name(row.llm), prices, local=row.parts()["llm"].local)
+    name = read_name(row.llm)
+    provider, rates = language_model_rates(name, prices, local=row.parts()["llm"].local)
     at = rates.at(prompt) if rates is not None else None
     return AnswerEstimate(
         model=row.llm,
@@ -75,4 +79,5 @@ def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = Non
         usd=None if rates is None else rates.cost(Tokens(prompt, ANSWER_TOKENS)),
         read_usd=None if at is None else at.input,
         written_usd=None if at is None else at.output,
+        unpriced_models=(price_key(provider, name.model),) if rates is None else (),
     )

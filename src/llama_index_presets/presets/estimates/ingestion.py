@@ -24,7 +24,7 @@ from llama_index_presets.ingest.pipeline import FailedSource
 from llama_index_presets.ingest.privacy.watch import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, read_again, sources
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here, price_key
 from llama_index_presets.monitor.usage import count_embedding, provider_of
 from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.presets.checks.offline import go_offline
@@ -115,6 +115,7 @@ class Estimate:
         model: The embedding model.
         answer: What one answer costs beside, where the preset is known.
         context: What the context sentences cost, where a language model writes them.
+        unpriced_models: Models of the ingest without a known price, as a price book names them.
     """
 
     documents: int
@@ -133,13 +134,16 @@ class Estimate:
     model: str
     answer: AnswerEstimate | None = None
     context: ContextEstimate | None = None
+    unpriced_models: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """As JSON values; ``unpriced_models`` only where there are any."""
         answer = None if self.answer is None else self.answer.to_dict()
         cost = None if self.cost_usd is None else float(self.cost_usd)
         context = None if self.context is None else self.context.to_dict()
-        return {**asdict(self), "cost_usd": cost, "answer": answer, "context": context}
+        values = {**asdict(self), "cost_usd": cost, "answer": answer, "context": context}
+        unpriced = [*values.pop("unpriced_models"), *(self.answer.unpriced_models if self.answer else ())]
+        return values | ({"unpriced_models": list(dict.fromkeys(unpriced))} if unpriced else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +216,10 @@ class Estimator:
             forget_model()
         minutes, minutes_from = self._minutes(work) if measure else (None, "not measured")
         cost, _ = self.pricer.price(self.provider, self.model, Tokens(work.tokens))
+        unpriced = [price_key(self.provider, self.model)] if cost is None else []
         context = self._context(work)
+        if context is not None and context.cost_usd is None and self.contextualiser is not None:
+            unpriced.append(self.contextualiser.price_key)
         if context is not None:
             cost = None if cost is None or context.cost_usd is None else cost + context.cost_usd
         return Estimate(
@@ -231,6 +238,7 @@ class Estimator:
             disk_bytes=self._disk_bytes(work),
             model=self.model,
             context=context,
+            unpriced_models=tuple(dict.fromkeys(unpriced)),
         )
 
     def _context(self, work: Work) -> ContextEstimate | None:

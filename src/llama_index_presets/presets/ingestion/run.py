@@ -88,6 +88,7 @@ def ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepor
         cost_usd = cost_of(parts.ledger, run_id)
         dispatcher.event(RunEndEvent(run_id=run_id, cost_usd=cost_usd, counts=_counts(report)))
     report.cost_usd = None if cost_usd is None else float(cost_usd)
+    report.unpriced_models = parts.ledger.unpriced_models_of(run_id)
     return report
 
 

@@ -330,6 +330,8 @@ class QueryRun:
             loading_ms = self.parts.ledger.query_loading_ms(self.query_id)  # models that load at first use
             metadata["query_id"] = self.query_id
             metadata["cost_usd"] = None if cost is None else float(cost)
+            if cost is None and (unpriced := self.parts.ledger.unpriced_models_of(self.query_id)):
+                metadata["unpriced_models"] = unpriced
             metadata["latency_ms"] = round((time.perf_counter() - self.started) * 1000 - loading_ms, 1)
             keep_citations(self.parts.storage.folder, self.query_id, metadata.get("citations", ()))
         self._keep_outcome(metadata, status)

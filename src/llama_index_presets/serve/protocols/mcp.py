@@ -75,6 +75,9 @@ class Answered(BaseModel):
         description="Sentences of the answer whose words, figures or names are not in what they cite."
     )
     cost_usd: float | None
+    unpriced_models: list[str] = Field(
+        default_factory=list, description="Models without a known price, for which cost_usd is null."
+    )
     query_id: str
 
 
@@ -169,6 +172,7 @@ class _Tools:
             ],
             unsupported=[one["text"] for one in found.get("unsupported", ())],
             cost_usd=found["cost_usd"],
+            unpriced_models=found.get("unpriced_models", []),
             query_id=str(found["query_id"]),
         )
 

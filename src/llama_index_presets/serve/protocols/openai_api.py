@@ -45,6 +45,7 @@ _EXTRA: Final = (
     "query_id",
     "sources",
     "unsupported",
+    "unpriced_models",
 )
 _FINISH: Final = {"length": "length", "content_filter": "content_filter"}
 _MOST_TEXTS: Final = 2_048  # as OpenAI's
