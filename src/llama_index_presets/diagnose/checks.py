@@ -19,6 +19,7 @@ from llama_index_presets.counting import counted
 from llama_index_presets.diagnose.finding import Finding, Level
 from llama_index_presets.errors import (
     ModelError,
+    MonitorError,
     PresetsError,
     SettingsError,
     StoreLockedError,
@@ -70,6 +71,7 @@ def check_engine(engine: PresetEngine) -> Iterator[Finding]:
     """
     yield from _check_encryption(engine)
     yield from _check_contents(engine)
+    yield from _check_ledger(engine)
     yield from check_models(engine.llm, engine._parts.embed_model)
     yield from check_listeners([engine.llm, engine._parts.embed_model])
 
@@ -198,6 +200,21 @@ def _check_store(engine: PresetEngine) -> Iterator[Finding]:
             message=f"{counted(chunks, 'chunk')} in DuckDB, whose search is exact and reads them all",
             fix='Move them: llama-presets move, and store = "lancedb".',
         )
+
+
+def _check_ledger(engine: PresetEngine) -> Iterator[Finding]:
+    """Read the ledger: answers go on without it, and nothing is recorded or held to a budget."""
+    try:
+        ((calls,),) = engine.ledger.sql("SELECT count(*) FROM llm_calls").fetchall()
+    except MonitorError as error:
+        yield Finding(
+            level="error",
+            check="ledger",
+            message=str(error),
+            fix=f"Restore it from a backup, or move '{engine.ledger.path}' away: a new one is begun.",
+        )
+    else:
+        yield Finding(level="ok", check="ledger", message=counted(calls, "call"))
 
 
 def _check_keyword(engine: PresetEngine) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
 __all__ = ["examine"]
-
-_LITTLE_SPACE = 1 << 30  # bytes
 
 
 def examine(
@@ -73,7 +70,7 @@ def examine(
     yield from check_weights(row)
     yield from check_reranker(row, values.reranker or DEFAULT_RERANKER)
     if storage is not None:
-        yield from _check_storage(preset, storage, settings, offline=offline, repair=repair)
+        yield from _check_storage(row, storage, settings, offline=offline, repair=repair)
 
 
 def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, Settings]:
@@ -86,35 +83,38 @@ def _row(preset: str, settings: Path | None, *, offline: bool) -> tuple[Preset, 
 
 
 def _check_storage(
+    row: Preset, storage: str | Path, settings: Path | None, *, offline: bool, repair: bool
+) -> Iterator[Finding]:
+    from llama_index_presets.diagnose.storage_checks import check_location, check_not_begun
+    from llama_index_presets.presets.index.storage import resolve_storage
+
+    place = resolve_storage(storage)
+    found = list(check_location(row, place, offline=offline))
+    yield from found
+    if place.folder.exists() and not place.folder.is_dir():
+        return
+    try:
+        if place.metadata_file.exists():
+            yield from _check_index(row.name, storage, settings, offline=offline, repair=repair)
+        elif not any(one.level == "error" for one in found):
+            yield check_not_begun(place)
+    except StoreLockedError as error:
+        yield Finding(level="warning", check="storage", message=str(error), fix="Look again when it is done.")
+    except (PresetsError, OSError) as error:
+        yield Finding(level="error", check="storage", message=str(error), fix="See the message.")
+
+
+def _check_index(
     preset: str, storage: str | Path, settings: Path | None, *, offline: bool, repair: bool
 ) -> Iterator[Finding]:
     from llama_index_presets.diagnose.checks import check_engine
     from llama_index_presets.presets.build import build
-    from llama_index_presets.presets.index.storage import resolve_storage
 
-    place = resolve_storage(storage)
-    if not place.metadata_file.exists():
-        yield Finding(
-            level="note",
-            check="storage",
-            message=f"'{place.shown}' holds no index yet",
-            fix="llama-presets ingest",
+    with build(preset, storage=storage, settings=settings, offline=offline, repair=repair) as engine:
+        yield from _repaired(engine)
+        yield from check_engine(
+            engine.as_user(user="doctor", everything=True) if engine.has_permissions else engine
         )
-        return
-    free = shutil.disk_usage(place.folder).free
-    level, fix = ("warning", "Make room.") if free < _LITTLE_SPACE else ("ok", "")
-    message = f"'{place.shown}', {free / 2**30:.1f} GiB free"
-    yield Finding(level=level, check="storage", message=message, fix=fix)  # type: ignore[arg-type]
-    try:
-        with build(preset, storage=storage, settings=settings, offline=offline, repair=repair) as engine:
-            yield from _repaired(engine)
-            yield from check_engine(
-                engine.as_user(user="doctor", everything=True) if engine.has_permissions else engine
-            )
-    except StoreLockedError as error:
-        yield Finding(level="warning", check="storage", message=str(error), fix="Look again when it is done.")
-    except PresetsError as error:
-        yield Finding(level="error", check="storage", message=str(error), fix="See the message.")
 
 
 def _repaired(engine: PresetEngine) -> Iterator[Finding]:

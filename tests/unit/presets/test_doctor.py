@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +37,10 @@ def bad(findings: Iterator[Finding]) -> dict[str, Finding]:
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:
     done = CliRunner().invoke(app, ["doctor", *arguments, "--json"])
     return done.exit_code, json.loads(done.stdout)
+
+
+def wrong_of(report: dict[str, Any]) -> list[str]:
+    return [one["message"] for one in report["findings"] if one["level"] == "error"]
 
 
 class Elsewhere(BaseEventHandler):
@@ -108,6 +114,45 @@ def test_a_storage_is_opened_and_compared(tmp_path: Path) -> None:
     assert "is empty, and its manifest lists 2 documents with 2 chunks" in wrong.message
     (tmp_path / "s" / "preset.json").write_text("{")
     assert "is damaged" in bad(examine("healthcare", storage=tmp_path / "s"))["storage"].message
+
+
+def test_a_storage_that_cannot_be_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a note, "holds no index yet", and the command ended with 0."""
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        code, report = run("healthcare", "--storage", str(place))
+        assert code == 1 and wrong_of(report) == [f"'{tmp_path / 'file'}' is no folder"]
+    code, report = run("healthcare", "--storage", "postgresql://db.example/docs")
+    assert code == 1 and "names the store 'pgvector'" in wrong_of(report)[0]
+    code, report = run("healthcare", "--storage", str(tmp_path / "new"))
+    assert code == 0 and not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    code, report = run("healthcare", "--storage", str(tmp_path / "new"))
+    assert code == 1 and wrong_of(report) == [f"'{tmp_path}' cannot be written by this user"]
+
+
+def test_a_full_disk_is_an_error_before_anything_is_in_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not looked at while there was no index, and a warning later."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
+    code, report = run("healthcare", "--storage", str(tmp_path))
+    assert code == 1 and wrong_of(report) == [f"'{tmp_path}', no room is left"]
+
+
+def test_a_lost_metadata_file_and_a_damaged_ledger_are_errors(tmp_path: Path) -> None:
+    """The index seemed not to be begun; of the ledger nothing was said."""
+    with build("healthcare", storage=tmp_path, embed_model=WordEmbedding()) as engine:
+        engine.ingest([Document(text="Cats purr.", id_="a")], show_progress=False)
+        engine.query("Do cats purr?")
+        ledger = engine.ledger.path
+        assert all(one.level == "ok" for one in check_engine(engine) if one.check == "ledger")
+    ledger.write_bytes(b"damaged" * 1_000)
+    with build("healthcare", storage=tmp_path, embed_model=WordEmbedding()) as engine:
+        assert f"move '{ledger}' away" in bad(check_engine(engine))["ledger"].fix
+    (tmp_path / "preset.json").unlink()
+    code, report = run("healthcare", "--storage", str(tmp_path))
+    assert code == 1 and "has an index and no preset.json" in wrong_of(report)[0]
 
 
 def test_contents_are_not_compared_amid_an_ingest(tmp_path: Path) -> None:
