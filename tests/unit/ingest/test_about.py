@@ -11,7 +11,7 @@ from llama_index.core.schema import TextNode
 from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
-from llama_index_presets.ingest.metadata.document_metadata import allowed_beside
+from llama_index_presets.ingest.metadata.document_metadata import about_properties, allowed_beside
 from llama_index_presets.ingest.metadata.overrides import Stamp, stamped
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources.files import find_files
@@ -131,3 +131,39 @@ def test_a_key_that_is_set_to_none_is_kept_off_nodes_and_documents() -> None:
     ]
     text, nodes = (source.read() for source in Stamp(metadata={"tenant": None}).over(sources(given)))
     assert text.metadata == {} and nodes[0].metadata == {}  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize(
+    "nobody",
+    [
+        "openpyxl",
+        "XlsxWriter",
+        "python-docx",
+        "Apache POI",
+        "Microsoft Office User",
+        "User",
+        "(anonymous)",
+        "admin",
+        " ",
+    ],
+)
+def test_a_program_is_no_author(nobody: str) -> None:
+    """A citation that begins with "openpyxl:" names the library that wrote the workbook."""
+    assert about_properties("Prices 2026", nobody) == {"title": "Prices 2026"}
+
+
+def test_people_and_firms_are_authors() -> None:
+    """Names that only begin like those of programs and accounts stay."""
+    for name in ("Users of Kiel", "Ada Root", "Openpyxl GmbH", "Microsoft Corporation"):
+        assert about_properties("", name) == {"authors": [name]}
+
+
+def test_a_workbook_of_a_library_has_no_author(tmp_path: Path) -> None:
+    """The library writes its own name into the properties."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["Coffee", "Price"])
+    book.active.append(["Espresso", 24.5])
+    book.save(tmp_path / "prices.xlsx")
+    assert "authors" not in read_file(tmp_path / "prices.xlsx", "h").metadata

@@ -120,3 +120,10 @@ def test_a_document_cannot_steer_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Title \x1b[31mred\n\nThe text is \x1b]0;owned\x07 here.")
     ran = CliRunner().invoke(app, ["preview", str(tmp_path)])
     assert ran.exit_code == 0 and "\x1b" not in ran.output and "\x07" not in ran.output
+
+
+def test_a_table_without_a_name_is_called_so(tmp_path: Path) -> None:
+    """A CSV file has one table, whose line was empty."""
+    (tmp_path / "a.csv").write_text("name;city\nAda;Kiel\nBob;Ulm\n")
+    ran = CliRunner().invoke(app, ["preview", str(tmp_path)])
+    assert "  table: without a name\n" in ran.output

@@ -71,7 +71,10 @@ def _show(one: FilePreview) -> None:
     counts += [f"language {one.language}"] if one.language else []
     counts += [one.encoding] if one.encoding else []
     say(f"  {', '.join(counts)}")
-    for name, items in (("heading", one.headings), ("table", [t.name or t.columns for t in one.tables])):
+    for name, items in (
+        ("heading", one.headings),
+        ("table", [t.name or t.columns or "without a name" for t in one.tables]),
+    ):
         for item in list(items)[:5]:
             say(f"  {name}: {_printable(item)}")
         if len(items) > 5:

@@ -76,6 +76,14 @@ _NO_TITLE: Final = re.compile(
     r"|.*\.(docx?|pdf|tex|indd|od[tps]|pptx?|xlsx?|rtf|txt|html?))?\Z",
     re.I,
 )
+_NO_AUTHOR: Final = re.compile(
+    r"\A(\(?anonymous\)?|\(?unspecified\)?|\(?unknown\)?( author)?|un-?named|owner|author|autor|admin(istrator)?|root"
+    r"|(default |windows |microsoft office |office )?user|python-(docx|pptx)|openpyxl|xlsx?writer|phpspreadsheet"
+    r"|phpword|sheetjs|apache (poi|fop)|docx4j|aspose\S*|epplus|closedxml|libreoffice|openoffice(\.org)?"
+    r"|microsoft (office|word|excel)|google (docs|sheets|slides)|pandoc|reportlab|latex)?\Z",
+    re.I,
+)
+"""What a program, or an account that nobody named, writes as the author of a file."""
 _MONTHS: Final = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _YEAR_LINE: Final = re.compile(
     rf"^(?:(?:published|submitted|accepted|presented|proceedings|arxiv|conference|workshop|journal|©|\(c\)|copyright)"
@@ -167,6 +175,18 @@ def about_html(html: str) -> dict[str, Any]:
     return plain_values(values)
 
 
+def about_properties(title: Any, author: Any) -> dict[str, Any]:
+    """Title and author that the properties of a file name, without what programs write there.
+
+    Example:
+        >>> about_properties("Prices", "openpyxl"), about_properties("Microsoft Word - a.docx", "A. Noether")
+        ({'title': 'Prices'}, {'authors': ['A. Noether']})
+    """
+    known = {"title": " ".join(str(title or "").split()), "authors": " ".join(str(author or "").split())}
+    nobody = {"title": _NO_TITLE, "authors": _NO_AUTHOR}
+    return plain_values({key: value for key, value in known.items() if not nobody[key].match(value)})
+
+
 def about_pdf(info: Mapping[str, Any] | None, first_page: str) -> dict[str, Any]:
     """Title and author of a PDF's information, and the year of a line of its first page that gives a date.
 
@@ -177,14 +197,11 @@ def about_pdf(info: Mapping[str, Any] | None, first_page: str) -> dict[str, Any]
         {'title': 'On Sums', 'authors': ['A. Noether'], 'year': 2019}
     """
     info = info or {}
-    values = {"title": info.get("/Title"), "authors": info.get("/Author")}
-    kept = {
-        key: str(value) for key, value in values.items() if value and not _NO_TITLE.match(str(value).strip())
-    }
+    kept = about_properties(info.get("/Title"), info.get("/Author"))
     for line in first_page.splitlines()[:20]:
         if year := _YEAR_LINE.match(line.strip()):
             return plain_values({**kept, "year": year[1]})
-    return plain_values(kept)
+    return kept
 
 
 def sidecar_of(path: Path) -> Path | None:

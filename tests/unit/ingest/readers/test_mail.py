@@ -277,3 +277,14 @@ def test_a_message_inside_eight_others_is_named_and_not_lost(tmp_path: Path, lev
     assert plain.text.count("Forwarded") == levels
     assert ("Valves close" in plain.text) is not lost
     assert any("A message inside 8 others was not read" in one for one in plain.warnings) is lost
+
+
+def test_a_comma_in_a_name_without_quotes_splits_nobody(tmp_path: Path) -> None:
+    """Programs leave the quotes out: the sender was "Hotel Astoria" without an address, the rest a second person."""
+    head = (
+        b"From: Hotel Astoria, Purchasing <buy@astoria.example>\r\n"
+        b"To: Gross, Dr. Ada <ada@example.org>, bob@example.org, root\r\nSubject: Beans\r\n\r\nSend more beans.\r\n"
+    )
+    about = read(tmp_path, head).metadata
+    assert about["sender"] == "Hotel Astoria, Purchasing <buy@astoria.example>"
+    assert about["recipients"] == ["Gross, Dr. Ada <ada@example.org>", "bob@example.org", "root"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.metadata.document_metadata import plain_values
+from llama_index_presets.ingest.metadata.document_metadata import about_properties
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.packages import attribute, check_package, local_name, parse_xml
@@ -187,9 +187,7 @@ def _hidden_styles(body: Any) -> set[str]:
 
 def _about(meta: Any) -> dict[str, Any]:
     found = {local_name(element.tag): element.text for element in meta.iter() if element.text}
-    return plain_values(
-        {"title": found.get("title"), "authors": found.get("initial-creator") or found.get("creator")}
-    )
+    return about_properties(found.get("title"), found.get("initial-creator") or found.get("creator"))
 
 
 def _count(element: Any, name: str, most: int) -> int:

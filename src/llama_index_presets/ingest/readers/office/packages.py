@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import SizeLimit
+from llama_index_presets.ingest.metadata.document_metadata import about_properties
 from llama_index_presets.packages.extras import require
 
 __all__ = [
@@ -101,12 +102,7 @@ def core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:
         local_name(element.tag): " ".join((element.text or "").split())
         for element in parse_xml(archive.read("docProps/core.xml"))
     }
-    values = {"title": found.get("title"), "authors": found.get("creator")}
-    return {
-        key: value
-        for key, value in values.items()
-        if value and value not in ("python-docx", "PowerPoint Presentation")
-    }
+    return about_properties(found.get("title"), found.get("creator"))
 
 
 def attribute(element: Any, name: str = "val") -> str:

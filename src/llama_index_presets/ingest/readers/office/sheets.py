@@ -15,7 +15,6 @@ from typing import Any, Final
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.office.packages import (
@@ -66,7 +65,7 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
             return read_xls(path, limit)
     check_package(path, limit, "Excel")
     with zipfile.ZipFile(path) as archive:
-        about = plain_values(core_properties(archive))
+        about = core_properties(archive)
     openpyxl = require("openpyxl", extra="readers-all")
     try:
         with warnings.catch_warnings():

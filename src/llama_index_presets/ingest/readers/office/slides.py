@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.image_text import description
@@ -47,7 +46,7 @@ def read_pptx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     check_package(path, limit, "PowerPoint")
     pptx = require("pptx", extra="readers-all")
     with zipfile.ZipFile(path) as archive:
-        about = plain_values(core_properties(archive))
+        about = core_properties(archive)
         deck = pptx.Presentation(_as_presentation(archive) or str(path))
     warnings = list[str]()
     seen: set[str] = set()

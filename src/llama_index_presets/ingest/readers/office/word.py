@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
-from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.hidden import HiddenText
@@ -41,7 +40,9 @@ _PAGE_FIELD: Final = re.compile(r"\b(?:PAGE|NUMPAGES|SECTIONPAGES)\b")
 _REWRITTEN: Final = (b"AlternateContent", b"txbxContent", b"oMath")
 _VML: Final = "urn:schemas-microsoft-com:vml"
 _BACK: Final = re.compile(r'<a href="#[^"]*">↑</a>')
+_NOTES: Final = re.compile(r'<ol>(<li id="[^"]*(?:foot|end)note-.*)</ol>', re.DOTALL)
 _NOTE: Final = re.compile(r'<li id="[^"]*(?:foot|end)note-[^"]*">(?:<p>)?')
+_END_OF_NOTE: Final = re.compile(r"</li>(?=<div>|$)")
 _HEADING: Final = re.compile(r"heading (\d)", re.IGNORECASE)
 
 
@@ -56,7 +57,7 @@ def read_docx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     with zipfile.ZipFile(path) as archive:
         hidden = HiddenText(archive)
         above, below = (_margins(archive, kind, hidden) for kind in ("header", "footer"))
-        about = plain_values(core_properties(archive))
+        about = core_properties(archive)
         html = mammoth.convert_to_html(
             _rewritten(path, archive, hidden),
             style_map=_style_map(archive),
@@ -67,10 +68,14 @@ def read_docx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
 
 
 def _numbered_notes(html: str) -> str:
-    """Notes at the end with the numbers that stand in the text, without the arrows that lead back."""
+    """Notes at the end with the numbers that stand in the text, and no others, without the arrows that lead back."""
     numbers = itertools.count(1)
-    html = _BACK.sub("", html)
-    return _NOTE.sub(lambda found: f"{found[0]}[{next(numbers)}] ", html)
+
+    def notes(found: re.Match[str]) -> str:
+        numbered = _NOTE.sub(lambda _: f"<div><p>[{next(numbers)}] ", found[1])
+        return _END_OF_NOTE.sub("</div>", numbered)
+
+    return _NOTES.sub(notes, _BACK.sub("", html))
 
 
 def _style_map(archive: zipfile.ZipFile) -> str:
