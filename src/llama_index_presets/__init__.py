@@ -71,11 +71,11 @@ _NEEDS: dict[str, str] = {
     "WeaviateVectorStore": "llama_index.vector_stores.weaviate",
 }
 
-__all__ = [*_PUBLIC]
-
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
+    """Load a public name from its module on first use; ``__all__`` has those that can be loaded here."""
+    if name == "__all__":  # asked by ``import *``, which must not end at an extra that is not installed
+        return _loadable()
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_nearest(name)}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -93,7 +93,11 @@ def _nearest(name: str) -> str:
 
 def __dir__() -> list[str]:
     """List the public names that can be loaded here, so that `help` and completion load no missing extra."""
+    return sorted({*globals(), *_loadable()})
+
+
+def _loadable() -> list[str]:
+    """Public names without those whose extra is not installed; each of these names its extra when it is asked for."""
     from llama_index_presets.packages.extras import installed
 
-    missing = {name for name, module in _NEEDS.items() if not installed(module)}
-    return sorted({*globals(), *_PUBLIC} - missing)
+    return [name for name in _PUBLIC if name not in _NEEDS or installed(_NEEDS[name])]

@@ -95,11 +95,13 @@ for name in llama_index_presets._NEEDS:
     else:
         raise AssertionError(name)
 assert "HybridFusionRetriever" in pydoc.render_doc(llama_index_presets)
+from llama_index_presets import *
+assert build and not llama_index_presets._NEEDS.keys() & globals().keys()
 """
 
 
 def test_help_works_without_the_extras_and_their_names_carry_the_install_line() -> None:
-    """`help` and completion load every name of `dir`; one whose package is missing ended them."""
+    """`help`, completion and ``import *`` load every name that is listed; one whose package is missing ended them."""
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
