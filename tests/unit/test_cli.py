@@ -471,7 +471,7 @@ def test_chat_remembers_what_was_asked(run, clinic: Path, monkeypatch: pytest.Mo
     assert code == 0 and "drooping eyelids" in out and "antitoxin" in out
 
 
-def test_below_i_do_not_know_stand_the_nearest_passages(run, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_below_i_do_not_know_stand_the_closest_passages(run, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """A reader who was not answered looks there: in `ask`, in `chat` and with --json; not below an answer."""
     import io
 
@@ -479,16 +479,16 @@ def test_below_i_do_not_know_stand_the_nearest_passages(run, tmp_path: Path, mon
     storage = ("--storage", tmp_path / "s")
     run("ingest", "healthcare", tmp_path / "dogs.md", *storage)
     out = run("ask", "healthcare", "Can dogs come along to work?", *storage)[1]
-    assert out.startswith("I don't know.\n  Not enough to answer from, but nearest:\n  - ")
-    assert "dogs.md (" not in out and '"Into the office yes, into production never."' in out
+    assert out.startswith("I don't know.\nClosest passages, none of which is sure to hold the answer:\n  ")
+    assert "dogs.md (May I bring my dog?)" in out and '"Into the office yes, into production never."' in out
     answer = json.loads(run("ask", "healthcare", "Can dogs come along to work?", *storage, "--json")[1])
-    assert [one["source"].endswith("dogs.md") for one in answer["nearest"]] == [True]
+    assert [one["source"].endswith("dogs.md") for one in answer["closest"]] == [True]
     monkeypatch.setattr(
         sys, "stdin", io.StringIO("Can dogs come along to work?\nMay I bring my dog into the office?\n")
     )
     talk = run("chat", "healthcare", *storage)[1]
-    assert talk.count("but nearest") == 1 and talk.count("[1]") == 2
-    assert "nearest" not in json.loads(
+    assert talk.count("Closest passages") == 1 and talk.count("[1]") == 2
+    assert "closest" not in json.loads(
         run("ask", "healthcare", "May I bring my dog into the office?", *storage, "--json")[1]
     )
 

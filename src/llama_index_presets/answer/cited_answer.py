@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,8 @@ class CitedAnswer:
         sentences: The sentences of the answer, checked by `check`.
         similarities: Compares meanings for `check`; None goes by words.
         thinking: What keeps the thinking of a reasoning model out of the text.
+        find_closest: Gives the passages that are shown where there is no answer, see `closest.closest_passages`; None
+            shows none.
     """
 
     text: str = ""
@@ -62,6 +64,7 @@ class CitedAnswer:
     sentences: list[Sentence] | None = None
     similarities: Similarities | None = field(default=None, repr=False)
     thinking: ThinkingFilter = field(default_factory=ThinkingFilter, repr=False)
+    find_closest: Callable[[], list[dict[str, Any]]] | None = field(default=None, repr=False)
 
     def take_chunk(self, piece: ChatResponse) -> str:
         """`take` a piece of the model's stream, and why it stopped where the piece says so."""
@@ -158,6 +161,8 @@ class CitedAnswer:
         own["sentences"] = [sentence.to_dict() for sentence in self.check()]
         own["suspicious"] = list(self.suspicious)
         own["links_removed"] = self.links.removed if self.links is not None else 0
+        if self.find_closest is not None and not self.known and self.degraded is None:
+            own["closest"] = self.find_closest()
         return {**own, "failed_legs": sorted(without), **numbers, **degraded}
 
     def _numbers(self, report: dict[str, Any]) -> dict[str, Any]:

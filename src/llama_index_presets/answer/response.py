@@ -39,13 +39,13 @@ def result_dict(
         ``answer``, ``sources`` (``id``, the first 200 characters of ``text``, ``source``, ``page``, ``score``),
         ``source_count``, ``known``, ``confidence``, ``citations``, ``cost_usd``, ``latency_ms``, ``query_id``; and
         where they apply ``unsupported`` (see `unsupported_sentences`), ``degraded``, ``numbers``, ``suspicious``,
-        ``cached`` and ``unpriced_models``, those without a known price. What is not known yet, as in a stream that is
-        not used up, is None.
+        ``cached``, ``unpriced_models``, those without a known price, and beside an "I don't know" ``closest``, see
+        `closest.closest_passages`. What is not known yet, as in a stream that is not used up, is None.
     """
     known = metadata or {}
     unsupported = unsupported_sentences(known)
     keys = ("known", "confidence", "citations", "cost_usd", "latency_ms", "query_id")
-    extra = ("degraded", "numbers", "suspicious", "failed_legs", "cached", "unpriced_models")
+    extra = ("degraded", "numbers", "suspicious", "failed_legs", "cached", "unpriced_models", "closest")
     return {
         "answer": answer,
         "sources": [_source(hit) for hit in sources],
@@ -103,10 +103,11 @@ class PlainResult:
         return str(getattr(self, "response", None) or "")
 
     def __repr__(self) -> str:
-        """Answer, then one line a cited source: what a terminal shows."""
+        """Answer, then a line for each cited source, or for each closest passage: what a terminal shows."""
         lines = [self._text() or "(no answer yet)"]
         lines += [f"  [{citation['n']}] {_place(citation)}" for citation in self._cited()]
         lines += [f"  {line}" for line in figures_to_check(self.metadata or {})]
+        lines += [f"  Closest: {_place(one)}: {one['quote']}" for one in self._closest()]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -118,12 +119,20 @@ class PlainResult:
             for citation in self._cited()
         ]
         confidence = (self.metadata or {}).get("confidence")
+        rows += [
+            f"<details><summary>Closest: {html.escape(_place(one))}</summary>"
+            f"<blockquote style='white-space:pre-wrap'>{html.escape(one['quote'])}</blockquote></details>"
+            for one in self._closest()
+        ]
         sure = "" if confidence is None else f"<p><small>confidence {confidence:.2f}</small></p>"
         answer = f"<p style='white-space:pre-wrap'>{html.escape(self._text())}</p>"
         doubts = [
             f"<p><strong>{html.escape(line)}</strong></p>" for line in figures_to_check(self.metadata or {})
         ]
         return f"<div>{answer}{''.join(doubts)}{sure}{''.join(rows)}</div>"
+
+    def _closest(self) -> list[dict[str, Any]]:
+        return (self.metadata or {}).get("closest") or []
 
     def _cited(self) -> list[dict[str, Any]]:
         citations = (self.metadata or {}).get("citations") or []

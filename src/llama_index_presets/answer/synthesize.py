@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from llama_index_presets.answer.citations import MarkerFilter
 from llama_index_presets.answer.cited.support import Similarities
 from llama_index_presets.answer.cited.verify_numbers import VERBATIM_PROMPT, NumberVerifier
 from llama_index_presets.answer.cited_answer import CitedAnswer, link_filter, suspicious_passages
+from llama_index_presets.answer.closest import closest_passages
 from llama_index_presets.answer.confidence.calibration import Calibration
 from llama_index_presets.answer.confidence.floor import ALONGSIDE, EvidenceFloor, cosine_of
 from llama_index_presets.answer.context import (
@@ -370,9 +372,12 @@ class CitedSynthesizer(BaseSynthesizer):
             return CitedAnswer(REFUSED, confidence=judged.confidence, suspicious=suspicious), []
         if suspicious and self.on_injection == "drop":
             kept = _without(kept, suspicious)
+        find_closest = functools.partial(self._closest, question, hits)
         blocks = self._fitting(kept)
         if not blocks:
-            return CitedAnswer(DONT_KNOW, confidence=judged.confidence, suspicious=suspicious), []
+            return CitedAnswer(
+                DONT_KNOW, confidence=judged.confidence, suspicious=suspicious, find_closest=find_closest
+            ), []
         if not question.strip():  # asked with an image alone: what is like it is said, not written about
             everything = MarkerFilter(len(blocks), cited=[block.number for block in blocks])
             return CitedAnswer(closest(blocks), blocks, everything), []
@@ -385,8 +390,17 @@ class CitedSynthesizer(BaseSynthesizer):
             links=link_filter(blocks, suspicious),
             suspicious=suspicious,
             similarities=self.similarities,
+            find_closest=find_closest,
         )
         return answer, self._messages(blocks, question, variables or {})
+
+    def _closest(self, question: str, hits: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
+        """What a reader is shown beside an "I don't know"; nothing that speaks to a language model."""
+        without = {one["node_id"] for one in suspicious_passages(hits)}
+        evidence = self.evidence
+        return closest_passages(
+            question, hits, floor=evidence.floor, without=without, analyzer=evidence.analyzer
+        )
 
     def _messages(
         self, blocks: Sequence[Block], question: str, variables: Mapping[str, Any]

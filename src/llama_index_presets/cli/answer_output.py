@@ -17,13 +17,10 @@ from llama_index_presets.cli.terminal import (
     table,
 )
 
-__all__ = ["cited_words", "nearest_passages", "show_nearest", "show_pieces", "show_sources"]
+__all__ = ["cited_words", "show_closest", "show_pieces", "show_sources"]
 
 _MOST_WORDS: Final = 240
 """Characters of a passage that are shown."""
-
-_MOST_NEAREST: Final = 3
-"""Passages below an answer that was not known."""
 
 _MARKERS = re.compile(r"((?<!\s)(?:\s*+\[\d+\])+)")
 
@@ -71,32 +68,14 @@ def show_sources(answer: str, cited: Sequence[dict[str, Any]]) -> None:
     print_table(shown)
 
 
-def nearest_passages(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Passages nearest to a question that was not answered, best first: "I don't know" is no proof that nobody does.
-
-    Empty for an answer that is known, and for one that was given because a service is down.
-
-    Args:
-        result: A response as `to_dict` gives it.
-    """
-    if result["known"] or result.get("degraded"):
-        return []
-    keys = ("source", "page", "score", "text")
-    return [{key: one[key] for key in keys} for one in result["sources"][:_MOST_NEAREST]]
-
-
-def show_nearest(passages: Sequence[dict[str, Any]]) -> None:
-    """Print where a reader may look for what was not answered.
-
-    Args:
-        passages: Of `nearest_passages`.
-    """
-    if passages:
-        say("  Not enough to answer from, but nearest:")
+def show_closest(passages: Sequence[dict[str, Any]]) -> None:
+    """Print the passages that are nearest to a question that nothing answered, two lines each."""
+    if not passages:
+        return
+    say("Closest passages, none of which is sure to hold the answer:")
     for one in passages:
-        say(f"  - {_place({'heading': None, **one})}, {_score(one)}")
-        if words := cited_words("", {"n": 0, **one}):
-            say(f'      "{words}"')
+        say(f"  {_place(one)}")
+        say(f'      "{_line(one["quote"])}"')
 
 
 def cited_words(answer: str, citation: dict[str, Any]) -> str:
@@ -114,7 +93,10 @@ def cited_words(answer: str, citation: dict[str, Any]) -> str:
     """
     if citation.get("image"):
         return ""
-    words = citation.get("quote") or _repeated(answer, citation) or str(citation.get("text") or "")
+    return _line(citation.get("quote") or _repeated(answer, citation) or str(citation.get("text") or ""))
+
+
+def _line(words: str) -> str:
     line = " ".join(printable(words).split())
     return line if len(line) <= _MOST_WORDS else f"{line[: _MOST_WORDS - 1].rsplit(' ', 1)[0]} …"
 

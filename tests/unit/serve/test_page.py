@@ -189,10 +189,15 @@ def test_a_page_of_a_pdf_is_shown_with_the_cited_line_marked(opened: Callable[..
 
 
 def test_not_knowing_is_shown_as_such(opened: Callable[..., Any]) -> None:
-    """No confidence and no sources, but a badge."""
-    turn = ask(opened(), "Do dogs zzz at night?")
-    assert turn.get_by_text("Not found in the documents").count() == 1
+    """No confidence and no citation, but a badge, and the closest passages, which can be opened."""
+    page = opened()
+    turn = ask(page, "Do dogs zzz at night?")
+    assert turn.get_by_text("No answer found").count() == 1
     assert turn.locator("button.cite").count() == 0
+    closest = turn.get_by_role("region", name="Closest passages")
+    words = closest.locator("li p").first.inner_text()
+    closest.get_by_role("button").first.click()
+    assert words in page.locator("#passage-body").inner_text()
     assert "confident" not in turn.locator(".facts").inner_text()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llama_index_presets.cli.answer_output import nearest_passages, show_nearest, show_pieces, show_sources
+from llama_index_presets.cli.answer_output import show_closest, show_pieces, show_sources
 from llama_index_presets.cli.app import (
     FAILED,
     STORAGE,
@@ -85,18 +85,15 @@ def _print_answer(response: Any, *, as_json: bool, live: bool) -> None:
             key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms", "finish_reason")
         }
         told = response.to_dict()
-        optional = ("unsupported", "numbers", "degraded", "unpriced_models")
+        optional = ("unsupported", "numbers", "degraded", "unpriced_models", "closest")
         extra = {key: told[key] for key in optional if key in told}
-        if nearest := nearest_passages(told):
-            extra["nearest"] = nearest
         answer = str(response)
         emit({"answer": answer, "known": metadata["known"], "citations": citations, **bill, **extra})
         return
     if not live:
         say(str(response))
-    result = response.to_dict()
-    show_sources(result["answer"], cited)
-    show_nearest(nearest_passages(result))
+    show_sources(response.to_dict()["answer"], cited)
+    show_closest(metadata.get("closest") or ())
     _warn_of_figures(metadata)
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
     _warn_when_cut(metadata)
@@ -150,7 +147,7 @@ def chat(
             metadata: dict[str, Any] = response.metadata or {}
             cited = [citation for citation in metadata.get("citations", []) if citation["valid"]]
             show_sources(str(response), cited)
-            show_nearest(nearest_passages(response.to_dict()))
+            show_closest(metadata.get("closest") or ())
             _warn_of_figures(metadata)
             _warn_when_cut(metadata)
     if failed and not can_ask():  # a script goes by the code

@@ -111,7 +111,6 @@ class Chat {
 class Turn {
   #text = "";
   #frame = 0;
-  #passages = [];
   #again;
 
   constructor(question, number, again) {
@@ -127,7 +126,6 @@ class Turn {
 
   /** The passages have been found. */
   sources(passages) {
-    this.#passages = passages;
     this.state.textContent = passages.length ? `Reading ${plural(passages.length, "passage")}…` : "Nothing close was found…";
   }
 
@@ -171,10 +169,10 @@ class Turn {
 
   #unknown(answer) {
     this.answer.classList.add("unknown");
-    this.answer.prepend(el("p", { class: "badge" }, answer.degraded ? "No answer now" : "Not found in the documents"));
-    if (!this.#passages.length) return;
-    const rows = this.#passages.slice(0, 5).map((one, place) => el("li", {}, sourceButton(null, { ...one, closest: place + 1 }, null)));
-    this.answer.append(el("details", { class: "closest" }, el("summary", {}, "Closest passages"), el("ul", { class: "sources" }, ...rows)));
+    this.answer.prepend(el("p", { class: "badge" }, answer.degraded ? "No answer now" : "No answer found"));
+    if (!answer.closest?.length) return;
+    const rows = answer.closest.map((one) => el("li", {}, sourceButton(null, one, answer), el("p", { class: "muted small" }, one.quote)));
+    this.answer.append(el("section", { class: "closest", "aria-label": "Closest passages" }, el("p", {}, "Closest passages"), el("ul", { class: "sources" }, ...rows)));
   }
 
   /** The reader has stopped it. */

@@ -94,7 +94,7 @@ function citedPlaces({ text, quote, spans }) {
   const places = (spans ?? []).map(({ start, end }) => [start, end]).sort((one, other) => one[0] - other[0]);
   const inText = places.length && text.slice(places[0][0], Math.max(...places.map(([, end]) => end))) === quote;
   if (inText) return places; // else the text has been merged or cut, and its offsets are others
-  const words = quote.trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const words = quote.replace(/ …$/, "").trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const found = new RegExp(words.join("\\s+")).exec(text);
   return found ? [[found.index, found.index + found[0].length]] : [];
 }

@@ -65,6 +65,14 @@ class Found(BaseModel):
     passages: list[Passage]
 
 
+class Closest(BaseModel):
+    """A passage near a question that was not answered."""
+
+    source: str
+    page: int | str | None = None
+    text: str
+
+
 class Answered(BaseModel):
     """An answer with what it cites."""
 
@@ -73,6 +81,9 @@ class Answered(BaseModel):
     citations: list[Citation]
     unsupported: list[str] = Field(
         description="Sentences of the answer whose words, figures or names are not in what they cite."
+    )
+    closest: list[Closest] = Field(
+        description="Where known is false: the passages that are nearest to the question, which need not answer it."
     )
     cost_usd: float | None
     unpriced_models: list[str] = Field(
@@ -171,6 +182,10 @@ class _Tools:
                 if one.get("valid", True)
             ],
             unsupported=[one["text"] for one in found.get("unsupported", ())],
+            closest=[
+                Closest(source=one["source"], page=one["page"], text=one["text"])
+                for one in found.get("closest", ())
+            ],
             cost_usd=found["cost_usd"],
             unpriced_models=found.get("unpriced_models", []),
             query_id=str(found["query_id"]),

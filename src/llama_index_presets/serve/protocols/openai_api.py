@@ -46,6 +46,7 @@ _EXTRA: Final = (
     "sources",
     "unsupported",
     "unpriced_models",
+    "closest",
 )
 _FINISH: Final = {"length": "length", "content_filter": "content_filter"}
 _MOST_TEXTS: Final = 2_048  # as OpenAI's

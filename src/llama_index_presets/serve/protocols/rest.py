@@ -381,8 +381,9 @@ def shown(answer: Answer, states: list[Path], caller: Caller) -> dict[str, Any]:
     found = answer.to_dict()
     found["sources"] = [relative_source(one, states, caller) for one in found["sources"]]
     found["citations"] = [relative_source(one, states, caller) for one in found["citations"] or ()]
-    if "suspicious" in found:
-        found["suspicious"] = [relative_source(one, states, caller) for one in found["suspicious"]]
+    for name in ("suspicious", "closest"):
+        if name in found:
+            found[name] = [relative_source(one, states, caller) for one in found[name]]
     return found
 
 
