@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import multiprocessing
 import time
 from datetime import UTC, datetime
@@ -291,6 +292,69 @@ def test_sums_that_were_emptied_are_read_from_the_ledger_again(tmp_path):
         (tmp_path / "calls.duckdb.journal" / "budgets.json").write_text("{}")
         with pytest.raises(BudgetExceededError, match=r"\$0.01 of \$0.01 is spent"):
             budgets.reserve("call-2", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+
+
+def test_a_crash_between_the_row_and_the_sums_loses_nothing(tmp_path):
+    """The reservation of a process that died lapses; what it had recorded was in no sum for the rest of the day."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        dying = Budgets(ledger, [Budget(limit_usd=CENT)])
+        dying.reserve("call-1", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+        dying.close()  # it books no more
+        ledger.record(kind="llm", cost_usd=CENT)
+        ledger.flush()
+        file = tmp_path / "calls.duckdb.journal" / "budgets.json"
+        content = json.loads(file.read_text())
+        content["holds"]["call-1"][2] = time.time() - 1
+        file.write_text(json.dumps(content))
+        budgets = Budgets(ledger, [Budget(limit_usd=CENT)])
+        with pytest.raises(BudgetExceededError, match=r"\$0.01 of \$0.01 is spent, \$0 is held"):
+            budgets.reserve("call-2", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+
+
+def test_a_day_that_begins_between_two_looks_at_the_clock_begins_with_nothing(tmp_path, monkeypatch):
+    """It began with the sum of the day before, and kept it."""
+    late = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)
+    moments = iter([late, late])
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return next(moments, datetime(2026, 3, 2, tzinfo=UTC))
+
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        at = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1e6)
+        ledger.record(kind="llm", cost_usd=CENT / 2, timestamp_us=at)
+        budgets = Budgets(ledger, [Budget(limit_usd=CENT)])
+        monkeypatch.setattr("llama_index_presets.monitor.budgets.datetime", Clock)
+        for call in ("call-1", "call-2"):
+            budgets.reserve(call, "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+    sums = json.loads((tmp_path / "calls.duckdb.journal" / "budgets.json").read_text())["spent"]
+    assert Decimal(sums["day=2026-03-02;limit=0.01"][0]) == 0
+
+
+def test_the_sums_of_periods_that_are_over_are_forgotten(tmp_path):
+    """They are written with each call: those of a day's queries were megabytes. One that goes on is summed up again."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        budgets = Budgets(ledger, [Budget(limit_usd=CENT, per="query")])
+        with attributed(query_id="q0"):
+            budgets.release(budgets.reserve("c0", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution()))
+        ledger.record(kind="llm", cost_usd=CENT, query_id="q0")
+        file = tmp_path / "calls.duckdb.journal" / "budgets.json"
+        content = json.loads(file.read_text())
+        ages = {"query=q0;limit=0.01": 600, "query=q1;limit=0.01": 600, "day=2026-01-01;limit=1": 3 * 86_400}
+        content["spent"] = {
+            key: ["0", time.time() - age] for key, age in (ages | {"ever=;limit=1": 10**9}).items()
+        }
+        file.write_text(json.dumps(content))
+        with attributed(query_id="q2"):
+            budgets.reserve("c2", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+        kept = json.loads(file.read_text())["spent"]
+        assert kept.keys() == {"ever=;limit=1", "query=q2;limit=0.01"}
+        with (
+            attributed(query_id="q0"),
+            pytest.raises(BudgetExceededError, match=r"\$0.01 of \$0.01 is spent"),
+        ):
+            budgets.reserve("c3", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
 
 
 @pytest.mark.parametrize("limit", ["NaN", "Infinity", "-1", "0"])

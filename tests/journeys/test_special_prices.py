@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from llama_index.core.llms import ChatMessage
 from tests.journeys.test_models_by_name import VENDORS, Fixture, vendor
 from tests.servers.recorded import ledger
 
-from llama_index_presets import Ledger
+from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.providers.language_models import make_language_model
 
 __all__ = ["ledger", "vendor"]
@@ -80,3 +81,44 @@ def test_the_row_costs_what_the_list_says(vendor: Fixture, ledger: Ledger, way: 
     ((prompt, completion, cost),) = ledger.sql(asked).fetchall()
     assert (prompt, completion) == (1000, 100)
     assert abs(cost - truth) < Decimal("1e-11")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    "vendor", [BY_NAME["anthropic/claude-sonnet-4-5"]], ids=lambda one: one.name, indirect=True
+)
+def test_a_stream_of_anthropic_that_is_left_has_its_whole_prompt(
+    vendor: Fixture, ledger: Ledger, asynchronous: bool
+) -> None:
+    """What the cache read and wrote is said at the beginning, and was lost with the end."""
+    vendor.server.cache_write = 300
+
+    async def leave(llm: Any) -> None:
+        pieces = await llm.astream_chat(MESSAGES)
+        await anext(pieces)
+        await pieces.aclose()
+
+    llm = make_language_model(vendor.name, {"context_window": 8_000})
+    if asynchronous:
+        asyncio.run(leave(llm))
+    else:
+        pieces = llm.stream_chat(MESSAGES)
+        next(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+    asked = "SELECT status, prompt_tokens, cached_tokens, cache_write_tokens FROM llm_calls"
+    assert ledger.sql(asked).fetchall() == [("abandoned", 1000, 400, 300)]
+
+
+@pytest.mark.parametrize(
+    "vendor", [BY_NAME["anthropic/claude-sonnet-4-5"]], ids=lambda one: one.name, indirect=True
+)
+def test_a_stream_of_anthropic_that_is_not_asked_has_its_whole_prompt(
+    vendor: Fixture, tmp_path: Path
+) -> None:
+    """`stream_usage=False` asks no server; here nothing is asked, and what the cache read was free."""
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        handler = CostTrackingHandler(ledger, stream_usage=False).instrument()
+        list(make_language_model(vendor.name, {"context_window": 8_000}).stream_chat(MESSAGES))
+        handler.close()
+        asked = "SELECT prompt_tokens, completion_tokens, cached_tokens FROM llm_calls"
+        assert ledger.sql(asked).fetchall() == [(1000, 100, 400)]

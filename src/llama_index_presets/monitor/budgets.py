@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,8 +38,9 @@ _PATIENCE_S: Final = 10.0
 _TRIES: Final = 3  # to find a period in the file that has been started there
 _LAPSE_S: Final = 900.0
 """A reservation whose process died lapses after this long, in seconds."""
-_FORGET_S: Final = 70 * 86_400.0
-_FORGET_QUERY_S: Final = 86_400.0
+_FORGET_S: Final = {"query": 120.0, "day": 2 * 86_400.0, "month": 70 * 86_400.0, "ever": math.inf}
+"""How long after its beginning a period is kept, in seconds. The file is written with each call, so it stays small;
+what is forgotten and goes on is summed up from the ledger again."""
 
 
 class Shares:
@@ -47,7 +49,18 @@ class Shares:
     def __init__(self, content: dict[str, Any]) -> None:
         self._spent: dict[str, list[Any]] = content.get("spent", {})
         self._holds: dict[str, list[Any]] = content.get("holds", {})
+        self._end_lapsed()
         self.factors: dict[str, str] = content.get("factors", {})
+
+    def _end_lapsed(self) -> None:
+        """Drop reservations of processes that died, and their periods, which are then summed up from the ledger: a call
+        may have been recorded there and not booked here."""
+        now = time.time()
+        for call_id, hold in list(self._holds.items()):
+            if hold[2] <= now:
+                del self._holds[call_id]
+                for key in hold[1]:
+                    self._spent.pop(key, None)
 
     def begin(self, key: str, spent: Decimal) -> None:
         """Start a period with the ledger's sum, unless another process has started it."""
@@ -59,8 +72,7 @@ class Shares:
 
     def held(self, key: str) -> Decimal:
         """Reserved for open calls in a period, in USD."""
-        now = time.time()
-        holds = (hold for hold in self._holds.values() if key in hold[1] and hold[2] > now)
+        holds = (hold for hold in self._holds.values() if key in hold[1])
         return sum((Decimal(hold[0]) for hold in holds), Decimal(0))
 
     def hold(self, call_id: str, keys: list[str], estimate: Decimal, factor: Decimal, model: str) -> None:
@@ -87,14 +99,13 @@ class Shares:
             self.factors[hold[3]] = str(factor.quantize(Decimal("0.001"), ROUND_UP))
 
     def content(self) -> dict[str, Any]:
-        """Content to write, without lapsed reservations."""
+        """Content to write, without periods that are over."""
         now = time.time()
-        self._holds = {call_id: hold for call_id, hold in self._holds.items() if hold[2] > now}
+        held = {key for hold in self._holds.values() for key in hold[1]}
         self._spent = {
             key: value
             for key, value in self._spent.items()
-            if now - value[1] < (_FORGET_QUERY_S if key.startswith("query=") else _FORGET_S)
-            or key.startswith("ever=")
+            if now - value[1] < _FORGET_S[key.partition("=")[0]] or key in held
         }
         return {"spent": self._spent, "holds": self._holds, "factors": self.factors}
 
@@ -324,7 +335,7 @@ class Budgets:
         Raises:
             BudgetExceededError: A limit would be exceeded, or the model has no known price.
         """
-        if not self._keys(who, query_id):
+        if not self._keys(who, query_id, datetime.now(UTC)):
             return Reservation(call_id, Decimal(0))
         cost, _ = self._ledger.pricer.price(provider, model, tokens)
         if cost is None:
@@ -342,10 +353,10 @@ class Budgets:
         Raises:
             BudgetExceededError: A budget of the caller has nothing left; says when it resets.
         """
-        keys = self._keys(who)
+        now = datetime.now(UTC)
+        keys = self._keys(who, "", now)
         if not keys:
             return
-        now = datetime.now(UTC)
         with self._started(keys, who, now, "") as shares:
             for key, budget in keys.items():
                 spent, held = shares.spent(key), shares.held(key)
@@ -375,7 +386,7 @@ class Budgets:
         self, call_id: str, estimate: Decimal, model: str, who: Attribution, query_id: str
     ) -> Reservation:
         now = datetime.now(UTC)
-        keys = self._keys(who, query_id)
+        keys = self._keys(who, query_id, now)
         with self._started(keys, who, now, query_id) as shares:
             factor = Decimal(shares.factors.get(model, "1"))
             for key, budget in keys.items():
@@ -383,9 +394,9 @@ class Budgets:
             shares.hold(call_id, list(keys), estimate, factor, model)
         return Reservation(call_id, estimate * factor)
 
-    def _keys(self, who: Attribution, query_id: str = "") -> dict[str, Budget]:
-        """Budgets that apply to a call, by the name of their period."""
-        now = datetime.now(UTC)
+    def _keys(self, who: Attribution, query_id: str, now: datetime) -> dict[str, Budget]:
+        """Budgets that apply to a call, by the name of their period. One moment names it and sums it up: two of them
+        around midnight would begin a day with the sum of the day before."""
         return {key: budget for budget in self.budgets if (key := budget.key(who, now, query_id)) is not None}
 
     @contextlib.contextmanager

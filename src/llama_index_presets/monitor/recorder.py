@@ -26,7 +26,7 @@ from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, Call, forget_oldest
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
 from llama_index_presets.monitor.prices import FREE_PROVIDER, free_here
-from llama_index_presets.monitor.stream_usage import ask_for_usage
+from llama_index_presets.monitor.stream_usage import ask_for_usage, complete_usage
 from llama_index_presets.monitor.token_counts import TokenCounts
 from llama_index_presets.monitor.usage import Usage
 
@@ -143,8 +143,11 @@ class CallRecorder:
             self._to_embed[span_id] = _texts_of(arguments.arguments)
         if self.guard is not None:
             self._stand_before(instance)
-        if (method := stream_method(span_id)) and self._stream_usage and self._will_hear(instance):
-            ask_for_usage(instance, self._records, asynchronous=method.startswith("astream"))
+        if (method := stream_method(span_id)) and self._will_hear(instance):
+            asynchronous = method.startswith("astream")
+            complete_usage(instance, asynchronous=asynchronous)
+            if self._stream_usage:
+                ask_for_usage(instance, self._records, asynchronous=asynchronous)
 
     def on_leave(self, span_id: str, result: Any, error: BaseException | None) -> None:
         """Take the end of a span."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     _Proxy = wrapt.ObjectProxy
 
-__all__ = ["ask_for_usage", "forget_servers"]
+__all__ = ["ask_for_usage", "complete_usage", "forget_servers"]
 
 Wanted = Callable[[], bool]
 """Whether somebody still records the streams of a model."""
@@ -55,7 +55,6 @@ def ask_for_usage(model: Any, wanted: Wanted, *, asynchronous: bool) -> None:
         wanted: A bound method, held weakly.
         asynchronous: Which of the model's two clients will be used.
     """
-    _complete_usage(model, "_aclient" if asynchronous else "_client")
     sdk = sys.modules.get("openai")
     get_client = getattr(model, "_get_aclient" if asynchronous else "_get_client", None)
     if sdk is None or get_client is None:
@@ -74,6 +73,23 @@ def ask_for_usage(model: Any, wanted: Wanted, *, asynchronous: bool) -> None:
         client = _AskingClient(client)
         setattr(model, name, client)
     client.add(wanted)
+
+
+def complete_usage(model: Any, *, asynchronous: bool) -> None:
+    """Let the streams of an Anthropic model say all of their usage, at Vertex and Bedrock, too; others are left alone.
+
+    Nothing is asked of the server.
+
+    Args:
+        model: A language model that is about to stream.
+        asynchronous: Which of the model's two clients will be used.
+    """
+    name = "_aclient" if asynchronous else "_client"
+    client = getattr(model, name, None)
+    if client is None or client.__class__.__module__.partition(".")[0] != "anthropic":
+        return
+    if not isinstance(client, _CompletingClient):
+        setattr(model, name, _CompletingClient(client))
 
 
 def forget_servers() -> None:
@@ -143,16 +159,6 @@ class _AskingCompletions(_Proxy):
         return (_asend if asynchronous else _send)(plain, server, args, request)
 
 
-def _complete_usage(model: Any, name: str) -> None:
-    """Let the streams of an Anthropic model end with all of their usage."""
-    sdk = sys.modules.get("anthropic")
-    client = getattr(model, name, None)
-    if sdk is None or not isinstance(client, (sdk.Anthropic, sdk.AsyncAnthropic)):
-        return
-    if not isinstance(client, _CompletingClient):
-        setattr(model, name, _CompletingClient(client))
-
-
 class _CompletingClient(_Proxy):
     """Anthropic's SDK client whose streams end with all of their usage; else unchanged."""
 
@@ -176,31 +182,42 @@ async def _acompleting(answer: Any) -> Any:
 
 
 class _CompletingStream(_Proxy):
-    """Events of a stream; the last usage has what the first one said."""
+    """Events of a stream; its first piece and its last usage have what the first event said."""
 
     def __iter__(self) -> Any:
-        first: Any = None
+        first = _FirstUsage()
         for event in self.__wrapped__:
-            first = _completed(event, first)
+            first.add_to(event)
             yield event
 
     async def __aiter__(self) -> Any:
-        first: Any = None
+        first = _FirstUsage()
         async for event in self.__wrapped__:
-            first = _completed(event, first)
+            first.add_to(event)
             yield event
 
 
-def _completed(event: Any, first: Any) -> Any:
-    """Fill the counts that an event leaves out; gives the usage of the first event."""
-    kind = getattr(event, "type", "")
-    if kind == "message_start":
-        return event.message.usage
-    if kind == "message_delta" and first is not None:
-        for name in _SAID_FIRST:
-            if getattr(event.usage, name, None) is None:
-                setattr(event.usage, name, getattr(first, name, None))
-    return first
+class _FirstUsage:
+    """What the first event of a stream said that it used: a stream may be left before its end says it."""
+
+    def __init__(self) -> None:
+        self.said: Any = None
+        self.told = False
+
+    def add_to(self, event: Any) -> None:
+        """Add it to the first piece, and to the usage of the last event where that leaves it out."""
+        kind = getattr(event, "type", "")
+        if kind == "message_start":
+            self.said = event.message.usage
+        elif self.said is None:
+            return
+        elif kind == "content_block_delta" and not self.told:
+            self.told = True
+            event.usage = self.said
+        elif kind == "message_delta":
+            for name in _SAID_FIRST:
+                if getattr(event.usage, name, None) is None:
+                    setattr(event.usage, name, getattr(self.said, name, None))
 
 
 def _send(plain: Any, server: tuple[str, str], args: Any, request: dict[str, Any]) -> Any:
