@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.ingest.readers.numbered_headings import numbered_headings
-from llama_index_presets.ingest.readers.text import read_text
+from llama_index_presets.ingest.readers.text import numbered_headings, read_text
 
 MANUAL = (
     "Pump P-20\n\n1 Safety\n\nRead this.\n\n2 Faults\n\n"

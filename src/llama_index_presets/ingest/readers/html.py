@@ -7,7 +7,7 @@ of tables for its layout, is text; menus, scripts and what its style hides are n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from llama_index_presets.ingest.metadata.document_metadata import about_html
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.image_text import image_text
+from llama_index_presets.ingest.readers.list_markers import item_marker, list_styles
 from llama_index_presets.ingest.readers.nesting import check_nesting
 from llama_index_presets.ingest.readers.tables import (
     Cell,
@@ -59,7 +60,9 @@ _FIGURE: Final = re.compile(r"[-−+]?\d+")
 _LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and would stand in each label below it
 _LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
 _FEWEST_BESIDE: Final = 4  # cells for each that holds a table, in a table of data
-_OWN_MARKER: Final = re.compile(r"(?:[-–—•◦▪▫●○■□‣⁃∙·]|\(?(?:\d{1,3}|[a-z])[.)])(?:\s|$)")  # of an item
+_OWN_MARKER: Final = re.compile(
+    r"(?:[-–—•◦▪▫●○■□‣⁃∙·]|\(?(?:\d{1,3}|[a-z]|[ivxl]{2,6})[.)])(?:\s|$)"
+)  # of an item
 _MOST_WASTED: Final = 200_000  # characters that are read twice because their table turned out to be a layout
 
 
@@ -89,8 +92,10 @@ def plain_from_html(html: str, limit: SizeLimit = DEFAULT_LIMIT, *, keep_menus: 
     """
     check_nesting(html)
     parser = require("selectolax.lexbor", extra="readers").LexborHTMLParser(whole_characters(html))
-    hidden = hidden_by_sheet(parser) if "<style" in html.lower() else set[int]()
-    walker = _Walker(limit, keep_menus=keep_menus, hidden=hidden)
+    has_sheet = "<style" in html.lower()
+    hidden = hidden_by_sheet(parser) if has_sheet else set[int]()
+    styles = list_styles(parser) if has_sheet and "list-style" in html else {}
+    walker = _Walker(limit, keep_menus=keep_menus, hidden=hidden, styles=styles)
     if parser.css_first("h1") is None and (title := parser.css_first("head > title")) is not None:
         walker.title(" ".join(without_controls(title.text()).split()))
     if parser.root is not None:
@@ -132,9 +137,11 @@ class _Walker:
         in_cell: bool = False,
         hidden: Set[int] = frozenset(),
         frame: _Frame | None = None,
+        styles: Mapping[int, str] | None = None,
     ) -> None:
         self._limit = limit
         self._hidden = hidden
+        self._styles = styles or {}  # of lists
         self._frame = frame
         self._keep_menus = keep_menus
         self._in_cell = in_cell
@@ -169,10 +176,18 @@ class _Walker:
                 if not frame.unseen:
                     self._words(child.text_content or "", verbatim=frame.verbatim)
             elif child.is_element_node and (below := self._enter(child, frame)) is not None:
-                self._gap(below.gap)
                 if child.tag == "li" and not self._in_cell:
-                    self._marker = _marker(child, frame)
+                    self._item(child, frame, below)
+                else:
+                    self._gap(below.gap)
                 stack.append(below)
+
+    def _item(self, item: Any, above: _Frame, below: _Frame) -> None:
+        """Begin an item of a list; those without a mark are paragraphs, or nothing would keep them apart."""
+        marker, above.items = item_marker(item, above.node, above.items, self._styles)
+        below.gap = below.gap if marker else "\n\n"
+        self._gap(below.gap)
+        self._marker = marker
 
     def finish(self) -> None:
         """Write a last heading that has nothing below it."""
@@ -370,24 +385,6 @@ class _Walker:
 
 def _gap_of(tag: str) -> str:
     return "\n\n" if tag in _BLOCKS or tag in _HEADINGS else "\n" if tag in _LINES else ""
-
-
-def _marker(item: Any, above: _Frame) -> str:
-    """What stands before a list item as browsers show it: a dash, or its number or letter; see HTML, 4.4.8."""
-    if above.tag != "ol":
-        return "- "
-    attributes = above.node.attributes
-    step = -1 if "reversed" in attributes else 1
-    value = _number(item.attributes.get("value"))
-    if value is None and above.items is not None:
-        value = above.items + step
-    elif value is None and (value := _number(attributes.get("start"))) is None:
-        value = 1 if step > 0 else sum(one.tag == "li" for one in _elements(above.node))
-    above.items = value
-    first = item.attributes.get("type") or attributes.get("type")
-    if first in ("a", "A") and 1 <= value <= 26:
-        return f"{chr(ord(first) + value - 1)}. "
-    return f"{value}. "
 
 
 def _number(text: str | None) -> int | None:

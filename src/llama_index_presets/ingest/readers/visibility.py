@@ -8,9 +8,10 @@ them. Sheets in files of their own are not read.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["Rgb", "colours", "hidden_by_sheet", "is_hiding", "is_same"]
+__all__ = ["Rgb", "colours", "hidden_by_sheet", "is_hiding", "is_same", "selected", "sheet_rules"]
 
 Rgb = tuple[int, int, int]
 
@@ -104,19 +105,25 @@ def _read(text: str) -> Rgb | None:
 def hidden_by_sheet(parser: Any) -> set[int]:
     """Ids of the nodes that the page's own style sheets hide; rules for print or other media do not count."""
     hidden: set[int] = set()
-    for sheet in parser.css("style"):
-        rules = _CONDITIONAL.sub("", _COMMENT.sub("", sheet.text(deep=True) or ""))
-        for selector, style in _RULE.findall(rules)[:_MOST_RULES]:
-            letters, behind = colours(style)
-            if is_hiding(style) or (behind is not None and is_same(letters, behind)):
-                hidden |= _selected(parser, selector.strip())
+    for selector, style in sheet_rules(parser):
+        letters, behind = colours(style)
+        if is_hiding(style) or (behind is not None and is_same(letters, behind)):
+            hidden |= selected(parser, selector.strip())
     return hidden
 
 
-def _selected(parser: Any, selector: str) -> set[int]:
+def sheet_rules(parser: Any) -> Iterator[tuple[str, str]]:
+    """Selectors and declarations of the page's own style sheets; rules for print or other media are left out."""
+    for sheet in parser.css("style"):
+        rules = _CONDITIONAL.sub("", _COMMENT.sub("", sheet.text(deep=True) or ""))
+        yield from _RULE.findall(rules)[:_MOST_RULES]
+
+
+def selected(parser: Any, selector: str, *, tag: str = "") -> set[int]:
+    """Ids of the nodes that a selector names, with `tag` those of that tag; none for a state such as ``:hover``."""
     if ":" in selector or not selector or selector in ("*", "html", "body"):
         return set()  # a state such as :hover, or a page that a script will show
     try:
-        return {node.mem_id for node in parser.css(selector)}
+        return {node.mem_id for node in parser.css(selector) if not tag or node.tag == tag}
     except Exception:  # a selector that the library does not read hides nothing
         return set()

@@ -56,6 +56,47 @@ def test_items_of_pages_are_marked_as_a_browser_shows_them(page: str, text: str)
     assert plain_from_html(page).text.strip() == text
 
 
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<ol type=I start=3><li>a<li>b</ol><ol type=i><li>c</ol>", "III. a\nIV. b\n\ni. c"),
+        ("<ol type=a start=26><li>a<li>b</ol><ol type=a start=0><li>c</ol>", "z. a\naa. b\n\n0. c"),
+        ("<ol style='list-style-type: upper-roman' type=a><li>a<li value=4>b</ol>", "I. a\nIV. b"),
+        ("<ol style='list-style: none'><li>a<li>b</ol>", "a\n\nb"),
+        ("<ul style='list-style:none;margin:0'><li>a<ul><li>b</ul></ul>", "a\n\n- b"),
+        ("<ul style='list-style: square inside'><li>a</ul>", "- a"),
+        ("<ul style='list-style: none url(x.png)'><li>a</ul>", "- a"),
+        ("<ul style='list-style-image: none'><li>a</ul>", "- a"),
+        ("<ul><li style='list-style-type: decimal'>a<li>b</ul>", "1. a\n- b"),
+        ("<ol><li style='list-style: none'>a<li>b</ol>", "a\n\n2. b"),
+        ("<ol style='list-style-type: georgian'><li>a</ol>", "1. a"),
+        ("<ol><li>ii. a</ol>", "ii. a"),
+    ],
+)
+def test_items_have_the_marks_that_their_list_asks_for(page: str, text: str) -> None:
+    """Roman figures and letters by attribute or style; none where a style takes it away, and then they stand apart."""
+    assert plain_from_html(page).text.strip() == text
+
+
+@pytest.mark.parametrize(
+    ("sheet", "text"),
+    [
+        ("ul, ol {list-style: none}", "a\n\nb"),
+        ("ol.law {list-style-type: lower-roman} ol, ul {list-style: none}", "i. a\nii. b"),
+        (".law > li {list-style: upper-latin}", "A. a\nB. b"),
+        ("ol {list-style: none} .law li::before {content: counter(n) '. '}", "1. a\n2. b"),
+        ("ol {list-style: none} .law li:before {content: ''}", "a\n\nb"),
+        ("@media print {ol {list-style: none}} /* ol {list-style: none} */", "1. a\n2. b"),
+        ("ol {list-style: none !important} #x {list-style: lower-roman}", "a\n\nb"),
+        ("ol:hover {list-style: none}", "1. a\n2. b"),
+    ],
+)
+def test_the_sheet_of_a_page_says_which_marks_its_lists_have(sheet: str, text: str) -> None:
+    """By the rule that says most, as in browsers; where it draws marks of its own, the usual ones stand for them."""
+    page = f"<style>{sheet}</style><ol class=law id=x><li>a<li>b</ol>"
+    assert plain_from_html(page).text.strip() == text
+
+
 def test_items_in_a_cell_are_parts_of_its_line() -> None:
     """Marks would be taken for what the cell says."""
     page = "<table><tr><th>A<th>B<tr><td><ul><li>c<li>d</ul></td><td>2</table>"
