@@ -198,3 +198,25 @@ def test_the_title_of_a_numbered_clause_stays_with_its_text() -> None:
         "None.",
     ]
     assert _quoted("What is the deposit?", clauses) == "3. Deposit. Three months' rent."
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["i. wash hands", "ii. dry them", "iii. Call Bob"],
+        ["I. Wash hands.", "II. Dry them.", "IV. Go"],
+        ["a. wash hands", "b. dry them"],
+        ["A. Wash hands", "B. Dry them"],
+        ["(a) wash hands", "(b) dry them"],
+        ["(i) wash hands", "(ii) dry them"],
+    ],
+)
+def test_items_with_letters_and_roman_figures_are_units(items: list[str]) -> None:
+    """The mark of an item ended the sentence before: "wash hands ii."."""
+    assert split_units("\n".join(items), "en") == items
+
+
+def test_an_initial_or_an_abbreviation_at_the_beginning_of_a_line_is_no_mark() -> None:
+    """A sentence that is wrapped before it stays whole."""
+    assert split_units("The book is by\nA. Smith of Leeds.", "en") == ["The book is by A. Smith of Leeds."]
+    assert split_units("Take a tool,\ne. g. pliers, along.", "en") == ["Take a tool, e. g. pliers, along."]

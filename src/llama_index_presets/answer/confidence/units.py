@@ -11,11 +11,21 @@ from llama_index_presets.text.sentences import split_sentences
 
 __all__ = ["is_item", "is_question", "is_title", "label_of", "split_units"]
 
-_ITEM = re.compile(r"^\s*(?:[-*•–‣▪]|\d{1,2}[.)]|[a-z][.)])\s+\S")
+_NUMBER: Final = (
+    r"(?:\d{1,2}[.)]|[a-z][.)](?!\s*[A-Za-z]\.)"
+    r"|(?:[ivxl]{2,6}|[IVXL]{2,6})[.)]|\((?:\d{1,2}|[a-z]|[ivxl]{2,6})\))"
+)
+"""Of a list item: digits, a letter or a Roman figure; "e. g." is none."""
+_ITEM = re.compile(rf"^\s*(?:[-*•–‣▪]|{_NUMBER})\s+\S")
 _FIELD = re.compile(
     r"\s*(?:(?:[-*•–‣▪]|\d{1,2}[.)])\s+)?([^\W\d_][\w/-]{1,30}(?: [\w/-]{1,30}){0,3}(?: \([\w /-]{1,30}\))?):\s{1,3}\S"
 )
-_MARK = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)
+_MARK = re.compile(rf"^[ \t]*{_NUMBER}[ \t]+(?=\S)", re.MULTILINE)
+_CAPITAL = re.compile(rf"^[ \t]*(?:{_NUMBER}|[A-Z]\.)[ \t]+(?=\S)", re.MULTILINE)
+_CAPITALS = re.compile(
+    r"^[ \t]*(?:[A-Z]|[IVXL]{2,6})\.[ \t]+\S.*\n[ \t]*(?:[A-Z]|[IVXL]{2,6})\.[ \t]+\S", re.MULTILINE
+)
+"""Two lines that begin with a capital number; one alone may be the initial of a name."""
 _CLAUSE = re.compile(r"[^\W\d_][\w'’&/-]*(?: [\w'’&/-]+){0,3}\. {1,3}")
 """The title of a numbered clause, as contracts have them, with its text behind it on the line."""
 
@@ -55,7 +65,7 @@ def _sentences(paragraph: str, language: str | None) -> list[str]:
 
     The title of a numbered clause stays with the first sentence of the clause.
     """
-    marks = list(_MARK.finditer(paragraph))
+    marks = list((_CAPITAL if _CAPITALS.search(paragraph) else _MARK).finditer(paragraph))
     if not marks:
         return split_sentences(paragraph, language)
     sentences = split_sentences(paragraph[: marks[0].start()], language)

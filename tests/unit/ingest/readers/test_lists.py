@@ -150,6 +150,78 @@ def test_numbers_of_word_go_on_where_its_list_does(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+STYLED = (
+    '<w:abstractNum w:abstractNumId="1">'
+    '<w:lvl w:ilvl="0"><w:numFmt w:val="upperRoman"/><w:pStyle w:val="Heading1"/><w:lvlText w:val="Part %1:"/></w:lvl>'
+    '<w:lvl w:ilvl="1"><w:numFmt w:val="decimal"/><w:pStyle w:val="Heading2"/><w:isLgl/><w:lvlText w:val="%1.%2"/>'
+    "</w:lvl>"
+    '<w:lvl w:ilvl="2"><w:numFmt w:val="lowerLetter"/><w:lvlText w:val="(%3)"/></w:lvl></w:abstractNum>'
+    '<w:abstractNum w:abstractNumId="2">'
+    '<w:lvl w:ilvl="0"><w:numFmt w:val="lowerRoman"/><w:lvlText w:val="%1)"/></w:lvl>'
+    '<w:lvl w:ilvl="1"><w:numFmt w:val="none"/><w:lvlText w:val=""/></w:lvl>'
+    '<w:lvl w:ilvl="6"><w:numFmt w:val="decimal"/><w:lvlText w:val="%7."/></w:lvl></w:abstractNum>'
+    '<w:abstractNum w:abstractNumId="3"><w:numStyleLink w:val="Steps"/></w:abstractNum>'
+) + "".join(f'<w:num w:numId="{n}"><w:abstractNumId w:val="{n}"/></w:num>' for n in (1, 2, 3))
+"""A list whose levels are those of headings, one in Roman figures, and one that a style names."""
+
+NUMBER = '<w:pPr><w:numPr><w:ilvl w:val="{}"/><w:numId w:val="{}"/></w:numPr></w:pPr>'
+STYLES = (
+    f'<w:style w:type="paragraph" w:styleId="Heading1"><w:name w:val="heading 1"/>{NUMBER.format(0, 1)}</w:style>'
+    '<w:style w:type="paragraph" w:styleId="Heading2"><w:name w:val="heading 2"/><w:basedOn w:val="Heading1"/>'
+    "</w:style>"
+    f'<w:style w:type="paragraph" w:styleId="Clause"><w:name w:val="Clause"/>{NUMBER.format(2, 1)}</w:style>'
+    '<w:style w:type="paragraph" w:styleId="Sub"><w:name w:val="Sub"/><w:basedOn w:val="Clause"/></w:style>'
+    f'<w:style w:type="numbering" w:styleId="Steps"><w:name w:val="Steps"/>{NUMBER.format(0, 2)}</w:style>'
+)
+
+
+def paragraph(text: str, style: str = "", number: str = "") -> str:
+    named = f'<w:pStyle w:val="{style}"/>' if style else ""
+    run = f"<w:r><w:t>{text}</w:t></w:r>" if text else ""
+    return f"<w:p><w:pPr>{named}{number[len('<w:pPr>') : -len('</w:pPr>')]}</w:pPr>{run}</w:p>"
+
+
+def test_numbers_that_styles_of_word_give_are_read(tmp_path: Path) -> None:
+    """Of headings, in their form and in the path of sections; of paragraphs, which are then items."""
+    body = (
+        paragraph("Scope", "Heading1") + paragraph("Area", "Heading2") + paragraph("Wards.")
+        + paragraph("first", "Clause") + paragraph("second", "Sub")
+        + paragraph("Time", "Heading2") + paragraph("again", "Clause") + paragraph("", "Heading1")
+        + paragraph("Price", "Heading1") + paragraph("Free.") + paragraph("none", "Clause", NUMBER.format(0, 0))
+    )  # fmt: skip
+    docx(body, styles=STYLES, numbering=STYLED)(tmp_path / "a.docx")
+    plain, _ = read_docx(tmp_path / "a.docx")
+    assert [line for line in plain.text.split("\n") if line] == [
+        "Wards.", "(a) first", "(b) second", "(a) again", "Free.", "none",
+    ]  # fmt: skip
+    assert [label for _, label in plain.headings] == [
+        "Part I: Scope",
+        "Part I: Scope > 1.1 Area",
+        "Part I: Scope > 1.2 Time",
+        "Part III: Price",
+    ]
+
+
+def test_lists_of_word_have_their_own_form_of_numbers(tmp_path: Path) -> None:
+    """Roman figures of a list that a style names, a level without marks, and one deeper than HTML of it goes."""
+    body = "".join(
+        paragraph(text, "", NUMBER.format(depth, kind))
+        for text, depth, kind in (("a", 0, 3), ("b", 0, 3), ("c", 1, 3), ("d &lt; e", 0, 2), ("f", 6, 2))
+    )
+    docx(body, styles=STYLES, numbering=STYLED)(tmp_path / "a.docx")
+    plain, _ = read_docx(tmp_path / "a.docx")
+    assert [line for line in plain.text.split("\n") if line] == ["i) a", "ii) b", "c", "iii) d < e", "1. f"]
+
+
+def test_an_item_that_was_deleted_is_not_counted(tmp_path: Path) -> None:
+    """A tracked deletion shows nothing; an empty item shows its number, and counts."""
+    gone = paragraph("", "", NUMBER.format(0, 2)).replace("</w:pPr>", "<w:rPr><w:del/></w:rPr></w:pPr>")
+    body = paragraph("a", "", NUMBER.format(0, 2)) + gone + paragraph("b", "", NUMBER.format(0, 2))
+    body += paragraph("", "", NUMBER.format(0, 2)) + paragraph("c", "", NUMBER.format(0, 2))
+    docx(body, styles=STYLES, numbering=STYLED)(tmp_path / "a.docx")
+    assert read_docx(tmp_path / "a.docx")[0].text.split() == ["i)", "a", "ii)", "b", "iv)", "c"]
+
+
 def test_numbers_of_opendocument_go_on_where_its_list_does(tmp_path: Path) -> None:
     """As a list of the same style, or of a name, or from the number of an item; in letters where the style says so."""
     level = '<text:list-style style:name="{0}"><text:list-level-style-number text:level="1" style:num-format="{1}"/>'

@@ -18,7 +18,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.hidden import HiddenText
-from llama_index_presets.ingest.readers.office.list_numbers import list_levels, marked_items, write_numbers
+from llama_index_presets.ingest.readers.office.list_numbers import marked_items, read_numbering, write_numbers
 from llama_index_presets.ingest.readers.office.packages import (
     attribute,
     check_package,
@@ -147,11 +147,11 @@ def _text(element: Any) -> str:
 def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.BytesIO:
     """The document without hidden letters, with text boxes and formulas in the form that mammoth reads."""
     changed: dict[str, bytes] = {}
-    levels = list_levels(archive)
+    numbering = read_numbering(archive)
     for name in hidden.parts:
         part = archive.read(name)
         rewritten = name == _BODY and any(mark in part for mark in _REWRITTEN)
-        numbered = name == _BODY and bool(levels) and b"numPr" in part
+        numbered = name == _BODY and bool(numbering.levels) and (b"numPr" in part or bool(numbering.styles))
         if not rewritten and not numbered and not hidden.may_be_in(part):
             continue
         root = parse_xml(part)
@@ -161,7 +161,7 @@ def _rewritten(path: Path, archive: zipfile.ZipFile, hidden: HiddenText) -> io.B
             _drop_alternatives(root)
             _write_formulas(root)
         if numbered:
-            write_numbers(root, levels)
+            write_numbers(root, numbering)
         changed[name] = require("lxml.etree", extra="readers").tostring(root)
     if _STYLES in archive.namelist():
         styles = archive.read(_STYLES)
