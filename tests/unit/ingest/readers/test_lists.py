@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fixtures.readers.office import docx
@@ -12,6 +13,7 @@ from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
 from llama_index_presets.ingest.readers.office.odf import read_odt
+from llama_index_presets.ingest.readers.office.slides import read_pptx
 from llama_index_presets.ingest.readers.office.word import read_docx
 
 
@@ -274,3 +276,48 @@ def test_numbered_items_of_opendocument_keep_their_numbers(tmp_path: Path) -> No
     odt(tmp_path / "soup.odt", styles, body)
     plain, _ = read_odt(tmp_path / "soup.odt")
     assert plain.text.split() == ["1.", "Chop.", "-", "finely", "2.", "Fry."]
+
+
+def test_bullets_and_numbers_of_slides_are_read(tmp_path: Path) -> None:
+    """Those of a paragraph, of the layout and of the master; numbers go on over deeper levels, and begin anew after
+    others."""
+    import pptx
+    from lxml import etree
+    from pptx.util import Inches
+
+    def mark(paragraph: Any, name: str, **attributes: str) -> None:
+        space = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+        etree.SubElement(paragraph._p.get_or_add_pPr(), space + name, attributes)
+
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    slide.shapes.title.text = "Steps"
+    texts = slide.placeholders[1].text_frame
+    texts.text = "as the master has it"
+    rows: list[tuple[str, int, str, dict[str, str]]] = [
+        ("wash", 0, "buAutoNum", {"type": "arabicPeriod"}),
+        ("deeper", 1, "", {}),
+        ("dry", 0, "buAutoNum", {"type": "arabicPeriod"}),
+        ("", 0, "buAutoNum", {"type": "arabicPeriod"}),
+        ("iron", 0, "buAutoNum", {"type": "arabicPeriod"}),
+        ("a pause", 0, "buNone", {}),
+        ("again", 0, "buAutoNum", {"type": "arabicPeriod"}),
+        ("third", 0, "buAutoNum", {"type": "romanLcParenBoth", "startAt": "3"}),
+        ("fourth\vin two lines", 0, "buAutoNum", {"type": "romanLcParenBoth", "startAt": "3"}),
+        ("later", 0, "buAutoNum", {"type": "alphaUcParenR", "startAt": "27"}),
+    ]
+    for text, level, name, attributes in rows:
+        paragraph = texts.add_paragraph()
+        paragraph.text, paragraph.level = text, level
+        if name:
+            mark(paragraph, name, **attributes)
+    box = slide.shapes.add_textbox(Inches(1), Inches(6), Inches(3), Inches(1)).text_frame
+    box.text = "A box has none."
+    opening = deck.slides.add_slide(deck.slide_layouts[0])
+    opening.placeholders[1].text = "nor has a subtitle"
+    deck.save(tmp_path / "a.pptx")
+    plain, _ = read_pptx(tmp_path / "a.pptx")
+    assert [line for line in plain.text.split("\n") if line] == [
+        "- as the master has it", "1. wash", "- deeper", "2. dry", "3. iron", "a pause", "1. again", "(iii) third",
+        "(iv) fourth", "in two lines", "AA) later", "A box has none.", "nor has a subtitle",
+    ]  # fmt: skip

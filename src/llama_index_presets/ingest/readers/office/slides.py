@@ -15,6 +15,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.image_text import description
+from llama_index_presets.ingest.readers.list_markers import MARKER
 from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.office.packages import (
     check_package,
@@ -22,6 +23,7 @@ from llama_index_presets.ingest.readers.office.packages import (
     local_name,
     parse_xml,
 )
+from llama_index_presets.ingest.readers.office.slide_lists import paragraph_markers
 from llama_index_presets.ingest.readers.parts import joined_parts
 from llama_index_presets.packages.extras import require
 
@@ -129,12 +131,25 @@ def _shape(shape: Any, seen: set[str]) -> Iterator[str]:
     if local_name(shape._element.tag) == "pic" and (alt := description(_alternative(shape))):
         yield f"<p>[Image: {_escaped(alt)}]</p>"
     if shape.has_text_frame:
-        for paragraph in shape.text_frame.paragraphs:
-            text = "".join(_runs(paragraph._p))
-            for line in text.split("\v"):
-                yield f"<p>{_escaped(line)}</p>"
+        yield from _paragraphs(shape)
     if local_name(shape._element.tag) == "graphicFrame":
         yield from _diagram(shape)
+
+
+def _paragraphs(shape: Any) -> Iterator[str]:
+    """Paragraphs of a text, those with a bullet or a number as items of lists."""
+    in_list = False
+    for paragraph, marker in zip(shape.text_frame.paragraphs, paragraph_markers(shape), strict=True):
+        lines = [_escaped(line) for line in "".join(_runs(paragraph._p)).split("\v")]
+        if bool(marker) != in_list and (marker or any(lines)):
+            in_list = bool(marker)
+            yield "<ul>" if in_list else "</ul>"
+        if in_list and any(lines):
+            yield f'<li {MARKER}="{escape(marker)}">{"<br>".join(filter(None, lines))}</li>'
+        elif not in_list:
+            yield from (f"<p>{line}</p>" for line in lines)
+    if in_list:
+        yield "</ul>"
 
 
 def _alternative(shape: Any) -> str:
