@@ -246,8 +246,8 @@ def test_numbers_of_opendocument_go_on_where_its_list_does(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def odt(path: Path, styles: str, body: str) -> None:
-    """Write a text document."""
+def odt(path: Path, styles: str, body: str, common: str = "") -> None:
+    """Write a text document, with styles of its content and those that a file has beside it."""
     names = (
         'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
         'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" '
@@ -260,6 +260,81 @@ def odt(path: Path, styles: str, body: str) -> None:
             f"<office:document-content {names}><office:automatic-styles>{styles}</office:automatic-styles>"
             f"<office:body><office:text>{body}</office:text></office:body></office:document-content>",
         )
+        if common:
+            archive.writestr(
+                "styles.xml",
+                f"<office:document-styles {names}><office:styles>{common}</office:styles></office:document-styles>",
+            )
+
+
+def odt_level(
+    level: int, kind: str, form: str = "", shown: int = 1, name: str = "list-level-style-number"
+) -> str:
+    """A level of a list; `form` is what stands around the number, as in "(*)"."""
+    before, star, after = form.partition("*")
+    around = f'style:num-prefix="{before}" style:num-suffix="{after}"' if star else ""
+    return f'<text:{name} text:level="{level}" style:num-format="{kind}" text:display-levels="{shown}" {around}/>'
+
+
+def odt_style(name: str, *levels: str) -> str:
+    return f'<text:list-style style:name="{name}">{"".join(levels)}</text:list-style>'
+
+
+def odt_list(style: str, *items: str) -> str:
+    named = f' text:style-name="{style}"' if style else ""
+    return f"<text:list{named}>{''.join(f'<text:list-item>{item}</text:list-item>' for item in items)}</text:list>"
+
+
+def test_headings_and_styles_of_opendocument_count(tmp_path: Path) -> None:
+    """By the outline, which stands in the file of styles, and by lists that a paragraph's style names."""
+    outline = "".join(
+        odt_level(level, kind, form, shown, "outline-level-style")
+        for level, kind, form, shown in ((1, "I", "Part *:", 1), (2, "1", "*", 2), (3, "", "", 1))
+    )
+    common = (
+        f"<text:outline-style>{outline}</text:outline-style>"
+        f"{odt_style('Steps', odt_level(1, 'i', '*)'))}"
+        '<style:style style:name="Step" style:family="paragraph" style:list-style-name="Steps"/>'
+        '<style:style style:name="P1" style:family="paragraph" style:parent-style-name="Step"/>'
+        '<style:style style:name="Free" style:family="paragraph" style:list-style-name=""/>'
+    )
+    body = "".join(
+        f'<text:h text:outline-level="{level}"{more}>{text}</text:h>'
+        for level, text, more in (
+            (1, "Scope", ""),
+            (2, "Area", ""),
+            (2, "Time", ""),
+            (3, "Days", ""),
+            (1, "Annex", ' text:style-name="Free"'),
+            (1, "Notes", ' text:is-list-header="true"'),
+            (1, "Price", ""),
+        )
+    ) + odt_list(
+        "", '<text:p text:style-name="P1">wash</text:p>', '<text:p text:style-name="P1">dry</text:p>'
+    )
+    odt(tmp_path / "a.odt", "", body, common)
+    plain, _ = read_odt(tmp_path / "a.odt")
+    assert [label for _, label in plain.headings] == [
+        "Part I: Scope", "Part I: Scope > I.1 Area", "Part I: Scope > I.2 Time", "Part I: Scope > I.2 Time > Days",
+        "Annex", "Notes", "Part II: Price",
+    ]  # fmt: skip
+    assert plain.text.split("\n\n")[-3:] == ["i) wash", "ii) dry", ""]
+
+
+def test_lists_of_opendocument_have_their_own_form_of_numbers(tmp_path: Path) -> None:
+    """Numbers of several levels, brackets, Roman figures, none at all, and those that the file has written out."""
+    levels = odt_level(1, "1", "*."), odt_level(2, "1", "*.", shown=2), odt_level(3, "a", "(*)")
+    styles = odt_style("L1", *levels) + odt_style("L2", odt_level(1, ""))
+    deep = odt_list("", "<text:p>c</text:p>", "<text:p>d</text:p>" + odt_list("", "<text:p>e</text:p>"))
+    body = odt_list("L1", "<text:p>a</text:p>", "<text:p>b</text:p>" + deep, "<text:p>f</text:p>")
+    body += odt_list("L2", "<text:p>g</text:p>")
+    body += odt_list("L1", "<text:number>§ 7</text:number><text:p>h</text:p>")
+    body += odt_list("L1", odt_list("", odt_list("", "<text:p>alone</text:p>")))
+    odt(tmp_path / "a.odt", styles, body)
+    plain, _ = read_odt(tmp_path / "a.odt")
+    assert [line for line in plain.text.split("\n") if line] == [
+        "1. a", "2. b", "2.1. c", "2.2. d", "(a) e", "3. f", "g", "§ 7 h", "(a) alone",
+    ]  # fmt: skip
 
 
 def test_numbered_items_of_opendocument_keep_their_numbers(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_properties
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.office.odf_lists import ITEM_TAG, LABEL, mark_numbered
 from llama_index_presets.ingest.readers.office.packages import attribute, check_package, local_name, parse_xml
 from llama_index_presets.ingest.readers.office.sheets import Sheet, plain_from_sheets
 from llama_index_presets.ingest.readers.parts import joined_parts
@@ -42,8 +43,6 @@ _BLOCKS: Final = frozenset(
 )
 """Elements of text that hold paragraphs; white space in them is indentation."""
 _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
-_NUMBERED: Final = "numbered"
-"""Attribute of lists and items, set here: their tag in HTML."""
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
 
 
@@ -93,51 +92,14 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
         root = parse_xml(archive.read("content.xml"))
         if kind != "spreadsheet":  # there an object is a chart of cells that are read
             _embed(root, archive)
+        styles = parse_xml(archive.read("styles.xml")) if "styles.xml" in names and kind == "text" else None
         about = _about(parse_xml(archive.read("meta.xml"))) if "meta.xml" in names else {}
     _drop_hidden_text(root)
-    _mark_numbered(root)
+    mark_numbered(root, styles)
     body = next((one for one in root.iter() if local_name(one.tag) == kind), None)
     if body is None:
         raise IngestError(f"The file holds no {kind}. Give it the ending of its kind.")
     return body, about
-
-
-def _mark_numbered(root: Any) -> None:
-    """Set ``numbered`` at lists whose style gives their items numbers, and at these items."""
-    levels = {
-        (attribute(level.getparent(), "name"), attribute(level, "level")): level
-        for level in root.iter()
-        if local_name(level.tag) == "list-level-style-number" and attribute(level, "num-format")
-    }
-    last: dict[Any, int] = {}
-    for part in root.iter() if levels else ():
-        if local_name(part.tag) == "list":
-            _number_items(part, levels, last)
-
-
-def _number_items(part: Any, levels: dict[tuple[str, str], Any], last: dict[Any, int]) -> None:
-    """Number a list, which may go on with the numbers of one before; one inside another has its style."""
-    around = [part, *(one for one in part.iterancestors() if local_name(one.tag) == "list")]
-    place = next(filter(None, (attribute(one, "style-name") for one in around)), ""), str(len(around))
-    level = levels.get(place)
-    if level is None:
-        return
-    letter = attribute(level, "num-format")
-    part.set(_NUMBERED, f'ol type="{letter}"' if letter in ("a", "A") else "ol")
-    number = _start(level, 1) - 1
-    if before := attribute(part, "continue-list") or attribute(part, "continue-numbering") == "true":
-        number = last.get(place if before is True else before, number)
-    for item in part:
-        # an item that holds a list alone is there for its depth
-        if local_name(item.tag) == "list-item" and any(local_name(one.tag) != "list" for one in item):
-            number = _start(item, number + 1)
-            item.set(_NUMBERED, f'li value="{number}"')
-    last[place] = last[attribute(part, "id")] = number
-
-
-def _start(element: Any, default: int) -> int:
-    text = attribute(element, "start-value")
-    return int(text) if text.isdecimal() and len(text) < 6 else default
 
 
 def _drop_hidden_text(root: Any) -> None:
@@ -227,9 +189,12 @@ def _part(part: Any, limit: SizeLimit) -> str:
     if name == "frame" and not is_title and (formula := _formula(part)):
         return f" {escape(formula)} "
     inner = "".join(_html(part, limit))
+    if name == "number":  # of a list item or a heading, whose marker it is
+        return "" if local_name(part.getparent().tag) in ("list-item", "h") else f"{inner} "
     if name == "h":
         level = min(_count(part, "outline-level", 6), 6)
-        return f"<h{level}>{inner}</h{level}>"
+        label = f"{escape(number)} " if (number := part.get(LABEL)) else ""
+        return f"<h{level}>{label}{inner}</h{level}>"
     if is_title:
         return f"<h1>{inner.replace('<p>', ' ').replace('</p>', '')}</h1>"
     if name == "p" and attribute(part, "style-name") == "Title":
@@ -237,7 +202,7 @@ def _part(part: Any, limit: SizeLimit) -> str:
     if name == "note":
         return f" [{inner.replace('<p>', '').replace('</p>', '')}]"
     note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
-    tag = part.get(_NUMBERED) or _TAGS.get(name)
+    tag = part.get(ITEM_TAG) or _TAGS.get(name)
     return f"<{tag}>{note}{inner}</{tag.split()[0]}>" if tag else inner
 
 
