@@ -277,3 +277,29 @@ def test_an_answer_that_breaks_off_ends_its_line(
         with pytest.raises(ConnectionError, match="has gone"):
             show_pieces(answer(), Working("Answering"))
     assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        ({"authors": ["A. Noether"], "year": 2019, "title": "On Sums"}, "A. Noether (2019): On Sums. a.eml"),
+        ({"authors": ["A. Noether"], "title": "On Sums"}, "A. Noether: On Sums. a.eml"),
+        ({"year": 2026, "title": "Order 20418"}, "Order 20418 (2026). a.eml"),
+        ({"title": "On Sums"}, "a.eml"),
+    ],
+)
+def test_a_work_is_named_as_far_as_it_is_known(
+    work: dict[str, Any], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mail has a year and no author: it was called "2026: Order 20418"."""
+    citation = {
+        "n": 1,
+        "source": "a.eml",
+        "page": None,
+        "heading": "",
+        "score": 0.5,
+        "text": "Beans.",
+        **work,
+    }
+    show_sources("Beans. [1]", [citation])
+    assert capsys.readouterr().out.splitlines()[0] == f"  [1] {line}, score 0.500"

@@ -116,8 +116,9 @@ def _repeated(answer: str, citation: dict[str, Any]) -> str:
 def _place(citation: dict[str, Any]) -> str:
     """Work and position in it, for people."""
     by = ", ".join(citation.get("authors", ()))
-    who = f"{by} ({citation['year']})" if by and "year" in citation else by or str(citation.get("year", ""))
-    work = f"{who}: {citation['title']}. " if who and "title" in citation else ""
+    year = f" ({citation['year']})" if "year" in citation else ""
+    title = citation.get("title", "")
+    work = f"{by}{year}: {title}. " if title and by else f"{title}{year}. " if title and year else ""
     page = f", page {citation['page']}" if citation["page"] else ""
     heading = f" ({citation['heading']})" if citation["heading"] else ""
     return f"{work}{_from_here(str(citation['source']))}{page}{heading}{_size(citation)}"

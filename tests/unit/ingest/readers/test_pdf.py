@@ -15,6 +15,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.plain_text import PlainText
+from llama_index_presets.ingest.read import read_file
 from llama_index_presets.ingest.readers.pdf.reader import read_pdf
 
 HEIGHT = A4[1]
@@ -486,3 +487,35 @@ def test_lines_at_the_edge_whose_numbers_count_nothing_are_text(tmp_path: Path) 
     text = flat(read(pdf(tmp_path / "items.pdf", draw)))
     assert [f"Item {number} was sold at noon." in text for number in (17, 52, 60)] == [True] * 3
     assert "Annual report" not in text
+
+
+SECTIONS = {
+    "Premises": "The landlord lets the ground floor, with a shop of 65 square metres and a yard.",
+    "Term": "The lease begins on 1 October 2021 and runs for ten years, once extended by five.",
+    "Rent": "The monthly rent is 6,840 EUR plus service charges, payable on the third working day.",
+    "Deposit": "The tenant provides a bank guarantee over three monthly rents with their charges.",
+    "Repairs": "The roof, the facade and the load-bearing structure are the landlord's matter.",
+    "Subletting": "Subletting needs the written consent of the landlord, who may refuse it for cause.",
+}
+
+
+def headings_of(path: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
+    """Headings of a page with these lines, each with its size."""
+    canvas = Canvas(str(path), pagesize=(595, 842))
+    for place, (size, line) in enumerate(lines):
+        canvas.setFont("Helvetica", size)
+        canvas.drawString(60, 790 - 30 * place, line)
+    canvas.save()
+    return [heading for _, heading in read_file(path, "h").plain.headings]
+
+
+def test_a_short_document_of_many_sections_keeps_its_headings(tmp_path: Path) -> None:
+    """A contract has a heading every second line: many lines, and few of its words."""
+    lines = [line for heading, text in SECTIONS.items() for line in ((14, heading), (10, text))]
+    assert headings_of(tmp_path / "lease.pdf", lines) == list(SECTIONS)
+
+
+def test_a_list_in_large_letters_is_no_list_of_headings(tmp_path: Path) -> None:
+    """Lines with nothing below them head nothing."""
+    lines = [*((14, heading) for heading in SECTIONS), *((10, text) for text in SECTIONS.values())]
+    assert headings_of(tmp_path / "flyer.pdf", lines) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,11 @@ _SECTION: Final = re.compile(
 )
 _LARGER: Final = 1.12  # times the size of the text
 _LONGEST: Final = 200  # characters of a heading
-_MOST_SHARE: Final = 0.2  # of the lines; where more are large or bold, they are no headings
+_MOST_SHARE: Final = (
+    0.2  # of the lines; where more are large or bold, and say more than headings do, they are none
+)
+_BETWEEN_LINES: Final = 2  # characters
+_MOST_SAID: Final = 0.12  # of the characters: headings of a short document are many lines, and few words
 
 
 def outline_marks(
@@ -81,11 +86,31 @@ def _body_size(spans: Sequence[Span]) -> float:
 def _sizes(spans: Sequence[Span], body: float) -> list[float]:
     """Sizes of headings, largest first; none where most of the text would be one."""
     large = [
-        round(line.em, 1) for _, _, line, _ in spans if line.em > _LARGER * body and _may_head(line.text)
+        place
+        for place, (_, _, line, _) in enumerate(spans)
+        if line.em > _LARGER * body and _may_head(line.text)
     ]
-    if len(large) > max(_MOST_SHARE * len(spans), 5):
+    if _are_too_many([spans[place][:2] for place in large], spans):
         return []
-    return sorted(set(large), reverse=True)
+    by_size: dict[float, list[Span]] = {}
+    for place in large:
+        by_size.setdefault(round(spans[place][2].em, 1), []).append(spans[place])
+    few = len(large) <= max(_MOST_SHARE * len(spans), 5)
+    return sorted((size for size, lines in by_size.items() if few or _stand_apart(lines)), reverse=True)
+
+
+def _stand_apart(lines: Sequence[Span]) -> bool:
+    """Whether most lines have a text or a table below them: those of a list in large letters have the next one."""
+    beside = sum(below[0] - line[1] <= _BETWEEN_LINES for line, below in itertools.pairwise(lines))
+    return beside <= len(lines) // 3
+
+
+def _are_too_many(heads: Sequence[tuple[int, int]], spans: Sequence[Span]) -> bool:
+    """Whether lines are too many, and too much of the text, to be its headings."""
+    if len(heads) <= max(_MOST_SHARE * len(spans), 5):
+        return False
+    characters = max(end for _, end, _, _ in spans)  # of the text with its tables, which have no lines here
+    return sum(end - start for start, end in heads) > _MOST_SAID * characters
 
 
 def _may_head(text: str) -> bool:
@@ -142,7 +167,7 @@ def _bold_heads(spans: Sequence[Span]) -> set[int]:
             and not line.text.endswith((".", ":"))
         ):
             found.add(place)
-    return found if len(found) <= max(_MOST_SHARE * len(spans), 5) else set()
+    return set() if _are_too_many([spans[place][:2] for place in found], spans) else found
 
 
 def _paths(found: Sequence[tuple[int, int, str]], spans: Sequence[Span], title: str) -> tuple[Mark, ...]:
