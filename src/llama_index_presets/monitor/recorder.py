@@ -21,11 +21,17 @@ from llama_index_presets.monitor.budget_guard import BudgetGuard, admit
 from llama_index_presets.monitor.budgets import Budget, Budgets
 from llama_index_presets.monitor.calls.call_events import COMPLETIONS, ENDS, STARTS
 from llama_index_presets.monitor.calls.call_tree import CallTree
-from llama_index_presets.monitor.calls.model_call import NO_USAGE, CallEnded, OpenCall, prompt_texts
+from llama_index_presets.monitor.calls.model_call import (
+    NO_USAGE,
+    CallEnded,
+    OpenCall,
+    prompt_texts,
+    who_bills,
+)
 from llama_index_presets.monitor.ledger.ledger import Ledger
-from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, Call, forget_oldest
+from llama_index_presets.monitor.ledger.row import Call, forget_oldest
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
-from llama_index_presets.monitor.prices import FREE_PROVIDER, free_here
+from llama_index_presets.monitor.prices import FREE_PROVIDER
 from llama_index_presets.monitor.stream_usage import ask_for_usage, complete_usage
 from llama_index_presets.monitor.token_counts import TokenCounts
 from llama_index_presets.monitor.usage import Usage
@@ -34,8 +40,6 @@ __all__ = ["CallRecorder"]
 
 _log = logging.getLogger(__name__)
 _MOST_WAITING: Final = 2_000
-_ADDRESSES: Final = {"llm": "api_base", "embedding": "api_base", "rerank": "base_url"}
-"""Kind of a call -> the attribute of its model that has the address of a server."""
 _EVERYTHING: Final = COMPLETIONS.keys() | STARTS.keys() | ENDS.keys()
 
 
@@ -228,18 +232,7 @@ class CallRecorder:
 
         Asked when a call begins, for its budgets, and again for its row, since some models name a provider at the end.
         """
-        if call.kind not in BILLABLE_KINDS or call.provider == FREE_PROVIDER:
-            return
-        if call.provider and not getattr(call.instance, "serves_any_vendor", False):
-            return
-        address = str(getattr(call.instance, _ADDRESSES[call.kind], None) or "")
-        asked = (address, call.model)
-        if address and asked not in self._here:
-            self._here[asked] = free_here(self.ledger.pricer, call.model, address)
-        if self._here.get(asked):
-            call.provider = FREE_PROVIDER
-        elif call.kind == "rerank":
-            call.provider = ""  # not that of the class, which speaks the protocol of its vendor only
+        call.provider = who_bills(call, self.ledger.pricer, self._here)
 
     def first_chunk(self, call: OpenCall) -> None:
         """Do nothing: the end says it all."""
@@ -341,11 +334,11 @@ class CallRecorder:
 
     def _special_cost(self, end: CallEnded, usage: Usage) -> tuple[Decimal | None, str]:
         """Price what the columns of a row do not say; (None, "") leaves the price to the ledger."""
-        call = end.call
-        if call.kind == "rerank" and call.asks:  # a reranker that asks models, which have rows of their own
+        if end.asks_models():
             return Decimal(0), ""
         if not usage.is_special():
             return None, ""
+        call = end.call
         return self.ledger.pricer.price(call.provider, call.model, usage.tokens(), end.ended_us / 1e6)
 
     def _count(self, end: CallEnded, usage: Usage, source: str) -> None:

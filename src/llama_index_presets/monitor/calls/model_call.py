@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.attribution import attempt_number, attribution
 from llama_index_presets.monitor.ledger.row import covered_s
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
 from llama_index_presets.monitor.usage import (
     Usage,
     count_embedding,
@@ -26,6 +28,7 @@ __all__ = [
     "answer_was_lost",
     "prompt_texts",
     "response_text",
+    "who_bills",
 ]
 
 NO_USAGE: Final = Usage()
@@ -148,6 +151,42 @@ class CallEnded(NamedTuple):
         prompt = estimate_chat(call.provider, call.model, prompt_texts(call.prompt))
         said = estimate_text(call.provider, call.model, [call.said(self.response)])
         return Usage(prompt, said), "estimated"
+
+    def asks_models(self) -> bool:
+        """Whether it is a reranking that asked models, which have rows of their own, and costs nothing itself."""
+        return self.call.kind == "rerank" and self.call.asks
+
+    def tokens(self, usage: Usage) -> Tokens:
+        """What is to be priced: its usage, and the searches that a reranker reported."""
+        return replace(usage.tokens(), searches=getattr(self.report, "searches", 0))
+
+
+_ADDRESSES: Final = {"llm": "api_base", "embedding": "api_base", "rerank": "base_url"}
+"""Kind of a call -> the attribute of its model that has the address of a server."""
+
+
+def who_bills(call: OpenCall, pricer: Pricer, known: dict[tuple[str, str], bool]) -> str:
+    """Provider of a call: a model of a server on this machine is free unless a price is known, as a gateway bills on.
+
+    Args:
+        call: A call of a model whose class may speak to anybody's server.
+        pricer: Knows the prices.
+        known: Address and model -> whether it is free here; what is found out is kept in it.
+    """
+    if call.kind not in _ADDRESSES or call.provider == FREE_PROVIDER:
+        return call.provider
+    if call.provider and not getattr(call.instance, "serves_any_vendor", False):
+        return call.provider
+    address = str(getattr(call.instance, _ADDRESSES[call.kind], None) or "")
+    if not address:
+        return call.provider
+    asked = (address, call.model)
+    if asked not in known:
+        known[asked] = free_here(pricer, call.model, address)
+    if known[asked]:
+        return FREE_PROVIDER
+    # not that of a reranker's class, which speaks the protocol of its vendor only
+    return "" if call.kind == "rerank" else call.provider
 
 
 class CallSink(Protocol):

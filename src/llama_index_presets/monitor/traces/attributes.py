@@ -21,7 +21,7 @@ from openinference.semconv.trace import SpanAttributes as Keys
 
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.monitor.calls.model_call import CallEnded
+from llama_index_presets.monitor.calls.model_call import CallEnded, who_bills
 from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.monitor.usage import Usage
 
@@ -288,19 +288,19 @@ def _billed(written: Written, key: str, value: Any, outgoing: Outgoing) -> None:
     }
     written.update({name: count for name, count in counts.items() if count})
     _put(written, "rag.usage_source", label(sources[-1]))
-    prices = [
-        outgoing.pricer.price(
-            end.call.provider,
-            end.call.model,
-            one.tokens(),
-            end.ended_us / 1e6,
-        )[0]
-        for end, one in zip(value.ends, usages, strict=True)
-    ]
+    prices = [_price(end, one, outgoing.pricer) for end, one in zip(value.ends, usages, strict=True)]
     if any(price is None for price in prices):
         written["rag.unpriced"] = True
     else:
         written[Keys.LLM_COST_TOTAL] = float(sum(price for price in prices if price is not None))
+
+
+def _price(end: CallEnded, usage: Usage, pricer: Pricer) -> Decimal | None:
+    """What the ledger bills for a call."""
+    if end.asks_models():
+        return Decimal(0)
+    provider = who_bills(end.call, pricer, {})
+    return pricer.price(provider, end.call.model, end.tokens(usage), end.ended_us / 1e6)[0]
 
 
 ALLOWED: Final[dict[str, Writer]] = {
