@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from llama_index_presets.errors import IngestError
@@ -194,3 +196,18 @@ def test_text_for_those_who_see_no_frames_is_read() -> None:
     """A parser takes it for letters, tags and all."""
     page = "<frameset><frame src=a><noframes><body><p>Old <b>words</b>.</p></body></noframes></frameset>"
     assert plain_from_html(page).text.strip() == "Old words."
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "text"),
+    [
+        (timedelta(hours=30, minutes=15), "[h]:mm", "30:15"),
+        (timedelta(days=2, minutes=5), "[h]:mm:ss", "48:05:00"),
+        (timedelta(minutes=5, seconds=7), "[h]:mm", "0:05:07"),
+        (-timedelta(minutes=90), "[h]:mm", "-1:30"),
+        (timedelta(0), "[h]:mm", "0:00"),
+    ],
+)
+def test_a_length_of_time_is_shown_in_hours(value: timedelta, code: str, text: str) -> None:
+    """Hours of work came as "1 day, 6:15:00"."""
+    assert shown(value, code) == text

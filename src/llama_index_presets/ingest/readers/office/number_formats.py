@@ -140,7 +140,7 @@ def _filled(pattern: str, literal: tuple[str, ...]) -> str:
 
 def _date(value: date | time | timedelta, code: str) -> str:
     if isinstance(value, timedelta):
-        return str(value)
+        return _elapsed(value, code)
     if code.lower() in _ISO:
         text = value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
         return text.removesuffix(" 00:00:00")
@@ -157,6 +157,14 @@ def _date(value: date | time | timedelta, code: str) -> str:
         parts += [pattern[end : token.start()], _date_part(value, token[0].lower(), minutes, noon)]
         end = token.end()
     return " ".join(_filled("".join((*parts, pattern[end:])), literal).split())
+
+
+def _elapsed(value: timedelta, code: str) -> str:
+    """A length of time in hours and minutes, with its seconds where the format or the value has some."""
+    seconds = round(abs(value).total_seconds())
+    sign = "-" if seconds and value < timedelta(0) else ""
+    rest = f":{seconds % 60:02d}" if seconds % 60 or "s" in code.lower() else ""
+    return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02d}{rest}"
 
 
 def _date_part(value: Any, token: str, minutes: bool, noon: bool) -> str:

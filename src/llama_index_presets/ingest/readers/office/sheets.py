@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.clean import without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
@@ -87,11 +88,9 @@ def _without_results(path: Path) -> list[str]:
             name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")
         )
         count = sum(len(_NO_RESULT.findall(archive.read(name))) for name in sheets)
-    return (
-        [f"{count} cells hold formulas without a result. Open the file in a spreadsheet program and save it."]
-        if count
-        else []
-    )
+    held = counted(count, "cell", "hold")
+    advice = "Open the file in a spreadsheet program and save it."
+    return [f"{held} formulas without a result. {advice}"] if count else []
 
 
 def read_xlsb(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
