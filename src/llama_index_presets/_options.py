@@ -8,9 +8,18 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from llama_index_presets.errors import SettingsError, UnknownOptionError
+from llama_index_presets.errors import SettingsError, UnknownOptionError, WrongTypeError
 
-__all__ = ["did_you_mean", "one_value", "option_names", "refuse_unknown", "refuse_values", "strict"]
+__all__ = [
+    "did_you_mean",
+    "expect",
+    "expect_each",
+    "one_value",
+    "option_names",
+    "refuse_unknown",
+    "refuse_values",
+    "strict",
+]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -19,6 +28,55 @@ Limits = Mapping[str, tuple[tuple[Any, ...], str]]
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _ALSO = "__options_also__"
+
+
+def expect(what: str, value: Any, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse an argument of another type.
+
+    Args:
+        what: Its name, or what was called with it.
+        value: What was given; never shown.
+        kinds: Types that it may have.
+        wanted: What to give, in words.
+
+    Raises:
+        WrongTypeError: It has none of these types.
+
+    Example:
+        >>> expect("top_k", 3, int, "a whole number")
+        >>> expect("top_k", "3", int, "a whole number")
+        Traceback (most recent call last):
+        llama_index_presets.errors.WrongTypeError: top_k is a str. Give a whole number.
+    """
+    if not isinstance(value, kinds):
+        raise WrongTypeError(f"{what} is {_kind(value)}. Give {wanted}.")
+
+
+def expect_each(what: str, values: Any, kind: type[Any], wanted: str) -> list[Any]:
+    """List of the values of an argument, each of one type; a text is no list of letters.
+
+    Raises:
+        WrongTypeError: It is no list, or something else is in it.
+
+    Example:
+        >>> expect_each("ids", ("a", "b"), str, "a list of ids")
+        ['a', 'b']
+        >>> expect_each("ids", "ab", str, "a list of ids")
+        Traceback (most recent call last):
+        llama_index_presets.errors.WrongTypeError: ids is a str. Give a list of ids.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise WrongTypeError(f"{what} is {_kind(values)}. Give {wanted}.")
+    found = list(values)
+    for one in found:
+        if not isinstance(one, kind):
+            raise WrongTypeError(f"{what} holds {_kind(one)}. Give {wanted}.")
+    return found
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def refuse_unknown(owner: str, options: Iterable[str], known: Iterable[str]) -> None:

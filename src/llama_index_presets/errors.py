@@ -4,7 +4,8 @@
     ├── MissingExtraError (ImportError)      an optional package is not installed; carries the install line
     ├── SettingsError (ValueError)           a name or value given by the caller is wrong
     │   ├── UnknownPresetError               no such preset; names the nearest
-    │   └── UnknownOptionError (TypeError)   no such keyword argument; names the nearest
+    │   ├── UnknownOptionError (TypeError)   no such keyword argument; names the nearest
+    │   └── WrongTypeError (TypeError)       an argument is of another type than it takes; names it
     ├── FilterError (ValueError)             a metadata filter cannot be expressed
     ├── StoreError (RuntimeError)            a vector store cannot do what was asked
     │   ├── StoreLockedError                 another process holds the file; names the pid
@@ -71,6 +72,7 @@ __all__ = [
     "StoreWriteError",
     "UnknownOptionError",
     "UnknownPresetError",
+    "WrongTypeError",
 ]
 
 
@@ -142,6 +144,10 @@ class UnknownOptionError(SettingsError, TypeError):
         ]
         takes = "" if all(nearest.values()) else f" It takes: {', '.join(known) or 'no option'}."
         super().__init__(f"{owner} does not know {' Nor '.join(hints)}{takes}")
+
+
+class WrongTypeError(SettingsError, TypeError):
+    """An argument is of another type than it takes; nothing was done."""
 
 
 class FilterError(PresetsError, ValueError):

@@ -18,6 +18,7 @@ import inspect
 import json
 import math
 import pickle
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ from llama_index_presets.errors import (
     QueryError,
     StoreError,
     UnknownOptionError,
+    WrongTypeError,
 )
 from llama_index_presets.filters import REFERENCE_KEYS, filterable_metadata, predicate
 
@@ -251,6 +253,34 @@ class StoreContract:
     def test_add_gives_back_the_ids_in_order(self, store: Any) -> None:
         """`add` returns one id per node, in the order given."""
         assert store.add([text_node("b", vector(1)), text_node("a", vector(0, 1))]) == ["b", "a"]
+
+    @pytest.mark.parametrize(
+        ("call", "said"),
+        [
+            (lambda store: store.add("a text"), "nodes is a str"),
+            (lambda store: store.add(None), "nodes is None"),
+            (lambda store: store.add(["a text"]), "nodes holds a str"),
+            (lambda store: store.query("what?"), "query is a str. Give a VectorStoreQuery"),
+            (lambda store: store.query(ask(vector(1), filters={"k": "v"})), "filters is a dict"),
+            (lambda store: store.get_nodes("a"), "node ids is a str"),
+            (lambda store: store.get_nodes([1]), "node ids holds an int"),
+            (lambda store: store.get_nodes(filters={"k": "v"}), "filters is a dict"),
+            (lambda store: store.delete_nodes("a"), "node ids is a str"),
+            (lambda store: store.delete(7), "document ids holds an int"),
+            (lambda store: store.document_nodes("doc"), "document ids is a str"),
+            (lambda store: store.replace_documents("doc", []), "document ids is a str"),
+            (lambda store: store.replace_documents(None, []), "ref_doc_ids is None"),
+            (lambda store: store.replace_documents(["doc"], "text"), "nodes is a str"),
+        ],
+    )
+    def test_an_argument_of_another_type_is_named(self, store: Any, call: Any, said: str) -> None:
+        """It was an AttributeError from within, and a text in place of ids was taken for a list of letters."""
+        with pytest.raises(WrongTypeError, match=re.escape(said)):
+            call(store)
+
+    def test_nodes_may_come_from_a_generator(self, store: Any) -> None:
+        """Its ids are given back, too."""
+        assert store.add(one for one in [text_node("a", vector(1))]) == ["a"]
 
     def test_adding_nothing_is_fine(self, store: Any) -> None:
         """An empty batch is a batch, even before the first node."""

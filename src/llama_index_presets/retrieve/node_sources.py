@@ -11,7 +11,7 @@ from llama_index.core.storage.docstore.types import BaseDocumentStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.counting import counted
-from llama_index_presets.errors import RetrievalError
+from llama_index_presets.errors import RetrievalError, WrongTypeError
 
 __all__ = ["NodeSource", "all_nodes", "count_nodes", "fetch_nodes", "node_holder"]
 
@@ -30,7 +30,12 @@ def node_holder(source: NodeSource) -> BasePydanticVectorStore | BaseDocumentSto
     store = getattr(source, "vector_store", None)
     if isinstance(store, BasePydanticVectorStore) and store.stores_text:
         return store
-    return source.docstore
+    docstore = getattr(source, "docstore", None)
+    if not isinstance(docstore, BaseDocumentStore):
+        raise WrongTypeError(
+            f"The source of nodes is a {type(source).__name__}. Give an index, a vector store or a document store."
+        )
+    return docstore
 
 
 def all_nodes(source: NodeSource) -> list[BaseNode]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from llama_index.core.schema import BaseNode
@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._options import Limits, refuse_unknown
+from llama_index_presets._options import Limits, expect, expect_each, refuse_unknown
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.errors import FingerprintError
 from llama_index_presets.store.query_modes import ADD_OPTIONS, SELECTING, check_query, with_mode
@@ -73,6 +73,7 @@ class NodeQuery:
 
     Raises:
         NodeRejectedError: An id has no UTF-8 form.
+        WrongTypeError: Ids are no list of texts, or filters no `MetadataFilters`.
     """
 
     node_ids: Sequence[str] | None = None
@@ -82,6 +83,7 @@ class NodeQuery:
     def __post_init__(self) -> None:
         check_ids(self.node_ids, "node")
         check_ids(self.doc_ids, "document")
+        expect("filters", self.filters, (MetadataFilters, NoneType), "MetadataFilters")
 
     @property
     def filtered(self) -> bool:
@@ -171,6 +173,7 @@ class StoreBase:
         """
         refuse_unknown(f"{type(self).__name__}.add", add_kwargs, ADD_OPTIONS)
         self._check_usable(write=True)
+        nodes = expect_each("nodes", nodes, BaseNode, "a list of nodes with embeddings")
         unique = {node.node_id: node for node in nodes}
         if unique:
             self._upsert(list(unique.values()), bulk=bool(add_kwargs.get("bulk")))
@@ -194,8 +197,10 @@ class StoreBase:
             NodeRejectedError: A node cannot be stored; nothing was changed.
             StoreError: As `add`.
         """
+        expect("ref_doc_ids", ref_doc_ids, Iterable, "a list of ids of documents")
         check_ids(ref_doc_ids, "document")
         self._check_usable(write=True)
+        nodes = expect_each("nodes", nodes, BaseNode, "a list of nodes with embeddings")
         unique = {node.node_id: node for node in nodes}
         if unique:
             self._upsert(list(unique.values()), replacing=list(ref_doc_ids))
@@ -275,6 +280,7 @@ class StoreBase:
             []
         """
         self._check_usable()
+        check_ids(ref_doc_ids, "document")
         if not ref_doc_ids:
             return []
         nodes = {node.node_id: node for node in self._select(NodeQuery(doc_ids=list(ref_doc_ids)))}
@@ -318,6 +324,12 @@ class StoreBase:
             FilterError: A filter's value does not fit its operator, or the store cannot say it.
             StoreError: The database cannot be reached or read.
         """
+        expect(
+            "query",
+            query,
+            VectorStoreQuery,
+            "a VectorStoreQuery; for a text, VectorStoreIndex.as_retriever()",
+        )
         query = with_mode(query)
         mode = self._mode(query, kwargs)
         name = type(self).__name__

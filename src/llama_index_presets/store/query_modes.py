@@ -13,7 +13,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._options import refuse_unknown
+from llama_index_presets._options import expect, refuse_unknown
 from llama_index_presets.errors import QueryError
 from llama_index_presets.filters.values import check
 from llama_index_presets.ranking.fusion import convex_combination
@@ -138,6 +138,7 @@ def check_texts(query: VectorStoreQuery) -> None:
         FilterError: The same of a filter, or its value does not fit its operator.
     """
     if query.filters is not None:
+        expect("filters", query.filters, MetadataFilters, "MetadataFilters")
         _check_filters(query.filters)
     reads_words = query.mode not in _WORDLESS and query.query_str is not None
     for name, values in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from llama_index_presets._options import expect_each
 from llama_index_presets.errors import NodeRejectedError, SettingsError
 
 __all__ = ["check_ids", "check_name", "has_utf8", "printable"]
@@ -41,9 +42,13 @@ def check_ids(ids: Iterable[str] | None, what: str) -> None:
         what: ``"node"`` or ``"document"``, for the message.
 
     Raises:
+        WrongTypeError: They are no list of texts.
         NodeRejectedError: Names them, with what has no UTF-8 form escaped.
     """
-    bad = [name for name in ids or () if not has_utf8(name)]
+    if ids is None:
+        return
+    given = expect_each(f"The {what} ids", ids, str, "a list of them, each a text")
+    bad = [name for name in given if not has_utf8(name)]
     if bad:
         named = ", ".join(f"'{printable(name)}'" for name in bad[:5]) + (" …" if len(bad) > 5 else "")
         raise NodeRejectedError(

@@ -15,7 +15,7 @@ from llama_index.core.schema import ImageNode, NodeRelationship, QueryBundle, Re
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_presets.errors import NodeRejectedError, SettingsError
+from llama_index_presets.errors import NodeRejectedError, SettingsError, WrongTypeError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.retrieve import BM25Index, FilteredQuery
 
@@ -432,3 +432,31 @@ def test_the_weights_of_fields_stay_those_of_the_folder(tmp_path: Path) -> None:
     assert BM25Index(tmp_path, pairs=0.0).settings["fields"] == {"title": 3}
     with pytest.raises(SettingsError, match="made with fields"):
         BM25Index(tmp_path, fields={"title": 2})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: BM25Index(7), "path is an int"),  # type: ignore[arg-type]
+        (lambda: BM25Index().add("text"), "nodes is a str"),  # type: ignore[arg-type]
+        (lambda: BM25Index().add(["text"]), "nodes holds a str"),  # type: ignore[list-item]
+        (lambda: BM25Index().add(None), "nodes is None"),  # type: ignore[arg-type]
+        (lambda: BM25Index.from_nodes("text"), "nodes is a str"),  # type: ignore[arg-type]
+        (lambda: BM25Index.from_source("folder"), "source of nodes is a str"),  # type: ignore[arg-type]
+        (lambda: BM25Index.from_defaults(index="x"), "source of nodes is a str"),  # type: ignore[arg-type]
+        (lambda: BM25Index.from_defaults(nodes="x"), "nodes is a str"),  # type: ignore[arg-type]
+        (lambda: BM25Index().search(None), "query is None"),  # type: ignore[arg-type]
+        (lambda: BM25Index().search("a", filters={"k": 1}), "filters is a dict"),  # type: ignore[arg-type]
+        (lambda: BM25Index().delete(7), "ids is an int"),  # type: ignore[arg-type]
+        (lambda: BM25Index().mark_finished([7]), "ids holds an int"),  # type: ignore[list-item]
+    ],
+)
+def test_an_argument_of_another_type_is_named(call: Any, said: str) -> None:
+    """It was an AttributeError from within."""
+    with pytest.raises(WrongTypeError, match=said):
+        call()
+
+
+def test_nodes_may_come_from_a_generator() -> None:
+    """Their ids are given back, too."""
+    assert BM25Index().add(TextNode(id_=name, text=name) for name in ("a", "b")) == ["a", "b"]  # type: ignore[arg-type]

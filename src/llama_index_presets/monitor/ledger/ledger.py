@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from llama_index_presets._options import strict
+from llama_index_presets._options import expect, strict
 from llama_index_presets.concurrency.closing import close_behind
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.counting import counted
@@ -104,6 +104,7 @@ class Ledger(LedgerReader):
         if keep_days is not None and not keep_days > 0:
             raise SettingsError(f"keep_days is {keep_days}. Expected days > 0, or None to keep all rows.")
         self.in_memory = str(path) == IN_MEMORY
+        expect("path", path, (str, Path), "the path of the ledger")
         self.path = Path(path) if self.in_memory else Path(path).expanduser().absolute()
         if not self.in_memory and self.path.is_dir():
             raise SettingsError(

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llama_index_presets._options import expect
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS
 from llama_index_presets.monitor.prices import price_key
@@ -312,4 +313,5 @@ class LedgerReader(ABC):
 
 
 def _days_ago(days: float) -> int:
+    expect("days", days, (int, float), "a number of days")
     return int((time.time() - days * 86_400) * 1e6)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from llama_index_presets._options import strict
+from llama_index_presets._options import expect, expect_each, strict
 from llama_index_presets.filters import predicate
 from llama_index_presets.ranking.bm25 import Analyzer, KeywordQuery, View, parse_query
 from llama_index_presets.retrieve.bm25.documents import (
@@ -46,7 +48,7 @@ class Transaction:
 
     def upsert(self, nodes: Iterable[BaseNode]) -> None:
         """Add these nodes, or replace those whose id is there."""
-        self._nodes.extend(nodes)
+        self._nodes += expect_each("nodes", nodes, BaseNode, "a list of nodes")
 
     def delete(self, ids: str | Iterable[str] = (), *, documents: str | Iterable[str] = ()) -> None:
         """Delete these nodes, and all nodes of these documents, but for those that this change upserts."""
@@ -67,7 +69,9 @@ class Transaction:
 
 def listed(names: str | Iterable[str]) -> list[str]:
     """A list of names, also where one name was given as a string."""
-    return [names] if isinstance(names, str) else list(names)
+    return (
+        [names] if isinstance(names, str) else expect_each("The ids", names, str, "one id, or a list of ids")
+    )
 
 
 @strict()
@@ -130,6 +134,7 @@ class BM25Index:
         fields: Mapping[str, int] | None = None,
         pairs: float | None = None,
     ) -> None:
+        expect("path", path, (str, os.PathLike, NoneType), "a folder, or None to keep the index in memory")
         self._source = nodes
         wanted = {"language": language, "k1": k1, "b": b, "text": text, "fields": fields, "pairs": pairs}
         self._state = KeywordState(None if path is None else Path(path), wanted)
@@ -290,6 +295,7 @@ class BM25Index:
             NodeRejectedError: A node cannot be stored; nothing was written.
             StoreWriteError: The folder cannot be written; nothing was written.
         """
+        nodes = expect_each("nodes", nodes, BaseNode, "a list of nodes, such as [TextNode(text=…)]")
         self._commit(LogRecord(put=self._entries(nodes)))
         return [node.node_id for node in nodes]
 
@@ -379,6 +385,8 @@ class BM25Index:
 
     def find(self, query: str, top_k: int, filters: MetadataFilters | None = None) -> KeywordHits:
         """Like `search`; the result can also give the nodes, as they were at the time of the search."""
+        expect("query", query, str, "a text")
+        expect("filters", filters, (MetadataFilters, NoneType), "MetadataFilters")
         view, document_table = self._state.snapshot()
         scores = view.scored(self._parsed(query, view), self._state.settings["pairs"])
         allowed = None
