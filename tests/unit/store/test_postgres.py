@@ -512,6 +512,23 @@ def test_a_server_runs_in_a_folder_of_any_name(name: str) -> None:
         assert not link.is_symlink()
 
 
+def test_a_server_that_another_process_is_starting_is_waited_for(
+    unused: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ask` beside the end of another command failed with "No Postgres starts in …: ."."""
+    kind = embedded._library().PostgresServer
+    start, calls = kind.start, []
+
+    def busy(self: Any) -> None:
+        calls.append(1)
+        assert len(calls) > 2
+        start(self)
+
+    monkeypatch.setattr(kind, "start", busy)
+    with embedded_postgres(unused):
+        assert len(calls) == 3
+
+
 def test_a_folder_of_links_that_others_can_write_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

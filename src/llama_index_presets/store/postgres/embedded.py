@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tenacity import Retrying, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from llama_index_presets._options import strict
 from llama_index_presets.concurrency.forks import in_forked_child
@@ -107,8 +107,9 @@ def _enter(path: Path) -> _Use:
             if use is not None and not use.blocks:
                 with suppress(Exception):
                     _stop_if_last(path, use)
+            why = str(error) or type(error).__name__
             raise StoreUnavailableError(
-                f"No Postgres starts in '{path}': {error}. Read '{path / 'log'}', or give another folder."
+                f"No Postgres starts in '{path}': {why}. Read '{path / 'log'}', or give another folder."
             ) from error
         use.blocks += 1
         _uses[path] = use
@@ -127,11 +128,19 @@ def _first_use(path: Path) -> _Use:
         if lock.acquire(timeout_s=0) and server.global_process_id_list.path.exists():
             server.global_process_id_list.put([])
         lock.acquire(shared=True)
-        server.start()
+        _start(server)
     except BaseException:
         lock.close()
         raise
     return _Use(server, lock)
+
+
+def _start(server: Any) -> None:
+    """Start the server or join it; while another process starts or stops it, the library's assertions fail."""
+    busy = retry_if_exception_type(AssertionError)
+    for attempt in Retrying(retry=busy, stop=stop_after_delay(_START_S), wait=wait_fixed(0.2), reraise=True):
+        with attempt:
+            server.start()
 
 
 def _use_plain_path(server: Any, path: Path) -> None:
