@@ -30,7 +30,6 @@ __all__ = [
     "fit",
     "heading_of",
     "image_facts",
-    "image_name",
     "is_note",
     "nothing_for",
     "number_blocks",
@@ -254,7 +253,7 @@ def _joined(run: Sequence[NodeWithScore]) -> str:
 def heading_of(hit: NodeWithScore) -> str:
     """Title of the document and path of the headings of a hit, as prompts show them; of an image, its name."""
     if isinstance(hit.node, ImageNode):
-        return f"{IMAGE}{image_name(hit.node)}"
+        return f"{IMAGE}{_image_name(hit.node)}"
     heading = " ".join(str(hit.node.metadata.get("heading") or "").split())
     title = " ".join(str(hit.node.metadata.get("title") or "").split())
     if not title or heading.casefold().startswith(title.casefold()):
@@ -262,7 +261,7 @@ def heading_of(hit: NodeWithScore) -> str:
     return f"{title} > {heading}" if heading else title
 
 
-def image_name(node: ImageNode) -> str:
+def _image_name(node: ImageNode) -> str:
     """File name of an image, in one line, as answers cite it."""
     name = str(node.metadata.get("file_name") or Path(node.image_path or "").name or node.node_id)
     return " ".join(name.split())

@@ -12,7 +12,7 @@ from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.tokenizer import open_tokenizer
 from llama_index_presets.text.tiktoken_files import CARRIED, carried_encoding
 
-__all__ = ["HostedTokenizer", "Tokenizer", "WordPieces", "cut_places"]
+__all__ = ["HostedTokenizer", "Tokenizer", "WordPieces"]
 
 _NEAR: Final = 16
 """A cut may move back by one part in this many of a piece, to the end of a word."""
@@ -107,7 +107,7 @@ class HostedTokenizer:
         return _cut(text, starts, limit, self.count, limit)
 
 
-def cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
+def _cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
     """Positions at which to cut a text: before every `limit`-th token, or after the last space shortly before it.
 
     Args:
@@ -119,7 +119,7 @@ def cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
         Characters at which pieces start, the first one, 0, included.
 
     Example:
-        >>> cut_places("one two three four", [0, 3, 7, 13], limit=2)
+        >>> _cut_places("one two three four", [0, 3, 7, 13], limit=2)
         [0, 7]
     """
     places, token = [0], limit
@@ -141,7 +141,7 @@ def cut_places(text: str, starts: Sequence[int], limit: int) -> list[int]:
 def _cut(text: str, starts: Sequence[int], limit: int, count: Any, most: int) -> list[str]:
     """Cut, and cut finer where a piece, tokenized by itself, has a few tokens more than it had in the text."""
     while True:
-        places = [*cut_places(text, starts, limit), len(text)]
+        places = [*_cut_places(text, starts, limit), len(text)]
         pieces = [text[start:end] for start, end in pairwise(places) if text[start:end].strip()]
         if max(count(pieces), default=0) <= most:
             return pieces

@@ -12,12 +12,12 @@ from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.questions import JudgedQuestion, read_questions
 from llama_index_presets.files.disk_faults import write_all
 
-__all__ = ["Labels", "append_question", "as_row", "check_appendable"]
+__all__ = ["Labels", "append_question", "check_appendable"]
 
 _JSON_LINES: Final = (".jsonl", ".ndjson")
 
 
-def as_row(one: JudgedQuestion) -> dict[str, Any]:
+def _as_row(one: JudgedQuestion) -> dict[str, Any]:
     """A question as `read_questions` reads it."""
     row: dict[str, Any] = {"id": one.id, "question": one.text}
     if one.relevance:  # an empty list would say that no document answers it
@@ -51,7 +51,7 @@ def append_question(path: Path, one: JudgedQuestion) -> None:
     Raises:
         StoreWriteError: The file cannot be written.
     """
-    _append(path, as_row(one))
+    _append(path, _as_row(one))
 
 
 class Labels:

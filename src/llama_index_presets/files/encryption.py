@@ -15,9 +15,9 @@ from llama_index_presets.counting import counted
 from llama_index_presets.errors import EncryptionError, SettingsError
 from llama_index_presets.packages.extras import require
 
-__all__ = ["KEY_BYTES", "Encryptor", "read_key_text"]
+__all__ = ["Encryptor", "read_key_text"]
 
-KEY_BYTES = 32
+_KEY_BYTES = 32
 _NONCE_BYTES = 12
 _PREFIX = "sealed1:"
 
@@ -45,9 +45,9 @@ class Encryptor:
     __slots__ = ("_ids", "_invalid", "_rows", "hash_key", "key_id")
 
     def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
+        if len(key) != _KEY_BYTES:
             raise SettingsError(
-                f"The encryption key has {counted(len(key), 'byte')}; it must have {KEY_BYTES}."
+                f"The encryption key has {counted(len(key), 'byte')}; it must have {_KEY_BYTES}."
             )
         aead = require("cryptography.hazmat.primitives.ciphers.aead", extra="encryption")
         self._invalid = require("cryptography.exceptions", extra="encryption").InvalidTag
@@ -128,10 +128,10 @@ def read_key_text(text: str, *, source: str) -> bytes:
     """
     text = text.strip()
     try:
-        key = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else _bytes(text)
+        key = bytes.fromhex(text) if len(text) == 2 * _KEY_BYTES else _bytes(text)
     except ValueError:
         key = b""
-    if len(key) != KEY_BYTES:
+    if len(key) != _KEY_BYTES:
         raise SettingsError(
             f"The encryption key from {source} is no key: expected 64 hexadecimal digits, or the base64 of 32 bytes. "
             "Make one with: openssl rand -hex 32."

@@ -12,7 +12,7 @@ from typing import Final
 from llama_index_presets.errors import StoreLockedError
 from llama_index_presets.files.private_files import private_file
 
-__all__ = ["WRITE_AHEAD", "is_locked", "open_sqlite", "rewrite"]
+__all__ = ["WRITE_AHEAD", "open_sqlite", "rewrite"]
 
 WRITE_AHEAD: Final = "journal_mode=wal"
 """Pragma of a file that stays open: who reads waits for no writer."""
@@ -65,12 +65,12 @@ def _set(connection: sqlite3.Connection, pragma: str, until: float) -> None:
             connection.execute(f"pragma {pragma}")
             return
         except sqlite3.OperationalError as error:
-            if not is_locked(error) or time.monotonic() >= until:
+            if not _is_locked(error) or time.monotonic() >= until:
                 raise
         time.sleep(_POLL_S)
 
 
-def is_locked(error: sqlite3.Error) -> bool:
+def _is_locked(error: sqlite3.Error) -> bool:
     """Whether an error of SQLite says that another connection was in the way."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -124,7 +124,7 @@ def _tried(connected: Callable[[], AbstractContextManager[sqlite3.Connection]], 
             cursor = connection.execute(statement)
             row = cursor.fetchone()
     except sqlite3.OperationalError as error:
-        if is_locked(error):
+        if _is_locked(error):
             return None
         raise
     busy = statement.startswith("pragma") and row[0]

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from llama_index_presets.errors import ModelError
 
-__all__ = ["POOLINGS", "ModelFolder", "read_json", "read_model_folder"]
+__all__ = ["ModelFolder", "read_json", "read_model_folder"]
 
-POOLINGS: Final = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken")
+_POOLINGS: Final = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken")
 _NO_LIMIT: Final = 1_000_000  # a tokenizer without a limit reports a number like 1e30
 _KNOWN_MODULES: Final = ("Transformer", "Pooling", "Normalize", "Dense")
 
@@ -26,7 +26,7 @@ class ModelFolder:
         transformer: Where ``config.json`` and the weights lie; the folder itself, or one that ``modules.json`` names.
         config: Content of ``config.json``.
         max_tokens: Tokens that the model reads, special tokens included.
-        pooling: How token vectors become one: names of `POOLINGS`, put side by side.
+        pooling: How token vectors become one: names of `_POOLINGS`, put side by side.
         dense: Folders of linear layers after the pooling.
         lowercase: Whether texts are lowercased before the tokenizer sees them.
         prompts: What the model wants before a text, by purpose, such as ``"query"``; empty where it says: nothing.
@@ -129,13 +129,13 @@ def _pooling(folder: Path | None) -> tuple[tuple[str, ...], str | None]:
     }
     found = names or [
         name
-        for name in POOLINGS
+        for name in _POOLINGS
         if any(
             stated.get(f"pooling_mode_{flag}") for flag, own in {**flags, name: name}.items() if own == name
         )
     ]
     found = [name.removesuffix("_tokens") for name in found]
-    strange = [name for name in found if name not in POOLINGS]
+    strange = [name for name in found if name not in _POOLINGS]
     if strange:
         return ("mean",), f"pooling '{strange[0]}'"
     if stated.get("include_prompt") is False:

@@ -15,7 +15,6 @@ from llama_index_presets.monitor.prices import FREE_PROVIDER, Tokens
 from llama_index_presets.text.tiktoken_files import carried_encoding
 
 __all__ = [
-    "CHARACTERS_PER_TOKEN",
     "SHAPES",
     "Usage",
     "count_embedding",
@@ -31,7 +30,7 @@ __all__ = [
 # -- counts where the provider gave none ----------------------------------------------------------------------
 
 
-CHARACTERS_PER_TOKEN: Final = 4
+_CHARACTERS_PER_TOKEN: Final = 4
 """Characters of a token, for models whose tokenizer is not at hand."""
 
 _MESSAGE_OVERHEAD: Final = 4  # role and separators of one chat message, in tokens
@@ -61,7 +60,7 @@ def estimate_text(provider: str, model: str, texts: Iterable[str]) -> int:
     """Estimate the tokens of plain texts."""
     encoding = _encoding(_chat_encoding(model)) if provider in ("openai", "azure") else None
     if encoding is None:
-        return sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in texts)
+        return sum(-(-len(text) // _CHARACTERS_PER_TOKEN) for text in texts)
     return sum(len(encoding.encode_ordinary(text)) for text in texts)
 
 

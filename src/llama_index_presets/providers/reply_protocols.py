@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     _Proxy = wrapt.ObjectProxy
 
-__all__ = ["PROTOCOLS", "ReplyProtocol", "protocol_of"]
+__all__ = ["ReplyProtocol", "protocol_of"]
 
 
 def _as_it_is(reply: Any) -> Any:
@@ -61,7 +61,7 @@ def protocol_of(client: Any) -> ReplyProtocol | None:
         ['chat.completions.create', 'completions.create']
     """
     for kind in type(client).__mro__:
-        for package, protocol in PROTOCOLS.items():
+        for package, protocol in _PROTOCOLS.items():
             if f"{kind.__module__}.".startswith(f"{package}."):
                 return protocol
     return None
@@ -262,7 +262,7 @@ _BEDROCK: Final = ReplyProtocol(
     pieces="stream",
 )  # fmt: skip
 
-PROTOCOLS: Final[dict[str, ReplyProtocol]] = {
+_PROTOCOLS: Final[dict[str, ReplyProtocol]] = {
     "openai": _OPENAI,
     "anthropic": _ANTHROPIC,
     "google.genai": _GEMINI,

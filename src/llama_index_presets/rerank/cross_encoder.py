@@ -39,14 +39,7 @@ from llama_index_presets.rerank.scoring import (
     score_texts,
 )
 
-__all__ = [
-    "CrossEncoderRerank",
-    "RerankReport",
-    "RerankedNodes",
-    "check_settings",
-    "reranked_hit",
-    "tag_open_span",
-]
+__all__ = ["CrossEncoderRerank", "RerankReport", "RerankedNodes", "check_settings", "reranked_hit"]
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -84,7 +77,7 @@ def _expect(holds: bool, name: str, value: object, expected: str) -> None:
         raise SettingsError(f"{name} is {value!r}; expected {expected}.")
 
 
-def tag_open_span(dispatcher: Dispatcher, tags: Mapping[str, object]) -> None:
+def _tag_open_span(dispatcher: Dispatcher, tags: Mapping[str, object]) -> None:
     """Add tags to the span that surrounds the caller, in every span handler that keeps spans.
 
     LlamaIndex sets tags only when a span opens, before anything has been counted.
@@ -426,7 +419,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
 
     def _tell(self, hits: RerankedNodes) -> None:
         report, tags = hits.report, hits.report.as_tags()
-        tag_open_span(dispatcher, tags)
+        _tag_open_span(dispatcher, tags)
         dispatcher.event(
             RerankUsageEvent(
                 provider="local",

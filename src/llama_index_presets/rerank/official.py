@@ -11,12 +11,12 @@ from llama_index.core.schema import NodeWithScore
 from llama_index_presets._options import Limits, one_value, refuse_unknown, refuse_values
 from llama_index_presets.errors import SettingsError
 
-__all__ = ["OFFICIAL", "SCORE_KEY", "check_model", "own_settings", "with_retrieval_score"]
+__all__ = ["OFFICIAL", "check_model", "own_settings", "with_retrieval_score"]
 
 OFFICIAL = ("cross_encoder_kwargs",)
 """Keywords of the official constructor beside those that both have."""
 
-SCORE_KEY = "retrieval_score"
+_SCORE_KEY = "retrieval_score"
 """Metadata key of the score that a hit came with."""
 
 _INSTEAD = (
@@ -97,11 +97,11 @@ def with_retrieval_score(hit: NodeWithScore) -> NodeWithScore:
         {'retrieval_score': 0.5}
     """
     node = hit.node.model_copy()
-    node.metadata = {**node.metadata, SCORE_KEY: hit.score}
+    node.metadata = {**node.metadata, _SCORE_KEY: hit.score}
     node.excluded_embed_metadata_keys = _also(node.excluded_embed_metadata_keys)
     node.excluded_llm_metadata_keys = _also(node.excluded_llm_metadata_keys)
     return hit.model_copy(update={"node": node})
 
 
 def _also(keys: list[str]) -> list[str]:
-    return [*(key for key in keys if key != SCORE_KEY), SCORE_KEY]
+    return [*(key for key in keys if key != _SCORE_KEY), _SCORE_KEY]

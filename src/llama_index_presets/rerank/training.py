@@ -33,7 +33,6 @@ __all__ = [
     "fine_tune",
     "group_pairs",
     "mine_hard_negatives",
-    "write_measurements",
 ]
 
 # -- training lists -------------------------------------------------------------------------------------------
@@ -139,7 +138,7 @@ def _text(hit: NodeWithScore) -> str:
 _HEADING = "## Measured by llama-index-presets"
 
 
-def write_measurements(
+def _write_measurements(
     folder: Path,
     base_model: str,
     settings: Mapping[str, Any],
@@ -294,7 +293,7 @@ def fine_tune(
         seconds=time.perf_counter() - began,
         ndcg_by_blend=_measure(folder, held_out, settings),
     )
-    write_measurements(folder, str(base_model), asdict(settings), asdict(report), len(held_out))
+    _write_measurements(folder, str(base_model), asdict(settings), asdict(report), len(held_out))
     return report
 
 

@@ -29,9 +29,9 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import RetrievalError
 from llama_index_presets.provenance import CROSS_MODAL, VECTOR, RankedNode, StageRank
 
-__all__ = ["MODALITY", "MultiModalRetriever"]
+__all__ = ["MultiModalRetriever"]
 
-MODALITY = "modality"
+_MODALITY = "modality"
 """Metadata key that says ``"image"`` of an image; every other node is a text."""
 
 """Stage of a hit of the other kind than the question: its cosine has another meaning than between two texts."""
@@ -111,7 +111,7 @@ class MultiModalRetriever(BaseRetriever):
         ]
 
     def _of_kind(self, operator: FilterOperator) -> MetadataFilters:
-        of_kind = MetadataFilter(key=MODALITY, value="image", operator=operator)
+        of_kind = MetadataFilter(key=_MODALITY, value="image", operator=operator)
         given = [self._filters] if self._filters else []
         return MetadataFilters(filters=[of_kind, *given], condition=FilterCondition.AND)
 

@@ -13,13 +13,13 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import RetrievalError, WrongTypeError
 
-__all__ = ["NodeSource", "all_nodes", "count_nodes", "fetch_nodes", "node_holder"]
+__all__ = ["NodeSource", "all_nodes", "count_nodes", "fetch_nodes"]
 
 NodeSource = BaseIndex[Any] | BasePydanticVectorStore | BaseDocumentStore
 """What nodes can be read from."""
 
 
-def node_holder(source: NodeSource) -> BasePydanticVectorStore | BaseDocumentStore:
+def _node_holder(source: NodeSource) -> BasePydanticVectorStore | BaseDocumentStore:
     """Store that holds the nodes of an index; a store is its own holder.
 
     Raises:
@@ -44,7 +44,7 @@ def all_nodes(source: NodeSource) -> list[BaseNode]:
     Raises:
         RetrievalError: The source cannot list its nodes.
     """
-    holder = node_holder(source)
+    holder = _node_holder(source)
     try:
         if isinstance(holder, BasePydanticVectorStore):
             return list(holder.get_nodes(None, None))
@@ -58,7 +58,7 @@ def all_nodes(source: NodeSource) -> list[BaseNode]:
 
 def count_nodes(source: NodeSource) -> int | None:
     """How many nodes a source holds; None where it cannot count them without reading them all."""
-    holder = node_holder(source)
+    holder = _node_holder(source)
     if isinstance(holder, BaseDocumentStore):
         return len(_own_nodes(holder, source))
     count = getattr(holder, "node_count", None)
@@ -71,7 +71,7 @@ def fetch_nodes(source: NodeSource, ids: Sequence[str]) -> dict[str, BaseNode]:
     Raises:
         RetrievalError: The source cannot read nodes by id.
     """
-    holder = node_holder(source)
+    holder = _node_holder(source)
     try:
         if isinstance(holder, BasePydanticVectorStore):
             found: Iterable[BaseNode] = holder.get_nodes(node_ids=list(ids))

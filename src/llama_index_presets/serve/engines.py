@@ -23,14 +23,14 @@ from llama_index_presets.serve.protocols.problems import Problem, log_fault
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
-__all__ = ["Engines", "Served", "build_engine", "engine_tag", "warm"]
+__all__ = ["Engines", "Served", "engine_tag", "warm"]
 
 _log = logging.getLogger("llama_index_presets.serve")
 _VIEWS = 256  # callers whose view of an engine is kept
 _FRESH_S: Final = 5.0  # how long a look at the engines counts, as anybody may ask for one
 
 
-def build_engine(config: EngineConfig) -> PresetEngine:
+def _build_engine(config: EngineConfig) -> PresetEngine:
     """Open an engine."""
     from llama_index_presets.presets.build import build
 
@@ -164,7 +164,7 @@ class Engines:
     """
 
     def __init__(
-        self, opener: Callable[[EngineConfig], PresetEngine] = build_engine, *, sums: Path | None = None
+        self, opener: Callable[[EngineConfig], PresetEngine] = _build_engine, *, sums: Path | None = None
     ) -> None:
         self._opener = opener
         self._sums = sums

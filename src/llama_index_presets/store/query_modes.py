@@ -22,12 +22,10 @@ from llama_index_presets.text.utf8 import has_utf8, printable
 
 __all__ = [
     "ADD_OPTIONS",
-    "MMR_OPTIONS",
     "SELECTING",
     "Diversity",
     "answer",
     "check_query",
-    "check_texts",
     "diversity",
     "empty_result",
     "hybrid_ranking",
@@ -43,7 +41,7 @@ ADD_OPTIONS = ("bulk",)
 SELECTING = ("node_ids", "filters")
 """Arguments of `get_nodes` and `delete_nodes`."""
 
-MMR_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
+_MMR_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
 """Keywords of a query in mode MMR, as in `VectorIndexRetriever`'s ``vector_store_kwargs``."""
 
 _THRESHOLD, _FACTOR, _ALPHA = 0.5, 4.0, 0.5
@@ -88,7 +86,7 @@ def check_query(
         mode: Its mode, as the store reads it.
         options: Keywords beside the query.
         modes: Those that the store answers.
-        known: Keywords that the store takes beside `MMR_OPTIONS`.
+        known: Keywords that the store takes beside `_MMR_OPTIONS`.
 
     Raises:
         UnknownOptionError: A keyword is not known; names the nearest.
@@ -108,14 +106,14 @@ def check_query(
         _check_words(query, mode)
     elif mode is VectorStoreQueryMode.MMR:
         diversity(query, options)
-    check_texts(query)
+    _check_texts(query)
 
 
 def _check_options(
     store: str, query: VectorStoreQuery, options: Mapping[str, Any], known: Sequence[str]
 ) -> None:
-    refuse_unknown(f"{store}.query", options, [*MMR_OPTIONS, *known])
-    idle = [name for name in MMR_OPTIONS if options.get(name) is not None]
+    refuse_unknown(f"{store}.query", options, [*_MMR_OPTIONS, *known])
+    idle = [name for name in _MMR_OPTIONS if options.get(name) is not None]
     if idle and query.mode is not VectorStoreQueryMode.MMR:
         raise QueryError(
             f"{', '.join(idle)} has no effect in mode '{query.mode.value}'. Ask in mode 'mmr' "
@@ -130,7 +128,7 @@ def _check_words(query: VectorStoreQuery, mode: VectorStoreQueryMode) -> None:
         raise QueryError(f"The mode '{mode.value}' needs query_str. Give it the words to look for.")
 
 
-def check_texts(query: VectorStoreQuery) -> None:
+def _check_texts(query: VectorStoreQuery) -> None:
     """Refuse a query whose ids or filters, or whose words where its mode reads them, have no UTF-8 form.
 
     Raises:

@@ -281,7 +281,7 @@ def test_a_full_disk_costs_the_file_and_no_answer(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("llama_index_presets.store.duckdb.snapshot_file._write_at", full)
+    monkeypatch.setattr("llama_index_presets.store.duckdb.snapshot_file.write_at", full)
     store = DuckDBVectorStore(path)
     assert answers(store) == wanted
     store.close()

@@ -17,9 +17,9 @@ import regex
 from llama_index_presets.answer.citations import markers_in
 from llama_index_presets.answer.cited.verify_numbers import statements
 
-__all__ = ["REMOVED", "LinkFilter", "addresses_in"]
+__all__ = ["LinkFilter"]
 
-REMOVED: Final = "(link removed)"
+_REMOVED: Final = "(link removed)"
 """What stands in the place of an address."""
 
 _DOMAINS: Final = (
@@ -69,11 +69,11 @@ _PARAGRAPH_END: Final = regex.compile(r"\n[ \t]*\n")
 _ROUNDS: Final = 12
 
 
-def addresses_in(text: str) -> set[str]:
+def _addresses_in(text: str) -> set[str]:
     """Addresses of a text in the form in which they are compared: without scheme, ``www.`` and a slash at the end.
 
     Example:
-        >>> sorted(addresses_in("See [this](https://www.example.org/a/), or mail a@example.org."))
+        >>> sorted(_addresses_in("See [this](https://www.example.org/a/), or mail a@example.org."))
         ['a@example.org', 'example.org/a']
     """
     found = {_plain(match[0]) for match in _ADDRESS.finditer(html.unescape(text))}
@@ -145,7 +145,7 @@ class LinkFilter:
                 break
             text = clean
         else:  # a text made to fall together into ever new links
-            text = _ADDRESS.sub(REMOVED, text).translate({ord(sign): " " for sign in "[]<>"})
+            text = _ADDRESS.sub(_REMOVED, text).translate({ord(sign): " " for sign in "[]<>"})
         self._cite(text)
         return text
 
@@ -201,12 +201,12 @@ class LinkFilter:
 
     def _remove(self) -> str:
         self.removed += 1
-        return REMOVED
+        return _REMOVED
 
     def _addresses(self, number: int) -> set[str]:
         if number not in self._known:
             inside = 1 <= number <= len(self.passages)
-            self._known[number] = addresses_in(self.passages[number - 1]) if inside else set()
+            self._known[number] = _addresses_in(self.passages[number - 1]) if inside else set()
         return self._known[number]
 
 

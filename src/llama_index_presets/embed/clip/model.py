@@ -28,7 +28,6 @@ __all__ = [
     "load_clip",
     "load_clip_tokenizer",
     "read_clip_card",
-    "read_pixel_recipe",
 ]
 
 # -- preprocessing of images ----------------------------------------------------------------------------------
@@ -93,7 +92,7 @@ def _without_ends(image: Image) -> Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def read_pixel_recipe(folder: Path) -> PixelRecipe:
+def _read_pixel_recipe(folder: Path) -> PixelRecipe:
     """Read ``preprocessor_config.json`` (or ``processor_config.json``) of a CLIP folder.
 
     Raises:
@@ -212,7 +211,7 @@ class ClipModel:
 
     def __init__(self, card: ClipCard, towers: ClipTowers) -> None:
         self.card = card
-        self.recipe = read_pixel_recipe(card.folder)
+        self.recipe = _read_pixel_recipe(card.folder)
         self._towers = towers
         self._tokenizer = load_clip_tokenizer(card.folder)
 

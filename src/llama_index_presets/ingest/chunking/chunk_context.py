@@ -13,7 +13,6 @@ from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
     "CONTEXT_KEYS",
-    "HEADING_START_KEY",
     "LEAD_KEY",
     "SENTENCE_KEY",
     "TITLE_KEY",
@@ -37,7 +36,7 @@ LEAD_KEY: Final = "document_lead"
 SENTENCE_KEY: Final = "document_context"
 """Metadata of a chunk: a language model's sentence that situates it in its document. Embedded and indexed."""
 
-HEADING_START_KEY: Final = "heading_start"
+_HEADING_START_KEY: Final = "heading_start"
 """Metadata of a chunk that begins with lines under the title: offset in the document where its heading stands."""
 
 CONTEXT_KEYS: Final = (TITLE_KEY, LEAD_KEY, SENTENCE_KEY)
@@ -153,6 +152,6 @@ def tell_heading(node: TextNode, own_start: int) -> None:
     if end <= own_start:
         node.metadata["heading"] = title
         return
-    node.metadata[HEADING_START_KEY] = own_start
-    node.excluded_embed_metadata_keys.append(HEADING_START_KEY)
-    node.excluded_llm_metadata_keys.append(HEADING_START_KEY)
+    node.metadata[_HEADING_START_KEY] = own_start
+    node.excluded_embed_metadata_keys.append(_HEADING_START_KEY)
+    node.excluded_llm_metadata_keys.append(_HEADING_START_KEY)

@@ -18,7 +18,7 @@ from llama_index_presets.ingest.metadata.document_metadata import RESERVED
 from llama_index_presets.ingest.metadata.permissions import Permissions
 from llama_index_presets.ingest.sources.source import Source
 
-__all__ = ["Stamp", "folder_of", "stamped"]
+__all__ = ["Stamp", "stamped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Stamp:
         """Overrides of one document; a value of None removes the key."""
         if not self.folder_key:
             return self.metadata
-        return {self.folder_key: folder_of(doc_id, self.roots), **self.metadata}
+        return {self.folder_key: _folder_of(doc_id, self.roots), **self.metadata}
 
 
 def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
@@ -76,11 +76,11 @@ def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
     return replace(source, content_hash=digest, read=lambda: _stamp(source, metadata, digest))
 
 
-def folder_of(doc_id: str, roots: Sequence[Path]) -> str | None:
+def _folder_of(doc_id: str, roots: Sequence[Path]) -> str | None:
     """Name of the folder directly below a root that contains a file; None for a file in the root itself.
 
     Example:
-        >>> folder_of("/docs/hr/2024/leave.md", [Path("/docs")]), folder_of("/docs/index.md", [Path("/docs")])
+        >>> _folder_of("/docs/hr/2024/leave.md", [Path("/docs")]), _folder_of("/docs/index.md", [Path("/docs")])
         ('hr', None)
     """
     path = Path(doc_id)

@@ -24,7 +24,7 @@ from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.packages import local_name
 from llama_index_presets.packages.extras import require
 
-__all__ = ["plain_from_json", "read_json", "read_json_lines", "read_xml"]
+__all__ = ["read_json", "read_json_lines", "read_xml"]
 
 _SENDERS: Final = ("from", "sender", "author", "user_name", "username", "user", "role", "name")
 _TEXTS: Final = ("text", "message", "content", "body")
@@ -86,7 +86,7 @@ def read_json(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         return decoded.of(PlainText(plain.text, warnings=(warning,))), {}
     except RecursionError as error:
         raise IngestError("The JSON nests too deep to be read. Flatten it.") from error
-    return decoded.of(plain_from_json(value, limit)), {}
+    return decoded.of(_plain_from_json(value, limit)), {}
 
 
 def _load(text: str) -> Any:
@@ -167,13 +167,13 @@ def _write_json_lines(writer: _Writer, text: str, broken: _Broken) -> None:
                 ) from error
 
 
-def plain_from_json(value: Any, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
+def _plain_from_json(value: Any, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
     """A parsed JSON value as text.
 
     Example:
-        >>> plain_from_json({"drug": "antitoxin", "dose": {"adults": "20 ml"}}).text.strip()
+        >>> _plain_from_json({"drug": "antitoxin", "dose": {"adults": "20 ml"}}).text.strip()
         'drug: antitoxin; dose adults: 20 ml'
-        >>> plain_from_json([{"user": "Ada", "date": "2024-05-01", "text": "It works."}]).text.strip()
+        >>> _plain_from_json([{"user": "Ada", "date": "2024-05-01", "text": "It works."}]).text.strip()
         'Ada, 2024-05-01: It works.'
     """
     writer = _Writer(limit)

@@ -21,7 +21,7 @@ from llama_index_presets.packages.extras import require
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["GROUPS", "CostRow", "LedgerReader", "Scope", "UsageStats", "costs_by", "usage_stats"]
+__all__ = ["GROUPS", "CostRow", "LedgerReader", "Scope", "UsageStats"]
 
 Rows = Callable[[str, list[Any]], list[tuple[Any, ...]]]
 """Runs SQL with bound values and gives the rows."""
@@ -148,7 +148,7 @@ class Scope:
 EVERYBODY: Final = Scope()
 
 
-def usage_stats(rows: Rows, since_us: int, scope: Scope = EVERYBODY) -> UsageStats:
+def _usage_stats(rows: Rows, since_us: int, scope: Scope = EVERYBODY) -> UsageStats:
     """Sum up everything since a moment, in microseconds since 1970."""
     statement = f"{_USAGE} AND {scope.condition}"
     calls, tokens, cost, mean, unpriced, saved, quantiles, hits, errors, repeats, reused = rows(
@@ -171,7 +171,7 @@ def usage_stats(rows: Rows, since_us: int, scope: Scope = EVERYBODY) -> UsageSta
     )
 
 
-def costs_by(rows: Rows, by: str, since_us: int, scope: Scope = EVERYBODY) -> list[CostRow]:
+def _costs_by(rows: Rows, by: str, since_us: int, scope: Scope = EVERYBODY) -> list[CostRow]:
     """Sum up by a group, dearest first (days in order).
 
     Raises:
@@ -265,7 +265,7 @@ class LedgerReader(ABC):
         self, days: float = 7, *, tenant: str | None = None, tag: str | None = None
     ) -> UsageStats:
         """Sum up the last days: calls, tokens, dollars, latency, cache hits, errors; of one tenant or tag if named."""
-        return usage_stats(self._rows, _days_ago(days), Scope(tenant=tenant, tag=tag))
+        return _usage_stats(self._rows, _days_ago(days), Scope(tenant=tenant, tag=tag))
 
     def costs(
         self,
@@ -287,7 +287,7 @@ class LedgerReader(ABC):
             SettingsError: There is no such group.
         """
         since = 0 if days is None else _days_ago(days)
-        return costs_by(self._rows, by, since, Scope(tenant=tenant, tag=tag))
+        return _costs_by(self._rows, by, since, Scope(tenant=tenant, tag=tag))
 
     def unpriced_models(
         self, *, days: float | None = None, tenant: str | None = None, tag: str | None = None

@@ -25,18 +25,7 @@ from llama_index_presets.monitor.calls.model_call import CallEnded, who_bills
 from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.monitor.usage import Usage
 
-__all__ = [
-    "ALLOWED",
-    "CONTENTS",
-    "Billed",
-    "Content",
-    "Hit",
-    "Message",
-    "Outgoing",
-    "Redactor",
-    "attributes",
-    "keyed_hash",
-]
+__all__ = ["ALLOWED", "Billed", "Content", "Hit", "Message", "Outgoing", "Redactor", "attributes"]
 
 # -- content of texts -----------------------------------------------------------------------------------------
 
@@ -44,7 +33,7 @@ __all__ = [
 Content = Literal["hash", "text", "none"]
 """``"hash"``: a keyed hash and the length; ``"text"``: the text in clear; ``"none"``: no trace of it."""
 
-CONTENTS: Final[tuple[str, ...]] = get_args(Content)
+_CONTENTS: Final[tuple[str, ...]] = get_args(Content)
 _SHOWN: Final = 16
 _MOST_CHARS: Final = 20_000
 _LONGEST_LABEL: Final = 128
@@ -70,10 +59,10 @@ class Redactor:
     """
 
     def __init__(self, content: Content = "hash", hash_text: Callable[[str], str] | None = None) -> None:
-        if content not in CONTENTS:
-            raise SettingsError(f"content is '{content}'. Expected one of {', '.join(CONTENTS)}.")
+        if content not in _CONTENTS:
+            raise SettingsError(f"content is '{content}'. Expected one of {', '.join(_CONTENTS)}.")
         self.content = content
-        self._hash = hash_text or keyed_hash(secrets.token_bytes(32))
+        self._hash = hash_text or _keyed_hash(secrets.token_bytes(32))
 
     @property
     def clear(self) -> bool:
@@ -104,7 +93,7 @@ class Redactor:
         return f"sha256:{self._hash(name)[:_SHOWN]}"
 
 
-def keyed_hash(key: bytes) -> Callable[[str], str]:
+def _keyed_hash(key: bytes) -> Callable[[str], str]:
     """Make a keyed SHA-256: equal texts have equal digests, and none can be found by trying texts without the key."""
     return lambda text: hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from llama_index_presets.monitor.traces.attributes import Content, Redactor
     from llama_index_presets.monitor.traces.spans import OpenSpan
 
-__all__ = ["PHOENIX", "Traces", "exclusive_tracing", "trace_to"]
+__all__ = ["Traces", "exclusive_tracing", "trace_to"]
 
-PHOENIX = "http://127.0.0.1:6006"
+_PHOENIX = "http://127.0.0.1:6006"
 """Where Phoenix listens when it is started on this machine."""
 
 _VOICE = object()
@@ -39,7 +39,7 @@ _lock = threading.Lock()
 
 @strict()
 def trace_to(
-    endpoint: str = PHOENIX,
+    endpoint: str = _PHOENIX,
     *,
     project: str = "default",
     content: Content = "hash",
@@ -85,7 +85,7 @@ def trace_to(
     if local_only and not is_loopback(url):
         raise SettingsError(
             f"Trace endpoint '{endpoint}' is not on this machine, and nothing may leave it. "
-            f"Use '{PHOENIX}' or the like."
+            f"Use '{_PHOENIX}' or the like."
         )
     if not interval_s > 0:
         raise SettingsError(f"interval_s is {interval_s}. Expected seconds > 0.")

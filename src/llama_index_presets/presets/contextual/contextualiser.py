@@ -35,9 +35,9 @@ from llama_index_presets.presets.contextual.prompts import (
 )
 from llama_index_presets.providers.named_llm import is_reasoning_model
 
-__all__ = ["CONTEXT_TAG", "ContextModel", "ContextWork", "Contextualiser"]
+__all__ = ["ContextModel", "ContextWork", "Contextualiser"]
 
-CONTEXT_TAG: Final = "chunk-context"
+_CONTEXT_TAG: Final = "chunk-context"
 """Tag of the calls in the ledger."""
 
 _CALLS: Final = 8  # at a time
@@ -102,7 +102,7 @@ class Contextualiser:
     A sentence is kept as soon as it is there, under document with its name, chunk, model and prompt: a run that was
     killed pays for none twice. Calls are made eight at a time; of each stretch of a document the first goes ahead
     alone, so that the provider has its beginning in the cache. The calls are recorded in the ledger of the run under
-    `CONTEXT_TAG`.
+    `_CONTEXT_TAG`.
 
     Attributes:
         about: The model.
@@ -209,7 +209,7 @@ class Contextualiser:
         held, factor = self._reserve(prompt, most)
         cost = Decimal(0)
         try:
-            with attributed(tags=[CONTEXT_TAG]):
+            with attributed(tags=[_CONTEXT_TAG]):
                 reply = self._model(most).complete(prompt)
             said = str(reply.text or "")
             cost = self._cost(prompt, said, reply)

@@ -45,9 +45,9 @@ from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.text.languages import forget_model
 
-__all__ = ["DISK", "ContextEstimate", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
+__all__ = ["ContextEstimate", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
 
-DISK: dict[str, tuple[float, float, int]] = {
+_DISK: dict[str, tuple[float, float, int]] = {
     "lancedb": (2.0, 1.1, 1_430),
     "duckdb": (1.03, 0.5, 420),
     "pgvector": (1.3, 1.0, 490),
@@ -318,9 +318,9 @@ class Estimator:
         return total / 60, f"{counted(measured, 'chunk')} embedded on this machine in {seconds:.2f} s"
 
     def _disk_bytes(self, work: Work) -> int:
-        if self.store not in DISK:
+        if self.store not in _DISK:
             return work.chunks * _REMOTE_CHUNK
-        of_vector, of_text, row = DISK[self.store]
+        of_vector, of_text, row = _DISK[self.store]
         return round(work.chunks * (of_vector * 4 * self.dim + row) + of_text * work.text_bytes)
 
 

@@ -17,7 +17,7 @@ from llama_index_presets.ranking.bm25.positions import Positions, phrase_counts
 from llama_index_presets.ranking.bm25.query import KeywordQuery
 from llama_index_presets.ranking.bm25.scores import Impacts
 
-__all__ = ["QueryScores", "View", "best_rows"]
+__all__ = ["QueryScores", "View"]
 
 # -- best rows of a long vector -------------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ _SORTED = 512
 """Up to so many numbers are sorted faster as Python's than as numpy's."""
 
 
-def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[int, float]]:
+def _best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) -> list[tuple[int, float]]:
     """The k highest scores above 0.
 
     Args:
@@ -40,7 +40,7 @@ def best_rows(scores: NDArray[np.float32], ids: Sequence[str | None], k: int) ->
         (row, score) pairs, highest first, ties by id; rows without an id are passed over.
 
     Example:
-        >>> best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
+        >>> _best_rows(np.array([0, 2, 3, 2], np.float32), ["a", "d", "c", "b"], 2)
         [(2, 3.0), (3, 2.0)]
     """
     rows = np.flatnonzero(scores >= floor) if (floor := _floor(scores, k)) > 0 else np.flatnonzero(scores > 0)
@@ -178,7 +178,7 @@ class QueryScores:
             return []
         if allowed is not None:
             scores = scores * allowed
-        return best_rows(scores, view.ids, k)
+        return _best_rows(scores, view.ids, k)
 
     def of_ids(self, names: Iterable[str]) -> dict[str, float]:
         """id -> score, 0.0 where nothing of the query occurs; ids that the index does not hold are absent."""

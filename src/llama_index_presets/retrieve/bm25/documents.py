@@ -36,8 +36,6 @@ __all__ = [
     "DocumentEntry",
     "DocumentTable",
     "deserialize",
-    "field_tokens",
-    "indexed_fields",
     "indexed_text",
     "node_tokens",
     "serialize_entry",
@@ -325,14 +323,14 @@ def indexed_text(node: BaseNode, mode: str) -> str:
 
 def node_tokens(node: BaseNode, settings: Mapping[str, Any], analyzer: Analyzer) -> list[str]:
     """Tokens of a node, in an index of these settings."""
-    fields = indexed_fields(node, settings["text"], settings["fields"])
+    fields = _indexed_fields(node, settings["text"], settings["fields"])
     if settings["language"] != AUTO:
-        return field_tokens(fields, analyzer)
+        return _field_tokens(fields, analyzer)
     code = language_of(node.metadata, node.get_content(metadata_mode=MetadataMode.NONE))
-    return field_tokens(fields, language_analyzer(code, analyzer)) + language_marker(code)
+    return _field_tokens(fields, language_analyzer(code, analyzer)) + language_marker(code)
 
 
-def indexed_fields(node: BaseNode, mode: str, weights: Mapping[str, int]) -> list[tuple[str, int]]:
+def _indexed_fields(node: BaseNode, mode: str, weights: Mapping[str, int]) -> list[tuple[str, int]]:
     """Fields of a node that are indexed, and how often the words of each count.
 
     Args:
@@ -353,7 +351,7 @@ def indexed_fields(node: BaseNode, mode: str, weights: Mapping[str, int]) -> lis
     return [(text, weight) for text, weight in fields if weight]
 
 
-def field_tokens(fields: Sequence[tuple[str, int]], analyzer: Analyzer) -> list[str]:
+def _field_tokens(fields: Sequence[tuple[str, int]], analyzer: Analyzer) -> list[str]:
     """Tokens of fields one after the other, each field as often as its weight says, with `FIELD_END` between."""
     tokens: list[str] = []
     for text, weight in fields:

@@ -16,7 +16,7 @@ from typing import IO
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
 
-__all__ = ["Journal", "LogRecord", "NodeEntry", "damaged", "decode_record", "encode_record"]
+__all__ = ["Journal", "LogRecord", "NodeEntry", "damaged"]
 
 _FRAME = struct.Struct("<II")
 """Length of the payload in bytes and its CRC-32, before each payload."""
@@ -61,7 +61,7 @@ class LogRecord:
     end: Sequence[str] = ()
 
 
-def encode_record(record: LogRecord) -> bytes:
+def _encode_record(record: LogRecord) -> bytes:
     """Write a record as the bytes of one frame."""
     put = [[entry.head, " ".join(entry.tokens), entry.body] for entry in record.put]
     fields = {"drop": list(record.drop), "put": put, "begin": list(record.begin), "end": list(record.end)}
@@ -69,7 +69,7 @@ def encode_record(record: LogRecord) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def decode_record(payload: bytes) -> LogRecord:
+def _decode_record(payload: bytes) -> LogRecord:
     """Read a record back from the payload of a frame."""
     fields = json.loads(payload)
     put = [NodeEntry(head, tokens.split(" ") if tokens else [], body) for head, tokens, body in fields["put"]]
@@ -125,7 +125,7 @@ class Journal:
             StoreCorruptError: The file is shorter than what was durable.
             StoreWriteError: The disk is full or the file cannot be written; the journal is as it was.
         """
-        frame = encode_record(record)
+        frame = _encode_record(record)
         try:
             # Without a buffer: one that could not be written would be written again when the file is closed.
             with self.path.open("r+b", buffering=0) as file:
@@ -169,7 +169,7 @@ class Journal:
                     if end < size and payload:
                         raise damaged(self.path, f"at byte {start} the checksum does not match")
                     break
-                yield decode_record(payload), end
+                yield _decode_record(payload), end
                 start = end
             if start < durable:
                 raise damaged(self.path, f"the record at byte {start} is damaged or missing")

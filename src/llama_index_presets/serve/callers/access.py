@@ -19,12 +19,12 @@ from llama_index_presets.serve.callers.limits import RateLimiter
 from llama_index_presets.serve.config import ServeConfig
 from llama_index_presets.serve.protocols.problems import Problem, log_fault
 
-__all__ = ["OPEN_PATHS", "Access", "caller_of", "must_write"]
+__all__ = ["Access", "caller_of", "must_write"]
 
 _log = logging.getLogger("llama_index_presets.serve")
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-OPEN_PATHS: Final = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
+_OPEN_PATHS: Final = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 """Paths that need no key: they hold nothing of an index. So does everything below ``/page/``."""
 
 
@@ -73,7 +73,7 @@ class Access:
         self._check_host(headers)
         self._check_origin(method, headers)
         _refuse_two_lengths(headers)
-        if path in OPEN_PATHS or path.startswith("/page/"):
+        if path in _OPEN_PATHS or path.startswith("/page/"):
             return ANYBODY
         return self._identify(headers, client)
 

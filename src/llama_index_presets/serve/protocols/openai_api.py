@@ -34,7 +34,7 @@ from llama_index_presets.serve.protocols.sse import EventStream, event
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
 
-__all__ = ["OpenAIRoutes", "annotations_of"]
+__all__ = ["OpenAIRoutes"]
 
 _EXTRA: Final = (
     "citations",
@@ -109,7 +109,7 @@ class OpenAIRoutes:
             "role": "assistant",
             "content": answer.text,
             "refusal": None,
-            "annotations": annotations_of(answer.text, extra["citations"]),
+            "annotations": _annotations_of(answer.text, extra["citations"]),
         }
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
         usage = self._usage(answer)
@@ -150,7 +150,7 @@ class OpenAIRoutes:
                     yield chunk({"content": happening})
                 elif isinstance(happening, Bill):
                     answer, extra = happening.answer, self._extra(happening.answer, caller)
-                    marks = annotations_of(answer.text, extra["citations"])
+                    marks = _annotations_of(answer.text, extra["citations"])
                     yield chunk({"annotations": marks}, _finish(answer), llama_presets=extra)
                     if wants_usage:
                         yield event({**base, "choices": [], "usage": self._usage(answer)})
@@ -306,11 +306,11 @@ async def _all(stream: AnswerStream, first: Sequence[Any]) -> AsyncIterator[Any]
             yield happening
 
 
-def annotations_of(text: str, citations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _annotations_of(text: str, citations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Citations as OpenAI's annotations, one for each marker in the text.
 
     Example:
-        >>> annotations_of("Cats purr. [1]", [{"n": 1, "source": "cats.txt", "page": None}])[0]["url_citation"]
+        >>> _annotations_of("Cats purr. [1]", [{"n": 1, "source": "cats.txt", "page": None}])[0]["url_citation"]
         {'start_index': 11, 'end_index': 14, 'title': 'cats.txt', 'url': 'cats.txt'}
     """
     by_number = {one["n"]: one for one in citations}
@@ -336,7 +336,7 @@ def _place(citation: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _output(head: Mapping[str, Any], text: str, citations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    marks = [{"type": "url_citation", **mark["url_citation"]} for mark in annotations_of(text, citations)]
+    marks = [{"type": "url_citation", **mark["url_citation"]} for mark in _annotations_of(text, citations)]
     part = {"type": "output_text", "text": text, "annotations": marks, "logprobs": []}
     return {
         "id": _message_id(head), "type": "message", "status": "completed", "role": "assistant", "content": [part],

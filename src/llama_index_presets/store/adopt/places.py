@@ -9,9 +9,9 @@ from urllib.parse import parse_qs
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.store.adopt.reader import StockReader
 
-__all__ = ["STOCK_PLACES", "find_stock", "open_stock"]
+__all__ = ["find_stock", "open_stock"]
 
-STOCK_PLACES = (
+_STOCK_PLACES = (
     "duckdb:FILE#TABLE, lancedb:FOLDER#TABLE, postgresql://…#table=NAME, "
     "simple:FOLDER (StorageContext.persist) or chroma:FOLDER#COLLECTION"
 )
@@ -22,7 +22,7 @@ def open_stock(place: str) -> StockReader:
     """Open nodes that a stock adapter wrote, read-only.
 
     Args:
-        place: One of `STOCK_PLACES`; what stands after ``#`` may be left out where there is only one.
+        place: One of `_STOCK_PLACES`; what stands after ``#`` may be left out where there is only one.
 
     Returns:
         A reader, to be given to `llama_index_presets.store.move.move` as its source. Close it afterwards.
@@ -45,7 +45,7 @@ def open_stock(place: str) -> StockReader:
     scheme, _, rest = place.partition(":")
     opener = _OPENERS.get("postgresql" if scheme.startswith("postgres") else scheme)
     if opener is None or not rest:
-        raise SettingsError(f"'{place}' names no stock nodes. Give {STOCK_PLACES}.")
+        raise SettingsError(f"'{place}' names no stock nodes. Give {_STOCK_PLACES}.")
     address, _, part = rest.partition("#")
     return opener(f"{scheme}:{address}" if opener is _postgres else address, part or None)
 

@@ -40,12 +40,12 @@ from llama_index_presets.store.postgres.table import (  # noqa: E402
 )
 from llama_index_presets.store.vectors import checked_vectors  # noqa: E402
 
-__all__ = ["IGNORED", "PostgresVectorStore", "index_options"]
+__all__ = ["PostgresVectorStore"]
 
 # -- options of the official adapter --------------------------------------------------------------------------
 
 
-IGNORED: dict[str, Any] = {
+_IGNORED: dict[str, Any] = {
     "hybrid_search": False,
     "cache_ok": False,
     "perform_setup": True,
@@ -62,7 +62,7 @@ _LIMITS: Limits = {
 }
 
 
-def index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
+def _index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
     """Read `index` and the official ``hnsw_kwargs``.
 
     Raises:
@@ -198,7 +198,7 @@ class PostgresVectorStore(StoreBase, OfficialStore):
             "text_search_config": text_search_config or DEFAULT_LANGUAGE,
             "hnsw_kwargs": hnsw_kwargs,
             "create_engine_kwargs": {},
-            **{name: official.get(name, default) for name, default in IGNORED.items()},
+            **{name: official.get(name, default) for name, default in _IGNORED.items()},
         }
         super(OfficialStore, self).__init__(**fields)
         self._place = PostgresTable(
@@ -207,7 +207,7 @@ class PostgresVectorStore(StoreBase, OfficialStore):
             dim=embed_dim,
             half=use_halfvec,
             language=text_search_config or DEFAULT_LANGUAGE,
-            index=index_options(index, hnsw_kwargs or {}),
+            index=_index_options(index, hnsw_kwargs or {}),
         )
         self._own_engine = engine is None
         self._engine = engine or make_engine(

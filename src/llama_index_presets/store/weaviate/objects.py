@@ -15,7 +15,7 @@ from llama_index_presets.store.index_terms import label, labels_of
 from llama_index_presets.store.node_codec import Row, to_node, to_row
 from llama_index_presets.store.weaviate.filters import EVERY, number_property
 
-__all__ = ["NODE_PROPERTIES", "document_label", "node_of", "numbers_of", "object_id", "object_of", "schema"]
+__all__ = ["NODE_PROPERTIES", "document_label", "node_of", "object_id", "object_of", "schema"]
 
 NODE_PROPERTIES = ("node_id", "ref", "text", "metadata", "kind", "node")
 """Properties that a node is put together from."""
@@ -55,7 +55,7 @@ def schema(name: str, description: str) -> dict[str, Any]:
     }
 
 
-def numbers_of(fields: dict[str, Any]) -> dict[str, float]:
+def _numbers_of(fields: dict[str, Any]) -> dict[str, float]:
     """Give the number properties of one node's metadata."""
     return {
         number_property(key): float(value) for key, value in fields.items() if isinstance(value, (int, float))
@@ -80,7 +80,7 @@ def object_of(node: BaseNode, vector: npt.NDArray[np.float32]) -> DataObject[Any
     documents = [] if row.ref_doc_id is None else [document_label(row.ref_doc_id)]
     properties: dict[str, Any] = {
         **{name: value for name, value in stored.items() if value is not None},
-        **numbers_of(fields),
+        **_numbers_of(fields),
         "labels": [EVERY, *documents, *labels_of(fields)],
     }
     return DataObject(properties=properties, uuid=object_id(row.node_id), vector=vector.tolist())

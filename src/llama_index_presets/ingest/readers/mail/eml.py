@@ -26,7 +26,7 @@ from llama_index_presets.ingest.readers.mail.message import (
 )
 from llama_index_presets.ingest.readers.parts import joined_parts
 
-__all__ = ["decoded_header", "message_of", "read_eml", "read_mbox"]
+__all__ = ["decoded_header", "read_eml", "read_mbox"]
 
 _DEEPEST: Final = 8  # messages within messages
 _SIGNATURES: Final = (
@@ -53,7 +53,7 @@ def read_eml(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
         IngestError: It is encrypted, is no message, or is larger than `limit`.
     """
     limit.check_file(path)
-    message = message_of(_parsed(_of_apple_mail(path.read_bytes())), limit)
+    message = _message_of(_parsed(_of_apple_mail(path.read_bytes())), limit)
     return message_text(message, limit), message_about(message)
 
 
@@ -90,7 +90,7 @@ def _messages(raw: bytes, starts: list[int], limit: SizeLimit) -> Iterator[tuple
         content = _without_envelope(raw[start:end])
         content = re.sub(rb"^>(>*From )", rb"\1", content, flags=re.MULTILINE)
         try:
-            yield str(number), message_text(message_of(_parsed(content), limit), limit)
+            yield str(number), message_text(_message_of(_parsed(content), limit), limit)
         except IngestError as error:
             yield str(number), PlainText("", warnings=(f"Message {number} was not read: {error}",))
 
@@ -115,7 +115,7 @@ def _parsed(raw: bytes) -> MimeMessage:
     return message
 
 
-def message_of(message: MimeMessage, limit: SizeLimit, depth: int = 0) -> Message:
+def _message_of(message: MimeMessage, limit: SizeLimit, depth: int = 0) -> Message:
     """Values of a parsed message."""
     texts, pages, warnings, encoding = list[str](), list[str](), list[str](), ""
     attachments = list[Attachment]()
@@ -168,7 +168,7 @@ def _leaves(message: MimeMessage) -> Iterator[MimeMessage]:
 
 def _attached_message(part: MimeMessage, limit: SizeLimit, depth: int) -> Attachment:
     inner = next((one for one in part.walk() if one is not part), None)
-    message = message_of(inner, limit, depth + 1) if inner is not None else Message()
+    message = _message_of(inner, limit, depth + 1) if inner is not None else Message()
     name = message.subject or _file_name(part) or "message"
     return Attachment(name, plain=message_text(message, limit))
 

@@ -17,7 +17,7 @@ from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.mail.history import split_history
 from llama_index_presets.ingest.readers.parts import joined_parts
 
-__all__ = ["Attachment", "Message", "attached_text", "body_of", "message_about", "message_text"]
+__all__ = ["Attachment", "Message", "body_of", "message_about", "message_text"]
 
 
 _NOTHING: Final = PlainText("")
@@ -89,7 +89,7 @@ def message_text(message: Message, limit: SizeLimit) -> PlainText:
         parts.append(_titled(PlainText(history), subject, "Earlier messages"))
     warnings = list(message.warnings)
     for attachment in message.attachments:
-        read = attached_text(attachment, limit)
+        read = _attached_text(attachment, limit)
         if isinstance(read, str):
             warnings.append(read)
         else:
@@ -120,7 +120,7 @@ def _titled(plain: PlainText, *path: str) -> PlainText:
     return replace(plain, headings=headings, pages=(), lines=())
 
 
-def attached_text(attachment: Attachment, limit: SizeLimit) -> PlainText | str:
+def _attached_text(attachment: Attachment, limit: SizeLimit) -> PlainText | str:
     """Text of an attachment, or the reason why there is none; what a mail shows inline is no loss."""
     from llama_index_presets.ingest.readers.registry import reader_for
 
