@@ -39,7 +39,7 @@ from llama_index_presets import BM25Index, HybridFusionRetriever
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.ranking.fusion import FUSIONS
-from llama_index_presets.ranking.tuning import ndcg
+from llama_index_presets.ranking.ndcg import ndcg
 
 FOUR = ("scifact", "tatqa", "hotpotqa-100", "medquad-liveqa")
 CANDIDATES, TOP_K, QUERIES = 100, 10, 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.files.paths import read_path
+from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
@@ -387,9 +387,7 @@ def _write(target: Path, written: Mapping[str, str]) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, text in written.items():
-            partial = target / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            shutil.move(partial, target / name)
+            replace_file(target / name, text)
     except OSError as error:
         raise StoreWriteError(
             f"'{target}' cannot be written ({error.strerror}). Give another folder."

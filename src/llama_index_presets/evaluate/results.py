@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.evaluate.measures import Scores, measure
 from llama_index_presets.evaluate.outcomes import Outcome
 from llama_index_presets.evaluate.questions import JudgedQuestion, digest, digests
+from llama_index_presets.files.whole_files import replace_file
 
 __all__ = [
     "Result",
@@ -134,7 +133,7 @@ def save_result(result: Result, folder: Path) -> Path:
             )
             if not place.exists()
         )
-        _replace(path, json.dumps(result.to_dict(), indent=1) + "\n")
+        replace_file(path, json.dumps(result.to_dict(), indent=1) + "\n")
     except OSError as error:
         raise StoreWriteError(
             f"'{folder}' cannot be written ({error.strerror}). Give another folder with --out."
@@ -221,22 +220,10 @@ def write_whole(path: Path, text: str) -> Path:
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
         else:
-            _replace(path.resolve(), text)
+            replace_file(path.resolve(), text)
     except OSError as error:
         raise StoreWriteError(f"'{path}' cannot be written ({error.strerror}). Name another file.") from error
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a file in place of one, or of none; two processes that do it leave one of both files, whole."""
-    partial = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _slug(label: str) -> str:

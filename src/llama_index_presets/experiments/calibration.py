@@ -17,6 +17,7 @@ from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError, SettingsError
 from llama_index_presets.evaluate.questions import JudgedQuestion
+from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.presets.engine import PresetEngine
 
 __all__ = [
@@ -188,9 +189,7 @@ def write_calibrations(reports: dict[str, CalibrationReport], file: Path) -> Non
     for name, report in reports.items():
         values = {key: getattr(report.calibration, key) for key in Calibration.__dataclass_fields__}
         tables.append(f"[{name}]\n" + "".join(f"{key} = {float(value)!r}\n" for key, value in values.items()))
-    half = file.with_suffix(".new")
-    half.write_text("\n".join(tables), encoding="utf-8")
-    half.replace(file)
+    replace_file(file, "\n".join(tables))
 
 
 def fit_logistic(

@@ -13,12 +13,13 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final
 
 from llama_index_presets.files.locks import has_record_lock
 
-__all__ = ["BINARY", "finish", "is_full", "is_half_made", "write_all"]
+__all__ = ["BINARY", "finish", "is_full", "is_half_made", "write_all", "write_at"]
 
 BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """Flag for `os.open`: without it Windows changes the ends of lines."""
@@ -70,6 +71,18 @@ def write_all(fd: int, data: bytes, *, durable: bool) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(fd, start)
         raise
+
+
+def write_at(file: RawIOBase | IO[bytes], place: int, content: Any) -> None:
+    """Write all bytes of a buffer at a place of an unbuffered file, which may take them in parts.
+
+    Raises:
+        OSError: The disk is full or failed.
+    """
+    file.seek(place)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def is_half_made(path: str | os.PathLike[str]) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.inference.graph_writer import GRAPH_VERSION, WrittenGraph
 from llama_index_presets.inference.hub import cache_folder
 from llama_index_presets.inference.safetensors import Place
@@ -73,11 +72,4 @@ def _places(folder: Path, key: str) -> Iterator[Path]:
 def _keep(place: Path, content: bytes) -> None:
     """Write in one step: a reader sees the whole file or none."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(name).replace(place)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(place, content, private=True)

@@ -198,7 +198,7 @@ def write_encoder(
     if names.relative:
         inputs["buckets"] = (np.int64, 2)
     epsilon = float(config.get("layer_norm_eps", 1e-12))
-    x = _embedded(writer, prefix, names, inputs, epsilon)
+    x = _embedded(writer, prefix, inputs, epsilon)
     bias = _relative_bias(writer, prefix) if names.relative else None
     layers = int(_own(config, "num_hidden_layers", "n_layers"))
     for layer in range(layers):
@@ -237,9 +237,7 @@ def word_table(config: Mapping[str, Any], shapes: Mapping[str, Any]) -> str:
     return found
 
 
-def _embedded(
-    writer: GraphWriter, prefix: str, names: _Names, inputs: Mapping[str, Any], epsilon: float
-) -> str:
+def _embedded(writer: GraphWriter, prefix: str, inputs: Mapping[str, Any], epsilon: float) -> str:
     place = f"{prefix}embeddings."
     x = "word_vectors"
     more = {"position_embeddings": "position_ids", "token_type_embeddings": "token_type_ids"}

@@ -30,7 +30,7 @@ from llama_index_presets.ingest.progress import Progress, Silent
 from llama_index_presets.ingest.sources.source import Source, file_source
 from llama_index_presets.packages.extras import require
 
-__all__ = ["IngestDocuments", "OpenedWorker", "RayLoad", "Recorder", "WorkerOpener"]
+__all__ = ["IngestDocuments", "OpenedWorker", "RayLoad", "Recorder", "WorkerOpener", "ray_cluster"]
 
 _DOCUMENTS = 32  # a worker takes and commits together; what a lost worker costs
 _AGAIN = "again"
@@ -184,7 +184,7 @@ class RayLoad:
         if not documents:
             return
         owners = {source.doc_id: source.owner for source in documents}
-        with _ray_cluster(self.address) as ray:
+        with ray_cluster(self.address) as ray:
             self.manifest.begin(owners)
             for result in self._results(ray, documents):
                 self._take(result, report, owners)
@@ -248,7 +248,7 @@ class RayLoad:
 
 
 @contextmanager
-def _ray_cluster(address: str | None) -> Iterator[Any]:
+def ray_cluster(address: str | None) -> Iterator[Any]:
     """Connect to a cluster, or start one on this machine, for a `with` block; one that is connected already is used.
 
     Ray's usage reports, its dashboard and its progress bars are off.

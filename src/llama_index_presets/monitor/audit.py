@@ -26,6 +26,7 @@ from llama_index_presets.counting import counted
 from llama_index_presets.errors import AuditError, MonitorError, SettingsError
 from llama_index_presets.files.disk_faults import BINARY, is_full, write_all
 from llama_index_presets.files.private_files import configuration_file, private_file
+from llama_index_presets.files.whole_files import create_file
 from llama_index_presets.monitor.ledger.journal import locked
 
 __all__ = [
@@ -463,17 +464,7 @@ def _make(file: Path) -> None:
     """Create a key file atomically, for its owner alone; of two processes that create one, the first wins."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-        try:
-            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | BINARY, 0o600)
-            try:
-                write_all(descriptor, secrets.token_hex(32).encode() + b"\n", durable=True)
-            finally:
-                os.close(descriptor)
-            with contextlib.suppress(FileExistsError):
-                os.link(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
+        create_file(file, secrets.token_hex(32).encode() + b"\n")
     except OSError as error:
         raise SettingsError(
             f"The audit key '{file}' cannot be made ({error.strerror}). Set {AUDIT_KEY} to a key of yours, or to its "

@@ -22,7 +22,8 @@ from typing import Any, Final, Literal
 
 from llama_index_presets.errors import BudgetExceededError, MonitorError, SettingsError
 from llama_index_presets.files.disk_faults import is_full
-from llama_index_presets.files.private_files import private_folder, private_open
+from llama_index_presets.files.private_files import private_folder
+from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.monitor.attribution import Attribution
 from llama_index_presets.monitor.ledger.journal import journal_folder, locked
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -161,10 +162,7 @@ class BudgetState:
         return content
 
     def _write(self, content: dict[str, Any]) -> None:
-        draft = self._folder / "budgets.draft"
-        with private_open(draft, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content))
-        draft.replace(self._path)
+        replace_file(self._path, json.dumps(content), draft=self._folder / "budgets.draft", private=True)
         self._known = set(content["spent"])
 
 

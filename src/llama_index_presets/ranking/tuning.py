@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import RankingError
 from llama_index_presets.ranking.fusion import Fused
+from llama_index_presets.ranking.ndcg import ndcg
 
-__all__ = ["Choice", "Trial", "Tuning", "best_choice", "ndcg"]
+__all__ = ["Choice", "Trial", "Tuning", "best_choice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +70,6 @@ class Tuning:
         return "\n".join(rows)
 
 
-def ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int = 10) -> float:
-    """Normalised discounted cumulative gain of the first k, in [0, 1]; 0.0 where nothing is relevant.
-
-    Args:
-        ranking: Ids, best first.
-        grades: id -> how relevant it is, > 0; ids left out, and grades of 0 and less, are not relevant.
-        k: How many are looked at.
-
-    Example:
-        >>> ndcg(["a", "b"], {"b": 1})
-        0.6309297535714575
-
-    Source: Järvelin and Kekäläinen, TOIS 20(4) 2002, doi:10.1145/582415.582418; gain = grade, as in
-        trec_eval.
-    """
-    ideal = sorted((grade for grade in grades.values() if grade > 0), reverse=True)[:k]
-    if not ideal:
-        return 0.0
-    found = [max(0.0, grades.get(name, 0.0)) for name in ranking[:k]]
-    return _discounted(found) / _discounted(ideal)
-
-
 def best_choice(
     choices: Sequence[Choice],
     default: Choice,
@@ -146,7 +125,3 @@ def _cross_validate(scores: Mapping[Choice, Sequence[float]], folds: int) -> tup
         chosen.append(winner)
         held_out += [scores[winner][i] for i in inside]
     return math.fsum(held_out) / count, chosen
-
-
-def _discounted(grades: Sequence[float]) -> float:
-    return math.fsum(grade / math.log2(rank + 1) for rank, grade in enumerate(grades, start=1))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.ranking.ndcg import ndcg
 from llama_index_presets.rerank.scoring import blended, normalized
 
 if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore
 
-__all__ = ["BLENDS", "JudgedQuery", "ProbabilityScorer", "judge", "ndcg", "ndcg_by_blend"]
+__all__ = ["BLENDS", "JudgedQuery", "ProbabilityScorer", "judge", "ndcg_by_blend"]
 
 BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the retrieval score that are compared; 1 is the retrieval order itself."""
@@ -104,28 +105,6 @@ def ndcg_by_blend(
         blend: math.fsum(ndcg(_order(query, blend), query.relevance, k) for query in labelled) / len(labelled)
         for blend in blends
     }
-
-
-def ndcg(ranking: Sequence[str], relevance: Mapping[str, float], k: int = 10) -> float:
-    """Normalised discounted cumulative gain at k with linear gain, as trec_eval computes it.
-
-    Args:
-        ranking: Ids, best first; a repeated id counts at its first place.
-        relevance: Id -> grade.
-        k: Depth.
-
-    Returns:
-        In [0, 1]; 0 when nothing is relevant.
-
-    Source: Järvelin and Kekäläinen, ACM TOIS 2002, doi:10.1145/582415.582418
-    """
-    ideal = _gain(sorted((grade for grade in relevance.values() if grade > 0), reverse=True)[:k])
-    found = _gain([max(0.0, relevance.get(name, 0.0)) for name in [*dict.fromkeys(ranking)][:k]])
-    return found / ideal if ideal else 0.0
-
-
-def _gain(grades: Sequence[float]) -> float:
-    return math.fsum(grade / math.log2(place + 1) for place, grade in enumerate(grades, start=1))
 
 
 def _order(query: JudgedQuery, blend: float) -> list[str]:

@@ -108,11 +108,6 @@ class Workers:
         """Address to open."""
         return address_of(self._socket, self.config)
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers that run."""
-        return [int(one.process.pid or 0) for one in self._workers if one.process.is_alive()]
-
     def run(self) -> None:
         """Serve until a signal, or `stop`; a worker that dies is replaced.
 

@@ -14,7 +14,9 @@ from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest.metadata.storable import storable_metadata
+from llama_index_presets.ingest.chunking.chunk import SourceText
+from llama_index_presets.ingest.metadata.storable import storable
+from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.presets.engine import PresetEngine
 
 NULL = "NaN or infinite, which JSON has no number for; stored as null."
@@ -38,8 +40,9 @@ def test_what_no_store_can_hold_is_changed_and_said(
     metadata: dict[str, Any], kept: dict[str, Any] | None, lines: list[str]
 ) -> None:
     """In keys, in lists and in objects; everything else is as it was."""
-    found, said = storable_metadata(metadata)
-    assert found == (metadata if kept is None else kept)
+    found, said = storable(SourceText(doc_id="d", plain=PlainText(""), metadata=metadata))
+    assert isinstance(found, SourceText)
+    assert found.metadata == (metadata if kept is None else kept)
     assert [one.startswith(line) for one, line in zip(said, lines, strict=True)] == [True] * len(lines), said
 
 
@@ -48,7 +51,7 @@ def test_keys_that_would_become_one_are_refused() -> None:
     with pytest.raises(
         IngestError, match="two keys that differ in characters that no store can hold: 'a\ufffd'"
     ):
-        storable_metadata({"a": 1, "a\0": 2})
+        storable(SourceText(doc_id="d", plain=PlainText(""), metadata={"a": 1, "a\0": 2}))
 
 
 @pytest.fixture(params=["duckdb", "lancedb", "pgvector"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llama_index_presets.errors import RankingError
-from llama_index_presets.ranking.tuning import Choice, best_choice, ndcg
+from llama_index_presets.ranking.ndcg import ndcg
+from llama_index_presets.ranking.tuning import Choice, best_choice
 
 GOOD, BAD = Choice("rrf", (1.0, 0.0)), Choice("rrf", (0.0, 1.0))
 

@@ -12,8 +12,8 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNode
 
 from llama_index_presets import CrossEncoderRerank
 from llama_index_presets.errors import RerankError, SettingsError
+from llama_index_presets.ranking.ndcg import ndcg
 from llama_index_presets.rerank import JudgedQuery, judge, ndcg_by_blend
-from llama_index_presets.rerank.blend_report import ndcg
 
 QUERY = "How is botulism treated?"
 

@@ -62,7 +62,7 @@ def test_the_number_of_workers_is_checked(workers: int) -> None:
 def test_the_socket_is_taken_before_a_worker_starts(tmp_path: Path) -> None:
     """The address is known, and no process runs, until `run`."""
     workers = Workers(ServeConfig(engines={"kb": engine()}, port=0, workers=2))
-    assert workers.url.startswith("http://127.0.0.1:") and workers.pids == []
+    assert workers.url.startswith("http://127.0.0.1:") and workers._workers == []
     workers._socket.close()
 
 

@@ -10,12 +10,13 @@ from typing import Any, Final, cast
 
 from llama_index.core.schema import TextNode
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.ingest.images import Picture
 
-__all__ = ["storable", "storable_metadata"]
+__all__ = ["storable"]
 
 _NO_NUMBER: Final = "NaN or infinite, which JSON has no number for; stored as null"
 _NUL: Final = "text with NUL characters, which were removed"
@@ -42,19 +43,27 @@ class _Changes:
                 " …" if len(keys) > _NAMED else ""
             )
             count = self.counts[kind]
-            found.append(f"metadata {named}: {count} {'value is' if count == 1 else 'values are'} {kind}.")
+            found.append(f"metadata {named}: {counted(count, 'value', 'are')} {kind}.")
         return found
 
 
 def storable(
     content: SourceText | Picture | list[TextNode],
 ) -> tuple[SourceText | Picture | list[TextNode], list[str]]:
-    """What a source holds, with metadata that every store can hold; and a line for each kind of change.
+    r"""What a source holds, with metadata that every store can hold; and a line for each kind of change.
 
-    Ready nodes that need a change are copied.
+    NaN and infinities become None, in lists and objects too; NUL characters, which Postgres cannot hold, go, and lone
+    surrogates are replaced, in keys too. Anything else stays as it is. Ready nodes that need a change are copied.
 
     Raises:
-        IngestError: As `storable_metadata`.
+        IngestError: Two keys would become one.
+
+    Example:
+        >>> nodes, lines = storable([TextNode(text="a", metadata={"price": float("nan"), "name": "a\0b"})])
+        >>> nodes[0].metadata
+        {'price': None, 'name': 'ab'}
+        >>> lines[0]
+        "metadata 'price': 1 value is NaN or infinite, which JSON has no number for; stored as null."
     """
     changes = _Changes()
     changed: SourceText | Picture | list[TextNode]
@@ -67,25 +76,6 @@ def storable(
     else:
         changed = _nodes(content, changes)
     return changed, changes.lines()
-
-
-def storable_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    r"""Metadata that every store can hold, and a line for each kind of change.
-
-    NaN and infinities become None, in lists and objects too; NUL characters, which Postgres cannot hold, go, and lone
-    surrogates are replaced, in keys too. Anything else stays as it is.
-
-    Raises:
-        IngestError: Two keys would become one.
-
-    Example:
-        >>> storable_metadata({"price": float("nan"), "name": "a\0b"})[0]
-        {'price': None, 'name': 'ab'}
-        >>> storable_metadata({"price": float("nan")})[1]
-        ["metadata 'price': 1 value is NaN or infinite, which JSON has no number for; stored as null."]
-    """
-    changes = _Changes()
-    return _object(metadata, changes, ""), changes.lines()
 
 
 def _text(text: SourceText, changes: _Changes) -> SourceText:

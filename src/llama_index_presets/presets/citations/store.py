@@ -18,10 +18,10 @@ from typing import Any, Final
 from llama_index_presets.errors import AnswerError
 from llama_index_presets.files.sqlite_files import open_sqlite
 
-__all__ = ["StoredCitation", "keep_citations", "read_citation"]
+__all__ = ["KEPT_QUERIES", "StoredCitation", "keep_citations", "read_citation"]
 
 _CITATIONS_FILE: Final = "citations.sqlite"
-_KEPT_QUERIES: Final = 10_000
+KEPT_QUERIES: Final = 10_000
 """Questions whose citations are kept; the oldest go first. They take about 3 MB."""
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def keep_citations(folder: Path, query_id: str, citations: Sequence[dict[str, An
             )
             connection.execute(
                 "delete from citations where place <= (select max(place) from citations) - ?",
-                (_KEPT_QUERIES * 4,),
+                (KEPT_QUERIES * 4,),
             )
     except (OSError, sqlite3.Error) as error:
         _log.warning("Citations of query %s are not kept: %s", query_id, error)
@@ -103,7 +103,7 @@ def read_citation(folder: Path, query_id: str, n: int) -> StoredCitation:
         ) from error
     if not query_id or not found:
         raise AnswerError(
-            f"No citation of query '{query_id}' is kept; the last {_KEPT_QUERIES:,} answers are. Take the query_id of "
+            f"No citation of query '{query_id}' is kept; the last {KEPT_QUERIES:,} answers are. Take the query_id of "
             "a response."
         )
     if len({row[0] for row in found}) > 1:

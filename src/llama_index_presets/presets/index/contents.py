@@ -11,6 +11,7 @@ from typing import Any
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.filters import filterable_metadata, predicate
 from llama_index_presets.ingest.lock import ingest_lock
@@ -141,7 +142,7 @@ def describe(parts: EngineParts) -> str:
     found = documents(parts)
     names = list(dict.fromkeys(PurePath(document.id).name or document.id for document in found))
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    holds = f"{len(found)} document{'s' if len(found) != 1 else ''}" + (f" ({shown})" if names else "")
+    holds = counted(len(found), "document") + (f" ({shown})" if names else "")
     return (
         f"Answers questions from {holds}: {parts.preset.use_case}. Takes one complete question; gives "
         "an answer whose numbers in brackets cite the passages, or says that it does not know."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -22,6 +21,7 @@ from llama_index_presets.errors import (
 )
 from llama_index_presets.files.paths import read_path
 from llama_index_presets.files.private_files import private_folder, private_open, tighten
+from llama_index_presets.files.whole_files import create_file
 from llama_index_presets.presets.index.address import SCHEMES, Address, is_url, read_address
 from llama_index_presets.values import Fingerprint
 
@@ -350,29 +350,11 @@ def _write_once(path: Path, text: str) -> None:
         StoreWriteError: The file cannot be written.
     """
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-"
-        ) as draft:
-            draft.write(text)
-            draft.flush()
-            os.fsync(draft.fileno())
-            with suppress(FileExistsError):
-                _link(draft.name, path, text)
+        create_file(path, text.encode())
     except OSError as error:
         raise StoreWriteError(
             f"'{path}' cannot be written ({error.strerror}). Free space, or choose another --storage."
         ) from error
-
-
-def _link(draft: str, path: Path, text: str) -> None:
-    """Give the draft its name where that is free: unlike a rename, a link never replaces another process's file."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links, such as exFAT
-        with private_open(path, "x", encoding="utf-8") as file:
-            file.write(text)
 
 
 def _state_folder() -> Path:

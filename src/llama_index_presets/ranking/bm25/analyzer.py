@@ -152,18 +152,6 @@ class Analyzer:
         """Everything needed to make an equal analyzer, as plain JSON values."""
         return asdict(self)
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Analyzer:
-        """Make the analyzer that `settings` describes.
-
-        Raises:
-            SettingsError: A key or a value is not known.
-        """
-        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise SettingsError(f"Analyzer has no setting {', '.join(unknown)}. Upgrade llama-index-presets.")
-        return cls(**settings)
-
 
 class _Memo(dict[str, tuple[str, ...]]):
     """Cache of tokens by word, which makes tokenising fast, since words repeat."""

@@ -74,7 +74,6 @@ class Postings:
         self._order: list[TermBlock] | None = [] if positions else None
         self._tokens = 0
         self._view: View | None = None
-        self._epoch = 0
 
     # -- what is in it ------------------------------------------------------------------------------------
 
@@ -183,7 +182,6 @@ class Postings:
             self._by_id, self._count = None, len(self._ids)
             self._lengths = self._lengths[self._alive]
             self._alive = np.ones(len(self._ids), np.bool_)
-            self._epoch += 1
             self._view = None
 
     def _append(self, names: list[str], lists: list[Sequence[str]]) -> None:
@@ -260,9 +258,7 @@ class Postings:
                 impacts = Impacts(self._statistics(), tuple(self._segments), self._vocabulary)
                 order = self._order
                 positions = None if order is None else Positions(tuple(order), row_starts(self._lengths))
-                self._view = View(
-                    impacts, self._ids, self._epoch, positions, lambda name: self._row.get(name)
-                )
+                self._view = View(impacts, self._ids, positions, lambda name: self._row.get(name))
             return self._view
 
     def _statistics(self) -> Statistics:

@@ -79,14 +79,12 @@ class View:
     Attributes:
         impacts: What each posting adds to a score.
         ids: Id of each row, None for a row whose document is gone; may be longer than `rows`.
-        epoch: Counts the renumberings of rows; masks made in one epoch mean nothing in another.
         positions: Order of the tokens in each row; None where it is not kept.
         row_of: Gives the row of an id, or None, of the index as it is now: only a hint, to be compared with `ids`.
     """
 
     impacts: Impacts
     ids: Sequence[str | None]
-    epoch: int
     positions: Positions | None = None
     row_of: Callable[[str], int | None] = lambda name: None
 

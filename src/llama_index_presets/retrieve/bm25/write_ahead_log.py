@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
 from typing import IO
 
 from llama_index_presets.errors import StoreCorruptError, StoreWriteError
+from llama_index_presets.files.disk_faults import write_at
 
 __all__ = ["Journal", "LogRecord", "NodeEntry", "damaged"]
 
@@ -133,13 +133,13 @@ class Journal:
                     raise damaged(self.path, f"it ends before byte {end}")
                 try:
                     file.truncate(end)
-                    _write_at(file, end, frame)
+                    write_at(file, end, frame)
                     os.fsync(file.fileno())
                 except OSError:
                     file.truncate(end)
                     raise
                 with suppress(OSError):  # the record is durable; a header that lags behind only says less
-                    _write_at(file, 0, _header(end + len(frame)))
+                    write_at(file, 0, _header(end + len(frame)))
         except OSError as error:
             raise StoreWriteError(
                 f"{self.path} cannot be written ({error}); nothing of this change was kept. Free space or fix the "
@@ -182,13 +182,6 @@ def damaged(path: Path, fact: str) -> StoreCorruptError:
         "nodes: 'llama-presets doctor PRESET --storage STORAGE --repair', or delete the folder and call "
         "BM25Index.from_source(store, folder)."
     )
-
-
-def _write_at(file: RawIOBase, place: int, content: bytes) -> None:
-    file.seek(place)
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
 
 
 def _header(end: int) -> bytes:

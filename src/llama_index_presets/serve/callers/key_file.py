@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.locks import FileLock
-from llama_index_presets.files.private_files import configuration_file, private_folder, private_open
+from llama_index_presets.files.private_files import configuration_file, private_folder
+from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.protocols.problems import Problem
 
@@ -307,13 +308,9 @@ class _Changing:
             self._lock.close()
 
     def _write(self) -> None:
-        draft = self._file.path.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        with private_open(draft, "w", encoding="utf-8") as file:
-            json.dump({"version": 1, "keys": [asdict(caller) for caller in self._callers]}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._file.path)
+        path = self._file.path
+        keys = json.dumps({"version": 1, "keys": [asdict(caller) for caller in self._callers]}, indent=1)
+        replace_file(path, keys, draft=path.with_suffix(".draft"), private=True, durable=True)
 
 
 def _digest(key: str) -> str:

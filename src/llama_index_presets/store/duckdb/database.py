@@ -30,7 +30,7 @@ from llama_index_presets.store.duckdb.connect import (
 from llama_index_presets.store.duckdb.errors import is_conflict, translated
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 
-__all__ = ["Database", "finish_opening", "open_database", "prepare_folder", "stamp_of"]
+__all__ = ["Database", "finish_opening", "inode_of", "open_database", "prepare_folder", "stamp_of"]
 
 _PATIENCE_S = 60.0
 
@@ -78,7 +78,7 @@ class Database:
     """Whether other processes use the file at the same time."""
 
     def __post_init__(self) -> None:
-        self._opened_inode = _inode_of(self.path)
+        self._opened_inode = inode_of(self.path)
         self._find_schema()
         _live.add(self)
 
@@ -89,7 +89,7 @@ class Database:
             StoreError: It was deleted or moved, or another one is in its place.
         """
         with self._access.passing():  # a compaction puts another file there
-            if self._is_own_file(now := _inode_of(self.path)):
+            if self._is_own_file(now := inode_of(self.path)):
                 return
         what = "deleted or moved" if now is None else "replaced by another file"
         raise StoreUnavailableError(
@@ -103,7 +103,7 @@ class Database:
     @property
     def is_lost(self) -> bool:
         """Whether the file is gone, or another one is in its place."""
-        return not self._is_own_file(_inode_of(self.path))
+        return not self._is_own_file(inode_of(self.path))
 
     def abandon(self) -> None:
         """Close the connection to a file that is lost, or DuckDB would give it to whoever opens the new one."""
@@ -212,7 +212,7 @@ class Database:
             if self._broken and self.path not in ("", MEMORY):
                 self.connection.close()
                 self.connection = connect(self.path, self.read_only, self.encryption_key)
-                self._opened_inode = _inode_of(self.path)
+                self._opened_inode = inode_of(self.path)
                 self._find_schema()
                 self.changes += 1
                 self._broken = False
@@ -337,7 +337,7 @@ def _settable(memory_limit: str) -> str:
     return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
 
 
-def _inode_of(path: str) -> int | None:
+def inode_of(path: str) -> int | None:
     """Number of a file, by which another one in its place is noticed; None where there is none."""
     try:
         return Path(path).stat().st_ino
@@ -438,9 +438,9 @@ def _opened(where: str, read_only: bool, encryption_key: str | None) -> Database
     with translated(where):
         new = where != MEMORY and not Path(where).exists()
         stamp = stamp_of(where)
-        inode = _inode_of(where)
+        inode = inode_of(where)
         connection = connect(where, read_only, encryption_key)
-        if inode not in (None, _inode_of(where)):  # another process has compacted it while we were opening it
+        if inode not in (None, inode_of(where)):  # another process has compacted it while we were opening it
             connection.close()
             connection = connect(where, read_only, encryption_key)
         if where != MEMORY and not read_only:

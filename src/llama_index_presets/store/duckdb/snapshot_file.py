@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from llama_index_presets.files.disk_faults import write_at
 from llama_index_presets.files.private_files import private_open
 from llama_index_presets.store.duckdb.connect import MEMORY
 from llama_index_presets.store.duckdb.database import Database, stamp_of
@@ -158,7 +159,7 @@ class SnapshotFile:
             header, stamp = _header(self.path, self._table), self._stamp()
             if header["stamp"] != stamp:
                 with self.path.open("r+b", buffering=0) as file:
-                    _write_at(file, 0, _header_page(header | {"stamp": stamp}))
+                    write_at(file, 0, _header_page(header | {"stamp": stamp}))
 
     def delete(self) -> None:
         """Delete the file."""
@@ -204,7 +205,7 @@ class _Section:
     def write(self, content: Any) -> int:
         """Append bytes."""
         view = memoryview(content).cast("B")
-        _write_at(self._file, self.start + self.size, view)
+        write_at(self._file, self.start + self.size, view)
         self.size, self.checksum = self.size + len(view), zlib.crc32(view, self.checksum)
         return len(view)
 
@@ -258,7 +259,7 @@ class _Writer:
             "sections": sections,
             "stamp": stamp,
         }
-        _write_at(self._file, 0, _header_page(header))
+        write_at(self._file, 0, _header_page(header))
 
     def _write_numbers(self, batch: pa.RecordBatch) -> None:
         seqs = as_numpy(batch.column("seq"))
@@ -291,13 +292,6 @@ def _header_page(header: dict[str, Any]) -> bytes:
     if len(text) > _PAGE - _START.size:
         raise _Unusable("the table's name is too long for the header")
     return (_START.pack(_MAGIC, zlib.crc32(text), len(text)) + text).ljust(_PAGE, b"\0")
-
-
-def _write_at(file: IO[bytes], place: int, content: Any) -> None:
-    file.seek(place)
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
 
 
 # ---- reading ------------------------------------------------------------------------------------------------

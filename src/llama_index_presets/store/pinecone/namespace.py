@@ -71,15 +71,16 @@ class PineconeSpace:
 
     def named(self, node_ids: Sequence[str]) -> Iterator[Any]:
         """Records of these nodes."""
-        unique = list(dict.fromkeys(node_ids))
-        for start in range(0, len(unique), ONE_OF_AT_MOST):
-            yield from self.where({"id": {"$in": unique[start : start + ONE_OF_AT_MOST]}})
+        return self._where_one_of("id", node_ids)
 
     def of_documents(self, ref_doc_ids: Sequence[str]) -> Iterator[Any]:
         """Records of the nodes of these documents."""
-        unique = list(dict.fromkeys(ref_doc_ids))
+        return self._where_one_of("ref", ref_doc_ids)
+
+    def _where_one_of(self, key: str, values: Sequence[str]) -> Iterator[Any]:
+        unique = list(dict.fromkeys(values))
         for start in range(0, len(unique), ONE_OF_AT_MOST):
-            yield from self.where({"ref": {"$in": unique[start : start + ONE_OF_AT_MOST]}})
+            yield from self.where({key: {"$in": unique[start : start + ONE_OF_AT_MOST]}})
 
     def where(self, condition: Any) -> Iterator[Any]:
         """Records that a filter object selects."""

@@ -293,11 +293,11 @@ class _Writer:
         for number, page in enumerate(self._pages_read):
             parts = len(self.parts)
             self.pages_at.append((number, self._length))
-            for place, (frame, item) in enumerate(page.kept):
+            for frame, item in page.kept:
                 if isinstance(item, Table):
                     self._table(item, frame, page)
                 else:
-                    self._line(item, frame, page, number, first=place == 0)
+                    self._line(item, frame, page, number)
             if page.recognized:
                 self._put(("\n\n" if self._length else "") + page.recognized)
                 self._last = None
@@ -318,7 +318,7 @@ class _Writer:
         ends = [end for mark in (". ", "! ", "? ", ".\n", "!\n", "?\n") if (end := text.find(mark)) >= 0]
         return min(ends) + 2 if ends and min(ends) < 2_000 else 0
 
-    def _line(self, line: Line, frame: Frame, page: _Page, number: int, *, first: bool) -> None:
+    def _line(self, line: Line, frame: Frame, page: _Page, number: int) -> None:
         gap, cut = joint(self._last, line, self._words) if self._last else ("\n\n", 0)
         if self._length:
             if is_table_caption(line.text) or (self._last and is_table_caption(self._last.text)):
