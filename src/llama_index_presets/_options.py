@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -14,6 +14,7 @@ __all__ = [
     "did_you_mean",
     "expect",
     "expect_each",
+    "nearest",
     "one_value",
     "option_names",
     "refuse_unknown",
@@ -99,11 +100,22 @@ def refuse_unknown(owner: str, options: Iterable[str], known: Iterable[str]) -> 
     known = list(known)
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise UnknownOptionError(owner, {name: _nearest(name, known) for name in unknown}, known)
+        raise UnknownOptionError(owner, {name: nearest(name, known) for name in unknown}, known)
 
 
-def _nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
-    return next(iter(get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that an unknown one is nearest to, None where none is near enough.
+
+    Args:
+        name: What was written.
+        known: What there is.
+        cutoff: How near a name has to be, 0 to 1; lower is farther.
+
+    Example:
+        >>> nearest("tabel", ["table", "path"])
+        'table'
+    """
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, listed: str = "Known", cutoff: float = 0.6) -> str:
@@ -120,7 +132,7 @@ def did_you_mean(name: str, known: Iterable[str], *, listed: str = "Known", cuto
         ("Did you mean 'table'?", 'Known: table, path.')
     """
     names = list(known)
-    near = _nearest(name, names, cutoff)
+    near = nearest(name, names, cutoff)
     return f"{listed}: {', '.join(names)}." if near is None else f"Did you mean '{near}'?"
 
 

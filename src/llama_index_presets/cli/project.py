@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand
 
+from llama_index_presets._options import nearest
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.matrix import preset as find_preset
@@ -109,7 +109,7 @@ class ProjectCommand(TyperCommand):
             not rest
             or (rest[0].nargs == 1 and isinstance(given.get(rest[0].name or ""), str))
             or (rest[0].nargs == -1 and not is_path and project is None)
-            or (not is_path and get_close_matches(first, PRESETS, n=1, cutoff=0.7))
+            or (not is_path and nearest(first, PRESETS, cutoff=0.7))
         ):
             find_preset(first)  # raises, with the nearest name
         if project is None:

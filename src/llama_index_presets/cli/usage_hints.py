@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from difflib import get_close_matches
 from typing import Any, Final
 
+from llama_index_presets._options import nearest
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.values import PROJECT_FILE
 
@@ -141,8 +141,7 @@ def _moved(ctx: Any, option: str, argument: str) -> str:
     if not value:
         value, after = (after or ["…"])[0], after[1:]
     if argument == "preset":
-        near = get_close_matches(value, PRESETS, n=1, cutoff=0.5)
-        return _line(ctx, near[0] if near else value, *head, *after)
+        return _line(ctx, nearest(value, PRESETS, cutoff=0.5) or value, *head, *after)
     return _line(ctx, *head, *after, value)
 
 
@@ -151,11 +150,11 @@ def _for_setting(name: str) -> str | None:
     from llama_index_presets.presets.settings_sources import describe_settings
 
     known = {one.name: one.environment for preset in PRESETS for one in describe_settings(preset)}
-    near = get_close_matches(name, known, n=1, cutoff=0.85)
-    if not near:
+    near = nearest(name, known, cutoff=0.85)
+    if near is None:
         return None
     return (
-        f"{near[0]} is a setting: {known[near[0]]}=… in the environment, or a line '{near[0]} = …' below [settings] of "
+        f"{near} is a setting: {known[near]}=… in the environment, or a line '{near} = …' below [settings] of "
         f"{PROJECT_FILE} or in a file for --settings."
     )
 

@@ -15,6 +15,7 @@ from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.clean import plain_from_text
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.read import file_hash, read_file
+from llama_index_presets.text.digests import text_digest
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
@@ -169,7 +170,7 @@ def _label(caption: SourceText | None) -> str:
 
 
 def _image_id(doc_id: str) -> str:
-    return hashlib.sha256(f"{doc_id}\0image".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return text_digest(f"{doc_id}\0image")[:32]
 
 
 def _belongs_to(node: ImageNode, doc_id: str, content_hash: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from llama_index_presets._options import nearest
 from llama_index_presets.counting import counted
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue, shipped
 from llama_index_presets.errors import SettingsError, UnknownPresetError
@@ -342,8 +342,6 @@ def preset(name: str) -> Preset:
         'all-MiniLM-L6-v2'
     """
     if name not in PRESETS:
-        nearest = get_close_matches(
-            name.lower().replace("_", "-").replace(" ", "-"), PRESETS, n=1, cutoff=0.5
-        )
-        raise UnknownPresetError(name, list(PRESETS), nearest[0] if nearest else None)
+        near = nearest(name.lower().replace("_", "-").replace(" ", "-"), PRESETS, cutoff=0.5)
+        raise UnknownPresetError(name, list(PRESETS), near)
     return PRESETS[name]

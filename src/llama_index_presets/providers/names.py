@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from llama_index_presets._options import nearest
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["CLASS", "SERVER", "ModelName", "Provider", "refuse_unknown_name", "spelt"]
@@ -150,11 +150,11 @@ def refuse_unknown_name(
     known = [one for one in providers if one != SERVER]
     provider, slash, model = name.partition("/")
     if slash:
-        nearest = get_close_matches(provider, known, n=1)
-        hint = f"Did you mean '{nearest[0]}/{model}'?" if nearest else f"Known: {', '.join(known)}."
+        near = nearest(provider, known)
+        hint = f"Did you mean '{near}/{model}'?" if near else f"Known: {', '.join(known)}."
         return SettingsError(f"There is no provider '{provider}' of {what}s. {hint}")
-    nearest = get_close_matches(name, alone, n=1, cutoff=0.7)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    near = nearest(name, alone, cutoff=0.7)
+    hint = f" Did you mean '{near}'?" if near else ""
     return SettingsError(
         f"There is no {what} '{name}'.{hint} Write PROVIDER/MODEL ({', '.join(known)}), {spellings}."
     )

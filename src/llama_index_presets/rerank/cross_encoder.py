@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import pickle  # nosec B403
 import threading
@@ -38,6 +37,7 @@ from llama_index_presets.rerank.scoring import (
     probability,
     score_texts,
 )
+from llama_index_presets.text.digests import text_digest
 
 __all__ = ["CrossEncoderRerank", "RerankReport", "RerankedNodes", "check_settings", "reranked_hit"]
 
@@ -356,7 +356,7 @@ class CrossEncoderRerank(BaseNodePostprocessor):
         hits = self._arrange(nodes, texts, logits, retrieval)
         report = RerankReport(
             model=self.model,
-            query_sha256=hashlib.sha256(query.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            query_sha256=text_digest(query)[:16],
             candidates=len(nodes),
             returned=len(hits),
             pairs=outcome.pairs,

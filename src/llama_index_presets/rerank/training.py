@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import random
@@ -18,6 +17,7 @@ from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.packages.extras import require
 from llama_index_presets.rerank.blend_report import judge, ndcg_by_blend
+from llama_index_presets.text.digests import text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -321,7 +321,7 @@ def _checkpoints(
     checkpoints = folder / "checkpoints"
     mark = checkpoints / "training.json"
     facts = json.dumps([base_model, asdict(settings), [asdict(item) for item in material]])
-    digest = hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = text_digest(facts)
     if mark.is_file() and json.loads(mark.read_text())["sha256"] != digest:
         raise SettingsError(
             f"'{checkpoints}' holds an unfinished training of another model, settings or lists. Give another "

@@ -22,16 +22,16 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from llama_index_presets._addresses import is_loopback
+from llama_index_presets._options import nearest
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.project.file import is_project, read_project
+from llama_index_presets.presets.project.file import beside, is_project, read_project
 from llama_index_presets.serve.callers.key_file import parse_budget
 from llama_index_presets.serve.callers.limits import Limits
 
@@ -164,7 +164,7 @@ def read_config(path: Path, first: Mapping[str, EngineConfig] | None = None) -> 
     values = _known(ServeConfig, values, f"{path} [serve]", without=("engines", "limits"))
     for name in ("keys", "certificate", "private_key"):
         if name in values:
-            values[name] = _beside(path, values[name])
+            values[name] = beside(path.parent, values[name])
     for name in ("hosts", "proxies"):
         if name in values:
             values[name] = tuple(values[name])
@@ -199,9 +199,11 @@ def _engine(table: Any, path: Path, name: str) -> EngineConfig:
     missing = [wanted for wanted in ("preset", "storage") if wanted not in values]
     if missing:
         raise SettingsError(f"{place} lacks {' and '.join(missing)}.")
-    values["storage"] = values["storage"] if is_url(values["storage"]) else _beside(path, values["storage"])
+    values["storage"] = (
+        values["storage"] if is_url(values["storage"]) else beside(path.parent, values["storage"])
+    )
     if isinstance(values.get("settings"), str):
-        values["settings"] = _beside(path, values["settings"])
+        values["settings"] = beside(path.parent, values["settings"])
     return EngineConfig(**values)
 
 
@@ -228,8 +230,8 @@ def _known(kind: type, table: Mapping[str, Any], place: str, without: tuple[str,
     faults = []
     for name, value in table.items():
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            faults.append(f"'{name}' is unknown" + (f", did you mean '{near[0]}'?" if near else ""))
+            near = nearest(name, names)
+            faults.append(f"'{name}' is unknown" + (f", did you mean '{near}'?" if near else ""))
         elif value == "":
             faults.append(f"{name} is empty: leave the line out for the default")
         elif kind is not Limits and (
@@ -247,7 +249,3 @@ def _is_address(value: Any) -> bool:
         return isinstance(value, str) and bool(ipaddress.ip_address(value))
     except ValueError:
         return False
-
-
-def _beside(path: Path, value: str) -> str:
-    return str(path.parent / Path(value).expanduser())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from bisect import bisect_right
@@ -31,6 +30,7 @@ from llama_index_presets.ingest.chunking.long_text import TextInParts
 from llama_index_presets.ingest.chunking.token_counts import token_counter
 from llama_index_presets.ingest.plain_text import PlainText, Section, is_table_caption
 from llama_index_presets.line_boxes import BOXES_KEY, packed_boxes
+from llama_index_presets.text.digests import text_digest
 from llama_index_presets.text.languages import ENGLISH, detect_language_of_stretches, language_code
 from llama_index_presets.text.sentences import split_sentences
 
@@ -488,7 +488,7 @@ def _related(doc_id: str, content_hash: str) -> RelatedNodeInfo:
 
 def _chunk_id(doc_id: str, place: int, text: str) -> str:
     """Stable: the same place and text of the same document gives the same id."""
-    return hashlib.sha256(f"{doc_id}\0{place}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return text_digest(f"{doc_id}\0{place}\0{text}")[:32]
 
 
 def _link(nodes: Sequence[TextNode]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from llama_index.core.schema import Document
 
 from llama_index_presets.errors import IngestError
+from llama_index_presets.text.digests import json_digest
 
 __all__ = ["DocumentSource", "LlamaIndexSource", "SourceItem"]
 
@@ -139,6 +139,4 @@ class LlamaIndexSource:
 
 
 def _digest(documents: Sequence[Document]) -> str:
-    parts = [[one.text, one.metadata] for one in documents]
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return json_digest(*([one.text, one.metadata] for one in documents))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from typing import Any
 
 from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import IngestError
+from llama_index_presets.text.digests import json_digest
 
 __all__ = ["NO_COLUMNS", "FrameColumns", "Row", "frame_rows", "is_frame"]
 
@@ -127,10 +126,7 @@ def _row(
     text = columns.render(row, texts)
     metadata = {name: _plain_value(row[name]) for name in kept if row[name] is not None}
     if columns.id is None:
-        digest = hashlib.sha256(
-            json.dumps([text, metadata], sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-        )
-        return Row(f"row-{digest.hexdigest()[:32]}", text, metadata)
+        return Row(f"row-{json_digest(text, metadata)[:32]}", text, metadata)
     given = row[columns.id]
     if given is None or not str(given).strip():
         return Row(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +35,7 @@ from llama_index_presets.ingest.sources.file_system_source import FileSystemSour
 from llama_index_presets.ingest.sources.files import FileEntry, find_files
 from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns, frame_rows, is_frame
 from llama_index_presets.provenance import document_id
+from llama_index_presets.text.digests import json_digest
 
 __all__ = ["Source", "file_source", "read_again", "sources"]
 
@@ -151,11 +150,11 @@ def _from_listing(source: DocumentSource, limit: SizeLimit) -> Iterator[Source]:
         version = item.version
         if not version:
             try:
-                version = _digest(_read_listed(source, item, doc_id, "", about, limit).plain.text)
+                version = json_digest(_read_listed(source, item, doc_id, "", about, limit).plain.text)
             except Exception as error:  # a service, a reader or a damaged document may fail in any way
                 yield _left_out(doc_id, " ".join(str(error).split()) or type(error).__name__)
                 continue
-        digest = _digest(version, about)
+        digest = json_digest(version, about)
         # Never None: what the content says of itself is not what its source says.
         allowed = item.metadata.get("allowed", ()) if item.permissions is None else item.permissions
         read = partial(_read_listed, source, item, doc_id, digest, about, limit)
@@ -331,9 +330,9 @@ def _from_document(document: Document, images: bool = False, limit: SizeLimit = 
 
 def _readable_document(document: Document, images: bool, limit: SizeLimit) -> Source:
     if images and isinstance(document, ImageDocument):
-        digest = _digest(document.text, document.metadata, document.image, _content(document.image_path))
+        digest = json_digest(document.text, document.metadata, document.image, _content(document.image_path))
         return Source(document.doc_id, digest, lambda: read_image_document(document, digest, limit))
-    digest = _digest(document.text, document.metadata)
+    digest = json_digest(document.text, document.metadata)
     text = SourceText(
         doc_id=document.doc_id,
         plain=plain_from_text(document.text),
@@ -379,7 +378,7 @@ def _from_nodes(nodes: Sequence[BaseNode], images: bool) -> Iterator[Source]:
 
 
 def _state_of(node: TextNode) -> str:
-    return _digest(node.get_content(MetadataMode.ALL), _pixels(node))
+    return json_digest(node.get_content(MetadataMode.ALL), _pixels(node))
 
 
 def _repeated_nodes(node_ids: Sequence[str]) -> str:
@@ -392,10 +391,10 @@ def _repeated_nodes(node_ids: Sequence[str]) -> str:
 
 
 def _of_nodes(doc_id: str, members: list[TextNode], images: bool) -> Source:
-    digest = _digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
+    digest = json_digest(*((node.node_id, node.get_content(MetadataMode.ALL)) for node in members))
     names = [node.node_id for node in members]
     if images and any(isinstance(node, ImageNode) for node in members):
-        digest = _digest(digest, *(_pixels(node) for node in members))
+        digest = json_digest(digest, *(_pixels(node) for node in members))
         return Source(doc_id, digest, lambda: _with_images(members), node_ids=names)
     return Source(doc_id, digest, lambda: members, node_ids=names)
 
@@ -437,11 +436,6 @@ def _from_frame(frame: Any, columns: FrameColumns) -> Iterator[Source]:
             yield _left_out(row.doc_id, row.problem)
         else:
             yield _from_document(Document(text=row.text, doc_id=row.doc_id, metadata=dict(row.metadata)))
-
-
-def _digest(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _fail(message: str) -> SourceText:

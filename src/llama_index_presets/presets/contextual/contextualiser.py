@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from llama_index_presets.presets.contextual.prompts import (
     version,
 )
 from llama_index_presets.providers.named_llm import is_reasoning_model
+from llama_index_presets.text.digests import text_digest
 
 __all__ = ["ContextModel", "ContextWork", "Contextualiser"]
 
@@ -337,10 +337,10 @@ class Contextualiser:
 
     def _document(self, source: SourceText) -> str:
         """What a prompt says of a document: its name too, which a sentence repeats."""
-        return _digest(f"{_name(source)}\0{source.plain.text}")
+        return text_digest(f"{_name(source)}\0{source.plain.text}")
 
     def _key(self, document: str, node: TextNode) -> bytes:
-        parts = (document, _digest(f"{node.start_char_idx}\0{node.text}"), self.about.name, version())
+        parts = (document, text_digest(f"{node.start_char_idx}\0{node.text}"), self.about.name, version())
         return b"" if self.cache is None else self.cache.key(*parts)
 
     def _known(self, key: bytes) -> str:
@@ -362,7 +362,3 @@ def _is_cut_off(reply: Any, most: int) -> bool:
 
 def _name(source: SourceText) -> str:
     return source.title or str(source.metadata.get("file_name") or "")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+from llama_index_presets._options import nearest
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.index.address import is_url
@@ -25,7 +25,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings import MODELS
 from llama_index_presets.values import PROJECT_FILE
 
-__all__ = ["Project", "find_project", "is_project", "project_settings", "read_project"]
+__all__ = ["Project", "beside", "find_project", "is_project", "project_settings", "read_project"]
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "preset": (str,),
@@ -116,8 +116,8 @@ def read_project(path: Path) -> Project:
     return Project(
         path=path.absolute(),
         preset=row.name,
-        storage=storage if storage is None or is_url(storage) else _beside(folder, storage),
-        sources=tuple(_beside(folder, source) for source in content.get("sources", ())),
+        storage=storage if storage is None or is_url(storage) else beside(folder, storage),
+        sources=tuple(beside(folder, source) for source in content.get("sources", ())),
         offline=content.get("offline", False),
         tables=frozenset({"serve", "engines"} & content.keys()),
     )
@@ -151,8 +151,8 @@ def _check(content: Mapping[str, Any], path: Path) -> None:
     faults = [] if "preset" in content else ["it has no 'preset' (llama-presets list shows them)"]
     for name, value in content.items():
         if name not in _KINDS:
-            near = get_close_matches(name, _KINDS, n=1)
-            hint = f", did you mean '{near[0]}'?" if near else "; settings stand under [settings]"
+            near = nearest(name, _KINDS)
+            hint = f", did you mean '{near}'?" if near else "; settings stand under [settings]"
             faults.append(f"'{name}' is unknown{hint}")
         elif not isinstance(value, _KINDS[name]) or (
             isinstance(value, list) and not all(isinstance(item, str) for item in value)
@@ -163,5 +163,6 @@ def _check(content: Mapping[str, Any], path: Path) -> None:
         raise SettingsError(f"{path}: {'; '.join(faults)}. It takes: {', '.join(_KINDS)}.")
 
 
-def _beside(folder: Path, value: str) -> str:
+def beside(folder: Path, value: str) -> str:
+    """A path that a file in a folder names; relative to that folder, ``~`` is the user's home."""
     return str(folder / Path(value).expanduser())

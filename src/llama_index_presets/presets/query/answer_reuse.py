@@ -8,7 +8,6 @@ in a storage with permissions, they are retrieved again and compared. In doubt t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 import time
@@ -33,6 +32,7 @@ from llama_index_presets.monitor.usage import provider_of
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.provenance import RankedNode, StageRank
+from llama_index_presets.text.digests import text_digest
 
 __all__ = ["CachedAnswer", "Lookup"]
 
@@ -298,7 +298,7 @@ def _passages(hits: Sequence[NodeWithScore]) -> str:
     if not hits or any(isinstance(hit.node, ImageNode) for hit in hits):
         return ""
     contents = [[hit.node.node_id, hit.node.hash, hit.node.get_content(MetadataMode.LLM)] for hit in hits]
-    return hashlib.sha256(json.dumps(contents).encode("utf-8", "surrogatepass")).hexdigest()
+    return text_digest(json.dumps(contents))
 
 
 def _stored(hit: NodeWithScore) -> dict[str, Any]:
