@@ -232,8 +232,47 @@ def read_passages(
     texts = [passage_words(passage.heading, passage.text, analyzer, language) for passage in passages]
     asked = _asked(without_question_words(question, language), passages, texts, analyzer)
     weights = _weights(asked, [unit.tokens for text in texts for unit in text.units], analyzer)
+    found = _units(question, asked, passages, texts, weights, analyzer)
+    best = [0.0] * len(texts)
+    for unit in found:
+        unit.shape = 1.0 if unit.labelled == 1 else unit.shape
+        best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
+    names = [_names(asked, text) for text in texts]
+    other_code = [_is_of_another_code(asked, f"{one.heading}\n{one.text}") for one in passages]
+    codes = [
+        bool(asked.codes)
+        and share_of(asked.codes, text.everything) == 1
+        and not other_code[which]
+        and best[which] >= 0.5
+        for which, text in enumerate(texts)
+    ]
+    sections = [0] * len(passages)
+    if language == ENGLISH:
+        sections = [
+            section_fit(question, one.heading) or _is_headed_by(asked, one.heading, analyzer)
+            for one in passages
+        ]
+    lacks = [_lacks(asked, text, one.heading, analyzer) for text, one in zip(texts, passages, strict=True)]
+    headed = [_share(weights, text.heading) for text in texts]
+    found_margin = _margin(passages) if margin is None else margin
+    words = [text.everything for text in texts]
+    return Reading(
+        asked, passages, found, best, names, codes, sections, headed, lacks, other_code, found_margin, language,
+        analyzer, words,
+    )  # fmt: skip
+
+
+def _units(
+    question: str,
+    asked: Question,
+    passages: Sequence[Passage],
+    texts: Sequence[PassageWords],
+    weights: dict[str, float],
+    analyzer: Analyzer,
+) -> list[Unit]:
+    """The units of all passages, each with what speaks for it."""
     term = defined_term(question)
-    found = [
+    return [
         Unit(
             which,
             place,
@@ -251,47 +290,6 @@ def read_passages(
             zip(text.units, _coverages(weights, text, asked), strict=True)
         )
     ]
-    best = [0.0] * len(texts)
-    for unit in found:
-        unit.shape = 1.0 if unit.labelled == 1 else unit.shape
-        best[unit.passage] = max(best[unit.passage], unit.coverage * unit.shape)
-    names = [_names(asked, text) for text in texts]
-    other_code = [_is_of_another_code(asked, f"{one.heading}\n{one.text}") for one in passages]
-    codes = [
-        bool(asked.codes)
-        and share_of(asked.codes, text.everything) == 1
-        and not other_code[which]
-        and best[which] >= 0.5
-        for which, text in enumerate(texts)
-    ]
-    sections = [
-        (section_fit(question, passage.heading) or _is_headed_by(asked, passage.heading, analyzer))
-        if language == ENGLISH
-        else 0
-        for passage in passages
-    ]
-    lacks = [
-        _lacks(asked, text, passage.heading, analyzer) for text, passage in zip(texts, passages, strict=True)
-    ]
-    headed = [_share(weights, text.heading) for text in texts]
-    found_margin = _margin(passages) if margin is None else margin
-    words = [text.everything for text in texts]
-    return Reading(
-        asked,
-        passages,
-        found,
-        best,
-        names,
-        codes,
-        sections,
-        headed,
-        lacks,
-        other_code,
-        found_margin,
-        language,
-        analyzer,
-        words,
-    )
 
 
 def _asked(

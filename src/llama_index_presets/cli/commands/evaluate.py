@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,92 +43,106 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+# Options, in the order of the command.
+Questions = Annotated[
+    Path,
+    typer.Option("--questions", help="JSON Lines or CSV file, or a folder with queries.jsonl and qrels.tsv."),
+]
+Documents = Annotated[
+    list[Path] | None,
+    typer.Option("--documents", help="Ingest these first; what did not change costs nothing."),
+]
+Against = Annotated[str | None, typer.Option("--against", help="Compare with this preset.")]
+With = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="Compare with this setting, KEY=VALUE; may be repeated."),
+]
+AgainstStorage = Annotated[str | None, typer.Option("--against-storage", help="Where the other index lies.")]
+Judge = Annotated[str | None, typer.Option("--judge", help="LLM that judges faithfulness and relevancy.")]
+RetrievalOnly = Annotated[
+    bool, typer.Option("--retrieval-only", help="Measure what is found; ask for no answer.")
+]
+Reranking = Annotated[
+    bool, typer.Option("--reranking", help="Only whether re-ranking pays, and at which blend.")
+]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate",
+        help='Only calibrate "I don\'t know" on these questions, and keep it in the storage.',
+    ),
+]
+FalseAnswers = Annotated[
+    float,
+    typer.Option(
+        "--false-answers", min=0, max=1, help="Share of unanswerable questions that may be answered."
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first questions.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of results; default: evaluations in the storage.")
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", help="Write a page with all results over these questions.")
+]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option("--fail-under", metavar="MEASURE=VALUE", help="Exit 1 when a mean is lower. Repeatable."),
+]
+FailOver = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-over",
+        metavar="MEASURE=VALUE",
+        help="Exit 1 when latency_p95_ms, cost_usd, … is higher. Repeatable.",
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option("--baseline", help="Result of another run: exit 1 on a loss that chance does not explain."),
+]
+OtherCorpus = Annotated[
+    bool, typer.Option("--accept-other-corpus", help="Compare with a baseline over other documents.")
+]
+Save = Annotated[
+    Path | None, typer.Option("--save", help="Write the result to this file too, for --baseline.")
+]
+Junit = Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")]
+Markdown = Annotated[
+    Path | None, typer.Option("--markdown", help="Write Markdown for a pull request to this file.")
+]
+KeepAnswers = Annotated[
+    bool, typer.Option("--keep-answers", help="Keep the answers' text in the result, in clear.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished run.")]
+
 
 @app.command()
 def evaluate(
     preset: PresetName,
-    questions: Annotated[
-        Path,
-        typer.Option(
-            "--questions", help="JSON Lines or CSV file, or a folder with queries.jsonl and qrels.tsv."
-        ),
-    ],
+    questions: Questions,
     storage: StorageFolder = STORAGE,
-    documents: Annotated[
-        list[Path] | None,
-        typer.Option("--documents", help="Ingest these first; what did not change costs nothing."),
-    ] = None,
-    against: Annotated[str | None, typer.Option("--against", help="Compare with this preset.")] = None,
-    with_: Annotated[
-        list[str] | None,
-        typer.Option("--with", help="Compare with this setting, KEY=VALUE; may be repeated."),
-    ] = None,
-    against_storage: Annotated[
-        str | None, typer.Option("--against-storage", help="Where the other index lies.")
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option("--judge", help="LLM that judges faithfulness and relevancy.")
-    ] = None,
-    retrieval_only: Annotated[
-        bool, typer.Option("--retrieval-only", help="Measure what is found; ask for no answer.")
-    ] = False,
-    reranking: Annotated[
-        bool, typer.Option("--reranking", help="Only whether re-ranking pays, and at which blend.")
-    ] = False,
-    calibrate: Annotated[
-        bool,
-        typer.Option(
-            "--calibrate",
-            help='Only calibrate "I don\'t know" on these questions, and keep it in the storage.',
-        ),
-    ] = False,
-    false_answers: Annotated[
-        float,
-        typer.Option(
-            "--false-answers", min=0, max=1, help="Share of unanswerable questions that may be answered."
-        ),
-    ] = 0.05,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first questions.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of results; default: evaluations in the storage.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write a page with all results over these questions.")
-    ] = None,
-    fail_under: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fail-under", metavar="MEASURE=VALUE", help="Exit 1 when a mean is lower. Repeatable."
-        ),
-    ] = None,
-    fail_over: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fail-over",
-            metavar="MEASURE=VALUE",
-            help="Exit 1 when latency_p95_ms, cost_usd, … is higher. Repeatable.",
-        ),
-    ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--baseline", help="Result of another run: exit 1 on a loss that chance does not explain."
-        ),
-    ] = None,
-    other_corpus: Annotated[
-        bool, typer.Option("--accept-other-corpus", help="Compare with a baseline over other documents.")
-    ] = False,
-    save: Annotated[
-        Path | None, typer.Option("--save", help="Write the result to this file too, for --baseline.")
-    ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write Markdown for a pull request to this file.")
-    ] = None,
-    keep_answers: Annotated[
-        bool, typer.Option("--keep-answers", help="Keep the answers' text in the result, in clear.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished run.")] = False,
+    documents: Documents = None,
+    against: Against = None,
+    with_: With = None,
+    against_storage: AgainstStorage = None,
+    judge: Judge = None,
+    retrieval_only: RetrievalOnly = False,
+    reranking: Reranking = False,
+    calibrate: Calibrate = False,
+    false_answers: FalseAnswers = 0.05,
+    limit: Limit = None,
+    out: Out = None,
+    plot: Plot = None,
+    fail_under: FailUnder = None,
+    fail_over: FailOver = None,
+    baseline: Baseline = None,
+    other_corpus: OtherCorpus = False,
+    save: Save = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    keep_answers: KeepAnswers = False,
+    fresh: Fresh = False,
     offline: Offline = False,
     settings: SettingsFile = None,
     llm: ModelName = None,
@@ -154,70 +168,61 @@ def evaluate(
         fail_under=fail_under or [], fail_over=fail_over or [], baseline=baseline, other_corpus=other_corpus,
         junit=junit, markdown=markdown, save=save, alone=not (against or changes or reranking or calibrate),
     )  # fmt: skip
-    variants = [
-        Variant(preset=preset, storage=storage, settings=settings, changes={"llm": llm} if llm else None)
-    ]
-    if against or changes:
-        variants.append(variants[0].other(against, changes, against_storage))
+    first = Variant(preset=preset, storage=storage, settings=settings, changes={"llm": llm} if llm else None)
+    variants = [first, first.other(against, changes, against_storage)] if against or changes else [first]
     for variant in variants:
         _check(variant, documents)  # of all, before a question of the first is paid
     folder = out or resolve_storage(storage).folder / "evaluations"
     if plot:
         read_results(folder)  # a damaged one is told before a question is paid
-    options = {"retrieval_only": retrieval_only, "keep_answers": keep_answers}
     if reranking:
-        _show_reranking(_reranking(variants[0], asked, offline), as_json)
+        _show_reranking(_reranking(first, asked, offline), as_json)
         return
     if calibrate:
-        _calibrate(variants[0], asked, false_answers, documents, offline=offline, as_json=as_json)
+        _calibrate(first, asked, false_answers, documents, offline=offline, as_json=as_json)
         return
-    results = [
-        _run(
-            variant,
-            asked,
-            folder,
-            documents,
-            offline=offline,
-            judge=judge,
-            fresh=fresh,
-            acceptance=acceptance,
-            **options,
-        )
-        for variant in variants
-    ]
-    _report(results, folder, plot, acceptance, as_json)
+    run = _Run(
+        asked, folder, documents, acceptance, offline=offline, judge=judge, fresh=fresh,
+        retrieval_only=retrieval_only, keep_answers=keep_answers,
+    )  # fmt: skip
+    _report([run.measure(variant) for variant in variants], folder, plot, acceptance, as_json)
 
 
-def _run(
-    variant: Variant,
-    asked: Sequence[JudgedQuestion],
-    folder: Path,
-    documents: Sequence[Path] | None,
-    *,
-    offline: bool,
-    judge: str | None,
-    fresh: bool,
-    acceptance: Acceptance,
-    **options: bool,
-) -> Result:
-    from llama_index_presets.evaluate.outcomes import NO_DOCUMENT
-    from llama_index_presets.evaluate.results import save_result
-    from llama_index_presets.experiments.evaluation import Evaluation
-    from llama_index_presets.providers.language_models import make_language_model
+@dataclass(frozen=True)
+class _Run:
+    """What is asked of each variant, and how."""
 
-    with _open(variant, documents, offline) as engine:
-        evaluation = Evaluation(
-            engine=engine, questions=asked, judge=make_language_model(judge) if judge else None, **options
-        )
-        acceptance.check_baseline(evaluation.described(), asked)
-        result = evaluation.run(variant.label, folder, fresh=fresh)
-        missing = evaluation.missing_sources(result)
-    complain(f"Kept: {save_result(result, folder)}")
-    for question, error in result.failed.items():
-        complain(f"Question {question} failed: {error}")
-    for source in missing:
-        complain(f"Warning: {source}: {NO_DOCUMENT}")
-    return result
+    asked: Sequence[JudgedQuestion]
+    folder: Path
+    documents: Sequence[Path] | None
+    acceptance: Acceptance
+    _: KW_ONLY
+    offline: bool
+    judge: str | None
+    fresh: bool
+    retrieval_only: bool
+    keep_answers: bool
+
+    def measure(self, variant: Variant) -> Result:
+        from llama_index_presets.evaluate.outcomes import NO_DOCUMENT
+        from llama_index_presets.evaluate.results import save_result
+        from llama_index_presets.experiments.evaluation import Evaluation
+        from llama_index_presets.providers.language_models import make_language_model
+
+        with _open(variant, self.documents, self.offline) as engine:
+            evaluation = Evaluation(
+                engine=engine, questions=self.asked, judge=make_language_model(self.judge) if self.judge else None,
+                retrieval_only=self.retrieval_only, keep_answers=self.keep_answers,
+            )  # fmt: skip
+            self.acceptance.check_baseline(evaluation.described(), self.asked)
+            result = evaluation.run(variant.label, self.folder, fresh=self.fresh)
+            missing = evaluation.missing_sources(result)
+        complain(f"Kept: {save_result(result, self.folder)}")
+        for question, error in result.failed.items():
+            complain(f"Question {question} failed: {error}")
+        for source in missing:
+            complain(f"Warning: {source}: {NO_DOCUMENT}")
+        return result
 
 
 def _check(variant: Variant, documents: Sequence[Path] | None) -> None:

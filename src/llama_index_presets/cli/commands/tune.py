@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,53 +37,60 @@ if TYPE_CHECKING:
 
 __all__ = ["tune"]
 
+# Options, in the order of the command.
+Questions = Annotated[
+    Path,
+    typer.Option(
+        "--questions", help="At least 30 with sources: JSON Lines, CSV, or a folder in BEIR layout."
+    ),
+]
+Documents = Annotated[
+    list[str] | None,
+    typer.Option("--documents", "--data", help="What to search; else the project's sources. Repeatable."),
+]
+Measure = Annotated[
+    str, typer.Option("--measure", help="Quality to tune for; one of answers asks the language model.")
+]
+Try = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--try", metavar="AXIS=A,B", help="Values of an axis, in place of the usual ones. Repeatable."
+    ),
+]
+Configurations = Annotated[int, typer.Option("--configurations", min=2, help="How many to try at most.")]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option(
+        "--max-minutes",
+        min=0,
+        help="Leave out ways of cutting beyond so many minutes of embedding, about.",
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost", min=0, help="Refuse when it would cost more US dollars; below it, ask nothing."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be tried, and what it would cost.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the results; default: tune in the storage.")
+]
+
 
 @app.command()
 def tune(
     preset: PresetName,
-    questions: Annotated[
-        Path,
-        typer.Option(
-            "--questions", help="At least 30 with sources: JSON Lines, CSV, or a folder in BEIR layout."
-        ),
-    ],
+    questions: Questions,
     storage: StorageFolder = STORAGE,
-    documents: Annotated[
-        list[str] | None,
-        typer.Option("--documents", "--data", help="What to search; else the project's sources. Repeatable."),
-    ] = None,
-    measure: Annotated[
-        str, typer.Option("--measure", help="Quality to tune for; one of answers asks the language model.")
-    ] = "ndcg_at_10",
-    try_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--try", metavar="AXIS=A,B", help="Values of an axis, in place of the usual ones. Repeatable."
-        ),
-    ] = None,
-    configurations: Annotated[
-        int, typer.Option("--configurations", min=2, help="How many to try at most.")
-    ] = 40,
-    max_minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--max-minutes",
-            min=0,
-            help="Leave out ways of cutting beyond so many minutes of embedding, about.",
-        ),
-    ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            "--max-cost", min=0, help="Refuse when it would cost more US dollars; below it, ask nothing."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be tried, and what it would cost.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the results; default: tune in the storage.")
-    ] = None,
+    documents: Documents = None,
+    measure: Measure = "ndcg_at_10",
+    try_: Try = None,
+    configurations: Configurations = 40,
+    max_minutes: MaxMinutes = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
+    out: Out = None,
     offline: Offline = False,
     settings: SettingsFile = None,
     llm: ModelName = None,
@@ -122,6 +130,11 @@ def tune(
         emit({**report.to_dict(), "files": {name: str(path) for name, path in files.items()}})
         return
     _show(report)
+    _say_next(preset, plan, report, files)
+
+
+def _say_next(preset: str, plan: Plan, report: TuneReport, files: Mapping[str, Path]) -> None:
+    """What was written, what stays, and the command that uses it."""
     say(f"Written: {', '.join(str(path) for path in files.values())}")
     kept = plan.folder / "embeddings"
     say(

@@ -39,11 +39,13 @@ from llama_index_presets.presets.contextual.contextualiser import Contextualiser
 from llama_index_presets.presets.contextual.model import counting_contextualiser
 from llama_index_presets.presets.estimates.answer import AnswerEstimate, estimate_answer
 from llama_index_presets.presets.index.encryption import choose_encryption
-from llama_index_presets.presets.index.storage import check_metadata, resolve_storage
+from llama_index_presets.presets.index.storage import Storage, check_metadata, resolve_storage
+from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.text.languages import forget_model
+from llama_index_presets.values import Fingerprint
 
 __all__ = ["ContextEstimate", "Estimate", "Estimator", "estimate_preset", "refuse_beyond"]
 
@@ -364,27 +366,13 @@ def estimate_preset(
     place = resolve_storage(storage, state=values.state) if storage is not None else None
     if offline:
         row = go_offline(row, place.folder if place else _NOWHERE, values, ()).row
-    missing = row.parts()["embedding"].missing(f"embedding '{row.embedding}'")
-    if missing:
-        raise SettingsError(f"The preset '{row.name}' cannot count: {'; '.join(missing)}.")
-    local = offline or row.monitoring == "local"
-    embed_model = make_embedding(
-        row.embedding,
-        local=local,
-        sends=False,
-        dimensions=values.dimensions,
-        options=row.options.get("embedding"),
-    )
+    embed_model = _counting_embedding(row, values, local=offline or row.monitoring == "local")
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = make_fingerprint(embed_model, chunker)
     known: dict[str, str] = {}
     sealer: Encryptor | None = None
     if place is not None and place.metadata_file.exists():
-        encryption = choose_encryption(values, row.pattern, place)
-        sealer = encryption.sealer if encryption else None
-        check_metadata(
-            place, row.name, replace(fingerprint, encryption=encryption.label if encryption else "")
-        )
+        sealer = _checked_sealer(row, values, place, fingerprint)
         known = _known(place.manifest, sealer)
         embed_model = with_cache(
             embed_model,
@@ -415,6 +403,30 @@ def estimate_preset(
         )
         answer = estimate_answer(row, values, pricer)
         return replace(estimator.run(found, progress, sample=sample), answer=answer)
+
+
+def _counting_embedding(row: Preset, values: Settings, *, local: bool) -> BaseEmbedding:
+    """The embedding model of a row, for its tokenizer: nothing is sent to it."""
+    missing = row.parts()["embedding"].missing(f"embedding '{row.embedding}'")
+    if missing:
+        raise SettingsError(f"The preset '{row.name}' cannot count: {'; '.join(missing)}.")
+    return make_embedding(
+        row.embedding,
+        local=local,
+        sends=False,
+        dimensions=values.dimensions,
+        options=row.options.get("embedding"),
+    )
+
+
+def _checked_sealer(
+    row: Preset, values: Settings, place: Storage, fingerprint: Fingerprint
+) -> Encryptor | None:
+    """What opens the texts of an index, once it is known to be of this preset and model."""
+    encryption = choose_encryption(values, row.pattern, place)
+    label = encryption.label if encryption else ""
+    check_metadata(place, row.name, replace(fingerprint, encryption=label))
+    return encryption.sealer if encryption else None
 
 
 def _all_places(texts: Sequence[str]) -> list[int]:

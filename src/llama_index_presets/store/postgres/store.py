@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
@@ -60,6 +60,23 @@ _LIMITS: Limits = {
     **FIXED_LIMITS,
     "customize_query_fn": ((None,), "the statement is another one. Use filters, or read the table with SQL."),
 }
+
+
+def _check(language: str, embed_dim: int, table_name: str, schema_name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", language):
+        raise SettingsError(f"text_search_config='{language}' is no name. Give one like 'english'.")
+    if embed_dim < 1 or embed_dim > 16_000:
+        raise SettingsError(f"embed_dim is {embed_dim}; pgvector stores 1 to 16,000 numbers.")
+    quoted(table_name), quoted(schema_name)
+
+
+def _url_of(engine: Any | None, connection_string: str | URL | None) -> URL:
+    """Address of the server, with its login."""
+    if engine is not None:
+        return cast("URL", engine.url)
+    if connection_string is None:
+        raise SettingsError("PostgresVectorStore needs a connection URL: postgresql://user:password@host/db.")
+    return parse_url(connection_string)
 
 
 def _index_options(choice: str, hnsw: dict[str, Any]) -> IndexOptions:
@@ -172,19 +189,10 @@ class PostgresVectorStore(StoreBase, OfficialStore):
         create_engine_kwargs: dict[str, Any] | None = None,
         **official: Any,
     ) -> None:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", text_search_config or DEFAULT_LANGUAGE):
-            raise SettingsError(
-                f"text_search_config='{text_search_config}' is no name. Give one like 'english'."
-            )
-        if embed_dim < 1 or embed_dim > 16_000:
-            raise SettingsError(f"embed_dim is {embed_dim}; pgvector stores 1 to 16,000 numbers.")
-        quoted(table_name), quoted(schema_name)
+        language = text_search_config or DEFAULT_LANGUAGE
+        _check(language, embed_dim, table_name, schema_name)
         refuse_values("PostgresVectorStore", official, _LIMITS)
-        if engine is None and connection_string is None:
-            raise SettingsError(
-                "PostgresVectorStore needs a connection URL: postgresql://user:password@host/db."
-            )
-        url = engine.url if engine is not None else parse_url(connection_string or "")
+        url = _url_of(engine, connection_string)
         shown = url.render_as_string(hide_password=True)
         # Not through the official constructor: it keeps the password in a field and builds ORM classes.
         fields: dict[str, Any] = {
@@ -195,7 +203,7 @@ class PostgresVectorStore(StoreBase, OfficialStore):
             "embed_dim": embed_dim,
             "index": index,
             "use_halfvec": use_halfvec,
-            "text_search_config": text_search_config or DEFAULT_LANGUAGE,
+            "text_search_config": language,
             "hnsw_kwargs": hnsw_kwargs,
             "create_engine_kwargs": {},
             **{name: official.get(name, default) for name, default in _IGNORED.items()},
@@ -206,7 +214,7 @@ class PostgresVectorStore(StoreBase, OfficialStore):
             name=table_name,
             dim=embed_dim,
             half=use_halfvec,
-            language=text_search_config or DEFAULT_LANGUAGE,
+            language=language,
             index=_index_options(index, hnsw_kwargs or {}),
         )
         self._own_engine = engine is None
