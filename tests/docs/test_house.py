@@ -19,6 +19,25 @@ STAGES = ("ingest", "embed", "store", "retrieve", "rerank", "answer", "monitor",
 CIRCLES: tuple[set[str], ...] = ()
 
 
+# Folders with more than a reader takes in at a glance. This list may only get shorter.
+CROWDED = {".", "ingest", "ingest/readers", "monitor"}
+MOST_ENTRIES = 18
+MOST_LINES = 500
+
+
+def test_a_folder_and_a_module_fit_a_reader() -> None:
+    """No folder has more than 18 entries, files and folders, and no module more than 500 lines."""
+    folders = [path for path in (SRC, *SRC.rglob("*/")) if path.is_dir() and path.name != "__pycache__"]
+    crowded = {
+        folder.relative_to(SRC).as_posix()
+        for folder in folders
+        if sum(one.name != "__pycache__" for one in folder.iterdir()) > MOST_ENTRIES
+    }
+    assert crowded <= CROWDED
+    long = [path.name for path in SRC.rglob("*.py") if path.read_text("utf-8").count("\n") > MOST_LINES]
+    assert long == []
+
+
 FOUNDATION = {"concurrency", "files", "packages", "text"}
 """Folders that any other may import; the layers of pyproject.toml hold their order."""
 

@@ -14,7 +14,7 @@ from llama_index_presets.ingest.pipeline import IngestReport
 from llama_index_presets.ingest.sources.frames import FrameColumns
 from llama_index_presets.presets.citations.page import CitationPage, citation_page
 from llama_index_presets.presets.engine_parts import EngineParts
-from llama_index_presets.presets.estimates.ingestion import Estimate
+from llama_index_presets.presets.estimates.estimate import Estimate
 from llama_index_presets.presets.index.compaction import CompactReport
 from llama_index_presets.presets.index.contents import (
     DocumentInfo,

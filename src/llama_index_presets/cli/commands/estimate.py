@@ -30,7 +30,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.estimates.answer import AnswerEstimate
-    from llama_index_presets.presets.estimates.ingestion import ContextEstimate, Estimate
+    from llama_index_presets.presets.estimates.estimate import ContextEstimate, Estimate
 
 __all__ = ["estimate"]
 

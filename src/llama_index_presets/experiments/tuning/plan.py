@@ -36,7 +36,8 @@ from llama_index_presets.packages.extras import require
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.estimates.answer import estimate_answer
-from llama_index_presets.presets.estimates.ingestion import Estimate, estimate_preset
+from llama_index_presets.presets.estimates.estimate import Estimate
+from llama_index_presets.presets.estimates.ingestion import estimate_preset
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llama_index_presets.charts import Chart, bars, render
-from llama_index_presets.presets.estimates.ingestion import Estimate
+from llama_index_presets.presets.estimates.estimate import Estimate
 
 __all__ = ["estimate_page"]
 

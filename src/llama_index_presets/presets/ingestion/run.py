@@ -40,7 +40,8 @@ from llama_index_presets.presets.contextual.model import (
     writing_contextualiser,
 )
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
-from llama_index_presets.presets.estimates.ingestion import Estimate, Estimator, refuse_beyond
+from llama_index_presets.presets.estimates.estimate import Estimate, refuse_beyond
+from llama_index_presets.presets.estimates.ingestion import Estimator
 from llama_index_presets.presets.index.compaction import CompactReport, compact_parts
 from llama_index_presets.presets.index.permissions import (
     finish_permissions,
