@@ -21,6 +21,7 @@ __all__ = ["interview", "recommend"]
 
 @app.command()
 def recommend(
+    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     requirements: Annotated[
         Path | None,
         typer.Option("--requirements", help="JSON file with the requirements; '-' reads standard input."),
@@ -63,6 +64,12 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend presets for a use case, with reasons, costs and those ruled out."""
+    if words:
+        raise SettingsError(
+            f"'{' '.join(words)[:60]}' cannot be judged: recommend reads facts, not descriptions. Give them as flags "
+            "(--documents 2000 --private --customers --exact-words --images …, see -h), or run it without words on a "
+            "terminal to be asked. llama-presets list shows the use case of every preset."
+        )
     flags = {
         "documents": documents, "queries_per_month": queries, "private": private, "offline": offline,
         "postgres": postgres, "gpu": gpu, "priority": priority, "customers": customers, "exact_words": exact_words,
