@@ -33,7 +33,14 @@ from llama_index_presets.answer.confidence.units import is_question
 from llama_index_presets.answer.context import DONT_KNOW, IMAGE, closest_images, nothing_for, parse_prompt
 from llama_index_presets.answer.follow_up import make_whole
 from llama_index_presets.answer.injections.detector import without_instructions
-from llama_index_presets.answer.quoting import answering_units, first_units, quoted, units_behind, with_items
+from llama_index_presets.answer.quoting import (
+    answering_units,
+    first_units,
+    quoted,
+    units_behind,
+    with_items,
+    with_next,
+)
 from llama_index_presets.answer.stock_prompts import chat_prompt, follow_up, refinement
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.text.languages import ENGLISH
@@ -106,7 +113,8 @@ class ExtractiveLLM(LLM):
     Images among the passages are named, since they cannot be quoted: "Closest images: red-circle.png [1]."
 
     Args:
-        max_sentences: How many sentences an answer may have; the items of a list count as one.
+        max_sentences: How many sentences an answer may have; the items of a list count as one, and one that completes
+            the best sentence, which may stand behind it, is not counted.
         min_coverage: Share of the question's weighted words that the best sentence must hold, 0 to 1, where there is no
             `calibration`.
         language: For stemming and stop words; see `Analyzer`. ``"auto"`` takes that of the passages.
@@ -284,7 +292,7 @@ class ExtractiveLLM(LLM):
                 and not (one.meaning and best.names - one.names)  # the row of another customer
                 and not (best.labelled == 1 and one.labelled < 0)
             ]
-            chosen = alike[: self.max_sentences]
+            chosen = with_next(alike[: self.max_sentences], best, reading)
         return sorted(with_items(chosen, reading), key=lambda unit: unit.place), confidence
 
     def _compare(self, reading: Reading) -> dict[int, float]:

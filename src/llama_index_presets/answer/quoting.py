@@ -10,12 +10,19 @@ from typing import Final
 
 from llama_index_presets.answer.confidence.evidence import Passage, Reading, Unit
 from llama_index_presets.answer.confidence.units import is_item, is_question, label_of
+from llama_index_presets.text.languages import ENGLISH
 
-__all__ = ["answering_units", "first_units", "quoted", "units_behind", "with_items"]
+__all__ = ["answering_units", "first_units", "quoted", "units_behind", "with_items", "with_next"]
 
 _DASH: Final = re.compile(r"^[-*•–‣▪] +")
 _LIST_OF_QUESTIONS: Final = 2
 """Questions with something behind each that make a passage a list of questions with answers."""
+
+_HOW_OR_WHY: Final = re.compile(r"\W*(?:how|why)\b", re.IGNORECASE)
+_NEARLY_ALL: Final = 0.8
+"""Coverage from which a sentence says what is asked, not only what it is about."""
+_STATEMENT: Final = 0.8
+"""Least shape of what is quoted behind a sentence: no title, letterhead or menu."""
 
 _LEAD_IN_ITEMS: Final = 6
 """Items that follow a quoted line that ends with a colon."""
@@ -58,6 +65,38 @@ def first_units(reading: Reading, passage: int, most: int) -> list[Unit]:
     """First statements of a passage; titles, letterheads and lines that name a source are passed over."""
     own = [unit for unit in reading.units if unit.passage == passage and not is_question(unit.text)]
     return ([unit for unit in own if unit.shape >= 0.8] or own)[:most]
+
+
+def with_next(chosen: Sequence[Unit], best: Unit, reading: Reading) -> list[Unit]:
+    """The units, and the sentence behind the best one where that may only lead to the answer.
+
+    The sentence nearest to "How do I turn metrics on?" says that there are metrics, and the next one how; see
+    docs/decisions/0214. What holds the number, date or name that is asked for, or nearly all words of the question, is
+    quoted by itself, and so are items, rows and labels.
+    """
+    if best in chosen and not _says_it_all(best, reading):
+        following = [
+            one for one in reading.units if one.passage == best.passage and one.place == best.place + 1
+        ]
+        whole = [one for one in following if one.shape >= _STATEMENT and not is_question(one.text)]
+        return [*chosen, *(one for one in whole if one not in chosen and not one.meaning)]
+    return list(chosen)
+
+
+def _says_it_all(unit: Unit, reading: Reading) -> bool:
+    """Whether a unit is quoted without what follows it."""
+    asked = reading.question
+    if (
+        reading.language != ENGLISH
+        or unit.meaning
+        or unit.labelled == 1
+        or unit.defines
+        or is_item(unit.text)
+    ):
+        return True
+    if asked.wants in ("number", "date", "name"):
+        return unit.typed == 1
+    return unit.coverage >= _NEARLY_ALL and not _HOW_OR_WHY.match(asked.text)
 
 
 def with_items(chosen: Sequence[Unit], reading: Reading) -> list[Unit]:
