@@ -208,26 +208,29 @@ def test_the_best_sentence_is_quoted_with_its_number() -> None:
 
 LIMITS = [
     hit(
-        "You can set a maximum of failed logins. The default is 3 for users. Locked users write to us. It is quiet here.",
+        "You can set a maximum of failed logins. The default is 3 for users. Locked users write to us. All is quiet.",
         heading="Users",
     ),
     hit("Metrics can be made available. To turn them on, edit system.xml. It is a file.", heading="Metrics"),
-    hit("We work in cycles of six weeks. The rhythm keeps projects from growing. Lunch is at noon."),
+    hit("We work in cycles of six weeks. The rhythm keeps projects small. Lunch is at noon."),
     hit("Steps:\n- open the lid\n- pour the water\n- press start"),
 ]
+LOGINS = "You can set a maximum of failed logins. [1] The default is 3 for users. [1]"
+METRICS = "Metrics can be made available. [2] To turn them on, edit system.xml. [2]"
+CYCLES = "We work in cycles of six weeks. [3] The rhythm keeps projects small. [3]"
 
 
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        ("How many failed logins are the maximum?", "You can set a maximum of failed logins. [1] The default is 3 for users. [1]"),
-        ("How can metrics be made available?", "Metrics can be made available. [2] To turn them on, edit system.xml. [2]"),
-        ("Why do we work in cycles of six weeks?", "We work in cycles of six weeks. [3] The rhythm keeps projects from growing. [3]"),
-        ("How long is the cycle of work, six weeks?", "We work in cycles of six weeks. [3] The rhythm keeps projects from growing. [3]"),
+        ("How many failed logins are the maximum?", LOGINS),
+        ("How can metrics be made available?", METRICS),
+        ("Why do we work in cycles of six weeks?", CYCLES),
+        ("How long is the cycle of work, six weeks?", CYCLES),
         ("What is the default for users?", "The default is 3 for users. [1]"),
         ("How do I pour the water?", "pour the water [4]"),
     ],
-)  # fmt: skip
+)
 def test_a_sentence_that_may_only_lead_to_the_answer_brings_the_next_one(question: str, answer: str) -> None:
     """For how and why, and where a number is asked for and not there; an item, or all that was asked, stands alone."""
     assert ask(question, LIMITS) == answer
