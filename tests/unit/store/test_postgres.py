@@ -36,7 +36,7 @@ from llama_index_presets.filters import predicate
 from llama_index_presets.store.postgres import embedded
 from llama_index_presets.store.postgres.connection import Transactions, make_engine
 from llama_index_presets.store.postgres.embedded import embedded_postgres
-from llama_index_presets.store.postgres.plain_path import plain_path
+from llama_index_presets.store.postgres.plain_path import plain_path, remove_link
 from llama_index_presets.store.postgres.store import PostgresVectorStore
 
 numbers = itertools.count()
@@ -527,6 +527,38 @@ def test_a_server_that_another_process_is_starting_is_waited_for(
     monkeypatch.setattr(kind, "start", busy)
     with embedded_postgres(unused):
         assert len(calls) == 3
+
+
+def test_a_server_that_another_process_stops_is_waited_for_also_by_its_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stopped it took the link away that the next one had just made, which then failed, or made empty data."""
+    folder = tmp_path / "a folder"
+    first = in_a_block(folder)
+    lock = embedded.FileLock
+
+    class Slow(lock):  # type: ignore[misc,valid-type]
+        def acquire(self, **options: Any) -> Any:
+            if options.get("shared"):
+                first.communicate("end\n")
+            return super().acquire(**options)
+
+    monkeypatch.setattr(embedded, "FileLock", Slow)
+    with embedded_postgres(folder):
+        assert plain_path(folder).readlink() == folder
+
+
+def test_a_link_that_another_process_makes_at_the_same_time_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The later one failed: a link with this name exists."""
+    folder, make = Path("/srv/two at once"), Path.symlink_to
+
+    def twice(link: Path, target: Path, **options: Any) -> None:
+        make(link, target, **options)
+        make(link, target, **options)
+
+    monkeypatch.setattr(Path, "symlink_to", twice)
+    assert plain_path(folder).readlink() == folder
+    remove_link(folder)
 
 
 def test_a_folder_of_links_that_others_can_write_to_is_refused(

@@ -124,10 +124,12 @@ def _first_use(path: Path) -> _Use:
         # The library would stop the server once its list of process ids names this process alone; a killed one stays
         # in that list for ever, so it is not asked, only kept short.
         server = pgserver.get_server(path, cleanup_mode=None, start=False)
-        _use_plain_path(server, path)
         if lock.acquire(timeout_s=0) and server.global_process_id_list.path.exists():
             server.global_process_id_list.put([])
         lock.acquire(shared=True)
+        _use_plain_path(
+            server, path
+        )  # not before: who stops the server takes the link away, and holds the lock alone
         _start(server)
     except BaseException:
         lock.close()

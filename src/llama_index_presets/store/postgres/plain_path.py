@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,9 +42,12 @@ def plain_path(folder: Path) -> Path:
     link = _link_of(folder)
     try:
         _make_own(link.parent)
-        if not link.is_symlink() or link.readlink() != folder:
+        if not _leads_to(link, folder):
             link.unlink(missing_ok=True)
-            link.symlink_to(folder, target_is_directory=True)
+            with suppress(FileExistsError):  # of another process that opens the folder too
+                link.symlink_to(folder, target_is_directory=True)
+            if not _leads_to(link, folder):
+                raise FileExistsError(f"'{link}' leads elsewhere")
     except OSError as error:
         raise StoreError(
             f"Postgres needs a short path without blanks or quotes, and no link to the folder can be made in "
@@ -58,6 +62,13 @@ def remove_link(folder: Path) -> None:
         link = _link_of(folder)
         if link.is_symlink():
             link.unlink(missing_ok=True)
+
+
+def _leads_to(link: Path, folder: Path) -> bool:
+    try:
+        return link.readlink() == folder
+    except OSError:  # there is none, or it is no link
+        return False
 
 
 def _is_plain(path: Path) -> bool:
