@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llama_index_presets.ingest.readers.visibility import selected, sheet_rules
+from llama_index_presets.ingest.readers.visibility import check_selectors, selected, sheet_rules
 
 __all__ = ["MARKER", "counter", "item_marker", "list_styles"]
 
@@ -145,22 +145,24 @@ def list_styles(parser: Any) -> dict[int, str]:
 
     Where rules differ, the one counts whose selector says more, as in browsers. Items before which a sheet writes
     something of its own, a sign or a number, have the usual marker whatever the list says.
+
+    Raises:
+        IngestError: It would take minutes.
     """
-    ranks: dict[int, tuple[object, ...]] = {}
-    found: dict[int, str] = {}
-    drawn: set[int] = set()
+    said: dict[str, tuple[tuple[object, ...], str]] = {}
+    signs: dict[str, None] = {}
     for place, (selectors, style) in enumerate(sheet_rules(parser)):
-        kind = _declared(style)
-        draws = bool(_DRAWN.search(style))
-        for selector in selectors.split(",") if kind or draws else ():
-            if draws and (before := _PSEUDO.sub("", selector.strip())) != selector.strip():
-                drawn |= selected(parser, before, tag="li")
-            if not kind:
-                continue
-            rank = ("!important" in style.lower(), *_weight(selector), place)
-            for node in selected(parser, selector.strip()):
-                if rank >= ranks.get(node, ()):
-                    ranks[node], found[node] = rank, kind
+        kind, important = _declared(style), "!important" in style.lower()
+        for selector in selectors if kind else ():
+            rank = (important, *_weight(selector), place)
+            said[selector] = max(said.get(selector, (rank, kind)), (rank, kind))
+        if _DRAWN.search(style):
+            signs |= {_PSEUDO.sub("", one): None for one in selectors if _PSEUDO.search(one)}
+    check_selectors(parser, len(said) + len(signs))
+    found: dict[int, str] = {}
+    for selector, (_, kind) in sorted(said.items(), key=lambda one: one[1][0]):
+        found |= dict.fromkeys(selected(parser, selector), kind)
+    drawn = set().union(*(selected(parser, selector, tag="li") for selector in signs))
     return found | {node: _DRAWN_BY_PAGE + found.get(node, "") for node in drawn}
 
 

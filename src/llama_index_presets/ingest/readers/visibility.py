@@ -11,7 +11,18 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["Rgb", "colours", "hidden_by_sheet", "is_hiding", "is_same", "selected", "sheet_rules"]
+from llama_index_presets.errors import IngestError
+
+__all__ = [
+    "Rgb",
+    "check_selectors",
+    "colours",
+    "hidden_by_sheet",
+    "is_hiding",
+    "is_same",
+    "selected",
+    "sheet_rules",
+]
 
 Rgb = tuple[int, int, int]
 
@@ -49,7 +60,10 @@ _CONDITIONAL: Final = re.compile(
     r"@(?:media|supports|container|keyframes|-webkit-keyframes)[^{}@]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}"
 )
 _NEAR: Final = 24  # of 765: the sum of the differences of red, green and blue
-_MOST_RULES: Final = 500
+_MOST_RULES: Final = 500  # of a sheet
+_FEW_SELECTORS: Final = 50
+_MOST_COMPARED: Final = 20_000_000  # pairs of a selector and an element, some 2 s
+_SELECTOR: Final = re.compile(r"(?:[^,\[(]++|\[[^\]]*+\]?+|\([^)]*+\)?+)++")
 
 TRANSPARENT: Final[Rgb] = (-1, -1, -1)
 
@@ -103,20 +117,39 @@ def _read(text: str) -> Rgb | None:
 
 
 def hidden_by_sheet(parser: Any) -> set[int]:
-    """Ids of the nodes that the page's own style sheets hide; rules for print or other media do not count."""
-    hidden: set[int] = set()
-    for selector, style in sheet_rules(parser):
+    """Ids of the nodes that the page's own style sheets hide; rules for print or other media do not count.
+
+    Raises:
+        IngestError: It would take minutes.
+    """
+    hiding: dict[str, None] = {}
+    for selectors, style in sheet_rules(parser):
         letters, behind = colours(style)
         if is_hiding(style) or (behind is not None and is_same(letters, behind)):
-            hidden |= selected(parser, selector.strip())
-    return hidden
+            hiding |= dict.fromkeys(selectors)
+    check_selectors(parser, len(hiding))
+    return set().union(*(selected(parser, selector) for selector in hiding))
 
 
-def sheet_rules(parser: Any) -> Iterator[tuple[str, str]]:
+def sheet_rules(parser: Any) -> Iterator[tuple[list[str], str]]:
     """Selectors and declarations of the page's own style sheets; rules for print or other media are left out."""
     for sheet in parser.css("style"):
         rules = _CONDITIONAL.sub("", _COMMENT.sub("", sheet.text(deep=True) or ""))
-        yield from _RULE.findall(rules)[:_MOST_RULES]
+        for selectors, style in _RULE.findall(rules)[:_MOST_RULES]:
+            yield [one.strip() for one in _SELECTOR.findall(selectors)], style
+
+
+def check_selectors(parser: Any, count: int) -> None:
+    """Refuse a page with so many selectors and elements that comparing them would take minutes.
+
+    Raises:
+        IngestError: It has.
+    """
+    if count > _FEW_SELECTORS and count * (elements := len(parser.css("*"))) > _MOST_COMPARED:
+        raise IngestError(
+            f"The style sheets of the page have {count:,} selectors for {elements:,} elements. Save its text, or take "
+            "them out of it."
+        )
 
 
 def selected(parser: Any, selector: str, *, tag: str = "") -> set[int]:

@@ -11,6 +11,7 @@ from PIL import Image
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.word import read_docx
 from llama_index_presets.ingest.readers.pdf.reader import read_pdf
 
@@ -162,3 +163,9 @@ def test_a_turned_page_hides_the_same_words(tmp_path: Path, turn: int) -> None:
     assert "White on black." in text and not {"paper.", "Never", "Beside.", "Below.", "small."} & set(
         text.split()
     )
+
+
+def test_a_selector_beside_others_hides_what_it_names() -> None:
+    """A rule with a state among its selectors was left out as a whole; commas in brackets part nothing."""
+    page = '<style>a:hover, .x, [title="a,b"] {display: none}</style><p class=x>Hidden.<p title="a,b">Too.<p>Seen.'
+    assert plain_from_html(page).text.split() == ["Seen."]

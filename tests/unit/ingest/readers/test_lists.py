@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.fixtures.readers.office import docx
 from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
+from llama_index_presets.ingest.readers.office.list_numbers import marked_items, read_numbering
 from llama_index_presets.ingest.readers.office.odf import read_odt
 from llama_index_presets.ingest.readers.office.slides import read_pptx
 from llama_index_presets.ingest.readers.office.word import read_docx
@@ -396,3 +398,24 @@ def test_bullets_and_numbers_of_slides_are_read(tmp_path: Path) -> None:
         "- as the master has it", "1. wash", "- deeper", "2. dry", "3. iron", "a pause", "1. again", "(iii) third",
         "(iv) fourth", "in two lines", "AA) later", "A box has none.", "nor has a subtitle",
     ]  # fmt: skip
+
+
+def test_lists_without_end_take_no_time(tmp_path: Path) -> None:
+    """Styles times lists, levels times headings, and signs of Word's own making took minutes in files of kilobytes."""
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    levels = "".join(f'<w:lvl w:ilvl="{depth}"/>' for depth in range(800))
+    lists = "".join(f'<w:num w:numId="{one}"><w:abstractNumId w:val="0"/></w:num>' for one in range(3_000))
+    styles = "".join(f'<w:style w:styleId="s{one}" w:type="paragraph"/>' for one in range(3_000))
+    with zipfile.ZipFile(tmp_path / "parts.zip", "w") as archive:
+        archive.writestr("word/styles.xml", f"<w:styles {space}>{styles}</w:styles>")
+        kind = f'<w:abstractNum w:abstractNumId="0">{levels}</w:abstractNum>'
+        archive.writestr("word/numbering.xml", f"<w:numbering {space}>{kind}{lists}</w:numbering>")
+    level = '<text:outline-level-style text:level="99999" text:display-levels="99999" style:num-format="1"/>'
+    heading = '<text:h text:outline-level="99999">Use</text:h>'
+    odt(tmp_path / "a.odt", f"<text:outline-style>{level}</text:outline-style>", heading * 2_000)
+    begun = time.process_time()
+    with zipfile.ZipFile(tmp_path / "parts.zip") as archive:
+        assert len(read_numbering(archive).levels) == 9 * 3_000
+    assert read_odt(tmp_path / "a.odt")[0].text.split() == ["Use"] * 2_000
+    assert len(marked_items("\ue000" * 300_000)) == 300_000
+    assert time.process_time() - begun < 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from llama_index_presets.ingest.readers.markdown import plain_from_markdown
 from llama_index_presets.ingest.readers.nesting import check_nesting
 
 MANY = 200_000
+SELECTORS = ",".join(f"li.a{n}" for n in range(20_000))
 MISNESTED = (
     "".join(f"<b {n}>" for n in range(4_000)) + "".join(f"<i {n}>" for n in range(4_000)) + "x</b>" * 4_000
 )
@@ -32,6 +34,9 @@ REOPENED = "<p>" + "".join(f"<font color={n}>" for n in range(3_000)) + "<p>x" *
         (MISNESTED, r"\d,\d{3} different formats open at once"),
         (REOPENED, "3,000 different formats open at once"),
         ("<p " + " ".join(f"a{n}=1" for n in range(MANY)) + ">x", "a tag with 200,000 attributes"),
+        (f"<style>{SELECTORS}{{display:none}}</style>" + "<li>x" * 2_000, "20,000 selectors for 2,"),
+        (f"<style>{SELECTORS}{{list-style:none}}</style>" + "<li>x" * 2_000, "20,000 selectors for 2,"),
+        ("".join(f"<style>.a{n}{{display:none}}</style>" for n in range(9_000)), "9,000 selectors for 9,"),
     ],
     ids=[
         "div",
@@ -44,6 +49,9 @@ REOPENED = "<p>" + "".join(f"<font color={n}>" for n in range(3_000)) + "<p>x" *
         "misnested",
         "reopened",
         "attributes",
+        "hiding",
+        "list styles",
+        "sheets",
     ],
 )
 def test_a_page_that_would_take_minutes_or_gigabytes_is_refused(page: str, reason: str) -> None:
@@ -73,6 +81,15 @@ def test_a_page_with_many_tags_that_nothing_closes_is_read(page: str, words: int
 def test_comments_among_many_open_tags_take_no_time() -> None:
     """The open tags are not gone through at each comment."""
     check_nesting("".join(f"<x{number}>" for number in range(100_000)) + "<!-- -->" * 100_000)
+
+
+def test_one_selector_that_is_written_again_and_again_takes_no_time() -> None:
+    """Each of them named every item anew."""
+    rules = "li{list-style:none}" * 400
+    page = f"<style>{'b,' * 20_000}b{{display:none}}{rules}</style>" + "<li>x<b>y</b>" * 20_000
+    begun = time.process_time()
+    assert plain_from_html(page).text.split() == ["x"] * 20_000
+    assert time.process_time() - begun < 5
 
 
 def test_quotations_in_markdown_lose_nothing_however_deep() -> None:

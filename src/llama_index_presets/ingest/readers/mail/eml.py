@@ -231,13 +231,15 @@ def decoded_header(value: str) -> str:
     return " ".join((decode(raw).text if raw else text).split())
 
 
-_PART_OF_NAME: Final = r'[^"@<>,;:()\\]{1,80}'
-_COMMA_IN_NAME: Final = re.compile(rf"(?:^|(?<=,))\s*({_PART_OF_NAME}(?:,{_PART_OF_NAME}){{1,4}}?)\s*<")
+_PART_OF_NAME: Final = r'[^"@<>,;:()\\]{1,80}+'
+_COMMA_IN_NAME: Final = re.compile(rf"(?:^|(?<=,))\s*+({_PART_OF_NAME}(?:,{_PART_OF_NAME}){{1,4}}?)<")
 """Name with commas before its address, which should stand in quotes: Astoria, Purchasing <a@b.example>."""
 
 
 def _addresses(message: MimeMessage, name: str) -> list[str]:
-    values = [_COMMA_IN_NAME.sub(r' "\1" <', value) for value in _raw(message, name)]
+    values = [
+        _COMMA_IN_NAME.sub(lambda found: f' "{found[1].strip()}" <', value) for value in _raw(message, name)
+    ]
     pairs = ((decoded_header(person), address) for person, address in getaddresses(values))
     return [
         f"{person} <{address}>" if person and address else person or address

@@ -21,7 +21,7 @@ __all__ = ["Level", "Numbering", "marked_items", "read_numbering", "write_number
 _NUMBERING: Final = "word/numbering.xml"
 _STYLES: Final = "word/styles.xml"
 _BEGIN, _END = "\ue000", "\ue001"  # around a marker, between Word's XML and the HTML that mammoth makes of it
-_MARKED: Final = re.compile(rf"(<li>)?{_BEGIN}([^{_END}<]*){_END}")
+_MARKED: Final = re.compile(rf"(<li>)?{_BEGIN}([^{_BEGIN}{_END}<]*){_END}")
 _PLACE: Final = re.compile(r"%([1-9])")
 _PRIVATE: Final = re.compile(r"[\ue000-\uf8ff]")  # signs of fonts such as Wingdings
 _KINDS: Final = {
@@ -29,6 +29,7 @@ _KINDS: Final = {
     "upperRoman": "upper-roman", "decimalZero": "decimal-leading-zero",
 }  # fmt: skip
 _CONTENT: Final = frozenset(("t", "drawing", "pict", "object", "sym"))
+_DEEPEST: Final = 8  # level, from 0
 _DEEPEST_LIST: Final = 5  # of mammoth, which makes plain paragraphs of deeper items
 _LONGEST: Final = 60  # characters of a marker
 _MOST_BASES: Final = 10  # styles that a style may take after
@@ -90,11 +91,16 @@ def read_numbering(archive: zipfile.ZipFile) -> Numbering:
 
 def _levels(root: Any, styles: dict[str, Any]) -> dict[tuple[str, int], Level]:
     kinds = {attribute(one, "abstractNumId"): one for one in root if local_name(one.tag) == "abstractNum"}
+    read: dict[str, tuple[str, dict[int, Level]]] = {}  # by the kind that a list names
     lists = {attribute(one, "numId"): one for one in root if local_name(one.tag) == "num"}
     found: dict[tuple[str, int], Level] = {}
     for name, one in lists.items():
-        kind = _kind_of(one, kinds, lists, styles)
-        own = {depth: level for depth, level in _levels_of(kinds.get(kind), kind)}
+        named = _value(one, "abstractNumId")
+        if named not in read:
+            kind = _kind_of(named, kinds, lists, styles)
+            read[named] = kind, dict(_levels_of(kinds.get(kind), kind))
+        kind, levels = read[named]
+        own = dict(levels)
         begins = False
         for part in one:
             if local_name(part.tag) != "lvlOverride":
@@ -108,9 +114,8 @@ def _levels(root: Any, styles: dict[str, Any]) -> dict[tuple[str, int], Level]:
     return found
 
 
-def _kind_of(one: Any, kinds: dict[str, Any], lists: dict[str, Any], styles: dict[str, Any]) -> str:
-    """Kind of a list, which may be named by a style that names another list."""
-    kind = _value(one, "abstractNumId")
+def _kind_of(kind: str, kinds: dict[str, Any], lists: dict[str, Any], styles: dict[str, Any]) -> str:
+    """Kind of a list that names one, which may name a style that names another list."""
     for _ in range(_MOST_BASES):
         link = _value(kinds.get(kind), "numStyleLink")
         style = styles.get(link) if link else None
@@ -123,8 +128,8 @@ def _kind_of(one: Any, kinds: dict[str, Any], lists: dict[str, Any], styles: dic
 
 def _levels_of(kind: Any, name: str) -> Iterator[tuple[int, Level]]:
     for level in kind if kind is not None else ():
-        if local_name(level.tag) == "lvl":
-            depth = _number(attribute(level, "ilvl"))
+        depth = _number(attribute(level, "ilvl"))
+        if local_name(level.tag) == "lvl" and depth <= _DEEPEST:
             text, legal = _child(level, "lvlText"), _child(level, "isLgl")
             yield (
                 depth,
@@ -150,7 +155,8 @@ def _place_of_style(
     numbers = [_child(_child(styles[one], "pPr"), "numPr") for one in chain]
     number = next(filter(None, (_value(one, "numId") for one in numbers)), "")
     depth = next(filter(None, (_value(one, "ilvl") for one in numbers)), "")
-    links = {level.style: at for (one, at), level in levels.items() if one == number and level.style}
+    linked = ((at, levels.get((number, at))) for at in range(_DEEPEST + 1))
+    links = {level.style: at for at, level in linked if level is not None and level.style}
     place = next((links[one] for one in chain if one in links), _number(depth))
     return (number, place) if (number, place) in levels else None
 

@@ -20,6 +20,7 @@ _VALUE: Final = "value"
 _KINDS: Final = {"a": "lower-alpha", "A": "upper-alpha", "i": "lower-roman", "I": "upper-roman"}
 _LEVELS: Final = ("list-level-style-number", "list-level-style-bullet", "list-level-style-image")
 _OUTLINE: Final = "outline"  # name of the style of headings, which has none of its own
+_DEEPEST: Final = 10  # levels, as in the programs that write these files
 _MOST_BASES: Final = 10  # styles that a style may take after
 _LONGEST: Final = 60  # characters of what stands around a number
 
@@ -43,10 +44,10 @@ class _Lists:
         """Add the styles of a part of the file."""
         for one in root.iter():
             name = local_name(one.tag)
-            if name in _LEVELS:
-                self.levels[attribute(one.getparent(), "name"), _count(one, "level", 1)] = one
-            elif name == "outline-level-style":
-                self.levels[_OUTLINE, _count(one, "level", 1)] = one
+            if name in (*_LEVELS, "outline-level-style"):
+                style = attribute(one.getparent(), "name") if name in _LEVELS else _OUTLINE
+                if (depth := _count(one, "level", 1)) <= _DEEPEST:
+                    self.levels[style, depth] = one
             elif name == "style" and attribute(one, "family") == "paragraph":
                 named = any(local_name(key) == "list-style-name" for key in one.attrib)
                 listed = attribute(one, "list-style-name") if named else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from llama_index_presets.ingest.readers.list_markers import counter
@@ -26,7 +26,7 @@ def paragraph_markers(shape: Any) -> list[str]:
 
     Numbers go on over deeper levels, and begin anew after a paragraph without one.
     """
-    above = list(_list_styles(shape))
+    above = _marks_of(_list_styles(shape))
     counts: dict[int, tuple[tuple[str, int], int]] = {}
     markers: list[str] = []
     for paragraph in shape.text_frame.paragraphs:
@@ -57,15 +57,23 @@ def _shown(kind: str, value: int) -> str:
     return form.format(counter(value, name, doubled=True))
 
 
-def _mark(own: Any, depth: int, above: Iterable[Any]) -> Any:
+def _mark(own: Any, depth: int, above: Mapping[str, Any]) -> Any:
     """The nearest element that says what stands before a paragraph of a depth; None where none does."""
-    name = f"lvl{depth + 1}pPr"
-    levels = (level for style in above for level in style if local_name(level.tag) == name)
-    for properties in (own, *levels):
-        for one in properties if properties is not None else ():
+    for one in own if own is not None else ():
+        if local_name(one.tag) in _MARKS:
+            return one
+    return above.get(f"lvl{depth + 1}pPr")
+
+
+def _marks_of(styles: Iterable[Any]) -> dict[str, Any]:
+    """What styles of lists say of their levels; the first one counts."""
+    found: dict[str, Any] = {}
+    for level in (level for style in styles for level in style):
+        for one in level if local_name(level.tag) not in found else ():
             if local_name(one.tag) in _MARKS:
-                return one
-    return None
+                found[local_name(level.tag)] = one
+                break
+    return found
 
 
 def _list_styles(shape: Any) -> Iterator[Any]:
