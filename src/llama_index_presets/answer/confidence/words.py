@@ -54,7 +54,11 @@ def fold(text: str) -> str:
     return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
 
 
-_HUMPS: Final = r"(?:[A-Z][a-z]+|[A-Z]{2,}(?![a-z]))+"
+_HUMP: Final = r"(?:[A-Z]{2,}(?=[A-Z][a-z]))?[A-Z][a-z]+"
+_CAPITALS: Final = r"[A-Z]{2,}(?![A-Za-z])"
+_HUMPS: Final = rf"(?:(?:{_HUMP})+(?:{_CAPITALS})?|{_CAPITALS})"
+"""Words that begin with a capital, or are capitals. Reads each text in one way only: a text is anybody's, and one that
+could be read in many would be tried in all of them."""
 _IDENTIFIER: Final = re.compile(
     rf"(?<![^\W_])[^\W_]+(?:_+[^\W_]+)+|(?<!\w)(?:[a-z]{{2,}}{_HUMPS}(?!\w)|[A-Z][a-z]+{_HUMPS}(?=:\s))"
 )
