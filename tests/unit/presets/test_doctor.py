@@ -262,9 +262,3 @@ def test_doctor_needs_a_preset_for_more_than_the_machine() -> None:
     assert done.exit_code == 2 and "needs a preset" in done.stderr
     done = CliRunner().invoke(app, ["doctor", "helthcare"])
     assert done.exit_code == 2 and "Did you mean 'healthcare'" in done.stderr
-
-
-def test_the_leak_test_says_where_it_went() -> None:
-    """`--leaks` was an option; the message names the script of the repository."""
-    done = CliRunner().invoke(app, ["doctor", "healthcare", "--leaks"])
-    assert done.exit_code == 2 and "python tools/leaks.py PRESET" in done.stderr
