@@ -54,7 +54,8 @@ class AuditEntry:
         model: Model that answered.
         query_id: Joins the entry with the ledger.
         prompt_hmac: Keyed hash of the question.
-        passages: Id and SHA-256 of each passage shown to the model, in order.
+        passages: Id and SHA-256 of each passage shown to the model, in order, then of those that only the reader was
+            shown, beside an "I don't know".
         answer_hmac: Keyed hash of the answer.
         cost_usd: What the query cost, as decimal text; empty when it is not known.
         when: Time of the entry, ISO 8601, UTC.
@@ -177,7 +178,7 @@ class AuditLog:
             model: Model that answered.
             query_id: The query's id in the ledger.
             prompt: The question; only its keyed hash is kept.
-            passages: Id and text of what the model was shown; only the SHA-256 of each text is kept.
+            passages: Id and text of what the model or the reader was shown; only the SHA-256 of each text is kept.
             answer: The answer; only its keyed hash is kept.
             cost_usd: What the query cost, or None when that is not known.
             status: What became of the question; see `AuditEntry`.

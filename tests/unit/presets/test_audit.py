@@ -8,6 +8,7 @@ import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core import Document
@@ -20,7 +21,12 @@ from llama_index_presets.monitor.audit import audit_key, audit_key_file, verify
 from llama_index_presets.presets.engine import PresetEngine
 
 KEY = "the operator's own secret"
-SETTINGS = {"monitoring": "audit", "pattern": "simple", "store": "duckdb", "answer_floor": -1.0}
+SETTINGS: dict[str, Any] = {
+    "monitoring": "audit",
+    "pattern": "simple",
+    "store": "duckdb",
+    "answer_floor": -1.0,
+}
 REPORT = Document(text="Acme earned 7 million in 2024.", doc_id="acme")
 
 
@@ -112,6 +118,24 @@ def test_failures_and_abandoned_streams_are_on_record_too(tmp_path: Path) -> Non
         "failed: ConnectionError", "failed: ConnectionError", "abandoned",
     ]  # fmt: skip
     assert found[1]["passages"] and found[2]["passages"]
+
+
+def test_what_a_reader_is_shown_beside_an_i_do_not_know_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model was shown nothing, the reader the closest passage: the entry said that nobody saw any."""
+    monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", KEY)
+    monkeypatch.setitem(SETTINGS, "answer_floor", 1.0)
+    with make(tmp_path) as engine:
+        engine.ingest([REPORT])
+        response = engine.query("Acme earned 9 million in 2024?")
+        stream = engine.stream("Acme earned 9 million in 2024?")
+        list(stream.response_gen)
+        found = entries(engine)
+    (closest,) = response.metadata["closest"]
+    assert response.source_nodes == []
+    shown = [closest["node_id"], hashlib.sha256(REPORT.text.encode()).hexdigest()]
+    assert [entry["passages"] for entry in found] == [[shown], [shown]]
 
 
 def test_a_log_that_cannot_be_written_stops_the_answer(engine: PresetEngine) -> None:

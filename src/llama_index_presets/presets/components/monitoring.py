@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlsplit
 
 from llama_index.core.schema import MetadataMode, NodeWithScore
@@ -48,6 +49,7 @@ class AuditTrail:
         query_id: str,
         question: str,
         shown: Sequence[NodeWithScore],
+        closest: Sequence[Mapping[str, Any]] = (),
         answer: str,
         cost_usd: Decimal | None,
         status: str,
@@ -59,6 +61,7 @@ class AuditTrail:
             query_id: Its id in the ledger.
             question: As it was asked.
             shown: The passages that the model was shown.
+            closest: Those that the reader was shown beside an "I don't know", see `closest.closest_passages`.
             answer: What was answered; as far as it got, where it did not get to its end.
             cost_usd: What it cost, or None when that is not known.
             status: ``"answered"``, ``"abandoned"`` (a stream that was not read to its end), ``"degraded: STAGE ERROR"``
@@ -67,13 +70,16 @@ class AuditTrail:
         Raises:
             AuditError: It cannot be written.
         """
+        passages = [(hit.node.node_id, hit.node.get_content(MetadataMode.NONE)) for hit in shown]
+        known = {node_id for node_id, _ in passages}
+        passages += [(one["node_id"], one["text"]) for one in closest if one["node_id"] not in known]
         self.log.append(
             who=user or _login(),
             preset=self.preset,
             model=self.model,
             query_id=query_id,
             prompt=question,
-            passages=[(hit.node.node_id, hit.node.get_content(MetadataMode.NONE)) for hit in shown],
+            passages=passages,
             answer=answer,
             cost_usd=cost_usd,
             status=status,

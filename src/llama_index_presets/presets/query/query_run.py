@@ -342,6 +342,7 @@ class QueryRun:
                 query_id=self.query_id,
                 question=self.asked,
                 shown=shown,
+                closest=(metadata or {}).get("closest") or (),
                 answer=text,
                 cost_usd=cost,
                 status=status,
