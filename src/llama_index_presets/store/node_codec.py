@@ -19,13 +19,13 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
 from llama_index_presets.errors import NodeRejectedError, StoreCorruptError
 from llama_index_presets.filters.metadata import filterable_fields, metadata_json
 from llama_index_presets.text.utf8 import has_utf8, printable
 
-__all__ = ["Row", "restricting_ids", "to_node", "to_row"]
+__all__ = ["Row", "restricting_ids", "to_node", "to_row", "what_fails"]
 
 
 class Row(NamedTuple):
@@ -197,9 +197,22 @@ def to_node(row: Row, embedding: list[float] | None = None) -> BaseNode:
         return kind.from_dict(fields)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(
-            f"The row of node '{row.node_id}' does not hold a node: {error!r}. "
+            f"The row of node '{row.node_id}' does not hold a node: {what_fails(error)}. "
             "It was written by a newer version or by hand; delete or re-add the node."
         ) from error
+
+
+def what_fails(error: Exception) -> str:
+    """Why something is no node, without its values: a message may reach a log, where no text of a document belongs.
+
+    Example:
+        >>> what_fails(KeyError("kind")), what_fails(ValueError("Expecting value: line 1"))
+        ("KeyError('kind')", "ValueError('Expecting value: line 1')")
+    """
+    if not isinstance(error, ValidationError):
+        return repr(error)
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in faults)
 
 
 def restricting_ids(node_ids: Sequence[str] | None, kinds: Mapping[str, str]) -> list[str] | None:

@@ -13,6 +13,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from llama_index_presets.errors import StoreCorruptError, StoreError
+from llama_index_presets.store.node_codec import what_fails
 
 __all__ = ["StockReader", "node_of_row", "without_copies"]
 
@@ -76,7 +77,8 @@ def node_of_row(
         node = metadata_dict_to_node(values, text=text)
     except ValueError as error:
         raise StoreCorruptError(
-            f"Row '{node_id}' of {place} holds no LlamaIndex node ({error}). Was the table written by something else?"
+            f"Row '{node_id}' of {place} holds no LlamaIndex node ({what_fails(error)}). Was the table "
+            "written by something else?"
         ) from error
     if node.node_id != node_id:
         raise StoreCorruptError(f"Row '{node_id}' of {place} holds the node '{node.node_id}'.")
