@@ -11,6 +11,7 @@ from llama_index_presets.answer.confidence.evidence import Reading, read_passage
 from llama_index_presets.answer.confidence.floor import cosine_of, passages_of
 from llama_index_presets.provenance import source_name
 from llama_index_presets.ranking.bm25 import Analyzer
+from llama_index_presets.text.excerpt import excerpt
 
 __all__ = ["closest_passages"]
 
@@ -73,7 +74,7 @@ def _words(reading: Reading, place: int) -> str:
         return ""
     best = max(units, key=lambda unit: (unit.coverage * unit.shape, -unit.place))
     words = " ".join(unit.text for unit in units[units.index(best) :])
-    return words if len(words) <= _MOST_CHARACTERS else f"{words[: _MOST_CHARACTERS - 2].rsplit(' ', 1)[0]} …"
+    return excerpt(words, _MOST_CHARACTERS)
 
 
 def _shown(hit: NodeWithScore, quote: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llama_index_presets.cli.terminal import (
     say,
     table,
 )
+from llama_index_presets.text.excerpt import excerpt
 
 __all__ = ["cited_words", "show_closest", "show_pieces", "show_sources"]
 
@@ -97,8 +98,7 @@ def cited_words(answer: str, citation: dict[str, Any]) -> str:
 
 
 def _line(words: str) -> str:
-    line = " ".join(printable(words).split())
-    return line if len(line) <= _MOST_WORDS else f"{line[: _MOST_WORDS - 1].rsplit(' ', 1)[0]} …"
+    return excerpt(" ".join(printable(words).split()), _MOST_WORDS)
 
 
 def _repeated(answer: str, citation: dict[str, Any]) -> str:

@@ -78,6 +78,8 @@ def test_a_quote_has_a_limit_and_an_image_none() -> None:
     assert only["quote"].startswith("The printer key is very long")
     assert only["quote"].endswith(" …")
     assert len(only["quote"]) <= 300
+    (only,) = closest_passages("打印机的钥匙", [hit("Acme " + "打印机的钥匙在地下室里面" * 40)])
+    assert len(only["quote"]) == 300  # it was "Acme …"
     assert closest_passages("", [long]) == []
     assert closest_passages(QUESTION, [hit("")]) == []
     assert [one["quote"] for one in closest_passages("Wozu?", [hit("One. Two.")])] == ["One. Two."]
