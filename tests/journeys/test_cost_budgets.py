@@ -311,6 +311,27 @@ def test_a_crash_between_the_row_and_the_sums_loses_nothing(tmp_path):
             budgets.reserve("call-2", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
 
 
+def test_a_crash_forgets_nothing_that_the_ledger_no_longer_has(tmp_path):
+    """A ledger that keeps some days would have given a limit for ever a fresh start."""
+    limits = [Budget(limit_usd=CENT, per="ever")]
+    with Ledger(tmp_path / "calls.duckdb") as ledger:
+        dying = Budgets(ledger, limits)
+        ledger.record(kind="llm", cost_usd=CENT / 2)
+        dying.reserve("call-1", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+        ledger.record(kind="llm", cost_usd=CENT / 2)
+        ledger.flush()
+    folder = tmp_path / "calls.duckdb.journal"
+    content = json.loads((folder / "budgets.json").read_text())
+    content["holds"]["call-1"][2] = time.time() - 1
+    (tmp_path / "sums").mkdir()
+    (tmp_path / "sums" / "budgets.json").write_text(json.dumps(content))
+    with Ledger(tmp_path / "empty.duckdb") as ledger:
+        for _ in range(2):
+            budgets = Budgets(ledger, limits, sums=tmp_path / "sums")
+            with pytest.raises(BudgetExceededError, match=r"\$0.01 of \$0.01 is spent, \$0 is held"):
+                budgets.reserve("call-2", "openai", "gpt-4o-mini", Tokens(1000, 100), attribution())
+
+
 def test_a_day_that_begins_between_two_looks_at_the_clock_begins_with_nothing(tmp_path, monkeypatch):
     """It began with the sum of the day before, and kept it."""
     late = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)

@@ -50,22 +50,28 @@ class Shares:
     def __init__(self, content: dict[str, Any]) -> None:
         self._spent: dict[str, list[Any]] = content.get("spent", {})
         self._holds: dict[str, list[Any]] = content.get("holds", {})
+        self._least: dict[str, list[Any]] = content.get(
+            "least", {}
+        )  # sums of periods that are to be summed up again
         self._end_lapsed()
         self.factors: dict[str, str] = content.get("factors", {})
 
     def _end_lapsed(self) -> None:
-        """Drop reservations of processes that died, and their periods, which are then summed up from the ledger: a call
-        may have been recorded there and not booked here."""
+        """Drop reservations of processes that died, and have their periods summed up again: a call may have been
+        recorded in the ledger and not booked here. The sum so far stays the least: ledgers drop old rows."""
         now = time.time()
         for call_id, hold in list(self._holds.items()):
             if hold[2] <= now:
                 del self._holds[call_id]
                 for key in hold[1]:
-                    self._spent.pop(key, None)
+                    if (spent := self._spent.pop(key, None)) is not None:
+                        self._least[key] = spent
 
     def begin(self, key: str, spent: Decimal) -> None:
         """Start a period with the ledger's sum, unless another process has started it."""
-        self._spent.setdefault(key, [str(spent), time.time()])
+        if key not in self._spent:
+            least, begun = self._least.pop(key, (0, time.time()))
+            self._spent[key] = [str(max(spent, Decimal(least))), begun]
 
     def spent(self, key: str) -> Decimal:
         """Cost of a period so far, in USD."""
@@ -93,8 +99,9 @@ class Shares:
         """Replace the reservation of a call by its cost; learn when the estimate was too low."""
         hold = self.drop(call_id)
         for key in dict.fromkeys([*keys, *(hold[1] if hold else ())]):
-            if key in self._spent:
-                self._spent[key][0] = str(self.spent(key) + cost)
+            for sums in (self._spent, self._least):
+                if key in sums:
+                    sums[key][0] = str(Decimal(sums[key][0]) + cost)
         if hold and cost > (estimate := Decimal(hold[4])) > 0:
             factor = max(Decimal(self.factors.get(hold[3], "1")), cost / estimate)
             self.factors[hold[3]] = str(factor.quantize(Decimal("0.001"), ROUND_UP))
@@ -103,12 +110,15 @@ class Shares:
         """Content to write, without periods that are over."""
         now = time.time()
         held = {key for hold in self._holds.values() for key in hold[1]}
-        self._spent = {
-            key: value
-            for key, value in self._spent.items()
-            if now - value[1] < _FORGET_S[key.partition("=")[0]] or key in held
-        }
-        return {"spent": self._spent, "holds": self._holds, "factors": self.factors}
+        self._spent, self._least = (
+            {
+                key: value
+                for key, value in sums.items()
+                if now - value[1] < _FORGET_S[key.partition("=")[0]] or key in held
+            }
+            for sums in (self._spent, self._least)
+        )
+        return {"spent": self._spent, "holds": self._holds, "factors": self.factors, "least": self._least}
 
 
 class BudgetState:
