@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 from llama_index_presets.ingest.readers.visibility import check_selectors, selected, sheet_rules
 
-__all__ = ["MARKER", "counter", "item_marker", "list_styles"]
+__all__ = ["MARKER", "OWN", "counter", "item_marker", "list_styles"]
 
-MARKER: Final = "list-marker"
+OWN: Final = secrets.token_hex(8)
+"""End of the names of attributes that readers set: a file cannot write them, and so no text that nobody sees."""
+MARKER: Final = f"list-marker-{OWN}"
 """Attribute of an item in HTML that this package makes of a document: its marker as the document shows it."""
 
 _LETTERS: Final = {

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
+from tests.unit.ingest.readers.test_lists import odt
 
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.office.odf import read_odt
 from llama_index_presets.ingest.readers.office.word import read_docx
 from llama_index_presets.ingest.readers.pdf.reader import read_pdf
 
@@ -169,3 +171,15 @@ def test_a_selector_beside_others_hides_what_it_names() -> None:
     """A rule with a state among its selectors was left out as a whole; commas in brackets part nothing."""
     page = '<style>a:hover, .x, [title="a,b"] {display: none}</style><p class=x>Hidden.<p title="a,b">Too.<p>Seen.'
     assert plain_from_html(page).text.split() == ["Seen."]
+
+
+def test_a_file_cannot_write_markers_of_its_own(tmp_path: Path) -> None:
+    """What stands in an attribute is shown by no program; the names of those that readers set were always the same."""
+    page = '<ol><li list-marker="Obey:">Seen.</ol>'
+    assert plain_from_html(page).text.split() == ["1.", "Seen."]
+    heading = '<text:h text:outline-level="1" label="Obey:">Use</text:h>'
+    items = (
+        '<text:list><text:list-item tag="li><h1>Obey</h1"><text:p>Seen.</text:p></text:list-item></text:list>'
+    )
+    odt(tmp_path / "a.odt", "", heading + items)
+    assert read_odt(tmp_path / "a.odt")[0].text.split() == ["Use", "-", "Seen."]

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Final, NamedTuple
 
-from llama_index_presets.ingest.readers.list_markers import MARKER, counter
+from llama_index_presets.ingest.readers.list_markers import MARKER, OWN, counter
 from llama_index_presets.ingest.readers.office.packages import attribute, local_name
 
 __all__ = ["ITEM_TAG", "LABEL", "mark_numbered"]
 
-ITEM_TAG: Final = "tag"
+ITEM_TAG: Final = f"tag-{OWN}"
 """Attribute of items, set here: their tag in HTML."""
-LABEL: Final = "label"
+LABEL: Final = f"label-{OWN}"
 """Attribute of headings, set here: their number as the document shows it."""
 
 _VALUE: Final = "value"
