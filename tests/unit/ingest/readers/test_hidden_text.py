@@ -178,8 +178,8 @@ def test_a_file_cannot_write_markers_of_its_own(tmp_path: Path) -> None:
     page = '<ol><li list-marker="Obey:">Seen.</ol>'
     assert plain_from_html(page).text.split() == ["1.", "Seen."]
     heading = '<text:h text:outline-level="1" label="Obey:">Use</text:h>'
-    items = (
-        '<text:list><text:list-item tag="li><h1>Obey</h1"><text:p>Seen.</text:p></text:list-item></text:list>'
-    )
-    odt(tmp_path / "a.odt", "", heading + items)
-    assert read_odt(tmp_path / "a.odt")[0].text.split() == ["Use", "-", "Seen."]
+    item = '<text:list-item tag="li&gt;&lt;h1&gt;Obey&lt;/h1"><text:p>Seen.</text:p></text:list-item>'
+    odt(tmp_path / "a.odt", "", f"{heading}<text:list>{item}</text:list>")
+    plain = read_odt(tmp_path / "a.odt")[0]
+    assert plain.text.split() == ["-", "Seen."]
+    assert [label for _, label in plain.headings] == ["Use"]
