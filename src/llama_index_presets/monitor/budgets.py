@@ -50,9 +50,8 @@ class Shares:
     def __init__(self, content: dict[str, Any]) -> None:
         self._spent: dict[str, list[Any]] = content.get("spent", {})
         self._holds: dict[str, list[Any]] = content.get("holds", {})
-        self._least: dict[str, list[Any]] = content.get(
-            "least", {}
-        )  # sums of periods that are to be summed up again
+        # Sums so far of periods that are to be summed up again.
+        self._least: dict[str, list[Any]] = content.get("least", {})
         self._end_lapsed()
         self.factors: dict[str, str] = content.get("factors", {})
 
@@ -110,14 +109,10 @@ class Shares:
         """Content to write, without periods that are over."""
         now = time.time()
         held = {key for hold in self._holds.values() for key in hold[1]}
-        self._spent, self._least = (
-            {
-                key: value
-                for key, value in sums.items()
-                if now - value[1] < _FORGET_S[key.partition("=")[0]] or key in held
-            }
-            for sums in (self._spent, self._least)
-        )
+        for sums in (self._spent, self._least):
+            for key, (_, begun) in list(sums.items()):
+                if now - begun >= _FORGET_S[key.partition("=")[0]] and key not in held:
+                    del sums[key]
         return {"spent": self._spent, "holds": self._holds, "factors": self.factors, "least": self._least}
 
 
