@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,12 @@ def test_an_audit_key_is_made_on_a_file_system_without_links(
     assert audit_key(make=True) == audit_key(make=False)
     assert tmp_path in audit_key_file().parents
     assert names(audit_key_file().parent) == [audit_key_file().name]
+
+
+@pytest.mark.parametrize("write", [replace_file, create_file])
+def test_a_name_may_be_as_long_as_the_file_system_takes(write: Callable[..., None], tmp_path: Path) -> None:
+    """What is written beside it has a shorter one: 84 letters of three bytes are 252 of 255."""
+    file = tmp_path / ("名" * 84)
+    write(file, b"x")
+    assert file.read_bytes() == b"x"
+    assert list(tmp_path.iterdir()) == [file]

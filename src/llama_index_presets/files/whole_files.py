@@ -40,7 +40,7 @@ def replace_file(
         >>> file.read_text(), [one.name for one in file.parent.iterdir()]
         ('{}', ['limits.json'])
     """
-    beside = draft or path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}.partial")
+    beside = draft or path.with_name(f".{_beginning(path.name)}.{secrets.token_hex(4)}.partial")
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     if draft is not None:
         draft.unlink(missing_ok=True)  # its mode may be another
@@ -63,7 +63,7 @@ def create_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    beside = path.with_name(f".{_beginning(path.name)}.{secrets.token_hex(8)}")
     try:
         _write_new(beside, content)
         try:
@@ -75,6 +75,11 @@ def create_file(path: Path, content: bytes) -> None:
                 _write_new(path, content)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _beginning(name: str) -> str:
+    """At most 80 bytes of a name, for a longer one: file systems count bytes, and take 255."""
+    return os.fsencode(name)[:80].decode("utf-8", "ignore")
 
 
 def _write_new(path: Path, content: bytes) -> None:
