@@ -18,8 +18,11 @@ _DASH: Final = re.compile(r"^[-*•–‣▪] +")
 _LIST_OF_QUESTIONS: Final = 2
 """Questions with something behind each that make a passage a list of questions with answers."""
 
-_HOW_OR_WHY: Final = re.compile(r"\W*(?:how|why)\b", re.IGNORECASE)
-_NEARLY_ALL: Final = 0.8
+_STEPS_OR_REASONS: Final = re.compile(
+    r"\W*(?:how (?:(?:do|can|could|should|would|must) (?:i|we|you|one)|to)|why)\b", re.IGNORECASE
+)
+"""Questions for what a sentence seldom says that repeats their words."""
+_NEARLY_ALL: Final = 0.9
 """Coverage from which a sentence says what is asked, not only what it is about."""
 _STATEMENT: Final = 0.8
 """Least shape of what is quoted behind a sentence: no title, letterhead or menu."""
@@ -96,7 +99,7 @@ def _says_it_all(unit: Unit, reading: Reading) -> bool:
         return True
     if asked.wants in ("number", "date", "name"):
         return unit.typed == 1
-    return unit.coverage >= _NEARLY_ALL and not _HOW_OR_WHY.match(asked.text)
+    return unit.coverage >= _NEARLY_ALL and not _STEPS_OR_REASONS.match(asked.text)
 
 
 def with_items(chosen: Sequence[Unit], reading: Reading) -> list[Unit]:

@@ -224,7 +224,8 @@ CYCLES = "We work in cycles of six weeks. [3] The rhythm keeps projects small. [
     ("question", "answer"),
     [
         ("How many failed logins are the maximum?", LOGINS),
-        ("How can metrics be made available?", METRICS),
+        ("How do I make metrics available?", METRICS),
+        ("How are metrics made available?", "Metrics can be made available. [2]"),
         ("Why do we work in cycles of six weeks?", CYCLES),
         ("How long is the cycle of work, six weeks?", CYCLES),
         ("What is the default for users?", "The default is 3 for users. [1]"),
