@@ -23,7 +23,7 @@ from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, PostgresV
 from llama_index_presets.embed.local.embedding import LocalEmbedding
 from llama_index_presets.ingest.cut import cut
 from llama_index_presets.ingest.sources.source import sources
-from llama_index_presets.presets.components.models import make_chunker
+from llama_index_presets.presets.models import make_chunker
 
 WORDS = " ".join(path.read_text() for path in Path(__file__).parents[1].rglob("docs/**/*.md")).split()
 BATCH = 256

@@ -12,8 +12,8 @@ from tools import project_schema
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.project.file import find_project, read_project
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import load_settings
 
 FILE = """
 preset = "healthcare"

@@ -147,7 +147,7 @@ def _moved(ctx: Any, option: str, argument: str) -> str:
 
 def _for_setting(name: str) -> str | None:
     """Hint for a setting that is given as an option."""
-    from llama_index_presets.presets.settings_sources import describe_settings
+    from llama_index_presets.presets.project.settings_sources import describe_settings
 
     known = {one.name: one.environment for preset in PRESETS for one in describe_settings(preset)}
     near = nearest(name, known, cutoff=0.85)

@@ -32,8 +32,8 @@ from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.estimates.model_uses import model_uses
 from llama_index_presets.presets.matrix import Preset
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, EMBEDDING_PROVIDERS, read_embedding_name
 from llama_index_presets.providers.language_providers import PROVIDERS
 from llama_index_presets.providers.rerankers import CROSS_ENCODER, RERANKER_PROVIDERS, read_reranker_name

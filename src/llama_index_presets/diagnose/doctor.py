@@ -22,8 +22,8 @@ from llama_index_presets.diagnose.finding import Finding
 from llama_index_presets.errors import PresetsError, StoreLockedError
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.presets.settings import Settings, settings_class
-from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.rerankers import DEFAULT_RERANKER
 
 if TYPE_CHECKING:

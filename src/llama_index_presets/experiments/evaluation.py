@@ -32,7 +32,7 @@ from llama_index_presets.presets.checks.offline import is_local
 from llama_index_presets.presets.engine import PresetEngine
 from llama_index_presets.presets.engine_parts import cost_of
 from llama_index_presets.presets.index.storage import resolve_storage
-from llama_index_presets.presets.settings_sources import read_settings_file
+from llama_index_presets.presets.project.settings_sources import read_settings_file
 from llama_index_presets.ranking.bm25 import Analyzer
 from llama_index_presets.rerank.cross_encoder import CrossEncoderRerank
 from llama_index_presets.retrieve.hybrid import HybridFusionRetriever

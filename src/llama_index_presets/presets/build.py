@@ -35,14 +35,6 @@ from llama_index_presets.presets.checks.offline import (
 from llama_index_presets.presets.checks.parts import check_arguments
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.components.answering import make_synthesizer
-from llama_index_presets.presets.components.models import (
-    make_chunker,
-    make_embedding,
-    make_fingerprint,
-    open_embedding,
-    reads_images,
-    with_cache,
-)
 from llama_index_presets.presets.components.monitoring import open_audit, start_monitoring
 from llama_index_presets.presets.components.retrieval import (
     assemble_pattern,
@@ -64,8 +56,16 @@ from llama_index_presets.presets.index.stores import check_place, make_index, op
 from llama_index_presets.presets.ingestion.run import finish_removals
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    open_embedding,
+    reads_images,
+    with_cache,
+)
+from llama_index_presets.presets.project.settings_sources import Origins, load_settings, reading_more
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import Origins, load_settings, reading_more
 from llama_index_presets.providers.embedding_models import embeds_on_this_machine, read_embedding_name
 from llama_index_presets.providers.language_models import make_language_model
 from llama_index_presets.providers.options import of_any_model

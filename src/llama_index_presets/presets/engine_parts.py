@@ -37,15 +37,15 @@ from llama_index_presets.monitor.handler import CostTrackingHandler
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.quality import owner_of
 from llama_index_presets.presets.checks.parts import check_filters
-from llama_index_presets.presets.components.models import explain_runtime
 from llama_index_presets.presets.components.monitoring import AuditTrail
 from llama_index_presets.presets.components.retrieval import RetrievalPattern
 from llama_index_presets.presets.index.access import Access, StoragePermissions
 from llama_index_presets.presets.index.encryption import Encryption
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.matrix import COLUMNS, Preset
+from llama_index_presets.presets.models import explain_runtime
+from llama_index_presets.presets.project.settings_sources import Origins
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import Origins
 from llama_index_presets.provenance import document_id
 from llama_index_presets.values import Fingerprint
 

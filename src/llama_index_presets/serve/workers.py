@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import PresetsError, ServeError, SettingsError
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.serve.app import open_keys
 from llama_index_presets.serve.config import EngineConfig, ServeConfig
 from llama_index_presets.serve.server import Process, address_of, listen, warn_of_what_stays

@@ -18,7 +18,7 @@ from llama_index_presets.embed.catalogue import embedding_model
 from llama_index_presets.embed.recognition import as_local, vector_identity
 from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
-from llama_index_presets.presets.components.models import make_chunker, make_fingerprint
+from llama_index_presets.presets.models import make_chunker, make_fingerprint
 
 MINILM = "all-MiniLM-L6-v2"
 LONG = "Insulin is kept between two and eight degrees. " * 60

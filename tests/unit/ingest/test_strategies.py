@@ -17,7 +17,7 @@ from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
-from llama_index_presets.presets.components.models import make_chunker
+from llama_index_presets.presets.models import make_chunker
 from llama_index_presets.provenance import RankedNode, StageRank
 from llama_index_presets.retrieve.context_expansion import ParentMerge, SentenceWindow
 

@@ -16,7 +16,7 @@ from tests.servers.openai import OpenAIServer
 
 from llama_index_presets import build
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.provenance import RERANK, RETRIEVAL, RankedNode
 from llama_index_presets.providers.embedding_models import (
     CATALOGUE,

@@ -20,8 +20,8 @@ from llama_index_presets import build
 from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer
-from llama_index_presets.presets.components.models import make_embedding
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.models import make_embedding
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.providers.language_models import (
     endpoint_of,
     is_on_this_machine,
@@ -306,3 +306,11 @@ def test_who_is_billed_for_a_model() -> None:
     assert provider == FREE_PROVIDER and rates is not None and rates.output == 0
     extractive, free = language_model_rates(read_name("extractive"), Pricer(), local=False)
     assert extractive == FREE_PROVIDER and free is not None and free.output == 0
+
+
+def test_both_models_of_a_preset_are_made_in_one_place() -> None:
+    """Applications and checks import the two from there."""
+    from llama_index_presets.presets.models import make_embedding, make_llm
+
+    assert make_llm("extractive").class_name() == "ExtractiveLLM"
+    assert make_embedding("all-MiniLM-L6-v2", local=True).model_name.endswith("all-MiniLM-L6-v2")

@@ -15,7 +15,7 @@ from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.presets.checks import readiness
 from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.matrix import preset
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.project.settings_sources import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from llama_index_presets.monitor.prices import PriceBook
 from llama_index_presets.presets import settings as module
 from llama_index_presets.presets.matrix import PRESETS
 from llama_index_presets.presets.project.file import read_project
+from llama_index_presets.presets.project.settings_sources import describe_settings, load_settings
 from llama_index_presets.presets.settings import HealthcareSettings, Settings
-from llama_index_presets.presets.settings_sources import describe_settings, load_settings
 from llama_index_presets.serve.config import read_config
 
 

@@ -15,7 +15,7 @@ from tests.servers.openai import OpenAIServer
 
 from llama_index_presets import build
 from llama_index_presets.errors import SettingsError
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.providers.language_models import endpoint_of, make_language_model, read_name
 from llama_index_presets.providers.variables import KEYRING_SERVICE, find_variable, use_env_file
 

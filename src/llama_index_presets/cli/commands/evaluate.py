@@ -227,7 +227,7 @@ class _Run:
 
 def _check(variant: Variant, documents: Sequence[Path] | None) -> None:
     """Refuse an engine that has wrong settings, or nothing to search."""
-    from llama_index_presets.presets.settings_sources import load_settings
+    from llama_index_presets.presets.project.settings_sources import load_settings
 
     load_settings(variant.given(), variant.preset)
     if documents:

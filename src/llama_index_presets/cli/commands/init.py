@@ -23,7 +23,7 @@ from llama_index_presets.presets.index.storage import resolve_storage
 from llama_index_presets.presets.matrix import PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.schema import SCHEMA_URL
-from llama_index_presets.presets.settings_sources import load_settings
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.values import PROJECT_FILE
 
 __all__ = ["init"]

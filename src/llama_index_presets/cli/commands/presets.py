@@ -26,7 +26,7 @@ from llama_index_presets.presets.checks.readiness import obstacles
 from llama_index_presets.presets.estimates.model_uses import ModelUse, model_uses
 from llama_index_presets.presets.matrix import COLUMNS, PRESETS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
-from llama_index_presets.presets.settings_sources import describe_settings, load_settings
+from llama_index_presets.presets.project.settings_sources import describe_settings, load_settings
 
 __all__ = ["eject", "list_presets", "show"]
 

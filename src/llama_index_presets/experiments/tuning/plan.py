@@ -40,8 +40,8 @@ from llama_index_presets.presets.estimates.estimate import Estimate
 from llama_index_presets.presets.estimates.ingestion import estimate_preset
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.providers.rerankers import DEFAULT_RERANKER
 
 __all__ = ["Plan", "make_plan", "run_plan"]

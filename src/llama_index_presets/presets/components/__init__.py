@@ -1,1 +1,1 @@
-"""Components of an engine, made as its settings say: models, retrieval, monitoring."""
+"""Components of an engine, made as its settings say: retrieval, monitoring, answers."""

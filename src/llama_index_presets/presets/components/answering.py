@@ -15,7 +15,7 @@ from llama_index_presets.answer.context import SYSTEM_PROMPT
 from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer.synthesize import CitedSynthesizer
 from llama_index_presets.embed.catalogue import EmbeddingModel, catalogue
-from llama_index_presets.presets.components.models import reads_images
+from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.settings import Settings
 
 __all__ = ["calibration_tables", "make_synthesizer", "system_prompt"]

@@ -14,9 +14,9 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Metada
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.checks.local_weights import find_reranker
-from llama_index_presets.presets.components.models import reads_images
 from llama_index_presets.presets.index.keyword_index import KeywordOpening, open_keyword_index
 from llama_index_presets.presets.index.storage import Storage
+from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.rerankers import (
     CROSS_ENCODER,

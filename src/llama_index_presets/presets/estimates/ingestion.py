@@ -26,13 +26,6 @@ from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, fr
 from llama_index_presets.monitor.usage import count_embedding, provider_of
 from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.presets.checks.offline import go_offline
-from llama_index_presets.presets.components.models import (
-    make_chunker,
-    make_embedding,
-    make_fingerprint,
-    reads_images,
-    with_cache,
-)
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser
 from llama_index_presets.presets.contextual.model import counting_contextualiser
 from llama_index_presets.presets.estimates.answer import estimate_answer
@@ -41,8 +34,15 @@ from llama_index_presets.presets.index.encryption import choose_encryption
 from llama_index_presets.presets.index.storage import Storage, check_metadata, resolve_storage
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
+from llama_index_presets.presets.models import (
+    make_chunker,
+    make_embedding,
+    make_fingerprint,
+    reads_images,
+    with_cache,
+)
+from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.presets.settings import Settings
-from llama_index_presets.presets.settings_sources import load_settings
 from llama_index_presets.text.languages import forget_model
 from llama_index_presets.values import Fingerprint
 

@@ -30,9 +30,6 @@ from llama_index_presets.ingest.sources.files import root_path
 from llama_index_presets.ingest.sources.frames import NO_COLUMNS, FrameColumns
 from llama_index_presets.ingest.sources.source import Source, read_again, sources
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.presets.components.models import (
-    reads_images,
-)
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser, ContextWork
 from llama_index_presets.presets.contextual.model import (
     ceiling,
@@ -52,6 +49,9 @@ from llama_index_presets.presets.index.permissions import (
 )
 from llama_index_presets.presets.index.storage import open_storage
 from llama_index_presets.presets.ingestion.ray_workers import check_ray, ray_worker
+from llama_index_presets.presets.models import (
+    reads_images,
+)
 
 __all__ = ["IngestOptions", "compact", "estimate", "finish_removals", "ingest", "remove"]
 

@@ -1,1 +1,1 @@
-"""Project file: names preset, storage, sources, models and settings of the folder that it stands in."""
+"""Project file, which names preset, storage, sources, models and settings of its folder; and where settings stand."""

@@ -6,8 +6,8 @@ from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
 from llama_index_presets.presets.matrix import MONITORING, PATTERNS, PRESETS, STORES
+from llama_index_presets.presets.project.settings_sources import documented, kinds_of, options_of
 from llama_index_presets.presets.settings import MODELS, SETTINGS, Settings
-from llama_index_presets.presets.settings_sources import documented, kinds_of, options_of
 
 __all__ = ["SCHEMA_URL", "project_schema"]
 

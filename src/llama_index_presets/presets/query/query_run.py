@@ -31,8 +31,8 @@ from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.monitor.quality import keep_outcome
 from llama_index_presets.monitor.traces.tracing import exclusive_tracing
 from llama_index_presets.presets.citations.store import keep_citations
-from llama_index_presets.presets.components.models import reads_images
 from llama_index_presets.presets.engine_parts import EngineParts, cost_of
+from llama_index_presets.presets.models import reads_images
 from llama_index_presets.presets.query.answer_reuse import CachedAnswer, Lookup
 from llama_index_presets.presets.query.fallback import end_broken_answer, fallback_answer
 from llama_index_presets.retrieve.legs import copied_query

@@ -27,6 +27,7 @@ from llama_index_presets.providers.embedding_models import (
     make_embedding_model,
     read_embedding_name,
 )
+from llama_index_presets.providers.language_models import make_language_model as make_llm
 from llama_index_presets.providers.names import ModelName
 from llama_index_presets.values import Fingerprint
 
@@ -35,6 +36,7 @@ __all__ = [
     "make_chunker",
     "make_embedding",
     "make_fingerprint",
+    "make_llm",
     "open_embedding",
     "reads_images",
     "with_cache",
