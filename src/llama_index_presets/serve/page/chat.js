@@ -1,6 +1,6 @@
 // The conversation: a question, its streamed answer, what it cites, what it cost.
 
-import { announce, byId, dollars, el, fileName, notify, plural, seconds } from "./dom.js";
+import { announce, byId, dollars, el, fileName, notify, plural, seconds, svg } from "./dom.js";
 import { events, request } from "./api.js";
 import { rendered } from "./markdown.js";
 import { openPassage } from "./passage.js";
@@ -238,10 +238,14 @@ function facts(answer) {
   return el("p", { class: "facts" }, ...parts.map((part) => el("span", {}, part)), ...(answer.query_id ? thumbs(answer) : []));
 }
 
+/** A thumb, drawn: not every machine has a font with it. */
+const thumb = (rating) => svg("svg", { viewBox: "0 0 24 24", class: `sign ${rating}`, "aria-hidden": "true" },
+  svg("path", { d: "M3 10h4v11H3zM9 10l4-8a3 3 0 0 1 3 3l-1 4h5a2 2 0 0 1 2 2.4l-1.6 8a2 2 0 0 1-2 1.6H9z" }));
+
 /** Two buttons that say what an answer was worth; the last one pressed counts. */
 function thumbs(answer) {
-  const buttons = [["up", "Good answer", "\u{1F44D}\uFE0E"], ["down", "Bad answer", "\u{1F44E}\uFE0E"]].map(([rating, label, sign]) =>
-    el("button", { type: "button", class: "thumb", "aria-label": label, title: label, "aria-pressed": "false", click: (event) => rated(event.currentTarget, rating) }, sign));
+  const buttons = [["up", "Good answer"], ["down", "Bad answer"]].map(([rating, label]) =>
+    el("button", { type: "button", class: "thumb", "aria-label": label, title: label, "aria-pressed": "false", click: (event) => rated(event.currentTarget, rating) }, thumb(rating)));
   const rated = async (pressed, rating) => {
     try {
       await request("/feedback", { method: "POST", body: { query_id: answer.query_id, rating, engine: answer.engine ?? null } });
