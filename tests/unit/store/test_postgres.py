@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -561,12 +562,11 @@ def test_a_link_that_another_process_makes_at_the_same_time_is_taken(monkeypatch
     remove_link(folder)
 
 
-def test_a_folder_of_links_that_others_can_write_to_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_links_that_others_can_write_to_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever can turn the link can have the server run on data of their own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    links = tmp_path / f"llama-presets-{os.geteuid()}"
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # the path of a test's own folder is too long for a socket
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    links = short / f"llama-presets-{os.geteuid()}"
     links.mkdir()
     links.chmod(0o777)
     with pytest.raises(StoreError, match="others may write to it.*move the storage, or set TMPDIR"):
@@ -576,6 +576,7 @@ def test_a_folder_of_links_that_others_can_write_to_is_refused(
     link = plain_path(Path("/srv/a b"))
     links.joinpath("turned").replace(link)
     assert plain_path(Path("/srv/a b")).readlink() == Path("/srv/a b")
+    shutil.rmtree(short)
 
 
 def test_the_last_living_process_stops_the_server_of_a_folder(unused: Path) -> None:
