@@ -233,7 +233,7 @@ CYCLES = "We work in cycles of six weeks. [3] The rhythm keeps projects small. [
     ],
 )
 def test_a_sentence_that_may_only_lead_to_the_answer_brings_the_next_one(question: str, answer: str) -> None:
-    """For how and why, and where a number is asked for and not there; an item, or all that was asked, stands alone."""
+    """For steps and reasons, and where a number is asked for and missing; an item, or a whole answer, stands alone."""
     assert ask(question, LIMITS) == answer
 
 
