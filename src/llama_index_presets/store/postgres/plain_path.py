@@ -19,8 +19,8 @@ from llama_index_presets.errors import StoreError
 __all__ = ["plain_path", "remove_link"]
 
 _PLAIN: Final = re.compile(r"/[\w./@+~-]*", re.ASCII)
-_LONGEST: Final = (
-    107 - len("/.s.PGSQL.5432.lock") - 4
+_LONGEST: Final = 103 - len(
+    "/.s.PGSQL.5432.lock"
 )  # bytes; a socket's path ends after 103 on macOS, 107 on Linux
 
 
@@ -80,7 +80,9 @@ def _link_of(folder: Path) -> Path:
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     parent = f"llama-presets-{os.geteuid()}"
     inside = Path(tempfile.gettempdir()).resolve() / parent
-    return (inside if _is_plain(inside / name) else Path("/tmp") / parent) / name
+    if _is_plain(inside / name):
+        return inside / name
+    return Path("/tmp") / parent / name  # nosec B108  # _make_own takes the folder only from this user
 
 
 def _make_own(folder: Path) -> None:
