@@ -19,9 +19,8 @@ from llama_index_presets.errors import StoreError
 __all__ = ["plain_path", "remove_link"]
 
 _PLAIN: Final = re.compile(r"/[\w./@+~-]*", re.ASCII)
-_LONGEST: Final = 103 - len(
-    "/.s.PGSQL.5432.lock"
-)  # bytes; a socket's path ends after 103 on macOS, 107 on Linux
+# In bytes: a socket's path ends after 103 on macOS, 107 on Linux.
+_LONGEST: Final = 103 - len("/.s.PGSQL.5432.lock")
 
 
 def plain_path(folder: Path) -> Path:
