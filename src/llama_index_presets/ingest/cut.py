@@ -80,7 +80,7 @@ def _opened(source: Source, warnings: dict[str, list[str]] | None) -> SourceText
     if source.refusal:
         raise IngestError(source.refusal)
     found, said = storable(source.read())
-    said = [*(found.plain.warnings if isinstance(found, SourceText) else ()), *said]
+    said = [*((*found.plain.warnings, *found.left_out) if isinstance(found, SourceText) else ()), *said]
     if said and warnings is not None:
         warnings[source.doc_id] = said
     return found

@@ -54,7 +54,8 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         raise IngestError("The file is empty (0 bytes).")
     try:
         plain, own = reader_for(path).load()(path, limit)
-        about = {**own, **about_sidecar(path)}
+        left_out = list[str]()
+        about = {**own, **about_sidecar(path, left_out)}
     except (IngestError, MissingExtraError):
         raise
     except RecursionError as error:
@@ -83,6 +84,7 @@ def read_file(path: Path, content_hash: str, limit: SizeLimit = DEFAULT_LIMIT) -
         metadata={**about, "source": path.as_posix(), "file_name": path.name},
         hidden_from_embedding=("file_name", *about),
         content_hash=content_hash,
+        left_out=left_out,
         title=str(about.get("title") or document_title(plain, path.name)),
     )
 

@@ -11,7 +11,13 @@ from llama_index.core.schema import TextNode
 from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
-from llama_index_presets.ingest.metadata.document_metadata import about_properties, allowed_beside
+from llama_index_presets.ingest.chunking.chunk import SentenceChunker
+from llama_index_presets.ingest.cut import cut
+from llama_index_presets.ingest.metadata.document_metadata import (
+    about_properties,
+    allowed_beside,
+    plain_values,
+)
 from llama_index_presets.ingest.metadata.overrides import Stamp, stamped
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources.files import find_files
@@ -167,3 +173,81 @@ def test_a_workbook_of_a_library_has_no_author(tmp_path: Path) -> None:
     book.active.append(["Espresso", 24.5])
     book.save(tmp_path / "prices.xlsx")
     assert "authors" not in read_file(tmp_path / "prices.xlsx", "h").metadata
+
+
+SIDECAR = {
+    "score": float("nan"),
+    "address": {"city": "Rome", "zip": {"code": 185}},
+    "reviewers": [{"name": "Ann", "Since": 2019}, {"name": "Bo", "tags": ["x", ["y"]]}],
+    "matrix": [[1, 2], [3]],
+    "notes": "long " * 1_000,
+    "serial": 2**70,
+    "page": 7,
+    "year": "soon",
+    "empty": None,
+}
+
+
+def test_nested_values_are_kept_under_names_with_dots(tmp_path: Path) -> None:
+    """A filter finds them; lists of objects become a list for each field."""
+    (tmp_path / "a.txt").write_text("Text.")
+    (tmp_path / "a.txt.meta.json").write_text(json.dumps(SIDECAR))
+    found = read_file(tmp_path / "a.txt", "h").metadata
+    assert (found["address.city"], found["address.zip.code"]) == ("Rome", 185)
+    assert found["reviewers.name"] == ["Ann", "Bo"] and found["reviewers.since"] == [2019]
+    assert found["reviewers.tags"] == ["x", "y"] and found["matrix"] == [1, 2, 3]
+    assert found["serial"] == str(2**70) and len(found["notes"]) == 1_000
+
+
+def test_what_cannot_be_kept_is_in_the_report(tmp_path: Path) -> None:
+    """NaN, long text, huge numbers, names of readers, a year that is none; a value of null is none."""
+    (tmp_path / "a.md").write_text("---\nsource: https://a.b/c\nblob: !!binary aGk=\n---\nText.")
+    (tmp_path / "a.md.meta.json").write_text(json.dumps(SIDECAR))
+    warnings: dict[str, list[str]] = {}
+    (source,) = sources(tmp_path / "a.md")
+    list(cut(source, SentenceChunker(tokenize=str.split, max_tokens=50), warnings))
+    (said,) = warnings.values()
+    assert said == [
+        "metadata 'source': 1 value is under a name that says where a passage stands, which a file cannot set; "
+        "left out.",
+        "metadata 'blob': 1 value is of a type that cannot be stored; left out.",
+        "metadata 'score': 1 value is NaN or infinite, which no filter finds; left out.",
+        "metadata 'notes': 1 value is longer than 1,000 characters; the rest was left out.",
+        "metadata 'serial': 1 value is a whole number of more than 64 bits; kept as text.",
+        "metadata 'page': 1 value is under a name that says where a passage stands, which a file cannot set; "
+        "left out.",
+        "metadata 'year': 1 value is without a year from 1500 to 2099; left out.",
+    ]
+
+
+def test_values_too_deep_too_many_or_given_again_are_in_the_report() -> None:
+    """An object in eleven others, more characters than all chunks should carry, two spellings of a name."""
+    deep: object = 1
+    for _ in range(12):
+        deep = {"a": deep}
+    said: list[str] = []
+    many = {f"k{n}": "x" * 1_000 for n in range(25)}
+    found = plain_values({"deep": deep, "Due Date": 1, "due-date": 2, **many}, said)
+    assert found["due_date"] == 2 and "k18" in found and "k24" not in found
+    assert [line.split(":")[0] for line in said] == [
+        "metadata 'deep.a.a.a.a.a.a.a.a.a.a.a'",
+        "metadata 'due_date'",
+        "metadata 'k19', 'k20', 'k21' …",
+    ]
+
+
+def test_authors_with_parts_keep_them() -> None:
+    """As Pandoc, Quarto and CSL write them."""
+    people = [
+        {"name": "A. Noether", "affiliation": "Erlangen"},
+        {"given": "Emil", "family": "Artin"},
+        "C. Gauss",
+    ]
+    assert plain_values({"author": people}) == {
+        "authors": ["A. Noether", "Emil Artin", "C. Gauss"],
+        "authors.affiliation": ["Erlangen"],
+    }
+    assert plain_values({"author": {"name": "A. Noether", "email": "a@b.c"}}) == {
+        "authors": ["A. Noether"],
+        "authors.email": ["a@b.c"],
+    }

@@ -67,6 +67,7 @@ class SourceText:
         hidden_from_embedding: Metadata keys left out of the embedded text.
         hidden_from_llm: Metadata keys left out of LLM prompts.
         content_hash: Of the raw input; equal hash means nothing to do.
+        left_out: Warnings about metadata that could not be kept as it was given.
         title: Of the document, for chunks that do not say it; see `chunk_context`.
         lead: Its lead sentence, for chunks that name nothing; `SentenceChunker` sets it.
     """
@@ -77,6 +78,7 @@ class SourceText:
     hidden_from_embedding: Sequence[str] = ()
     hidden_from_llm: Sequence[str] = ()
     content_hash: str = ""
+    left_out: Sequence[str] = ()
     title: str = ""
     lead: str = ""
 

@@ -7,10 +7,8 @@ sidecar ``NAME.meta.json`` beside the file.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,13 @@ from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk_context import CONTEXT_KEYS
 from llama_index_presets.ingest.clean import whole_characters
+from llama_index_presets.ingest.metadata.flat_values import (
+    LONGEST_VALUE,
+    MetadataChanges,
+    field_name,
+    flat_fields,
+    flat_value,
+)
 from llama_index_presets.packages.extras import require
 
 __all__ = [
@@ -62,10 +67,16 @@ RESERVED: Final = frozenset(
 )
 """Keys that say where a passage stands, and who may see it: a file cannot set them."""
 
-_LONGEST: Final = 1_000  # characters of a value
 _MOST: Final = 20_000  # characters of all that a file says of itself: each of its chunks carries it
 _LONGEST_SIDECAR: Final = 1_000_000  # bytes
-_WHOLE_NUMBERS: Final = range(-(2**63), 2**63)  # that stores can hold
+_LONGEST_DATE: Final = 1_000  # characters in which a year is looked for
+_PARTS_OF_A_NAME: Final = ("name", "literal", "given", "family")
+_TOO_MUCH: Final = (
+    f"beyond the {_MOST:,} characters that a file may say of itself; what is beyond was left out"
+)
+_SET_BY_READERS: Final = "under a name that says where a passage stands, which a file cannot set; left out"
+_AGAIN: Final = "given again under the same name; the last was kept"
+_NO_YEAR: Final = "without a year from 1500 to 2099; left out"
 _HEAD_KEYS: Final = "title|authors?|year|date|department|section|category|tags"
 _HTML_NAMES: Final = {
     "citation_title": "title", "citation_author": "authors", "author": "authors", "citation_publication_date": "date",
@@ -92,8 +103,12 @@ _YEAR_LINE: Final = re.compile(
 )
 
 
-def about_front_matter(text: str) -> dict[str, Any]:
+def about_front_matter(text: str, left_out: list[str] | None = None) -> dict[str, Any]:
     """Values of the YAML block that opens a Markdown file.
+
+    Args:
+        text: The file.
+        left_out: See `plain_values`.
 
     Raises:
         IngestError: The block is not YAML, uses aliases (a few lines of them can stand for billions of values), or is
@@ -120,7 +135,7 @@ def about_front_matter(text: str) -> dict[str, Any]:
         raise IngestError(
             f"The front matter is not YAML ({line}). Correct it, or remove the '---' lines."
         ) from error
-    return plain_values(values) if isinstance(values, dict) else {}
+    return plain_values(values, left_out) if isinstance(values, dict) else {}
 
 
 @cache
@@ -134,7 +149,7 @@ def _without_aliases(yaml: Any) -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [_name(key.value) for key, _ in node.value if isinstance(key.value, str)]
+            names = [field_name(key.value) for key, _ in node.value if isinstance(key.value, str)]
             if names.count(ALLOWED) > 1:
                 raise yaml.constructor.ConstructorError(problem=_TWICE)
             return super().construct_mapping(node, deep)
@@ -212,13 +227,17 @@ def sidecar_of(path: Path) -> Path | None:
     return None
 
 
-def about_sidecar(path: Path) -> dict[str, Any]:
+def about_sidecar(path: Path, left_out: list[str] | None = None) -> dict[str, Any]:
     """Values of a file's sidecar; empty where it has none.
+
+    Args:
+        path: The file.
+        left_out: See `plain_values`.
 
     Raises:
         IngestError: The sidecar is not a JSON object, says twice who is allowed, or is longer than 1,000,000 bytes.
     """
-    return plain_values(_sidecar(path))
+    return plain_values(_sidecar(path), left_out)
 
 
 def allowed_beside(path: Path) -> Any:
@@ -229,7 +248,7 @@ def allowed_beside(path: Path) -> Any:
     Raises:
         IngestError: As `about_sidecar`.
     """
-    said = [value for key, value in _sidecar(path).items() if _name(key) == ALLOWED]
+    said = [value for key, value in _sidecar(path).items() if field_name(key) == ALLOWED]
     return (said[0] or []) if said else None
 
 
@@ -261,38 +280,70 @@ _TWICE: Final = f"'{ALLOWED}' stands there twice, so who may see the document is
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; of a field that is given twice readers take the last, which for `ALLOWED` is refused."""
-    if [_name(key) for key, _ in pairs].count(ALLOWED) > 1:
+    if [field_name(key) for key, _ in pairs].count(ALLOWED) > 1:
         raise IngestError(f"{_TWICE}. Keep one in the sidecar.")
     return dict(pairs)
 
 
-def _name(key: Any) -> str:
-    """Name of a field, however it is written."""
-    return str(_plain(str(key).strip().lower().replace(" ", "_").replace("-", "_")))
-
-
-def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
+def plain_values(values: Mapping[Any, Any], left_out: list[str] | None = None) -> dict[str, Any]:
     """Values that can be stored and filtered on: text, numbers, booleans, lists of them; a year wherever a date is.
 
+    Nested values get names with dots (`flat_fields`).
+
+    Args:
+        values: As they stand in the file.
+        left_out: Where a line is added for each kind of value that could not be kept as it is.
+
     Example:
-        >>> plain_values({"Author": "A. Noether and E. Artin", "year": "2020", "page": 3, "nested": {}})
-        {'authors': ['A. Noether', 'E. Artin'], 'year': 2020}
+        >>> plain_values({"Author": "A. Noether and E. Artin", "year": "2020", "page": 3, "due": {"day": 5}})
+        {'authors': ['A. Noether', 'E. Artin'], 'year': 2020, 'due.day': 5}
     """
     found: dict[str, Any] = {}
-    left = _MOST
+    left, changes = _MOST, MetadataChanges()
     for key, value in values.items():
-        name = _name(key)
-        name = "authors" if name == "author" else name
-        plain = _authors(value) if name == "authors" else _year(value) if name == "year" else _plain(value)
-        if name == ALLOWED and isinstance(value, str) and len(value) > _LONGEST:
-            plain = _plain(value.split(","))  # cut in the middle, a name would be that of another group
-        if name and name not in RESERVED and plain not in (None, "", []):
-            plain, left = _within(plain, left - len(name))
-            if plain is not None:
-                found[name] = plain
+        name = field_name(key)
+        for field, plain in _fields("authors" if name == "author" else name, value, changes).items():
+            if not field or plain in (None, "", []):
+                continue
+            if field in RESERVED:
+                changes.note(_SET_BY_READERS, field)
+                continue
+            if field in found:
+                changes.note(_AGAIN, field)
+            kept, left = _within(plain, left - len(field))
+            if kept != plain:
+                changes.note(_TOO_MUCH, field)
+            if kept is not None:
+                found[field] = kept
     if "year" not in found and (year := _year(found.get("date"))) is not None:
         found["year"] = year
+    if left_out is not None:
+        left_out += changes.lines()
     return found
+
+
+def _fields(name: str, value: Any, changes: MetadataChanges) -> dict[str, Any]:
+    """Values of one field of a file under their names."""
+    if name == "authors":
+        people = value if isinstance(value, list) else [value]
+        beside = [
+            {key: one for key, one in person.items() if field_name(key) not in _PARTS_OF_A_NAME}
+            for person in people
+            if isinstance(person, Mapping)
+        ]
+        names = _authors(people, changes, in_one_text=isinstance(value, str))
+        return flat_fields(name, beside, changes) | {name: names}
+    if name == "year":
+        year = _year(value)
+        if year is None and value not in (None, "", []):
+            changes.note(_NO_YEAR, name)
+        return {name: year}
+    if name == ALLOWED:  # read as it stands by `allowed_beside`; here it is a field like another
+        if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            value = value.split(",")  # cut in the middle, a name would be that of another group
+        if isinstance(value, Mapping):
+            return {}
+    return flat_fields(name, value, changes)
 
 
 def _within(value: Any, left: int) -> tuple[Any, int]:
@@ -310,27 +361,21 @@ def _size(value: Any) -> int:
     return len(value) if isinstance(value, str) else 8
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, list):
-        kept = [_plain(one) for one in value]
-        return [one for one in kept if one is not None and not isinstance(one, list)]
-    if isinstance(value, str):
-        return whole_characters(" ".join(value.split())[:_LONGEST]).replace("\0", "")
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, int) and value in _WHOLE_NUMBERS else None
-
-
-def _authors(value: Any) -> list[str]:
-    given = value if isinstance(value, list) else re.split(r" ?; ?| and ", " ".join(str(value or "").split()))
-    names = (_plain(one.get("name") if isinstance(one, dict) else one) for one in given)
-    tidy = (str(name).removeprefix("and ").strip(", ") for name in names if name not in (None, []))
-    return [name for name in tidy if name]
+def _authors(people: list[Any], changes: MetadataChanges, *, in_one_text: bool) -> list[str]:
+    names = list[str]()
+    for person in people:
+        if isinstance(person, Mapping):
+            parts = {field_name(key): str(one) for key, one in person.items() if one}
+            whole = parts.get("name") or parts.get("literal") or ""
+            names.append(whole or f"{parts.get('given', '')} {parts.get('family', '')}")
+        elif in_one_text:
+            names += re.split(r" ?; ?| and ", " ".join(person.split()))
+        elif not isinstance(person, list):
+            names.append(str(person or ""))
+    plain = (flat_value(name, "authors", changes) for name in names)
+    return [name for one in plain if (name := one.removeprefix("and ").strip(", "))]
 
 
 def _year(value: Any) -> int | None:
-    plain = _plain(value)
-    found = re.search(r"\b(1[5-9]|20)\d\d\b", str(plain)) if plain is not None else None
+    found = re.search(r"\b(1[5-9]|20)\d\d\b", str(value)[:_LONGEST_DATE]) if value is not None else None
     return int(found[0]) if found else None

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Final, cast
 
 from llama_index.core.schema import TextNode
 
-from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.clean import whole_characters
 from llama_index_presets.ingest.images import Picture
+from llama_index_presets.ingest.metadata.flat_values import MetadataChanges, shown_key
 
 __all__ = ["storable"]
 
 _NO_NUMBER: Final = "NaN or infinite, which JSON has no number for; stored as null"
 _NUL: Final = "text with NUL characters, which were removed"
 _HALF: Final = "text with half of a character (a surrogate), in whose place a sign of replacement was put"
-_NAMED: Final = 3
-
-
-@dataclass(slots=True)
-class _Changes:
-    """What was changed in the metadata of one document: kind of change -> keys, in order, and how often."""
-
-    keys: dict[str, dict[str, None]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def note(self, kind: str, key: str) -> None:
-        self.keys.setdefault(kind, {})[_shown(key)] = None
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-
-    def lines(self) -> list[str]:
-        """One line for each kind of change, with a count and the first keys."""
-        found = []
-        for kind, keys in self.keys.items():
-            named = ", ".join(f"'{key}'" for key in list(keys)[:_NAMED]) + (
-                " …" if len(keys) > _NAMED else ""
-            )
-            count = self.counts[kind]
-            found.append(f"metadata {named}: {counted(count, 'value', 'are')} {kind}.")
-        return found
 
 
 def storable(
@@ -65,7 +41,7 @@ def storable(
         >>> lines[0]
         "metadata 'price': 1 value is NaN or infinite, which JSON has no number for; stored as null."
     """
-    changes = _Changes()
+    changes = MetadataChanges()
     changed: SourceText | Picture | list[TextNode]
     if isinstance(content, SourceText):
         changed = _text(content, changes)
@@ -78,11 +54,11 @@ def storable(
     return changed, changes.lines()
 
 
-def _text(text: SourceText, changes: _Changes) -> SourceText:
+def _text(text: SourceText, changes: MetadataChanges) -> SourceText:
     return replace(text, metadata=_object(text.metadata, changes, ""))
 
 
-def _nodes(nodes: Iterable[TextNode], changes: _Changes) -> list[TextNode]:
+def _nodes(nodes: Iterable[TextNode], changes: MetadataChanges) -> list[TextNode]:
     found = []
     for node in nodes:
         before = sum(changes.counts.values())
@@ -92,21 +68,21 @@ def _nodes(nodes: Iterable[TextNode], changes: _Changes) -> list[TextNode]:
     return found
 
 
-def _object(values: Mapping[Any, Any], changes: _Changes, place: str) -> dict[Any, Any]:
+def _object(values: Mapping[Any, Any], changes: MetadataChanges, place: str) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in values.items():
         at = place or str(key)
         name = _characters(key, changes, at) if isinstance(key, str) else key
         if name in found:
             raise IngestError(
-                f"The metadata has two keys that differ in characters that no store can hold: '{_shown(str(key))}'. "
+                f"The metadata has two keys that differ in characters that no store can hold: '{shown_key(str(key))}'. "
                 "Rename one."
             )
         found[name] = _value(value, changes, at)
     return found
 
 
-def _value(value: Any, changes: _Changes, place: str) -> Any:
+def _value(value: Any, changes: MetadataChanges, place: str) -> Any:
     match value:
         case str():
             return _characters(value, changes, place)
@@ -123,7 +99,7 @@ def _value(value: Any, changes: _Changes, place: str) -> Any:
     return _value(value.tolist(), changes, place) if hasattr(value, "tolist") else value
 
 
-def _characters(text: str, changes: _Changes, place: str) -> str:
+def _characters(text: str, changes: MetadataChanges, place: str) -> str:
     if "\0" in text:
         changes.note(_NUL, place)
         text = text.replace("\0", "")
@@ -131,9 +107,3 @@ def _characters(text: str, changes: _Changes, place: str) -> str:
     if whole != text and "\ufffd" in whole:  # a pair of halves is a character, and loses nothing
         changes.note(_HALF, place)
     return whole
-
-
-def _shown(key: str) -> str:
-    """A key as a line of the report shows it: short, and without what no terminal should get."""
-    short = key if len(key) <= 60 else f"{key[:57]}…"
-    return "".join(one if one.isprintable() else "\ufffd" for one in short)

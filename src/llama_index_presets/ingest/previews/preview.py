@@ -165,6 +165,6 @@ def _of_text(doc_id: str, read: SourceText, chunker: SentenceChunker) -> FilePre
             for node in nodes
         ],
         metadata={key: value for key, value in read.metadata.items() if key not in ("source", "file_name")},
-        warnings=list(plain.warnings),
+        warnings=[*plain.warnings, *read.left_out],
         text=plain.text,
     )

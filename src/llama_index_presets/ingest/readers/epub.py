@@ -59,7 +59,9 @@ def read_epub(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
             else:
                 chapters.append(("", plain_from_xhtml(decode(archive.read(name)).text, limit)))
     plain = joined_parts(chapters, limit)
-    return PlainText(plain.text, plain.headings, tables=plain.tables, warnings=missing), _about(book)
+    return PlainText(
+        plain.text, plain.headings, tables=plain.tables, warnings=(*plain.warnings, *missing)
+    ), _about(book)
 
 
 def plain_from_xhtml(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:

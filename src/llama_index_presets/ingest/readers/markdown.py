@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,10 @@ _CLOSES: Final = re.compile(rf"</({_HIDING})(?=[\s>])", re.IGNORECASE)
 def read_markdown(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Text and front matter of a Markdown file."""
     decoded = read_text_file(path, limit)
-    return decoded.of(plain_from_markdown(decoded.text, limit)), about_front_matter(decoded.text)
+    left_out = list[str]()
+    about = about_front_matter(decoded.text, left_out)
+    plain = decoded.of(plain_from_markdown(decoded.text, limit))
+    return replace(plain, warnings=(*plain.warnings, *left_out)), about
 
 
 def plain_from_markdown(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
