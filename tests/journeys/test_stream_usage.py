@@ -20,8 +20,8 @@ from tests.fakes import WordEmbedding
 from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger, build
+from llama_index_presets.monitor.calls.stream_usage import ask_for_usage, forget_servers
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
-from llama_index_presets.monitor.stream_usage import ask_for_usage, forget_servers
 
 MESSAGES = [ChatMessage(content="Hello")]
 REPORTED, ESTIMATED = ("reported", 1000, 100), "estimated"

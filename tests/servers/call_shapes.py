@@ -14,7 +14,7 @@ from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
 
-from llama_index_presets.monitor.usage import _encoding
+from llama_index_presets.monitor.calls.usage import _encoding
 
 MESSAGES = [ChatMessage(role="user", content="How many roads?")]
 PROMPT = PromptTemplate("Describe {x}.")

@@ -25,7 +25,7 @@ from typing import Any
 
 import tiktoken
 
-from llama_index_presets.monitor.usage import _encoding
+from llama_index_presets.monitor.calls.usage import _encoding
 
 _PATHS = ("/chat/completions", "/completions", "/responses", "/embeddings")
 """What is served, below any prefix: Azure puts the deployment before, and its version behind."""

@@ -20,8 +20,8 @@ from llama_index.core.schema import MetadataMode
 from llama_index_presets._options import strict
 from llama_index_presets.monitor.budgets import Budgets
 from llama_index_presets.monitor.calls.model_call import OpenCall
+from llama_index_presets.monitor.calls.usage import most_tokens
 from llama_index_presets.monitor.prices import Tokens
-from llama_index_presets.monitor.usage import most_tokens
 
 __all__ = ["BudgetGuard", "admit", "output_limit"]
 

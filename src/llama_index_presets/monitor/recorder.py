@@ -28,13 +28,13 @@ from llama_index_presets.monitor.calls.model_call import (
     prompt_texts,
     who_bills,
 )
+from llama_index_presets.monitor.calls.stream_usage import ask_for_usage, complete_usage
+from llama_index_presets.monitor.calls.usage import Usage
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.row import Call, forget_oldest
 from llama_index_presets.monitor.listener import DispatcherListener, stream_method
 from llama_index_presets.monitor.prices import FREE_PROVIDER
-from llama_index_presets.monitor.stream_usage import ask_for_usage, complete_usage
 from llama_index_presets.monitor.token_counts import TokenCounts
-from llama_index_presets.monitor.usage import Usage
 
 __all__ = ["CallRecorder"]
 

@@ -14,7 +14,7 @@ from llama_index.core.utilities.token_counting import TokenCounter
 
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.calls.model_call import CallEnded, prompt_texts
-from llama_index_presets.monitor.usage import Usage
+from llama_index_presets.monitor.calls.usage import Usage
 
 __all__ = ["TokenCount", "TokenCounts"]
 

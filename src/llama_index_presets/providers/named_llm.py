@@ -12,9 +12,9 @@ from typing import Any, Final
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 
+from llama_index_presets.monitor.calls.usage import provider_of
 from llama_index_presets.monitor.prices import context_window_of
 from llama_index_presets.monitor.retry import status_of
-from llama_index_presets.monitor.usage import provider_of
 from llama_index_presets.providers.checked_replies import checking, plain_client, wrapped_alike
 
 __all__ = ["HoldsClients", "NamedLLM", "is_reasoning_model"]

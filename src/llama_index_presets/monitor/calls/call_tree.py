@@ -37,15 +37,15 @@ from llama_index_presets.monitor.calls.model_call import (
     response_text,
 )
 from llama_index_presets.monitor.calls.open_streams import OpenStreams
-from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, LOAD_KIND, forget_oldest
-from llama_index_presets.monitor.prices import FREE_PROVIDER
-from llama_index_presets.monitor.usage import (
+from llama_index_presets.monitor.calls.usage import (
     Usage,
     merged,
     provider_of,
     reported_usage,
     reranker_model,
 )
+from llama_index_presets.monitor.ledger.row import BILLABLE_KINDS, LOAD_KIND, forget_oldest
+from llama_index_presets.monitor.prices import FREE_PROVIDER
 
 __all__ = ["CallTree"]
 

@@ -9,9 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
 from llama_index_presets.loading import ModelLoadEvent
 from llama_index_presets.monitor.attribution import attempt_number, attribution
-from llama_index_presets.monitor.ledger.row import covered_s
-from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
-from llama_index_presets.monitor.usage import (
+from llama_index_presets.monitor.calls.usage import (
     Usage,
     count_embedding,
     estimate_chat,
@@ -19,6 +17,8 @@ from llama_index_presets.monitor.usage import (
     merged,
     reported_usage,
 )
+from llama_index_presets.monitor.ledger.row import covered_s
+from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
 
 __all__ = [
     "NO_USAGE",

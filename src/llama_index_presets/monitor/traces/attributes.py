@@ -22,8 +22,8 @@ from openinference.semconv.trace import SpanAttributes as Keys
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.calls.model_call import CallEnded, who_bills
+from llama_index_presets.monitor.calls.usage import Usage
 from llama_index_presets.monitor.prices import Pricer
-from llama_index_presets.monitor.usage import Usage
 
 __all__ = ["ALLOWED", "Billed", "Content", "Hit", "Message", "Outgoing", "Redactor", "attributes"]
 

@@ -21,8 +21,8 @@ from llama_index_presets.errors import BudgetExceededError, ModelError, PresetsE
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.monitor.attribution import attributed
+from llama_index_presets.monitor.calls.usage import estimate_chat, estimate_text, most_tokens, reported_usage
 from llama_index_presets.monitor.prices import Pricer, Tokens, price_key
-from llama_index_presets.monitor.usage import estimate_chat, estimate_text, most_tokens, reported_usage
 from llama_index_presets.presets.contextual.prompts import (
     SENTENCE_TOKENS,
     Stretch,

@@ -15,8 +15,8 @@ from llama_index_presets.answer.extractive import ExtractiveLLM
 from llama_index_presets.answer_cache.store import SentenceCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.encryption import Encryptor
+from llama_index_presets.monitor.calls.usage import provider_of
 from llama_index_presets.monitor.prices import Pricer, context_window_of
-from llama_index_presets.monitor.usage import provider_of
 from llama_index_presets.presets.checks.offline import refuse_remote
 from llama_index_presets.presets.contextual.contextualiser import ContextModel, Contextualiser
 from llama_index_presets.presets.engine_parts import EngineParts

@@ -22,8 +22,8 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.privacy.watch import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, read_again, sources
+from llama_index_presets.monitor.calls.usage import count_embedding, provider_of
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here, price_key
-from llama_index_presets.monitor.usage import count_embedding, provider_of
 from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser

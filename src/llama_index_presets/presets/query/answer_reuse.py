@@ -28,7 +28,7 @@ from llama_index_presets.answer_cache.question_form import normalised, question_
 from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.errors import PresetsError
 from llama_index_presets.monitor.attribution import attribution
-from llama_index_presets.monitor.usage import provider_of
+from llama_index_presets.monitor.calls.usage import provider_of
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.provenance import RankedNode, StageRank
