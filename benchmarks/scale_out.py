@@ -21,7 +21,7 @@ from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo,
 
 from llama_index_presets import DuckDBVectorStore, LanceDBVectorStore, PostgresVectorStore, embedded_postgres
 from llama_index_presets.embed.local.embedding import LocalEmbedding
-from llama_index_presets.ingest.cut import cut
+from llama_index_presets.ingest.chunking.cut import cut
 from llama_index_presets.ingest.sources.source import sources
 from llama_index_presets.presets.models import make_chunker
 

@@ -20,7 +20,7 @@ CIRCLES: tuple[set[str], ...] = ()
 
 
 # Folders with more than a reader takes in at a glance. This list may only get shorter.
-CROWDED = {".", "ingest", "ingest/readers", "monitor"}
+CROWDED = {".", "ingest/readers"}
 MOST_ENTRIES = 18
 MOST_LINES = 500
 

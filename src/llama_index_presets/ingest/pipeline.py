@@ -17,8 +17,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_presets.errors import ModelError, PresetsError
 from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, language_of_nodes
+from llama_index_presets.ingest.chunking.cut import Contextualiser, cut
 from llama_index_presets.ingest.clean import whole_characters
-from llama_index_presets.ingest.cut import Contextualiser, cut
 from llama_index_presets.ingest.failures import Doubts, blame, file_problem
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress

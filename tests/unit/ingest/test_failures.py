@@ -34,10 +34,10 @@ from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.progress import Silent
-from llama_index_presets.ingest.ray import IngestDocuments, OpenedWorker, Recorder
 from llama_index_presets.ingest.sources import source
 from llama_index_presets.ingest.sources.frames import FrameColumns
 from llama_index_presets.ingest.sources.source import Source, sources
+from llama_index_presets.presets.ingestion.ray import IngestDocuments, OpenedWorker, Recorder
 
 GOOD = [Document(text="Alpha text.", doc_id="a"), Document(text="Beta text.", doc_id="b")]
 POISON = Document(text="Poison text.", doc_id="p")

@@ -17,13 +17,13 @@ from llama_index.core.schema import Document, TextNode
 from tests.fakes import WordEmbedding
 
 from llama_index_presets.errors import IngestError
-from llama_index_presets.ingest import ray as distributed
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
 from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.progress import Silent
-from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources.source import Source, sources
+from llama_index_presets.presets.ingestion import ray as distributed
+from llama_index_presets.presets.ingestion.ray import RayLoad
 from llama_index_presets.retrieve.bm25.consistency import check_consistency
 from llama_index_presets.retrieve.bm25.index import BM25Index
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore

@@ -18,7 +18,7 @@ from tests.unit.ingest.test_read import write_pdf
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText
-from llama_index_presets.ingest.cut import cut
+from llama_index_presets.ingest.chunking.cut import cut
 from llama_index_presets.ingest.images import read_picture
 from llama_index_presets.ingest.limits import SizeLimit, warn_of_many_chunks
 from llama_index_presets.ingest.metadata.document_metadata import (

@@ -8,7 +8,7 @@ import pytest
 
 from llama_index_presets import build
 from llama_index_presets.ingest.metadata.overrides import Stamp
-from llama_index_presets.ingest.ray import Recorder
+from llama_index_presets.presets.ingestion.ray import Recorder
 from llama_index_presets.presets.ingestion.ray_workers import ray_worker
 
 

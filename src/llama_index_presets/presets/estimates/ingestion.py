@@ -16,9 +16,9 @@ from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
-from llama_index_presets.ingest.estimate import Work, count_work
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
+from llama_index_presets.ingest.previews.estimate import Work, count_work
 from llama_index_presets.ingest.privacy.watch import as_sent
 from llama_index_presets.ingest.progress import Progress, progress_bar
 from llama_index_presets.ingest.sources.source import Source, read_again, sources

@@ -14,12 +14,12 @@ from llama_index_presets.ingest.manifest import Manifest
 from llama_index_presets.ingest.metadata.overrides import Stamp
 from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch
-from llama_index_presets.ingest.ray import OpenedWorker, Recorder
 from llama_index_presets.presets.engine_parts import EngineParts
 from llama_index_presets.presets.estimates.ingestion import Estimator
 from llama_index_presets.presets.index.encryption import choose_encryption
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.index.stores import open_store
+from llama_index_presets.presets.ingestion.ray import OpenedWorker, Recorder
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.models import (
     make_chunker,

@@ -23,7 +23,6 @@ from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch, as_sent
 from llama_index_presets.ingest.progress import progress_bar
-from llama_index_presets.ingest.ray import RayLoad
 from llama_index_presets.ingest.sources.document_source import DocumentSource
 from llama_index_presets.ingest.sources.file_system_source import is_url, source_name, stays_here
 from llama_index_presets.ingest.sources.files import root_path
@@ -48,6 +47,7 @@ from llama_index_presets.presets.index.permissions import (
     seen_only,
 )
 from llama_index_presets.presets.index.storage import open_storage
+from llama_index_presets.presets.ingestion.ray import RayLoad
 from llama_index_presets.presets.ingestion.ray_workers import check_ray, ray_worker
 from llama_index_presets.presets.models import (
     reads_images,

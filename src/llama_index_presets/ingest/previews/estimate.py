@@ -14,7 +14,7 @@ from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
-from llama_index_presets.ingest.cut import Contextualiser, cut_stream
+from llama_index_presets.ingest.chunking.cut import Contextualiser, cut_stream
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.ingest.pipeline import FailedSource, failed_source, work_of
 from llama_index_presets.ingest.progress import Progress
