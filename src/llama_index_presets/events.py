@@ -18,11 +18,17 @@ __all__ = [
     "EmbeddingUsageEvent",
     "FusionEvent",
     "LegEndEvent",
+    "LoadPurpose",
+    "ModelLoadEvent",
+    "ModelLoadStartEvent",
     "RerankUsageEvent",
     "RunEndEvent",
     "RunStartEvent",
     "UsageSource",
 ]
+
+LoadPurpose = Literal["embedding", "rerank", "llm"]
+"""What a model is loaded for."""
 
 UsageSource = Literal["reported", "counted", "estimated"]
 """Who counted the tokens: the provider, the model's own tokenizer, or another tokenizer."""
@@ -224,3 +230,43 @@ class DocumentEndEvent(BaseEvent):
     def class_name(cls) -> str:
         """Name used by LlamaIndex serialisation."""
         return "DocumentEndEvent"
+
+
+class ModelLoadEvent(BaseEvent):
+    """A model was loaded, or a thread waited until another one had; dispatched inside the span that waited.
+
+    Attributes:
+        model: Model name.
+        purpose: What it is for.
+        latency_ms: How long it took, in milliseconds.
+        waited: Whether another thread loaded it meanwhile.
+        error: Class of the exception that ended it, or None. Never its message.
+    """
+
+    model: str
+    purpose: LoadPurpose
+    latency_ms: float
+    waited: bool = False
+    error: str | None = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "ModelLoadEvent"
+
+
+class ModelLoadStartEvent(BaseEvent):
+    """A model begins to be loaded; a `ModelLoadEvent` follows.
+
+    Attributes:
+        model: Model name.
+        purpose: What it is for.
+    """
+
+    model: str
+    purpose: LoadPurpose
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name used by LlamaIndex serialisation."""
+        return "ModelLoadStartEvent"

@@ -32,7 +32,7 @@ from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import BudgetExceededError
 from llama_index_presets.events import EmbeddingUsageEvent, RerankUsageEvent
-from llama_index_presets.loading import LoadOnce, loading
+from llama_index_presets.inference.loading import LoadOnce, loading
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
 
 __all__ = ["SEQUENCES", "Expected", "Sequence"]

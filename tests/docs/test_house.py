@@ -20,22 +20,33 @@ CIRCLES: tuple[set[str], ...] = ()
 
 
 # Folders with more than a reader takes in at a glance. This list may only get shorter.
-CROWDED = {".", "ingest/readers"}
+CROWDED = {"ingest/readers"}
 MOST_ENTRIES = 18
 MOST_LINES = 500
 
 
+def entries(folder: Path) -> list[Path]:
+    """Files and folders of a folder, without what Python keeps there."""
+    return [path for path in folder.iterdir() if path.name != "__pycache__"]
+
+
 def test_a_folder_and_a_module_fit_a_reader() -> None:
     """No folder has more than 18 entries, files and folders, and no module more than 500 lines."""
-    folders = [path for path in (SRC, *SRC.rglob("*/")) if path.is_dir() and path.name != "__pycache__"]
+    folders = [path for path in SRC.rglob("*/") if path.is_dir() and path.name != "__pycache__"]
     crowded = {
-        folder.relative_to(SRC).as_posix()
-        for folder in folders
-        if sum(one.name != "__pycache__" for one in folder.iterdir()) > MOST_ENTRIES
+        folder.relative_to(SRC).as_posix() for folder in folders if len(entries(folder)) > MOST_ENTRIES
     }
     assert crowded <= CROWDED
     long = [path.name for path in SRC.rglob("*.py") if path.read_text("utf-8").count("\n") > MOST_LINES]
     assert long == []
+
+
+def test_the_root_is_the_table_of_contents() -> None:
+    """The root has a screen of files at most, and the map of CONTRIBUTING.md has a row for each of its folders."""
+    files = [path for path in entries(SRC) if path.is_file()]
+    assert len(files) <= MOST_ENTRIES
+    rows = re.findall(r"^\| `(\w+)/` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(path.name for path in entries(SRC) if path.is_dir())
 
 
 FOUNDATION = {"concurrency", "files", "packages", "text"}

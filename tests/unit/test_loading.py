@@ -25,7 +25,8 @@ from llama_index_presets import CostTrackingHandler, CrossEncoderRerank, Ledger,
 from llama_index_presets.embed.clip.embedding import ClipEmbedding
 from llama_index_presets.embed.local import encoders as encoder
 from llama_index_presets.embed.local.embedding import LocalEmbedding
-from llama_index_presets.loading import LoadOnce, ModelLoadEvent, loading
+from llama_index_presets.events import ModelLoadEvent
+from llama_index_presets.inference.loading import LoadOnce, loading
 from llama_index_presets.monitor.alerts import AlertMonitor, Thresholds
 from llama_index_presets.monitor.ledger.row import covered_s
 from llama_index_presets.monitor.traces.tracing import trace_to

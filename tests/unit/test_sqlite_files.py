@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import StoreLockedError
 from llama_index_presets.files.sqlite_files import WRITE_AHEAD, open_sqlite, rewrite

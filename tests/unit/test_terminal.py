@@ -23,8 +23,8 @@ from tests.servers.openai import OpenAIServer
 
 from llama_index_presets.cli.answer_output import show_pieces, show_sources
 from llama_index_presets.cli.terminal import Working, model_loads_shown, print_table, table
+from llama_index_presets.inference.loading import LoadOnce, loading
 from llama_index_presets.ingest.progress import TerminalBar
-from llama_index_presets.loading import LoadOnce, loading
 
 HERE = Path(__file__).parents[2]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.evaluate.results import read_result
 from llama_index_presets.ingest.manifest import Manifest

@@ -228,6 +228,6 @@ def working(doing: str) -> Working:
 
 def model_loads_shown(status: Working) -> AbstractContextManager[None]:
     """Let a status line name each model while it is loaded."""
-    from llama_index_presets.loading import report_loads
+    from llama_index_presets.inference.loading import report_loads
 
     return report_loads(lambda model: status.begin(f"Loading {model}"), status.done)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llama_index_presets.charts import render, scatter, write_page
 from llama_index_presets.evaluate.results import Result
+from llama_index_presets.report.charts import render, scatter, write_page
 
 __all__ = ["quality_page", "write_quality_page"]
 

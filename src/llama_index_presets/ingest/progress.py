@@ -67,7 +67,7 @@ class TerminalBar:
         self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(doing, total=None)
         # it imports LlamaIndex, which a list of commands need not
-        from llama_index_presets.loading import report_loads
+        from llama_index_presets.inference.loading import report_loads
 
         self._loads = report_loads(
             lambda model: self._bar.update(self._task, description=f"Loading {model}"),

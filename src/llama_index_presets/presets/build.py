@@ -16,8 +16,8 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from llama_index_presets._options import strict
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.closing import closes_on_error
 from llama_index_presets.embed.cached import CachedEmbedding
 from llama_index_presets.errors import ModelError, SettingsError

@@ -20,8 +20,8 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, FilterCondition, MetadataFilters
 
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.answer.synthesize import CitedSynthesizer
-from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.concurrency.forks import ADVICE
 from llama_index_presets.errors import (
     AnswerError,

@@ -29,7 +29,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError
-from llama_index_presets.loading import LoadOnce, loading
+from llama_index_presets.inference.loading import LoadOnce, loading
 from llama_index_presets.packages.extras import require
 
 __all__ = ["SmolLM2", "weights_folder"]

@@ -23,7 +23,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import RerankError, SettingsError
 from llama_index_presets.events import RerankUsageEvent
 from llama_index_presets.inference.backends import BACKENDS, Backend
-from llama_index_presets.loading import loading
+from llama_index_presets.inference.loading import loading
 from llama_index_presets.provenance import RERANK, RETRIEVAL, RankedNode, StageRank
 from llama_index_presets.rerank.model import load_pair_model
 from llama_index_presets.rerank.official import OFFICIAL, check_model, own_settings, with_retrieval_score

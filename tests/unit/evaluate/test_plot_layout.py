@@ -9,12 +9,12 @@ import pytest
 from tests.fixtures.browser import BROWSER, NO_BROWSER, layout_faults
 from tests.unit.evaluate.test_measures import ASKED, OUTCOMES
 
-from llama_index_presets.charts import write_page
 from llama_index_presets.evaluate.plot import write_quality_page
 from llama_index_presets.evaluate.results import make_result
 from llama_index_presets.presets.estimates.answer import AnswerEstimate
 from llama_index_presets.presets.estimates.estimate import Estimate
 from llama_index_presets.presets.estimates.page import estimate_page
+from llama_index_presets.report.charts import write_page
 
 pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 pytestmark = [

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from llama_index_presets import build, cli
-from llama_index_presets.charts import intervals, standalone
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.experiments.tuning.report import TuneReport
 from llama_index_presets.experiments.tuning.runner import Runner, check_measure
@@ -24,6 +23,7 @@ from llama_index_presets.experiments.tuning.search import Interval, Point, Tuned
 from llama_index_presets.experiments.tuning.space import configurations, index_of, parse_axes
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.presets.settings import Settings
+from llama_index_presets.report.charts import intervals, standalone
 
 QUESTIONS = [f"q{number}" for number in range(60)]
 

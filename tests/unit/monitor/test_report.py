@@ -17,7 +17,6 @@ import pytest
 from rich.console import Console
 from tests.fixtures.browser import BROWSER, NO_BROWSER
 
-from llama_index_presets.charts import Chart, bars, lines
 from llama_index_presets.errors import MissingExtraError, MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import AlertMonitor
 from llama_index_presets.monitor.ledger.ledger import Ledger
@@ -29,6 +28,7 @@ from llama_index_presets.monitor.ledger.report import (
     watch,
     write_cost_page,
 )
+from llama_index_presets.report.charts import Chart, bars, lines
 
 HOSTILE = "<script>alert(1)</script>[bold]"
 

@@ -84,8 +84,8 @@ def estimate(
                 "'ingest --again' still keeps the vectors of chunks whose text stays, and costs less than this."
             )
     if plot:
-        from llama_index_presets.charts import write_page
         from llama_index_presets.presets.estimates.page import estimate_page
+        from llama_index_presets.report.charts import write_page
 
         complain(f"Written: {write_page(estimate_page(found, _rows(found)), plot)}")
     complain_of_failures(found.failed)

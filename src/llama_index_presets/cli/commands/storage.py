@@ -47,7 +47,7 @@ def answers(
     as_json: AsJson = False,
 ) -> None:
     """Answers that the answer cache of a storage holds."""
-    from llama_index_presets.answer_cache.store import AnswerCache
+    from llama_index_presets.answer.cache.store import AnswerCache
 
     location = existing_storage(storage)
     cache = AnswerCache(location.answers, max_bytes=1, max_age_s=1)

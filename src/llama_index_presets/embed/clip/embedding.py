@@ -27,7 +27,7 @@ from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.images import MAX_PIXELS, open_image
-from llama_index_presets.loading import loading
+from llama_index_presets.inference.loading import loading
 
 __all__ = ["ClipEmbedding"]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from llama_index_presets.embed.clip.towers import ClipTowers, open_towers
 from llama_index_presets.embed.tokens import Tokenizer
 from llama_index_presets.errors import ModelError
-from llama_index_presets.loading import LoadOnce
+from llama_index_presets.inference.loading import LoadOnce
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -42,10 +42,10 @@ from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
 from llama_index_presets.inference.backends import Backend, Choice
 from llama_index_presets.inference.graph_writer import INT8_BLOCK
+from llama_index_presets.inference.loading import loading
 from llama_index_presets.inference.long_runs import LONG_RUN_TOKENS
 from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
 from llama_index_presets.inference.processor import cpu_computes_bfloat16
-from llama_index_presets.loading import loading
 
 __all__ = [
     "LocalEmbedding",

@@ -21,12 +21,12 @@ import numpy as np
 from llama_index_presets.concurrency.forks import TORCH
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.inference.backends import Choice, choose_backend
+from llama_index_presets.inference.loading import LoadOnce
 from llama_index_presets.inference.long_runs import LongRunEncoder, moves_to_openvino
 from llama_index_presets.inference.model_folder import ModelFolder, read_model_folder
 from llama_index_presets.inference.openvino_session import open_openvino
 from llama_index_presets.inference.processor import cpu_computes_bfloat16
 from llama_index_presets.inference.text_encoder import OnnxTextEncoder
-from llama_index_presets.loading import LoadOnce
 from llama_index_presets.packages.extras import require
 
 __all__ = [

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.charts import Chart, intervals, render, standalone
 from llama_index_presets.counting import counted
 from llama_index_presets.evaluate.results import write_whole
 from llama_index_presets.experiments.tuning.runner import Part
 from llama_index_presets.experiments.tuning.search import Interval, Tuned
 from llama_index_presets.experiments.tuning.space import AXES, INDEX_AXES, Configuration
+from llama_index_presets.report.charts import Chart, intervals, render, standalone
 
 __all__ = ["TuneReport"]
 

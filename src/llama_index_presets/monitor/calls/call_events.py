@@ -20,8 +20,12 @@ from llama_index.core.instrumentation.events.query import QueryEndEvent, QuerySt
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 
-from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
-from llama_index_presets.loading import ModelLoadEvent
+from llama_index_presets.events import (
+    AttemptFailedEvent,
+    EmbeddingUsageEvent,
+    ModelLoadEvent,
+    RerankUsageEvent,
+)
 from llama_index_presets.monitor.calls.call_tree import CallTree
 from llama_index_presets.monitor.calls.model_call import OpenCall
 

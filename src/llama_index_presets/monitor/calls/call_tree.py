@@ -26,8 +26,12 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from llama_index_presets.errors import BudgetExceededError, ModelReplyError
-from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
-from llama_index_presets.loading import ModelLoadEvent
+from llama_index_presets.events import (
+    AttemptFailedEvent,
+    EmbeddingUsageEvent,
+    ModelLoadEvent,
+    RerankUsageEvent,
+)
 from llama_index_presets.monitor.calls.model_call import (
     NO_USAGE,
     CallEnded,

@@ -6,8 +6,12 @@ import time
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
-from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
-from llama_index_presets.loading import ModelLoadEvent
+from llama_index_presets.events import (
+    AttemptFailedEvent,
+    EmbeddingUsageEvent,
+    ModelLoadEvent,
+    RerankUsageEvent,
+)
 from llama_index_presets.monitor.attribution import attempt_number, attribution
 from llama_index_presets.monitor.calls.usage import (
     Usage,

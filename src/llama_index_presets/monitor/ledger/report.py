@@ -13,13 +13,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index_presets.charts import Chart, bars, lines, render
 from llama_index_presets.errors import AnswerError, MonitorError, SettingsError
 from llama_index_presets.monitor.alerts import Alert, AlertMonitor
 from llama_index_presets.monitor.ledger.ledger import Ledger
 from llama_index_presets.monitor.ledger.queries import BILLABLE, GROUPS, CostRow, UsageStats
 from llama_index_presets.monitor.ledger.row import LOAD_KIND
 from llama_index_presets.monitor.quality import quality
+from llama_index_presets.report.charts import Chart, bars, lines, render
 from llama_index_presets.values import map_leaves
 
 if TYPE_CHECKING:

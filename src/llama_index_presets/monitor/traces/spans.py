@@ -22,8 +22,12 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from llama_index_presets.errors import BudgetExceededError
-from llama_index_presets.events import AttemptFailedEvent, EmbeddingUsageEvent, RerankUsageEvent
-from llama_index_presets.loading import ModelLoadEvent
+from llama_index_presets.events import (
+    AttemptFailedEvent,
+    EmbeddingUsageEvent,
+    ModelLoadEvent,
+    RerankUsageEvent,
+)
 from llama_index_presets.monitor.attribution import attempt_number, attribution
 from llama_index_presets.monitor.calls.call_tree import CallTree
 from llama_index_presets.monitor.calls.model_call import CallEnded, OpenCall

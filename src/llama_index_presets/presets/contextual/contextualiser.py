@@ -14,8 +14,8 @@ from llama_index.core.llms import ChatMessage, ChatResponse
 from llama_index.core.llms.llm import LLM
 from llama_index.core.schema import TextNode
 
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.answer.finish import finish_reason
-from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import BudgetExceededError, ModelError, PresetsError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, SourceText

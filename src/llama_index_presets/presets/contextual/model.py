@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from llama_index.core.llms.llm import LLM
 
+from llama_index_presets.answer.cache.store import SentenceCache
 from llama_index_presets.answer.extractive import ExtractiveLLM
-from llama_index_presets.answer_cache.store import SentenceCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.encryption import Encryptor
 from llama_index_presets.monitor.calls.usage import provider_of

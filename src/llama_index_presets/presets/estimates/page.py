@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_index_presets.charts import Chart, bars, render
 from llama_index_presets.presets.estimates.estimate import Estimate
+from llama_index_presets.report.charts import Chart, bars, render
 
 __all__ = ["estimate_page"]
 

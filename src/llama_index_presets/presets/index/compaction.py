@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets.answer_cache.store import AnswerCache, SentenceCache
+from llama_index_presets.answer.cache.store import AnswerCache, SentenceCache
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.ingest.lock import ingest_lock

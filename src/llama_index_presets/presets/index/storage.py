@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from llama_index_presets.answer_cache.store import ANSWERS_FILE
+from llama_index_presets.answer.cache.store import ANSWERS_FILE
 from llama_index_presets.errors import (
     FingerprintError,
     SettingsError,

@@ -23,9 +23,9 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, Pro
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
+from llama_index_presets.answer.cache.question_form import normalised, question_form
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.answer.cited_answer import CitedAnswer
-from llama_index_presets.answer_cache.question_form import normalised, question_form
-from llama_index_presets.answer_cache.store import AnswerCache
 from llama_index_presets.errors import PresetsError
 from llama_index_presets.monitor.attribution import attribution
 from llama_index_presets.monitor.calls.usage import provider_of

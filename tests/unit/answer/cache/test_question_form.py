@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.question_pairs import different_pairs, same_pairs
 
-from llama_index_presets.answer_cache.question_form import normalised, question_form
+from llama_index_presets.answer.cache.question_form import normalised, question_form
 
 
 def test_no_pair_of_different_questions_has_one_form() -> None:

@@ -168,7 +168,7 @@ def render(template: str, **values: Any) -> str:
     """
     jinja2 = require("jinja2", extra="report")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("llama_index_presets"),
+        loader=jinja2.PackageLoader("llama_index_presets.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

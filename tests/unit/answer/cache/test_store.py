@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.answer.cache.store import AnswerCache
 from llama_index_presets.errors import StoreError, StoreWriteError
 from llama_index_presets.files.encryption import Encryptor
 
@@ -144,7 +144,7 @@ def test_a_get_that_waits_for_a_put_finds_it(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from llama_index_presets.answer_cache.store import AnswerCache
+from llama_index_presets.answer.cache.store import AnswerCache
 answers = AnswerCache(Path(sys.argv[1]), max_bytes=10**7, max_age_s=60)
 place = 0
 while True:

@@ -13,59 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index_presets.concurrency.forks import in_forked_child
+from llama_index_presets.events import LoadPurpose, ModelLoadEvent, ModelLoadStartEvent
 
-__all__ = ["Load", "LoadOnce", "ModelLoadEvent", "ModelLoadStartEvent", "Purpose", "loading", "report_loads"]
+__all__ = ["Load", "LoadOnce", "loading", "report_loads"]
 
-Purpose = Literal["embedding", "rerank", "llm"]
 _Model = TypeVar("_Model")
 _dispatcher = get_dispatcher(__name__)
-
-
-class ModelLoadEvent(BaseEvent):
-    """A model was loaded, or a thread waited until another one had; dispatched inside the span that waited.
-
-    Attributes:
-        model: Model name.
-        purpose: What it is for.
-        latency_ms: How long it took, in milliseconds.
-        waited: Whether another thread loaded it meanwhile.
-        error: Class of the exception that ended it, or None. Never its message.
-    """
-
-    model: str
-    purpose: Purpose
-    latency_ms: float
-    waited: bool = False
-    error: str | None = None
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "ModelLoadEvent"
-
-
-class ModelLoadStartEvent(BaseEvent):
-    """A model begins to be loaded; a `ModelLoadEvent` follows.
-
-    Attributes:
-        model: Model name.
-        purpose: What it is for.
-    """
-
-    model: str
-    purpose: Purpose
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name used by LlamaIndex serialisation."""
-        return "ModelLoadStartEvent"
 
 
 @dataclass(slots=True)
@@ -82,7 +42,7 @@ class Load:
     happened: bool = False
     own: bool = False
     model: str = ""
-    purpose: Purpose = "llm"
+    purpose: LoadPurpose = "llm"
 
     def begin(self) -> None:
         """This thread loads; said once in a block."""
@@ -95,7 +55,7 @@ _current: ContextVar[Load | None] = ContextVar("llama_index_presets_loading", de
 
 
 @contextlib.contextmanager
-def loading(model: str, purpose: Purpose) -> Iterator[Load]:
+def loading(model: str, purpose: LoadPurpose) -> Iterator[Load]:
     """Report how long the block took, if something was loaded in it; a block inside another is part of that.
 
     Args:

@@ -1,0 +1,1 @@
+"""Report pages: charts, and templates that are filled with them (extra ``report``)."""
