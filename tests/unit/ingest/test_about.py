@@ -12,7 +12,7 @@ from tests.unit.ingest.test_pdf import write_report
 
 from llama_index_presets.errors import IngestError, SettingsError
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker
-from llama_index_presets.ingest.cut import cut
+from llama_index_presets.ingest.chunking.cut import cut
 from llama_index_presets.ingest.metadata.document_metadata import (
     about_properties,
     allowed_beside,
