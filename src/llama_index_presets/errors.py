@@ -126,7 +126,13 @@ class UnknownPresetError(SettingsError):
     def __init__(self, name: str, known: list[str], nearest: str | None) -> None:
         self.name = name
         self.nearest = nearest
-        hint = f"Did you mean '{nearest}'?" if nearest else f"Choose one of: {', '.join(known)}."
+        hint = (
+            f"Did you mean '{nearest}'?"
+            if nearest
+            else (
+                f"Choose one of: {', '.join(known)}; `llama-presets recommend` finds the one for a case in words."
+            )
+        )
         super().__init__(f"There is no preset '{name}'. {hint}")
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -769,14 +769,3 @@ def test_an_empty_option_is_no_default(run, words: list[str]) -> None:  # type: 
     """`--groups "$GROUPS"` with a variable that is not set asked as if there were no groups at all."""
     code, _, error = run(*words)
     assert (code, "is empty, which would count as not given" in error) == (2, True)
-
-
-@pytest.mark.parametrize("words", [("internal wiki",), ("Handbuch", "der", "Firma"), ("nos contrats",)])
-def test_recommend_says_that_it_reads_facts_and_no_descriptions(
-    run: Callable[..., tuple[int, str, str]], words: tuple[str, ...]
-) -> None:
-    """The words were an unexpected extra argument, without a hint."""
-    code, _, error = run("recommend", *words)
-    assert code == 2
-    assert f"'{' '.join(words)}' cannot be judged" in error and "--private" in error
-    assert "llama-presets list" in error

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from llama_index_presets.advise.cost_estimate import Bill, estimate_bill
 from llama_index_presets.advise.requirements import Requirements, requirements_from
+from llama_index_presets.advise.use_case import Understood, facts_of, read_use_case
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.presets.matrix import PRESETS, Preset
@@ -159,11 +160,13 @@ class Recommendation:
         requirements: What was asked for.
         ranked: Presets that fit, best first; of equal ones the cheaper, then the order of the matrix.
         ruled_out: The others, with what rules them out.
+        understood: What was read from the description of a use case; empty where none was given.
     """
 
     requirements: Requirements
     ranked: tuple[RankedPreset, ...]
     ruled_out: tuple[RuledOut, ...]
+    understood: tuple[Understood, ...] = ()
 
     @property
     def best(self) -> RankedPreset:
@@ -184,35 +187,44 @@ class Recommendation:
             for row in self.ruled_out
         ]
         ranked = [row.to_dict() for row in self.ranked]
-        return {"requirements": self.requirements.to_dict(), "ranked": ranked, "ruled_out": out}
+        return {
+            "understood": [part.to_dict() for part in self.understood],
+            "requirements": self.requirements.to_dict(),
+            "ranked": ranked,
+            "ruled_out": out,
+        }
 
 
-def recommend(
-    requirements: Requirements | Mapping[str, Any] | None = None, /, **named: Any
-) -> Recommendation:
+def recommend(case: str | Requirements | Mapping[str, Any] | None = None, /, **named: Any) -> Recommendation:
     """Rank the presets for a case, by the rules of ``docs/choosing.md``.
 
     Args:
-        requirements: A `Requirements`, or its fields as a mapping.
-        **named: The same fields as keywords.
+        case: A use case in words, a `Requirements`, or its fields as a mapping.
+        **named: The same fields as keywords; beside words they go before what the words say.
 
     Raises:
-        SettingsError: An unknown field, or a value that does not fit.
+        SettingsError: An unknown field, a value that does not fit, or words that say nothing of a case.
 
     Example:
         >>> found = recommend(documents=2_000, private=True)
         >>> found.best.preset, [row.preset for row in found.ruled_out][:2]
         ('healthcare', ['knowledge-base', 'customer-chatbot'])
+        >>> recommend("annual reports and SEC filings").best.preset
+        'financial-documents'
     """
-    if requirements is not None and named:
+    understood: tuple[Understood, ...] = ()
+    if isinstance(case, str):
+        understood = read_use_case(case)
+        case, named = {**facts_of(understood), **named}, {}
+    if case is not None and named:
         raise SettingsError("recommend takes a Requirements object or keywords, not both.")
-    needs = requirements_from(named if requirements is None else requirements)
+    needs = requirements_from(named if case is None else case)
     pricer = Pricer()
     judged = [_judge(row, needs, pricer) for row in PRESETS.values()]
     ranked = [row for row in judged if isinstance(row, RankedPreset)]
     ranked.sort(key=lambda row: (-row.score, row.bill.total("month")))
     out = tuple(row for row in judged if isinstance(row, RuledOut))
-    return Recommendation(requirements=needs, ranked=tuple(ranked), ruled_out=out)
+    return Recommendation(requirements=needs, ranked=tuple(ranked), ruled_out=out, understood=understood)
 
 
 def _judge(row: Preset, needs: Requirements, pricer: Pricer) -> RankedPreset | RuledOut:

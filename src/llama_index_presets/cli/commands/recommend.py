@@ -1,4 +1,4 @@
-"""Command `recommend`: choice of a preset, interactive on a terminal, else from flags or a JSON object."""
+"""Command `recommend`: choice of a preset, from words, flags or a JSON object, or asked for on a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ __all__ = ["interview", "recommend"]
 
 @app.command()
 def recommend(
-    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The case in words: its field, what must hold, and numbers. Flags go before it.",
+            show_default=False,
+        ),
+    ] = None,
     requirements: Annotated[
         Path | None,
         typer.Option("--requirements", help="JSON file with the requirements; '-' reads standard input."),
@@ -64,12 +70,6 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend presets for a use case, with reasons, costs and those ruled out."""
-    if words:
-        raise SettingsError(
-            f"'{' '.join(words)[:60]}' cannot be judged: recommend reads facts, not descriptions. Give them as flags "
-            "(--documents 2000 --private --customers --exact-words --images …, see -h), or run it without words on a "
-            "terminal to be asked. llama-presets list shows the use case of every preset."
-        )
     flags = {
         "documents": documents, "queries_per_month": queries, "private": private, "offline": offline,
         "postgres": postgres, "gpu": gpu, "priority": priority, "customers": customers, "exact_words": exact_words,
@@ -77,18 +77,19 @@ def recommend(
         "modalities": None if images is None else ["text", "image"] if images else ["text"],
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
+    case = " ".join(words or ())
     if requirements is not None:
         given = {**_read(requirements), **given}
-    elif not given and can_ask() and not as_json:
+    elif not given and not case and can_ask() and not as_json:
         given = interview()
-    elif not given:
+    elif not given and not case:
         raise SettingsError(
-            "Nothing is known of your case. Give flags (--documents 5000 --private …), --requirements FILE, "
-            "or run it on a terminal to be asked."
+            'Nothing is known of your case. Describe it (recommend "patient records, 2000 documents"), give flags '
+            "(--documents 5000 --private …) or --requirements FILE, or run it on a terminal to be asked."
         )
     from llama_index_presets.advise.recommend import recommend as choose
 
-    found = choose(given)
+    found = choose(case, **given) if case else choose(given)
     if as_json:
         emit(found.to_dict())
     else:
@@ -134,6 +135,8 @@ def interview() -> dict[str, Any]:
 
 
 def _show(found: Recommendation) -> None:
+    if found.understood:
+        _show_understood(found)
     if found.ranked:
         shown = table("Preset", "Score", "A month", "Once", "Not priced")
         for row in found.ranked:
@@ -147,6 +150,26 @@ def _show(found: Recommendation) -> None:
         say(f"Ruled out: {out.preset}")
         for reason in out.reasons:
             say(f"  {reason.quote} ({reason.rule})")
+
+
+def _show_understood(found: Recommendation) -> None:
+    taken = found.requirements.to_dict()
+    say("Read from your words (a flag corrects it):")
+    for part in found.understood:
+        words = ", ".join(f"'{word}'" for word in part.words)
+        if not part.field:
+            say(f"  nothing special: {words}")
+        elif taken[part.field] == part.value:
+            say(f"  {part.field} = {_as_text(part.value)}: {words}")
+    say("")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _explain(best: RankedPreset) -> None:
