@@ -40,6 +40,7 @@ _MANY_LINES: Final = 20
 _BETWEEN: Final = "\n\n"  # rows
 _UNCLOSED: Final = "A quotation mark is never closed; the quotation marks were read as characters."
 _LONGEST_CELL: Final = 8_000_000  # characters, in a file that is read part by part
+_MOST_PAIRS: Final = 40  # lines of a name and its value above a header
 _FEWEST_ROWS: Final = 12  # of a part, so that the first one holds the names of the columns
 _FIELD_LIMIT_LOCK: Final = threading.Lock()
 
@@ -209,7 +210,7 @@ def _surveyed(
         file.seek(begin)
         top = list(itertools.islice(dialect.rows_of_lines(_Lines(file)), _SAMPLE_ROWS))
     above, header, _ = _parts(top)
-    titles = ["; ".join(filter(None, row)) for row in above]
+    titles = list(map(_line_above, above))
     left_out = len(above) + bool(header)
 
     def render(raw: bytes, is_first: bool) -> Rendered:
@@ -224,7 +225,7 @@ def _surveyed(
     if found is None:
         return None
     place = sum(len(title) + len(_BETWEEN) for title in titles)
-    title = " ".join(cell for row in above for cell in row if cell)
+    title = "; ".join(map(_line_above, above))
     tables = (TableSpan(place, found.length, title[:200]),) if place < found.length else ()
     return TextInParts(path, found, render, encoding, tables=tables, warnings=warnings)
 
@@ -311,13 +312,13 @@ def _written(rows: Sequence[Sequence[str]], limit: SizeLimit) -> PlainText:
     above, header, body = _parts(rows)
     parts, length, start = list[str](), 0, 0
     for place, row in enumerate((*above, *body)):
-        line = "; ".join(filter(None, row)) if place < len(above) else _row_text(header, row)
+        line = _line_above(row) if place < len(above) else _row_text(header, row)
         start = length if place == len(above) else start
         parts.append(line)
         length += len(line) + len(_BETWEEN)
         limit.check_text(length)
     text = _BETWEEN.join(parts)
-    title = " ".join(cell for row in above for cell in row if cell)
+    title = "; ".join(map(_line_above, above))
     tables = (TableSpan(start, len(text), title[:200]),) if body else ()
     return PlainText(text, tables=tables)
 
@@ -333,6 +334,7 @@ def _parts(
     first = 0
     while first < min(len(rows) - 1, 10) and _is_title(rows[first], rows[first + 1], common):
         first += 1
+    first = _header_below_pairs(rows, first)
     if len(rows) - first > 1 and _is_header(rows[first]):
         return rows[:first], [" ".join(name.split()) for name in rows[first]], rows[first + 1 :]
     return rows[:first], (), rows[first:]
@@ -344,6 +346,36 @@ def _is_title(row: Sequence[str], below: Sequence[str], common: int) -> bool:
     return (
         common > filled and filled <= max(common // 3, 1) and sum(map(bool, below)) >= filled and row[0] != ""
     )
+
+
+def _header_below_pairs(rows: Sequence[Sequence[str]], first: int) -> int:
+    """Place of a header that stands below lines of a name and its value; `first` where there are none.
+
+    Rows of figures below words tell a header; so do two lines that end before the rows do.
+    """
+    top = rows[first : first + _MOST_PAIRS + 1]
+    header = next((at for at, row in enumerate(top, first) if sum(map(bool, row)) > 2), first)
+    if header == first or not _is_header(rows[header]):
+        return first
+    body = rows[header + 1 : header + 1 + _SAMPLE_ROWS]
+    widths = Counter(len(row) for row in (rows[header], *body))
+    width = max(widths, key=lambda one: (widths[one], one))
+    filled = [sum(map(bool, row)) > 2 for row in body]
+    if width < 3 or len(rows[header]) != width or 2 * sum(filled) <= len(body):
+        return first
+    ends_early = header - first > 1 and all(len(row) < width for row in rows[first:header])
+    return header if ends_early or any(_is_figures(body, at) for at in range(width)) else first
+
+
+def _is_figures(rows: Sequence[Sequence[str]], column: int) -> bool:
+    cells = [row[column] for row in rows if column < len(row) and row[column]]
+    return bool(cells) and all(_NUMBER.match(cell) or _DATE.match(cell) for cell in cells)
+
+
+def _line_above(row: Sequence[str]) -> str:
+    """A line above the header; of two cells the first is the name of the second."""
+    cells = [cell for cell in row if cell]
+    return f"{cells[0].removesuffix(':')}: {cells[1]}" if len(cells) == 2 else "; ".join(cells)
 
 
 def _is_header(row: Sequence[str]) -> bool:

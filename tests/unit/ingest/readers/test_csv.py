@@ -53,6 +53,46 @@ def test_cells_beyond_the_header_keep_a_name() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (
+            "Report,Sales 2024\nRegion,EMEA\n\nProduct,Quantity,Price\nPump,3,10.5\nPipe,5,12.0\n",
+            ["Report: Sales 2024", "Region: EMEA", "Product: Pump; Quantity: 3; Price: 10.5"],
+        ),
+        (
+            "Station,Berlin,,\nLat,52.5,,\n,,,\nDate,Temp,Rain,Wind\n2024-01-01,1.0,0.0,3\n2024-01-02,2.0,1.0,4\n",
+            ["Station: Berlin", "Lat: 52.5", "Date: 2024-01-01; Temp: 1.0; Rain: 0.0; Wind: 3"],
+        ),
+        (
+            "My report\nClient:,ACME\nRef:,12\nMade:,2024\nBy:,Bo\nProduct,Color,Owner\nPump,red,Bo\nPipe,blue,Al\n",
+            [
+                "My report",
+                "Client: ACME",
+                "Ref: 12",
+                "Made: 2024",
+                "By: Bo",
+                "Product: Pump; Color: red; Owner: Bo",
+            ],
+        ),
+        ("Name,Color,\nPump,red,large\nPipe,blue,small\n", ["Name: Pump; Color: red; column 3: large"]),
+        ("Key,Value\na,1\nb,2\n", ["Key: a; Value: 1", "Key: b; Value: 2"]),
+    ],
+)
+def test_pairs_above_the_header_do_not_hide_it(text: str, rows: list[str]) -> None:
+    """Names with their values, as programs export them, with or without the commas of empty cells."""
+    assert plain_from_rows(text).text.split("\n\n")[: len(rows)] == rows
+
+
+def test_pairs_above_the_header_of_a_long_file(tmp_path: Path) -> None:
+    """A file that is read part by part."""
+    rows = "".join(f"{n},{n + 1},{n + 2}\n" for n in range(400_000))
+    (tmp_path / "a.csv").write_text(f"Account,7\nCurrency,EUR\n\nday,debit,credit\n{rows}")
+    plain = read_file(tmp_path / "a.csv", "h").plain
+    assert plain.stretch(0, 66) == "Account: 7\n\nCurrency: EUR\n\nday: 0; debit: 1; credit: 2\n\nday: 1; de"
+    assert plain.tables[0].name == "Account: 7; Currency: EUR"
+
+
 def test_lines_above_the_header_are_the_title() -> None:
     """A report's name above its table is no column."""
     plain = plain_from_rows("Report 2024\n\nname;age\nAda;36\nBob;41\n")

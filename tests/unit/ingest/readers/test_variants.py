@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import xlrd
+import xlsxwriter
 from openpyxl import Workbook
 from pptx import Presentation
 
@@ -211,3 +212,114 @@ def test_names_of_which_some_are_merged_are_names(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     text = read_file(tmp_path / "a.xlsx", "h").plain.text
     assert "Sold Debit: 200" in text and "Balance Ending: 800" in text
+
+
+def test_pairs_right_above_a_table_do_not_hide_its_names(tmp_path: Path) -> None:
+    """A head of names and values, without a blank row before the table."""
+    book = Workbook()
+    rows = [
+        ("Report", "Sales"), ("Region", "EMEA"), ("Product", "Pieces", "Price"), ("Pump", 3, 10.5), ("Pipe", 5, 12)
+    ]  # fmt: skip
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    plain = read_file(tmp_path / "a.xlsx", "h").plain
+    assert plain.text.split("\n\n")[:4] == [
+        "Report: Sales",
+        "Region: EMEA",
+        "Product: Pump; Pieces: 3; Price: 10.5",
+        "Product: Pipe; Pieces: 5; Price: 12",
+    ]
+
+
+def test_charts_and_boxes_of_a_sheet_are_read(tmp_path: Path) -> None:
+    """Titles of charts and axes, a sheet that is a chart, the text of a box, in their order."""
+    with xlsxwriter.Workbook(str(tmp_path / "a.xlsx")) as book:
+        sheet = book.add_worksheet("Sales")
+        sheet.write_row(0, 0, ["Month", "Revenue"])
+        sheet.write_row(1, 0, ["January", 10])
+        sheet.insert_textbox(30, 0, "Figures are\npreliminary.")
+        chart, large = book.add_chart({"type": "column"}), book.add_chart({"type": "line"})
+        for one in (chart, large):
+            one.add_series({"values": "=Sales!$B$2:$B$2", "name": "=Sales!$B$1"})
+        chart.set_title({"name": "Revenue by month"})
+        chart.set_y_axis({"name": "USD thousands"})
+        large.set_title({"name": "=Sales!$B$1", "data": ["Revenue"]})
+        sheet.insert_chart("D2", chart)
+        book.add_chartsheet("Large").set_chart(large)
+    plain = read_file(tmp_path / "a.xlsx", "h").plain
+    assert plain.text.split("\n\n")[2:5] == [
+        "Chart: Revenue by month; USD thousands",
+        "Figures are preliminary.",
+        "Chart: Revenue",
+    ]
+    assert [label for _, label in plain.pages] == ["Sales", "Large"]
+
+
+def test_a_link_that_was_never_computed_is_its_text(tmp_path: Path) -> None:
+    """Text, address or the cell with the text; other formulas without a result are counted."""
+    book = Workbook()
+    for at, text in enumerate(
+        [
+            '=HYPERLINK("https://a.b/m","Manual ""A"" & more")',
+            '=HYPERLINK("https://a.b/c")',
+            '=HYPERLINK("#x",$B$1)',
+        ],
+        1,
+    ):
+        book.active.cell(at, 1, text)
+    book.active["B1"], book.active["B2"] = "Parts", "=SUM(C1:C2)"
+    book.save(tmp_path / "a.xlsx")
+    plain = read_file(tmp_path / "a.xlsx", "h").plain
+    assert plain.text.split("\n\n")[:3] == ['Manual "A" & more: Parts', "https://a.b/c", "Parts"]
+    assert plain.warnings == (
+        "1 cell holds formulas without a result. Open the file in a spreadsheet program and save it.",
+    )
+
+
+_NAMES = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+    for name in ("office", "table", "text", "draw", "chart")
+)
+
+
+def test_comments_charts_and_boxes_of_opendocument_sheets_are_read(tmp_path: Path) -> None:
+    """And a table of years below pairs, whose figures tell its names."""
+
+    def cell(value: object, note: str = "") -> str:
+        kind = "string" if isinstance(value, str) else "float"
+        said = f"<office:annotation><text:p>{note}</text:p></office:annotation>" if note else ""
+        return (
+            f'<table:table-cell office:value-type="{kind}">{said}<text:p>{value}</text:p></table:table-cell>'
+        )
+
+    rows = "".join(
+        f"<table:table-row>{''.join(row)}</table:table-row>"
+        for row in (
+            [cell("Client"), cell("ACME")],
+            [cell("Item"), cell(2023), cell(2024)],
+            [cell("Revenue"), cell(5, "Not audited"), cell(7)],
+        )
+    )
+    drawn = (
+        "<table:shapes><draw:frame><draw:text-box><text:p>In thousands.</text:p></draw:text-box></draw:frame>"
+        '<draw:frame><draw:object xmlns:xlink="http://www.w3.org/1999/xlink" xlink:href="./Object 1"/></draw:frame>'
+        "</table:shapes>"
+    )
+    title = "<chart:title><text:p>Revenue by year</text:p></chart:title>"
+    with zipfile.ZipFile(tmp_path / "a.ods", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {_NAMES}><office:body><office:spreadsheet>"
+            f'<table:table table:name="Sales">{drawn}{rows}</table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        )
+        archive.writestr("Object 1/content.xml", f"<office:chart {_NAMES}>{title}</office:chart>")
+    assert read_file(tmp_path / "a.ods", "h").plain.text.split("\n\n")[:5] == [
+        "Client: ACME",
+        "Item: Revenue; 2023: 5; 2024: 7",
+        "Comment on B3: Not audited",
+        "In thousands.",
+        "Chart: Revenue by year",
+    ]

@@ -14,10 +14,10 @@ from llama_index_presets.ingest.metadata.document_metadata import about_properti
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.office.odf_lists import ITEM_TAG, LABEL, mark_numbered
+from llama_index_presets.ingest.readers.office.odf_sheets import count_of, sheet_of_table
 from llama_index_presets.ingest.readers.office.packages import attribute, check_package, local_name, parse_xml
-from llama_index_presets.ingest.readers.office.sheets import Sheet, plain_from_sheets
+from llama_index_presets.ingest.readers.office.sheets import plain_from_sheets
 from llama_index_presets.ingest.readers.parts import joined_parts
-from llama_index_presets.ingest.readers.tables import Cell
 
 __all__ = ["read_odp", "read_ods", "read_odt"]
 
@@ -36,14 +36,12 @@ _SKIPPED: Final = frozenset(
         "image",
     ]
 )
-_WIDEST: Final = 16_384  # columns of a sheet
 _TEXT: Final = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _BLOCKS: Final = frozenset(
     {"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"}
 )
 """Elements of text that hold paragraphs; white space in them is indentation."""
 _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
-_MOST_REPEATED: Final = 1_000  # copies of a row with content
 
 
 def read_odt(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -67,16 +65,11 @@ def read_ods(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     """Sheets of an OpenDocument spreadsheet, cells as they are shown."""
     body, about = _body(path, limit, "spreadsheet")
     unseen = _hidden_styles(body)
-    sheets = (
-        Sheet(
-            attribute(table, "name"),
-            list(_rows(table)),
-            hidden=attribute(table, "style-name") in unseen,
+    with zipfile.ZipFile(path) as archive:
+        sheets = (
+            sheet_of_table(table, archive, unseen) for table in body if local_name(table.tag) == "table"
         )
-        for table in body
-        if local_name(table.tag) == "table"
-    )
-    return plain_from_sheets(sheets, limit), about
+        return plain_from_sheets(sheets, limit), about
 
 
 def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]:
@@ -152,11 +145,6 @@ def _about(meta: Any) -> dict[str, Any]:
     return about_properties(found.get("title"), found.get("initial-creator") or found.get("creator"))
 
 
-def _count(element: Any, name: str, most: int) -> int:
-    text = attribute(element, name)
-    return min(int(text), most) if text.isdecimal() and len(text) < 9 else 1
-
-
 def _html(element: Any, limit: SizeLimit) -> Iterator[str]:
     """The children of an element as HTML."""
     is_text = _holds_text(element)
@@ -192,7 +180,7 @@ def _part(part: Any, limit: SizeLimit) -> str:
     if name == "number":  # of a list item or a heading, whose marker it is
         return "" if local_name(part.getparent().tag) in ("list-item", "h") else f"{inner} "
     if name == "h":
-        level = min(_count(part, "outline-level", 6), 6)
+        level = min(count_of(part, "outline-level", 6), 6)
         label = f"{escape(number)} " if (number := part.get(LABEL)) else ""
         return f"<h{level}>{label}{inner}</h{level}>"
     if is_title:
@@ -216,7 +204,9 @@ def _table(table: Any, limit: SizeLimit) -> Iterator[str]:
         for cell in group:
             if local_name(cell.tag) == "table-cell":
                 tag = "th" if is_head else "td"
-                columns, rows = (_count(cell, f"number-{kind}-spanned", 1000) for kind in ("columns", "rows"))
+                columns, rows = (
+                    count_of(cell, f"number-{kind}-spanned", 1000) for kind in ("columns", "rows")
+                )
                 yield f'<{tag} colspan="{columns}" rowspan="{rows}">{"".join(_html(cell, limit))}</{tag}>'
         yield "</tr>"
     yield "</table>"
@@ -227,24 +217,3 @@ def _table_of(row: Any) -> Any:
     while above is not None and local_name(above.tag) != "table":
         above = above.getparent()
     return above
-
-
-def _rows(table: Any) -> Iterator[list[Cell]]:
-    for at, row in enumerate(table.iter()):
-        if local_name(row.tag) != "table-row":
-            continue
-        cells, blanks = list[Cell](), 0
-        for cell in row:
-            if local_name(cell.tag) in ("table-cell", "covered-table-cell"):
-                texts = (
-                    " ".join("".join(one.itertext()).split()) for one in cell if local_name(one.tag) == "p"
-                )
-                text = " ".join(filter(None, texts))
-                times = _count(cell, "number-columns-repeated", max(_WIDEST - len(cells) - blanks, 1))
-                if text:
-                    cells += [Cell()] * blanks
-                    cells += [Cell(text, key=(at, len(cells) + n)) for n in range(times)]
-                blanks = 0 if text else blanks + times
-        times = _count(row, "number-rows-repeated", _MOST_REPEATED if cells else 2)
-        for _ in range(times):
-            yield cells

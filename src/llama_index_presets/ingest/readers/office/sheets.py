@@ -24,6 +24,12 @@ from llama_index_presets.ingest.readers.office.packages import (
     core_properties,
     is_encrypted,
 )
+from llama_index_presets.ingest.readers.office.sheet_drawings import (
+    WITHOUT_RESULT,
+    drawing_lines,
+    links_without_result,
+    sheet_parts,
+)
 from llama_index_presets.ingest.readers.parts import joined_parts
 from llama_index_presets.ingest.readers.tables import Cell, table_text
 from llama_index_presets.packages.extras import require
@@ -31,7 +37,7 @@ from llama_index_presets.packages.extras import require
 __all__ = ["Sheet", "plain_from_sheets", "read_xls", "read_xlsb", "read_xlsx"]
 
 _LONGEST_NAME: Final = 120  # characters of a column's name
-_NO_RESULT: Final = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
+_NO_RESULT: Final = re.compile(WITHOUT_RESULT)
 _PASSWORD: Final = "The file has a password. Save it without one."
 _WITHOUT_FORMATS: Final = "Its numbers and dates stand as they are stored, not as they are shown ({reason})."
 
@@ -44,7 +50,7 @@ class Sheet:
         name: On its tab.
         rows: Cells from the first column on; rows may differ in length.
         numbers: Places (row, column) of the cells that hold a number or a date.
-        notes: Comments, each with the address of its cell.
+        notes: Comments, each with the address of its cell, and texts of charts and boxes above the cells.
         hidden: Whether who opens the file does not see it.
     """
 
@@ -77,17 +83,28 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         return _values_alone(path, limit, f"{type(error).__name__} of openpyxl"), about
     if not book.worksheets:  # it does not follow every kind of path to a sheet
         return _values_alone(path, limit, "openpyxl finds no sheet"), about
-    plain = plain_from_sheets((_of_openpyxl(sheet, limit) for sheet in book.worksheets), limit)
-    return replace(plain, warnings=(*plain.warnings, *_without_results(path))), about
-
-
-def _without_results(path: Path) -> list[str]:
-    """A warning where cells hold a formula and no result, as in files that no spreadsheet program has saved."""
     with zipfile.ZipFile(path) as archive:
+        parts, warned = sheet_parts(archive), _write_links(book, archive)
         sheets = (
-            name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")
+            _of_openpyxl(book[name], limit, drawing_lines(archive, parts[name]) if name in parts else [])
+            for name in book.sheetnames
         )
-        count = sum(len(_NO_RESULT.findall(archive.read(name))) for name in sheets)
+        plain = plain_from_sheets(sheets, limit)
+    return replace(plain, warnings=(*plain.warnings, *warned)), about
+
+
+def _write_links(book: Any, archive: zipfile.ZipFile) -> list[str]:
+    """Write texts of links into the cells whose formula was never computed, and warn of the other such cells."""
+    count = 0
+    for name, part in sheet_parts(archive).items():
+        raw = archive.read(part)
+        missing = len(_NO_RESULT.findall(raw))
+        for at, text in (links_without_result(raw) if missing else {}).items():
+            shown_text = text if isinstance(text, str) else book[name]["".join(text)].value
+            if shown_text is not None:
+                book[name][at] = shown_text
+                missing -= 1
+        count += missing
     held = counted(count, "cell", "hold")
     advice = "Open the file in a spreadsheet program and save it."
     return [f"{held} formulas without a result. {advice}"] if count else []
@@ -118,7 +135,10 @@ def read_xls(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     return plain_from_sheets(sheets, limit), {}
 
 
-def _of_openpyxl(sheet: Any, limit: SizeLimit) -> Sheet:
+def _of_openpyxl(sheet: Any, limit: SizeLimit, above: Sequence[str]) -> Sheet:
+    hidden = getattr(sheet, "sheet_state", "visible") != "visible"
+    if not hasattr(sheet, "_cells"):  # a sheet that is a chart
+        return Sheet(str(sheet.title), [], notes=above, hidden=hidden)
     merged = {
         (row, column): (area.min_row, area.min_col)
         for area in sheet.merged_cells.ranges
@@ -146,8 +166,7 @@ def _of_openpyxl(sheet: Any, limit: SizeLimit) -> Sheet:
             if getattr(one, "comment", None):
                 notes.append(f"Comment on {one.coordinate}: {_comment(one.comment.text)}")
         rows.append(cells)
-    hidden = getattr(sheet, "sheet_state", "visible") != "visible"
-    return Sheet(str(sheet.title), rows, frozenset(numbers), notes, hidden)
+    return Sheet(str(sheet.title), rows, frozenset(numbers), [*notes, *above], hidden)
 
 
 def _used_rows(sheet: Any, merged: Mapping[tuple[int, int], tuple[int, int]]) -> list[tuple[int, int]]:
@@ -245,7 +264,7 @@ def plain_from_sheets(sheets: Iterable[Sheet], limit: SizeLimit) -> PlainText:
         for sheet in sheets:
             if not sheet.hidden:
                 yield sheet
-            elif any(cell.text for row in sheet.rows for cell in row):
+            elif sheet.notes or any(cell.text for row in sheet.rows for cell in row):
                 hidden.append(f"'{sheet.name}'")
 
     plain = joined_parts(((sheet.name, _plain(sheet, limit)) for sheet in seen()), limit)
@@ -315,7 +334,30 @@ def _blocks(sheet: Sheet) -> Iterator[list[list[Cell]]]:
                 (at, [row[n] if n < len(row) else Cell() for n in range(first, last)]) for at, row in members
             ]
             rows = [(at, row) for at, row in rows if any(cell.text for cell in row)]
-            yield _with_names(rows, sheet, first)
+            pairs = _pairs_above(rows, sheet, first)
+            if pairs:
+                yield _with_names([(at, row[:2]) for at, row in rows[:pairs]], sheet, first)
+            yield _with_names(rows[pairs:], sheet, first)
+
+
+def _pairs_above(rows: Sequence[tuple[int, list[Cell]]], sheet: Sheet, first: int) -> int:
+    """Number of rows of a name and its value that stand right above the names of the columns.
+
+    Figures below words tell these names; so do two pairs.
+    """
+    filled = [[bool(cell.text) for cell in row] for _, row in rows]
+    names = next((at for at, cells in enumerate(filled) if sum(cells) > 2), 0)
+    above, below = filled[:names], rows[names + 1 :]
+    if (
+        not names
+        or any(not cells[0] or any(cells[2:]) for cells in above)
+        or not any(cells[1] for cells in above)
+        or 2 * sum(sum(cells) > 2 for cells in filled[names + 1 :]) <= len(below)
+        or not _may_name(rows[names], sheet, first, [Cell()] * len(filled[0]))
+    ):
+        return 0
+    has_figures = any((at, first + place) in sheet.numbers for at, row in below for place in range(len(row)))
+    return names if has_figures or sum(cells[1] for cells in above) > 1 else 0
 
 
 def _areas(rows: Sequence[Sequence[Cell]], width: int) -> Iterator[tuple[int, int]]:
