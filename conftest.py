@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -13,6 +14,21 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 ROOT = Path(__file__).parent
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:  # not one that was forked off
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Examples make folders with `mkdtemp`, and what a stopped process leaves is meant to be left: all of it goes into one
+# folder, which the first process removes at the end. The folders that pytest keeps, and the trained CLIP, stay outside.
+_OWN_FOLDER = "PRESETS_TESTS_FOLDER"
+if _OWN_FOLDER not in os.environ:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ[_OWN_FOLDER] = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="lip-")
+    tempfile.tempdir = None  # read TMPDIR
+    atexit.register(_remove, os.environ[_OWN_FOLDER], os.getpid())
 
 
 def enter_empty_folder(namespace: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -60,12 +61,13 @@ def tiny_clip() -> Path:
     Cached by the content of this file in the temporary folder, so several processes and sessions share one training.
     """
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"llama-presets-tiny-clip-{key}" / "tiny-clip"
+    shared = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+    folder = shared / f"llama-presets-tiny-clip-{key}" / "tiny-clip"
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.parent / "lock") as lock:
         lock.acquire()
         if not (folder / "modules.json").is_file():
-            partial = Path(tempfile.mkdtemp(prefix="llama-presets-tiny-clip-"))
+            partial = Path(tempfile.mkdtemp(prefix="llama-presets-tiny-clip-", dir=shared))
             build(partial / "tiny-clip")
             (partial / "tiny-clip").rename(folder)
             partial.rmdir()
