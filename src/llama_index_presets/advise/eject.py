@@ -352,8 +352,7 @@ def _imported(app: str) -> str:
     code = [line for line in app.splitlines() if line.strip()]
     return (
         f"`app.py` has {counted(len(code), 'line')}. Plain LlamaIndex in it: {_names(stock)}. From "
-        f"llama-index-presets it imports "
-        f"components alone: {_names(ours)}. Nothing is built from the matrix."
+        f"llama-index-presets it imports components alone: {_names(ours)}. Nothing is built from the matrix."
     )
 
 

@@ -178,8 +178,8 @@ def _check_store(engine: PresetEngine) -> Iterator[Finding]:
     stored = len(store.node_ids()) if hasattr(store, "node_ids") else None
     if stored is None:
         message = (
-            f"{counted(documents, 'document')}, {counted(chunks, 'chunk')} by the manifest; this store cannot "
-            f"count its own"
+            f"{counted(documents, 'document')}, {counted(chunks, 'chunk')} by the manifest; this store cannot count "
+            "its own"
         )
         yield Finding(level="note", check="store", message=message)
     elif stored != chunks:

@@ -210,9 +210,8 @@ def compare_with(baseline: Result, result: Result, *, other_corpus: bool = False
         warnings.append(f"Only the baseline has {', '.join(lost)}.")
     if len(common) < _FEWEST:
         warnings.append(
-            f"Of {counted(len(common), 'question')} no loss can be told from chance, so the baseline passes "
-            f"whatever they lose; "
-            f"it takes {_FEWEST}. Bound the means with --fail-under."
+            f"Of {counted(len(common), 'question')} no loss can be told from chance, so the baseline passes whatever "
+            f"they lose; it takes {_FEWEST}. Bound the means with --fail-under."
         )
     return Comparison(differences=differences, checks=checks, warnings=warnings, questions=len(common))
 

@@ -125,9 +125,8 @@ def _by_number_type(found: str, *, on_float: _Test, on_integer: _Test) -> str:
     text = f"json_extract_string({found}, '$')"
     on_cast = on_integer(f"TRY_CAST({text} AS HUGEINT)")
     return (
-        f"CASE json_type({found}) WHEN 'DOUBLE' THEN {on_float(f'TRY_CAST({text} AS DOUBLE)')} "
-        f"WHEN 'UBIGINT' THEN {on_cast} WHEN 'BIGINT' THEN {on_cast} "
-        f"WHEN 'BOOLEAN' THEN {on_integer(_BOOLEAN.format(text))} END"
+        f"CASE json_type({found}) WHEN 'DOUBLE' THEN {on_float(f'TRY_CAST({text} AS DOUBLE)')} WHEN 'UBIGINT' THEN "
+        f"{on_cast} WHEN 'BIGINT' THEN {on_cast} WHEN 'BOOLEAN' THEN {on_integer(_BOOLEAN.format(text))} END"
     )
 
 

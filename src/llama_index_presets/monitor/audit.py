@@ -214,8 +214,8 @@ class AuditLog:
         if recorded is not None and head.number < recorded.number:
             raise AuditError(
                 f"Audit log '{self.path}' has {counted(head.number, 'entry')} and had {recorded.number}: the newest "
-                f"are missing. "
-                f"Restore it from a backup. To begin a new log, move it and '{_head_file(self.path).name}' away."
+                "are missing. Restore it from a backup. To begin a new log, move it and "
+                f"'{_head_file(self.path).name}' away."
             )
 
     def head(self) -> AuditHead:

@@ -198,9 +198,7 @@ def _choose(
     writes = _writes(given["llm"], row)
     if not writes and not reads_images(embed_model):
         values = reading_more(values, origins)
-    check_pattern(
-        row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=writes
-    )  # fmt: skip
+    check_pattern(row.pattern, values, embed_model=embed_model, reranker=given["reranker"], writes=writes)
     second = _second_embedding(values, location, local=local)
     chunker = make_chunker(embed_model, values.chunk_tokens, values.chunking, values.chunk_context)
     fingerprint = replace(

@@ -117,7 +117,7 @@ def _checked_call(method: Any, asked: _Asked, streams: bool | None) -> Any:
             else _checked(reply, about, streaming)
         )
 
-    return call  # fmt: skip
+    return call
 
 
 async def _awaited(reply: Any, asked: _Asked, streaming: bool) -> Any:

@@ -179,8 +179,7 @@ class SmolLM2(CustomLLM):
         if most < 1:
             raise ModelError(
                 f"The prompt has {counted(len(prompt), 'token')}; {self.model} reads {self.context_window:,} with "
-                f"its answer. "
-                "Set context_tokens lower."
+                "its answer. Set context_tokens lower."
             )
         said: list[int] = []
         text, reason = "", "length"

@@ -95,9 +95,8 @@ def best_choice(
     queries = sorted(name for name, grades in qrels.items() if any(grade > 0 for grade in grades.values()))
     if folds < 2 or len(queries) < folds:
         raise RankingError(
-            f"{counted(len(queries), 'query', 'have')} relevant documents, and {folds} folds were asked for; give "
-            f"at least one "
-            "query for each fold, and at least 2 folds."
+            f"{counted(len(queries), 'query', 'have')} relevant documents, and {folds} folds were asked for; give at "
+            "least one query for each fold, and at least 2 folds."
         )
     every = list(dict.fromkeys([default, *choices]))
     scores = {

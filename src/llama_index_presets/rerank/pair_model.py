@@ -117,5 +117,5 @@ def check_head(name: str, architectures: Sequence[str], labels: int) -> None:
     if labels != 1:
         raise ModelError(
             f"'{name}' scores {counted(labels, 'label')}; a reranker needs one. Use a model that was trained for "
-            f"ranking."
+            "ranking."
         )

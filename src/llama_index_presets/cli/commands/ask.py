@@ -6,7 +6,7 @@ import sys
 import tempfile
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,9 +32,6 @@ from llama_index_presets.cli.engines import Everything, Groups, User, as_user, n
 from llama_index_presets.cli.terminal import can_ask, is_terminal, model_loads_shown, printable, working
 from llama_index_presets.concurrency.interrupts import interrupts_noted
 from llama_index_presets.errors import SettingsError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ask", "chat", "show_citation"]
 
@@ -78,25 +75,39 @@ def ask(
 
 def _print_answer(response: Any, *, as_json: bool, live: bool) -> None:
     metadata: dict[str, Any] = response.metadata or {}
-    cited = [citation for citation in metadata["citations"] if citation["valid"]]
     if as_json:
-        citations = [_shown(citation) for citation in cited]
-        bill: dict[str, Any] = {
-            key: metadata[key] for key in ("query_id", "cost_usd", "latency_ms", "finish_reason")
-        }
-        told = response.to_dict()
-        optional = ("unsupported", "numbers", "degraded", "unpriced_models", "closest")
-        extra = {key: told[key] for key in optional if key in told}
-        answer = str(response)
-        emit({"answer": answer, "known": metadata["known"], "citations": citations, **bill, **extra})
+        emit(_as_json(response, metadata))
         return
-    if not live:
-        say(str(response))
-    show_sources(response.to_dict()["answer"], cited)
-    show_closest(metadata.get("closest") or ())
-    _warn_of_figures(metadata)
+    _show_answer(response.to_dict()["answer"], metadata, live=live)
     say(f"  {dollars(metadata['cost_usd'])}, {metadata['latency_ms']:.0f} ms, query {metadata['query_id']}")
     _warn_when_cut(metadata)
+
+
+def _as_json(response: Any, metadata: dict[str, Any]) -> dict[str, Any]:
+    """The one object of --json."""
+    whole = response.to_dict()
+    bill = ("query_id", "cost_usd", "latency_ms", "finish_reason")
+    optional = ("unsupported", "numbers", "degraded", "unpriced_models", "closest")
+    return {
+        "answer": str(response),
+        "known": metadata["known"],
+        "citations": [_shown(citation) for citation in _valid_citations(metadata)],
+        **{key: metadata[key] for key in bill},
+        **{key: whole[key] for key in optional if key in whole},
+    }
+
+
+def _show_answer(text: str, metadata: dict[str, Any], *, live: bool) -> None:
+    """Print an answer, unless its pieces were printed as they came, with its sources and doubts."""
+    if not live:
+        say(text)
+    show_sources(text, _valid_citations(metadata))
+    show_closest(metadata.get("closest") or ())
+    _warn_of_figures(metadata)
+
+
+def _valid_citations(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    return [citation for citation in metadata.get("citations", []) if citation["valid"]]
 
 
 def _query(question: str, image: Path | None) -> Any:
@@ -142,13 +153,8 @@ def chat(
                 complain(f"Error: {what_failed(error)}")
                 complain("The conversation goes on: ask again, or end it with an empty line.")
                 continue
-            if not live:
-                say(str(response))
             metadata: dict[str, Any] = response.metadata or {}
-            cited = [citation for citation in metadata.get("citations", []) if citation["valid"]]
-            show_sources(str(response), cited)
-            show_closest(metadata.get("closest") or ())
-            _warn_of_figures(metadata)
+            _show_answer(str(response), metadata, live=live)
             _warn_when_cut(metadata)
     if failed and not can_ask():  # a script goes by the code
         raise typer.Exit(FAILED)

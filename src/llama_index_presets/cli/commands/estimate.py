@@ -148,6 +148,5 @@ def _answer(answer: AnswerEstimate) -> str:
     usd = None if answer.usd is None else float(answer.usd)
     return (
         f"{dollars(usd)}: {answer.model} reads {counted(answer.prompt_tokens, 'token')} and writes "
-        f"{answer.answer_tokens}, "
-        "without thinking"
+        f"{answer.answer_tokens}, without thinking"
     )

@@ -149,8 +149,7 @@ class ClipEmbedding(ThreadedEmbedding, MultiModalEmbedding):
         if longest > self.max_tokens:
             raise ModelError(
                 f"A {kind} has {counted(longest, 'token')}; '{self._name}' reads {self.max_tokens:,} and would "
-                f"ignore the "
-                f"rest. Shorten it, or split it with chunk_size={self.max_tokens - 2}."
+                f"ignore the rest. Shorten it, or split it with chunk_size={self.max_tokens - 2}."
             )
         vectors = model.encode_texts(texts, self.compute_batch_size)
         self._used(len(texts), sum(lengths))

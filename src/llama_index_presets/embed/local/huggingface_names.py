@@ -88,8 +88,7 @@ def check_length(max_length: int | None, model_name: str, reads: int | None) -> 
     if max_length is not None and reads is not None and max_length > reads:
         raise SettingsError(
             f"LocalEmbedding cannot honour max_length={max_length}: '{model_name}' reads {counted(reads, 'token')}. "
-            f"Leave it "
-            "out; longer texts are handled as long_text says."
+            "Leave it out; longer texts are handled as long_text says."
         )
 
 

@@ -161,8 +161,7 @@ def make_plan(
         kind = "sources and an expected answer" if answers else "sources"
         raise SettingsError(
             f"{len(judged)} of {counted(len(questions), 'question', 'have')} {kind}; tuning needs {FEWEST}. With "
-            f"fewer, the best "
-            "of many configurations is mostly the luckiest one."
+            "fewer, the best of many configurations is mostly the luckiest one."
         )
     values, _ = load_settings(variant.given(), variant.preset)
     row = find_preset(variant.preset).with_settings(values)

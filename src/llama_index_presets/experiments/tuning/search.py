@@ -124,8 +124,7 @@ def tune(configurations: int, questions: Sequence[str], ask: Ask) -> Tuned:
     if len(questions) < FEWEST:
         raise SettingsError(
             f"There are {counted(len(questions), 'question')} with sources; tuning needs {FEWEST}. With fewer, the "
-            f"best of "
-            "many configurations is mostly the luckiest one. 'llama-presets questions draft' proposes more."
+            "best of many configurations is mostly the luckiest one. 'llama-presets questions draft' proposes more."
         )
     if configurations < 1:
         raise SettingsError("There is no configuration to try.")

@@ -217,9 +217,8 @@ class SentenceChunker:
         overhead += self._size_beside(LEAD_KEY, source.lead) + self._sentence_room
         if overhead > self.max_tokens * 3 // 4:
             raise IngestError(
-                f"The metadata of '{source.doc_id}' takes {overhead} of the {counted(self.max_tokens, 'token')} "
-                f"that the "
-                "embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
+                f"The metadata of '{source.doc_id}' takes {overhead} of the {counted(self.max_tokens, 'token')} that "
+                "the embedding model reads. Name long keys in the document's excluded_embed_metadata_keys."
             )
         start = section.start
         for block in _blocks(parts):

@@ -123,9 +123,8 @@ def about_front_matter(text: str, left_out: list[str] | None = None) -> dict[str
         return {}
     if len(found[1]) > _MOST:
         raise IngestError(
-            f"The front matter has {counted(len(found[1]), 'character')}; at most {_MOST:,} are read. Shorten it, "
-            f"or remove "
-            "the '---' lines."
+            f"The front matter has {counted(len(found[1]), 'character')}; at most {_MOST:,} are read. Shorten it, or "
+            "remove the '---' lines."
         )
     yaml = require("yaml", extra="readers")
     try:
@@ -260,7 +259,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
     if size > _LONGEST_SIDECAR:
         raise IngestError(
             f"The sidecar '{sidecar.name}' has {counted(size, 'byte')}; at most {_LONGEST_SIDECAR:,} are read. "
-            f"Shorten it."
+            "Shorten it."
         )
     try:
         values = json.loads(sidecar.read_text(encoding="utf-8-sig"), object_pairs_hook=_pairs)

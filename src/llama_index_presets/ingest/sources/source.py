@@ -254,8 +254,7 @@ def _one_of(members: Sequence[Source]) -> Source:
         return members[0]
     return members[0].refused(
         f"{counted(len(members), 'document', 'have')} the id '{members[0].doc_id}' and differ; storing one would "
-        f"delete the other. "
-        "Give each an id of its own; for a data frame, choose an id_column without repeats."
+        "delete the other. Give each an id of its own; for a data frame, choose an id_column without repeats."
     )
 
 

@@ -131,10 +131,9 @@ def refuse_lost_vectors(store: BasePydanticVectorStore, manifest: Manifest, stor
         if manifest.version() == version:
             break
     raise StoreCorruptError(
-        f"The vector store in '{storage.shown}' is empty, and its manifest lists {counted(documents, 'document')} with "
-        f"{counted(chunks, 'chunk')}: the vectors were lost. Restore the folder from a backup, or delete "
-        f"'{storage.manifest}' "
-        "and ingest again."
+        f"The vector store in '{storage.shown}' is empty, and its manifest lists {counted(documents, 'document')} "
+        f"with {counted(chunks, 'chunk')}: the vectors were lost. Restore the folder from a backup, or delete "
+        f"'{storage.manifest}' and ingest again."
     )
 
 

@@ -315,9 +315,8 @@ def _limit_of_sentences(
         if context.cost_usd > own:
             error = BudgetExceededError(
                 f"{counted(context.calls, 'context sentence')} of '{context.model}' cost ${context.cost_usd:.6f}, "
-                f"more than "
-                f"context_max_usd, ${own:f}. Nothing was sent. Raise it, ingest fewer documents, or set chunk_context "
-                "to 'title'."
+                f"more than context_max_usd, ${own:f}. Nothing was sent. Raise it, ingest fewer documents, or set "
+                "chunk_context to 'title'."
             )
             error.limit_usd, error.estimate_usd = own, context.cost_usd
             raise error

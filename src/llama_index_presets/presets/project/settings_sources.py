@@ -143,8 +143,8 @@ def load_settings(
 def _complete(given: Settings, kind: type[Settings], preset: str | None) -> tuple[Settings, Origins]:
     if type(given) is not kind:
         raise SettingsError(
-            f"The preset '{preset}' takes {kind.__name__}, got {type(given).__name__}. "
-            f"Import it from llama_index_presets.presets.settings, or give a dictionary."
+            f"The preset '{preset}' takes {kind.__name__}, got {type(given).__name__}. Import it from "
+            "llama_index_presets.presets.settings, or give a dictionary."
         )
     for name, value in asdict(given).items():
         _checked(kind, name, value, "code")

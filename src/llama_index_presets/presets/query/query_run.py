@@ -132,8 +132,7 @@ class QueryRun:
         if len(text) > longest:
             raise AnswerError(
                 f"The question has {counted(len(text), 'character')}; at most {longest:,} are taken. Shorten it, or "
-                f"ingest the "
-                "long text as a document and ask about it."
+                "ingest the long text as a document and ask about it."
             )
         return cls(
             parts, asked=asked, question=asked, image_path=image, searched=bundle, callback_manager=callback_manager

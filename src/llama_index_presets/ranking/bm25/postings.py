@@ -137,7 +137,7 @@ class Postings:
         if len(ids) != len(token_lists):
             raise RankingError(
                 f"{counted(len(ids), 'id')} came with {counted(len(token_lists), 'token list')}; give one list for "
-                f"each id."
+                "each id."
             )
         last = dict(zip(ids, token_lists, strict=True))
         with self._lock:

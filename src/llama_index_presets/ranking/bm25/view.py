@@ -170,7 +170,7 @@ class QueryScores:
         if allowed is not None and allowed.shape != (view.rows,):
             raise RankingError(
                 f"The mask has shape {allowed.shape}, the index {counted(view.rows, 'row')}; give an entry for each "
-                f"row."
+                "row."
             )
         if scores is None or k == 0:
             return []
