@@ -8,6 +8,8 @@ from __future__ import annotations
 import posixpath
 import re
 import zipfile
+from collections.abc import Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -27,6 +29,10 @@ _EMPTY_TAG: Final = re.compile(
     r"<(title|script|style|a|p|div|span|td|th|li|b|i|em|strong|iframe|textarea|h[1-6])((?:\s[^<>]*)?)/>",
     re.IGNORECASE,
 )
+_LINK: Final = re.compile(r"<link\s[^>]*>", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
+_BODY: Final = re.compile(r"</head\s*>|<body\b", re.IGNORECASE)
+_LONGEST_HEAD: Final = 20_000  # characters
 _CONTAINER: Final = "META-INF/container.xml"
 
 
@@ -57,7 +63,8 @@ def read_epub(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
             elif name in locked:
                 raise IngestError("The book is locked (DRM). Ingest a copy without a lock.")
             else:
-                chapters.append(("", plain_from_xhtml(decode(archive.read(name)).text, limit)))
+                text = decode(archive.read(name)).text
+                chapters.append(("", plain_from_xhtml(_with_sheets(text, archive, name, names), limit)))
     plain = joined_parts(chapters, limit)
     return PlainText(
         plain.text, plain.headings, tables=plain.tables, warnings=(*plain.warnings, *missing)
@@ -72,6 +79,23 @@ def plain_from_xhtml(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
         'Text.'
     """
     return plain_from_html(_EMPTY_TAG.sub(r"<\1\2></\1>", text), limit, keep_menus=True)
+
+
+def _with_sheets(text: str, archive: zipfile.ZipFile, chapter: str, names: Mapping[str, str]) -> str:
+    """A chapter with the style sheets that it links, which say what is hidden and how lists are marked."""
+    links = (link for link in _LINK.findall(text[:_LONGEST_HEAD]) if "stylesheet" in link.lower())
+    sheets = []
+    for link in links:
+        address = _ADDRESS.search(link)
+        place = unquote(unescape(address[1] or address[2])) if address else ""
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(chapter), place)).casefold()
+        if path in names and path.endswith(".css"):
+            sheets.append(decode(archive.read(names[path])).text.replace("</", ""))
+    begin = _BODY.search(text)
+    if not begin or not sheets:
+        return text
+    style = f"<style>{' '.join(sheets)}</style>"
+    return text[: begin.start()] + style + text[begin.start() :]
 
 
 def _order(book: Any) -> list[str]:

@@ -20,6 +20,7 @@ from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.image_text import image_text
 from llama_index_presets.ingest.readers.list_markers import item_marker, list_styles
 from llama_index_presets.ingest.readers.nesting import check_nesting
+from llama_index_presets.ingest.readers.office.formulas import formula_of_page
 from llama_index_presets.ingest.readers.tables import (
     Cell,
     TableText,
@@ -28,7 +29,16 @@ from llama_index_presets.ingest.readers.tables import (
     mark_bold,
     table_text,
 )
-from llama_index_presets.ingest.readers.visibility import Rgb, colours, hidden_by_sheet, is_hiding, is_same
+from llama_index_presets.ingest.readers.visibility import (
+    MARGINS,
+    Rgb,
+    colours,
+    hidden_by_sheet,
+    is_hiding,
+    is_menu,
+    is_same,
+    names_menu,
+)
 from llama_index_presets.packages.extras import require
 
 __all__ = ["plain_from_html", "read_html"]
@@ -44,18 +54,11 @@ _BLOCKS: Final = frozenset([
     "hgroup", "dialog", "legend", "body", "search",
 ])  # fmt: skip
 _LINES: Final = frozenset(["li", "br", "figcaption", "caption", "tr", "td", "th", "dt", "dd", "option"])
-_MARGINS: Final = frozenset(("header", "footer", "aside"))
-_MENU_ROLES: Final = frozenset(
-    ("navigation", "search", "menu", "menubar", "tablist", "toolbar", "dialog", "alertdialog")
-)
-_MENU_NAME: Final = re.compile(
-    r"(?:^|[-_\s])(?:nav|navbar|navigation|menu|breadcrumbs?|sidebar|footer|pagination|pager|share|social|cookies?|toc)"
-    r"(?:$|[-_\s])",
-    re.IGNORECASE,
-)
 _VISIBLE_INPUTS: Final = frozenset(
     ("text", "email", "tel", "url", "number", "date", "time", "month", "datetime-local")
 )
+_NOTE_LINKS: Final = frozenset({"doc-noteref", "noteref", "doc-backlink"})
+"""Roles of links to notes, which a style may raise above the line, and of those that lead back."""
 _FIGURE: Final = re.compile(r"[-−+]?\d+")
 _LONGEST_TITLE: Final = 500  # characters; a longer "heading" is prose, and would stand in each label below it
 _LONGEST_CELL: Final = 400  # characters; longer ones, in a table without names, are columns of a layout
@@ -199,10 +202,10 @@ class _Walker:
         if tag in _SKIPPED or (node.attributes and _is_hidden(node)) or node.mem_id in self._hidden:
             return None
         in_menu = above.in_menu
-        if not self._keep_menus and not in_menu and (node.attributes or tag in _MARGINS):
-            if _is_menu(node):
+        if not self._keep_menus and not in_menu and (node.attributes or tag in MARGINS):
+            if is_menu(node):
                 return None
-            in_menu = _names_menu(node)
+            in_menu = names_menu(node)
         if tag in _HEADINGS and not self._in_cell:
             title = _title(node, self._hidden, _coloured(node, self._frame))
             if title is not None:
@@ -227,6 +230,17 @@ class _Walker:
                 self._words(f" {value} ", verbatim=False)
         elif tag == "sup":
             return self._superscript(node)
+        elif tag == "math" and (formula := formula_of_page(node, self._hidden)):
+            self._words(formula, verbatim=False)
+            return True
+        elif tag == "a" and (kinds := _roles(node)) & _NOTE_LINKS:
+            text = (node.text(deep=True) or "").strip()
+            if "doc-backlink" in kinds and len(text) <= 2:
+                return True
+            if "doc-backlink" in kinds or not _FIGURE.fullmatch(text):
+                return False
+            self._words(f"[{text}]", verbatim=False)
+            return True
         elif tag == "noframes":  # a parser takes it for text; it is the page of those who see no frames
             self._words(plain_from_html(node.text(deep=True), self._limit).text, verbatim=True)
             return True
@@ -383,6 +397,10 @@ class _Walker:
                 self._bare, self._joined = None, False
 
 
+def _roles(node: Any) -> set[str]:
+    return set(f"{node.attributes.get('role') or ''} {node.attributes.get('epub:type') or ''}".split())
+
+
 def _gap_of(tag: str) -> str:
     return "\n\n" if tag in _BLOCKS or tag in _HEADINGS else "\n" if tag in _LINES else ""
 
@@ -414,21 +432,6 @@ def _is_hidden(node: Any) -> bool:
         or is_hiding(attributes.get("style") or "")
         or "mw-editsection" in (attributes.get("class") or "")
     )
-
-
-def _names_menu(node: Any) -> bool:
-    names = f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}"
-    return node.tag in _MARGINS or bool(_MENU_NAME.search(names))
-
-
-def _is_menu(node: Any) -> bool:
-    """Whether it is a menu by its role, or by its name and nothing but links."""
-    if node.attributes.get("role") in _MENU_ROLES:
-        return True
-    if not _names_menu(node):
-        return False
-    links = [len((link.text(deep=True) or "").strip()) for link in node.css("a")]
-    return len(links) >= 3 and sum(links) > 0.75 * len(" ".join((node.text(deep=True) or "").split()))
 
 
 def _own_rows(table: Any) -> Iterator[list[Any]]:

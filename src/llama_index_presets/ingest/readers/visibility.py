@@ -14,12 +14,15 @@ from typing import Any, Final
 from llama_index_presets.errors import IngestError
 
 __all__ = [
+    "MARGINS",
     "Rgb",
     "check_selectors",
     "colours",
     "hidden_by_sheet",
     "is_hiding",
+    "is_menu",
     "is_same",
+    "names_menu",
     "selected",
     "sheet_rules",
 ]
@@ -55,6 +58,15 @@ _FUNCTION: Final = re.compile(
     r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([\d.]+%?))?\s*\)", re.IGNORECASE
 )
 _RULE: Final = re.compile(r"(?:\A|(?<=[{}@]))([^{}@]++)\{([^{}]*+)\}")
+MARGINS: Final = frozenset(("header", "footer", "aside"))
+_MENU_ROLES: Final = frozenset(
+    ("navigation", "search", "menu", "menubar", "tablist", "toolbar", "dialog", "alertdialog")
+)
+_MENU_NAME: Final = re.compile(
+    r"(?:^|[-_\s])(?:nav|navbar|navigation|menu|breadcrumbs?|sidebar|footer|pagination|pager|share|social|cookies?|toc)"
+    r"(?:$|[-_\s])",
+    re.IGNORECASE,
+)
 _COMMENT: Final = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _CONDITIONAL: Final = re.compile(
     r"@(?:media|supports|container|keyframes|-webkit-keyframes)[^{}@]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}"
@@ -160,3 +172,19 @@ def selected(parser: Any, selector: str, *, tag: str = "") -> set[int]:
         return {node.mem_id for node in parser.css(selector) if not tag or node.tag == tag}
     except Exception:  # a selector that the library does not read hides nothing
         return set()
+
+
+def names_menu(node: Any) -> bool:
+    """Whether an element is named as a menu is, or stands in a margin of the page."""
+    names = f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}"
+    return node.tag in MARGINS or bool(_MENU_NAME.search(names))
+
+
+def is_menu(node: Any) -> bool:
+    """Whether it is a menu by its role, or by its name and nothing but links."""
+    if node.attributes.get("role") in _MENU_ROLES:
+        return True
+    if not names_menu(node):
+        return False
+    links = [len((link.text(deep=True) or "").strip()) for link in node.css("a")]
+    return len(links) >= 3 and sum(links) > 0.75 * len(" ".join((node.text(deep=True) or "").split()))

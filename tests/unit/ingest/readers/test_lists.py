@@ -206,6 +206,14 @@ def test_numbers_that_styles_of_word_give_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_a_level_that_is_left_out_counts_as_begun(tmp_path: Path) -> None:
+    """As Word and LibreOffice count: the second level alone is 1.1, and the next of the first is 2."""
+    body = paragraph("Scope", "Heading2") + paragraph("a") + paragraph("Main", "Heading1") + paragraph("b")
+    docx(body, styles=STYLES, numbering=STYLED)(tmp_path / "a.docx")
+    plain, _ = read_docx(tmp_path / "a.docx")
+    assert [label for _, label in plain.headings] == ["1.1 Scope", "Part II: Main"]
+
+
 def test_lists_of_word_have_their_own_form_of_numbers(tmp_path: Path) -> None:
     """Roman figures of a list that a style names, a level without marks, and one deeper than HTML of it goes."""
     body = "".join(

@@ -202,6 +202,9 @@ def _count(
     """Count a paragraph, and give its marker."""
     name, depth = place
     own = counts.setdefault(level.together, {})
+    for above in range(depth):  # a level that is left out counts as begun: 1.1, and the next above it is 2
+        if above not in own and (skipped := numbering.levels.get((name, above))) is not None:
+            own[above] = skipped.start
     own[depth] = own.get(depth, level.start - 1) + 1
     for below in [one for one in own if one > depth]:
         deeper = numbering.levels.get((name, below))

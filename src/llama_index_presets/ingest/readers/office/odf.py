@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from html import escape
@@ -13,6 +14,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_properties
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.office.formulas import formula_text
 from llama_index_presets.ingest.readers.office.odf_lists import ITEM_TAG, LABEL, mark_numbered
 from llama_index_presets.ingest.readers.office.odf_sheets import count_of, sheet_of_table
 from llama_index_presets.ingest.readers.office.packages import attribute, check_package, local_name, parse_xml
@@ -41,6 +43,9 @@ _BLOCKS: Final = frozenset(
     {"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"}
 )
 """Elements of text that hold paragraphs; white space in them is indentation."""
+_NOTE_BEGIN: Final = "[<wbr>"  # so that a note is told from brackets in the text
+_NOTE: Final = re.compile(r" (\[<wbr>[^<]*\])")
+_MARKUP: Final = re.compile(r"<[^<>]*>")
 _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
 
 
@@ -117,7 +122,7 @@ def _embed(root: Any, archive: zipfile.ZipFile) -> None:
     """
     names = set(archive.namelist())
     for place in [one for one in root.iter() if local_name(one.tag) == "object"]:
-        name = f"{attribute(place, 'href').removeprefix('./')}/content.xml"
+        name = f"{attribute(place, 'href').removeprefix('./').rstrip('/')}/content.xml"
         if name in names:
             names.remove(name)
             place.append(parse_xml(archive.read(name)))
@@ -127,7 +132,7 @@ def _formula(frame: Any) -> str:
     """The formula that a frame holds, as it was typed; empty where it holds none."""
     for math in (one for one in frame.iter() if local_name(one.tag) == "math"):
         typed = next((one.text for one in math.iter() if local_name(one.tag) == "annotation"), None)
-        return " ".join((typed or " ".join(math.itertext())).split())
+        return " ".join((typed or formula_text(math)).split())
     return ""
 
 
@@ -182,13 +187,17 @@ def _part(part: Any, limit: SizeLimit) -> str:
     if name == "h":
         level = min(count_of(part, "outline-level", 6), 6)
         label = f"{escape(number)} " if (number := part.get(LABEL)) else ""
-        return f"<h{level}>{label}{inner}</h{level}>"
+        notes = "".join(f"<p>{note}</p>" for note in _NOTE.findall(inner))
+        return f"<h{level}>{label}{_NOTE.sub('', inner)}</h{level}>{notes}"
     if is_title:
         return f"<h1>{inner.replace('<p>', ' ').replace('</p>', '')}</h1>"
     if name == "p" and attribute(part, "style-name") == "Title":
         return f"<h1>{inner}</h1>"
-    if name == "note":
-        return f" [{inner.replace('<p>', '').replace('</p>', '')}]"
+    if name in ("note", "annotation"):
+        words = " ".join(_MARKUP.sub(" ", inner).split())
+        if not words:
+            return ""
+        return f" {_NOTE_BEGIN}Comment: {words}] " if name == "annotation" else f" {_NOTE_BEGIN}{words}]"
     note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
     tag = part.get(ITEM_TAG) or _TAGS.get(name)
     return f"<{tag}>{note}{inner}</{tag.split()[0]}>" if tag else inner

@@ -109,6 +109,9 @@ def _number_heading(part: Any, lists: _Lists, counts: dict[int, int]) -> None:
     unlisted = attribute(part, "is-list-header") == "true" or lists.list_style_of(part) == ""
     if level is None or unlisted or not "".join(part.itertext()).strip():
         return
+    for above in range(1, depth):  # one that is left out counts as begun: 1.1, and the next above it is 2
+        if (skipped := lists.levels.get((_OUTLINE, above))) is not None:
+            counts.setdefault(above, _count(skipped, "start-value", 1))
     counts[depth] = _count(part, "start-value", counts.get(depth, _count(level, "start-value", 1) - 1) + 1)
     for below in [one for one in counts if one > depth]:
         del counts[below]

@@ -96,7 +96,7 @@ def _drawn(table: Any, archive: zipfile.ZipFile) -> Iterator[str]:
     for one in table.iter():
         name = local_name(one.tag)
         if name == "object":
-            part = f"{attribute(one, 'href').removeprefix('./')}/content.xml"
+            part = f"{attribute(one, 'href').removeprefix('./').rstrip('/')}/content.xml"
             if part in charts:
                 charts.remove(part)  # each once: a small file could name one of a megabyte thousands of times
                 titles = (

@@ -7,7 +7,6 @@ headings, and the letterhead above and below the pages (once, without page numbe
 from __future__ import annotations
 
 import io
-import itertools
 import re
 import zipfile
 from html import escape
@@ -26,6 +25,7 @@ from llama_index_presets.ingest.readers.office.packages import (
     local_name,
     parse_xml,
 )
+from llama_index_presets.ingest.readers.office.word_notes import notes_at_marks
 from llama_index_presets.packages.extras import require
 
 __all__ = ["read_docx"]
@@ -39,10 +39,6 @@ _MARGIN: Final = re.compile(r"word/(header|footer)\d*\.xml")
 _PAGE_FIELD: Final = re.compile(r"\b(?:PAGE|NUMPAGES|SECTIONPAGES)\b")
 _REWRITTEN: Final = (b"AlternateContent", b"txbxContent", b"oMath")
 _VML: Final = "urn:schemas-microsoft-com:vml"
-_BACK: Final = re.compile(r'<a href="#[^"]*">↑</a>')
-_NOTES: Final = re.compile(r'<ol>(<li id="[^"]*(?:foot|end)note-.*)</ol>', re.DOTALL)
-_NOTE: Final = re.compile(r'<li id="[^"]*(?:foot|end)note-[^"]*">(?:<p>)?')
-_END_OF_NOTE: Final = re.compile(r"</li>(?=<div>|$)")
 _HEADING: Final = re.compile(r"heading (\d)", re.IGNORECASE)
 
 
@@ -63,19 +59,8 @@ def read_docx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
             style_map=_style_map(archive),
             convert_image=mammoth.images.img_element(lambda _: {"src": ""}),
         ).value
-    html = marked_items(_numbered_notes(html))
+    html = marked_items(notes_at_marks(html))
     return plain_from_html(above + html + below, limit, keep_menus=True), about
-
-
-def _numbered_notes(html: str) -> str:
-    """Notes at the end with the numbers that stand in the text, and no others, without the arrows that lead back."""
-    numbers = itertools.count(1)
-
-    def notes(found: re.Match[str]) -> str:
-        numbered = _NOTE.sub(lambda _: f"<div><p>[{next(numbers)}] ", found[1])
-        return _END_OF_NOTE.sub("</div>", numbered)
-
-    return _NOTES.sub(notes, _BACK.sub("", html))
 
 
 def _style_map(archive: zipfile.ZipFile) -> str:
