@@ -115,8 +115,8 @@ class Settings:
         on_outage: When a service is down: ``raise`` its error, or ``answer`` with an apology, what was found, and
             ``degraded`` in the metadata.
         state: Folder for what an index whose `storage` is a URL keeps on this machine; see `storage.resolve_storage`.
-        shared_index: Whether several processes use an index in DuckDB at the same time. Each of them must say so;
-            ``serve --workers`` does for its workers. Every other store always allows it.
+        shared_index: Whether processes take turns with an index in DuckDB, so that one can ask while another serves or
+            ingests. Without, the first one keeps the others out. Every other store always allows it.
         encryption: Whether text and metadata are encrypted on disk; ``auto`` does it when a key is there.
         searchable_metadata: Metadata keys that stay in clear, and so can be filtered on, when the rest is encrypted.
         pii: What ingest does about personal data: nothing, count it, replace it, or leave the document out.
@@ -183,7 +183,7 @@ class Settings:
     on_injection: Literal["flag", "drop", "refuse"] = "flag"
     on_outage: Literal["raise", "answer"] = "raise"
     state: str | None = None
-    shared_index: bool = False
+    shared_index: bool = True
     encryption: Literal["off", "auto", "on"] = "off"
     searchable_metadata: tuple[str, ...] = ()
     pii: Literal["off", "report", "redact", "refuse"] = "off"

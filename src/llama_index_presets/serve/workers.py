@@ -26,9 +26,6 @@ from llama_index_presets.serve.server import Process, address_of, listen, warn_o
 __all__ = ["Workers", "refuse_unshareable", "serve_in_workers"]
 
 _log = logging.getLogger("llama_index_presets.serve")
-SHARED_INDEX: Final = "LLAMA_PRESETS_SHARED_INDEX"
-"""The setting `shared_index`, for every engine of a worker."""
-
 _READY: Final = "ready"
 _POLL_S: Final = 0.2
 _SOON_S: Final = 5.0  # a worker that dies sooner than this after its start is not started again at once
@@ -42,7 +39,7 @@ def refuse_unshareable(engines: dict[str, EngineConfig]) -> None:
     """
     for name, config in engines.items():
         values, origins = load_settings(config.settings, config.preset)
-        if not values.shared_index and origins["shared_index"] != "default":
+        if not values.shared_index:
             raise SettingsError(
                 f"The engine '{name}' has shared_index = false (from {origins['shared_index']}), and workers share its "
                 "index. Leave it out, or serve with --workers 1."
@@ -247,7 +244,6 @@ def _work(config: ServeConfig, listening: socket.socket, life: Connection) -> No
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     _log_to_stderr()
-    os.environ[SHARED_INDEX] = "true"
     try:
         process = Process(config, listening=listening, on_ready=lambda: life.send(_READY), warm_first=True)
     except PresetsError as error:

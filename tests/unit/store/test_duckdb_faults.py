@@ -146,7 +146,7 @@ def holder(path: Path, how: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_lock_names_its_holder_and_the_two_ways_out(tmp_path: Path) -> None:
+def test_a_lock_names_its_holder_and_the_ways_out(tmp_path: Path) -> None:
     """The error says which process has the file, and what to do."""
     path = tmp_path / "s.duckdb"
     with DuckDBVectorStore(path) as store:
@@ -154,7 +154,9 @@ def test_a_lock_names_its_holder_and_the_two_ways_out(tmp_path: Path) -> None:
     process = holder(path, "write")
     try:
         for options in ({}, {"read_only": True}):
-            with pytest.raises(StoreLockedError, match=r"close it there .* read_only=True") as refused:
+            with pytest.raises(
+                StoreLockedError, match=r"Close it there; .* shared=True .* read_only=True"
+            ) as refused:
                 DuckDBVectorStore(path, **options)
             assert refused.value.pid == process.pid and str(process.pid) in str(refused.value)
     finally:

@@ -13,12 +13,20 @@ from typing import Any
 
 import duckdb
 import pytest
+from llama_index.core import Document
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
+from tests.fakes import WordEmbedding
 
+from llama_index_presets import build
 from llama_index_presets.errors import StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.store.duckdb import shared
 from llama_index_presets.store.duckdb.store import DuckDBVectorStore
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 spawned = multiprocessing.get_context("spawn")
 
@@ -234,8 +242,8 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
             store.add([node("b")])
 
 
-def test_a_folder_without_room_for_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that cannot be written, or a file system without locks: the error says which, and what to do."""
+def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a reader does without the locks, or takes those of another user; a write says what is missing."""
     path = tmp_path / "a.duckdb"
     with opened(path) as store:
         store.add([node("a")])
@@ -244,13 +252,54 @@ def test_a_folder_without_room_for_locks_is_named(tmp_path: Path, monkeypatch: p
         raise PermissionError(13, "Permission denied", str(where))
 
     monkeypatch.setattr("llama_index_presets.files.locks.private_file", refuse)
-    with pytest.raises(
-        StoreWriteError, match=r"a\.duckdb\.turn' cannot be taken: Permission denied.*without shared"
-    ):
-        opened(path, read_only=True)
-    monkeypatch.undo()
-    with opened(path, read_only=True) as store:
+    for locks_are_there in (True, False):
+        for read_only in (True, False):
+            with opened(path, read_only=read_only) as store:
+                assert store.node_ids() == ["a"]
+        with (
+            opened(path) as store,
+            pytest.raises(
+                StoreWriteError, match=r"a\.duckdb\.turn' cannot be taken: Permission denied.*without shared"
+            ),
+        ):
+            store.add([node("b")])
+        if locks_are_there:
+            Path(f"{path}.turn").unlink()
+            Path(f"{path}.users").unlink()
+
+
+def fill_log(store: DuckDBVectorStore) -> None:
+    """Have DuckDB keep some MiB in its log when it closes the file, as after a kill."""
+    store.client.execute("PRAGMA disable_checkpoint_on_shutdown")
+    store.client.execute("CREATE TABLE large AS SELECT hash(i)::VARCHAR || i AS t FROM range(100000) r(i)")
+
+
+@pytest.mark.skipif(resource is None, reason="Windows has no limit on the size of files")
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_log_that_a_full_disk_refuses_to_take_up_is_read(tmp_path: Path, shared: bool) -> None:
+    """What was there stays readable, as the error says in one line; once there is room, writing goes on."""
+    path = tmp_path / "a.duckdb"
+    store = DuckDBVectorStore(path)
+    store.add([node("a")])
+    fill_log(store)
+    if shared:
+        store.close()
+    else:
+        store._database._broken = True  # as after a commit that the disk refused
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 1_000, hard))
+    try:
+        if shared:
+            store = opened(path)
         assert store.node_ids() == ["a"]
+        with pytest.raises(StoreWriteError, match=r"could not be written: [^\n]*File too large\. The call"):
+            store.add([node("b")])
+        assert best(store, 1.0) == "a"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store.add([node("b")])
+    assert store.node_ids() == ["a", "b"]
+    store.close()
 
 
 def test_the_files_are_for_this_user_alone(tmp_path: Path) -> None:
@@ -260,3 +309,29 @@ def test_the_files_are_for_this_user_alone(tmp_path: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     if os.name == "posix":
         assert modes == {"a.duckdb": 0o600, "a.duckdb.turn": 0o600, "a.duckdb.users": 0o600}
+
+
+ASK = """
+import sys
+from llama_index_presets import build
+from tests.fakes import WordEmbedding
+options = {"embed_model": WordEmbedding(), "settings": {"store": "duckdb", "encryption": "off"}}
+with build("healthcare", storage=sys.argv[1], **options) as engine:
+    print(engine.query("What do cats do?"))
+    engine.delete(["dogs.txt"])
+"""
+
+
+def test_another_process_asks_and_removes_while_an_engine_is_open(tmp_path: Path) -> None:
+    """As beside `serve` or a long ingest."""
+    options: dict[str, Any] = {
+        "embed_model": WordEmbedding(),
+        "settings": {"store": "duckdb", "encryption": "off"},
+    }
+    with build("healthcare", storage=tmp_path / "clinic", **options) as engine:
+        engine.ingest(
+            [Document(text="Cats purr.", id_="cats.txt"), Document(text="Dogs bark.", id_="dogs.txt")]
+        )
+        assert "Cats purr" in in_another_process(ASK, tmp_path / "clinic")
+        assert [one.id for one in engine.documents()] == ["cats.txt"]
+        assert len(engine.retrieve("dogs")) == 1

@@ -131,7 +131,7 @@ def _kind(location: Storage) -> str | None:
 def _duckdb(location: Storage, dim: int, opened: ExitStack) -> Any:
     from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
-    return DuckDBVectorStore(location.vectors.with_suffix(".duckdb"))
+    return DuckDBVectorStore(location.vectors.with_suffix(".duckdb"), shared=True)
 
 
 def _lancedb(location: Storage, dim: int, opened: ExitStack) -> Any:

@@ -65,7 +65,7 @@ def check_place(store: str, place: Storage, *, preset: str, local: bool) -> None
 
 
 def open_store(
-    name: str, storage: Storage, fingerprint: Fingerprint, opened: ExitStack, *, shared: bool = False
+    name: str, storage: Storage, fingerprint: Fingerprint, opened: ExitStack, *, shared: bool = True
 ) -> BasePydanticVectorStore:
     """Open a store.
 
@@ -79,7 +79,7 @@ def open_store(
     Raises:
         StoreError: It cannot be opened; FingerprintError when another model made it.
     """
-    opener = _open_shared_duckdb if shared and name == "duckdb" else _OPENERS[name]
+    opener = _open_lone_duckdb if name == "duckdb" and not shared else _OPENERS[name]
     store = opener(storage, fingerprint, opened)
     close = getattr(store, "close", None)
     if close is not None:
@@ -146,7 +146,7 @@ def _open_lancedb(storage: Storage, fingerprint: Fingerprint, opened: ExitStack)
 
 
 def _open_duckdb(
-    storage: Storage, fingerprint: Fingerprint, opened: ExitStack, *, shared: bool = False
+    storage: Storage, fingerprint: Fingerprint, opened: ExitStack, *, shared: bool = True
 ) -> BasePydanticVectorStore:
     from llama_index_presets.store.duckdb.store import DuckDBVectorStore
 
@@ -155,7 +155,7 @@ def _open_duckdb(
     return DuckDBVectorStore(path, fingerprint=str(fingerprint), shared=shared)
 
 
-_open_shared_duckdb = partial(_open_duckdb, shared=True)
+_open_lone_duckdb = partial(_open_duckdb, shared=False)
 
 
 def _open_postgres(storage: Storage, fingerprint: Fingerprint, opened: ExitStack) -> BasePydanticVectorStore:

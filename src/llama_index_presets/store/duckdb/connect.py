@@ -12,6 +12,7 @@ import duckdb
 
 from llama_index_presets.errors import SettingsError, StoreError, StoreWriteError
 from llama_index_presets.files.disk_faults import finish, is_full, is_half_made
+from llama_index_presets.files.private_files import private_folder
 from llama_index_presets.store.duckdb.errors import error_of
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "connect",
     "count_connections",
     "nothing_to_read",
+    "prepare_folder",
     "quote",
+    "settable",
     "without_key",
 ]
 
@@ -228,3 +231,32 @@ def check_picklable(connection: Any, encryption_key: str | None) -> None:
             "An encrypted store cannot be pickled: the key would be written in clear. Pickle its path, "
             "and open it with the key where it is used."
         )
+
+
+def settable(memory_limit: str) -> str:
+    """DuckDB's memory limit in words that it reads again as the same one.
+
+    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
+    would fall to nothing, so this is the middle of what the limit may be. No limit at all it shows in a unit that it
+    does not read.
+    """
+    number, unit = memory_limit.split()
+    return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
+
+
+def prepare_folder(path: Path, read_only: bool) -> None:
+    """Make the folder of a database; of one to read, see that there is one.
+
+    Raises:
+        StoreError: There is nothing to read, or the folder cannot be made.
+    """
+    if read_only:
+        if not path.is_file():
+            raise nothing_to_read(path)
+        return
+    try:
+        private_folder(path.parent)
+    except OSError as error:
+        raise StoreWriteError(
+            f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose one that this user can write."
+        ) from error

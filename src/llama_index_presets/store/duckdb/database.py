@@ -16,21 +16,23 @@ import duckdb
 
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import StoreError, StoreUnavailableError, StoreWriteError
-from llama_index_presets.files.private_files import private_folder, tighten
+from llama_index_presets.files.disk_faults import is_full
+from llama_index_presets.files.private_files import tighten
 from llama_index_presets.store.duckdb.connect import (
     ENCRYPTED_CATALOG,
     MEMORY,
     ROW_GROUP,
     connect,
     count_connections,
-    nothing_to_read,
+    prepare_folder,
     quote,
+    settable,
     without_key,
 )
 from llama_index_presets.store.duckdb.errors import is_conflict, translated
 from llama_index_presets.store.duckdb.rewrite import ReadWriteLock, delete_drafts, rewrite
 
-__all__ = ["Database", "finish_opening", "inode_of", "open_database", "prepare_folder", "stamp_of"]
+__all__ = ["Database", "finish_opening", "inode_of", "open_database", "stamp_of"]
 
 _PATIENCE_S = 60.0
 
@@ -71,6 +73,7 @@ class Database:
     before_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     after_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _broken: bool = False
+    _refused: StoreError | None = None
     _opened_inode: int | None = None
     _access: ReadWriteLock = field(default_factory=ReadWriteLock, repr=False)
 
@@ -166,8 +169,16 @@ class Database:
 
     @contextmanager
     def write_access(self) -> Iterator[None]:
-        """Be the only writer until the block ends; a thread that is one may come again."""
+        """Be the only writer until the block ends; a thread that is one may come again.
+
+        Raises:
+            StoreWriteError: The disk is full, so that the file can only be read.
+        """
         with self.writing:
+            if self._refused is not None:
+                with self.cursor():  # connects again
+                    if self._refused is not None:
+                        raise self._refused
             yield
 
     @contextmanager
@@ -211,11 +222,23 @@ class Database:
         with _opening:
             if self._broken and self.path not in ("", MEMORY):
                 self.connection.close()
-                self.connection = connect(self.path, self.read_only, self.encryption_key)
+                self._refused = self._connect_again()
+                self._broken = self._refused is not None  # to be tried again each time
                 self._opened_inode = inode_of(self.path)
                 self._find_schema()
                 self.changes += 1
-                self._broken = False
+
+    def _connect_again(self) -> StoreError | None:
+        """Connect; give the error of a full disk, on which DuckDB cannot take up its log, so that it only reads."""
+        try:
+            with translated(self.path):
+                self.connection = connect(self.path, self.read_only, self.encryption_key)
+        except StoreError as error:
+            if self.read_only or not is_full(error):
+                raise
+            self.connection = connect(self.path, True, self.encryption_key)
+            return error
+        return None
 
     def compact(self) -> None:
         """Rewrite the file without deleted rows; other threads wait, and then read the same rows.
@@ -310,7 +333,7 @@ class Database:
         """
         if self.path == MEMORY:
             return
-        limit = _settable(self.setting("memory_limit"))
+        limit = settable(self.setting("memory_limit"))
         # What it cannot let go of, such as changes that are not in the file yet, it keeps, with the limit as it was.
         with suppress(duckdb.OutOfMemoryException):
             self.set("memory_limit", "'1MB'")
@@ -324,17 +347,6 @@ class Database:
     def set(self, name: str, value: str) -> None:
         """Change a setting of DuckDB; `value` is SQL."""
         self.connection.execute(f"SET {name} = {value}")
-
-
-def _settable(memory_limit: str) -> str:
-    """DuckDB's memory limit in words that it reads again as the same one.
-
-    DuckDB shows one digit after the point and drops the rest: set and read again a few hundred times, its own words
-    would fall to nothing, so this is the middle of what the limit may be. No limit at all it shows in a unit that it
-    does not read.
-    """
-    number, unit = memory_limit.split()
-    return "-1" if unit == "PiB" else f"{float(number) + 0.05:.2f} {unit}"
 
 
 def inode_of(path: str) -> int | None:
@@ -473,21 +485,3 @@ def _check_shareable(database: Database, read_only: bool, encryption_key: str | 
         raise StoreError(
             f"'{database.path}' is open in this process with read_only=True; close that store before writing."
         )
-
-
-def prepare_folder(path: Path, read_only: bool) -> None:
-    """Make the folder of a database; of one to read, see that there is one.
-
-    Raises:
-        StoreError: There is nothing to read, or the folder cannot be made.
-    """
-    if read_only:
-        if not path.is_file():
-            raise nothing_to_read(path)
-        return
-    try:
-        private_folder(path.parent)
-    except OSError as error:
-        raise StoreWriteError(
-            f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose one that this user can write."
-        ) from error

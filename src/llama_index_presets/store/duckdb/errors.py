@@ -48,7 +48,7 @@ def translated(path: str) -> Iterator[None]:
 
 def error_of(error: duckdb.Error, path: str) -> StoreError:
     """Error of this package for one of DuckDB."""
-    text = str(error)
+    text = _in_one_line(str(error))
     where = f"'{path}'" if path else "the given connection"
     if "Conflicting lock" in text or "Could not set lock" in text:
         return _locked(text, where)
@@ -69,12 +69,24 @@ def error_of(error: duckdb.Error, path: str) -> StoreError:
     return StoreError(f"DuckDB refused the operation on {where}: {text}")
 
 
+def _in_one_line(text: str) -> str:
+    """DuckDB's reason, without the operation that met it, which may stand in lines before.
+
+    Example:
+        >>> _in_one_line("FATAL Error: CHECKPOINT failed. \\nFailed because of error: Disk full\\n\\nLINE 1")
+        'Disk full'
+    """
+    for told in ("because of error: ", "Failed to commit: "):
+        text = text.rpartition(told)[2]
+    return " ".join(text.partition("\n\n")[0].split()).removesuffix(".")
+
+
 def _locked(text: str, where: str) -> StoreLockedError:
     found = re.search(r"PID (\d+)", text)
     pid = int(found[1]) if found else None
     holder = f"process {pid}" if pid is not None else "another process"
     return StoreLockedError(
-        f"{where} is held by {holder}. Either close it there (or send the writes through that process), or open "
-        "it with read_only=True there and here: any number of processes can read, one alone can write.",
+        f"{where} is held by {holder}. Close it there; or open it with shared=True there and here, so that both take "
+        "turns; or with read_only=True where all of them only read.",
         pid,
     )

@@ -7,7 +7,7 @@ nobody keeps it open here. A reader opens it read-only, a writer alone; a lock f
     FILE.users    held by readers together, by a writer alone, for as long as the file is open
 
 The system drops both locks when a process dies. What a killed writer committed is in DuckDB's log beside the file, and
-read from there.
+read from there. Where the locks cannot be made, as on a read-only disk, a reader goes on with DuckDB's own.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import duckdb
 from llama_index_presets.errors import StoreError, StoreLockedError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_half_made
 from llama_index_presets.files.locks import FileLock
-from llama_index_presets.store.duckdb.connect import MEMORY, connect
+from llama_index_presets.store.duckdb.connect import MEMORY, connect, prepare_folder
 from llama_index_presets.store.duckdb.database import (
     Database,
     finish_opening,
-    prepare_folder,
+    inode_of,
     stamp_of,
 )
 from llama_index_presets.store.duckdb.errors import translated
@@ -52,6 +52,7 @@ class SharedDatabase(Database):
 
     def __post_init__(self) -> None:
         self._uses = 0
+        self._without_locks = False
         self._turns = threading.Lock()
         self._own = threading.local()
         super().__post_init__()
@@ -123,11 +124,13 @@ class SharedDatabase(Database):
     def _lock(self, held: ExitStack, name: str, *, shared: bool) -> None:
         path = Path(f"{self.path}.{name}")
         try:
-            taken = held.enter_context(FileLock(path)).acquire(shared=shared, timeout_s=_PATIENCE_S)
+            lock = _lock_file(path, must_write=not shared)
+            self._without_locks = lock is None
+            taken = lock is None or held.enter_context(lock).acquire(shared=shared, timeout_s=_PATIENCE_S)
         except OSError as error:
             raise StoreWriteError(
                 f"The lock '{path}' cannot be taken: {error.strerror}. Processes that share a file make two locks "
-                "beside it, readers too: give them a folder that this user can write, or open the store without shared."
+                "beside it: give them a folder that this user can write, or open the store without shared."
             ) from error
         if not taken:
             use = "written" if shared or name == "turn" else "read or written"
@@ -137,7 +140,7 @@ class SharedDatabase(Database):
             )
 
     def _connect(self, *, read_only: bool) -> None:
-        until = time.monotonic() + _LINGER_S
+        until = time.monotonic() + (_PATIENCE_S if self._without_locks else _LINGER_S)
         while True:
             try:
                 with translated(self.path):
@@ -214,6 +217,35 @@ class SharedDatabase(Database):
         """Nothing: whoever used it has closed it."""
 
 
+def _lock_file(path: Path, *, must_write: bool) -> FileLock | None:
+    """The lock at `path`; None for a reader that cannot make it."""
+    try:
+        return FileLock(path)
+    except OSError:
+        if must_write:
+            raise
+    with suppress(FileNotFoundError, PermissionError):
+        return FileLock(path, create=False)  # made by a user who can write here
+    return None
+
+
+def _settle(database: SharedDatabase) -> bool:
+    """Make the file, or take up the log of a killed process; False where a full disk lets it only be read.
+
+    Raises:
+        StoreError: There is nothing to read either.
+    """
+    known = inode_of(database.path) is not None and not is_half_made(database.path)
+    try:
+        with database.write_access():
+            finish_opening(database.path, new=True)
+    except StoreWriteError:
+        if not known:
+            raise
+        return False
+    return True
+
+
 def open_shared(where: str, read_only: bool, encryption_key: str | None) -> SharedDatabase:
     """Open a database to share; made, with its folders, when missing.
 
@@ -227,10 +259,7 @@ def open_shared(where: str, read_only: bool, encryption_key: str | None) -> Shar
     database = SharedDatabase(where, read_only, none, encryption_key, stamp_at_open=stamp_of(where))
     database.users = 1
     try:
-        if not read_only and (not stamp_of(where) or is_half_made(where)):
-            with database.write_access():  # makes the file, or takes up the log of a killed process
-                finish_opening(where, new=True)
-        else:
+        if read_only or (stamp_of(where) and not is_half_made(where)) or not _settle(database):
             with database.cursor():
                 pass
     finally:
