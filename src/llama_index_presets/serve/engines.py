@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llama_index_presets.concurrency.closing import close_behind
-from llama_index_presets.errors import PresetsError
+from llama_index_presets.errors import PresetsError, StoreUnavailableError
 from llama_index_presets.monitor.attribution import attributed
 from llama_index_presets.monitor.budgets import Budget
 from llama_index_presets.serve.callers.key_file import Caller, engine_of, parse_budget
@@ -28,6 +29,7 @@ __all__ = ["Engines", "Served", "engine_tag", "warm"]
 _log = logging.getLogger("llama_index_presets.serve")
 _VIEWS = 256  # callers whose view of an engine is kept
 _FRESH_S: Final = 5.0  # how long a look at the engines counts, as anybody may ask for one
+_AGAIN_S: Final = 5.0  # between two tries to open engines whose database was away at the start
 
 
 def _build_engine(config: EngineConfig) -> PresetEngine:
@@ -169,6 +171,9 @@ class Engines:
         self._opener = opener
         self._sums = sums
         self._served: dict[str, Served] = {}
+        self._absent: dict[str, EngineConfig] = {}
+        self._default: str | None = None
+        self._closed = threading.Event()
         self._limits: tuple[Budget, ...] = ()
         self._changing = threading.Lock()  # held while engines are opened, which takes long
         self._limiting = threading.Lock()
@@ -179,15 +184,20 @@ class Engines:
 
     @property
     def names(self) -> list[str]:
-        """Names, the default first."""
+        """Names of those that are open, the default first."""
         return list(self._served)
+
+    @property
+    def absent(self) -> list[str]:
+        """Names of those whose database was away when they were to be opened; they are tried again."""
+        return list(self._absent)
 
     def all(self) -> list[Served]:
         """Engines that are open."""
         return list(self._served.values())
 
     def count_unready(self) -> int:
-        """Number of engines that can find nothing now: their storage is gone, or its database away.
+        """Number of open engines that can find nothing now: their storage is gone, or its database away.
 
         An embedded Postgres server that has died is started again. A look counts for 5 s.
         """
@@ -208,31 +218,85 @@ class Engines:
 
         Those whose configuration is the same stay. If one of these can find nothing now, it is opened again, or stays
         as it is where that fails, too, which is logged. Requests under way end with the engine that they began with.
-        When one that is new or has changed cannot be opened, all stay as they were.
+        When one that is new or has changed cannot be opened, all stay as they were. At the start, one whose database is
+        away is left out while others are opened, and tried again until it can be opened; a request for it gets 503.
 
         Raises:
-            PresetsError: An engine cannot be opened.
+            PresetsError: An engine cannot be opened; StoreUnavailableError: that of the database of the only one.
         """
         with self._changing:
             same = {name: one for name, one in self._served.items() if configs.get(name) == one.config}
             kept = {name: one for name, one in same.items() if one.is_ready()}
             fresh: dict[str, Served] = {}
+            away: dict[str, StoreUnavailableError] = {}
             try:
                 for name, config in configs.items():
                     if name in same and name not in kept:
                         again = self._opened_again(same[name], config)
                         (kept if again is same[name] else fresh)[name] = again
                     elif name not in kept:
-                        fresh[name] = self._opened(name, config)
+                        with self._noted_as_away(name, config, away):
+                            fresh[name] = self._opened(name, config)
+                if away and not kept and not fresh:
+                    raise next(iter(away.values()))
             except BaseException as error:
                 for one in fresh.values():
                     close_behind(one.engine.close, error, f"closing the engine '{one.name}'")
                 raise
-            self._swap({name: kept.get(name) or fresh[name] for name in configs})
+            self._default = next(iter(configs), None)
+            self._leave_out({name: configs[name] for name in away}, away)
+            self._swap({name: kept.get(name) or fresh[name] for name in configs if name not in away})
+
+    @contextlib.contextmanager
+    def _noted_as_away(
+        self, name: str, config: EngineConfig, away: dict[str, StoreUnavailableError]
+    ) -> Iterator[None]:
+        """Take the error of a database that is away, at the start or since then."""
+        try:
+            yield
+        except StoreUnavailableError as error:
+            if self._served and self._absent.get(name) != config:
+                raise
+            away[name] = error
+
+    def _leave_out(
+        self, configs: dict[str, EngineConfig], errors: Mapping[str, StoreUnavailableError]
+    ) -> None:
+        """Remember engines whose database is away, and try them again from a thread."""
+        for name, error in errors.items():
+            _log.error("The engine '%s' is not served until its database answers: %s", name, error)
+        idle = not self._absent
+        self._absent = configs
+        if configs and idle:
+            threading.Thread(target=self._open_absent, name="absent-engines", daemon=True).start()
+
+    def _open_absent(self) -> None:
+        while not self._closed.wait(_AGAIN_S):
+            with self._changing:
+                for name, config in list(self._absent.items()):
+                    self._open_if_back(name, config)
+                if not self._absent:
+                    return
+
+    def _open_if_back(self, name: str, config: EngineConfig) -> None:
+        try:
+            served = self._opened(name, config)
+        except StoreUnavailableError:
+            return
+        except (
+            Exception
+        ) as error:  # another fault, which may end, too: it is tried again, and named each time
+            log_fault(f"opening the engine '{name}'", error)
+            return
+        self._absent = {other: one for other, one in self._absent.items() if other != name}
+        first = {name: served} if name == self._default else {}
+        self._swap({**first, **self._served, name: served})
+        _log.warning("The engine '%s' is served: its database answers.", name)
 
     def put(self, engines: Mapping[str, PresetEngine]) -> None:
         """Serve engines that are open already, in place of those before."""
         with self._changing:
+            self._default, self._absent = next(iter(engines), None), {}
             self._swap({name: Served(name, engine, None, _state(engine)) for name, engine in engines.items()})
 
     def _opened_again(self, before: Served, config: EngineConfig) -> Served:
@@ -295,7 +359,7 @@ class Engines:
         """Engine of a name, None for the default, open until the block ends.
 
         Raises:
-            Problem: 404, there is none of this name; 503, none is open yet.
+            Problem: 404, there is none of this name; 503, none is open yet, or its database is away.
         """
         served = self.take(name)
         try:
@@ -306,6 +370,15 @@ class Engines:
     def take(self, name: str | None) -> Served:
         """Lease an engine; the caller gives it back. See `leased`."""
         while True:
+            wanted = self._default if name is None else name
+            if wanted in self._absent:
+                raise Problem(
+                    503,
+                    f"The database of the engine '{wanted}' cannot be reached; the server's log says why. It is tried "
+                    "again every few seconds.",
+                    code="engine_unavailable",
+                    headers={"Retry-After": str(math.ceil(_AGAIN_S))},
+                )
             if not self._served:
                 raise Problem(
                     503,
@@ -325,7 +398,9 @@ class Engines:
 
     def close(self) -> None:
         """Close all engines, each when its last request has ended."""
+        self._closed.set()
         with self._changing:
+            self._absent = {}
             self._swap({})
 
 

@@ -130,7 +130,7 @@ class Process:
     async def _open(self) -> None:
         try:
             await asyncio.to_thread(self.server.open, self.config.engines)
-            _log.info("Ready: %s", ", ".join(self.server.engines.names))
+            _log.info("Ready: %s", ", ".join(self.server.engines.names))  # absent ones are logged as errors
         except Exception as error:
             self._error = error
             self.stop()

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 from tests.unit.serve.conftest import LocalWords, add_keys, config_of, opener, running, wait_for
 
 from llama_index_presets.errors import SettingsError, StoreError, StoreUnavailableError, UnknownPresetError
 from llama_index_presets.monitor.budgets import Budget
+from llama_index_presets.serve.app import create_app, make_server
 from llama_index_presets.serve.callers.limits import Limits
 from llama_index_presets.serve.config import EngineConfig, ServeConfig, read_config
 from llama_index_presets.serve.engines import Engines
@@ -196,6 +198,51 @@ def test_a_reload_goes_on_while_the_database_of_another_engine_is_away(
     (tmp_path / "moved").rename(tmp_path / "b")
     assert before.engine.query("What do cats do all day?").source_nodes
     engines.close()
+
+
+def test_a_server_starts_while_the_database_of_one_engine_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are served, the absent default gets 503 and no stand-in, and comes when its database is back."""
+    monkeypatch.setattr("llama_index_presets.serve.engines._AGAIN_S", 0.05)
+    away = {"a"}
+
+    def open_some(config: EngineConfig) -> Any:
+        if Path(config.storage).name in away:
+            raise StoreUnavailableError("Postgres at db/docs cannot be reached. Start the server.")
+        return opener()(config)
+
+    a, b = (EngineConfig(preset="knowledge-base", storage=str(tmp_path / name)) for name in "ab")
+    engines = Engines(open_some)
+    server = make_server(config_of(tmp_path, engines={"a": a, "b": b}), engines=engines)
+    server.open(server.config.engines)
+    with TestClient(create_app(server), base_url="http://localhost") as client:
+        assert (engines.names, engines.absent) == (["b"], ["a"])
+        assert "'a' is not served until its database answers: Postgres at db/docs" in caplog.text
+        for body in (QUESTION, {**QUESTION, "engine": "a"}):
+            answer = client.post("/query", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+            assert answer.headers["retry-after"] and "Postgres" not in answer.text
+        assert client.post("/query", json={**QUESTION, "engine": "b"}).status_code == 200
+        ready = client.get("/readyz")
+        assert (ready.status_code, "1 of 2 engines" in ready.json()["detail"]) == (503, True)
+        engines.open({"a": a, "b": b})  # a reload meanwhile
+        away.clear()
+        wait_for(lambda: engines.names == ["a", "b"])
+        assert client.post("/query", json=QUESTION).status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_server_whose_only_database_is_away_does_not_start() -> None:
+    """Whoever started it sees why; a supervisor starts it again."""
+
+    def away(config: EngineConfig) -> Any:
+        raise StoreUnavailableError("Postgres at db/docs cannot be reached. Start the server.")
+
+    engines = Engines(away)
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        engines.open({"a": EngineConfig(preset="knowledge-base", storage="a")})
+    assert (engines.names, engines.absent) == ([], [])
 
 
 def test_an_engine_in_use_is_closed_after_its_last_request(tmp_path: Path) -> None:

@@ -342,10 +342,9 @@ class Rest:
             unready = await asyncio.wait_for(asyncio.shield(self._look), _LOOK_S)
         except TimeoutError:
             return JSONResponse({"status": "unready", "detail": "An index does not answer."}, 503)
-        if unready:
-            detail = (
-                f"The index of {unready} of {len(engines.names)} engines cannot be read. The log says why."
-            )
+        if unready := unready + len(engines.absent):
+            total = len(engines.names) + len(engines.absent)
+            detail = f"The index of {unready} of {total} engines cannot be read. The log says why."
             return JSONResponse({"status": "unready", "detail": detail}, 503)
         return JSONResponse({"status": "ready"})
 
