@@ -83,7 +83,7 @@ class PresetsError(Exception):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Message and attributes; a constructor may want what the message was made of."""
+        """Message and attributes, since a constructor may take the parts of the message instead."""
         return _as_it_was, (type(self), self.args, dict(self.__dict__))
 
 

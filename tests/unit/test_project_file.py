@@ -80,7 +80,7 @@ def test_explicit_arguments_go_before_the_file(run, project: Path) -> None:  # t
         (["ingest", "helthcare"], "Did you mean 'healthcare'?"),
         (["chat", "helthcare"], "Did you mean 'healthcare'?"),
         (["ingest", "docz"], "There is no 'docz'"),
-        (["ask", "What", "is", "kept?"], 'stands in quotes: llama-presets ask "What is kept?"'),
+        (["ask", "What", "is", "kept?"], 'several words in quotes: llama-presets ask "What is kept?"'),
     ],
 )
 def test_a_word_that_fits_nowhere_is_named(run, project: Path, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
@@ -112,7 +112,7 @@ def test_without_a_project_the_preset_is_asked_for(  # type: ignore[no-untyped-d
     [
         ("storage = 'x'", "it has no 'preset'"),
         ("preset = 'helthcare'", "Did you mean 'healthcare'"),
-        ("preset = 'healthcare'\ntop_k = 3", "'top_k' is unknown; settings stand under \\[settings\\]"),
+        ("preset = 'healthcare'\ntop_k = 3", "'top_k' is unknown; settings belong under \\[settings\\]"),
         ("preset = 'healthcare'\nsource = ['a']", "did you mean 'sources'"),
         ("preset = 'healthcare'\nsources = 'docs'", "sources is 'docs', expected a list of texts"),
         ("preset = 'healthcare'\noffline = 'yes'", "offline is 'yes', expected true or false"),
@@ -142,7 +142,7 @@ def test_settings_of_a_project_are_those_of_any_file(tmp_path: Path, monkeypatch
     with pytest.raises(SettingsError, match="Did you mean 'top_k'"):
         load_settings(file, "healthcare")
     file.write_text('preset = "healthcare"\nllm = "ollama/a"\n[settings]\nllm = "ollama/b"')
-    with pytest.raises(SettingsError, match="llm stands at the top and under \\[settings\\]. Keep one"):
+    with pytest.raises(SettingsError, match="llm is given at the top and under \\[settings\\]. Keep one"):
         load_settings(file, "healthcare")
 
 

@@ -187,7 +187,7 @@ def number_blocks(hits: Sequence[NodeWithScore]) -> list[Block]:
     """Number hits from 1 in their order.
 
     A text that occurs twice is shown once, under its best hit. Hits that follow each other in one section of a document
-    are shown as one passage, in reading order, in the place of the best of them.
+    are shown as one passage, in reading order, in place of the best of them.
     """
     unique: dict[str, NodeWithScore] = {}
     for hit in hits:

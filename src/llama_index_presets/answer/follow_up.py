@@ -137,7 +137,7 @@ _PRONOUN: Final = re.compile(r"\b(it|they|them|he|she|him)\b", re.IGNORECASE)
 
 
 def _about(message: str, about: str) -> str:
-    """The message with what it is about in the place of its pronoun, or before it."""
+    """The message with what it is about in place of its pronoun, or before it."""
     if not _EXPLETIVE.search(message) and (found := _PRONOUN.search(message)):
         return message[: found.start()] + about + message[found.end() :]
     return f"{about}: {message}"
@@ -180,7 +180,7 @@ def _leans(message: str, analyzer: Analyzer) -> bool:
 
 
 def _other_thing(message: str) -> str:
-    """The thing that a message names in the place of the last one; empty where it adds a condition."""
+    """The thing that a message names in place of the last one; empty where it adds a condition."""
     rest = _INTRODUCES.sub("", message, count=1)
     if rest == message or _PREPOSITION.search(rest) or _POPULATIONS.search(rest):
         return ""

@@ -128,7 +128,7 @@ class _OneLineErrors(TyperGroup):
                 self._explain(ctx, error)
 
     def _stop(self, ctx: Any, error: Exception | None = None) -> NoReturn:
-        """End after a Ctrl-C, and say what it leaves; `error` is what a library made of the interrupt."""
+        """End after a Ctrl-C, and say what is left undone; `error` is what a library turned the interrupt into."""
         if error is not None and _debug():
             traceback.print_exception(error)
         complain(f"Stopped. {_SAFE.get(ctx.invoked_subcommand or '', _NOTHING_CHANGED)}")

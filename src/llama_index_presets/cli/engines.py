@@ -81,7 +81,7 @@ def need_index(storage: str) -> None:
 
 
 def existing_storage(storage: str) -> Storage:
-    """The storage whose folder is there, whatever is in it.
+    """The storage of a folder that exists, whatever is in it.
 
     Raises:
         SettingsError: There is no such folder.
@@ -97,7 +97,7 @@ def existing_storage(storage: str) -> Storage:
 
 
 def as_user(engine: PresetEngine, user: str, groups: str, everything: bool) -> PresetEngine:
-    """The engine for whom the options name; itself where they name nobody."""
+    """The engine for the user that the options name; the engine itself where they name none."""
     if not (user or groups or everything):
         return engine
     listed = [group.strip() for group in groups.split(",")] if groups else []

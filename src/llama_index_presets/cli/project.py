@@ -50,7 +50,7 @@ class ProjectCommand(TyperCommand):
         if left and isinstance(given.get("question"), str):
             words = " ".join(str(word) for word in (given["preset"], given["question"], *left))
             raise SettingsError(
-                f'A question of several words stands in quotes: llama-presets {self.name} "{words}"'
+                f'Put a question of several words in quotes: llama-presets {self.name} "{words}"'
             )
         project = None if given.get("config") else find_project()
         before = self._missing_preset(given, project, args)

@@ -66,12 +66,12 @@ def complain(text: str) -> None:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether somebody looks at a stream; False on a terminal that cannot move its cursor."""
+    """Whether a stream is a terminal; False for one that cannot move its cursor."""
     return stream is not None and stream.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
 def can_ask() -> bool:
-    """Whether somebody can answer on standard input, which a service or a scheduler may have closed."""
+    """Whether standard input can be answered on; a service or a scheduler may have closed it."""
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 

@@ -128,12 +128,12 @@ def _for_early_option(ctx: Any, option: str) -> str | None:
     for word in _words(ctx):
         command = ctx.command.commands.get(word)
         if command is not None and any(option in one.opts for one in command.params):
-            return f"Options stand behind the command: {_line(ctx, word, '…', option, '…')}"
+            return f"Options come after the command: {_line(ctx, word, '…', option, '…')}"
     return None
 
 
 def _moved(ctx: Any, option: str, argument: str) -> str:
-    """The command line with an option's value in the place of the argument."""
+    """The command line with an option's value in place of the argument."""
     words = _words(ctx)[len(_names(ctx)) :]
     at = next((n for n, word in enumerate(words) if word.partition("=")[0] == option), len(words))
     head, after = words[:at], words[at + 1 :]

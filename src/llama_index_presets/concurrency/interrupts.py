@@ -1,4 +1,4 @@
-"""Ctrl-C in a command, also where a library swallows the exception that Python makes of it."""
+"""Ctrl-C in a command, also where a library swallows the `KeyboardInterrupt`."""
 
 from __future__ import annotations
 

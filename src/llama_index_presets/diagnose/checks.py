@@ -102,7 +102,7 @@ def check_listeners(models: list[Any]) -> Iterator[Finding]:
             yield Finding(
                 level="warning",
                 check="instrumentation",
-                message=f"{name} listens {counted(twice, 'time')}: every call is told twice",
+                message=f"{name} listens {counted(twice, 'time')}: every call is counted twice",
                 fix="Instrument once for a process; call uninstrument() before instrumenting again.",
             )
         else:

@@ -1,4 +1,4 @@
-"""Two short documents and a question about them, for checks that bring no documents of their own."""
+"""Two short documents and a question about them, for checks without documents of the user's."""
 
 from __future__ import annotations
 

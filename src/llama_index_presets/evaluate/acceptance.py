@@ -285,7 +285,7 @@ def check_corpus(baseline: Result, engine: Mapping[str, Any], *, accept: bool) -
 
 
 def _settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What the engines are made of, where it differs: a comparison is for that, so it is a warning and no refusal."""
+    """Where the parts of the engines differ. Comparisons are made for that, so it is a warning and no refusal."""
     changes = []
     for part in ("cells", "settings"):
         old, new = before.get(part) or {}, after.get(part) or {}

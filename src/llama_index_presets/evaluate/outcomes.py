@@ -17,7 +17,7 @@ from llama_index_presets.files.disk_faults import write_all
 
 __all__ = ["NO_DOCUMENT", "Checkpoint", "Outcome", "missing_sources", "named_sources"]
 
-NO_DOCUMENT: Final = "No document goes by this name, so a question that names it is held against nothing."
+NO_DOCUMENT: Final = "No document has this name, so a question that names it cannot be judged."
 """What is said of each of `missing_sources`."""
 
 
@@ -151,7 +151,7 @@ def named_sources(found: Iterable[Sequence[str]], expected: Iterable[str]) -> li
 def missing_sources(
     questions: Iterable[JudgedQuestion], outcomes: Iterable[Outcome], documents: Iterable[str]
 ) -> list[str]:
-    """Sources that no document goes by, sorted: a question that names only such can measure nothing but 0.
+    """Sources that no document has as its name, sorted: a question that names only these measures 0.
 
     Args:
         questions: What was asked.

@@ -62,7 +62,7 @@ class Result:
         return None if found is None else str(found)
 
     def summary(self) -> dict[str, float | None]:
-        """Means by name, with the latency as its percentiles; a price that is unknown is None."""
+        """Means by name, with the latency as percentiles; an unknown price is None."""
         means: dict[str, float | None] = dict(self.scores.means())
         if means.pop("latency_ms", None) is not None:
             means |= {f"latency_p{percent}_ms": self.scores.latency(percent) for percent in (50, 95)}

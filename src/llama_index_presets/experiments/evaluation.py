@@ -252,7 +252,7 @@ class Evaluation:
         return result
 
     def missing_sources(self, result: Result) -> list[str]:
-        """Sources of the questions that no document goes by, as `outcomes.missing_sources` finds them."""
+        """Sources of the questions that no document has as its name; see `outcomes.missing_sources`."""
         return missing_sources(self.questions, result.outcomes, self.engine._parts.manifest.hashes())
 
     # -- one question -----------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Evaluation:
             )
 
     def described(self) -> dict[str, Any]:
-        """What the engine is made of and searches, as the result says: cells, settings, fingerprints."""
+        """The engine's parts and index, as the result records them: cells, settings, fingerprints."""
         explained = self.engine.explain()
         keys = ("preset", "cells", "fingerprint", "documents", "chunks")
         described = {key: explained[key] for key in keys}
@@ -367,7 +367,7 @@ def _deeper(retriever: Any) -> Any:
 
 
 def source_names(hit: NodeWithScore) -> list[str]:
-    """Names that a hit goes by, the best first."""
+    """Names of a hit's document, the best first."""
     node = hit.node
     given = [node.ref_doc_id, node.metadata.get("source"), node.metadata.get("file_name"), node.node_id]
     return [str(name) for name in given if name]

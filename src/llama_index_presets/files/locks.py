@@ -66,7 +66,7 @@ class FileLock:
         _live.add(self)
 
     def acquire(self, *, shared: bool = False, timeout_s: float | None = None) -> bool:
-        """Take the lock, or change its kind, which lets go of it for a moment.
+        """Take the lock, or change its kind, which releases it for a moment.
 
         Args:
             shared: Whether others may share it.
@@ -96,7 +96,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let go of the lock; it can be taken again."""
+        """Release the lock; it can be taken again."""
         if not self._held:
             return
         self._holder = None
@@ -108,7 +108,7 @@ class FileLock:
             portalocker.unlock(self)
 
     def close(self) -> None:
-        """Let go of the lock and close the file; a second call does nothing."""
+        """Release the lock and close the file; a second call does nothing."""
         try:
             self.release()
         finally:

@@ -55,7 +55,7 @@ def caption_file(path: Path) -> Path | None:
 
 
 def without_captions(paths: Iterable[Path]) -> list[Path]:
-    """Files that stand for themselves: a caption is read with its image, not as a document of its own."""
+    """Files without the captions: a caption is read with its image, not as a document of its own."""
     files = list(paths)
     captions = {caption_file(path) for path in files if is_image_file(path)}
     return [path for path in files if path not in captions]

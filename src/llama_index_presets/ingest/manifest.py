@@ -210,7 +210,7 @@ class Manifest:
         return [self._show(doc_id) for (doc_id,) in rows]
 
     def unfinished(self) -> list[str]:
-        """Documents whose ingest is under way, or did not come to its end: new ones and changed ones."""
+        """Documents whose ingest is under way or did not finish: new ones and changed ones."""
         rows = self._rows(
             "SELECT doc_id FROM changes WHERE doc_id NOT IN (SELECT doc_id FROM removals) ORDER BY rowid"
         )

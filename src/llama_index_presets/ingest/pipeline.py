@@ -189,7 +189,7 @@ class Pipeline:
             sources: What should be there.
             progress: Told of each document.
             sync: Which of the documents that are stored but not among the sources have vanished and go.
-            load: Ingests those that are new or changed in the place of `load`, such as on a cluster.
+            load: Ingests those that are new or changed in place of `load`, such as on a cluster.
         """
         report, known = IngestReport(), self.manifest.hashes()
         changed, unchanged = work_of(sources, known)
@@ -210,7 +210,7 @@ class Pipeline:
         return report
 
     def _begin_again(self, changed: Sequence[Source], known: Mapping[str, str]) -> None:
-        """Note what is to be read again, so that after a kill the next run goes on, whether it is told to or not."""
+        """Note what is to be read again, so that after a kill the next run goes on without being asked to."""
         again = [
             source.doc_id
             for source in changed

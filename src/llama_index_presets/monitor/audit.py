@@ -347,7 +347,7 @@ def _record_head(log: Path, head: AuditHead) -> None:
 
 
 def _recorded_head(log: Path) -> AuditHead | None:
-    """The head beside a log; None where there is none, or one that a crash of the machine has cut."""
+    """The head beside a log; None where it is missing, or cut by a crash of the machine."""
     try:
         return AuditHead.load(_head_file(log))
     except AuditError:

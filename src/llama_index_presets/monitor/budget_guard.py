@@ -44,7 +44,7 @@ class BudgetGuard(BaseCallbackHandler):
         self._managers: weakref.WeakSet[CallbackManager] = weakref.WeakSet()
 
     def join(self, model: Any) -> None:
-        """Stand in front of a model from its next call on."""
+        """Guard a model from its next call on."""
         manager = getattr(model, "callback_manager", None)
         if not isinstance(manager, CallbackManager):
             manager = model.callback_manager = CallbackManager([])

@@ -235,7 +235,7 @@ class CallRecorder:
         call.provider = who_bills(call, self.ledger.pricer, self._here)
 
     def first_chunk(self, call: OpenCall) -> None:
-        """Do nothing: the end says it all."""
+        """Do nothing: the end has all that a row needs."""
 
     def attempt_failed(self, call: OpenCall, event: AttemptFailedEvent) -> None:
         """Record an attempt that failed as a row of its own."""
@@ -278,7 +278,7 @@ class CallRecorder:
         return self.budgets is None and not told and end.call.kind == "llm" and end.status == "success"
 
     def _forget(self, call: OpenCall) -> None:
-        """Give back what was held for a call that leaves no row."""
+        """Release what was reserved for a call that leaves no row."""
         call.prompt = call.chunk = call.texts = None
         if call.reservation is not None and self.budgets is not None:
             self.budgets.release(call.reservation)

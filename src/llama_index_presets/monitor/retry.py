@@ -117,7 +117,7 @@ class RetryPolicy:
 
 @contextlib.contextmanager
 def answering_within(limit_s: float) -> Iterator[None]:
-    """Let no attempt begin after so many seconds: nobody waits for its answer then, and it would be paid all the same.
+    """Begin no attempt after so many seconds: nobody would wait for its answer, and it would still be paid.
 
     Example:
         >>> with answering_within(30.0):

@@ -1,1 +1,1 @@
-"""Other packages: extras asked for, imports put off or stood in for."""
+"""Other packages: extras that are required, imports that are deferred or replaced by stand-ins."""

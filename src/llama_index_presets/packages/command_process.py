@@ -1,4 +1,4 @@
-"""Process of a command of ours, in which nobody else's code runs: how it imports packages, and whether it ends soon."""
+"""Process of a command of ours, without code of an application: how it imports packages, whether it ends soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins: empty modules in the place of packages that are not installed, or of which only names are used."""
+"""Stand-ins: empty modules in place of packages that are not installed, or of which only names are used."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _StandInFinder:
 
 
 def stand_in(package: str) -> None:
-    """Put empty modules in the place of a package of which only names are used, in annotations.
+    """Put empty modules in place of a package of which only names are used, in annotations.
 
     For a process of our own alone, such as a command: nobody else in it can use the package any more.
     """
@@ -61,7 +61,7 @@ def stand_in(package: str) -> None:
 
 @contextmanager
 def standing_in(*packages: str) -> Iterator[None]:
-    """Empty modules in the place of packages that are not installed, while in the block."""
+    """Empty modules in place of packages that are not installed, while in the block."""
     finders = [_StandInFinder(package) for package in packages]
     sys.meta_path[:0] = finders
     try:

@@ -334,7 +334,7 @@ class EngineParts:
         return self.life.totals if self.closed else self.manifest.totals()
 
     def close(self) -> None:
-        """Let go of everything, last opened first; one failure does not keep the others from closing.
+        """Close everything, last opened first; one failure does not keep the rest open.
 
         In a fork of the process that opened the parts, nothing: files, servers and threads are the parent's.
         """

@@ -211,7 +211,7 @@ _TIMEOUT_S: Final = 3.0
 
 
 def _find_window(model: Any, known: LLMMetadata | None) -> int:
-    """Context window of a model in tokens; 8,192 with a warning in the log where nobody knows it.
+    """Context window of a model in tokens; 8,192, with a warning in the log, where it is unknown.
 
     Args:
         model: The model.

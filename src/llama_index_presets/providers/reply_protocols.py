@@ -81,7 +81,7 @@ def _choices_missing(reply: Any) -> str:
 
 
 def _with_choices(piece: Any) -> Any:
-    """A piece whose choices can be counted: null is none."""
+    """A piece whose choices can be counted: null becomes an empty list."""
     if getattr(piece, "choices", ()) is None:
         piece.choices = []
     return piece

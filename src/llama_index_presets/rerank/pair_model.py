@@ -1,4 +1,4 @@
-"""What a cross-encoder is asked for, whatever runs it: token counts and logits of (query, text) pairs."""
+"""Interface of a cross-encoder, on any runtime: token counts and logits of (query, text) pairs."""
 
 from __future__ import annotations
 

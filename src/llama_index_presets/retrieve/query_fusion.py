@@ -154,7 +154,7 @@ class QueryGeneration:
         return self.prompt or QUERY_GEN_PROMPT
 
     def queries(self, query: QueryBundle) -> list[QueryBundle]:
-        """The query itself, then those that the model makes of it."""
+        """The query itself, then those that the model generates from it."""
         passage = self._model.complete(self._hypothetical(query)).text if self.hyde else ""
         more = self._model.complete(self._written(query)).text if self.num_queries > 1 else ""
         return [_with_passage(query, passage), *self._read(more)]

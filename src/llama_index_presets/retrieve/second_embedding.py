@@ -47,7 +47,7 @@ class NodeVectors:
 
     @property
     def source(self) -> NodeSource:
-        """Who holds the nodes."""
+        """The store or index that holds the nodes."""
         return self._source
 
     def refresh(self) -> int:

@@ -123,7 +123,7 @@ class AnswerStream:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     def is_closed(self) -> bool:
-        """Whether nobody reads any more."""
+        """Whether the reader is gone."""
         return self._stopped.is_set()
 
     def close(self) -> None:

@@ -147,7 +147,9 @@ def open_keys(config: ServeConfig) -> KeyFile:
         )
     if keys.asked:
         if not keys.exists():
-            _log.warning("There is no file '%s': nobody is let in before 'llama-presets key add'.", keys.path)
+            _log.warning(
+                "There is no file '%s': every request is refused until 'llama-presets key add'.", keys.path
+            )
         keys.callers()  # a damaged file ends the start, not the first request
     return keys
 

@@ -121,7 +121,7 @@ class Served:
             self._close()
 
     def retire(self) -> None:
-        """Close as soon as nobody uses it."""
+        """Close as soon as it is not in use."""
         with self._lock:
             if self._retired:
                 return
@@ -368,7 +368,7 @@ class Engines:
             served.give_back()
 
     def take(self, name: str | None) -> Served:
-        """Lease an engine; the caller gives it back. See `leased`."""
+        """Lease an engine; the caller returns it. See `leased`."""
         while True:
             wanted = self._default if name is None else name
             if wanted in self._absent:

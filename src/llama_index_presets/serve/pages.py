@@ -1,4 +1,4 @@
-"""Pages of documents as pictures, for whoever sees a passage on them."""
+"""Pages of documents as pictures, for callers who may see a passage on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of texts, those with half characters too: ids, versions and cache keys are made of them."""
+"""Digests of texts, also with lone surrogates; ids, versions and cache keys are made of them."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_an_invented_figure_takes_its_sentence_along() -> None:
     """The others stay, the answer says that something is missing, the metadata says what."""
     found = answer("Revenue was $7.2 million [1]. The margin rose to 13% [2]. It was a good year [1].")
     assert found.text.startswith("Revenue was $7.2 million [1]. It was a good year [1].")
-    assert found.text.endswith("(A statement was left out: not all figures stand in the cited sources.)")
+    assert found.text.endswith("(A statement was left out: not all figures are in the cited sources.)")
     assert found.numbers is not None
     assert found.numbers.report() == {
         "checked": 2,

@@ -424,7 +424,7 @@ def test_a_source_without_a_document_is_told(clinic: Path, tmp_path: Path) -> No
     (tmp_path / "q.jsonl").write_text("\n".join(rows), encoding="utf-8")
     found = call(clinic, "--retrieval-only", "--questions", str(tmp_path / "q.jsonl"))
     assert found.exit_code == 0, found.output
-    assert found.output.count("No document goes by this name") == 1
+    assert found.output.count("No document has this name") == 1
     assert "Warning: gone.md: No document" in found.output
 
 

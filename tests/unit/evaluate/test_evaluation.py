@@ -226,7 +226,7 @@ def test_the_command_compares_two_chunkings_on_files(run, tmp_path: Path) -> Non
     code, out, _ = run(*command, "--limit", 1)
     assert code == 0 and "1 of 1 question, healthcare." in out and "ndcg_at_10" in out
     code, _, err = run(*command, "--judge", "gpt-4o-mini", "--offline")
-    assert code == 2 and "with --offline there is none" in err
+    assert code == 2 and "--offline allows none" in err
 
 
 def test_answers_of_the_cache_are_not_measured(engine: PresetEngine, tmp_path: Path) -> None:

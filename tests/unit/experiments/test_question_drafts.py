@@ -209,7 +209,7 @@ def test_labels_want_a_terminal(tmp_path: Path) -> None:
     """A pipe is refused, and told what to do."""
     (tmp_path / "d.jsonl").write_text('{"question": "Who?"}\n', encoding="utf-8")
     refused = run("label", str(tmp_path / "d.jsonl"))
-    assert refused.exit_code == 2 and "standard input is none" in refused.output
+    assert refused.exit_code == 2 and "standard input is not one" in refused.output
 
 
 class Terminal(io.StringIO):
@@ -325,7 +325,7 @@ def test_a_closed_standard_input_is_no_terminal(tmp_path: Path, monkeypatch: pyt
     labelled(drafts, out, ["e", "Better?", EOFError], monkeypatch)
     assert not out.exists()
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(SettingsError, match="standard input is none"):
+    with pytest.raises(SettingsError, match="standard input is not one"):
         command.label(drafts, out)
 
 

@@ -326,7 +326,7 @@ def test_another_run_searches_its_own_documents(works: Path, tmp_path: Path) -> 
         told = call(tmp_path, "--json", questions=str(works / "q.jsonl"))
         assert told.exit_code == 0, told.output
         means.append(json.loads(told.stdout)["current"]["mean"])
-        assert told.stderr.count("No document goes by this name") == 10 * (len(means) - 1)
+        assert told.stderr.count("No document has this name") == 10 * (len(means) - 1)
     assert means == pytest.approx([1.0, 2 / 3, 1 / 3], abs=0.01)
 
 

@@ -91,7 +91,7 @@ class AnswerCache:
         return hashlib.sha256(data).digest()
 
     def get(self, key: bytes) -> dict[str, Any] | None:
-        """Entry under a key; None where there is none, it is too old or of a clock that was put back, or damaged."""
+        """Entry under a key; None where it is missing, too old, damaged, or later than the clock."""
         if not self.path.exists():
             return None
         try:

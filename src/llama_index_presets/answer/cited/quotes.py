@@ -125,7 +125,7 @@ def sentence_spans(chunk: Chunk) -> Iterator[Quote]:
 
 
 def cover(quotes: Sequence[Quote]) -> Quote | None:
-    """The stretch from the first to the last of those quotes that stand in the chunk of the first one given."""
+    """The stretch from the first to the last of the quotes that are in the same chunk as the first one given."""
     if not quotes:
         return None
     same = [quote for quote in quotes if quote.chunk.node_id == quotes[0].chunk.node_id]

@@ -291,7 +291,7 @@ class NumberVerifier:
         if not count or self.mode == "mark":
             return ""
         what = "A statement was" if count == 1 else f"{count} statements were"
-        note = f"({what} left out: not all figures stand in the cited sources.)"
+        note = f"({what} left out: not all figures are in the cited sources.)"
         return f"\n\n{note}" if self._said else f"{DONT_KNOW} {note}"
 
 

@@ -155,5 +155,5 @@ def _words_say_so(reading: Reading, place: int) -> bool:
 
 
 def _is_given(hit: NodeWithScore) -> bool:
-    """Whether a text was given without a search: it is evidence because somebody says so."""
+    """Whether a text was given without a search: it is evidence by definition."""
     return hit.score is not None and math.isinf(hit.score)

@@ -141,7 +141,7 @@ def _phrases(tokens: list[_Token], light: frozenset[str]) -> Iterator[_Phrase]:
 
 
 def _of_phrases(tokens: list[_Token], light: frozenset[str]) -> Iterator[_Phrase]:
-    """ "The price of copper" has the modifier behind its noun: the last of the words that stand there."""
+    """ "The price of copper" has the modifier behind its noun: the last word there."""
     for place, (head, of) in enumerate(itertools.pairwise(tokens)):
         if of.word.lower() == "of":
             behind = itertools.dropwhile(

@@ -89,7 +89,7 @@ class Question:
 
     @classmethod
     def of(cls, text: str, analyzer: Analyzer) -> Question:
-        """Read a question; who asks it is none of its matter: "I" is neither a name nor a word to be found."""
+        """Read a question. Who asks does not matter: "I" is neither a name nor a word to be found."""
         plain = _ARTICLE.sub("", _SPEAKER.sub(r"\1 ", fold(text)))
         words = tuple(dict.fromkeys(tokens_of(plain, analyzer)))
         raw = [word.strip(".,;:?!\"'()[]") for word in plain.split()]

@@ -59,7 +59,7 @@ class Row:
 
 
 def read_row(line: str) -> Row | None:
-    """Read a line as a row; None for one that is none, such as a sentence with semicolons.
+    """Read a line as a row; None for a line that is no row, such as a sentence with semicolons.
 
     Example:
         >>> read_row("Cost of sales; 2021: 362.1; 2020: 290.0")

@@ -146,7 +146,7 @@ def _stands_over(lines: Sequence[str]) -> bool:
 
 
 def _is_row(line: str, below: str = "") -> bool:
-    """Whether a line is a row; a line that ends in figures is none where the line below goes on in small letters."""
+    """Whether a line is a row; one that ends in figures is not, where the line below goes on in small letters."""
     plain = line.strip()
     if _CELLS.search(plain) or read_row(plain) is not None:
         return True

@@ -20,7 +20,7 @@ from llama_index_presets.answer.cited.verify_numbers import statements
 __all__ = ["LinkFilter"]
 
 _REMOVED: Final = "(link removed)"
-"""What stands in the place of an address."""
+"""What stands in place of an address."""
 
 _DOMAINS: Final = (
     "com|org|net|info|biz|edu|gov|mil|int|io|ai|app|dev|co|tv|gg|ly|uk|de|fr|nl|ch|eu|ru|cn|jp|br|au|ca|xyz|"

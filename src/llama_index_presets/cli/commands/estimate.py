@@ -142,7 +142,7 @@ def _context(context: ContextEstimate) -> str:
 
 
 def _answer(answer: AnswerEstimate) -> str:
-    """Price of an answer, and what it is made of."""
+    """Price of an answer, and its parts."""
     if answer.usd == 0:
         return f"$0: {answer.model} runs on this machine"
     usd = None if answer.usd is None else float(answer.usd)

@@ -156,7 +156,7 @@ def evaluate(
     for name in filter(None, (preset, against)):
         find_preset(name)
     if offline and judge:
-        raise SettingsError("A judge is a language model; with --offline there is none.")
+        raise SettingsError("A judge is a language model, and --offline allows none.")
     from llama_index_presets.evaluate.questions import read_questions
     from llama_index_presets.evaluate.results import read_results
     from llama_index_presets.experiments.evaluation import Variant, parse_settings

@@ -128,7 +128,7 @@ def _watch(
     options: dict[str, Any],
     again: bool,
 ) -> None:
-    """Ingest after each change, until Ctrl-C; a run that fails is told, and the next change tries again.
+    """Ingest after each change, until Ctrl-C; a run that fails is reported, and the next change tries again.
 
     With `again`, the first run reads unchanged files, too.
     """

@@ -148,8 +148,8 @@ def label(
     """Label drafts at the terminal: accept, reject, edit. Each decision is kept at once; Ctrl-C and go on later."""
     if not can_ask():
         raise SettingsError(
-            "Labels are given at a terminal, and standard input is none. Run it in a terminal, or edit the file: each "
-            "line is a question, its sources and its answer."
+            "Labels are given at a terminal, and standard input is not one. Run it in a terminal, or edit the file: "
+            "each line is a question, its sources and its answer."
         )
     from llama_index_presets.evaluate.labels import Labels
     from llama_index_presets.evaluate.questions import read_questions

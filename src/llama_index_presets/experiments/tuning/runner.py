@@ -206,7 +206,7 @@ class Runner:
         return {one: points[one] for one in questions}
 
     def missing_sources(self) -> list[str]:
-        """Sources of the questions that no document goes by, as `outcomes.missing_sources` finds them."""
+        """Sources of the questions that no document has as its name; see `outcomes.missing_sources`."""
         outcomes = [one for asked in self._asked.values() for one in asked.values()]
         return missing_sources(self.questions.values(), outcomes, self._documents)
 

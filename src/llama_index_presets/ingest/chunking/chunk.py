@@ -263,7 +263,7 @@ class SentenceChunker:
         return min(_SENTENCE, self.max_tokens // 5) if self.context == "llm" else 0
 
     def add_sentence(self, node: TextNode, sentence: str) -> None:
-        """Put a language model's sentence beside a chunk, cut to the room kept for it; an empty one is none."""
+        """Put a language model's sentence beside a chunk, cut to the room kept for it; an empty one is dropped."""
         said = self._fitting(" ".join(sentence.split())[: self._sentence_room * _LONGEST_TOKEN])
         if said:
             node.metadata[SENTENCE_KEY] = said

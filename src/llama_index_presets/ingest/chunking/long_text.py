@@ -263,7 +263,7 @@ def line_parts(path: Path, begin: int) -> Iterator[bytes]:
 
 
 def _rendered(raw: bytes, is_first: bool = False) -> Rendered:
-    """Characters of whole lines, cleaned: what is cleaned never depends on what stands in another line."""
+    """Characters of whole lines, cleaned; what is cleaned in a line never depends on another line."""
     if raw.isascii() and len(raw.translate(None, _CLEANED)) == len(raw):
         return Rendered(raw.decode("ascii"))
     return Rendered(plain_from_text(raw.decode("utf-8")).text)

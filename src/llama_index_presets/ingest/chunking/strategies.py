@@ -113,7 +113,7 @@ class SentenceWindowChunker(SentenceChunker):
         return [node.get_content(MetadataMode.NONE) for node in found]
 
     def annotate(self, nodes: Sequence[TextNode], section: Section, tokens: int) -> None:
-        """Give each sentence its window, as it stands in the source."""
+        """Give each sentence its window, as in the source."""
         for place, node in enumerate(nodes):
             first = nodes[max(place - _WINDOW, 0)].start_char_idx or 0
             last = nodes[min(place + _WINDOW, len(nodes) - 1)].end_char_idx or 0

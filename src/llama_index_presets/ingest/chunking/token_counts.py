@@ -84,7 +84,7 @@ class TokenCounter:
 
 
 class _Counts(dict[_Text, int], Generic[_Text]):
-    """Tokens of the texts seen last: when there are too many, those are let go that were not asked for since.
+    """Token counts of recent texts; where there are too many, those not asked for since are dropped.
 
     Args:
         count: Counts a text that is not there.

@@ -240,7 +240,7 @@ def about_sidecar(path: Path, left_out: list[str] | None = None) -> dict[str, An
 
 
 def allowed_beside(path: Path) -> Any:
-    """What the sidecar of a file says of who may see it, as it stands there; None where it does not say.
+    """Who may see a file by its sidecar, as written there; None where it does not say.
 
     A field that is there and empty, or null, is an empty list: it allows nobody, and nothing else is asked.
 
@@ -274,7 +274,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
     return values
 
 
-_TWICE: Final = f"'{ALLOWED}' stands there twice, so who may see the document is open"
+_TWICE: Final = f"'{ALLOWED}' is given twice, so it is unclear who may see the document"
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def flat_fields(name: str, value: Any, changes: MetadataChanges) -> dict[str, An
 
 
 def flat_value(value: Any, name: str, changes: MetadataChanges) -> Any:
-    """Text in one line, a number or a boolean; None for what is none of them.
+    """Text in one line, a number or a boolean; None for anything else.
 
     Example:
         >>> flat_value(date(2021, 5, 1), "due", MetadataChanges()), flat_value(" a\\nb ", "note", MetadataChanges())

@@ -1,4 +1,4 @@
-"""Metadata that every store can hold and gives back the same; what had to be changed for that is said in the report."""
+"""Metadata that every store holds and returns unchanged; what had to be changed for that is in the report."""
 
 from __future__ import annotations
 

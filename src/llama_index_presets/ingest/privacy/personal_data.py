@@ -133,7 +133,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_address_4(parts: Sequence[str]) -> bool:
-    """Whether four numbers are an address of IPv4 that says something about somebody; none has a leading zero."""
+    """Whether four numbers are an IPv4 address that may identify a person; none has a leading zero."""
     try:
         first, second, third, fourth = (_OCTETS[part] for part in parts)
     except (KeyError, ValueError):
@@ -326,7 +326,7 @@ def _without_overlaps(ranked: list[tuple[int, Finding]]) -> list[Finding]:
 
 
 def _occurs(words: Sequence[str], text: str) -> bool:
-    """Whether one of these lower-case words occurs, in whatever case; a window at a time, since a log is long."""
+    """Whether one of these lower-case words occurs, in any case; a window at a time, since a log is long."""
     windows = (
         text[start : start + _WINDOW + _LONGEST_NEED].lower() for start in range(0, len(text), _WINDOW)
     )

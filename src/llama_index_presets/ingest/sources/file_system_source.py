@@ -1,4 +1,4 @@
-"""Files behind a URL as a source: S3, Google Cloud, Azure, HTTP, zip archives, memory; whatever fsspec opens."""
+"""Files behind a URL as a source: S3, Google Cloud, Azure, HTTP, zip archives, memory; anything that fsspec opens."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class FileEntry:
 
     @property
     def has_left(self) -> bool:
-        """Whether the path leads out of its boundary by now, as when somebody puts a link in the file's place."""
+        """Whether the path leads out of its boundary by now, as when a link has replaced the file."""
         return not self.named and not self.path.resolve().is_relative_to(self.boundary)
 
 
@@ -169,5 +169,5 @@ def _link_problem(target: Path, is_folder: bool, folder: _Folder) -> str:
     if is_folder and folder.real.is_relative_to(target):
         return "The link leads back to a folder above it and is not followed. Remove the link."
     if is_folder and folder.linked:
-        return "The link stands in a folder that was reached through a link and is not followed. Remove one of them."
+        return "The link is in a folder that was reached through a link, and is not followed. Remove one of them."
     return ""

@@ -25,7 +25,7 @@ class FrameColumns:
 
     Attributes:
         text: Column of the text, or several, which are joined by line breaks.
-        template: Text of a row, with columns in braces, ``"{title}\\n{body}"``, in the place of `text`; ``{{`` is a
+        template: Text of a row, with columns in braces, ``"{title}\\n{body}"``, in place of `text`; ``{{`` is a
             brace.
         id: Column with a unique id; None makes one of the row's content.
         metadata: Columns that become metadata; None takes all that are neither text nor id.
@@ -37,7 +37,7 @@ class FrameColumns:
     metadata: Sequence[str] | None = None
 
     def texts(self, columns: Sequence[str]) -> list[str]:
-        """Columns that the text is made of.
+        """Columns that make the text.
 
         Raises:
             IngestError: None are named, both ways are, or the template names no column.

@@ -1,4 +1,4 @@
-"""Model call: what is known of it while it is open, how it ended, and who is told; `call_tree` decides when."""
+"""Model call: what is known while it is open, how it ended, and its listeners; `call_tree` decides when."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class OpenCall:
 
 
 class CallEnded(NamedTuple):
-    """What became of a call; frozen.
+    """End of a call: usage, status, times; frozen.
 
     Attributes:
         call: The call.

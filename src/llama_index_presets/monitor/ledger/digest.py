@@ -1,4 +1,4 @@
-"""Digest of a period in Markdown: for a mail, a chat or an issue, sent by whatever schedules things."""
+"""Digest of a period in Markdown, for a scheduler to send to a mail, a chat or an issue."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _change(now: Decimal, before: Decimal) -> str:
 
 
 def _answers(folder: Path, now: float, days: float) -> list[str]:
-    """Quality of the answers; the costs are told without it where its file cannot be read."""
+    """Quality of the answers; left out where its file cannot be read."""
     try:
         asked = quality(folder, since=now - days * 86_400)
         before = quality(folder, since=now - 2 * days * 86_400, until=now - days * 86_400)

@@ -212,7 +212,7 @@ class Ledger(LedgerReader):
         self._add(call, _FLUSH_AT_ROWS)
 
     def add_later(self, make_row: Callable[[], Call]) -> None:
-        """Add a row that the writing thread makes, soon: what it is made of stays in memory until then."""
+        """Add a row that the writing thread makes, soon; its parts stay in memory until then."""
         self._add(make_row, _FLUSH_AT_UNMADE)
 
     def _add(self, row: Call | Callable[[], Call], flush_at: int) -> None:
@@ -270,7 +270,7 @@ class Ledger(LedgerReader):
             self._fold_where_room()
 
     def _fold_where_room(self) -> None:
-        """Fold; a full disk is no error of who closes, as nothing is lost by it and readers see every row."""
+        """Fold; a full disk is no error for the caller who closes, as nothing is lost and readers see every row."""
         try:
             self.fold()
         except MonitorError as error:

@@ -105,7 +105,7 @@ class Sender:
         self._batches.on_end(span)
 
     def flush(self) -> bool:
-        """Send what waits; gives whether the collector has it all."""
+        """Send what waits; whether the collector took all of it."""
         before = self.dropped
         self._exporter.resume()
         return bool(self._batches.force_flush()) and self.dropped == before

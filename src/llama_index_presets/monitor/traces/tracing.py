@@ -160,7 +160,7 @@ class Traces:
             self._sender.take(EndedSpan(span, self._resource, self._outgoing))
 
     def flush(self) -> bool:
-        """Send what waits; gives whether the collector has it all."""
+        """Send what waits; whether the collector took all of it."""
         return not self._closed and self._sender.flush()
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ def make_synthesizer(
 
 
 def system_prompt(values: Settings) -> str:
-    """The rules that an LLM is told: those of the settings or ours, and the language of its answers."""
+    """The rules in an LLM's prompt: those of the settings or ours, and the language of its answers."""
     rules = values.system_prompt or SYSTEM_PROMPT
     return f"{rules} Answer in {values.answer_language}." if values.answer_language else rules
 
@@ -66,7 +66,7 @@ def system_prompt(values: Settings) -> str:
 def calibration_tables(
     known: EmbeddingModel | None, values: Settings
 ) -> dict[str, Mapping[str, float]] | None:
-    """Calibrations of an embedding model as tables; None where the settings go by a cosine instead."""
+    """Calibrations of an embedding model as tables; None where the settings name a cosine instead."""
     if values.answer_floor is not None:
         return None
     tables = {"evidence": known.evidence, "sentences": known.sentences} if known else {}

@@ -114,7 +114,7 @@ _log = logging.getLogger(__name__)
 def start_monitoring(
     level: str, storage: Storage, opened: ExitStack, settings: Settings, *, preset: str, local: bool
 ) -> tuple[Ledger, CostTrackingHandler]:
-    """Open the ledger and its cost handler, and whatever else the level has.
+    """Open the ledger, its cost handler, and what else the level has.
 
     Traces, and metrics beside them, are sent at the level ``full``, to the setting `trace_endpoint` or to this machine,
     and at any other level where that setting says where to.

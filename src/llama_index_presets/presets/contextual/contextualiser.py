@@ -265,7 +265,7 @@ class Contextualiser:
             return cost, self._factor
 
     def _settle(self, held: Decimal, factor: Decimal, cost: Decimal) -> None:
-        """Book the cost in the place of what was held, in one step: another call reserves before or after it."""
+        """Book the cost in place of the reservation, in one step: another call reserves before or after it."""
         with self._settled:
             self._held -= held
             self.spent_usd += cost

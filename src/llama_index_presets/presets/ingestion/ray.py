@@ -154,7 +154,7 @@ class IngestDocuments(TransformComponent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayLoad:
-    """Loader of documents on a Ray cluster, in the place of `Pipeline.load`.
+    """Loader of documents on a Ray cluster, in place of `Pipeline.load`.
 
     All documents are noted in the manifest before the first worker stores anything, and recorded as they arrive, so a
     run that is killed goes on where it was.

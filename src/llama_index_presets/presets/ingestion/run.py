@@ -187,7 +187,7 @@ def _knows_all(parts: EngineParts) -> bool:
 
 
 def _repair_keyword(parts: EngineParts) -> None:
-    """Bring the keyword index in step where another process was killed since this engine was built."""
+    """Repair the keyword index where another process was killed since this engine was built."""
     keyword: Any = parts.retrieval.keyword
     if keyword is not None and keyword.unfinished:
         from llama_index_presets.retrieve.bm25.consistency import check_consistency
@@ -242,7 +242,7 @@ def _counting(parts: EngineParts) -> AbstractContextManager[Contextualiser | Non
 def _sources(
     parts: EngineParts, data: Any, options: IngestOptions
 ) -> tuple[list[Source], PrivacyWatch | None]:
-    """What is to be ingested, watched for personal data where the settings say so."""
+    """Sources of the ingest, watched for personal data where the settings say so."""
     found = _found(parts, data, options)
     mode = parts.settings.pii
     if mode == "off":
@@ -252,7 +252,7 @@ def _sources(
 
 
 def _warn_in_clear(parts: EngineParts, report: IngestReport) -> None:
-    """Personal data belongs into an encrypted storage, and `auto` without a key is none."""
+    """Warn of personal data in a storage that is not encrypted, as with `auto` and no key."""
     if parts.encryption is not None or not report.documents:
         return
     if report.personal_data and parts.settings.pii == "report":
@@ -429,12 +429,12 @@ def _stamp(parts: EngineParts, data: Any, options: IngestOptions) -> Stamp:
 
 
 def _separate(roots: list[Path]) -> list[Path]:
-    """Folders of which none stands in another: else it would depend on their order what names a file."""
+    """Folders, none of them inside another: else the name of a file would depend on their order."""
     for root in roots:
         for above in roots:
             if above in root.parents:
                 raise SettingsError(
-                    f"'{root}' stands in '{above}', and folder_key takes names from both. Ingest them one at a time."
+                    f"'{root}' is inside '{above}', and folder_key takes names from both. Ingest them one at a time."
                 )
     return roots
 

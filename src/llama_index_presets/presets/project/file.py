@@ -97,13 +97,13 @@ def _refuse_foreign(file: Path) -> None:
     """In a folder such as /tmp, anybody could put a file that names models, and so code, for all who work below it."""
     if hasattr(os, "getuid") and file.stat().st_uid not in (os.getuid(), 0):
         raise SettingsError(
-            f"The project file '{file}' stands above this folder and belongs to another user, so it is not followed. "
+            f"The project file '{file}' is above this folder and belongs to another user, so it is not used. "
             f"If you trust it: cd {file.parent}, and run the command there."
         )
 
 
 def read_project(path: Path) -> Project:
-    """Read a project file and check all that stands in it, its settings too.
+    """Read a project file and check all that is in it, its settings too.
 
     Raises:
         SettingsError: It cannot be read, or a name or value is wrong; all of the top level in one message.
@@ -142,7 +142,7 @@ def project_settings(content: Mapping[str, Any], path: Path, preset: str | None)
     models = {name: content[name] for name in MODELS if name in content}
     twice = sorted(models.keys() & content.get("settings", {}).keys())
     if twice:
-        raise SettingsError(f"{path}: {', '.join(twice)} stands at the top and under [settings]. Keep one.")
+        raise SettingsError(f"{path}: {', '.join(twice)} is given at the top and under [settings]. Keep one.")
     return {**content.get("settings", {}), **models}
 
 
@@ -152,7 +152,7 @@ def _check(content: Mapping[str, Any], path: Path) -> None:
     for name, value in content.items():
         if name not in _KINDS:
             near = nearest(name, _KINDS)
-            hint = f", did you mean '{near}'?" if near else "; settings stand under [settings]"
+            hint = f", did you mean '{near}'?" if near else "; settings belong under [settings]"
             faults.append(f"'{name}' is unknown{hint}")
         elif not isinstance(value, _KINDS[name]) or (
             isinstance(value, list) and not all(isinstance(item, str) for item in value)

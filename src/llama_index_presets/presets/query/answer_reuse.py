@@ -198,7 +198,7 @@ _OF_THE_RUN: Final = ("query_id", "cost_usd", "latency_ms", "cached")
 
 
 def _key(cache: AnswerCache, parts: EngineParts, question: str, options: Mapping[str, Any]) -> bytes:
-    """Key of a question for this engine as it is now: who asks, of what, with which model, prompts and settings."""
+    """Key of a question for this engine as it is now: user, index, model, prompts and settings."""
     synthesizer = parts.synthesizer
     access = None if parts.access is None else [sorted(names) for names in parts.access.names]
     scope = {

@@ -89,7 +89,7 @@ class QueryRun:
         asked: What the user asked.
         question: What is searched and answered: the same, or what a conversation made of it.
         image_path: An image that is asked about, or None.
-        searched: Bundle that was given, which may say what is embedded in the place of the question.
+        searched: Bundle that was given, which may say what is embedded in place of the question.
         callback_manager: LlamaIndex's callbacks around the question; None takes those of the parts.
         query_id: Joins response, ledger and audit log.
         started: When it began, on the performance counter.
@@ -200,7 +200,7 @@ class QueryRun:
         return hits if cached is None else cached
 
     def _keep(self, answer: CitedAnswer | CachedAnswer, metadata: dict[str, Any]) -> Core[None]:
-        """Keep a new answer for the next who asks."""
+        """Keep a new answer in the answer cache."""
         lookup = self.lookup
         if lookup is not None and isinstance(answer, CitedAnswer):
             yield _step(lambda: lookup.keep(answer, metadata))
@@ -219,7 +219,7 @@ class QueryRun:
             return _Streaming(answer, found, pieces, {"query_id": self.query_id})
 
     def _pieces(self, streaming: _Streaming) -> StreamCore[str]:
-        """The pieces of an answer; billed and on record when they are used up, given up, or break off."""
+        """The pieces of an answer; billed and recorded when they are used up, abandoned or broken off."""
         answer, metadata = streaming.answer, streaming.metadata
         status, failure = "abandoned", None
         try:
@@ -275,7 +275,7 @@ class QueryRun:
 
     @contextlib.contextmanager
     def failing(self) -> Iterator[None]:
-        """Put on record that there is no answer, when the block fails."""
+        """Record that there is no answer, when the block fails."""
         try:
             yield
         except BaseException as error:
@@ -295,7 +295,7 @@ class QueryRun:
         status: str = "answered",
         failure: BaseException | None = None,
     ) -> None:
-        """Bill the question and put it on record.
+        """Bill and record the question.
 
         Without an audit log, a ledger that cannot be written does not cost the answer: ``cost_usd`` is None, and the
         log says why. With one, an answer that is not on record whole is none.

@@ -18,7 +18,7 @@ from llama_index_presets.errors import SettingsError
 __all__ = ["ANALYZED", "EXTRA", "GAP", "LANGUAGES", "Analyzer"]
 
 GAP = "~"
-"""Token in the place of a stop word; no word is spelled so."""
+"""Token in place of a stop word; no word is spelled so."""
 
 EXTRA = "^"
 """Token before one that has no place of its own: the whole of an identifier, or a part of one that is a word."""

@@ -122,7 +122,7 @@ def counts_apart(store: NodeSource, keyword: BM25Index) -> tuple[int, int] | Non
 
 
 def rebuild(store: NodeSource, path: Path) -> BM25Index:
-    """Build a keyword index from a store, in the place of one whose files are damaged.
+    """Build a keyword index from a store, in place of one whose files are damaged.
 
     The new one is complete before the old one is deleted. It has the default settings, and the language of each node:
     those of the old one are not to be trusted.

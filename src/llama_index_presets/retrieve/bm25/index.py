@@ -227,7 +227,7 @@ class BM25Index:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle opens the folder again; an index in memory brings its nodes along."""
+        """A pickle opens the folder again; that of an index in memory holds its nodes."""
         path = self._state.place
         nodes = [] if path is not None else all_nodes(self._source) if self._source else self._state.nodes()
         if path is None and self._source is not None:

@@ -150,7 +150,7 @@ class Access:
         if len(names) > 1:
             raise Problem(
                 403,
-                f"The header '{header}' came twice, so who asks is open. The proxy must replace what a client sends.",
+                f"The header '{header}' came twice, so it is unclear who asks. The proxy must replace the client's.",
                 code="two_identities",
             )
         return names[0].strip() if names else ""

@@ -339,7 +339,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         raise SettingsError(
-            f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one entry"
+            f"{next(name for name in names if names.count(name) > 1)!r} is given twice in one entry"
         )
     return found
 

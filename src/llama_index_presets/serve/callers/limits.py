@@ -90,7 +90,7 @@ class RateLimiter:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def retry_after(self, name: str, rate: str, *, now: float | None = None) -> float:
-        """Take one request; seconds to wait where there is none left, else 0."""
+        """Take one request; seconds to wait where none is left, else 0."""
         if not rate:
             return 0.0
         count, period = parse_rate(rate)

@@ -227,7 +227,7 @@ class _Tools:
 
 
 async def _or_tool_error(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Result of some work; what it is refused with is told to the agent, and nothing else of an error."""
+    """Result of some work; the agent is told the text of a refusal, and nothing else of an error."""
     try:
         return await work()
     except Exception as error:

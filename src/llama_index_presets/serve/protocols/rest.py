@@ -355,7 +355,7 @@ class Rest:
 
 
 def _taking(handler: Handler, *names: str) -> Handler:
-    """A handler that refuses what else stands in the query string: `?engin=hr` would reach the default engine.
+    """A handler that refuses unknown names in the query string: `?engin=hr` would reach the default engine.
 
     Raises:
         Problem: 400, a name is unknown or given twice.

@@ -68,7 +68,7 @@ class ReadWriteLock:
 
 
 def rewrite(connection: duckdb.DuckDBPyConnection, catalog: str, path: str, options: str) -> None:
-    """Copy a database into a new file and put that in the place of the old one, whose lock is held all the while.
+    """Copy a database into a new file and put that in place of the old one, whose lock is held all the while.
 
     The old file's log is empty before the copy begins, so a crash at any moment leaves the old file or the new one,
     each whole. The connection then still has the old, nameless file: close it, and open the new one.

@@ -126,7 +126,7 @@ class SnapshotFile:
                 return None
 
     def write(self, state: State, reader: Iterator[pa.RecordBatch]) -> bool:
-        """Write the file, a few thousand rows at a time, and put it in the place of the old one.
+        """Write the file, a few thousand rows at a time, and put it in place of the old one.
 
         Args:
             state: Of the table in the transaction that `reader` reads in.

@@ -331,7 +331,7 @@ class Table:
                 time.sleep(random.uniform(0.001, 0.02) * attempt)
 
     def replace(self, cursor: duckdb.DuckDBPyConnection, state: State, incoming: Incoming) -> int:
-        """Write rows, in the place of those with the same ids; gives how many were replaced."""
+        """Write rows, in place of those with the same ids; gives how many were replaced."""
         replaced = 0
         if state.count:
             cursor.register("incoming_ids", incoming.ids())

@@ -248,7 +248,7 @@ def _store_error(error: psycopg2.Error | DBAPIError, url: URL, tried_s: float) -
 class Done(Coroutine[Any, Any, None]):
     """Finished coroutine: it may be awaited, run, made a task, gathered, or dropped without a warning.
 
-    For a sync method in the place of an official ``async`` one.
+    For a sync method in place of an official ``async`` one.
 
     Example:
         >>> import asyncio

@@ -39,7 +39,7 @@ __all__ = ["Sheet", "plain_from_sheets", "read_xls", "read_xlsb", "read_xlsx"]
 _LONGEST_NAME: Final = 120  # characters of a column's name
 _NO_RESULT: Final = re.compile(WITHOUT_RESULT)
 _PASSWORD: Final = "The file has a password. Save it without one."
-_WITHOUT_FORMATS: Final = "Its numbers and dates stand as they are stored, not as they are shown ({reason})."
+_WITHOUT_FORMATS: Final = "Its numbers and dates are as stored, not as shown ({reason})."
 
 
 @dataclass(frozen=True, slots=True)
