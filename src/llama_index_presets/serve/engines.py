@@ -283,9 +283,7 @@ class Engines:
             served = self._opened(name, config)
         except StoreUnavailableError:
             return
-        except (
-            Exception
-        ) as error:  # another fault, which may end, too: it is tried again, and named each time
+        except Exception as error:  # may pass, too: it is tried again, and logged each time
             log_fault(f"opening the engine '{name}'", error)
             return
         self._absent = {other: one for other, one in self._absent.items() if other != name}

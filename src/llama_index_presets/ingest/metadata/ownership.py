@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import (
-    BasePydanticVectorStore,
-)
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.ingest.chunking.chunk import SourceText
 from llama_index_presets.ingest.metadata.overrides import Stamp

@@ -49,9 +49,7 @@ from llama_index_presets.presets.index.permissions import (
 from llama_index_presets.presets.index.storage import open_storage
 from llama_index_presets.presets.ingestion.ray import RayLoad
 from llama_index_presets.presets.ingestion.ray_workers import check_ray, ray_worker
-from llama_index_presets.presets.models import (
-    reads_images,
-)
+from llama_index_presets.presets.models import reads_images
 
 __all__ = ["IngestOptions", "compact", "estimate", "finish_removals", "ingest", "remove"]
 
