@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pptx import Presentation
 from tests.fixtures.readers.office import opendocument
 
 from llama_index_presets.ingest.read import read_file
@@ -92,3 +93,43 @@ def test_the_style_sheets_of_a_book_hide_what_they_hide(tmp_path: Path) -> None:
         book.writestr("OPS/text/a.xhtml", chapter)
         book.writestr("OPS/my style.css", ".hid { display: none } .bare { list-style: none }")
     assert read_file(tmp_path / "a.epub", "h").plain.text.split() == ["Seen.", "One"]
+
+
+def test_margins_and_raised_figures_of_opendocument_are_read(tmp_path: Path) -> None:
+    """Header and footer once, without the line that numbers pages; a power does not run into its base."""
+    names = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "style", "text")
+    )
+    raised = (
+        '<office:automatic-styles><style:style style:name="T1"><style:text-properties '
+        'style:text-position="super 58%"/></style:style></office:automatic-styles>'
+    )
+    text = '<text:p>5 m<text:span text:style-name="T1">2</text:span></text:p>'
+    page = "".join(
+        f"<style:master-page><style:{kind}><text:p>{words}</text:p></style:{kind}></style:master-page>"
+        for kind, words in (
+            ("header", "ACME"), ("header", "ACME"), ("footer", "Secret"), ("footer", "Page <text:page-number/>")
+        )
+    )  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "a.odt", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {names}>{raised}<office:body><office:text>{text}</office:text></office:body>"
+            "</office:document-content>",
+        )
+        archive.writestr("styles.xml", f"<office:document-styles {names}>{page}</office:document-styles>")
+    assert read_file(tmp_path / "a.odt", "h").plain.text.split("\n\n")[:3] == ["ACME", "5 m^2", "Secret"]
+
+
+def test_raised_figures_of_slides_do_not_run_into_words(tmp_path: Path) -> None:
+    """A power has its sign; raised words have none."""
+    deck = Presentation()
+    paragraph = deck.slides.add_slide(deck.slide_layouts[1]).placeholders[1].text_frame.paragraphs[0]
+    for text, baseline in (("5 m", "0"), ("2", "30000"), (" of the 5", "0"), ("th", "30000")):
+        run = paragraph.add_run()
+        run.text = text
+        run.font._element.set("baseline", baseline)
+    deck.save(str(tmp_path / "a.pptx"))
+    assert read_file(tmp_path / "a.pptx", "h").plain.text.strip() == "- 5 m^2 of the 5th"

@@ -43,6 +43,7 @@ _BLOCKS: Final = frozenset(
     {"list", "list-header", "list-item", "section", "note", "note-body", "numbered-paragraph"}
 )
 """Elements of text that hold paragraphs; white space in them is indentation."""
+_RAISED: Final = re.compile(r"super|[1-9]")
 _NOTE_BEGIN: Final = "[<wbr>"  # so that a note is told from brackets in the text
 _NOTE: Final = re.compile(r" (\[<wbr>[^<]*\])")
 _MARKUP: Final = re.compile(r"<[^<>]*>")
@@ -52,7 +53,27 @@ _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text
 def read_odt(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
     """Text of an OpenDocument text: headings, lists, tables, notes and frames."""
     body, about = _body(path, limit, "text")
-    return plain_from_html("".join(_html(body, limit)), limit, keep_menus=True), about
+    above, below = (_margins(path, kind, limit) for kind in ("header", "footer"))
+    return plain_from_html(above + "".join(_html(body, limit)) + below, limit, keep_menus=True), about
+
+
+def _margins(path: Path, kind: str, limit: SizeLimit) -> str:
+    """Paragraphs above or below the pages, each text once and without page numbers, as HTML."""
+    with zipfile.ZipFile(path) as archive:
+        if "styles.xml" not in archive.namelist():
+            return ""
+        root = parse_xml(archive.read("styles.xml"))
+    _drop_hidden_text(root)
+    lines: dict[str, None] = {}
+    for part in root.iter():
+        if (
+            local_name(part.tag) in (kind, f"{kind}-left", f"{kind}-first")
+            and attribute(part, "display") != "false"
+        ):
+            for paragraph in (one for one in part.iter() if local_name(one.tag) in ("p", "h")):
+                if not any(local_name(one.tag) in ("page-number", "page-count") for one in paragraph.iter()):
+                    lines.setdefault("".join(_html(paragraph, limit)).strip())
+    return "".join(f"<p>{line}</p>" for line in lines if line)
 
 
 def read_odp(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, dict[str, Any]]:
@@ -93,6 +114,7 @@ def _body(path: Path, limit: SizeLimit, kind: str) -> tuple[Any, dict[str, Any]]
         styles = parse_xml(archive.read("styles.xml")) if "styles.xml" in names and kind == "text" else None
         about = _about(parse_xml(archive.read("meta.xml"))) if "meta.xml" in names else {}
     _drop_hidden_text(root)
+    _mark_raised(root, styles)
     mark_numbered(root, styles)
     body = next((one for one in root.iter() if local_name(one.tag) == kind), None)
     if body is None:
@@ -113,6 +135,19 @@ def _drop_hidden_text(root: Any) -> None:
             part.clear()
             part.tail = tail
             part.attrib.update(attributes)
+
+
+def _mark_raised(root: Any, styles: Any) -> None:
+    """Mark words whose style raises them above the line."""
+    raised = {
+        attribute(part.getparent(), "name")
+        for one in (root, styles)
+        for part in (one.iter() if one is not None else ())
+        if local_name(part.tag) == "text-properties" and _RAISED.match(attribute(part, "text-position"))
+    }
+    for part in root.iter() if raised else ():
+        if local_name(part.tag) == "span" and attribute(part, "style-name") in raised:
+            part.set(ITEM_TAG, "sup")
 
 
 def _embed(root: Any, archive: zipfile.ZipFile) -> None:

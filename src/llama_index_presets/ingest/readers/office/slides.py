@@ -35,6 +35,7 @@ _SHOW_OR_TEMPLATE: Final = re.compile(
     rb"application/vnd\.(?:openxmlformats-officedocument\.presentationml\.(?:slideshow|template)\.main"
     rb"|ms-powerpoint\.(?:slideshow|template)\.macroEnabled\.main)\+xml"
 )
+_FIGURE: Final = re.compile(r"[-−+]?\d+")
 _ROW: Final = 228_600  # EMU, a quarter of an inch: shapes that begin within it stand beside each other
 _SLIDE_NUMBER, _FOOTERS = 13, (15, 16)  # types of placeholders
 
@@ -163,9 +164,19 @@ def _runs(paragraph: Any) -> Iterator[str]:
     for element in paragraph.iter():
         name = local_name(element.tag)
         if name == "t":
-            yield element.text or ""
+            yield _raised(element) + (element.text or "")
         elif name in ("br", "tab"):
             yield "\v" if name == "br" else " "
+
+
+def _raised(text: Any) -> str:
+    """A sign before a figure above the line, which would run into the word before it."""
+    properties = next(
+        (one for one in text.itersiblings(preceding=True) if local_name(one.tag) == "rPr"), None
+    )
+    baseline = properties.get("baseline") or "" if properties is not None else ""
+    above = baseline.rstrip("%").isdecimal() and int(baseline.rstrip("%")) > 0
+    return "^" if above and _FIGURE.fullmatch(text.text or "") else ""
 
 
 def _table(table: Any) -> Iterator[str]:
