@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from llama_index_presets.inference.graph_writer import GraphWriter, WrittenGraph
-from llama_index_presets.inference.safetensors import Place
+from llama_index_presets.inference.safetensors import TensorPlace
 
 __all__ = ["clip_obstacle", "image_graph", "last_places", "text_graph"]
 
@@ -24,7 +24,9 @@ def clip_obstacle(config: Mapping[str, Any]) -> str | None:
 
 
 def text_graph(
-    config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], places: Mapping[str, Place] | None = None
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    places: Mapping[str, TensorPlace] | None = None,
 ) -> WrittenGraph:
     """Graph of the text tower: ``input_ids`` and ``last``, int64, to ``output``, shape (texts, dim).
 
@@ -51,7 +53,9 @@ def text_graph(
 
 
 def image_graph(
-    config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], places: Mapping[str, Place] | None = None
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    places: Mapping[str, TensorPlace] | None = None,
 ) -> WrittenGraph:
     """Graph of the image tower: ``pixel_values``, float32, shape (images, 3, side, side), to ``output``."""
     tower = _tower(config, "vision_config", heads=12, width=768)

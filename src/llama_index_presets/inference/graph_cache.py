@@ -13,7 +13,7 @@ from typing import Any, Final
 from llama_index_presets.files.whole_files import replace_file
 from llama_index_presets.inference.graph_writer import GRAPH_VERSION, WrittenGraph
 from llama_index_presets.inference.hub import cache_folder
-from llama_index_presets.inference.safetensors import Place
+from llama_index_presets.inference.safetensors import TensorPlace
 
 __all__ = ["cached_graph", "graph_key"]
 
@@ -23,7 +23,7 @@ _FOLDER: Final = ".onnx-graphs"
 
 
 def graph_key(
-    config: Mapping[str, Any], shapes: Mapping[str, Any], purpose: str, places: Mapping[str, Place]
+    config: Mapping[str, Any], shapes: Mapping[str, Any], purpose: str, places: Mapping[str, TensorPlace]
 ) -> str:
     """Name of a graph: what it is written from."""
     sizes = {name: list(shape) for name, shape in shapes.items()}

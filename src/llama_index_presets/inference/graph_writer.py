@@ -15,7 +15,7 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference import onnx_file
-from llama_index_presets.inference.safetensors import Place
+from llama_index_presets.inference.safetensors import TensorPlace
 
 __all__ = ["CODES", "GRAPH_VERSION", "INT8_BLOCK", "SCALES", "GraphWriter", "WrittenGraph", "int8_weight"]
 
@@ -86,7 +86,7 @@ class GraphWriter:
         shapes: Mapping[str, Sequence[int]],
         *,
         int8: bool = False,
-        places: Mapping[str, Place] | None = None,
+        places: Mapping[str, TensorPlace] | None = None,
     ) -> None:
         self._int8 = int8
         self._places = places or {}

@@ -10,7 +10,7 @@ import numpy as np
 
 from llama_index_presets.errors import ModelError
 from llama_index_presets.inference.graph_writer import GraphWriter, WrittenGraph
-from llama_index_presets.inference.safetensors import Place
+from llama_index_presets.inference.safetensors import TensorPlace
 
 __all__ = [
     "ENCODERS",
@@ -146,7 +146,7 @@ def encoder_graph(
     purpose: Purpose,
     *,
     int8: bool = False,
-    places: Mapping[str, Place] | None = None,
+    places: Mapping[str, TensorPlace] | None = None,
 ) -> WrittenGraph:
     """Write the graph of a text encoder.
 

@@ -14,13 +14,13 @@ import numpy as np
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import ModelError
 
-__all__ = ["Place", "forget_pages", "places_in_files", "read_safetensors"]
+__all__ = ["TensorPlace", "forget_pages", "places_in_files", "read_safetensors"]
 
 _LONGEST_HEADER: Final = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorPlace:
     """Where the numbers of a tensor lie.
 
     Attributes:
@@ -73,7 +73,7 @@ def forget_pages(tensors: Mapping[str, np.ndarray]) -> None:
             one.madvise(mmap.MADV_DONTNEED)
 
 
-def places_in_files(file: Path) -> tuple[Path, dict[str, Place]]:
+def places_in_files(file: Path) -> tuple[Path, dict[str, TensorPlace]]:
     """Folder of the files of weights, and the places in them of tensors that can be used as they lie: float32, aligned.
 
     Links, as in the hub's cache, are followed. There are no places where the files do not lie in one folder.
@@ -87,13 +87,13 @@ def places_in_files(file: Path) -> tuple[Path, dict[str, Place]]:
     real = [(file.parent / name).resolve() for name in sorted(names)]
     if len({one.parent for one in real}) != 1:
         return file.parent, {}
-    found: dict[str, Place] = {}
+    found: dict[str, TensorPlace] = {}
     for one in real:
         start, header = _header(np.memmap(one, dtype=np.uint8, mode="r"))
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
             if entry["dtype"] == "F32" and (start + begin) % 4 == 0 and end > begin:
-                found[name] = Place(one.name, start + begin, end - begin)
+                found[name] = TensorPlace(one.name, start + begin, end - begin)
     return real[0].parent, found
 
 

@@ -34,7 +34,7 @@ from llama_index_presets.errors import (
     StoreWriteError,
 )
 
-__all__ = ["Blame", "Doubts", "blame", "file_problem"]
+__all__ = ["Blame", "UndecidedErrors", "blame", "file_problem"]
 
 Blame = Literal["run", "document", "either"]
 
@@ -55,7 +55,7 @@ _RUN_NAMES: Final = frozenset({"APIConnectionError", "APITimeoutError", "Transpo
 _MACHINE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 _FULL: Final = ("No space left on device", "os error 28")  # as libraries write it that are not Python's
 _REFUSES_THE_TEXT: Final = frozenset({400, 413, 422})
-_MOST_DOUBTS: Final = 20  # documents in a row
+_MOST_UNDECIDED: Final = 20  # documents in a row
 
 
 def blame(error: BaseException) -> Blame:
@@ -112,7 +112,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 @dataclass(slots=True)
-class Doubts:
+class UndecidedErrors:
     """Undecided errors: the run's when no document succeeds.
 
     Attributes:
@@ -126,7 +126,7 @@ class Doubts:
     def add(self, error: BaseException) -> None:
         """Record one; after 20 in a row without a success, the first is raised."""
         self.errors.append(error)
-        if len(self.errors) >= _MOST_DOUBTS:
+        if len(self.errors) >= _MOST_UNDECIDED:
             self.raise_if_none_succeeded()
 
     def success(self) -> None:

@@ -19,7 +19,7 @@ from llama_index_presets.events import DocumentEndEvent
 from llama_index_presets.ingest.chunking.chunk import SentenceChunker, language_of_nodes
 from llama_index_presets.ingest.chunking.cut import Contextualiser, cut
 from llama_index_presets.ingest.clean import whole_characters
-from llama_index_presets.ingest.failures import Doubts, blame, file_problem
+from llama_index_presets.ingest.failures import UndecidedErrors, blame, file_problem
 from llama_index_presets.ingest.manifest import Manifest, ManifestEntry
 from llama_index_presets.ingest.progress import Progress
 from llama_index_presets.ingest.sources.source import Source
@@ -113,7 +113,7 @@ class KeywordChange(Protocol):
         """Delete these nodes, and all nodes of these documents, that are not added."""
 
 
-class KeywordSide(Protocol):
+class KeywordIndex(Protocol):
     """A keyword index that follows the vector store (the hybrid pattern); `BM25Index` is one."""
 
     def transaction(self, documents: Sequence[str], /) -> AbstractContextManager[KeywordChange]:
@@ -169,7 +169,7 @@ class Pipeline:
     chunker: SentenceChunker
     store: BasePydanticVectorStore
     manifest: Manifest
-    keyword: KeywordSide | None = None
+    keyword: KeywordIndex | None = None
     batch_chunks: int = 256
     count_tokens: Callable[[Sequence[str]], list[int]] | None = None
     images: bool = False
@@ -225,11 +225,11 @@ class Pipeline:
         A document that cannot be done is left out and reported, and the others go on; see `failures` for the errors
         that end the run instead.
         """
-        doubts = Doubts()
-        for batch in self._batches(self._cut(sources, report, progress, doubts)):
-            self._commit(batch, report, doubts)
+        undecided = UndecidedErrors()
+        for batch in self._batches(self._cut(sources, report, progress, undecided)):
+            self._commit(batch, report, undecided)
             progress.advance(len(batch))
-        doubts.raise_if_none_succeeded()
+        undecided.raise_if_none_succeeded()
 
     def remove(self, doc_ids: Iterable[str]) -> int:
         """Remove documents from the store and the manifest; unknown ids are fine.
@@ -252,7 +252,7 @@ class Pipeline:
         return [node.node_id for node in stored_nodes(self.store, doc_ids) if node.ref_doc_id is None]
 
     def _cut(
-        self, sources: Iterable[Source], report: IngestReport, progress: Progress, doubts: Doubts
+        self, sources: Iterable[Source], report: IngestReport, progress: Progress, undecided: UndecidedErrors
     ) -> Iterator[_Cut]:
         for source in sources:
             began = time.perf_counter()
@@ -263,7 +263,7 @@ class Pipeline:
                     raise
                 report.failed.append(failed_source(source, error))
                 if isinstance(error, ModelError):  # a model that cuts by meaning
-                    doubts.add(error)
+                    undecided.add(error)
                 _tell(source, 0, began, error)
                 progress.advance()
                 continue
@@ -282,7 +282,7 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _commit(self, batch: list[_Cut], report: IngestReport, doubts: Doubts) -> None:
+    def _commit(self, batch: list[_Cut], report: IngestReport, undecided: UndecidedErrors) -> None:
         tokens: dict[str, int] = {}
 
         def embed(members: Sequence[_Cut]) -> None:
@@ -292,9 +292,9 @@ class Pipeline:
         def store(members: Sequence[_Cut]) -> None:
             self._store(members, tokens, report)
 
-        embedded = _apart(batch, embed, report, doubts)
-        for _ in _apart(embedded, store, report, doubts):
-            doubts.success()
+        embedded = _apart(batch, embed, report, undecided)
+        for _ in _apart(embedded, store, report, undecided):
+            undecided.success()
 
     def _store(self, members: Sequence[_Cut], tokens: Mapping[str, int], report: IngestReport) -> None:
         nodes = _nodes(members)
@@ -416,7 +416,10 @@ def _nodes(members: Iterable[_Cut]) -> list[TextNode]:
 
 
 def _apart(
-    batch: Sequence[_Cut], step: Callable[[Sequence[_Cut]], None], report: IngestReport, doubts: Doubts
+    batch: Sequence[_Cut],
+    step: Callable[[Sequence[_Cut]], None],
+    report: IngestReport,
+    undecided: UndecidedErrors,
 ) -> list[_Cut]:
     """Do a step for a whole batch or, when that fails, for each document alone; returns those that succeeded."""
     failed: list[tuple[Source, Exception]] = []
@@ -429,11 +432,11 @@ def _apart(
             raise
         done, failed = _one_by_one(batch, step, error)
     if done and failed:
-        doubts.success()
+        undecided.success()
     for source, problem in failed:
         report.failed.append(failed_source(source, problem))
         if blame(problem) == "either":
-            doubts.add(problem)
+            undecided.add(problem)
     return done
 
 

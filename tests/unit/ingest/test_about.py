@@ -18,7 +18,7 @@ from llama_index_presets.ingest.metadata.document_metadata import (
     allowed_beside,
     plain_values,
 )
-from llama_index_presets.ingest.metadata.overrides import Stamp, stamped
+from llama_index_presets.ingest.metadata.overrides import MetadataOverrides, with_overrides
 from llama_index_presets.ingest.read import file_hash, read_file
 from llama_index_presets.ingest.sources.files import find_files
 from llama_index_presets.ingest.sources.source import sources
@@ -103,14 +103,14 @@ def test_a_pdf_names_its_work(tmp_path: Path) -> None:
 
 
 def test_a_stamp_wins_and_is_part_of_the_hash() -> None:
-    """A document cannot say that it belongs to another tenant; another stamp makes it a changed document."""
+    """A document cannot say that it belongs to another tenant; another override makes it a changed document."""
     (source,) = sources([Document(text="Text.", doc_id="d", metadata={"tenant": "globex", "year": 2020})])
-    acme, other = stamped(source, {"tenant": "acme"}), stamped(source, {"tenant": "initech"})
+    acme, other = with_overrides(source, {"tenant": "acme"}), with_overrides(source, {"tenant": "initech"})
     found = acme.read()
     assert found.metadata == {"tenant": "acme", "year": 2020} and "tenant" in found.hidden_from_embedding
     assert len({source.content_hash, acme.content_hash, other.content_hash}) == 3
     with pytest.raises(SettingsError, match="'source' says where a passage stands"):
-        stamped(source, {"source": "x"})
+        with_overrides(source, {"source": "x"})
 
 
 @pytest.mark.parametrize("own", ["front matter", "sidecar", "nothing"])
@@ -123,7 +123,7 @@ def test_a_file_in_the_root_has_no_tenant_whatever_it_says(tmp_path: Path, own: 
         if own == "sidecar":
             path.with_name(path.name + ".meta.json").write_text(json.dumps({"tenant": "globex"}))
     listed = sources(tmp_path)
-    root, inside = Stamp(folder_key="tenant", roots=[tmp_path.resolve()]).over(listed)
+    root, inside = MetadataOverrides(folder_key="tenant", roots=[tmp_path.resolve()]).over(listed)
     assert "tenant" not in root.read().metadata  # type: ignore[union-attr]
     assert inside.read().metadata["tenant"] == "acme"  # type: ignore[union-attr]
     assert root.content_hash != listed[0].content_hash
@@ -135,7 +135,9 @@ def test_a_key_that_is_set_to_none_is_kept_off_nodes_and_documents() -> None:
         Document(text="Text.", doc_id="d", metadata={"tenant": "x"}),
         TextNode(id_="n", metadata={"tenant": "x"}),
     ]
-    text, nodes = (source.read() for source in Stamp(metadata={"tenant": None}).over(sources(given)))
+    text, nodes = (
+        source.read() for source in MetadataOverrides(metadata={"tenant": None}).over(sources(given))
+    )
     assert text.metadata == {} and nodes[0].metadata == {}  # type: ignore[union-attr, index]
 
 

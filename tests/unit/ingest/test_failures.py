@@ -31,7 +31,7 @@ from llama_index_presets.errors import (
 from llama_index_presets.ingest import read
 from llama_index_presets.ingest.failures import blame
 from llama_index_presets.ingest.limits import SizeLimit
-from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.overrides import MetadataOverrides
 from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.progress import Silent
 from llama_index_presets.ingest.sources import source
@@ -210,7 +210,7 @@ def test_a_worker_leaves_out_one_document_and_does_the_others(pipeline: Pipeline
     def opened(recorder: Recorder) -> OpenedWorker:
         poisoned = with_model(pipeline, KeyError("odd"))
         object.__setattr__(poisoned, "manifest", recorder)
-        return OpenedWorker(poisoned, Stamp(), None, SizeLimit(1))
+        return OpenedWorker(poisoned, MetadataOverrides(), None, SizeLimit(1))
 
     paths = [(tmp_path / name).as_posix() for name in ("a", "p", "big", "gone")]
     results = IngestDocuments(opener=opened)([TextNode(id_=path, text="") for path in paths])

@@ -18,11 +18,11 @@ from llama_index_presets.ingest.metadata.document_metadata import RESERVED
 from llama_index_presets.ingest.metadata.permissions import Permissions
 from llama_index_presets.ingest.sources.source import Source
 
-__all__ = ["Stamp", "stamped"]
+__all__ = ["MetadataOverrides", "with_overrides"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
+class MetadataOverrides:
     """Metadata overrides of one run; a plain value, so that it can be sent to workers.
 
     Attributes:
@@ -43,7 +43,7 @@ class Stamp:
         return [self._over(source, self.of(source.doc_id)) for source in sources]
 
     def _over(self, source: Source, put: Mapping[str, Any]) -> Source:
-        found = stamped(source, put)
+        found = with_overrides(source, put)
         return found if self.permissions is None else self.permissions.over(found, put)
 
     def of(self, doc_id: str) -> Mapping[str, Any]:
@@ -53,7 +53,7 @@ class Stamp:
         return {self.folder_key: _folder_of(doc_id, self.roots), **self.metadata}
 
 
-def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
+def with_overrides(source: Source, metadata: Mapping[str, Any]) -> Source:
     """A source whose chunks carry this metadata and no other values for its keys, hidden from the embedding model.
 
     Its hash covers it. Where a value is None, the key is absent.
@@ -69,9 +69,11 @@ def stamped(source: Source, metadata: Mapping[str, Any]) -> Source:
         )
     if not metadata:
         return source
-    stamp = json.dumps(metadata, sort_keys=True, default=str)
+    as_json = json.dumps(metadata, sort_keys=True, default=str)
     digest = (
-        hashlib.sha256(f"{source.content_hash}\0{stamp}".encode()).hexdigest() if source.content_hash else ""
+        hashlib.sha256(f"{source.content_hash}\0{as_json}".encode()).hexdigest()
+        if source.content_hash
+        else ""
     )
     return replace(source, content_hash=digest, read=lambda: _stamp(source, metadata, digest))
 

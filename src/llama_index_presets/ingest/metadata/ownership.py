@@ -10,7 +10,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_presets.ingest.chunking.chunk import SourceText
-from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.overrides import MetadataOverrides
 from llama_index_presets.ingest.pipeline import is_unchanged
 from llama_index_presets.ingest.sources.source import Source
 from llama_index_presets.ingest.stored_nodes import batches, nodes_of_documents, stored_nodes
@@ -41,7 +41,7 @@ class Ownership:
     Attributes:
         owners: See `Manifest.owners`.
         store: Asked for documents without a recorded owner, and for ready nodes.
-        stamp: What this run puts on documents.
+        overrides: What this run puts on documents.
         tenant: What the engine's tenant puts on them; empty for the shared engine.
         complete: Whether the manifest knows every node of the store; it does not after another machine wrote there, or
             when it was lost. New documents are then looked up in the store.
@@ -49,7 +49,7 @@ class Ownership:
 
     owners: Mapping[str, Mapping[str, Any]]
     store: BasePydanticVectorStore
-    stamp: Stamp
+    overrides: MetadataOverrides
     tenant: Mapping[str, Any]
     complete: bool = True
 
@@ -78,7 +78,7 @@ class Ownership:
         same_owner = [
             doc_id
             for doc_id in doc_ids
-            if self.owners.get(doc_id, {}).items() <= self.stamp.of(doc_id).items()
+            if self.owners.get(doc_id, {}).items() <= self.overrides.of(doc_id).items()
         ]
         recorded = {
             doc_id
@@ -95,7 +95,7 @@ class Ownership:
         return lambda doc_id: vanished(doc_id) and bool(self.may_change([doc_id]))
 
     def _owned(self, source: Source) -> Source:
-        put = self.stamp.of(source.doc_id)
+        put = self.overrides.of(source.doc_id)
         keys = {TENANT_KEY, *self.tenant, *self.owners.get(source.doc_id, ())}
         owner = {key: put[key] for key in sorted(keys) if put.get(key) is not None}
         return replace(source, owner=owner) if owner else source
@@ -112,7 +112,7 @@ class Ownership:
     def _is_mine(self, doc_id: str, node: BaseNode) -> bool:
         if self.tenant:
             return self.tenant.items() <= node.metadata.items()
-        return node.metadata.get(TENANT_KEY) in (None, self.stamp.of(doc_id).get(TENANT_KEY))
+        return node.metadata.get(TENANT_KEY) in (None, self.overrides.of(doc_id).get(TENANT_KEY))
 
     def _own_words(self, sources: Sequence[Source]) -> set[str]:
         """Of documents without a recorded owner, those that name the stored tenant themselves: the shared engine's."""

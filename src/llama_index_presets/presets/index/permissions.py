@@ -53,11 +53,11 @@ def replace_set_permissions(parts: EngineParts, found: Sequence[Source], ownersh
     It does not wait for a document to be written again: one whose text is as it was is not, and one that cannot be read
     is not either.
     """
-    stamp = ownership.stamp
-    if stamp.permissions is None or stamp.permissions.of_user:
+    overrides = ownership.overrides
+    if overrides.permissions is None or overrides.permissions.of_user:
         return
     by_hand = parts.manifest.permissions()
-    put = {one.doc_id: stamp.of(one.doc_id) for one in found if one.doc_id in by_hand}
+    put = {one.doc_id: overrides.of(one.doc_id) for one in found if one.doc_id in by_hand}
     said = {doc_id: check_names(own[ALLOWED]) for doc_id, own in put.items() if ALLOWED in own}
     mine = ownership.may_change(said)
     said = {doc_id: names for doc_id, names in said.items() if doc_id in mine}

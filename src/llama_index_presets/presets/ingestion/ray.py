@@ -23,7 +23,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.manifest import ManifestEntry
-from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.overrides import MetadataOverrides
 from llama_index_presets.ingest.pipeline import FailedSource, IngestReport, Pipeline
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch
 from llama_index_presets.ingest.progress import Progress, Silent
@@ -64,13 +64,13 @@ class OpenedWorker:
 
     Attributes:
         pipeline: From sources to the store.
-        stamp: Metadata that the run puts on documents.
+        overrides: Metadata that the run puts on documents.
         watch: Looks for personal data, or None.
         limit: What a file may expand to.
     """
 
     pipeline: Pipeline
-    stamp: Stamp
+    overrides: MetadataOverrides
     watch: PrivacyWatch | None
     limit: SizeLimit = DEFAULT_LIMIT
 
@@ -133,7 +133,7 @@ class IngestDocuments(TransformComponent):
         self._recorder.entries.clear()
         report = IngestReport()
         found, watch = (
-            opened.stamp.over(
+            opened.overrides.over(
                 replace(
                     file_source(Path(node.node_id), limit=opened.limit), again=bool(node.metadata.get(_AGAIN))
                 )

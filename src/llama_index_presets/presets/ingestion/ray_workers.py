@@ -11,7 +11,7 @@ from llama_index_presets._addresses import is_loopback
 from llama_index_presets.errors import FingerprintError, SettingsError
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.manifest import Manifest
-from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.overrides import MetadataOverrides
 from llama_index_presets.ingest.pipeline import Pipeline
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch
 from llama_index_presets.presets.engine_parts import EngineParts
@@ -44,7 +44,7 @@ class RayWorker:
         settings: Effective settings.
         fingerprint: What the index is made with.
         local: Whether nothing may leave the machine.
-        stamp: Metadata of the run.
+        overrides: Metadata of the run.
     """
 
     row: Preset
@@ -52,7 +52,7 @@ class RayWorker:
     settings: Settings
     fingerprint: str
     local: bool
-    stamp: Stamp
+    overrides: MetadataOverrides
 
     def __call__(self, recorder: Recorder) -> OpenedWorker:
         """Open it.
@@ -93,11 +93,11 @@ class RayWorker:
         )
         watch = None if self.settings.pii == "off" else PrivacyWatch(self.settings.pii)
         return OpenedWorker(
-            pipeline, self.stamp, watch, SizeLimit(self.settings.max_document_mb, self.settings.ocr)
+            pipeline, self.overrides, watch, SizeLimit(self.settings.max_document_mb, self.settings.ocr)
         )
 
 
-def ray_worker(parts: EngineParts, stamp: Stamp) -> RayWorker:
+def ray_worker(parts: EngineParts, overrides: MetadataOverrides) -> RayWorker:
     """The worker of an engine."""
     return RayWorker(
         row=parts.preset,
@@ -105,7 +105,7 @@ def ray_worker(parts: EngineParts, stamp: Stamp) -> RayWorker:
         settings=parts.settings,
         fingerprint=str(parts.fingerprint),
         local=parts.preset.monitoring == "local" or bool(parts.preset.swapped),
-        stamp=stamp,
+        overrides=overrides,
     )
 
 
@@ -117,10 +117,10 @@ def check_ray(parts: EngineParts, data: Any, address: str | None) -> None:
             elsewhere where nothing may leave the machine.
     """
     row = parts.preset
-    overrides = sorted({"embedding", "store"} & parts.overrides.keys())
+    by_hand = sorted({"embedding", "store"} & parts.overrides.keys())
     paths = [data] if isinstance(data, str | Path) else data
     reasons = {
-        f"{' and '.join(overrides)} given by hand cannot be opened by workers; name them in settings": overrides,
+        f"{' and '.join(by_hand)} given by hand cannot be opened by workers; name them in settings": by_hand,
         'DuckDB takes one process; set store = "lancedb"': row.store == "duckdb",
         "the keyword index of the hybrid pattern has one writer": row.pattern == "hybrid",
         "images are ingested on one machine": reads_images(parts.embed_model),

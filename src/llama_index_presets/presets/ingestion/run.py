@@ -18,7 +18,7 @@ from llama_index_presets.errors import BudgetExceededError, SettingsError, Store
 from llama_index_presets.events import RunEndEvent, RunStartEvent
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.lock import ingest_lock
-from llama_index_presets.ingest.metadata.overrides import Stamp
+from llama_index_presets.ingest.metadata.overrides import MetadataOverrides
 from llama_index_presets.ingest.metadata.ownership import Ownership
 from llama_index_presets.ingest.pipeline import IngestReport, Pipeline
 from llama_index_presets.ingest.privacy.watch import PrivacyWatch, as_sent
@@ -119,7 +119,7 @@ def _ingest(parts: EngineParts, data: Any, options: IngestOptions) -> IngestRepo
         finish_permissions(parts)
         ownership = _ownership(parts, data, options)
         if parts.permissions.on():
-            if ownership.stamp.permissions != judged:  # changed since the documents were listed
+            if ownership.overrides.permissions != judged:  # changed since the documents were listed
                 found, watch = _sources(parts, data, options)
             replace_set_permissions(parts, found, ownership)
         estimator = _estimator(parts, contextualiser)
@@ -165,7 +165,7 @@ def _ownership(parts: EngineParts, data: Any, options: IngestOptions) -> Ownersh
     return Ownership(
         owners=parts.manifest.owners(),
         store=parts.vector_store,
-        stamp=_stamp(parts, data, options),
+        overrides=_overrides(parts, data, options),
         tenant=parts.ingest_metadata,
         complete=_knows_all(parts),
     )
@@ -210,7 +210,7 @@ def _ray_load(parts: EngineParts, data: Any, watch: PrivacyWatch | None, options
             )  # fmt: skip
 
     return RayLoad(
-        opener=ray_worker(parts, _stamp(parts, data, options)),
+        opener=ray_worker(parts, _overrides(parts, data, options)),
         manifest=parts.manifest,
         watch=watch,
         used=used,
@@ -400,7 +400,7 @@ def _found(parts: EngineParts, data: Any, options: IngestOptions) -> list[Source
         limit=SizeLimit(parts.settings.max_document_mb, parts.settings.ocr),
         separate_folders=options.folder_key is not None,
     )
-    return _stamp(parts, data, options).over(read_again(found) if options.again else found)
+    return _overrides(parts, data, options).over(read_again(found) if options.again else found)
 
 
 def _refuse_remote_sources(parts: EngineParts, data: Any) -> None:
@@ -417,8 +417,8 @@ def _refuse_remote_sources(parts: EngineParts, data: Any) -> None:
             )
 
 
-def _stamp(parts: EngineParts, data: Any, options: IngestOptions) -> Stamp:
-    return Stamp(
+def _overrides(parts: EngineParts, data: Any, options: IngestOptions) -> MetadataOverrides:
+    return MetadataOverrides(
         metadata={**options.metadata, **parts.ingest_metadata},
         permissions=permissions_of_run(parts),
         folder_key=options.folder_key,
