@@ -16,6 +16,7 @@ from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.list_markers import counter
 from llama_index_presets.packages.extras import require
 
 __all__ = ["read_latex"]
@@ -28,6 +29,7 @@ _RULES: Final = ("hline", "toprule", "midrule", "bottomrule", "cline", "cmidrule
 _SILENT: Final = {
     "label": "{", "includegraphics": "*[[{", "vspace": "*{", "hspace": "*{", "bibliography": "{",
     "bibliographystyle": "{", "setlength": "{{", "setcounter": "{{", "addtocounter": "{{", "pagestyle": "{",
+    "phantomsection": "", "tightlist": "",
     "thispagestyle": "{", "pagenumbering": "{", "input": "{", "include": "{", "cline": "{", "cmidrule": "[{",
     "newtheorem": "*{[{[", "theoremstyle": "{", "rule": "[{{", "hypersetup": "{", "captionsetup": "{", "color": "{",
     "looseness": "", "addcontentsline": "{{{",
@@ -37,6 +39,7 @@ _SILENT: Final = {
 """Macro without words of its own -> its arguments."""
 _LAST_COUNTS: Final = {
     "multicolumn": "{{{", "multirow": "{[{[{", "textcolor": "[{{", "colorbox": "{{", "resizebox": "*{{{",
+    "hypertarget": "{{", "hyperlink": "{{", "hyperref": "[{",
     "scalebox": "{[{", "parbox": "[{{", "raisebox": "{[[{", "url": "{", "href": "{{", "fbox": "{",
 }  # fmt: skip
 """Macro whose last argument is its text -> its arguments."""
@@ -46,6 +49,13 @@ _ENVIRONMENTS: Final = {
     "thebibliography": "{", "tcolorbox": "[", "adjustbox": "{", "table": "[", "table*": "[", "figure": "[",
     "figure*": "[", "enumerate": "[", "itemize": "[",
 }  # fmt: skip
+_NUMBERS: Final = (
+    ("decimal", "{}. "),
+    ("lower-alpha", "({}) "),
+    ("lower-roman", "{}. "),
+    ("upper-alpha", "{}. "),
+)
+"""Kind and form of the numbers of a list, by how many are around it."""
 _CITATIONS: Final = ("cite", "citep", "citet", "citeauthor", "citeyear", "autocite", "parencite", "textcite")
 _REFERENCES: Final = ("ref", "eqref", "cref", "Cref", "autoref", "pageref")
 _BODY: Final = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.S)
@@ -198,6 +208,7 @@ class _Converter:
     """LaTeX to text, in which headings and tables are HTML between two marks."""
 
     def __init__(self, definitions: Iterable[tuple[str, str]] = ()) -> None:
+        self._numbered_lists = 0  # around the current place
         self._walker = require("pylatexenc.latexwalker", extra="readers-all")
         self._spec = require("pylatexenc.macrospec", extra="readers-all")
         self._to_text = require("pylatexenc.latex2text", extra="readers-all")
@@ -213,6 +224,11 @@ class _Converter:
             environments=[
                 self._to_text.EnvironmentTextSpec(name, simplify_repl=lambda node: self._table(node))
                 for name in _TABLES
+            ]
+            + [
+                self._to_text.EnvironmentTextSpec(
+                    "enumerate", simplify_repl=lambda node: self._numbered(node)
+                )
             ],
         )
         self._writer = self._to_text.LatexNodes2Text(latex_context=shown, math_mode="text")
@@ -260,7 +276,7 @@ class _Converter:
         yield from (spec(name, lambda node: f"[{self._last(node)}]") for name in (*_CITATIONS, *_REFERENCES))
         yield spec("footnote", lambda node: f" ({self._last(node)})")
         yield spec("caption", lambda node: f"\n\n{self._last(node)}\n\n")
-        yield spec("item", lambda node: "\n\n" + (f"{self._last(node)}: " if self._last(node) else ""))
+        yield spec("item", lambda node: "\n\n" + (f"{self._last(node)}: " if self._last(node) else "- "))
         yield from (spec(name, lambda node: self._last(node)) for name in (*_LAST_COUNTS, "texorpdfstring"))
 
     def _last(self, node: Any) -> str:
@@ -271,6 +287,20 @@ class _Converter:
     def _heading(self, node: Any, level: int) -> str:
         title = " ".join(_HTML.sub("", self._last(node)).split())
         return f"\n\n\ue000<h{level}>{escape(title)}</h{level}>\ue001\n\n"
+
+    def _numbered(self, node: Any) -> str:
+        """A numbered list, an item a paragraph; each depth has its own kind of numbers."""
+        kind, form = _NUMBERS[min(self._numbered_lists, len(_NUMBERS) - 1)]
+        self._numbered_lists += 1
+        texts, count = list[str](), 0
+        for part in node.nodelist:
+            if getattr(part, "macroname", "") == "item" and not self._last(part):
+                count += 1
+                texts.append("\n\n" + form.format(counter(count, kind)))
+            else:
+                texts.append(str(self._writer.nodelist_to_text([part])).removeprefix("\n"))
+        self._numbered_lists -= 1
+        return "".join(texts)
 
     def _table(self, node: Any) -> str:
         rows: list[list[tuple[str, int]]] = [[("", 1)]]

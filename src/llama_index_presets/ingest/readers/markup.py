@@ -68,7 +68,7 @@ _ORG_HEADING: Final = re.compile(
 )
 _ORG_KEYWORD: Final = re.compile(r"\s*#\+(\w+):\s*(.*)$")
 _ORG_BLOCK: Final = re.compile(r"\s*#\+(begin|end)_(\w+)", re.IGNORECASE)
-_ORG_ITEM: Final = re.compile(r"\s*(?:[-+]|\d+[.)])\s++(?:\[[ xX-]\]\s++)?(?:(.+?)\s+::\s++)?(.*)$")
+_ORG_ITEM: Final = re.compile(r"\s*([-+]|\d+[.)])\s++(?:\[[ xX-]\]\s++)?(?:(.+?)\s+::\s++)?(.*)$")
 _ORG_LINK: Final = re.compile(r"\[\[([^\]\[]+)\](?:\[([^\]\[]+)\])?\]")
 _ORG_MARK: Final = re.compile(r"(?<![\w*/=~+_])([*/=~+_])(?=\S)([^\n]{0,1000}?\S)\1(?!\w)")
 
@@ -111,9 +111,13 @@ def _org_line(line: str) -> str:
         return f"<h{level}>{_org_inline(heading[2])}</h{level}>"
     if (keyword := _ORG_KEYWORD.match(line)) or line.lstrip().startswith("# "):
         kept = keyword is not None and keyword[1].lower() in ("title", "caption")
-        return f"<p>{_org_inline(keyword[2])}</p>" if kept and keyword else ""
+        if not kept or not keyword:
+            return ""
+        tag = "h1" if keyword[1].lower() == "title" else "p"
+        return f"<{tag}>{_org_inline(keyword[2])}</{tag}>"
     if item := _ORG_ITEM.match(line):
-        return f"<li>{_org_inline(': '.join(filter(None, item.groups())))}</li>"
+        number = "" if item[1] in "-+" else f"{item[1]} "
+        return f"<li>{number}{_org_inline(': '.join(filter(None, item.groups()[1:])))}</li>"
     return f"{_org_inline(line)}" if line.strip() else "<p></p>"
 
 

@@ -72,3 +72,17 @@ def test_groups_inside_each_other_are_read_to_some_depth(tmp_path: Path, deep: i
     else:
         with pytest.raises(IngestError, match="do not end where they should"):
             read(tmp_path, source)
+
+
+def test_items_have_their_marks_and_targets_of_links_are_no_text(tmp_path: Path) -> None:
+    """Numbers by the depth of the list, bullets, words for terms; as Pandoc writes headings and links."""
+    source = (
+        "\\begin{document}\n\\hypertarget{top-one}{%\n\\section{Top}\\label{top-one}}\n"
+        "\\begin{enumerate}\n\\def\\labelenumi{\\arabic{enumi}.}\n\\tightlist\n\\item\n  Chop\n"
+        "\\begin{enumerate}\n\\item finely\n\\item or not\n\\end{enumerate}\n\\item Fry\n\\end{enumerate}\n"
+        "\\begin{itemize}\n\\item See \\hyperlink{top-one}{the top}\n\\end{itemize}\n"
+        "\\begin{description}\n\\item[Salt] a pinch\n\\end{description}\n\\end{document}"
+    )
+    assert [line for line in read(tmp_path, source).split("\n") if line] == [
+        "1. Chop", "(a) finely", "(b) or not", "2. Fry", "- See the top", "Salt: a pinch",
+    ]  # fmt: skip

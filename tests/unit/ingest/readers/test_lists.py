@@ -13,6 +13,7 @@ from tests.fixtures.readers.office import docx
 from llama_index_presets.answer.confidence.units import split_units
 from llama_index_presets.ingest.readers.html import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
+from llama_index_presets.ingest.readers.markup import read_org
 from llama_index_presets.ingest.readers.office.list_numbers import marked_items, read_numbering
 from llama_index_presets.ingest.readers.office.odf import read_odt
 from llama_index_presets.ingest.readers.office.slides import read_pptx
@@ -427,3 +428,16 @@ def test_lists_without_end_take_no_time(tmp_path: Path) -> None:
     assert read_odt(tmp_path / "a.odt")[0].text.split() == ["Use"] * 2_000
     assert len(marked_items("\ue000" * 300_000)) == 300_000
     assert time.process_time() - begun < 8
+
+
+def test_items_of_org_keep_their_numbers_and_its_title_is_a_heading(tmp_path: Path) -> None:
+    """Numbers stand in the file; the title stands above the first heading."""
+    (tmp_path / "a.org").write_text("#+TITLE: Soup\nHot.\n* Steps\n1. Chop\n2. Fry\n- salt :: a pinch\n")
+    plain, _ = read_org(tmp_path / "a.org")
+    assert [line for line in plain.text.split("\n") if line] == [
+        "Hot.",
+        "1. Chop",
+        "2. Fry",
+        "- salt: a pinch",
+    ]
+    assert [label for _, label in plain.headings] == ["Soup", "Steps"]
