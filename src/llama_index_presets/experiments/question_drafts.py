@@ -19,8 +19,11 @@ from llama_index_presets.errors import AnswerError
 from llama_index_presets.evaluate.questions import JudgedQuestion
 from llama_index_presets.ingest.previews.preview import FilePreview
 from llama_index_presets.monitor.prices import Pricer, Tokens
-from llama_index_presets.providers.language_models import read_name
-from llama_index_presets.providers.language_providers import PROVIDERS
+from llama_index_presets.providers.language_models import (
+    is_on_this_machine,
+    language_model_rates,
+    read_name,
+)
 from llama_index_presets.text.sentences import split_sentences
 
 __all__ = [
@@ -226,16 +229,21 @@ def draft(found: Sequence[Passage], count: int) -> Iterator[JudgedQuestion]:
 # -- language model ---------------------------------------------------------------------------------------------------
 
 
-def estimate_drafts(model: str, found: Sequence[Passage]) -> Decimal | None:
+def estimate_drafts(model: str, found: Sequence[Passage], pricer: Pricer | None = None) -> Decimal | None:
     """What a language model would cost for one question a passage, in US dollars, rather too much; None is unknown.
 
     Args:
         model: Its name, see `language_models.read_name`.
         found: The passages.
+        pricer: Knows the prices.
+
+    Example:
+        >>> estimate_drafts("ollama/llama3.2", [Passage("a.md", "Botulism is treated with an antitoxin.")])
+        Decimal('0E-12')
     """
     name = read_name(model)
-    provider = PROVIDERS.get(name.provider)
-    rates = Pricer().rates(provider.prices if provider else "", name.model)
+    local = is_on_this_machine(name, {})
+    _, rates = language_model_rates(name, pricer or Pricer(), local=local)
     if rates is None:
         return None
     read = (_PROMPT_TOKENS + len(passage.text) // _CHARACTERS_A_TOKEN for passage in found)

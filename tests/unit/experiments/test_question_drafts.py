@@ -181,6 +181,30 @@ def test_drafts_of_a_model_reach_the_ledger(tmp_path: Path, monkeypatch: pytest.
     assert costs.exit_code == 0 and "0.00042" in costs.output
 
 
+def test_drafts_are_priced_by_the_projects_price_book(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Estimate and ledger had the prices of the list alone, and a project's storage and sources were passed over."""
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "rope.md").write_text("The rope is inspected in May. " * 10, encoding="utf-8")
+    (tmp_path / "prices.toml").write_text('[models."openai/of-next-year"]\ninput = 1\noutput = 10\n')
+    (tmp_path / "llama-presets.toml").write_text(
+        'preset = "knowledge-base"\nstorage = "kept"\nsources = ["documents"]\n[settings]\nprices = "prices.toml"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    said = '{"question": "When is it inspected?", "answer": "in May"}'
+    with OpenAIServer(words=(said,)) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        by_model = ("draft", "--json", "--llm", "openai/of-next-year", "--max-cost")
+        refused, paid = run(*by_model, "0.0001"), run(*by_model, "1")
+    assert "would cost at most about $0.0008, and the limit is $0.0001" in refused.output
+    assert paid.exit_code == 0, paid.output
+    assert json.loads(paid.stdout)["cost_usd"] == pytest.approx((1000 * 1 + 100 * 10) / 1e6)
+    assert (tmp_path / "kept" / "calls.duckdb").exists() or list((tmp_path / "kept").iterdir())
+    assert not (tmp_path / "llama-presets-storage").exists()
+
+
 def test_a_models_drafts_are_estimated_rather_too_high() -> None:
     """Twice as many passages cost twice as much; a model without a price is unknown, never free."""
     one, two = (estimate_drafts("openai/gpt-4o-mini", [Passage("a", "x" * 900)] * n) for n in (1, 2))
@@ -296,7 +320,7 @@ def test_a_text_that_a_document_repeats_is_paid_once(tmp_path: Path, monkeypatch
     monkeypatch.setattr("llama_index_presets.experiments.question_drafts.passages", lambda _: same)
     monkeypatch.setattr(
         "llama_index_presets.providers.language_models.make_language_model",
-        lambda _: ScriptedLLM(says='{"question": "Who changes it?", "answer": "the technician"}'),
+        lambda *_: ScriptedLLM(says='{"question": "Who changes it?", "answer": "the technician"}'),
     )
     (tmp_path / "a.md").write_text(text, encoding="utf-8")
     out = tmp_path / "d.jsonl"

@@ -15,6 +15,7 @@ from llama_index_presets.cli.app import (
     STORAGE,
     AsJson,
     ModelName,
+    SettingsFile,
     StorageFolder,
     app,
     complain,
@@ -23,15 +24,18 @@ from llama_index_presets.cli.app import (
     say,
 )
 from llama_index_presets.cli.engines import must_find
+from llama_index_presets.cli.project import ProjectCommand
 from llama_index_presets.cli.spending import agree_to_cost
 from llama_index_presets.cli.terminal import can_ask, printable, working
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import AnswerError, SettingsError
+from llama_index_presets.presets.project.file import find_project
 
 if TYPE_CHECKING:
     from llama_index_presets.evaluate.labels import Labels
     from llama_index_presets.evaluate.questions import JudgedQuestion
     from llama_index_presets.experiments.question_drafts import Passage
+    from llama_index_presets.presets.settings import Settings
 
 __all__ = ["draft", "label", "questions_app"]
 
@@ -41,9 +45,15 @@ app.add_typer(questions_app, name="questions")
 _HELP = "a accept, r reject, e edit, n no document answers it, s skip for now, q stop"
 
 
-@questions_app.command()
+@questions_app.command(cls=ProjectCommand)
 def draft(
-    paths: Annotated[list[str], typer.Argument(metavar="PATHS", help="Files, folders, and URLs of files.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PATHS]",
+            help="Files, folders, and URLs of files; else the sources of llama-presets.toml.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="JSON Lines file of drafts; added to.")] = Path(
         "drafts.jsonl"
     ),
@@ -56,6 +66,7 @@ def draft(
         ),
     ] = None,
     storage: StorageFolder = STORAGE,
+    settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Draft questions from documents: by rules, without a model, or by --llm after an estimate.
@@ -78,9 +89,12 @@ def draft(
             complain(f"{one.source}: {one.error}")
     known = {one.id for one in read_questions(out)} if out.exists() and out.stat().st_size else set()
     if llm:
+        values = _settings(settings)
         worth = {drafts.passage_id(one): one for one in drafts.worth_asking(found, count)}  # a text, once
         wanted = [one for name, one in worth.items() if name not in known]
-        made, cost = _by_model(llm, wanted, max_cost, as_json, storage, lambda one: append_question(out, one))
+        made, cost = _by_model(
+            llm, wanted, values, max_cost, as_json, storage, lambda one: append_question(out, one)
+        )
     else:
         new = [one for one in drafts.draft(found, count) if one.id not in known]
         for question in new:
@@ -102,8 +116,16 @@ def draft(
     say(f"Drafts are proposals. Label them: llama-presets questions label {out} --out questions.jsonl")
 
 
+def _settings(file: Path | None) -> Settings:
+    """Settings that hold for drafts: prices, and how the language model is asked."""
+    from llama_index_presets.presets.project.settings_sources import load_settings
+
+    project = find_project()
+    return load_settings(file, project.preset if project is not None else None)[0]
+
+
 def _by_model(
-    name: str, found: Sequence[Passage], max_cost: float | None, as_json: bool, storage: str,
+    name: str, found: Sequence[Passage], values: Settings, max_cost: float | None, as_json: bool, storage: str,
     keep: Callable[[JudgedQuestion], None],
 ) -> tuple[int, Decimal | None]:  # fmt: skip
     """Questions that were drafted, and what they cost; None when a price is unknown."""
@@ -112,19 +134,24 @@ def _by_model(
     from llama_index_presets.monitor.attribution import attributed
     from llama_index_presets.monitor.handler import CostTrackingHandler
     from llama_index_presets.monitor.ledger.ledger import Ledger
+    from llama_index_presets.monitor.prices import Pricer
     from llama_index_presets.presets.index.storage import resolve_storage
     from llama_index_presets.providers.language_models import make_language_model
+    from llama_index_presets.providers.options import of_any_model
 
+    expected = estimate_drafts(name, found, Pricer(values.prices))
     agree_to_cost(
-        counted(len(found), "draft"), estimate_drafts(name, found), "the model has no known price", max_cost=max_cost,
+        counted(len(found), "draft"), expected, "the model has no known price", max_cost=max_cost,
         as_json=as_json, cheaper="Draft fewer with --count, or give a higher --max-cost.",
     )  # fmt: skip
     if not found:
         return 0, Decimal(0)
-    model, made, run = make_language_model(name), 0, uuid.uuid4().hex
+    options = values.llm_options or {}
+    model = make_language_model(name, options if values.llm == name else of_any_model(options))
+    made, run = 0, uuid.uuid4().hex
     place = resolve_storage(storage)
     private_folder(place.folder)
-    with Ledger(place.ledger) as ledger:
+    with Ledger(place.ledger, prices=values.prices) as ledger:
         with (
             CostTrackingHandler(ledger, scope="bound", recount=False).instrument(),
             attributed(ledger=ledger, query_id=run, tags=[DRAFT_TAG]),
