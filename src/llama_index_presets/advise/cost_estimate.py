@@ -10,6 +10,7 @@ from llama_index_presets.advise.requirements import Requirements
 from llama_index_presets.counting import counted
 from llama_index_presets.monitor.prices import FREE_PROVIDER, Pricer, Tokens, free_here
 from llama_index_presets.presets.estimates.answer import estimate_answer
+from llama_index_presets.presets.estimates.reranking import QUESTION_TOKENS
 from llama_index_presets.presets.matrix import STORES, Preset
 from llama_index_presets.presets.settings import settings_class
 from llama_index_presets.providers.embedding_models import (
@@ -19,8 +20,6 @@ from llama_index_presets.providers.embedding_models import (
 )
 
 __all__ = ["Bill", "BillLine", "estimate_bill"]
-
-QUESTION_TOKENS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,12 +22,11 @@ from llama_index_presets.ingest.chunking.strategies import CHUNKERS
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.components.answering import calibration_tables, system_prompt
-from llama_index_presets.presets.components.retrieval import LEG_CANDIDATES, RERANK_CANDIDATES
 from llama_index_presets.presets.matrix import COLUMNS, Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.models import LONGEST_CHUNK
 from llama_index_presets.presets.project.settings_sources import load_settings, reading_more
-from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.settings import LEG_CANDIDATES, RERANK_CANDIDATES, Settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
 from llama_index_presets.providers.language_models import plain_arguments, read_name
 from llama_index_presets.providers.language_providers import PROVIDERS

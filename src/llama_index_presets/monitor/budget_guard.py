@@ -21,7 +21,7 @@ from llama_index_presets._options import strict
 from llama_index_presets.monitor.budgets import Budgets
 from llama_index_presets.monitor.calls.model_call import OpenCall
 from llama_index_presets.monitor.calls.usage import most_tokens
-from llama_index_presets.monitor.prices import Tokens
+from llama_index_presets.monitor.prices import Tokens, billed_searches
 
 __all__ = ["BudgetGuard", "admit", "output_limit"]
 
@@ -120,18 +120,12 @@ def _largest(budgets: Budgets, call: OpenCall, payload: dict[str, Any], texts: l
     return Tokens(prompt, output_limit(call.instance, arguments, budgets.default_output_tokens))
 
 
-_PIECE_TOKENS: Final = 500
-_PIECES: Final = 100
-"""Cohere's unit: a search bills up to so many texts, and a longer one counts as several."""
-
-
 def _most_searched(call: OpenCall, payload: dict[str, Any]) -> Tokens:
     """What a reranking can be billed: its pairs as tokens, or as searches."""
     query = str(payload.get(EventPayload.QUERY_STR) or "")
     texts = [hit.node.get_content(MetadataMode.EMBED) for hit in payload.get(EventPayload.NODES) or ()]
     pairs = [most_tokens(call.provider, call.model, [query, text]) for text in texts]
-    pieces = sum(-(-pair // _PIECE_TOKENS) for pair in pairs)
-    return Tokens(sum(pairs), searches=-(-pieces // _PIECES))
+    return Tokens(sum(pairs), searches=billed_searches(pairs))
 
 
 def output_limit(instance: Any, arguments: dict[str, Any], default: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -28,6 +28,7 @@ __all__ = [
     "Pricer",
     "Rates",
     "Tokens",
+    "billed_searches",
     "context_window_of",
     "free_here",
     "how_to_price",
@@ -396,6 +397,25 @@ def context_window_of(provider: str, model: str) -> int | None:
         return None
     window: int | None = found.context_window
     return window
+
+
+_PIECE_TOKENS: Final = 500
+_PIECES: Final = 100
+"""Cohere's unit: a search bills up to so many texts, and a longer one counts as several."""
+
+
+def billed_searches(pairs: Iterable[int]) -> int:
+    """Searches that a hosted reranker bills for one question.
+
+    Args:
+        pairs: Tokens of each text together with the question.
+
+    Example:
+        >>> billed_searches([300] * 100), billed_searches([501] * 51)
+        (1, 2)
+    """
+    pieces = sum(-(-pair // _PIECE_TOKENS) for pair in pairs)
+    return -(-pieces // _PIECES)
 
 
 def price_key(provider: str, model: str) -> str:

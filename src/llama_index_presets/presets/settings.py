@@ -13,7 +13,9 @@ from llama_index_presets.providers.options import check_options
 from llama_index_presets.values import PERMISSION_ORIGINS
 
 __all__ = [
+    "LEG_CANDIDATES",
     "MODELS",
+    "RERANK_CANDIDATES",
     "CustomerChatbotSettings",
     "FinancialDocumentsSettings",
     "HealthcareSettings",
@@ -24,6 +26,12 @@ __all__ = [
 
 MODELS: Final = ("llm", "embedding", "reranker")
 """Settings that name a model, each with a setting of its options."""
+
+RERANK_CANDIDATES: Final = 50
+"""Hits that a re-ranker is given when `candidates` is not set."""
+
+LEG_CANDIDATES: Final = 100
+"""Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
 
 _COUNTS = "top_k num_queries context_tokens batch_chunks max_document_mb max_question_chars answer_cache_mb candidates"
 _POSITIVE = "alert_error_rate alert_latency_s alert_cost_ratio answer_cache_hours"

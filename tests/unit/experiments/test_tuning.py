@@ -6,6 +6,8 @@ import json
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,25 @@ from typer.testing import CliRunner
 
 from llama_index_presets import build, cli
 from llama_index_presets.errors import SettingsError
+from llama_index_presets.evaluate.questions import read_questions
+from llama_index_presets.experiments.evaluation import Variant
+from llama_index_presets.experiments.tuning.plan import Plan, make_plan
 from llama_index_presets.experiments.tuning.report import TuneReport
-from llama_index_presets.experiments.tuning.runner import Runner, check_measure
-from llama_index_presets.experiments.tuning.search import Interval, Point, Tuned, choose, front, halve, tune
+from llama_index_presets.experiments.tuning.runner import Runner, answer_rates, check_measure
+from llama_index_presets.experiments.tuning.search import (
+    Interval,
+    Point,
+    Tuned,
+    asks,
+    choose,
+    front,
+    halve,
+    tune,
+)
 from llama_index_presets.experiments.tuning.space import configurations, index_of, parse_axes
 from llama_index_presets.ingest.lock import ingest_lock
+from llama_index_presets.monitor.prices import PriceBook, Pricer, Rates
+from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.report.charts import intervals, standalone
 
@@ -105,6 +121,15 @@ def test_halving_asks_less_than_everything_and_keeps_today() -> None:
     kept = halve(range(40), QUESTIONS, table)
     assert {0, 5, 39} <= set(kept) and len(kept) <= 12
     assert len(table.asked) < 0.65 * 40 * 60
+
+
+@pytest.mark.parametrize("count", [2, 6, 8, 12, 24, 40])
+def test_a_search_asks_no_more_than_its_estimate(count: int) -> None:
+    """A search of six configurations asked 270 pairs, and the estimate of what it costs had 162."""
+    random = np.random.default_rng(count)
+    table = Table((random.random((count, 60)) < 0.5 + 0.3 * random.random((count, 1))).astype(float))
+    tuned(table)
+    assert len(table.asked) <= asks(count, 60) <= 1.3 * len(table.asked)
 
 
 def test_the_front_is_what_nothing_beats() -> None:
@@ -249,6 +274,36 @@ def test_dollars_are_agreed_to_before_anything_is_sent(works: Path, monkeypatch:
     assert not (works / "k" / "tune" / "indexes").exists()
 
 
+def test_a_plan_counts_what_rerankers_bill_by_the_price_book(works: Path, tmp_path: Path) -> None:
+    """Hosted re-ranking was paid for without being asked about."""
+    (tmp_path / "prices.toml").write_text(
+        '[models."cohere/rerank-v3.5"]\nsearches = 2\n[models."openai/gpt-4o-mini"]\ninput = 100\noutput = 100\n'
+    )
+    settings = {"prices": str(tmp_path / "prices.toml"), "reranker": "cohere/rerank-v3.5"}
+    settings["llm"] = "openai/gpt-4o-mini"
+    variant = Variant(preset="knowledge-base", storage=str(tmp_path / "s"), changes=settings)
+    axes = ["chunking=sentence", "chunk_tokens=none", "top_k=5", "pattern=simple,advanced", "blend=0"]
+
+    def planned(measure: str) -> Plan:
+        questions = [replace(one, answer="a technician") for one in read_questions(works / "q.jsonl")]
+        return make_plan(
+            variant, questions, [str(works / "documents")], folder=tmp_path / "t", measure=measure, tried=axes, count=2
+        )  # fmt: skip
+
+    retrieval = planned("ndcg_at_10")
+    assert [one["pattern"] for one in retrieval.options] == ["simple", "advanced"]
+    # all 60 pairs are asked, half of them re-ranked: 50 passages of 20 + 512 tokens count twice, so one search
+    assert retrieval.cost_usd == pytest.approx(30 * Decimal("0.002"), abs=Decimal("0.0001"))
+    assert planned("answer_f1").cost_usd > 60 * Decimal("0.27")
+
+
+def test_the_front_has_the_dollars_of_the_price_book(works: Path, tmp_path: Path) -> None:
+    """The setting `prices` was read for the estimate and not for the front."""
+    pricer = Pricer(PriceBook(rates={"openai/gpt-4o-mini": Rates(input=Decimal(100), version="ours")}))
+    row = find_preset("knowledge-base").with_cells({"llm": "openai/gpt-4o-mini"})
+    assert answer_rates(row, pricer).input == 100
+
+
 def test_one_search_at_a_time_tunes_in_a_folder(works: Path, tmp_path: Path) -> None:
     """Of two the first that ends would remove the indexes of the other."""
     (tmp_path / "out").mkdir()
@@ -268,12 +323,12 @@ def test_a_stopped_search_goes_on_and_ends_with_settings_and_a_page(
     asked: list[str] = []
     outcome = Runner._outcome
 
-    def counted(self: Runner, engine: Any, one: Any) -> Any:
+    def counted(self: Runner, engine: Any, one: Any, reranking_usd: Any) -> Any:
         if len(asked) == 45:
             asked.append("stop")
             raise KeyboardInterrupt
         asked.append(one.id)
-        return outcome(self, engine, one)
+        return outcome(self, engine, one, reranking_usd)
 
     monkeypatch.setattr(Runner, "_outcome", counted)
     stopped = call(works)
@@ -345,20 +400,27 @@ def test_some_configuration_is_never_beaten(drawn: list[tuple[float, float, floa
     assert halve(list(points), ["q"] * 3, lambda number, _: points[number])
 
 
-def test_settings_to_take_are_toml_and_hold_no_secret() -> None:
-    """What was given is copied as it is, inf too; the address of a webhook is named, and not told."""
-    given = {
-        "alert_webhook": "https://hooks.example/T0/secret",
-        "answer_cache_hours": float("inf"),
-        "top_k": 9,
-    }
-    given |= {"alert_by": ("tenant",), "llm_options": {"temperature": 0.5}, "trace_project": 'a "b" \x7f'}
+def report_of(
+    *, winner: int, given: Mapping[str, Any], patterns: Sequence[str] = ("simple",) * 2, near: bool = True
+) -> TuneReport:
+    """A finished search over configurations of these patterns, whose quality is not shown to differ."""
     interval = Interval(0.5, 0.4, 0.6, 30)
     found = Tuned(
-        winner=0, quality=interval, current=interval, change=interval, p_value=None, front=[], winners=[0]
+        winner=winner,
+        quality=interval,
+        current=interval,
+        change=interval,
+        p_value=None,
+        front=[],
+        today_is_near=near,
+        winners=[winner],
     )
-    options = configurations(Settings(), "simple", count=2)
-    report = TuneReport(
+    options = [
+        {**one, "pattern": pattern}
+        for one, pattern in zip(configurations(Settings(), "simple", count=2), patterns, strict=True)
+    ]
+    options[1] |= {name: options[0][name] for name in ("embedding", "chunking", "chunk_tokens")}
+    return TuneReport(
         preset="healthcare",
         given=given,
         measure="ndcg_at_10",
@@ -367,6 +429,33 @@ def test_settings_to_take_are_toml_and_hold_no_secret() -> None:
         priced=True,
         seconds=1.0,
     )
+
+
+def test_a_winner_that_only_its_own_questions_show_is_not_called_cheaper() -> None:
+    """It was called "cheaper or faster, or new", where it was neither."""
+    cheaper, luckier = (report_of(winner=1, given={}, near=near).verdict for near in (True, False))
+    assert cheaper.endswith("no difference shown. What is chosen is cheaper or faster.")
+    assert "better only on the questions that chose it: the settings as they are can stay" in luckier
+
+
+def test_a_winner_that_searches_words_too_says_that_the_index_lacks_them() -> None:
+    """The command that was proposed ended with an error about a keyword index of 0 nodes."""
+    hybrid = report_of(winner=1, given={}, patterns=("simple", "hybrid"))
+    assert hybrid.to_dict()["needs_keyword_index"] and not hybrid.needs_ingest
+    assert "'llama-presets doctor --repair' builds it" in hybrid.to_toml()
+    kept = report_of(winner=1, given={}, patterns=("hybrid", "hybrid"))
+    assert not kept.to_dict()["needs_keyword_index"] and "--repair" not in kept.to_toml()
+
+
+def test_settings_to_take_are_toml_and_hold_no_secret() -> None:
+    """What was given is copied as it is, inf too; the address of a webhook is named, and not told."""
+    given = {
+        "alert_webhook": "https://hooks.example/T0/secret",
+        "answer_cache_hours": float("inf"),
+        "top_k": 9,
+    }
+    given |= {"alert_by": ("tenant",), "llm_options": {"temperature": 0.5}, "trace_project": 'a "b" \x7f'}
+    report = report_of(winner=0, given=given)
     text = report.to_toml()
     assert "secret and not copied" in text and "hooks.example" not in text + json.dumps(report.to_dict())
     taken = tomllib.loads(text)

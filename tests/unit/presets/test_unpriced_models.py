@@ -67,6 +67,38 @@ def test_an_estimate_says_what_the_ledger_will_say(tmp_path: Path) -> None:
     assert (estimate["answer"]["usd"], estimate["unpriced_models"]) == (None, ["openai/of-next-year"])
 
 
+@pytest.mark.parametrize(
+    ("reranker", "book", "usd", "unpriced"),
+    [
+        ("cohere/rerank-v3.5", '[models."cohere/rerank-v3.5"]\nsearches = 2\n', 2 * 2 / 1000, []),
+        ("cohere/rerank-v3.5", "", None, ["cohere/rerank-v3.5"]),
+        ("voyage/ours", '[models."voyageai/ours"]\ninput = 0.05\n', 100 * (20 + 512) * 0.05e-6, []),
+        ("http://127.0.0.1:9#ours", "", 0.0, []),
+        ("https://example.org#ours", "", None, ["ours"]),
+        ("cross-encoder/ms-marco-MiniLM-L6-v2", "", 0.0, []),
+    ],
+)
+def test_an_estimated_answer_has_the_price_of_reranking(
+    reranker: str, book: str, usd: float | None, unpriced: list[str], tmp_path: Path
+) -> None:
+    """It was left out, and can be more than the language model; 100 pairs of 532 tokens are 2 searches."""
+    (tmp_path / "prices.toml").write_text(BOOK + book)
+    settings = {**PLAIN, "pattern": "advanced", "reranker": reranker, "candidates": 100}
+    priced = {"prices": str(tmp_path / "prices.toml")}
+    found = estimate_preset("knowledge-base", FISH, settings={**settings, **priced}).to_dict()
+    plain = estimate_preset("knowledge-base", FISH, settings={**PLAIN, **priced}).to_dict()
+    assert plain["answer"]["reranking"] is None and plain["answer"]["usd"] > 0
+    reranking = found["answer"]["reranking"]
+    assert (reranking["model"], reranking["pairs"], reranking["usd"]) == (
+        reranker,
+        100,
+        pytest.approx(usd) if usd is not None else None,
+    )
+    assert found.get("unpriced_models", []) == unpriced
+    whole = None if usd is None else pytest.approx(plain["answer"]["usd"] + usd)
+    assert found["answer"]["usd"] == whole
+
+
 def test_a_price_book_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     """Before anything is opened or sent."""
     with pytest.raises(SettingsError, match=r"Price book '.*none.toml' cannot be read"):

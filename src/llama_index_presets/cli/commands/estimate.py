@@ -31,6 +31,7 @@ from llama_index_presets.presets.matrix import preset as find_preset
 if TYPE_CHECKING:
     from llama_index_presets.presets.estimates.answer import AnswerEstimate
     from llama_index_presets.presets.estimates.estimate import ContextEstimate, Estimate
+    from llama_index_presets.presets.estimates.reranking import RerankEstimate
 
 __all__ = ["estimate"]
 
@@ -143,10 +144,22 @@ def _context(context: ContextEstimate) -> str:
 
 def _answer(answer: AnswerEstimate) -> str:
     """Price of an answer, and its parts."""
+    reranking = "" if answer.reranking is None else f"; {_reranking(answer.reranking)}"
     if answer.usd == 0:
-        return f"$0: {answer.model} runs on this machine"
+        return f"$0: {answer.model} runs on this machine{reranking}"
     usd = None if answer.usd is None else float(answer.usd)
     return (
         f"{dollars(usd)}: {answer.model} reads {counted(answer.prompt_tokens, 'token')} and writes "
-        f"{answer.answer_tokens}, without thinking"
+        f"{answer.answer_tokens}, without thinking{reranking}"
     )
+
+
+def _reranking(reranking: RerankEstimate) -> str:
+    """Price and time of re-ranking, which is part of an answer."""
+    usd = (
+        ""
+        if reranking.usd == 0
+        else f" for {dollars(None if reranking.usd is None else float(reranking.usd))}"
+    )
+    time = "" if reranking.ms is None else f", about {reranking.ms:,.0f} ms on this machine"
+    return f"{reranking.model} re-ranks up to {counted(reranking.pairs, 'passage')}{usd}{time}"

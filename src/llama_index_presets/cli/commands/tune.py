@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -143,6 +144,11 @@ def _say_next(preset: str, plan: Plan, report: TuneReport, files: Mapping[str, P
     other = f"--settings {files['settings']}"
     if report.needs_ingest:
         say(f"The index is made otherwise: llama-presets ingest {preset} … --storage NEW {other}")
+    elif report.needs_keyword_index:
+        say(
+            f"It searches a keyword index, too. An index that has none gets it by: llama-presets doctor {preset} "
+            f"--storage {shlex.quote(plan.variant.storage)} {other} --repair"
+        )
     say(
         f'Use it: llama-presets ask {preset} "…" {other}, or copy the lines below [settings] in llama-presets.toml.'
     )

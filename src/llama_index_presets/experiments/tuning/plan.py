@@ -27,7 +27,7 @@ from llama_index_presets.experiments.tuning.runner import (
     check_measure,
     label,
 )
-from llama_index_presets.experiments.tuning.search import FEWEST, tune
+from llama_index_presets.experiments.tuning.search import FEWEST, asks, tune
 from llama_index_presets.experiments.tuning.space import Configuration, configurations, index_of, parse_axes
 from llama_index_presets.ingest.lock import ingest_lock
 from llama_index_presets.ingest.progress import progress_bar
@@ -35,9 +35,10 @@ from llama_index_presets.monitor.prices import Pricer
 from llama_index_presets.packages.extras import require
 from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.checks.offline import go_offline
-from llama_index_presets.presets.estimates.answer import estimate_answer
+from llama_index_presets.presets.estimates.answer import estimate_answer, passage_tokens
 from llama_index_presets.presets.estimates.estimate import Estimate
 from llama_index_presets.presets.estimates.ingestion import estimate_preset
+from llama_index_presets.presets.estimates.reranking import estimate_reranking
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.settings_sources import load_settings
@@ -51,8 +52,6 @@ _LONGEST: Final = 512
 _LOCAL_STORES: Final = ("lancedb", "duckdb")
 _SAMPLE: Final = 50
 """Documents that are read to estimate how long an index takes, where it costs nothing."""
-_ASKED: Final = 0.6
-"""Share of all pairs of configuration and question that successive halving asks, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,15 +212,30 @@ def _within(
 
 
 def _cost(plan: Plan, values: Settings, estimates: Sequence[Estimate]) -> Decimal | None:
-    """Dollars for embedding the documents once for each index, and for the answers where the measure reads them."""
+    """Dollars for embedding the documents once for each index, for re-ranking, and for answers that are measured."""
     costs = [one.cost_usd for one in estimates]
     if None in costs:
         return None
     total = sum((one for one in costs if one is not None), Decimal(0))
-    if plan.measure in RETRIEVAL_MEASURES:
-        return total
-    usd = estimate_answer(plan.row, values, Pricer(values.prices)).usd
-    return None if usd is None else total + usd * math.ceil(len(plan.options) * len(plan.questions) * _ASKED)
+    pricer = Pricer(values.prices)
+    answer: Decimal | None = Decimal(0)
+    if plan.measure not in RETRIEVAL_MEASURES:
+        answer = estimate_answer(plan.row.with_cells({"pattern": "simple"}), values, pricer).usd
+    each = [_reranking_usd(plan.variant, pricer, one) for one in plan.options]
+    if answer is None or None in each:
+        return None
+    mean = answer + sum((usd for usd in each if usd is not None), Decimal(0)) / len(each)
+    return total + mean * asks(len(plan.options), len(plan.questions))
+
+
+def _reranking_usd(variant: Variant, pricer: Pricer, one: Configuration) -> Decimal | None:
+    """Dollars of re-ranking for one question in a configuration; None when the price is unknown."""
+    if one["pattern"] != "advanced":
+        return Decimal(0)
+    given = {**variant.values(), **{name: value for name, value in one.items() if value is not None}}
+    values, _ = load_settings(given, variant.preset)
+    row = find_preset(variant.preset).with_settings(values)
+    return estimate_reranking(values, pricer, passage_tokens=passage_tokens(row, values)).usd
 
 
 def run_plan(
@@ -253,17 +267,18 @@ def run_plan(
 def _search(plan: Plan, warn: Callable[[str, str], None], show_progress: bool | None) -> TuneReport:
     whole = Part(name="all")
     order = sorted(plan.questions)
+    pricer = Pricer(load_settings(plan.variant.given(), plan.variant.preset)[0].prices)
     random.Random(_SEED).shuffle(order)  # nosec B311  # an order without meaning, the same in every run
     with whole.timed(), progress_bar(show_progress, doing="Asking", things="questions") as progress:
         runner = Runner(
             variant=plan.variant, documents=plan.documents, questions=plan.questions, order=order, folder=plan.folder,
-            options=list(plan.options), store=plan.store, rates=answer_rates(plan.row), quality=plan.measure,
-            offline=plan.offline, progress=progress,
+            options=list(plan.options), store=plan.store, rates=answer_rates(plan.row, pricer), quality=plan.measure,
+            reranking_usd=partial(_reranking_usd, plan.variant, pricer), offline=plan.offline, progress=progress,
         )  # fmt: skip
         dropped = runner.prepare()
         for source, error in {**runner.failed, **dropped}.items():
             warn(source, error)
-        progress.start(math.ceil(len(runner.options) * len(order) * _ASKED))
+        progress.start(asks(len(runner.options), len(order)))
         tuned = tune(len(runner.options), order, runner.ask)
         for source in runner.missing_sources():
             warn(source, NO_DOCUMENT)
@@ -274,7 +289,7 @@ def _search(plan: Plan, warn: Callable[[str, str], None], show_progress: bool | 
         measure=plan.measure,
         options=runner.options,
         tuned=tuned,
-        priced=runner.rates is not None,
+        priced=runner.priced,
         seconds=whole.seconds,
         parts=_parts(runner, whole),
     )

@@ -62,14 +62,26 @@ class TuneReport:
         )
         if tuned.p_value is None or tuned.p_value >= _SURE:
             chance = "" if tuned.p_value is None else f" (p = {tuned.p_value:.3f})"
-            what = (
-                "The settings as they are stay"
-                if tuned.winner == 0
-                else "What is chosen is cheaper or faster, or new"
-            )
-            return f"{told}: no difference shown{chance}. {what}."
+            return f"{told}: no difference shown{chance}. {self._without_a_difference()}."
         better = "better" if tuned.change.mean > 0 else "worse: keep the settings as they are"
         return f"{told}: {better} (p = {tuned.p_value:.3f})."
+
+    def _without_a_difference(self) -> str:
+        """What to do where the quality is not shown to differ: a change needs another reason."""
+        if self.tuned.winner == 0:
+            return "The settings as they are stay"
+        if self.tuned.today_is_near:
+            return "What is chosen is cheaper or faster"
+        return (
+            "What is chosen is better only on the questions that chose it: the settings as they are can stay, and more "
+            "questions tell more"
+        )
+
+    @property
+    def needs_keyword_index(self) -> bool:
+        """Whether the index of today's settings lacks the keyword index that the winner searches."""
+        today, winner = self.options[0]["pattern"], self.options[self.tuned.winner]["pattern"]
+        return bool(winner == "hybrid" and today != "hybrid")
 
     @property
     def needs_ingest(self) -> bool:
@@ -85,6 +97,7 @@ class TuneReport:
             "configurations": len(self.options),
             "settings": self.settings,
             "needs_ingest": self.needs_ingest,
+            "needs_keyword_index": self.needs_keyword_index,
             "verdict": self.verdict,
             "quality": asdict(tuned.quality),
             "current": asdict(tuned.current),
@@ -119,6 +132,8 @@ class TuneReport:
             f"# {self.verdict}",
             "# The index is made with some of these: ingest into a new storage.\n"
             if self.needs_ingest
+            else "# It searches a keyword index, too: 'llama-presets doctor --repair' builds it in the storage.\n"
+            if self.needs_keyword_index
             else "",
             *(
                 f"# {name} is a secret and not copied: set it as before."

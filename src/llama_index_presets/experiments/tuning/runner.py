@@ -6,9 +6,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,9 +54,14 @@ def check_measure(name: str) -> str:
     return name
 
 
-def answer_rates(row: Preset) -> Rates | None:
-    """Prices of the language model that would read the passages; None when they are unknown."""
-    return language_model_rates(read_name(row.llm), Pricer(), local=row.parts()["llm"].local)[1]
+def answer_rates(row: Preset, pricer: Pricer) -> Rates | None:
+    """Prices of the language model that would read the passages; None when they are unknown.
+
+    Args:
+        row: The row, as the settings choose it.
+        pricer: Knows the prices.
+    """
+    return language_model_rates(read_name(row.llm), pricer, local=row.parts()["llm"].local)[1]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +103,8 @@ class Runner:
         folder: Takes the indexes, the embeddings and what was asked.
         options: Configurations; `prepare` drops those that cannot be built.
         store: Vector store of the indexes: one on this machine.
-        rates: Prices of the language model; None when they are unknown: dollars count as 0.
+        rates: Prices of the language model; None when they are unknown.
+        reranking_usd: Price of re-ranking for one question, by configuration; None where it is unknown.
         quality: Name of the measure.
         offline: As for `build`.
         progress: Told of each question.
@@ -115,6 +122,7 @@ class Runner:
     options: list[Configuration]
     store: str
     rates: Rates | None
+    reranking_usd: Callable[[Configuration], Decimal | None]
     quality: str
     offline: bool
     progress: Progress
@@ -169,6 +177,11 @@ class Runner:
         part.detail = f"{counted(chunks, 'chunk')}, {report.embedded:,} of them embedded in this run"
         self.parts.append(part)
 
+    @property
+    def priced(self) -> bool:
+        """Whether all prices are known; else dollars count as 0 for all, as one without a price is not the cheapest."""
+        return self.rates is not None and all(self.reranking_usd(one) is not None for one in self.options)
+
     def remove_indexes(self) -> None:
         """Remove what the search has made but for its outcomes and its vectors, with which another run embeds nothing.
 
@@ -216,15 +229,16 @@ class Runner:
             left = [name for name in questions if name not in journal.outcomes]
             self.progress.advance(len(questions) - len(left) - len(self._asked.get(number, {})))
             if left:
+                reranking_usd = self.reranking_usd(one)
                 with self.asking.timed(), self._open(one) as engine:
                     engine.retrieve(QueryBundle(self.questions[left[0]].text))  # models load at first use
                     for name in left:
-                        journal.add(self._outcome(engine, self.questions[name]))
+                        journal.add(self._outcome(engine, self.questions[name], reranking_usd))
                         self.outcomes += 1
                         self.progress.advance()
             self._asked[number] = dict(journal.outcomes)
 
-    def _outcome(self, engine: PresetEngine, one: JudgedQuestion) -> Outcome:
+    def _outcome(self, engine: PresetEngine, one: JudgedQuestion, reranking_usd: Decimal | None) -> Outcome:
         if self.quality not in RETRIEVAL_MEASURES:
             return Evaluation(engine=engine, questions=[one]).outcome(one)
         started = time.perf_counter()
@@ -233,23 +247,31 @@ class Runner:
         texts = [hit.node.get_content(MetadataMode.NONE) for hit in hits]
         count = engine._parts.chunker.count
         read = PROMPT_TOKENS + min(sum(map(count, texts)), engine.settings.context_tokens)
-        usd = None if self.rates is None else float(self.rates.cost(Tokens(read, ANSWER_TOKENS)))
+        usd = None if self.rates is None else self.rates.cost(Tokens(read, ANSWER_TOKENS))
+        usd = None if usd is None or reranking_usd is None else usd + reranking_usd
         ranking = tuple(named_sources([source_names(hit) for hit in hits], one.relevance))
-        return Outcome(question=one.id, ranking=ranking, latency_ms=latency_ms, cost_usd=usd)
+        return Outcome(
+            question=one.id,
+            ranking=ranking,
+            latency_ms=latency_ms,
+            cost_usd=None if usd is None else float(usd),
+        )
 
     def _measured(self, number: int) -> dict[str, Point]:
         outcomes = {name: found for name, found in self._asked[number].items() if name in self.questions}
         scores = measure([self.questions[name] for name in outcomes], outcomes)
-        quality = scores.by_question.get(self.quality, {})
+        quality, priced = scores.by_question.get(self.quality, {}), self.priced
         return {
-            name: Point(quality.get(name, 0.0), found.latency_ms, found.cost_usd or 0.0)
+            name: Point(quality.get(name, 0.0), found.latency_ms, (found.cost_usd or 0.0) if priced else 0.0)
             for name, found in outcomes.items()
         }
 
     def _journal(self, one: Configuration) -> Path:
-        """File of what was asked; another one when settings, documents or questions are others."""
+        """File of what was asked; another one when settings, documents, questions or prices are others."""
         asked = sorted(digests([self.questions[name] for name in self.order]).items())
-        paid = self.quality if self.quality not in RETRIEVAL_MEASURES else "retrieval"
+        paid: Any = self.quality
+        if paid in RETRIEVAL_MEASURES:  # with dollars by these prices; those of an answer are what was paid
+            paid = ["retrieval", self.rates, self.reranking_usd(one)]
         about = [
             self.variant.preset,
             self.offline,

@@ -14,7 +14,19 @@ from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.evaluate.compare import paired_p_value
 
-__all__ = ["FEWEST", "Ask", "FrontPoint", "Interval", "Point", "Tuned", "choose", "front", "halve", "tune"]
+__all__ = [
+    "FEWEST",
+    "Ask",
+    "FrontPoint",
+    "Interval",
+    "Point",
+    "Tuned",
+    "asks",
+    "choose",
+    "front",
+    "halve",
+    "tune",
+]
 
 FEWEST: Final = 30
 """Questions below which the best of many configurations is mostly the luckiest one."""
@@ -23,6 +35,8 @@ _FOLDS: Final = 5
 _RUNGS: Final = (1 / 3, 2 / 3, 1.0)
 _LEAST: Final = 6
 """Configurations that reach the last rung at least."""
+_OTHERS: Final = 1.3
+"""How many configurations survive in some fold, for each that survives in one, about."""
 _LATENCY: Final = 1.1
 """Step in which latencies count: they are measured on a machine that does other things too."""
 _RESAMPLES: Final = 9_999
@@ -93,6 +107,8 @@ class Tuned:
         change: `quality` less `current`, question by question.
         p_value: How often chance alone would give a change as large; None where no question changed.
         front: The front, best quality first.
+        today_is_near: Whether the settings as they are are within one standard error of the best, so that another
+            winner is one for being cheaper or faster.
         winners: Number of the configuration that each fold chose; how often it is `winner` says how sure the choice is.
     """
 
@@ -102,6 +118,7 @@ class Tuned:
     change: Interval
     p_value: float | None
     front: Sequence[FrontPoint]
+    today_is_near: bool
     winners: Sequence[int]
 
 
@@ -156,6 +173,7 @@ def tune(configurations: int, questions: Sequence[str], ask: Ask) -> Tuned:
         change=interval(chosen - current),
         p_value=paired_p_value(chosen - current),
         front=_front_points(shown, found, of_front),
+        today_is_near=_is_near(found[_best_of(shown, found)], found[0]),
         winners=winners,
     )
 
@@ -199,6 +217,25 @@ def halve(numbers: Sequence[int], questions: Sequence[str], ask: Ask) -> list[in
             left = max(math.ceil(len(kept) / 2), min(_LEAST, len(kept)))
             kept = sorted(set(_best(kept, found, left)) | {numbers[0]})
     return kept
+
+
+def asks(configurations: int, questions: int) -> int:
+    """About how many pairs of configuration and question a search asks, rather too many.
+
+    The folds begin with other questions and keep other configurations, so that together they ask more than each.
+
+    Example:
+        >>> asks(6, 45), asks(40, 45)
+        (270, 1335)
+    """
+    kept, share, before = configurations, 0.0, 0.0
+    for rung in _RUNGS:
+        reached = min(1.0, rung * _FOLDS / (_FOLDS - 1))
+        share += (reached - before) * min(
+            1.0, kept * (1 if kept == configurations else _OTHERS) / configurations
+        )
+        before, kept = reached, max(math.ceil(kept / 2), min(_LEAST, kept))
+    return math.ceil(configurations * questions * share)
 
 
 def _best(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]], count: int) -> list[int]:
@@ -258,7 +295,7 @@ def choose(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> 
         numbers: Configurations to choose from.
         found: What each does with the same questions.
     """
-    best = max(numbers, key=lambda number: average(found[number]).quality)
+    best = _best_of(numbers, found)
     candidates = [*numbers, *([0] if 0 in found and 0 not in numbers else [])]
     near = [number for number in candidates if _is_near(found[best], found[number])]
     fastest = min(average(found[number]).latency_ms for number in near)
@@ -269,6 +306,11 @@ def choose(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> 
         return mean.usd, steps, number != 0, -mean.quality
 
     return min(near, key=rank)
+
+
+def _best_of(numbers: Sequence[int], found: Mapping[int, Mapping[str, Point]]) -> int:
+    """The configuration of the highest quality."""
+    return max(numbers, key=lambda number: average(found[number]).quality)
 
 
 def _is_near(best: Mapping[str, Point], other: Mapping[str, Point]) -> bool:

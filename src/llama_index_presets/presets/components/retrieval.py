@@ -17,7 +17,7 @@ from llama_index_presets.presets.checks.local_weights import find_reranker
 from llama_index_presets.presets.index.keyword_index import KeywordOpening, open_keyword_index
 from llama_index_presets.presets.index.storage import Storage
 from llama_index_presets.presets.models import reads_images
-from llama_index_presets.presets.settings import Settings
+from llama_index_presets.presets.settings import LEG_CANDIDATES, RERANK_CANDIDATES, Settings
 from llama_index_presets.providers.rerankers import (
     CROSS_ENCODER,
     DEFAULT_RERANKER,
@@ -39,14 +39,8 @@ __all__ = ["MakeRetriever", "RetrievalPattern", "assemble_pattern", "check_patte
 
 MakeRetriever = Callable[[MetadataFilters | None], BaseRetriever]
 
-RERANK_CANDIDATES = 50
-"""Hits that a re-ranker is given when `candidates` is not set."""
-
 SECOND = "second"
 """Name of the leg of the second embedding model, in `RankedNode.stages` and events."""
-
-LEG_CANDIDATES = 100
-"""Hits that each leg of a hybrid search is asked for when `candidates` is not set."""
 
 
 @dataclass(frozen=True, slots=True)

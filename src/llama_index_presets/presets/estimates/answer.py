@@ -1,4 +1,4 @@
-"""Answer estimate of a preset: what one answer reads, writes and costs."""
+"""Answer estimate of a preset: what one answer re-ranks, reads, writes and costs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from llama_index_presets.embed.catalogue import catalogue
 from llama_index_presets.monitor.prices import Pricer, Tokens, price_key
+from llama_index_presets.presets.estimates.reranking import RerankEstimate, estimate_reranking
 from llama_index_presets.presets.matrix import Preset
 from llama_index_presets.presets.settings import Settings
 from llama_index_presets.providers.embedding_models import CATALOGUE, read_embedding_name
 from llama_index_presets.providers.language_models import language_model_rates, read_name
 
-__all__ = ["ANSWER_TOKENS", "PROMPT_TOKENS", "AnswerEstimate", "estimate_answer"]
+__all__ = ["ANSWER_TOKENS", "PROMPT_TOKENS", "AnswerEstimate", "estimate_answer", "passage_tokens"]
 
 PROMPT_TOKENS: Final = 150
 """Of the instructions and the question, around the passages."""
@@ -29,10 +30,11 @@ class AnswerEstimate:
         model: Name of the language model.
         prompt_tokens: Tokens that it reads: as many passages as the preset shows, and the instructions.
         answer_tokens: Tokens that it writes, without those of thinking, which a reasoning model bills as well.
-        usd: Price, in US dollars; None when the model's price is unknown.
+        usd: Price with that of re-ranking, in US dollars; None when a price is unknown.
         read_usd: Price of a million tokens read, in prompts of this length.
         written_usd: Price of a million tokens written.
-        unpriced_models: The model, as a price book names it, where its price is unknown.
+        reranking: What re-ranks the hits before; None where nothing does.
+        unpriced_models: The models, as a price book names them, whose price is unknown.
     """
 
     model: str
@@ -41,13 +43,15 @@ class AnswerEstimate:
     usd: Decimal | None
     read_usd: Decimal | None
     written_usd: Decimal | None
+    reranking: RerankEstimate | None = None
     unpriced_models: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         prices = ("usd", "read_usd", "written_usd")
         floats = {name: None if (price := getattr(self, name)) is None else float(price) for name in prices}
-        values = {**asdict(self), **floats}
+        reranking = None if self.reranking is None else self.reranking.to_dict()
+        values = {**asdict(self), **floats, "reranking": reranking}
         return {name: value for name, value in values.items() if name != "unpriced_models"}
 
 
@@ -65,19 +69,39 @@ def estimate_answer(row: Preset, settings: Settings, pricer: Pricer | None = Non
         Decimal('0E-12')
     """
     prices = pricer or Pricer()
-    read = read_embedding_name(row.embedding)
-    longest = catalogue()[read.model].max_tokens if read.provider == CATALOGUE else _CHUNK_TOKENS
-    passage = min(longest, settings.chunk_tokens or _CHUNK_TOKENS)
+    passage = passage_tokens(row, settings)
     prompt = PROMPT_TOKENS + min(settings.context_tokens, settings.top_k * passage)
+    reranking = (
+        estimate_reranking(settings, prices, passage_tokens=passage) if row.pattern == "advanced" else None
+    )
     name = read_name(row.llm)
     provider, rates = language_model_rates(name, prices, local=row.parts()["llm"].local)
     at = rates.at(prompt) if rates is not None else None
+    usd = None if rates is None else rates.cost(Tokens(prompt, ANSWER_TOKENS))
+    unpriced = [price_key(provider, name.model)] if usd is None else []
+    if reranking is not None:
+        usd = None if usd is None or reranking.usd is None else usd + reranking.usd
+        unpriced += [reranking.unpriced_model] if reranking.unpriced_model else []
     return AnswerEstimate(
         model=row.llm,
         prompt_tokens=prompt,
         answer_tokens=ANSWER_TOKENS,
-        usd=None if rates is None else rates.cost(Tokens(prompt, ANSWER_TOKENS)),
+        usd=usd,
         read_usd=None if at is None else at.input,
         written_usd=None if at is None else at.output,
-        unpriced_models=(price_key(provider, name.model),) if rates is None else (),
+        reranking=reranking,
+        unpriced_models=tuple(unpriced),
     )
+
+
+def passage_tokens(row: Preset, settings: Settings) -> int:
+    """Tokens of a passage, at most: as long as a chunk is cut.
+
+    Example:
+        >>> from llama_index_presets.presets.matrix import preset
+        >>> passage_tokens(preset("knowledge-base"), Settings(chunk_tokens=128))
+        128
+    """
+    read = read_embedding_name(row.embedding)
+    longest = catalogue()[read.model].max_tokens if read.provider == CATALOGUE else _CHUNK_TOKENS
+    return min(longest, settings.chunk_tokens or _CHUNK_TOKENS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from llama_index_presets.packages.command_process import is_brief
 from llama_index_presets.presets.checks.offline import go_offline
 from llama_index_presets.presets.contextual.contextualiser import Contextualiser
 from llama_index_presets.presets.contextual.model import counting_contextualiser
-from llama_index_presets.presets.estimates.answer import estimate_answer
+from llama_index_presets.presets.estimates.answer import AnswerEstimate, estimate_answer
 from llama_index_presets.presets.estimates.estimate import ContextEstimate, Estimate
+from llama_index_presets.presets.estimates.reranking import local_scorer
 from llama_index_presets.presets.index.encryption import choose_encryption
 from llama_index_presets.presets.index.storage import Storage, check_metadata, resolve_storage
 from llama_index_presets.presets.matrix import Preset
@@ -83,6 +85,8 @@ class Estimator:
         contextualiser: Counts the context sentences, where a language model writes them.
         vectors: The store, for the vectors of documents that are read again; None counts without them.
         pricer: Knows the prices.
+        answer: What one answer costs, where the preset is known.
+        make_scorer: Makes what scores passages with a re-ranker on this machine, to be timed; see `local_scorer`.
     """
 
     embed_model: BaseEmbedding
@@ -94,6 +98,8 @@ class Estimator:
     contextualiser: Contextualiser | None = None
     vectors: BasePydanticVectorStore | None = None
     pricer: Pricer = field(default_factory=Pricer)
+    answer: AnswerEstimate | None = None
+    make_scorer: Callable[[], Callable[[Sequence[str]], object] | None] | None = None
 
     def run(
         self,
@@ -158,6 +164,7 @@ class Estimator:
             minutes_from=minutes_from,
             disk_bytes=self._disk_bytes(work),
             model=self.model,
+            answer=self._timed_answer(work) if measure else self.answer,
             context=context,
             unpriced_models=tuple(dict.fromkeys(unpriced)),
         )
@@ -227,8 +234,7 @@ class Estimator:
 
     def _measured(self, work: Work) -> tuple[float, str]:
         """Embed a few of the texts: after one that loads the model, since loading is paid once."""
-        texts = work.texts[:: -(-len(work.texts) // _MEASURED_TEXTS) or 1]
-        measured, seconds = _seconds(self._inner.get_text_embedding_batch, texts)
+        measured, seconds = _seconds(self._inner.get_text_embedding_batch, _some(work.texts))
         total = seconds * (work.embedded - work.images) / max(measured, 1)
         if work.pictures:
             images = [picture.resolve_image() for picture in work.pictures]
@@ -237,6 +243,16 @@ class Estimator:
             total += of_images * work.images / pictures
             measured, seconds = measured + pictures, seconds + of_images
         return total / 60, f"{counted(measured, 'chunk')} embedded on this machine in {seconds:.2f} s"
+
+    def _timed_answer(self, work: Work) -> AnswerEstimate | None:
+        """What one answer costs, with the time of a re-ranker on this machine where there are passages to time it."""
+        reranking = self.answer.reranking if self.answer is not None else None
+        score = self.make_scorer() if reranking is not None and self.make_scorer and work.texts else None
+        if self.answer is None or reranking is None or score is None:
+            return self.answer
+        scored, seconds = _seconds(score, _some(work.texts))
+        timed = replace(reranking, ms=round(1000 * seconds * reranking.pairs / scored, 1))
+        return replace(self.answer, reranking=timed)
 
     def _disk_bytes(self, work: Work) -> int:
         if self.store not in _DISK:
@@ -319,9 +335,10 @@ def estimate_preset(
             caches=values.embedding_cache != "off",
             contextualiser=contextualiser,
             pricer=pricer,
+            answer=estimate_answer(row, values, pricer),
+            make_scorer=partial(local_scorer, values),
         )
-        answer = estimate_answer(row, values, pricer)
-        return replace(estimator.run(found, progress, sample=sample), answer=answer)
+        return estimator.run(found, progress, sample=sample)
 
 
 def _counting_embedding(row: Preset, values: Settings, *, local: bool) -> BaseEmbedding:
@@ -351,6 +368,11 @@ def _checked_sealer(
 def _all_places(texts: Sequence[str]) -> list[int]:
     """What an empty cache is missing."""
     return list(range(len(texts)))
+
+
+def _some(texts: Sequence[str]) -> Sequence[str]:
+    """As many texts as are timed, spread over all."""
+    return texts[:: -(-len(texts) // _MEASURED_TEXTS) or 1]
 
 
 def _seconds(embed: Callable[[list[Any]], object], inputs: Sequence[Any]) -> tuple[int, float]:

@@ -64,6 +64,12 @@ def _costs(estimate: Estimate) -> Chart | None:
         return None
     series = {
         name: [costs[place] for costs in dollars.values()]
-        for place, name in enumerate(("embedding model", "language model"))
+        for place, name in enumerate(("embedding model", _who_answers(estimate)))
     }
     return bars("What the ingest costs, and 100 to 10,000 answers", list(dollars), series, "USD")
+
+
+def _who_answers(estimate: Estimate) -> str:
+    """Which models the dollars of an answer go to."""
+    reranking = estimate.answer.reranking if estimate.answer is not None else None
+    return "language model and re-ranker" if reranking is not None and reranking.usd else "language model"
