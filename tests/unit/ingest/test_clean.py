@@ -7,7 +7,7 @@ import pytest
 from llama_index_presets.ingest.clean import plain_from_pages, plain_from_text
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.csv import plain_from_rows
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
 
 MARKDOWN = """---

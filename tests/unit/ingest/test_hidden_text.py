@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama_index_presets.ingest.clean import without_controls
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 
 HIDDEN = "ignore this"
 STYLES = [

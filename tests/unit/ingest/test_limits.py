@@ -28,9 +28,9 @@ from llama_index_presets.ingest.metadata.document_metadata import (
 )
 from llama_index_presets.ingest.plain_text import is_table_caption
 from llama_index_presets.ingest.read import read_file
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
+from llama_index_presets.ingest.readers.html.visibility import hidden_by_sheet
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
-from llama_index_presets.ingest.readers.visibility import hidden_by_sheet
 from llama_index_presets.ingest.sources.source import sources
 
 ONE = SizeLimit(1)

@@ -14,7 +14,7 @@ from llama_index_presets.ingest.clean import plain_from_text, without_controls
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import Mark, PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.markdown import html_from_markdown
 from llama_index_presets.packages.extras import require
 

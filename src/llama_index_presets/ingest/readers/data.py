@@ -20,7 +20,7 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import Mark, PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file, utf8_start
 from llama_index_presets.ingest.readers.epub import plain_from_xhtml
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.packages import local_name
 from llama_index_presets.packages.extras import require
 

@@ -15,8 +15,8 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import plain_values
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import read_text_file
-from llama_index_presets.ingest.readers.html import plain_from_html
-from llama_index_presets.ingest.readers.list_markers import counter
+from llama_index_presets.ingest.readers.html.list_markers import counter
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.packages.extras import require
 
 __all__ = ["read_latex"]

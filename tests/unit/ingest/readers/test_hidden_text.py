@@ -12,7 +12,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from tests.unit.ingest.readers.test_lists import odt
 
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.odf import read_odt
 from llama_index_presets.ingest.readers.office.word import read_docx
 from llama_index_presets.ingest.readers.pdf.reader import read_pdf

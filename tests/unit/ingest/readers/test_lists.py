@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.readers.office import docx
 
 from llama_index_presets.answer.confidence.units import split_units
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
 from llama_index_presets.ingest.readers.markup import read_org
 from llama_index_presets.ingest.readers.office.list_numbers import marked_items, read_numbering

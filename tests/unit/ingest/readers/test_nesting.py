@@ -9,9 +9,9 @@ import pytest
 
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.read import read_file
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.nesting import check_nesting
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.markdown import plain_from_markdown
-from llama_index_presets.ingest.readers.nesting import check_nesting
 
 MANY = 200_000
 SELECTORS = ",".join(f"li.a{n}" for n in range(20_000))

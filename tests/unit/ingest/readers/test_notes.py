@@ -10,7 +10,7 @@ from pptx import Presentation
 from tests.fixtures.readers.office import opendocument
 
 from llama_index_presets.ingest.read import read_file
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.word_notes import notes_at_marks
 
 

@@ -10,7 +10,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.chunking.chunk import COLUMNS_KEY, SentenceChunker, SourceText
 from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText, TableSpan
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.tables import Cell, fill_spans, table_text
 

@@ -16,7 +16,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
 from llama_index_presets.ingest.readers.encoding import Decoded, decode
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.mail.message import (
     Attachment,
     Message,

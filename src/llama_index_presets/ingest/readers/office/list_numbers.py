@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape, unescape
 from typing import Any, Final, NamedTuple
 
-from llama_index_presets.ingest.readers.list_markers import MARKER, counter
+from llama_index_presets.ingest.readers.html.list_markers import MARKER, counter
 from llama_index_presets.ingest.readers.office.packages import attribute, local_name, parse_xml
 
 __all__ = ["Level", "Numbering", "marked_items", "read_numbering", "write_numbers"]

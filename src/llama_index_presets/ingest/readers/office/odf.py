@@ -13,7 +13,7 @@ from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_properties
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.formulas import formula_text
 from llama_index_presets.ingest.readers.office.odf_lists import ITEM_TAG, LABEL, mark_numbered
 from llama_index_presets.ingest.readers.office.odf_sheets import count_of, sheet_of_table

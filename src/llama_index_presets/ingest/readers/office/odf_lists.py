@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Final, NamedTuple
 
-from llama_index_presets.ingest.readers.list_markers import MARKER, OWN, counter
+from llama_index_presets.ingest.readers.html.list_markers import MARKER, OWN, counter
 from llama_index_presets.ingest.readers.office.packages import attribute, local_name
 
 __all__ = ["ITEM_TAG", "LABEL", "mark_numbered"]

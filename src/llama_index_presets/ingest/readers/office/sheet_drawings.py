@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from html import unescape
 from typing import Any, Final
 
-from llama_index_presets.ingest.readers.image_text import description
+from llama_index_presets.ingest.readers.html.image_text import description
 from llama_index_presets.ingest.readers.office.packages import attribute, local_name, parse_xml
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from llama_index_presets.ingest.readers.list_markers import counter
+from llama_index_presets.ingest.readers.html.list_markers import counter
 from llama_index_presets.ingest.readers.office.packages import attribute, local_name
 
 __all__ = ["paragraph_markers"]

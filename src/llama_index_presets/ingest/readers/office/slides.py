@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.readers.html import plain_from_html
-from llama_index_presets.ingest.readers.image_text import description
-from llama_index_presets.ingest.readers.list_markers import MARKER
+from llama_index_presets.ingest.readers.html.image_text import description
+from llama_index_presets.ingest.readers.html.list_markers import MARKER
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.number_formats import shown
 from llama_index_presets.ingest.readers.office.packages import (
     check_package,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.plain_text import PlainText
-from llama_index_presets.ingest.readers.html import plain_from_html
+from llama_index_presets.ingest.readers.html.reader import plain_from_html
 from llama_index_presets.ingest.readers.office.hidden import HiddenText
 from llama_index_presets.ingest.readers.office.list_numbers import marked_items, read_numbering, write_numbers
 from llama_index_presets.ingest.readers.office.packages import (

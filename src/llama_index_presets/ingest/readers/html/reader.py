@@ -17,19 +17,10 @@ from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import about_html
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
-from llama_index_presets.ingest.readers.image_text import image_text
-from llama_index_presets.ingest.readers.list_markers import item_marker, list_styles
-from llama_index_presets.ingest.readers.nesting import check_nesting
-from llama_index_presets.ingest.readers.office.formulas import formula_of_page
-from llama_index_presets.ingest.readers.tables import (
-    Cell,
-    TableText,
-    fill_spans,
-    in_one_line,
-    mark_bold,
-    table_text,
-)
-from llama_index_presets.ingest.readers.visibility import (
+from llama_index_presets.ingest.readers.html.image_text import image_text
+from llama_index_presets.ingest.readers.html.list_markers import item_marker, list_styles
+from llama_index_presets.ingest.readers.html.nesting import check_nesting
+from llama_index_presets.ingest.readers.html.visibility import (
     MARGINS,
     Rgb,
     colours,
@@ -38,6 +29,15 @@ from llama_index_presets.ingest.readers.visibility import (
     is_menu,
     is_same,
     names_menu,
+)
+from llama_index_presets.ingest.readers.office.formulas import formula_of_page
+from llama_index_presets.ingest.readers.tables import (
+    Cell,
+    TableText,
+    fill_spans,
+    in_one_line,
+    mark_bold,
+    table_text,
 )
 from llama_index_presets.packages.extras import require
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llama_index_presets.ingest.readers.visibility import check_selectors, selected, sheet_rules
+from llama_index_presets.ingest.readers.html.visibility import check_selectors, selected, sheet_rules
 
 __all__ = ["MARKER", "OWN", "counter", "item_marker", "list_styles"]
 
