@@ -78,6 +78,7 @@ READERS: Final[dict[str, ReaderEntry]] = _table(
     (".eml .emlx .mht .mhtml", "mail.eml:read_eml", "readers"),
     (".mbox", "mail.eml:read_mbox", "readers"),
     (".msg", "mail.msg:read_msg", "readers"),
+    (".ics .ical .vcf .vcard", "mail.calendar:read_calendar", "", 2),
     (".epub", "epub:read_epub", "readers", 2),
     (".json .geojson", "data:read_json", ""),
     (".jsonl .ndjson", "data:read_json_lines", ""),
