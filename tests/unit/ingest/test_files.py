@@ -131,7 +131,8 @@ def as_nobody() -> Iterator[None]:
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
 def test_a_folder_that_cannot_be_opened_is_named() -> None:
     """Its documents are not gone, they cannot be seen."""
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folder is closed to other users
+    # Folders of pytest and of the test process are closed to other users.
+    with tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as name:
         Path(name).chmod(0o755)
         closed = Path(name) / "closed"
         closed.mkdir(0)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from llama_index_presets.ingest.readers.html.visibility import check_selectors, selected, sheet_rules
 
-__all__ = ["MARKER", "OWN", "counter", "item_marker", "list_styles"]
+__all__ = ["MARKER", "OWN", "counter", "item_marker", "list_styles", "whole_number"]
 
 OWN: Final = secrets.token_hex(8)
 """End of the names of attributes that readers set: a file cannot write them, and so no text that nobody sees."""
@@ -98,16 +98,17 @@ def item_marker(item: Any, around: Any, last: int | None, styles: Mapping[int, s
 def _value(item: Any, around: Any, last: int | None) -> int:
     attributes = around.attributes if around is not None else {}
     step = -1 if "reversed" in attributes else 1
-    if (value := _number(item.attributes.get("value"))) is not None:
+    if (value := whole_number(item.attributes.get("value"))) is not None:
         return value
     if last is not None:
         return last + step
-    if (value := _number(attributes.get("start"))) is not None:
+    if (value := whole_number(attributes.get("start"))) is not None:
         return value
     return 1 if step > 0 else sum(one.tag == "li" for one in around.iter())
 
 
-def _number(text: str | None) -> int | None:
+def whole_number(text: str | None) -> int | None:
+    """Number of an attribute, of six digits at most; None where it is no such number."""
     plain = (text or "").strip()
     return int(plain) if re.fullmatch(r"[-+]?\d{1,6}", plain, re.ASCII) else None
 

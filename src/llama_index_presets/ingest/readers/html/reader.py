@@ -18,7 +18,7 @@ from llama_index_presets.ingest.metadata.document_metadata import about_html
 from llama_index_presets.ingest.plain_text import Mark, PlainText, TableSpan
 from llama_index_presets.ingest.readers.encoding import read_text_file
 from llama_index_presets.ingest.readers.html.image_text import image_text
-from llama_index_presets.ingest.readers.html.list_markers import item_marker, list_styles
+from llama_index_presets.ingest.readers.html.list_markers import item_marker, list_styles, whole_number
 from llama_index_presets.ingest.readers.html.nesting import check_nesting
 from llama_index_presets.ingest.readers.html.visibility import (
     MARGINS,
@@ -405,11 +405,6 @@ def _gap_of(tag: str) -> str:
     return "\n\n" if tag in _BLOCKS or tag in _HEADINGS else "\n" if tag in _LINES else ""
 
 
-def _number(text: str | None) -> int | None:
-    plain = (text or "").strip()
-    return int(plain) if re.fullmatch(r"[-+]?\d{1,6}", plain, re.ASCII) else None
-
-
 def _elements(node: Any) -> Iterator[Any]:
     child = node.child
     while child is not None:
@@ -473,7 +468,7 @@ def _is_bold(node: Any) -> bool:
 
 
 def _span(value: str | None) -> int:
-    number = _number(value or "1")
+    number = whole_number(value or "1")
     return 1 if number is None or number < 0 else number
 
 

@@ -10,7 +10,7 @@ import re
 import zipfile
 from typing import Any, Final
 
-from llama_index_presets.ingest.readers.office.packages import attribute, local_name, parse_xml
+from llama_index_presets.ingest.readers.office.packages import attribute, child_of, local_name, parse_xml
 
 __all__ = ["HiddenText"]
 
@@ -57,7 +57,7 @@ class HiddenText:
     def _is_hidden(self, run: Any) -> bool:
         above = list(run.iterancestors())
         paragraph = next((one for one in above if local_name(one.tag) == "p"), None)
-        own, of_paragraph = _child(run, "rPr"), _child(paragraph, "pPr")
+        own, of_paragraph = child_of(run, "rPr"), child_of(paragraph, "pPr")
         layers = [own, *self._of_style(own, "rStyle"), *self._of_style(of_paragraph, "pStyle")]
         vanish, size, colour = (_first(layers, name) for name in ("vanish", "sz", "color"))
         if vanish is not None and attribute(vanish) not in _OFF:
@@ -72,28 +72,22 @@ class HiddenText:
 
     def _chain(self, properties: Any, kind: str) -> list[Any]:
         """The style that properties name, and those that it is based on."""
-        named, chain = _child(properties, kind), list[Any]()
+        named, chain = child_of(properties, kind), list[Any]()
         while named is not None and len(chain) < 10:
             style = self._styles.get(attribute(named))
             if style is None:
                 break
             chain.append(style)
-            named = _child(style, "basedOn")
+            named = child_of(style, "basedOn")
         return chain
 
     def _of_style(self, properties: Any, kind: str) -> list[Any]:
-        return [_child(style, "rPr") for style in self._chain(properties, kind)]
+        return [child_of(style, "rPr") for style in self._chain(properties, kind)]
 
     def _paragraph_layers(self, properties: Any) -> list[Any]:
-        return [_child(style, "pPr") for style in self._chain(properties, "pStyle")]
-
-
-def _child(element: Any, name: str) -> Any:
-    return (
-        next((one for one in element if local_name(one.tag) == name), None) if element is not None else None
-    )
+        return [child_of(style, "pPr") for style in self._chain(properties, "pStyle")]
 
 
 def _first(layers: list[Any], name: str) -> Any:
     """The property of the nearest layer that has it."""
-    return next((found for layer in layers if (found := _child(layer, name)) is not None), None)
+    return next((found for layer in layers if (found := child_of(layer, name)) is not None), None)

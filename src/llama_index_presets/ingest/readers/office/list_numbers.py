@@ -14,7 +14,7 @@ from html import escape, unescape
 from typing import Any, Final, NamedTuple
 
 from llama_index_presets.ingest.readers.html.list_markers import MARKER, counter
-from llama_index_presets.ingest.readers.office.packages import attribute, local_name, parse_xml
+from llama_index_presets.ingest.readers.office.packages import attribute, child_of, local_name, parse_xml
 
 __all__ = ["Level", "Numbering", "marked_items", "read_numbering", "write_numbers"]
 
@@ -119,7 +119,7 @@ def _kind_of(kind: str, kinds: dict[str, Any], lists: dict[str, Any], styles: di
     for _ in range(_MOST_BASES):
         link = _value(kinds.get(kind), "numStyleLink")
         style = styles.get(link) if link else None
-        target = lists.get(_value(_child(_child(style, "pPr"), "numPr"), "numId"))
+        target = lists.get(_value(child_of(child_of(style, "pPr"), "numPr"), "numId"))
         if target is None:
             break
         kind = _value(target, "abstractNumId")
@@ -130,7 +130,7 @@ def _levels_of(kind: Any, name: str) -> Iterator[tuple[int, Level]]:
     for level in kind if kind is not None else ():
         depth = _number(attribute(level, "ilvl"))
         if local_name(level.tag) == "lvl" and depth <= _DEEPEST:
-            text, legal = _child(level, "lvlText"), _child(level, "isLgl")
+            text, legal = child_of(level, "lvlText"), child_of(level, "isLgl")
             yield (
                 depth,
                 Level(
@@ -152,7 +152,7 @@ def _place_of_style(
     chain = [name]
     while len(chain) < _MOST_BASES and (base := _value(styles.get(chain[-1]), "basedOn")) in styles:
         chain.append(base)
-    numbers = [_child(_child(styles[one], "pPr"), "numPr") for one in chain]
+    numbers = [child_of(child_of(styles[one], "pPr"), "numPr") for one in chain]
     number = next(filter(None, (_value(one, "numId") for one in numbers)), "")
     depth = next(filter(None, (_value(one, "ilvl") for one in numbers)), "")
     linked = ((at, levels.get((number, at))) for at in range(_DEEPEST + 1))
@@ -165,7 +165,7 @@ def write_numbers(root: Any, numbering: Numbering) -> None:
     """Put what stands before each numbered paragraph in front of its text, for `marked_items`."""
     counts: dict[str, dict[int, int]] = {}
     for paragraph in [one for one in root.iter() if local_name(one.tag) == "p"]:
-        properties = _child(paragraph, "pPr")
+        properties = child_of(paragraph, "pPr")
         place = _place_of(properties, numbering)
         level = numbering.levels.get(place)
         has_content = any(
@@ -182,7 +182,7 @@ def write_numbers(root: Any, numbering: Numbering) -> None:
 
 
 def _place_of(properties: Any, numbering: Numbering) -> tuple[str, int]:
-    numbers = _child(properties, "numPr")
+    numbers = child_of(properties, "numPr")
     list_, depth = _value(numbers, "numId"), _value(numbers, "ilvl")
     if list_:
         return list_, _number(depth)
@@ -192,7 +192,7 @@ def _place_of(properties: Any, numbering: Numbering) -> tuple[str, int]:
 
 def _is_deleted(properties: Any) -> bool:
     """Whether the end of a paragraph is a deletion that was tracked: it is no item any more."""
-    marks = _child(properties, "rPr")
+    marks = child_of(properties, "rPr")
     return marks is not None and any(local_name(one.tag) in ("del", "moveFrom") for one in marks)
 
 
@@ -230,7 +230,7 @@ def _put(paragraph: Any, properties: Any, place: tuple[str, int], marker: str | 
     if properties is None:
         properties = paragraph.makeelement(f"{space}pPr")
         paragraph.insert(0, properties)
-    numbers = _child(properties, "numPr")
+    numbers = child_of(properties, "numPr")
     if not _value(numbers, "numId"):
         if numbers is not None:
             properties.remove(numbers)
@@ -257,14 +257,8 @@ def marked_items(html: str) -> str:
     return _MARKED.sub(marked, html)
 
 
-def _child(element: Any, name: str) -> Any:
-    return (
-        next((one for one in element if local_name(one.tag) == name), None) if element is not None else None
-    )
-
-
 def _value(element: Any, name: str) -> str:
-    child = _child(element, name)
+    child = child_of(element, name)
     return "" if child is None else attribute(child)
 
 

@@ -14,6 +14,7 @@ from llama_index_presets.packages.extras import require
 __all__ = [
     "OLD_OFFICE",
     "attribute",
+    "child_of",
     "check_package",
     "core_properties",
     "is_encrypted",
@@ -108,3 +109,10 @@ def core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:
 def attribute(element: Any, name: str = "val") -> str:
     """Attribute of an element by its name without a namespace; empty where it has none."""
     return next((str(value) for key, value in element.attrib.items() if local_name(key) == name), "")
+
+
+def child_of(element: Any, name: str) -> Any:
+    """First child element by its name without a namespace; None where there is none, or no element."""
+    return (
+        next((one for one in element if local_name(one.tag) == name), None) if element is not None else None
+    )
