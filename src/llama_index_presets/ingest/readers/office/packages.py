@@ -14,8 +14,8 @@ from llama_index_presets.packages.extras import require
 __all__ = [
     "OLD_OFFICE",
     "attribute",
-    "child_of",
     "check_package",
+    "child_of",
     "core_properties",
     "is_encrypted",
     "local_name",
