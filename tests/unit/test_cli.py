@@ -400,10 +400,18 @@ def test_an_estimate_asks_no_storage_of_another_preset(  # type: ignore[no-untyp
 def test_a_missing_audit_log_says_which_presets_keep_one(  # type: ignore[no-untyped-def]
     run, clinic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No errno: the next step."""
-    monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", "k" * 32)
-    code, _, err = run("audit", "verify", "--storage", clinic)
-    assert code == 1 and "There is no audit log" in err and "monitoring = 'audit'" in err
+    """No errno: the next step. A key is not asked for where there is nothing to check."""
+    for key in ("", "k" * 32):
+        monkeypatch.setenv("LLAMA_PRESETS_AUDIT_KEY", key)
+        code, _, err = run("audit", "verify", "--storage", clinic)
+        assert code == 1 and "There is no audit log" in err and "monitoring = 'audit'" in err
+
+
+def test_a_storage_whose_name_is_not_utf8_says_so(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """It asked for "at least one character, without control characters"."""
+    (tmp_path / "a.md").write_text("Alpha.")
+    code, _, err = run("ingest", "healthcare", tmp_path / "a.md", "--storage", f"{tmp_path}/st\udcf6")
+    assert code == 2 and "which is not UTF-8; rename it, or set a UTF-8 locale" in err
 
 
 def test_an_empty_folder_and_an_unwritable_storage_are_stated_failures(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

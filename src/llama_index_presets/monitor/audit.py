@@ -37,6 +37,7 @@ __all__ = [
     "AuditReport",
     "audit_key",
     "audit_key_file",
+    "no_log",
     "verify",
 ]
 
@@ -280,6 +281,19 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
     return key
 
 
+def no_log(path: str | Path) -> AuditError:
+    """The error of a log that is not there.
+
+    Example:
+        >>> str(no_log("audit.jsonl")).split(". ")[0]
+        "There is no audit log 'audit.jsonl'"
+    """
+    return AuditError(
+        f"There is no audit log '{path}'. It begins with the first question to a preset with monitoring = 'audit', "
+        "as financial-documents has; name its --storage."
+    )
+
+
 def verify(
     path: str | Path, *, key: bytes | str | os.PathLike[str], head: AuditHead | None = None
 ) -> AuditReport:
@@ -303,10 +317,7 @@ def verify(
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError as error:
-        raise AuditError(
-            f"There is no audit log '{path}'. It begins with the first question to a preset with monitoring = 'audit', "
-            "as financial-documents has; name its --storage."
-        ) from error
+        raise no_log(path) from error
     except OSError as error:
         raise AuditError(f"Audit log '{path}' cannot be read: {error}.") from error
     torn = lines.pop() != b""

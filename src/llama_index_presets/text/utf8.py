@@ -64,7 +64,11 @@ def check_name(what: str, name: str) -> None:
     Raises:
         SettingsError: It is empty, no string, has a control character such as NUL, or has no UTF-8 form.
     """
-    if not isinstance(name, str) or not name or not has_utf8(name) or not name.isprintable():
+    if isinstance(name, str) and not has_utf8(name):
+        raise SettingsError(
+            f"{what} is {printable(repr(name))}, which is not UTF-8; rename it, or set a UTF-8 locale (LANG=C.UTF-8)."
+        )
+    if not isinstance(name, str) or not name or not name.isprintable():
         raise SettingsError(
             f"{what} is {printable(repr(name))}; give a name of at least one character, without control characters."
         )

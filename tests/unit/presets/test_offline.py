@@ -44,6 +44,7 @@ def test_research_papers_answers_and_says_what_it_lacks(
     assert explained["swapped_for_offline"] == {"embedding": "all-mpnet-base-v2", "pattern": "advanced"}
     assert explained["cells"]["embedding"] == "all-MiniLM-L6-v2" and explained["cells"]["pattern"] == "simple"
     assert [record.message for record in caplog.records] == explained["notices"]
+    assert "llama-presets weights pull all-mpnet-base-v2" in explained["notices"][0]
     assert "Re-ranking is off" in explained["notices"][1] and "hf download" in explained["notices"][1]
 
 

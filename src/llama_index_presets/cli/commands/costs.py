@@ -112,14 +112,16 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Find any edit, deletion or reorder of an audit log and, against an exported head, truncation."""
-    from llama_index_presets.monitor.audit import AuditHead, audit_key
+    from llama_index_presets.monitor.audit import AuditHead, audit_key, no_log
     from llama_index_presets.monitor.audit import verify as verify_log
     from llama_index_presets.presets.index.storage import resolve_storage
 
-    secret = key or audit_key(make=False)
+    path = log or resolve_storage(storage).folder / "audit.jsonl"
+    if not path.exists():
+        raise no_log(path)  # before a key is asked for, which nobody needs who has no log
     report = verify_log(
-        log or resolve_storage(storage).folder / "audit.jsonl",
-        key=secret,
+        path,
+        key=key or audit_key(make=False),
         head=AuditHead.load(head) if head else None,
     )
     if report.ok and export is not None:

@@ -266,8 +266,9 @@ def _embedding(row: Preset, storage: Storage) -> tuple[Preset, list[str]]:
     if embedding_model(wanted).modality == "image":
         reason += ", texts only: pictures are left out"
     notice = (
-        f"A stand-in embeds: {reason}. For '{wanted}', put its folder at {cache_folder() / 'models' / wanted} and "
-        "ingest into a new storage."
+        f"A stand-in embeds: {reason}. For '{wanted}', get its weights once where there is a network (llama-presets "
+        f"weights pull {wanted}), or put its folder at {cache_folder() / 'models' / wanted}, and ingest into a new "
+        "storage."
     )
     return _swapped(row, "embedding", other), [notice]
 
