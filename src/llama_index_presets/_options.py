@@ -1,9 +1,15 @@
-"""Validation of option names: an unknown one is refused, with the nearest known name. Standard library alone."""
+"""Validation of options: an unknown name is refused, with the nearest known one, and so is a value of another type.
+
+Standard library alone.
+"""
 
 from __future__ import annotations
 
 import inspect
+import numbers
+import os
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -26,6 +32,19 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 Limits = Mapping[str, tuple[tuple[Any, ...], str]]
 """Option -> the values that change nothing here, and why no other value is taken."""
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str, os.PathLike), "a text"),
+    "Path": ((str, os.PathLike), "a path"),
+    "os.PathLike[str]": ((str, os.PathLike), "a path"),
+    "bytes": ((bytes,), "bytes"),
+    "int": ((numbers.Integral,), "a whole number"),
+    "float": ((numbers.Real, Decimal), "a number"),
+    "bool": ((bool,), "True or False"),
+    "dict[str, str]": ((dict,), "a dictionary of texts"),
+    "None": ((type(None),), "None"),
+}
+"""Annotation of a parameter -> types that it takes, and their name; one with another annotation is not checked."""
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _ALSO = "__options_also__"
@@ -53,7 +72,7 @@ def expect(what: str, value: Any, kinds: type | tuple[type, ...], wanted: str) -
         raise WrongTypeError(f"{what} is {_kind(value)}. Give {wanted}.")
 
 
-def expect_each(what: str, values: Any, kind: type[Any], wanted: str) -> list[Any]:
+def expect_each(what: str, values: Any, kind: type[Any] | tuple[type[Any], ...], wanted: str) -> list[Any]:
     """List of the values of an argument, each of one type; a text is no list of letters.
 
     Raises:
@@ -214,8 +233,35 @@ def _fields(kind: type) -> list[str]:
     return [*fields, *(field.alias for field in fields.values() if field.alias)]
 
 
+def _kinds(function: Callable[..., Any]) -> dict[str, tuple[tuple[type, ...], str]]:
+    """Parameters whose annotation is of simple types: their types, and the words for them."""
+    found = {}
+    for name, one in inspect.signature(function).parameters.items():
+        parts = [part.strip() for part in str(one.annotation).split("|")]
+        if one.kind in _NAMED and set(parts) <= _KINDS.keys():
+            kinds = tuple(kind for part in parts for kind in _KINDS[part][0])
+            found[name] = kinds, " or ".join(dict.fromkeys(_KINDS[part][1] for part in parts))
+    return found
+
+
+def _expect_kinds(
+    kinds: Mapping[str, tuple[tuple[type, ...], str]], names: list[str], args: Any, options: Mapping[str, Any]
+) -> None:
+    """Refuse arguments of another type than their annotation says; a number without fraction is a whole one."""
+    for name, value in (*zip(names, args, strict=False), *options.items()):
+        if name in kinds and not isinstance(value, kinds[name][0]) and not _is_meant(value, kinds[name][0]):
+            expect(name, value, *kinds[name])
+
+
+def _is_meant(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a value of another type says the same as one of these types: 5.0 for 5, 1 or NumPy's for True."""
+    if numbers.Integral in kinds and isinstance(value, float):
+        return value.is_integer()
+    return bool in kinds and (type(value).__name__.startswith("bool") or str(value) in ("0", "1"))
+
+
 def strict(*, also: Iterable[str] = ()) -> Callable[[Target], Target]:
-    """Decorator: a function, or the constructor of a class, refuses keywords that it does not know.
+    """Decorator: a function, or the constructor of a class, refuses keywords that it does not know, and wrong types.
 
     A subclass may have fields of its own; they are known, too.
 
@@ -238,10 +284,12 @@ def strict(*, also: Iterable[str] = ()) -> Callable[[Target], Target]:
         @wraps(target)
         def call(*args: Any, **options: Any) -> Any:
             refuse_unknown(target.__name__, options, names)
+            _expect_kinds(kinds, positions, args, options)
             return target(*args, **options)
 
         setattr(call, _ALSO, list(also))
         names = option_names(call)
+        positions, kinds = _parameters(target)[0], _kinds(target)
         return cast(Target, call)
 
     return decorate
@@ -256,10 +304,12 @@ def _strict_class(target: type, also: list[str]) -> type:
             # Unpickling gives a LlamaIndex object all of its __dict__ as keywords, private entries as well.
             written = [name for name in options if not name.startswith("_")]
             refuse_unknown(type(self).__name__, written, [*ordered, *_fields(type(self))])
+        _expect_kinds(kinds, positions, args, options)
         init(self, *args, **options)
 
     target.__init__ = __init__  # type: ignore[misc]
     setattr(target, _ALSO, also)
+    positions, kinds = _parameters(init)[0][1:], _kinds(init)
     ordered = option_names(target)
     names = set(ordered)
     return target

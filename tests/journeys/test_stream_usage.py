@@ -20,7 +20,8 @@ from tests.fakes import WordEmbedding
 from tests.servers.openai import Fault, OpenAIServer
 
 from llama_index_presets import CostTrackingHandler, Ledger, build
-from llama_index_presets.monitor.calls.stream_usage import ask_for_usage, forget_servers
+from llama_index_presets.monitor.calls import stream_usage
+from llama_index_presets.monitor.calls.stream_usage import ask_for_usage
 from llama_index_presets.monitor.retry import RetryPolicy, retrying
 
 MESSAGES = [ChatMessage(content="Hello")]
@@ -80,9 +81,9 @@ WAYS = {"stream_chat": stream, "astream_chat": astream, "stream_complete": compl
 
 @pytest.fixture(autouse=True)
 def _ask_every_server() -> Iterator[None]:
-    forget_servers()  # a port may be used again
+    stream_usage._accepting.clear()  # a port may be used again
+    stream_usage._refusing.clear()
     yield
-    forget_servers()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from llama_index_presets._options import strict
+from llama_index_presets._options import expect, expect_each, strict
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
@@ -36,6 +36,7 @@ Role = Literal["query", "passage", "image"]
 
 _PAGE: Final = 8_192  # bytes; holds five MiniLM vectors or one of 1,536 numbers without waste
 _KEYS_A_QUERY: Final = 500
+_KEYS: Final = "a list of keys of EmbeddingCache.keys()"
 _MOST_TOUCHED: Final = 20_000
 _LOCK_TIMEOUT_S: Final = 60
 _log = logging.getLogger(__name__)
@@ -115,6 +116,10 @@ class EmbeddingCache:
         Returns:
             One SHA-256 (HMAC where there is a `hash_key`) a content, 32 bytes each.
         """
+        expect("identity", identity, str, "a text")
+        contents = expect_each(
+            "contents", contents, (str, bytes), "a list of texts or of the bytes of images"
+        )
         prefix = f"{len(identity)}:{identity}{role}:".encode()
         start = hmac.new(self._hash_key, prefix, hashlib.sha256) if self._hash_key else hashlib.sha256(prefix)
         found = []
@@ -128,6 +133,7 @@ class EmbeddingCache:
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """Cached vectors: key -> float32 array of shape (dim,), read-only."""
+        keys = expect_each("keys", keys, bytes, _KEYS)
         found: dict[bytes, np.ndarray] = {}
         damaged: list[int] = []
         for number, key, check, blob in self._rows("id, key, crc, vector", keys):
@@ -144,7 +150,7 @@ class EmbeddingCache:
 
     def contains_many(self, keys: Sequence[bytes]) -> set[bytes]:
         """Keys that are cached, without reading their vectors."""
-        return {key for (key,) in self._rows("key", keys)}
+        return {key for (key,) in self._rows("key", expect_each("keys", keys, bytes, _KEYS))}
 
     def _rows(self, columns: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_A_QUERY):
@@ -175,6 +181,8 @@ class EmbeddingCache:
 
     def put_many(self, vectors: Mapping[bytes, Sequence[float] | np.ndarray]) -> None:
         """Store vectors as float32, durable on return. A full disk is logged, not raised."""
+        expect("vectors", vectors, Mapping, "a mapping of vectors by the keys of EmbeddingCache.keys()")
+        expect_each("vectors", vectors, bytes, "a mapping of vectors by the keys of EmbeddingCache.keys()")
         now = time.time_ns()
         rows = []
         for key, vector in vectors.items():

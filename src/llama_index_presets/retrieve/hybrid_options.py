@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 
+from llama_index_presets._options import expect_each
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.provenance import BM25, KEYWORD, VECTOR
 from llama_index_presets.ranking.fusion import FUSIONS
@@ -70,7 +72,10 @@ def checked_weights(weights: Sequence[float] | None, legs: Sequence[Leg]) -> lis
     Raises:
         SettingsError: They do not fit the legs, or are negative, or all 0.
     """
-    given = [1.0] * len(legs) if weights is None else list(weights)
+    kinds = (Real, Decimal)
+    given = (
+        [1.0] * len(legs) if weights is None else expect_each("weights", weights, kinds, "a list of numbers")
+    )
     names = ", ".join(leg.name for leg in legs)
     if len(given) != len(legs):
         raise SettingsError(f"{len(given)} weights were given for the legs {names}; give one for each.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     _Proxy = wrapt.ObjectProxy
 
-__all__ = ["ask_for_usage", "complete_usage", "forget_servers"]
+__all__ = ["ask_for_usage", "complete_usage"]
 
 Wanted = Callable[[], bool]
 """Whether somebody still records the streams of a model."""
@@ -90,12 +90,6 @@ def complete_usage(model: Any, *, asynchronous: bool) -> None:
         return
     if not isinstance(client, _CompletingClient):
         setattr(model, name, _CompletingClient(client))
-
-
-def forget_servers() -> None:
-    """Forget which servers refuse the option; they are asked once more."""
-    _accepting.clear()
-    _refusing.clear()
 
 
 def _ask_by_settings(model: Any, url: str) -> None:

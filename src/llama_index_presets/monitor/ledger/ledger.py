@@ -207,6 +207,7 @@ class Ledger(LedgerReader):
 
     def add(self, call: Call) -> None:
         """Add a row that is made already; `record` checks its input, this does not."""
+        expect("The row", call, Call, "a Call, or use record()")
         if call.kind == LOAD_KIND:
             self._queries.note_load(call)
         self._add(call, _FLUSH_AT_ROWS)
@@ -311,6 +312,7 @@ class Ledger(LedgerReader):
 
     def hash_prompt(self, prompt: str) -> str:
         """Give the keyed SHA-256 of a prompt, in hex: equal prompts match, none can be guessed."""
+        expect("prompt", prompt, str, "a text")
         if self._prompt_hash is None:
             key = secrets.token_bytes(32) if self.in_memory else prompt_key(journal_folder(self.path))
             self._prompt_hash = KeyedHash(key)

@@ -228,6 +228,7 @@ class LedgerReader(ABC):
         """
         from llama_index_presets.monitor.ledger.storage import query, query_rows
 
+        expect("statement", statement, str, "SQL as a text")
         self._before_reading()
         rows = self._rows_in_memory()
         if rows is not None:
@@ -259,6 +260,7 @@ class LedgerReader(ABC):
         """
         from llama_index_presets.monitor.ledger.storage import copy_to
 
+        expect("path", path, (str, os.PathLike), "the path of a .parquet or .csv file")
         return copy_to(Path(path), self.sql)
 
     def get_usage_stats(
@@ -286,6 +288,7 @@ class LedgerReader(ABC):
         Raises:
             SettingsError: There is no such group.
         """
+        expect("by", by, str, 'the name of a group, such as "model"')
         since = 0 if days is None else _days_ago(days)
         return _costs_by(self._rows, by, since, Scope(tenant=tenant, tag=tag))
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import duckdb
 
+from llama_index_presets._options import expect
 from llama_index_presets.concurrency.forks import in_forked_child
 from llama_index_presets.errors import StoreError, StoreUnavailableError, StoreWriteError
 from llama_index_presets.files.disk_faults import is_full
@@ -426,6 +427,7 @@ def open_database(
             cannot be used.
     """
     if connection is not None:
+        expect("connection", connection, duckdb.DuckDBPyConnection, "what duckdb.connect() gives")
         if shared:
             raise StoreError("A given connection cannot be shared with other processes. Give a path instead.")
         database = Database("", read_only, connection)

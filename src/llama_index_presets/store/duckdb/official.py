@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llama_index_presets._options import one_value, refuse_unknown
+from llama_index_presets._options import expect, one_value, refuse_unknown
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.store.duckdb.connect import MEMORY
 
@@ -62,6 +62,7 @@ def own_options(
         options["path"] = _file(own["path"], written)
         if "table_name" not in written and own["table"] == usual["table"]:
             options["table"] = _TABLE
+    expect("dim", options["dim"], (int, type(None)), "the length of the vectors, or None")
     if "text_search_config" in written:
         options["text_language"] = _language(written["text_search_config"], own["text_language"])
     return options

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._options import refuse_values, strict
+from llama_index_presets._options import expect, refuse_values, strict
 from llama_index_presets.counting import counted
 from llama_index_presets.errors import (
     FingerprintError,
@@ -53,8 +53,6 @@ from llama_index_presets.text.utf8 import check_name
 __all__ = ["DuckDBVectorStore"]
 
 _MANY = 100_000
-
-
 _USUAL = {"path": MEMORY, "table": "vectors", "dim": None, "connection": None, "text_language": "english"}
 
 
@@ -205,6 +203,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         if path is None:
             path = Path(_needed(database_path))
             options |= {"database_name": path.name, "persist_dir": path.parent}
+        expect("path", path, (str, Path), "the path of a file")
         if str(path) != MEMORY and not Path(path).is_file():
             raise StoreError(
                 f"There is no file '{path}'. Check the path, or make it with DuckDBVectorStore(path)."

@@ -16,13 +16,13 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_presets._options import Limits, refuse_unknown, refuse_values, strict
+from llama_index_presets._options import Limits, expect, refuse_unknown, refuse_values, strict
 from llama_index_presets.errors import SettingsError, StoreError
 from llama_index_presets.packages.extras import require
 
 require("llama_index.vector_stores.postgres", extra="postgres")
 from llama_index.vector_stores.postgres import PGVectorStore as OfficialStore  # noqa: E402
-from sqlalchemy.engine import URL  # noqa: E402
+from sqlalchemy.engine import URL, Engine  # noqa: E402
 
 from llama_index_presets.store.base import FIXED_LIMITS, NodeQuery, StoreBase  # noqa: E402
 from llama_index_presets.store.postgres.connection import Done, Transactions, make_engine, parse_url, quoted  # noqa: E402
@@ -73,6 +73,8 @@ def _check(language: str, embed_dim: int, table_name: str, schema_name: str) -> 
 def _url_of(engine: Any | None, connection_string: str | URL | None) -> URL:
     """Address of the server, with its login."""
     if engine is not None:
+        if not hasattr(engine, "url"):
+            expect("engine", engine, Engine, "what sqlalchemy.create_engine() gives")
         return cast("URL", engine.url)
     if connection_string is None:
         raise SettingsError("PostgresVectorStore needs a connection URL: postgresql://user:password@host/db.")

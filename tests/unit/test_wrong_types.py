@@ -1,0 +1,89 @@
+"""Arguments of another type: each is named, with what to give, before anything is opened or begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_index_presets import (
+    BM25Index,
+    CrossEncoderRerank,
+    DuckDBVectorStore,
+    HybridFusionRetriever,
+    LanceDBVectorStore,
+    Ledger,
+    PostgresVectorStore,
+    embedded_postgres,
+)
+from llama_index_presets._options import strict
+from llama_index_presets.embed.cache import EmbeddingCache
+from llama_index_presets.errors import WrongTypeError
+
+URL = "postgresql://user@localhost/db"
+
+
+@pytest.mark.parametrize(
+    ("named", "call"),
+    [
+        ("path is an int", lambda folder: DuckDBVectorStore(5)),
+        ("path is a list", lambda folder: DuckDBVectorStore.from_local([1])),
+        ("dim is a str", lambda folder: DuckDBVectorStore(dim="3")),
+        ("dim is a str", lambda folder: DuckDBVectorStore(database_name="a", persist_dir=folder, embed_dim="3")),
+        ("cache_mb is None", lambda folder: DuckDBVectorStore(cache_mb=None)),
+        ("connection is an int", lambda folder: DuckDBVectorStore(connection=5)),
+        ("encryption_key is an int", lambda folder: DuckDBVectorStore(folder / "a", encryption_key=5)),
+        ("shared is a str", lambda folder: DuckDBVectorStore(folder / "a", shared="x")),
+        ("uri is an int", lambda folder: LanceDBVectorStore(5)),
+        ("storage_options is a str", lambda folder: LanceDBVectorStore(folder / "a", storage_options="x")),
+        ("embed_dim is a str", lambda folder: PostgresVectorStore.from_url(URL, embed_dim="3")),
+        ("embed_dim is None", lambda folder: PostgresVectorStore(connection_string=URL, embed_dim=None)),
+        ("engine is a str", lambda folder: PostgresVectorStore(engine="x", embed_dim=2)),
+        ("folder is None", lambda folder: embedded_postgres(None).__enter__()),
+        ("path is None", lambda folder: Ledger(None)),
+        ("flush_interval_s is a str", lambda folder: Ledger(folder / "a", flush_interval_s="1")),
+        ("The row is a str", lambda folder: Ledger(":memory:").add("x")),
+        ("prompt is None", lambda folder: Ledger(":memory:").hash_prompt(None)),
+        ("path is an int", lambda folder: Ledger(":memory:").export(5)),
+        ("statement is None", lambda folder: Ledger(":memory:").sql(None)),
+        ("by is a list", lambda folder: Ledger(":memory:").costs(by=["model"])),
+        ("max_bytes is a str", lambda folder: EmbeddingCache(folder, max_bytes="1 GB")),
+        ("folder is bytes|folder is a bytes", lambda folder: EmbeddingCache(b"a")),
+        ("keys is a str", lambda folder: EmbeddingCache(folder).get_many("ab")),
+        ("keys holds a str", lambda folder: EmbeddingCache(folder).contains_many(["ab"])),
+        ("contents is a str", lambda folder: EmbeddingCache(folder).keys("model", "query", "text")),
+        ("vectors is a list", lambda folder: EmbeddingCache(folder).put_many([[1.0]])),
+        ("weights is an int", lambda folder: hybrid(weights=5)),
+        ("weights holds a str", lambda folder: hybrid(weights=["1", "2"])),
+        ("top_n is a str", lambda folder: CrossEncoderRerank(top_n="5")),
+    ],
+)  # fmt: skip
+def test_it_is_named(tmp_path: Path, named: str, call: Callable[[Path], Any]) -> None:
+    """Not by an AttributeError from within, nor by pydantic's pages."""
+    with pytest.raises(WrongTypeError, match=f"^({named})\\. Give "):
+        call(tmp_path)
+
+
+def hybrid(**options: Any) -> HybridFusionRetriever:
+    retriever = BM25Index().as_retriever()
+    return HybridFusionRetriever(retriever, retriever, **options)
+
+
+def test_what_means_the_same_is_taken() -> None:
+    """Numbers of NumPy, a whole float for a whole number, any number for a float, a path for a text."""
+
+    @strict()
+    def made(uri: str, top_k: int, share: float, wanted: bool = True, name: str | None = None) -> str:
+        return "made"
+
+    assert made(Path("a"), 5.0, 1) == "made"  # type: ignore[arg-type]
+    assert made("a", np.int64(5), np.float32(0.5), wanted=np.True_) == "made"  # type: ignore[arg-type]
+    assert made("a", top_k=5, share=Decimal("0.5"), wanted=1) == "made"  # type: ignore[arg-type]
+    with pytest.raises(WrongTypeError, match=r"top_k is a float\. Give a whole number\."):
+        made("a", 5.5, 1)  # type: ignore[arg-type]
+    with pytest.raises(WrongTypeError, match=r"name is an int\. Give a text or None\."):
+        made("a", 5, 1, name=3)  # type: ignore[arg-type]
