@@ -342,3 +342,36 @@ def test_a_table_that_is_gone_is_no_empty_table(tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
         assert store.query(ask(vector(1))).ids == ["a"]
+
+
+def test_what_lance_says_of_a_damaged_file_has_no_text_of_a_row() -> None:
+    """A panic, which is no RuntimeError, and quoted values: the message goes to logs."""
+    panic = type("RustPanic", (Exception,), {})
+    told = RuntimeError(
+        "lance error: Invalid user input: no such value 'secret' in '/data/a.lance', /root/x.rs:1"
+    )
+    for error in (panic("rust future panicked: secret"), told):
+        with pytest.raises(StoreCorruptError, match="cannot be read") as refused, reading("place"):
+            raise error
+        assert "secret" not in str(refused.value)
+    assert "/data/a.lance" in str(refused.value) and "x.rs" not in str(refused.value)
+
+
+def test_lances_caches_do_not_grow_with_each_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of replaced indexes stay in them until they are full, by default at 6 GiB."""
+    import lancedb
+
+    sessions: list[Any] = []
+    make = lancedb.Session
+    monkeypatch.setattr(
+        lancedb, "Session", lambda **options: sessions.append(make(**options)) or sessions[-1]
+    )
+    for name in ("_INDEX_CACHE", "_METADATA_CACHE"):
+        monkeypatch.setattr(f"llama_index_presets.store.lancedb.table.{name}", 128 << 10)
+    with LanceDBVectorStore(tmp_path) as store:
+        store.add([text_node(f"n{number}", vector(number + 1.0)) for number in range(300)])
+        for number in range(15):
+            store.add([text_node(f"n{number}", vector(number + 1.0))])
+            store.finish_load()
+        assert store.node_count() == 300
+    assert len(sessions) == 1 and sessions[0].size_bytes < 1 << 20  # without the limits, twice of that

@@ -76,6 +76,11 @@ LIMITS: Limits = {
 }
 """Options of the official adapter that have one value here; any other is refused with its reason."""
 
+# Lance keeps up to 6 GiB and 1 GiB, and what belongs to replaced files of an index, too: each ingest of a few documents
+# added 2 MB. 256 MiB hold the index of some million vectors; of a larger one, the parts that are asked for.
+_INDEX_CACHE: Final = 256 << 20
+_METADATA_CACHE: Final = 128 << 20
+
 _MARK = b"LANC"
 """The last bytes of every whole data file."""
 
@@ -123,7 +128,12 @@ def connect(uri: str, *, storage_options: dict[str, str] | None, consistency_s: 
         if folder is not None:
             private_folder(folder)
         return lancedb.connect(
-            uri, storage_options=storage_options, read_consistency_interval=timedelta(seconds=consistency_s)
+            uri,
+            storage_options=storage_options,
+            read_consistency_interval=timedelta(seconds=consistency_s),
+            session=lancedb.Session(
+                index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE
+            ),
         )
     except OSError as error:
         raise _unwritable(uri, error) from error
@@ -150,7 +160,7 @@ def reading(uri: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (RuntimeError, OSError) as error:
+    except BaseException as error:  # a panic of Lance on a damaged file is no Exception
         if not _is_lances(error):
             raise
         cause = _cause(error)
@@ -232,6 +242,9 @@ def whole_files(uri: str, name: str, opened: Callable[[], Any | None]) -> Iterat
             )
 
 
+_PANICS: Final = ("RustPanic", "PanicException")
+
+
 def _is_whole(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - len(_MARK), 0))
@@ -240,12 +253,18 @@ def _is_whole(path: Path) -> bool:
 
 def _is_lances(error: BaseException) -> bool:
     """Whether an error is of Lance's files: it says "lance error", or "LanceError" in the middle of a stream."""
-    return "lance error" in str(error) or "LanceError(" in str(error)
+    if type(error).__name__ in _PANICS:
+        return True
+    lances = "lance error" in str(error) or "LanceError(" in str(error)
+    return lances and isinstance(error, (RuntimeError, OSError))
 
 
 def _cause(error: BaseException) -> str:
-    """Lance's message, without the position in its own source code."""
-    return str(error).splitlines()[0].split(", /")[0]
+    """Lance's message without the position in its own source code, and without what may be a value of a row."""
+    if type(error).__name__ in _PANICS:
+        return "Lance does not understand what is in a file"
+    text = str(error).splitlines()[0].split(", /")[0]
+    return re.sub(r"'[^'/]*'|\"[^\"/]*\"", "'…'", text)  # what is quoted and no path
 
 
 def check_names(uri: str, table: str, columns: Sequence[str]) -> None:
