@@ -233,12 +233,14 @@ def _fields(kind: type) -> list[str]:
     return [*fields, *(field.alias for field in fields.values() if field.alias)]
 
 
-def _kinds(function: Callable[..., Any]) -> dict[str, tuple[tuple[type, ...], str]]:
+def _kinds(
+    function: Callable[..., Any], own_check: frozenset[str]
+) -> dict[str, tuple[tuple[type, ...], str]]:
     """Parameters whose annotation is of simple types: their types, and the words for them."""
     found = {}
     for name, one in inspect.signature(function).parameters.items():
         parts = [part.strip() for part in str(one.annotation).split("|")]
-        if one.kind in _NAMED and set(parts) <= _KINDS.keys():
+        if one.kind in _NAMED and name not in own_check and set(parts) <= _KINDS.keys():
             kinds = tuple(kind for part in parts for kind in _KINDS[part][0])
             found[name] = kinds, " or ".join(dict.fromkeys(_KINDS[part][1] for part in parts))
     return found
@@ -260,13 +262,14 @@ def _is_meant(value: Any, kinds: tuple[type, ...]) -> bool:
     return bool in kinds and (type(value).__name__.startswith("bool") or str(value) in ("0", "1"))
 
 
-def strict(*, also: Iterable[str] = ()) -> Callable[[Target], Target]:
+def strict(*, also: Iterable[str] = (), own_check: Iterable[str] = ()) -> Callable[[Target], Target]:
     """Decorator: a function, or the constructor of a class, refuses keywords that it does not know, and wrong types.
 
     A subclass may have fields of its own; they are known, too.
 
     Args:
         also: Names that are found in its ``**`` argument.
+        own_check: Parameters whose type it checks itself.
 
     Example:
         >>> @strict()
@@ -279,7 +282,7 @@ def strict(*, also: Iterable[str] = ()) -> Callable[[Target], Target]:
 
     def decorate(target: Target) -> Target:
         if isinstance(target, type):
-            return cast(Target, _strict_class(target, list(also)))
+            return cast(Target, _strict_class(target, list(also), frozenset(own_check)))
 
         @wraps(target)
         def call(*args: Any, **options: Any) -> Any:
@@ -289,13 +292,13 @@ def strict(*, also: Iterable[str] = ()) -> Callable[[Target], Target]:
 
         setattr(call, _ALSO, list(also))
         names = option_names(call)
-        positions, kinds = _parameters(target)[0], _kinds(target)
+        positions, kinds = _parameters(target)[0], _kinds(target, frozenset(own_check))
         return cast(Target, call)
 
     return decorate
 
 
-def _strict_class(target: type, also: list[str]) -> type:
+def _strict_class(target: type, also: list[str], own_check: frozenset[str]) -> type:
     init = target.__init__  # type: ignore[misc]  # of this very class
 
     @wraps(init)
@@ -309,7 +312,7 @@ def _strict_class(target: type, also: list[str]) -> type:
 
     target.__init__ = __init__  # type: ignore[misc]
     setattr(target, _ALSO, also)
-    positions, kinds = _parameters(init)[0][1:], _kinds(init)
+    positions, kinds = _parameters(init)[0][1:], _kinds(init, own_check)
     ordered = option_names(target)
     names = set(ordered)
     return target

@@ -177,7 +177,7 @@ _USUAL = {
 }
 
 
-@strict(also=OFFICIAL)
+@strict(also=OFFICIAL, own_check=["model"])
 class CrossEncoderRerank(BaseNodePostprocessor):
     """Node postprocessor: orders hits by a cross-encoder's score of each (query, text) pair.
 
