@@ -14,6 +14,7 @@ from llama_index_presets.errors import SettingsError
 from llama_index_presets.presets.project.file import find_project, read_project
 from llama_index_presets.presets.project.settings_sources import load_settings
 from llama_index_presets.presets.settings import Settings
+from llama_index_presets.serve.config import read_config
 
 FILE = """
 preset = "healthcare"
@@ -33,6 +34,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "llama-presets.toml").write_text(FILE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_paths_of_settings_are_relative_to_their_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder below, `prices = "prices.toml"` was looked for there, and an embedding cache was made there."""
+    lines = 'prices = "prices.toml"\nembedding_cache = "vectors"\nstate = "../state"\n'
+    (project / "llama-presets.toml").write_text(FILE + lines)
+    (project / "settings.toml").write_text('prices = "/etc/prices.toml"\nembedding_cache = "off"\n')
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    values, _ = load_settings("../llama-presets.toml", "healthcare")
+    assert Path(values.prices).resolve() == project / "prices.toml"
+    assert Path(values.embedding_cache).resolve() == project / "vectors"
+    assert Path(values.state).resolve() == project.parent / "state"
+    plain, _ = load_settings("../settings.toml", "healthcare")
+    assert (plain.prices, plain.embedding_cache) == ("/etc/prices.toml", "off")
+    serve = '[engines.a]\npreset = "healthcare"\nstorage = "s"\nsettings = { prices = "prices.toml" }\n'
+    (project / "serve.toml").write_text(serve)
+    (engine,) = read_config(project / "serve.toml").engines.values()
+    assert engine.settings == {"prices": str(project / "prices.toml")}
 
 
 def test_commands_need_no_arguments_in_a_project(run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

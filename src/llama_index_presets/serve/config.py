@@ -32,6 +32,7 @@ from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.index.address import is_url
 from llama_index_presets.presets.matrix import preset as find_preset
 from llama_index_presets.presets.project.file import beside, is_project, read_project
+from llama_index_presets.presets.project.settings_sources import with_paths_beside
 from llama_index_presets.serve.callers.key_file import parse_budget
 from llama_index_presets.serve.callers.limits import Limits
 
@@ -204,6 +205,8 @@ def _engine(table: Any, path: Path, name: str) -> EngineConfig:
     )
     if isinstance(values.get("settings"), str):
         values["settings"] = beside(path.parent, values["settings"])
+    elif "settings" in values:
+        values["settings"] = with_paths_beside(path.parent, values["settings"])
     return EngineConfig(**values)
 
 

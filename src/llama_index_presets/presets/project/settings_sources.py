@@ -15,7 +15,7 @@ from llama_index_presets._options import did_you_mean
 from llama_index_presets.errors import SettingsError
 from llama_index_presets.files.toml_files import read_settings_toml
 from llama_index_presets.presets.matrix import PRESETS
-from llama_index_presets.presets.project.file import is_project, project_settings
+from llama_index_presets.presets.project.file import beside, is_project, project_settings
 from llama_index_presets.presets.settings import MODELS, SETTINGS, Settings, settings_class
 from llama_index_presets.providers.options import of_any_model
 from llama_index_presets.providers.variables import use_env_file
@@ -30,12 +30,20 @@ __all__ = [
     "options_of",
     "read_settings_file",
     "reading_more",
+    "with_paths_beside",
 ]
 
 Origins = dict[str, str]
 """Setting -> where its value came from: ``default``, ``code``, ``LLAMA_PRESETS_…`` or the path of a file."""
 
 _PREFIX = "LLAMA_PRESETS_"
+
+_PATHS: Final[Mapping[str, tuple[str, ...]]] = {
+    "prices": (),
+    "state": (),
+    "embedding_cache": ("storage", "off"),
+}
+"""Setting that is the path of a file or folder -> words that are none."""
 
 NO_SETTINGS = frozenset({"AUDIT_KEY", "CACHE", "ENCRYPTION_KEY", "MODELS", "SETTINGS"})
 """Environment names, without their prefix, that are no settings: secrets, and what belongs to the machine."""
@@ -180,7 +188,26 @@ def read_settings_file(path: Path, preset: str | None) -> dict[str, Any]:
             _checked(settings_class(name), key, value, f"{path} [{name}]")
     top = {name: value for name, value in content.items() if name not in tables}
     own = tables.get(preset or "", {})
-    return {**_without_foreign_options(top, own), **own}
+    return with_paths_beside(path.absolute().parent, {**_without_foreign_options(top, own), **own})
+
+
+def with_paths_beside(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a file names, in which relative paths are relative to the file's folder.
+
+    Args:
+        folder: Of the file.
+        values: Setting -> value.
+
+    Example:
+        >>> with_paths_beside(Path("/etc/kb"), {"prices": "prices.toml", "embedding_cache": "off", "top_k": 3})
+        {'prices': '/etc/kb/prices.toml', 'embedding_cache': 'off', 'top_k': 3}
+    """
+    return {
+        name: beside(folder, value)
+        if name in _PATHS and isinstance(value, str) and value not in _PATHS[name]
+        else value
+        for name, value in values.items()
+    }
 
 
 def _is_preset_table(name: str, value: Any) -> bool:
