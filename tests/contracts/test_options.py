@@ -80,7 +80,9 @@ def test_every_llamaindex_part_of_the_package_is_strict() -> None:
     ours = [
         part
         for part in parts
-        if part.__module__.startswith("llama_index_presets.") and not issubclass(part, NodeWithScore)
+        if part.__module__.startswith("llama_index_presets.")
+        and not issubclass(part, NodeWithScore)
+        and not inspect.isabstract(part)  # a base, which nobody makes
     ]
     assert len(ours) > 12
     for part in ours:
