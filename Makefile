@@ -50,13 +50,8 @@ test-slow: $(READY) ## Run the slow tests: Ray, Phoenix, recipes, notebooks, kil
 
 test-all: test test-slow ## Run every test
 
-test-oldest-duckdb: ## Run the DuckDB store's tests on the oldest DuckDB that it supports
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/pip install --quiet "duckdb==1.4.0" "llama-index-core==0.14.25" pyarrow numpy numkong PyStemmer \
-		tenacity portalocker pytest pytest-asyncio pytest-timeout hypothesis sybil
-	.venv-oldest/bin/python -m pytest tests/contracts/test_duckdb.py tests/unit/store/test_duckdb.py \
-		tests/unit/store/test_duckdb_faults.py tests/unit/store/test_duckdb_matrix.py tests/unit/store/test_duckdb_replace.py \
-		tests/unit/test_filters.py
+test-oldest: $(READY) ## Run the components' tests beside the oldest release of each package that pyproject.toml allows
+	$(BIN)/python -m tools.oldest $(TESTS)
 
 test-wheel: $(READY) ## Install the wheel into empty environments, one a preset, and run each (minutes)
 	$(BIN)/python tests/wheels/install.py
@@ -95,4 +90,4 @@ weights: $(READY) ## Fetch the MPNet weights into the cache; `make setup` fetche
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .venv-oldest .venv-3.* site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup schema demo test test-slow test-all test-oldest-duckdb test-pythons test-wheel extras package check notebooks docs bench weights clean
+.PHONY: help setup schema demo test test-slow test-all test-oldest test-pythons test-wheel extras package check notebooks docs bench weights clean

@@ -155,7 +155,9 @@ def _text(node: BaseNode) -> str | None:
 
 def _add_media(node: BaseNode, rest: dict[str, Any]) -> None:
     if isinstance(node, IndexNode):
-        rest["obj"] = node._serialize_obj()
+        # By itself: `dict` writes out everything else too, and only it does so for every core that is supported.
+        alone = None if node.obj is None else IndexNode(index_id=node.index_id, obj=node.obj)
+        rest["obj"] = None if alone is None else alone.dict()["obj"]
     elif isinstance(node, Node):
         resources = ((name, getattr(node, name)) for name in _RESOURCES)
         rest |= {name: _media(name, resource) for name, resource in resources if resource is not None}

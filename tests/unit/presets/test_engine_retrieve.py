@@ -73,3 +73,40 @@ def test_what_is_no_question_and_no_filter_is_refused(tmp_path: Path) -> None:
                     ask(question)  # type: ignore[operator]
         with pytest.raises(SettingsError, match="of type dict; give MetadataFilters"):
             engine.with_filters({"department": "hr"})  # type: ignore[arg-type]
+
+
+def test_an_answer_is_made_from_hits_that_the_caller_chose(tmp_path: Path) -> None:
+    """As by `RetrieverQueryEngine.synthesize`; billed, and the cache neither asked nor filled."""
+    settings = {"store": "duckdb", "answer_floor": -1.0, "top_k": 2, "answer_cache": "on"}
+    with build(
+        "knowledge-base", storage=tmp_path, llm=ScriptedLLM(), embed_model=WordEmbedding(), settings=settings
+    ) as engine:
+        engine.ingest([Document(text="Parcels are returned within 30 days.", doc_id="returns")])
+        engine.ingest([Document(text="Parcels are sent on Mondays.", doc_id="sent")])
+        question = "When are parcels returned?"
+        sources = [hit.node.ref_doc_id for hit in engine.query(question).source_nodes]
+        kept, dropped = engine.retrieve(question)
+        for answer in (
+            engine.synthesize(QueryBundle(question), [kept], additional_source_nodes=[dropped]),
+            asyncio.run(engine.asynthesize(question, [kept], [dropped])),
+        ):
+            assert answer.source_nodes == [kept, dropped]
+            assert [one["n"] for one in answer.metadata["citations"]] == [1]
+            assert "cached" not in answer.metadata
+            rows = engine.ledger.sql(
+                "select kind from llm_calls where query_id = ?", [answer.metadata["query_id"]]
+            ).fetchall()
+            assert rows == [("llm",)]
+        assert [hit.node.ref_doc_id for hit in engine.query(question).source_nodes] == sources
+
+
+def test_hits_that_a_user_may_not_see_are_no_answer(tmp_path: Path) -> None:
+    settings = {"store": "duckdb", "answer_floor": -1.0, "permissions": "on"}
+    with build(
+        "knowledge-base", storage=tmp_path, llm=ScriptedLLM(), embed_model=WordEmbedding(), settings=settings
+    ) as engine:
+        engine.ingest([Document(text="Wages rise in May.", doc_id="w", metadata={"allowed": ["hr"]})])
+        hits = engine.as_user(groups=["hr"]).retrieve("When do wages rise?")
+        assert hits
+        answer = engine.as_user(groups=["sales"]).synthesize("When do wages rise?", hits)
+        assert (answer.source_nodes, answer.metadata["known"]) == ([], False)

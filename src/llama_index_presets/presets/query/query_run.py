@@ -92,6 +92,8 @@ class QueryRun:
         searched: Bundle that was given, which may say what is embedded in place of the question.
         callback_manager: LlamaIndex's callbacks around the question; None takes those of the parts.
         query_id: Joins response, ledger and audit log.
+        hits: What to answer from, best first, where the caller has searched; None searches.
+        more_sources: Added to the ``source_nodes`` of the answer; the model is not shown them.
         started: When it began, on the performance counter.
         lookup: The question and the answer cache, once it was looked up.
     """
@@ -102,6 +104,8 @@ class QueryRun:
     image_path: str | None = None
     searched: QueryBundle | None = None
     callback_manager: CallbackManager | None = None
+    hits: Sequence[NodeWithScore] | None = None
+    more_sources: Sequence[NodeWithScore] = ()
     query_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
     lookup: Lookup | None = None
@@ -145,10 +149,11 @@ class QueryRun:
         with self.failing(), self.billed(), self._callbacks.as_trace("query"):
             dispatcher.event(QueryStartEvent(query=self._query))
             answer = yield from self._answer()
-            response = CitedResponse(answer.text, answer.source_nodes, answer.metadata())
+            sources = [*answer.source_nodes, *self.more_sources]
+            response = CitedResponse(answer.text, sources, answer.metadata())
             yield from self._keep(answer, response.metadata or {})
             dispatcher.event(QueryEndEvent(query=self._query, response=response))
-        outcome = response.metadata, str(response), response.source_nodes, _status(answer)
+        outcome = response.metadata, str(response), answer.source_nodes, _status(answer)
         yield Step(lambda: self.end(*outcome), lambda: self._aend(*outcome))
         return response
 
@@ -183,6 +188,8 @@ class QueryRun:
 
     def _find(self) -> Core[list[NodeWithScore] | CitedAnswer | CachedAnswer]:
         """Hits to answer from; or the answer itself, from the cache or as an apology for a search that is down."""
+        if self.hits is not None:  # the answer cache keeps what the engine found itself
+            return self.parts.visible_hits(list(self.hits))
         begin = functools.partial(Lookup.of, self.parts, self.question, self.query_id, self.image_path)
         # What was found for another text answers that text.
         own_words = self._query.embedding is None and not self._query.custom_embedding_strs
