@@ -309,23 +309,29 @@ async def _acall(
         attempt_number.reset(attempt)
 
 
+def _method(kind: type, name: str) -> Any:
+    """The method as its class has it, to be bound: a decorated one that is read off the class and called with the model
+    loses its first argument in wrapt below 2.5."""
+    return next(vars(one)[name] for one in kind.__mro__ if name in vars(one))
+
+
 def _plain(kind: type, name: str, before_sleep: Any = None) -> Any:
-    inner = getattr(kind, name)
+    inner = _method(kind, name)
 
     @functools.wraps(inner)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _call(self, lambda: inner(self, *args, **kwargs), before_sleep and before_sleep())
+        return _call(self, lambda: inner.__get__(self)(*args, **kwargs), before_sleep and before_sleep())
 
     return method
 
 
 def _async(kind: type, name: str, before_sleep: Any = None) -> Any:
-    inner = getattr(kind, name)
+    inner = _method(kind, name)
 
     @functools.wraps(inner)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         async def work() -> Any:
-            return await inner(self, *args, **kwargs)
+            return await inner.__get__(self)(*args, **kwargs)
 
         return await _acall(self, work, before_sleep and before_sleep())
 
@@ -336,12 +342,12 @@ _END: Final = object()
 
 
 def _stream(kind: type, name: str) -> Any:
-    inner = getattr(kind, name)
+    inner = _method(kind, name)
 
     @functools.wraps(inner)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         def begin() -> tuple[Any, Any]:
-            pieces = inner(self, *args, **kwargs)
+            pieces = inner.__get__(self)(*args, **kwargs)
             return next(pieces, _END), pieces
 
         first, pieces = _call(self, begin, None)
@@ -357,12 +363,12 @@ def _continued(first: Any, pieces: Any) -> Iterator[Any]:
 
 
 def _async_stream(kind: type, name: str) -> Any:
-    inner = getattr(kind, name)
+    inner = _method(kind, name)
 
     @functools.wraps(inner)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         async def begin() -> tuple[Any, Any]:
-            pieces = await inner(self, *args, **kwargs)
+            pieces = await inner.__get__(self)(*args, **kwargs)
             return await anext(pieces, _END), pieces
 
         first, pieces = await _acall(self, begin, None)

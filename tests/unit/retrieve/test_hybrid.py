@@ -336,8 +336,8 @@ def test_legs_and_fusion_are_seen_by_monitors() -> None:
     [
         ({"fusion": "magic"}, "no fusion 'magic'.*auto"),
         ({"top_k": 0}, "top_k is 0"),
-        ({"top_k": "5"}, "top_k is .5.; give a whole number"),
-        ({"candidates": 2.5}, "candidates is 2.5; give a whole number"),
+        ({"top_k": "5"}, "top_k is a str. Give a whole number"),
+        ({"candidates": 2.5}, "candidates is a float. Give a whole number"),
         ({"candidates": 0}, "candidates is 0"),
         ({"weights": [1]}, "1 weights were given for the legs vector, bm25"),
         ({"weights": [0, 0]}, "not all 0"),

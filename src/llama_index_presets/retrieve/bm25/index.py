@@ -169,7 +169,7 @@ class BM25Index:
         nodes: Sequence[BaseNode] | None = None,
         docstore: NodeSource | None = None,
         stemmer: Any = None,
-        language: str = "en",
+        language: str | list[str] = "en",
         similarity_top_k: int = 2,
         verbose: bool = False,
         skip_stemming: bool = False,
