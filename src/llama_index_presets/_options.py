@@ -6,12 +6,14 @@ Standard library alone.
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from llama_index_presets.errors import SettingsError, UnknownOptionError, WrongTypeError
@@ -37,7 +39,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str, os.PathLike), "a text"),
     "Path": ((str, os.PathLike), "a path"),
     "os.PathLike[str]": ((str, os.PathLike), "a path"),
-    "bytes": ((bytes,), "bytes"),
+    "bytes": ((bytes, bytearray), "bytes"),
     "int": ((numbers.Integral,), "a whole number"),
     "float": ((numbers.Real, Decimal), "a number"),
     "bool": ((bool,), "True or False"),
@@ -227,6 +229,12 @@ def _parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
     return named, any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
 
+def _positions(function: Callable[..., Any]) -> list[str]:
+    """Names of the parameters that are taken by position, too; of one too many, Python says so itself."""
+    parameters = inspect.signature(function).parameters
+    return [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_ONLY, _NAMED[0])]
+
+
 def _fields(kind: type) -> list[str]:
     """Names and aliases of the fields of a pydantic model; none of another class."""
     fields: Mapping[str, Any] = getattr(kind, "model_fields", {})
@@ -246,20 +254,48 @@ def _kinds(
     return found
 
 
-def _expect_kinds(
+def _checked(
     kinds: Mapping[str, tuple[tuple[type, ...], str]], names: list[str], args: Any, options: Mapping[str, Any]
-) -> None:
-    """Refuse arguments of another type than their annotation says; a number without fraction is a whole one."""
-    for name, value in (*zip(names, args, strict=False), *options.items()):
-        if name in kinds and not isinstance(value, kinds[name][0]) and not _is_meant(value, kinds[name][0]):
-            expect(name, value, *kinds[name])
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by position and by name, each of the type that its annotation says."""
+    by_position = [
+        _as_annotated(name, value, *kinds[name]) if name in kinds else value
+        for name, value in zip(names, args, strict=False)
+    ]
+    by_name = {
+        name: _as_annotated(name, value, *kinds[name]) if name in kinds else value
+        for name, value in options.items()
+    }
+    return (*by_position, *args[len(by_position) :]), by_name
 
 
-def _is_meant(value: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether a value of another type says the same as one of these types: 5.0 for 5, 1 or NumPy's for True."""
-    if numbers.Integral in kinds and isinstance(value, float):
-        return value.is_integer()
-    return bool in kinds and (type(value).__name__.startswith("bool") or str(value) in ("0", "1"))
+def _as_annotated(name: str, value: Any, kinds: tuple[type, ...], wanted: str) -> Any:
+    """The value; one that says the same in another type in Python's own: 5 for 5.0, True for 1 or NumPy's.
+
+    What is let through as it came would fail later: in a slice, beside a float, as JSON, or as the name of a file.
+    """
+    if isinstance(value, (numbers.Real, Decimal)):
+        number = _number(value, kinds)
+        if number is not None:
+            return number
+    elif bool in kinds and type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    elif os.PathLike in kinds and isinstance(value, os.PathLike) and not isinstance(value, Path):
+        return Path(os.fsdecode(value))
+    expect(name, value, kinds, wanted)
+    return value
+
+
+def _number(value: Any, kinds: tuple[type, ...]) -> int | float | None:
+    """A number as one of these types; None where it is none of them."""
+    if numbers.Integral in kinds:
+        if isinstance(value, int):
+            return value
+        if math.isfinite(value) and value == int(value):
+            return int(value)
+    if numbers.Real in kinds:
+        return value if isinstance(value, (int, float)) else float(value)
+    return bool(value) if bool in kinds and value in (0, 1) else None
 
 
 def strict(*, also: Iterable[str] = (), own_check: Iterable[str] = ()) -> Callable[[Target], Target]:
@@ -287,12 +323,12 @@ def strict(*, also: Iterable[str] = (), own_check: Iterable[str] = ()) -> Callab
         @wraps(target)
         def call(*args: Any, **options: Any) -> Any:
             refuse_unknown(target.__name__, options, names)
-            _expect_kinds(kinds, positions, args, options)
+            args, options = _checked(kinds, positions, args, options)
             return target(*args, **options)
 
         setattr(call, _ALSO, list(also))
         names = option_names(call)
-        positions, kinds = _parameters(target)[0], _kinds(target, frozenset(own_check))
+        positions, kinds = _positions(target), _kinds(target, frozenset(own_check))
         return cast(Target, call)
 
     return decorate
@@ -307,12 +343,12 @@ def _strict_class(target: type, also: list[str], own_check: frozenset[str]) -> t
             # Unpickling gives a LlamaIndex object all of its __dict__ as keywords, private entries as well.
             written = [name for name in options if not name.startswith("_")]
             refuse_unknown(type(self).__name__, written, [*ordered, *_fields(type(self))])
-        _expect_kinds(kinds, positions, args, options)
+        args, options = _checked(kinds, positions, args, options)
         init(self, *args, **options)
 
     target.__init__ = __init__  # type: ignore[misc]
     setattr(target, _ALSO, also)
-    positions, kinds = _parameters(init)[0][1:], _kinds(init, own_check)
+    positions, kinds = _positions(init)[1:], _kinds(init, own_check)
     ordered = option_names(target)
     names = set(ordered)
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llama_index.core.schema import TextNode
 
 from llama_index_presets import (
     BM25Index,
@@ -23,6 +25,7 @@ from llama_index_presets import (
 from llama_index_presets._options import strict
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import WrongTypeError
+from llama_index_presets.store.move import move
 
 URL = "postgresql://user@localhost/db"
 
@@ -73,17 +76,63 @@ def hybrid(**options: Any) -> HybridFusionRetriever:
     return HybridFusionRetriever(retriever, retriever, **options)
 
 
+@strict()
+def made(
+    uri: str, top_k: int, share: float, wanted: bool = True, *, name: str | None = None
+) -> tuple[Any, ...]:
+    return uri, top_k, share, wanted, name
+
+
 def test_what_means_the_same_is_taken() -> None:
-    """Numbers of NumPy, a whole float for a whole number, any number for a float, a path for a text."""
-
-    @strict()
-    def made(uri: str, top_k: int, share: float, wanted: bool = True, name: str | None = None) -> str:
-        return "made"
-
-    assert made(Path("a"), 5.0, 1) == "made"  # type: ignore[arg-type]
-    assert made("a", np.int64(5), np.float32(0.5), wanted=np.True_) == "made"  # type: ignore[arg-type]
-    assert made("a", top_k=5, share=Decimal("0.5"), wanted=1) == "made"  # type: ignore[arg-type]
+    """In Python's own types: a whole float in a slice, a Decimal beside a float and NumPy's in JSON failed later."""
+    assert made(Path("a"), 5.0, 1)[0] == Path("a")  # type: ignore[arg-type]
+    given = made("a", np.float32(5), share=Decimal("0.5"), wanted=np.True_)  # type: ignore[arg-type]
+    assert json.dumps(given) == '["a", 5, 0.5, true, null]'
+    assert json.dumps(made("a", np.int64(5), np.float32(0.5), 1)) == '["a", 5, 0.5, true, null]'  # type: ignore[arg-type]
     with pytest.raises(WrongTypeError, match=r"top_k is a float\. Give a whole number\."):
         made("a", 5.5, 1)  # type: ignore[arg-type]
+    with pytest.raises(WrongTypeError, match=r"top_k is a float\. Give a whole number\."):
+        made("a", float("inf"), 1)  # type: ignore[arg-type]
     with pytest.raises(WrongTypeError, match=r"name is an int\. Give a text or None\."):
         made("a", 5, 1, name=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["0", "1", 2, None])
+def test_what_is_neither_true_nor_false_is_refused(value: Any) -> None:
+    """A text "0" was taken, and is true."""
+    with pytest.raises(WrongTypeError, match=r"wanted is .*\. Give True or False\."):
+        made("a", 5, 1, wanted=value)
+
+
+def test_one_argument_too_many_is_named_as_that() -> None:
+    """Not as the next parameter that is taken by name alone."""
+    with pytest.raises(TypeError, match="takes from 3 to 4 positional arguments but 5 were given"):
+        made("a", 5, 1, True, 3)  # type: ignore[misc]
+
+
+class Located:
+    """A path of another library."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_numbers_and_paths_of_other_libraries_work(tmp_path: Path) -> None:
+    """In the stores, the keyword index, the fusion and the ledger."""
+    file = tmp_path / "a.duckdb"
+    nodes = [TextNode(text=f"alpha {word}", embedding=[1.0, 0.0]) for word in ("one", "two", "three")]
+    with DuckDBVectorStore(Located(file), dim=np.int64(2)) as store:  # type: ignore[arg-type]
+        store.add(nodes)
+        assert file.is_file() and store.path == str(file)
+        assert move(store, DuckDBVectorStore(dim=2.0), batch_nodes=2.0).ok  # type: ignore[arg-type]
+    DuckDBVectorStore.from_local(Located(file)).close()  # type: ignore[arg-type]
+    with Ledger(Located(tmp_path / "calls.duckdb"), keep_days=Decimal(3)) as ledger:  # type: ignore[arg-type]
+        assert ledger.costs(by="model", days=np.int64(3)) == []  # type: ignore[arg-type]
+    index = BM25Index(tmp_path / "words", k1=np.float32(1.2), b=Decimal("0.5"))  # type: ignore[arg-type]
+    index.add(nodes)
+    legs = [index.as_retriever(), index.as_retriever()]
+    fused = HybridFusionRetriever(legs, weights=[Decimal(1), Decimal("0.5")], top_k=2.0)  # type: ignore[arg-type,list-item]
+    assert len(fused.retrieve("one two three")) == 2

@@ -81,4 +81,4 @@ def checked_weights(weights: Sequence[float] | None, legs: Sequence[Leg]) -> lis
         raise SettingsError(f"{len(given)} weights were given for the legs {names}; give one for each.")
     if not all(weight >= 0 for weight in given) or not any(given):
         raise SettingsError(f"The weights of {names} are {given}; none may be below 0, and not all 0.")
-    return given
+    return [float(weight) for weight in given]

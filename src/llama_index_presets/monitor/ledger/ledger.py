@@ -104,7 +104,7 @@ class Ledger(LedgerReader):
         if keep_days is not None and not keep_days > 0:
             raise SettingsError(f"keep_days is {keep_days}. Expected days > 0, or None to keep all rows.")
         self.in_memory = str(path) == IN_MEMORY
-        expect("path", path, (str, Path), "the path of the ledger")
+        expect("path", path, (str, os.PathLike), "the path of the ledger")
         self.path = Path(path) if self.in_memory else Path(path).expanduser().absolute()
         if not self.in_memory and self.path.is_dir():
             raise SettingsError(

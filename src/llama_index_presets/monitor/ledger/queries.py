@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -316,5 +317,5 @@ class LedgerReader(ABC):
 
 
 def _days_ago(days: float) -> int:
-    expect("days", days, (int, float), "a number of days")
-    return int((time.time() - days * 86_400) * 1e6)
+    expect("days", days, (Real, Decimal), "a number of days")
+    return int((time.time() - float(days) * 86_400) * 1e6)

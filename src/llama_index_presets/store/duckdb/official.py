@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def own_options(
         options["path"] = _file(own["path"], written)
         if "table_name" not in written and own["table"] == usual["table"]:
             options["table"] = _TABLE
-    expect("dim", options["dim"], (int, type(None)), "the length of the vectors, or None")
+    expect("dim", options["dim"], (Integral, type(None)), "the length of the vectors, or None")
     if "text_search_config" in written:
         options["text_language"] = _language(written["text_search_config"], own["text_language"])
     return options

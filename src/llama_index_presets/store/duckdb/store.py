@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -203,7 +204,7 @@ class DuckDBVectorStore(StoreBase, BasePydanticVectorStore):
         if path is None:
             path = Path(_needed(database_path))
             options |= {"database_name": path.name, "persist_dir": path.parent}
-        expect("path", path, (str, Path), "the path of a file")
+        expect("path", path, (str, os.PathLike), "the path of a file")
         if str(path) != MEMORY and not Path(path).is_file():
             raise StoreError(
                 f"There is no file '{path}'. Check the path, or make it with DuckDBVectorStore(path)."
