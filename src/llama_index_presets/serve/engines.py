@@ -172,6 +172,7 @@ class Engines:
         self._sums = sums
         self._served: dict[str, Served] = {}
         self._absent: dict[str, EngineConfig] = {}
+        self._trying = False  # whether a thread tries those that are absent
         self._default: str | None = None
         self._closed = threading.Event()
         self._limits: tuple[Budget, ...] = ()
@@ -265,30 +266,41 @@ class Engines:
         """Remember engines whose database is away, and try them again from a thread."""
         for name, error in errors.items():
             _log.error("The engine '%s' is not served until its database answers: %s", name, error)
-        idle = not self._absent
         self._absent = configs
-        if configs and idle:
+        if configs and not self._trying:
+            self._trying = True
             threading.Thread(target=self._open_absent, name="absent-engines", daemon=True).start()
 
     def _open_absent(self) -> None:
+        """Try absent engines until each is open; a try may take half a minute, and nothing waits for it."""
+        faults: dict[str, str] = {}
         while not self._closed.wait(_AGAIN_S):
+            for name, config in list(self._absent.items()):
+                if not self._closed.is_set():
+                    self._open_if_back(name, config, faults)
             with self._changing:
-                for name, config in list(self._absent.items()):
-                    self._open_if_back(name, config)
                 if not self._absent:
+                    self._trying = False
                     return
 
-    def _open_if_back(self, name: str, config: EngineConfig) -> None:
+    def _open_if_back(self, name: str, config: EngineConfig, faults: dict[str, str]) -> None:
+        """Try once; a fault of another kind may pass, too, and is logged when it is not that of the try before."""
         try:
             served = self._opened(name, config)
         except StoreUnavailableError:
             return
-        except Exception as error:  # may pass, too: it is tried again, and logged each time
-            log_fault(f"opening the engine '{name}'", error)
+        except Exception as error:
+            if faults.get(name) != repr(error):
+                log_fault(f"opening the engine '{name}'", error)
+            faults[name] = repr(error)
             return
-        self._absent = {other: one for other, one in self._absent.items() if other != name}
-        first = {name: served} if name == self._default else {}
-        self._swap({**first, **self._served, name: served})
+        with self._changing:
+            if self._closed.is_set() or self._absent.get(name) != config:  # meanwhile closed, or reloaded
+                served.retire()
+                return
+            self._absent = {other: one for other, one in self._absent.items() if other != name}
+            first = {name: served} if name == self._default else {}
+            self._swap({**first, **self._served, name: served})
         _log.warning("The engine '%s' is served: its database answers.", name)
 
     def put(self, engines: Mapping[str, PresetEngine]) -> None:

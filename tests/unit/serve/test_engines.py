@@ -233,6 +233,39 @@ def test_a_server_starts_while_the_database_of_one_engine_is_away(
         assert client.get("/readyz").status_code == 200
 
 
+def test_a_long_try_of_an_absent_engine_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Postgres is tried for 30 s: no reload and no stop waits for that, and what opens after the end is closed."""
+    monkeypatch.setattr("llama_index_presets.serve.engines._AGAIN_S", 0.01)
+    began, goes_on, opened, tries = threading.Event(), threading.Event(), [], []
+
+    def open_some(config: EngineConfig) -> Any:
+        if Path(config.storage).name == "b":
+            return opener()(config)
+        tries.append(threading.current_thread())
+        if len(tries) == 1:
+            raise StoreUnavailableError("Postgres at db/docs cannot be reached. Start the server.")
+        if len(tries) < 5:
+            raise ValueError("another fault")
+        began.set()
+        assert goes_on.wait(30)
+        opened.append(opener()(config))
+        return opened[0]
+
+    a, b = (EngineConfig(preset="knowledge-base", storage=str(tmp_path / name)) for name in "ab")
+    engines = Engines(open_some)
+    engines.open({"a": a, "b": b})
+    assert began.wait(30)
+    engines.open({"b": b})  # a reload while it is tried
+    engines.close()
+    goes_on.set()
+    wait_for(lambda: opened and opened[0]._parts.closed)
+    assert engines.names == []
+    assert len(set(tries[1:])) == 1
+    assert caplog.text.count("opening the engine 'a' failed") == 1
+
+
 def test_a_server_whose_only_database_is_away_does_not_start() -> None:
     """Whoever started it sees why; a supervisor starts it again."""
 
