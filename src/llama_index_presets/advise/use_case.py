@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import SettingsError
 
 __all__ = ["Understood", "facts_of", "read_use_case"]
@@ -79,8 +80,8 @@ def read_use_case(text: str) -> tuple[Understood, ...]:
     """
     if len(text) > _LONGEST:
         raise SettingsError(
-            f"The use case has {len(text):,} characters; describe it in up to {_LONGEST:,}, or give facts: documents=, "
-            "private=, customers=, exact_words= …"
+            f"The use case has {counted(len(text), 'character')}; describe it in up to {_LONGEST:,}, or give facts: "
+            "documents=, private=, customers=, exact_words= …"
         )
     said: dict[str, list[tuple[Any, str]]] = {}
     for field, value, words in (*_facts(text), *_numbers(text)):

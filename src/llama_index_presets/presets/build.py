@@ -76,7 +76,7 @@ __all__ = ["build"]
 _log = logging.getLogger(__name__)
 
 
-@strict()
+@strict(own_check=("preset", "storage"))
 def build(
     preset: str,
     *,
