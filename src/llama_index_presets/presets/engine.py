@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -397,15 +396,16 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
 
         Args:
             query_bundle: The question.
-            nodes: The hits, best first. Those that the engine's user may not see are left out.
-            additional_source_nodes: Added to the ``source_nodes`` of the response; the model is not shown them.
+            nodes: The hits, best first. Those of another tenant, and those that the engine's user may not see, are left
+                out.
+            additional_source_nodes: Added to the ``source_nodes`` of the response in the same way; the model is not
+                shown them.
 
         Raises:
             AnswerError: The question is empty or too long, or the engine is closed.
+            WrongTypeError: These are no hits.
         """
-        return run(
-            self._ask(query_bundle, hits=list(nodes), more_sources=additional_source_nodes or ()).respond()
-        )
+        return run(self._ask(query_bundle).over(nodes, additional_source_nodes).respond())
 
     async def asynthesize(
         self,
@@ -414,9 +414,7 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """`synthesize`, without blocking the event loop."""
-        return await arun(
-            self._ask(query_bundle, hits=list(nodes), more_sources=additional_source_nodes or ()).respond()
-        )
+        return await arun(self._ask(query_bundle).over(nodes, additional_source_nodes).respond())
 
     def check_ready(self) -> None:
         """Refuse when nothing can be found now, because the storage is gone or its database away; no model is asked.
@@ -435,8 +433,8 @@ class PresetEngine(EngineDocuments, BaseQueryEngine):
         """
         self._parts.check_ready()
 
-    def _ask(self, question: QueryType, **found: Any) -> QueryRun:
-        return replace(QueryRun.of(self._parts, question, self.callback_manager), **found)
+    def _ask(self, question: QueryType) -> QueryRun:
+        return QueryRun.of(self._parts, question, self.callback_manager)
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         return self.query(query_bundle)

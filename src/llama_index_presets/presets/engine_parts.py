@@ -221,6 +221,11 @@ class EngineParts:
         seen = {id(node) for node in self.visible([hit.node for hit in hits])}
         return [hit for hit in hits if id(hit.node) in seen]
 
+    def own_hits(self, hits: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+        """Those of hits from elsewhere that are of this engine's tenant, and that the user may see."""
+        own = self.ingest_metadata.items()
+        return self.visible_hits([hit for hit in hits if own <= hit.node.metadata.items()])
+
     def owner(self) -> str:
         """Whose questions are asked here: only they may say what an answer was worth."""
         return owner_of(self.tenant, self.user, None if self.access is None else list(self.access.names))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from llama_index.core import Document
-from llama_index.core.schema import QueryBundle
+from llama_index.core.schema import QueryBundle, TextNode
 from tests.fakes import ScriptedLLM, WordEmbedding
 
 from llama_index_presets import build
-from llama_index_presets.errors import AnswerError, SettingsError
+from llama_index_presets.errors import AnswerError, SettingsError, WrongTypeError
 
 
 def test_a_question_may_be_a_string(tmp_path: Path) -> None:
@@ -108,5 +108,36 @@ def test_hits_that_a_user_may_not_see_are_no_answer(tmp_path: Path) -> None:
         engine.ingest([Document(text="Wages rise in May.", doc_id="w", metadata={"allowed": ["hr"]})])
         hits = engine.as_user(groups=["hr"]).retrieve("When do wages rise?")
         assert hits
-        answer = engine.as_user(groups=["sales"]).synthesize("When do wages rise?", hits)
+        answer = engine.as_user(groups=["sales"]).synthesize("When do wages rise?", hits, hits)
         assert (answer.source_nodes, answer.metadata["known"]) == ([], False)
+
+
+def test_hits_of_another_tenant_are_no_answer(tmp_path: Path) -> None:
+    """Whoever mixes up the hits of two customers shows none of one to the other."""
+    settings = {"store": "duckdb", "answer_floor": -1.0}
+    with build(
+        "knowledge-base", storage=tmp_path, llm=ScriptedLLM(), embed_model=WordEmbedding(), settings=settings
+    ) as engine:
+        one, other = engine.for_tenant("one"), engine.for_tenant("other")
+        one.ingest([Document(text="Wages of one rise in May.", doc_id="a")])
+        other.ingest([Document(text="Wages of the other rise in June.", doc_id="b")])
+        question = "When do wages rise?"
+        own, foreign = one.retrieve(question), other.retrieve(question)
+        answer = one.synthesize(question, [*foreign, *own], foreign)
+        assert answer.source_nodes == own
+        answer = asyncio.run(one.asynthesize(question, foreign))
+        assert (answer.source_nodes, answer.metadata["known"]) == ([], False)
+        assert len(engine.synthesize(question, [*foreign, *own]).source_nodes) == 2
+
+
+def test_what_is_no_hit_is_named(tmp_path: Path) -> None:
+    """Nodes without their score, a text, and nothing at all."""
+    settings = {"store": "duckdb"}
+    with build(
+        "knowledge-base", storage=tmp_path, llm=ScriptedLLM(), embed_model=WordEmbedding(), settings=settings
+    ) as engine:
+        for nodes in (None, "Wages rise.", [TextNode(text="Wages rise.")]):
+            with pytest.raises(WrongTypeError, match=r"^nodes .*\. Give hits, as engine\.retrieve"):
+                engine.synthesize("When do wages rise?", nodes)  # type: ignore[arg-type]
+        with pytest.raises(WrongTypeError, match="^additional_source_nodes holds a TextNode"):
+            engine.synthesize("When do wages rise?", [], [TextNode(text="Wages rise.")])  # type: ignore[list-item]

@@ -21,6 +21,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events.query import QueryEndEvent, QueryStartEvent
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 
+from llama_index_presets._options import expect_each
 from llama_index_presets.answer.cited_answer import CitedAnswer
 from llama_index_presets.answer.response import AsyncCitedStream, CitedResponse, CitedStream
 from llama_index_presets.concurrency.closing import close_behind
@@ -142,6 +143,18 @@ class QueryRun:
             parts, asked=asked, question=asked, image_path=image, searched=bundle, callback_manager=callback_manager
         )  # fmt: skip
 
+    def over(self, hits: Sequence[NodeWithScore], more_sources: Sequence[NodeWithScore] | None) -> QueryRun:
+        """The same question, to be answered from hits that the caller chose; see `PresetEngine.synthesize`.
+
+        Raises:
+            WrongTypeError: These are no hits.
+        """
+        wanted = "hits, as engine.retrieve() gives them"
+        more = expect_each("additional_source_nodes", more_sources or (), NodeWithScore, wanted)
+        self.hits = self.parts.own_hits(expect_each("nodes", hits, NodeWithScore, wanted))
+        self.more_sources = self.parts.own_hits(more)
+        return self
+
     # -- ways to be answered ---------------------------------------------------------------------------------------
 
     def respond(self) -> Core[CitedResponse]:
@@ -189,7 +202,7 @@ class QueryRun:
     def _find(self) -> Core[list[NodeWithScore] | CitedAnswer | CachedAnswer]:
         """Hits to answer from; or the answer itself, from the cache or as an apology for a search that is down."""
         if self.hits is not None:  # the answer cache keeps what the engine found itself
-            return self.parts.visible_hits(list(self.hits))
+            return list(self.hits)
         begin = functools.partial(Lookup.of, self.parts, self.question, self.query_id, self.image_path)
         # What was found for another text answers that text.
         own_words = self._query.embedding is None and not self._query.custom_embedding_strs
