@@ -55,6 +55,13 @@ def test_paths_of_settings_are_relative_to_their_file(project: Path, monkeypatch
     assert engine.settings == {"prices": str(project / "prices.toml")}
 
 
+def test_an_empty_path_of_a_setting_stays_empty(project: Path) -> None:
+    """As in code: an index on a server kept its state beside the file, in whatever folder that is."""
+    (project / "settings.toml").write_text('state = ""\nprices = ""\n')
+    values, _ = load_settings(str(project / "settings.toml"), "healthcare")
+    assert (values.state, values.prices) == ("", "")
+
+
 def test_commands_need_no_arguments_in_a_project(run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     """Preset, paths, storage and settings come from the file, also in a folder below; it is named once, on stderr."""
     code, out, err = run("ingest", "--json")

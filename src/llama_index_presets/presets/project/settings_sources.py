@@ -204,7 +204,7 @@ def with_paths_beside(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]
     """
     return {
         name: beside(folder, value)
-        if name in _PATHS and isinstance(value, str) and value not in _PATHS[name]
+        if name in _PATHS and isinstance(value, str) and value not in ("", *_PATHS[name])
         else value
         for name, value in values.items()
     }
