@@ -25,6 +25,7 @@ from llama_index_presets import (
 from llama_index_presets._options import strict
 from llama_index_presets.embed.cache import EmbeddingCache
 from llama_index_presets.errors import WrongTypeError
+from llama_index_presets.monitor.prices import Pricer, Tokens
 from llama_index_presets.store.move import move
 
 URL = "postgresql://user@localhost/db"
@@ -129,8 +130,11 @@ def test_numbers_and_paths_of_other_libraries_work(tmp_path: Path) -> None:
         assert file.is_file() and store.path == str(file)
         assert move(store, DuckDBVectorStore(dim=2.0), batch_nodes=2.0).ok  # type: ignore[arg-type]
     DuckDBVectorStore.from_local(Located(file)).close()  # type: ignore[arg-type]
-    with Ledger(Located(tmp_path / "calls.duckdb"), keep_days=Decimal(3)) as ledger:  # type: ignore[arg-type]
+    (tmp_path / "prices.toml").write_text('version = "1"\n[models."acme/one"]\ninput = 1\n')
+    prices = Located(tmp_path / "prices.toml")
+    with Ledger(Located(tmp_path / "calls.duckdb"), keep_days=Decimal(3), prices=prices) as ledger:  # type: ignore[arg-type]
         assert ledger.costs(by="model", days=np.int64(3)) == []  # type: ignore[arg-type]
+    assert Pricer(prices).price("acme", "one", Tokens(10))[0] == Decimal("0.00001")  # type: ignore[arg-type]
     index = BM25Index(tmp_path / "words", k1=np.float32(1.2), b=Decimal("0.5"))  # type: ignore[arg-type]
     index.add(nodes)
     legs = [index.as_retriever(), index.as_retriever()]

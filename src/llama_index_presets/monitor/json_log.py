@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -62,7 +63,7 @@ class JsonLog:
         self,
         ledger: Ledger,
         *,
-        to: str | Path | logging.Logger | StructuredLogger,
+        to: str | os.PathLike[str] | logging.Logger | StructuredLogger,
         log_prompts: bool = False,
     ) -> None:
         self._ledger = ledger
@@ -72,7 +73,7 @@ class JsonLog:
             ledger.prompts = {}
         self._logger: logging.Logger | StructuredLogger | None = None
         self._file = None
-        if isinstance(to, (str, Path)):
+        if isinstance(to, (str, os.PathLike)):
             self._file = _opened(Path(to))
         else:
             self._logger = to

@@ -8,6 +8,7 @@ cost is None, and a warning names it once.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ class PriceBook:
     aliases: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: str | Path) -> PriceBook:
+    def load(cls, path: str | os.PathLike[str]) -> PriceBook:
         """Read a book from TOML.
 
         The file has ``version``, a table ``[aliases]``, and a table ``[models."provider/model"]`` each with
@@ -252,8 +253,8 @@ class Pricer:
         True
     """
 
-    def __init__(self, book: PriceBook | str | Path | None = None) -> None:
-        self.book = PriceBook.load(book) if isinstance(book, (str, Path)) else book or PriceBook()
+    def __init__(self, book: PriceBook | str | os.PathLike[str] | None = None) -> None:
+        self.book = PriceBook.load(book) if isinstance(book, (str, os.PathLike)) else book or PriceBook()
         self._found: dict[tuple[str, str, str, int], Rates | None] = {}
         self._warned: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
