@@ -45,7 +45,8 @@ _BLOCKS: Final = frozenset(
 """Elements of text that hold paragraphs; white space in them is indentation."""
 _RAISED: Final = re.compile(r"super|[1-9]")
 _NOTE_BEGIN: Final = "[<wbr>"  # so that a note is told from brackets in the text
-_NOTE: Final = re.compile(r" (\[<wbr>[^<]*\])")
+_NOTE_END: Final = "<wbr>]"
+_NOTE: Final = re.compile(r" (\[<wbr>[^<]*+<wbr>\])")
 _MARKUP: Final = re.compile(r"<[^<>]*>")
 _TAGS: Final = {"p": "p", "list": "ul", "list-item": "li", "notes": "div", "text-box": "div", "frame": "div"}
 
@@ -92,8 +93,11 @@ def read_ods(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, d
     body, about = _body(path, limit, "spreadsheet")
     unseen = _hidden_styles(body)
     with zipfile.ZipFile(path) as archive:
+        unread = set(archive.namelist())
         sheets = (
-            sheet_of_table(table, archive, unseen) for table in body if local_name(table.tag) == "table"
+            sheet_of_table(table, archive, unseen, unread, limit)
+            for table in body
+            if local_name(table.tag) == "table"
         )
         return plain_from_sheets(sheets, limit), about
 
@@ -232,7 +236,8 @@ def _part(part: Any, limit: SizeLimit) -> str:
         words = " ".join(_MARKUP.sub(" ", inner).split())
         if not words:
             return ""
-        return f" {_NOTE_BEGIN}Comment: {words}] " if name == "annotation" else f" {_NOTE_BEGIN}{words}]"
+        words = f" {_NOTE_BEGIN}{'Comment: ' if name == 'annotation' else ''}{words}{_NOTE_END}"
+        return f"{words} " if name == "annotation" else words
     note = "<p>Notes:</p>" if name == "notes" and inner.strip() else ""
     tag = part.get(ITEM_TAG) or _TAGS.get(name)
     return f"<{tag}>{note}{inner}</{tag.split()[0]}>" if tag else inner

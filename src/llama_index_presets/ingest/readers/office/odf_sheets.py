@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Set
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
+from llama_index_presets.ingest.limits import SizeLimit
 from llama_index_presets.ingest.readers.office.packages import attribute, local_name, parse_xml
 from llama_index_presets.ingest.readers.office.sheets import Sheet
 from llama_index_presets.ingest.readers.tables import Cell
@@ -14,32 +16,53 @@ __all__ = ["count_of", "sheet_of_table"]
 
 _WIDEST: Final = 16_384  # columns of a sheet
 _MOST_REPEATED: Final = 1_000  # copies of a row with content
+_NOT_ON_SCREEN: Final = ("none", "printer")
+_EACH_CELL: Final = 8  # characters that a cell counts for beside its text
 _NUMBERS: Final = frozenset({"float", "percentage", "currency", "date", "time"})
 
 
-def sheet_of_table(table: Any, archive: zipfile.ZipFile, hidden_styles: Set[str]) -> Sheet:
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Places (row, column) of numbers; repeated rows share one set, or a small file would make billions of places."""
+
+    rows: list[frozenset[int]]
+
+    def __contains__(self, place: object) -> bool:
+        row, column = cast(tuple[int, int], place)
+        return row < len(self.rows) and column in self.rows[row]
+
+
+def sheet_of_table(
+    table: Any, archive: zipfile.ZipFile, hidden_styles: Set[str], unread: set[str], limit: SizeLimit
+) -> Sheet:
     """A table of a spreadsheet.
 
     Args:
         table: The element.
         archive: The file, which holds the charts.
         hidden_styles: Names of the styles of sheets that are not shown.
+        unread: Parts that may be read, from which those that are read are taken.
+        limit: What the cells may expand to.
+
+    Raises:
+        IngestError: Repeated cells come to more than the limit.
     """
-    rows, numbers, notes = list[list[Cell]](), set[tuple[int, int]](), list[str]()
+    rows, numbers, notes, characters = list[list[Cell]](), list[frozenset[int]](), list[str](), 0
     for at, row in enumerate(table.iter()):
         if local_name(row.tag) != "table-row":
             continue
         cells, figures, comments = _cells(row, at)
         times = count_of(row, "number-rows-repeated", _MOST_REPEATED if cells else 2)
         notes += (f"Comment on {_column(place)}{len(rows) + 1}: {text}" for place, text in comments)
-        for _ in range(times):
-            numbers |= {(len(rows), place) for place in figures}
-            rows.append(cells)
-    notes += filter(None, _drawn(table, archive))
+        characters += times * sum(len(cell.text) + _EACH_CELL for cell in cells)
+        limit.check_text(characters)
+        rows += [cells] * times
+        numbers += [frozenset(figures)] * times
+    notes += filter(None, _drawn(table, archive, unread))
     return Sheet(
         attribute(table, "name"),
         rows,
-        frozenset(numbers),
+        _Figures(numbers),
         notes,
         attribute(table, "style-name") in hidden_styles,
     )
@@ -90,15 +113,16 @@ def _column(place: int) -> str:
     return letters
 
 
-def _drawn(table: Any, archive: zipfile.ZipFile) -> Iterator[str]:
-    """Texts of the charts and boxes that stand above the cells."""
-    charts = set(archive.namelist())
-    for one in table.iter():
+def _drawn(element: Any, archive: zipfile.ZipFile, unread: set[str]) -> Iterator[str]:
+    """Texts of the charts and boxes that stand above the cells, without those that are hidden."""
+    for one in element:
         name = local_name(one.tag)
+        if attribute(one, "display") in _NOT_ON_SCREEN:
+            continue
         if name == "object":
             part = f"{attribute(one, 'href').removeprefix('./').rstrip('/')}/content.xml"
-            if part in charts:
-                charts.remove(part)  # each once: a small file could name one of a megabyte thousands of times
+            if part in unread:
+                unread.remove(part)  # each once: a small file could name one of a megabyte thousands of times
                 titles = (
                     _paragraphs(title)
                     for title in parse_xml(archive.read(part)).iter()
@@ -108,3 +132,5 @@ def _drawn(table: Any, archive: zipfile.ZipFile) -> Iterator[str]:
                 yield f"Chart: {'; '.join(texts)}" if texts else ""
         elif name in ("text-box", "custom-shape", "rect", "ellipse"):
             yield _paragraphs(one)
+        else:
+            yield from _drawn(one, archive, unread)

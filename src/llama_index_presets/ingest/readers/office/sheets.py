@@ -7,7 +7,7 @@ import itertools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +56,7 @@ class Sheet:
 
     name: str
     rows: Sequence[Sequence[Cell]]
-    numbers: frozenset[tuple[int, int]] = frozenset()
+    numbers: Container[tuple[int, int]] = frozenset()
     notes: Sequence[str] = ()
     hidden: bool = False
 
@@ -84,9 +84,11 @@ def read_xlsx(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
     if not book.worksheets:  # it does not follow every kind of path to a sheet
         return _values_alone(path, limit, "openpyxl finds no sheet"), about
     with zipfile.ZipFile(path) as archive:
-        parts, warned = sheet_parts(archive), _write_links(book, archive)
+        parts, warned, unread = sheet_parts(archive), _write_links(book, archive), set(archive.namelist())
         sheets = (
-            _of_openpyxl(book[name], limit, drawing_lines(archive, parts[name]) if name in parts else [])
+            _of_openpyxl(
+                book[name], limit, drawing_lines(archive, parts[name], unread) if name in parts else []
+            )
             for name in book.sheetnames
         )
         plain = plain_from_sheets(sheets, limit)
@@ -99,10 +101,11 @@ def _write_links(book: Any, archive: zipfile.ZipFile) -> list[str]:
     for name, part in sheet_parts(archive).items():
         raw = archive.read(part)
         missing = len(_NO_RESULT.findall(raw))
+        cells = getattr(book[name], "_cells", {}) if name in book.sheetnames else {}
         for at, text in (links_without_result(raw) if missing else {}).items():
-            shown_text = text if isinstance(text, str) else book[name]["".join(text)].value
-            if shown_text is not None:
-                book[name][at] = shown_text
+            words = text if isinstance(text, str) else getattr(cells.get(text), "value", None)
+            if words is not None and hasattr(cells.get(at), "internal_value"):  # not under a merged cell
+                cells[at].value = words
                 missing -= 1
         count += missing
     held = counted(count, "cell", "hold")
