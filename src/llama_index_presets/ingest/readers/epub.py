@@ -9,11 +9,13 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
+from llama_index_presets.counting import counted
 from llama_index_presets.errors import IngestError
 from llama_index_presets.ingest.limits import DEFAULT_LIMIT, SizeLimit
 from llama_index_presets.ingest.metadata.document_metadata import plain_values
@@ -29,10 +31,11 @@ _EMPTY_TAG: Final = re.compile(
     r"<(title|script|style|a|p|div|span|td|th|li|b|i|em|strong|iframe|textarea|h[1-6])((?:\s[^<>]*)?)/>",
     re.IGNORECASE,
 )
-_LINK: Final = re.compile(r"<link\s[^>]*>", re.IGNORECASE)
+_LINK: Final = re.compile(r"<link\s[^<>]*>", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _BODY: Final = re.compile(r"</head\s*>|<body\b", re.IGNORECASE)
 _LONGEST_HEAD: Final = 20_000  # characters
+_MOST_OF_SHEETS: Final = 50_000_000  # characters, in all chapters of a book
 _CONTAINER: Final = "META-INF/container.xml"
 
 
@@ -56,6 +59,7 @@ def read_epub(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
         )
         book = parse_xml(archive.read(place))
         locked, chapters, missing = _locked(archive), list[tuple[str, PlainText]](), list[str]()
+        sheets = _Sheets(archive, {key: name for key, name in names.items() if name not in locked})
         for href in _order(book):
             name = names.get(posixpath.normpath(posixpath.join(posixpath.dirname(place), href)).casefold())
             if name is None:
@@ -64,7 +68,11 @@ def read_epub(path: Path, limit: SizeLimit = DEFAULT_LIMIT) -> tuple[PlainText, 
                 raise IngestError("The book is locked (DRM). Ingest a copy without a lock.")
             else:
                 text = decode(archive.read(name)).text
-                chapters.append(("", plain_from_xhtml(_with_sheets(text, archive, name, names), limit)))
+                chapters.append(("", sheets.plain(text, name, limit)))
+        if sheets.missing:
+            missing.append(
+                f"{counted(sheets.missing, 'chapter', 'are')} read without style sheets, which are too long."
+            )
     plain = joined_parts(chapters, limit)
     return PlainText(
         plain.text, plain.headings, tables=plain.tables, warnings=(*plain.warnings, *missing)
@@ -81,21 +89,54 @@ def plain_from_xhtml(text: str, limit: SizeLimit = DEFAULT_LIMIT) -> PlainText:
     return plain_from_html(_EMPTY_TAG.sub(r"<\1\2></\1>", text), limit, keep_menus=True)
 
 
-def _with_sheets(text: str, archive: zipfile.ZipFile, chapter: str, names: Mapping[str, str]) -> str:
-    """A chapter with the style sheets that it links, which say what is hidden and how lists are marked."""
-    links = (link for link in _LINK.findall(text[:_LONGEST_HEAD]) if "stylesheet" in link.lower())
-    sheets = []
-    for link in links:
-        address = _ADDRESS.search(link)
-        place = unquote(unescape(address[1] or address[2])) if address else ""
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(chapter), place)).casefold()
-        if path in names and path.endswith(".css"):
-            sheets.append(decode(archive.read(names[path])).text.replace("</", ""))
-    begin = _BODY.search(text)
-    if not begin or not sheets:
-        return text
-    style = f"<style>{' '.join(sheets)}</style>"
-    return text[: begin.start()] + style + text[begin.start() :]
+@dataclass(slots=True)
+class _Sheets:
+    """Style sheets of a book, which say what is hidden and how lists are marked.
+
+    Attributes:
+        archive: The book.
+        names: Names of its files by their lower case, without those that are locked.
+        left: Characters of sheets that chapters may still get: a small book could link one of many megabytes in
+            thousands of places.
+        missing: Chapters that were read without them.
+    """
+
+    archive: zipfile.ZipFile
+    names: Mapping[str, str]
+    left: int = _MOST_OF_SHEETS
+    missing: int = 0
+    _texts: dict[str, str] = field(default_factory=dict)
+
+    def plain(self, text: str, chapter: str, limit: SizeLimit) -> PlainText:
+        """A chapter with its sheets; without them where it would take minutes to compare them with it."""
+        sheets = [self._text(path) for path in self._linked(text, chapter)]
+        self.left -= sum(map(len, sheets))
+        begin = _BODY.search(text)
+        if begin and sheets and self.left >= 0:
+            style = f"<style>{' '.join(sheets)}</style>"
+            try:
+                return plain_from_xhtml(text[: begin.start()] + style + text[begin.start() :], limit)
+            except IngestError:  # where the chapter itself is why, it is so again
+                pass
+        plain = plain_from_xhtml(text, limit)
+        self.missing += bool(sheets)
+        return plain
+
+    def _linked(self, text: str, chapter: str) -> dict[str, None]:
+        """Sheets that a chapter links, each once."""
+        found: dict[str, None] = {}
+        for link in _LINK.findall(text[:_LONGEST_HEAD]):
+            address = _ADDRESS.search(link) if "stylesheet" in link.lower() else None
+            place = unquote(unescape(address[1] or address[2] or "")) if address else ""
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(chapter), place)).casefold()
+            if path in self.names and path.endswith(".css"):
+                found[path] = None
+        return found
+
+    def _text(self, path: str) -> str:
+        if path not in self._texts:
+            self._texts[path] = decode(self.archive.read(self.names[path])).text.replace("</", "<\\/")
+        return self._texts[path]
 
 
 def _order(book: Any) -> list[str]:

@@ -68,7 +68,7 @@ _ORG_HEADING: Final = re.compile(
 )
 _ORG_KEYWORD: Final = re.compile(r"\s*#\+(\w+):\s*(.*)$")
 _ORG_BLOCK: Final = re.compile(r"\s*#\+(begin|end)_(\w+)", re.IGNORECASE)
-_ORG_ITEM: Final = re.compile(r"\s*([-+]|\d+[.)])\s++(?:\[[ xX-]\]\s++)?(?:(.+?)\s+::\s++)?(.*)$")
+_ORG_ITEM: Final = re.compile(r"\s*([-+]|\d+[.)])\s++(?:\[[ xX-]\]\s++)?(?:(.+?)(?<!\s)\s++::\s++)?(.*)$")
 _ORG_LINK: Final = re.compile(r"\[\[([^\]\[]+)\](?:\[([^\]\[]+)\])?\]")
 _ORG_MARK: Final = re.compile(r"(?<![\w*/=~+_])([*/=~+_])(?=\S)([^\n]{0,1000}?\S)\1(?!\w)")
 

@@ -58,7 +58,7 @@ def _table(*rows: tuple[str, str, str] | tuple[str, str, str, int]) -> dict[str,
 
 
 READERS: Final[dict[str, ReaderEntry]] = _table(
-    (".md .markdown", "markdown:read_markdown", "readers"),
+    (".md .markdown", "markdown:read_markdown", "readers", 2),
     (".html .htm .xhtml", "html.reader:read_html", "readers", 2),
     (".rst", "markup:read_rst", "readers"),
     (".org", "markup:read_org", "readers", 2),

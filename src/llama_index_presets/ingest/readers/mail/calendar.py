@@ -28,6 +28,7 @@ _ESCAPE: Final = re.compile(r"\\([nN,;\\:])")
 _NAMES: Final = {
     "DTSTART": "Start", "DTEND": "End", "FN": "Name", "TEL": "Phone", "ADR": "Address", "ORG": "Organization",
     "N": "Name", "BDAY": "Birthday", "RRULE": "Repeats", "EXDATE": "Except", "URL": "Address on the web",
+    "X-WR-CALNAME": "Calendar", "X-WR-CALDESC": "Description",
 }  # fmt: skip
 _SKIPPED: Final = frozenset({
     "VERSION", "PRODID", "CALSCALE", "METHOD", "UID", "DTSTAMP", "SEQUENCE", "TRANSP", "REV", "LAST-MODIFIED",
@@ -74,20 +75,21 @@ def plain_from_entries(text: str) -> PlainText:
 
 def _entries(text: str) -> Iterator[list[_Field]]:
     """Fields of each entry; what an entry holds inside itself is a part of it."""
-    open_, fields = list[str](), list[_Field]()
+    open_, unseen, fields = list[str](), 0, list[_Field]()
     for line in _PRINTABLE.sub(lambda found: found[0].replace("=\n", ""), text).splitlines():
         found = _LINE.fullmatch(line)
         if not found:
             continue
         name, value = found[1].upper(), found[3].strip()
         if name == "BEGIN":
-            open_.append(value.upper())
             if value.upper() in ("VEVENT", "VTODO", "VJOURNAL", "VCARD"):
                 yield fields
-                fields = []
+                open_, unseen, fields = [], 0, []
+            open_.append(value.upper())
+            unseen += open_[-1] in _UNSEEN
         elif name == "END":
-            open_ = open_[:-1]
-        elif not _UNSEEN.intersection(open_):
+            unseen -= bool(open_) and open_.pop() in _UNSEEN
+        elif not unseen:
             parameters = {
                 one.upper(): (quoted or plain) for one, quoted, plain in _PARAMETER.findall(found[2])
             }
@@ -99,13 +101,18 @@ def _line(field: _Field) -> str:
     binary = field.parameters.get("ENCODING", "").upper() in ("B", "BASE64") or field.value.startswith(
         "data:"
     )
-    if binary or field.name in _SKIPPED or field.name.startswith("X-") or not (value := _value(field)):
+    if binary or field.name in _SKIPPED or _is_private(field.name) or not (value := _value(field)):
         return ""
     name = _NAMES.get(field.name, field.name.replace("-", " ").capitalize())
     kind = field.parameters.get("TYPE", "").lower().replace(",", ", ")
     return (
         f"{name} ({kind}): {value}" if kind and field.name in ("TEL", "ADR", "EMAIL") else f"{name}: {value}"
     )
+
+
+def _is_private(name: str) -> bool:
+    """Whether a program has put a field for itself."""
+    return name.startswith("X-") and name not in _NAMES
 
 
 def _value(field: _Field) -> str:

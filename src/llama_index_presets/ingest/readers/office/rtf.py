@@ -22,7 +22,7 @@ _NUMBER_BEFORE: Final = re.compile(r"(?:\{[^{}]{0,200}\\chftn\s*\}|\\chftn(?![a-
 _DELETED: Final = re.compile(r"\{(?=(?:\\(?!deleted(?![a-z\d]))[a-z]++-?\d*+|\s)*+\\deleted(?![a-z\d]))")
 _MARGIN: Final = re.compile(r"\{\\(header|footer)[lrf]?(?![a-z])")
 _PAGE_FIELD: Final = re.compile(r"\\chpgn(?![a-z])|\b(?:PAGE|NUMPAGES|SECTIONPAGES)\b")
-_RAISED: Final = re.compile(r"\\super(?![a-z\d])((?:\\[a-z]+-?\d*)*)\s+(?=[-+]?\d+\s*\})")
+_RAISED: Final = re.compile(r"\\super(?![a-z\d])((?:\\[a-z]++-?\d*+){0,20}+)\s+(?=[-+]?\d+\s*\})")
 _ROW_OR_PARAGRAPH: Final = re.compile(r"\\(trowd|row|par)(?![a-z]) ?")
 _STYLE: Final = re.compile(r"\{\\s(\d+)(?!\d)[^{};]*?(?:\\outlinelevel(\d)|\bheading ([1-9])(?=;))", re.I)
 _OUTLINE: Final = re.compile(r"\\s(\d+)(?!\d)|\\outlinelevel(\d)")

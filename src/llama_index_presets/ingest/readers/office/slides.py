@@ -175,7 +175,7 @@ def _raised(text: Any) -> str:
         (one for one in text.itersiblings(preceding=True) if local_name(one.tag) == "rPr"), None
     )
     baseline = properties.get("baseline") or "" if properties is not None else ""
-    above = baseline.rstrip("%").isdecimal() and int(baseline.rstrip("%")) > 0
+    above = re.fullmatch(r"0*[1-9]\d*%?", baseline)
     return "^" if above and _FIGURE.fullmatch(text.text or "") else ""
 
 

@@ -10,10 +10,10 @@ from typing import Final
 
 __all__ = ["notes_at_marks"]
 
-_BACK: Final = re.compile(r'\s*<a href="#[^"]*">↑</a>')
-_NOTES: Final = re.compile(r'<ol>(<li id="[^"]*(?:foot|end)note-.*)</ol>', re.DOTALL)
+_BACK: Final = re.compile(r'(?<!\s)\s*<a href="#[^"]*">↑</a>')
+_NOTES: Final = re.compile(r'<ol>(<li id="[^"]*(?:foot|end)note-.*)</ol>\s*\Z', re.DOTALL)
 _NOTE: Final = re.compile(r'<li id="([^"]*(?:foot|end)note-[^"]*)">(?:<p>)?\s*')
-_COMMENTS: Final = re.compile(r'<dl>(<dt id="[^"]*comment-.*)</dl>', re.DOTALL)
+_COMMENTS: Final = re.compile(r'<dl>(<dt id="[^"]*comment-.*)</dl>\s*\Z', re.DOTALL)
 _COMMENT: Final = re.compile(r'(?:</dd>)?<dt id="([^"]*comment-[^"]*)">Comment \[(.*?)\]</dt><dd>(?:<p>)?\s*')
 _COMMENT_WITHOUT_NAME: Final = re.compile(r'(<a href="#[^"]*comment-[^"]*"[^>]*>\[)(?=\d+\]</a>)')
 _MARK: Final = re.compile(r'<a href="#([^"]*(?:footnote|endnote|comment)-[^"]*)" id="')
@@ -52,14 +52,14 @@ def _taken_out(html: str) -> tuple[str, dict[str, str]]:
     """The text without notes and comments, and these by the id that their marks name."""
     notes: dict[str, str] = {}
     html = _BACK.sub("", html)
-    found = _NOTES.search(html)
-    for number, (note, text) in enumerate(_parts(_NOTE, found[1]) if found else (), 1):
-        notes[note[1]] = f"<div><p>[{number}] {text.removesuffix('</li>')}</div>"
-    html = html[: found.start()] + html[found.end() :] if found else html
     found = _COMMENTS.search(html)
     for comment, text in _parts(_COMMENT, found[1]) if found else ():
         label = f"Comment {comment[2]}" if comment[2].isdecimal() else f"Comment [{comment[2]}]"
         notes[comment[1]] = f"<div><p>{label}: {text.removesuffix('</dd>')}</div>"
+    html = html[: found.start()] + html[found.end() :] if found else html
+    found = _NOTES.search(html)
+    for number, (note, text) in enumerate(_parts(_NOTE, found[1]) if found else (), 1):
+        notes[note[1]] = f"<div><p>[{number}] {text.removesuffix('</li>')}</div>"
     html = html[: found.start()] + html[found.end() :] if found else html
     return _COMMENT_WITHOUT_NAME.sub(r"\1Comment ", html), notes
 
