@@ -17,7 +17,13 @@ __all__ = ["Understood", "facts_of", "read_use_case"]
 
 _LONGEST: Final = 2_000  # characters; a description, not a document
 
-_NOT: Final = r"\b(?:no|not|non|never|without|don't|doesn't|isn't|aren't)[\s-]+(?!only\b)(?:\w+[\s-]+){0,2}$"
+_NO: Final = r"(?:no|not|non|never|nothing|without|don't|doesn't|isn't|aren't)"
+_DENIED_BEFORE: Final = re.compile(
+    rf"\b{_NO}[\s-]+(?!(?:only|just|merely)\b)(?:[\w']+[\s-]+){{0,2}}$", re.IGNORECASE
+)
+_DENIED_BEHIND: Final = re.compile(
+    r"(?:\s+(?:is|are|were)|:)?\s+(?:not(?!\s+(?:only|just|merely)\b)|none|isn't|aren't)\b", re.IGNORECASE
+)
 
 _SIZES: Final = {"k": 10**3, "thousand": 10**3, "m": 10**6, "million": 10**6, "bn": 10**9, "billion": 10**9}
 _MANY: Final = {
@@ -25,14 +31,18 @@ _MANY: Final = {
     "millions": 2_000_000, "tens of millions": 20_000_000, "hundreds of millions": 200_000_000,
     "billions": 2_000_000_000,
 }  # fmt: skip
-_FIGURES: Final = r"(?<![\d.,])(?P<number>\d{1,3}(?:[, ]\d{3}){1,4}|\d{1,12}(?:\.\d{1,6})?)"
-_NUMBER: Final = _FIGURES + r"(?P<size>k|m|bn|\s*(?:thousand|million|billion))?\b"
-_MORE: Final = r"(?P<more>(?:more than|over|above|at least)\s+)?"
+_FIGURES: Final = r"(?<![\w.,-])(?P<number>\d{1,3}(?:[, ]\d{3}){1,4}|\d{1,12}(?:\.\d{1,6})*)"
+_NUMBER: Final = _FIGURES + r"(?P<size>\s?(?:k|m|bn)|\s*(?:thousand|million|billion))?\b"
+_MORE: Final = r"(?P<more>(?<!no )(?<!not )(?:more than|over|above|at least)\s+)?"
 _MANY_WORDS: Final = "|".join(sorted(_MANY, key=len, reverse=True))
-_DOCUMENTS: Final = (
-    r"(?:(?!questions?\b|quer(?:y|ies)\b)\w+[\s-]+){0,2}?(?:documents?|docs?|files?|pdfs?|papers?|reports?|filings?|contracts?|records?|articles?|"
-    r"manuals?|tickets?|e?mails?|messages?|notes?|letters?|invoices?|images?|photos?|pictures?|cases?|pages?)\b"
+_NOUNS: Final = (
+    r"documents?|docs?|files?|pdfs?|papers?|reports?|filings?|contracts?|records?|articles?|manuals?|tickets?|e?mails?|"
+    r"messages?|notes?|letters?|invoices?|images?|photos?|pictures?|cases?|pages?"
 )
+_OF_SOMETHING_ELSE: Final = r"(?!(?:questions?|quer(?:y|ies)|[kmgt]b|[mgt]igabytes?|terabytes?)\b)"
+_DOCUMENTS: Final = rf"(?:{_OF_SOMETHING_ELSE}[^\W\d][\w']*[\s-]+){{0,2}}?(?:{_NOUNS})\b"
+_NO_COUNT: Final = re.compile(r"10 ?[kq]\s|(?:19|20)(?!00)\d\d\s", re.IGNORECASE)
+"""Beginning of what looks like a number of documents: the form 10-K, and a year."""
 _PERIODS: Final = {"hour": 730.0, "day": 30.4, "week": 4.35, "month": 1.0, "year": 1 / 12}
 _PERIOD: Final = r"\s*(?:a|an|per|each|every|/)\s*(?P<period>hour|day|week|month|year)\b"
 
@@ -83,6 +93,7 @@ def read_use_case(text: str) -> tuple[Understood, ...]:
             f"The use case has {counted(len(text), 'character')}; describe it in up to {_LONGEST:,}, or give facts: "
             "documents=, private=, customers=, exact_words= …"
         )
+    text = text.replace("\u2019", "'")
     said: dict[str, list[tuple[Any, str]]] = {}
     for field, value, words in (*_facts(text), *_numbers(text)):
         said.setdefault(field, []).append((value, words))
@@ -109,11 +120,16 @@ def facts_of(understood: tuple[Understood, ...]) -> dict[str, Any]:
 def _facts(text: str) -> Iterator[tuple[str, Any, str]]:
     for fact, pattern in _vocabulary():
         for match in pattern.finditer(text):
-            denial = re.search(_NOT, text[max(0, match.start() - 60) : match.start()], re.IGNORECASE)
+            denial = _DENIED_BEFORE.search(text[max(0, match.start() - 60) : match.start()])
+            behind = _DENIED_BEHIND.match(text, match.end())
             for field, value in fact.items() or [("", None)]:
-                taken = _opposite(value) if denial else value
+                taken = _opposite(value) if denial or behind else value
                 if taken is not None or not field:
-                    yield field, taken, (denial[0] if denial else "") + match[0]
+                    yield (
+                        field,
+                        taken,
+                        (denial[0] if denial else "") + match[0] + (behind[0] if behind else ""),
+                    )
 
 
 def _opposite(value: Any) -> Any:
@@ -135,23 +151,26 @@ def _pattern(words: list[str]) -> re.Pattern[str]:
 
 
 def _numbers(text: str) -> Iterator[tuple[str, Any, str]]:
-    for match in re.finditer(rf"{_MORE}{_NUMBER}\s+{_DOCUMENTS}", text, re.IGNORECASE):
-        yield "documents", round(_number(match)) + (match["more"] is not None), match[0]
+    for match in re.finditer(rf"{_MORE}{_NUMBER}\s+{_DOCUMENTS}(?!{_PERIOD})", text, re.IGNORECASE):
+        if not (
+            _NO_COUNT.match(match[0])
+            and re.search(r"(?:reports?|filings?|papers?)$", match[0], re.IGNORECASE)
+        ):
+            yield "documents", round(_number(match)) + (match["more"] is not None), match[0]
     for match in re.finditer(rf"\b(?P<many>{_MANY_WORDS})\s+of\s+{_DOCUMENTS}", text, re.IGNORECASE):
         yield "documents", _MANY[match["many"].lower()], match[0]
-    for match in re.finditer(
-        rf"{_NUMBER}\s+(?:questions?|quer(?:y|ies)|searches|requests?){_PERIOD}", text, re.IGNORECASE
-    ):
+    asked = r"(?:[^\W\d]\w*\s+){0,2}?(?:questions?|quer(?:y|ies)|searches|requests?)"
+    for match in re.finditer(rf"{_NUMBER}\s+{asked}{_PERIOD}", text, re.IGNORECASE):
         yield "queries_per_month", round(_number(match) * _PERIODS[match["period"].lower()]), match[0]
-    for match in re.finditer(
-        rf"(?:\$\s*{_NUMBER}|{_NUMBER.replace('number', 'other').replace('size', 'times')}\s*(?:dollars|usd)){_PERIOD}",
-        text,
-        re.IGNORECASE,
-    ):
+    dollars = rf"{_NUMBER.replace('number', 'other').replace('size', 'times')}\s*(?:dollars|usd)"
+    for match in re.finditer(rf"(?:\$\s*{_NUMBER}|{dollars}){_PERIOD}", text, re.IGNORECASE):
         yield "budget_usd", _number(match) * _PERIODS[match["period"].lower()], match[0]
 
 
 def _number(match: re.Match[str]) -> float:
     parts = match.groupdict()
-    number, size = parts["number"] or parts["other"], parts["size"] or parts.get("times")
-    return float(re.sub("[, ]", "", number)) * _SIZES.get((size or "").strip().lower(), 1)
+    number = parts["number"] or parts["other"]
+    size = (parts["size"] or parts.get("times") or "").strip().lower()
+    if not size and re.fullmatch(r"\d{1,3}(?:\.\d{3})+", number):
+        number = number.replace(".", "")  # 1.000 as much of Europe writes it
+    return float(re.sub("[, ]", "", number)) * _SIZES.get(size, 1)
