@@ -348,7 +348,7 @@ def test_what_lance_says_of_a_damaged_file_has_no_text_of_a_row() -> None:
     """A panic, which is no RuntimeError, and quoted values: the message goes to logs."""
     panic = type("RustPanic", (Exception,), {})
     told = RuntimeError(
-        "lance error: Invalid user input: no such value 'secret' in '/data/a.lance', /root/x.rs:1"
+        "lance error: Invalid user input: no such value 'secret' in '/data/a.lance', /src/x.rs:1"
     )
     for error in (panic("rust future panicked: secret"), told):
         with pytest.raises(StoreCorruptError, match="cannot be read") as refused, reading("place"):
